@@ -1,0 +1,1 @@
+//! The control thread: bootstrap files, DNS, admin server, log files, statistics

@@ -1,0 +1,1 @@
+//! The xDS types and the proto3-JSON mapping

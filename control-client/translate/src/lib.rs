@@ -1,0 +1,1 @@
+//! Protobuf to the data plane's model, every rejection with its field path

@@ -1,0 +1,1 @@
+//! Envoy's admin endpoints as pure request to response

@@ -1,0 +1,18 @@
+//! What every room of the data plane shares and none of them owns: time without a clock, generational
+//! slabs, seeded randomness, response flags, blame and the limits.
+//!
+//! Nothing here performs I/O or reads a clock; `now` is always an argument.
+
+mod flags;
+mod limits;
+mod origin;
+mod rng;
+mod slab;
+mod time;
+
+pub use flags::{ResponseFlag, ResponseFlags};
+pub use limits::Limits;
+pub use origin::Origin;
+pub use rng::Rng;
+pub use slab::{Key, Slab};
+pub use time::{Time, WallTime};

@@ -1,0 +1,1 @@
+//! The validated, immutable configuration model of the data plane

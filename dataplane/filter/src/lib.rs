@@ -1,0 +1,1 @@
+//! Network and HTTP filters as static dispatch over pure state

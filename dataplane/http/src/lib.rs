@@ -1,0 +1,1 @@
+//! Neutral HTTP heads and the sans-io HTTP/1.1 codec

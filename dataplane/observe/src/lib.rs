@@ -1,0 +1,1 @@
+//! Counters, histograms and access logs, rendered only when somebody reads them

@@ -1,0 +1,2 @@
+//! The Millrace binary.
+fn main() {}

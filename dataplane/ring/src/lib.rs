@@ -1,0 +1,1 @@
+//! Kernel I/O behind plain values: io_uring, epoll and a seeded simulator

@@ -1,0 +1,1 @@
+//! Route selection over the immutable model

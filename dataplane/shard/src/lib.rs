@@ -1,0 +1,1 @@
+//! One struct per core that owns every connection, buffer, timer, pool and counter

@@ -1,0 +1,1 @@
+//! Clusters, endpoints, load balancing, circuit breakers and connection pools; no I/O

@@ -1,0 +1,2 @@
+//! Whole-proxy scenarios.
+fn main() {}

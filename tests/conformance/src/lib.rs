@@ -1,0 +1,1 @@
+//! Corpora and vectors replayed against the codecs and the configuration

@@ -1,0 +1,1 @@
+//! Strict recording upstream, ledger client and process harness for tests
