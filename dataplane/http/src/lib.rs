@@ -1,1 +1,21 @@
-//! Neutral HTTP heads and the sans-io HTTP/1.1 codec
+//! Neutral HTTP: heads, header maps and stream events, plus the sans-io HTTP/1.1 codec.
+//!
+//! Bytes in, heads and ranges out. Nothing here owns a socket, reads a clock, routes a request or knows
+//! the configuration; the crate is `no_std` + `alloc` and free of unsafe code.
+//!
+//! Read [`header`] first (how a field is stored), then [`head`], [`h1`] in the order a message travels
+//! (`scan`, `request`, `framing`, `body`, `encode`), then the policies [`hop`] and [`path`].
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod event;
+pub mod head;
+pub mod header;
+
+pub use event::StreamEvent;
+pub use head::{Method, RequestHead, ResponseHead, Version};
+pub use header::{HeaderId, HeaderMap};
