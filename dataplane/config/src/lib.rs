@@ -1,1 +1,50 @@
-//! The validated, immutable configuration model of the data plane
+//! The validated, immutable configuration of the data plane: what the control thread compiles and the
+//! shards read.
+//!
+//! This crate knows no protobuf and performs no I/O. Everything expensive (regular expressions, domain
+//! tables, templates) is compiled when a value is built, so that reading it costs the hot path nothing.
+//! Field names follow the `envoy.config.*.v3` messages they come from.
+
+mod access_log;
+mod address;
+mod cluster;
+mod filter_chain;
+pub mod format;
+mod headers;
+mod http_connection_manager;
+mod ids;
+mod listener;
+mod matcher;
+mod retry;
+mod route;
+mod snapshot;
+mod tcp_proxy;
+mod virtual_host;
+
+pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
+pub use address::{Address, Cidr};
+pub use cluster::{
+    CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus, LbPolicy,
+    LeastRequest, LocalityEndpoints, TcpKeepalive, Thresholds, UpstreamHttp,
+};
+pub use filter_chain::{
+    ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter, SourceType,
+    TransportProtocol,
+};
+pub use headers::{AppendAction, HeaderMutations, HeaderOption};
+pub use http_connection_manager::{
+    ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind,
+    PathNormalization, PathWithEscapedSlashes, ServerHeaderTransformation, UnderscoresAction,
+};
+pub use ids::{ClusterId, FilterConfigId, Fraction, ScopeId};
+pub use listener::{DrainType, Listener, ListenerFilter, TrafficDirection};
+pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
+pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
+pub use route::{
+    ClusterSpecifier, DirectResponse, HashPolicy, HostRewrite, PathMatcher, PathRewrite, PerFilterConfig,
+    PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward, RouteMatch, WeightedCluster,
+    WeightedClusters,
+};
+pub use snapshot::{Node, Snapshot};
+pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy};
+pub use virtual_host::{RequireTls, RouteConfiguration, VirtualHost};

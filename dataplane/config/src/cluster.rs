@@ -1,0 +1,241 @@
+//! Clusters and endpoints (`envoy.config.cluster.v3.Cluster`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Address, ClusterId, ScopeId};
+
+/// `core.v3.HealthStatus` of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum HealthStatus {
+    #[default]
+    Unknown,
+    Healthy,
+    Unhealthy,
+    Draining,
+    Timeout,
+    Degraded,
+}
+
+/// One endpoint (`LbEndpoint`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: Address,
+    /// `hostname`, or the DNS name it was resolved from; empty when unknown.
+    pub hostname: Arc<str>,
+    /// `load_balancing_weight`, default 1.
+    pub weight: u32,
+    /// `health_status`.
+    pub health: HealthStatus,
+    /// Statistics scope of kind host (anonymous; `/clusters` reads it).
+    pub scope: ScopeId,
+}
+
+/// `LocalityLbEndpoints`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalityEndpoints {
+    /// `locality.region`, `zone`, `sub_zone`.
+    pub locality: (Arc<str>, Arc<str>, Arc<str>),
+    /// `priority`, 0 is the highest.
+    pub priority: u32,
+    /// `load_balancing_weight`; used by locality-weighted balancing only.
+    pub weight: u32,
+    /// In configuration order.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// `Cluster.dns_lookup_family`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum DnsLookupFamily {
+    #[default]
+    Auto,
+    V4Only,
+    V6Only,
+    V4Preferred,
+    All,
+}
+
+/// One name to resolve.
+#[derive(Clone, Debug)]
+pub struct DnsTarget {
+    /// The name (or an IP address, which needs no look-up).
+    pub host: Arc<str>,
+    /// The port.
+    pub port: u16,
+    /// Weight, health and host name of the endpoints it stands for; the address is replaced.
+    pub template: Endpoint,
+    /// Index into the cluster's `localities`.
+    pub locality: usize,
+}
+
+/// Where endpoints come from.
+#[derive(Clone, Debug)]
+pub enum ClusterDiscovery {
+    /// `STATIC`.
+    Static,
+    /// `STRICT_DNS`: every address of every name is an endpoint. `LOGICAL_DNS`: the first address of one name.
+    Dns {
+        /// True for `LOGICAL_DNS`.
+        logical: bool,
+        /// What to resolve.
+        targets: Vec<DnsTarget>,
+        /// `dns_lookup_family`.
+        family: DnsLookupFamily,
+        /// `dns_refresh_rate`, default 5 s.
+        refresh_rate: Duration,
+        /// `respect_dns_ttl`.
+        respect_ttl: bool,
+        /// `dns_jitter`.
+        jitter: Duration,
+        /// `wait_for_warm_on_init`, default true.
+        wait_for_warm: bool,
+    },
+}
+
+/// `Cluster.least_request_lb_config`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LeastRequest {
+    /// `choice_count`, default 2.
+    pub choice_count: u32,
+    /// `active_request_bias`, default 1.0.
+    pub active_request_bias: f64,
+}
+
+/// The balancers that this build serves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LbPolicy {
+    /// `ROUND_ROBIN`.
+    RoundRobin,
+    /// `RANDOM`.
+    Random,
+    /// `LEAST_REQUEST`.
+    LeastRequest(LeastRequest),
+}
+
+/// `CircuitBreakers.Thresholds` of one priority.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// `max_connections`, default 1024.
+    pub max_connections: u32,
+    /// `max_pending_requests`, default 1024.
+    pub max_pending_requests: u32,
+    /// `max_requests`, default 1024.
+    pub max_requests: u32,
+    /// `max_retries`, default 3; ignored with a retry budget.
+    pub max_retries: u32,
+    /// `retry_budget`: `(percent of active and pending requests, minimum concurrency)`.
+    pub retry_budget: Option<(f64, u32)>,
+    /// `track_remaining`.
+    pub track_remaining: bool,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            max_pending_requests: 1024,
+            max_requests: 1024,
+            max_retries: 3,
+            retry_budget: None,
+            track_remaining: false,
+        }
+    }
+}
+
+/// `Cluster.circuit_breakers`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CircuitBreakers {
+    /// Priority `DEFAULT`.
+    pub default: Thresholds,
+    /// Priority `HIGH`.
+    pub high: Thresholds,
+}
+
+/// `core.v3.TcpKeepalive`; `None` fields leave the kernel's setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// `keepalive_probes`.
+    pub probes: Option<u32>,
+    /// `keepalive_time`, seconds.
+    pub time: Option<u32>,
+    /// `keepalive_interval`, seconds.
+    pub interval: Option<u32>,
+}
+
+/// The upstream side of HTTP (`HttpProtocolOptions` and the deprecated fields it replaced).
+#[derive(Clone, Debug)]
+pub struct UpstreamHttp {
+    /// `common_http_protocol_options.idle_timeout`, default 1 h; `None` when 0.
+    pub idle_timeout: Option<Duration>,
+    /// `max_requests_per_connection`.
+    pub max_requests_per_connection: Option<u32>,
+    /// `max_connection_duration`.
+    pub max_connection_duration: Option<Duration>,
+    /// `max_response_headers_kb` in bytes, default 60 KiB.
+    pub head_bytes_max: u32,
+    /// `max_headers_count`, default 100.
+    pub head_fields_max: u16,
+    /// `header_key_format.proper_case_words`.
+    pub proper_case: bool,
+    /// `header_key_format.stateful_formatter` preserve_case.
+    pub preserve_case: bool,
+    /// `enable_trailers`.
+    pub enable_trailers: bool,
+}
+
+impl Default for UpstreamHttp {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Some(Duration::from_secs(3600)),
+            max_requests_per_connection: None,
+            max_connection_duration: None,
+            head_bytes_max: 60 * 1024,
+            head_fields_max: 100,
+            proper_case: false,
+            preserve_case: false,
+            enable_trailers: false,
+        }
+    }
+}
+
+/// One cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// `name`.
+    pub name: Arc<str>,
+    /// The interned name.
+    pub id: ClusterId,
+    /// Statistics scope `cluster.<alt_stat_name or name>.`.
+    pub scope: ScopeId,
+    /// The name used in statistics.
+    pub stat_name: Arc<str>,
+    /// Where endpoints come from.
+    pub discovery: ClusterDiscovery,
+    /// `load_assignment`, or what DNS answered last. Sorted by priority, then configuration order.
+    pub localities: Vec<LocalityEndpoints>,
+    /// Counts up when `localities` changes; shards keep pools of endpoints that stayed.
+    pub endpoints_version: u64,
+    /// `lb_policy`.
+    pub lb_policy: LbPolicy,
+    /// `common_lb_config.healthy_panic_threshold`, percent, default 50.
+    pub panic_threshold: f64,
+    /// `load_assignment.policy.overprovisioning_factor`, default 140.
+    pub overprovisioning_factor: u32,
+    /// `connect_timeout`, default 5 s.
+    pub connect_timeout: Duration,
+    /// `circuit_breakers`.
+    pub circuit_breakers: CircuitBreakers,
+    /// `per_connection_buffer_limit_bytes`, default 1 MiB.
+    pub buffer_limit_bytes: u32,
+    /// `upstream_connection_options.tcp_keepalive`.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// `upstream_bind_config.source_address`.
+    pub bind_source: Option<Address>,
+    /// `close_connections_on_host_health_failure`.
+    pub close_on_health_failure: bool,
+    /// HTTP options.
+    pub http: UpstreamHttp,
+}

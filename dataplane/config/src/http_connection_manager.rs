@@ -1,0 +1,191 @@
+//! The HTTP connection manager (`envoy.extensions.filters.network.http_connection_manager.v3`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{AccessLog, Cidr, FilterConfigId, RouteConfiguration, ScopeId};
+
+/// `server_header_transformation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerHeaderTransformation {
+    /// Always `server_name`.
+    #[default]
+    Overwrite,
+    /// `server_name` unless the upstream sent one.
+    AppendIfAbsent,
+    /// Whatever the upstream sent.
+    PassThrough,
+}
+
+/// `forward_client_cert_details`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ForwardClientCertDetails {
+    #[default]
+    Sanitize,
+    ForwardOnly,
+    AppendForward,
+    SanitizeSet,
+    AlwaysForwardOnly,
+}
+
+/// `path_with_escaped_slashes_action`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum PathWithEscapedSlashes {
+    #[default]
+    KeepUnchanged,
+    RejectRequest,
+    UnescapeAndRedirect,
+    UnescapeAndForward,
+}
+
+/// `headers_with_underscores_action`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum UnderscoresAction {
+    #[default]
+    Allow,
+    RejectRequest,
+    DropHeader,
+}
+
+/// How paths are changed before a route is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathNormalization {
+    /// `normalize_path`.
+    pub normalize: bool,
+    /// `merge_slashes`.
+    pub merge_slashes: bool,
+    /// `path_with_escaped_slashes_action`.
+    pub escaped_slashes: PathWithEscapedSlashes,
+    /// Runtime `envoy.reloadable_features.http_reject_path_with_fragment`, default true.
+    pub reject_fragment: bool,
+    /// `strip_matching_host_port`.
+    pub strip_matching_host_port: bool,
+    /// `strip_any_host_port`.
+    pub strip_any_host_port: bool,
+    /// `strip_trailing_host_dot`.
+    pub strip_trailing_host_dot: bool,
+}
+
+/// `http_protocol_options` of the downstream side.
+#[derive(Clone, Debug, Default)]
+pub struct Http1Options {
+    /// `accept_http_10`.
+    pub accept_http_10: bool,
+    /// `default_host_for_http_10`.
+    pub default_host_for_http_10: Option<Arc<str>>,
+    /// `allow_absolute_url`, default true.
+    pub allow_absolute_url: bool,
+    /// `enable_trailers`.
+    pub enable_trailers: bool,
+    /// `header_key_format.proper_case_words`.
+    pub proper_case: bool,
+    /// `header_key_format.stateful_formatter` preserve_case.
+    pub preserve_case: bool,
+}
+
+/// What an HTTP filter does.
+#[derive(Clone, Debug)]
+pub enum HttpFilterKind {
+    /// `envoy.filters.http.router`; always the last one.
+    Router {
+        /// `suppress_envoy_headers`.
+        suppress_envoy_headers: bool,
+        /// `start_child_span` and the other fields that change nothing without tracing are not kept.
+        respect_expected_rq_timeout: bool,
+    },
+}
+
+/// One entry of `http_filters`.
+#[derive(Clone, Debug)]
+pub struct HttpFilter {
+    /// Configured name; keys `typed_per_filter_config`.
+    pub name: Arc<str>,
+    /// Position in the chain.
+    pub id: FilterConfigId,
+    /// `disabled`: only routes that say so switch it on.
+    pub disabled: bool,
+    /// What it does.
+    pub kind: HttpFilterKind,
+}
+
+/// One HTTP connection manager.
+#[derive(Clone, Debug)]
+pub struct HttpConnectionManager {
+    /// `stat_prefix`.
+    pub stat_prefix: Arc<str>,
+    /// Statistics scope `http.<stat_prefix>.`.
+    pub scope: ScopeId,
+    /// Statistics scope `listener.<address>.http.<stat_prefix>.`.
+    pub listener_scope: ScopeId,
+    /// Inline `route_config`, or the RDS one once it arrived; `None` answers 404.
+    pub route_config: Option<Arc<RouteConfiguration>>,
+    /// The chain, router last.
+    pub http_filters: Vec<HttpFilter>,
+    /// `access_log`.
+    pub access_logs: Vec<Arc<AccessLog>>,
+    /// HTTP/1.1 options.
+    pub http1: Http1Options,
+    /// `server_name`, default `envoy`.
+    pub server_name: Arc<str>,
+    /// `server_header_transformation`.
+    pub server_header: ServerHeaderTransformation,
+    /// `via`: appended to requests and responses when not empty.
+    pub via: Arc<str>,
+    /// `add_user_agent`.
+    pub add_user_agent: bool,
+    /// `use_remote_address`.
+    pub use_remote_address: bool,
+    /// `xff_num_trusted_hops`.
+    pub xff_num_trusted_hops: u32,
+    /// `skip_xff_append`.
+    pub skip_xff_append: bool,
+    /// `append_x_forwarded_port`.
+    pub append_x_forwarded_port: bool,
+    /// `internal_address_config.cidr_ranges`; `None`: no address is internal (Envoy 1.33 and later).
+    pub internal_addresses: Option<Vec<Cidr>>,
+    /// `internal_address_config.unix_sockets`.
+    pub internal_unix_sockets: bool,
+    /// `generate_request_id`, default true.
+    pub generate_request_id: bool,
+    /// `preserve_external_request_id`.
+    pub preserve_external_request_id: bool,
+    /// `always_set_request_id_in_response`.
+    pub always_set_request_id_in_response: bool,
+    /// `proxy_100_continue`.
+    pub proxy_100_continue: bool,
+    /// `represent_ipv4_remote_address_as_ipv4_mapped_ipv6`.
+    pub represent_ipv4_as_mapped_ipv6: bool,
+    /// `forward_client_cert_details`.
+    pub forward_client_cert: ForwardClientCertDetails,
+    /// `upgrade_configs` with `enabled` true: lower-case types (`websocket`, `connect`).
+    pub upgrades: Vec<Arc<str>>,
+    /// Path handling.
+    pub paths: PathNormalization,
+    /// `common_http_protocol_options.headers_with_underscores_action`.
+    pub underscores: UnderscoresAction,
+    /// `max_request_headers_kb` in bytes, default 60 KiB.
+    pub head_bytes_max: u32,
+    /// `common_http_protocol_options.max_headers_count`, default 100.
+    pub head_fields_max: u16,
+    /// `common_http_protocol_options.idle_timeout`, default 1 h; `None` when 0.
+    pub idle_timeout: Option<Duration>,
+    /// `stream_idle_timeout`, default 5 min; `None` when 0.
+    pub stream_idle_timeout: Option<Duration>,
+    /// `request_timeout`; `None` when 0 or absent.
+    pub request_timeout: Option<Duration>,
+    /// `request_headers_timeout`: absent means our default of 15 s, `None` when configured 0.
+    pub request_headers_timeout: Option<Duration>,
+    /// `drain_timeout`, default 5 s.
+    pub drain_timeout: Duration,
+    /// `delayed_close_timeout`, default 1 s.
+    pub delayed_close_timeout: Duration,
+    /// `common_http_protocol_options.max_connection_duration`.
+    pub max_connection_duration: Option<Duration>,
+    /// `common_http_protocol_options.max_stream_duration`.
+    pub max_stream_duration: Option<Duration>,
+    /// `common_http_protocol_options.max_requests_per_connection`.
+    pub max_requests_per_connection: Option<u32>,
+}

@@ -1,0 +1,246 @@
+//! Routes (`envoy.config.route.v3.Route`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+
+use crate::format::Template;
+use crate::{ClusterId, Fraction, HeaderMatcher, HeaderMutations, QueryMatcher, RetryPolicy};
+
+/// The path part of `RouteMatch`.
+#[derive(Clone, Debug)]
+pub enum PathMatcher {
+    /// `prefix`.
+    Prefix(Arc<[u8]>),
+    /// `path`.
+    Exact(Arc<[u8]>),
+    /// `path_separated_prefix`: the prefix itself, or followed by `/`.
+    SeparatedPrefix(Arc<[u8]>),
+    /// `safe_regex`, full match of the path without its query.
+    Regex(Regex),
+    /// `connect_matcher`.
+    Connect,
+}
+
+/// `RouteMatch`.
+#[derive(Clone, Debug)]
+pub struct RouteMatch {
+    /// The path.
+    pub path: PathMatcher,
+    /// `case_sensitive`, default true; a pattern is stored in lower case when false.
+    pub case_sensitive: bool,
+    /// `runtime_fraction`.
+    pub fraction: Option<Fraction>,
+    /// All must match.
+    pub headers: Vec<HeaderMatcher>,
+    /// All must match.
+    pub query: Vec<QueryMatcher>,
+    /// `grpc`: the content type must be gRPC's.
+    pub grpc: bool,
+}
+
+/// One entry of `weighted_clusters`.
+#[derive(Clone, Debug)]
+pub struct WeightedCluster {
+    /// `name`, or `cluster_header`.
+    pub cluster: ClusterSpecifier,
+    /// Share of the total.
+    pub weight: u32,
+    /// Changes to requests sent there.
+    pub request_headers: HeaderMutations,
+    /// Changes to responses from there.
+    pub response_headers: HeaderMutations,
+    /// `host_rewrite_literal`.
+    pub host_rewrite: Option<Arc<[u8]>>,
+    /// `typed_per_filter_config`.
+    pub per_filter: PerFilterConfigs,
+}
+
+/// `weighted_clusters`.
+#[derive(Clone, Debug)]
+pub struct WeightedClusters {
+    /// In configuration order.
+    pub clusters: Vec<WeightedCluster>,
+    /// Sum of the weights; not zero.
+    pub total: u64,
+}
+
+/// `RouteAction.cluster_specifier`.
+#[derive(Clone, Debug)]
+pub enum ClusterSpecifier {
+    /// `cluster`.
+    Cluster(ClusterId),
+    /// `cluster_header`, lower case: the request names the cluster.
+    Header(Arc<[u8]>),
+    /// `weighted_clusters`.
+    Weighted(Box<WeightedClusters>),
+}
+
+/// Path rewriting of a forwarding route.
+#[derive(Clone, Debug)]
+pub enum PathRewrite {
+    /// `prefix_rewrite`: replaces what the path matcher matched.
+    Prefix(Arc<[u8]>),
+    /// `regex_rewrite`: every match of the pattern; `\1` became `${1}` when compiled.
+    Regex {
+        /// The pattern.
+        pattern: Regex,
+        /// The substitution in the regex crate's syntax.
+        substitution: Arc<[u8]>,
+    },
+}
+
+/// Host rewriting of a forwarding route.
+#[derive(Clone, Debug)]
+pub enum HostRewrite {
+    /// `host_rewrite_literal`.
+    Literal(Arc<[u8]>),
+    /// `auto_host_rewrite`: the chosen endpoint's host name (DNS clusters).
+    Auto,
+    /// `host_rewrite_header`, lower case.
+    Header(Arc<[u8]>),
+    /// `host_rewrite_path_regex`.
+    PathRegex {
+        /// Applied to the path without its query.
+        pattern: Regex,
+        /// The substitution in the regex crate's syntax.
+        substitution: Arc<[u8]>,
+    },
+}
+
+/// `RouteAction.hash_policy`. Only carried; the balancers that use it come with their issue.
+#[derive(Clone, Debug)]
+pub enum HashPolicy {
+    /// `connection_properties.source_ip`.
+    SourceIp,
+    /// `header`.
+    Header(Arc<[u8]>),
+}
+
+/// `RouteAction`.
+#[derive(Clone, Debug)]
+pub struct RouteForward {
+    /// Where requests go.
+    pub cluster: ClusterSpecifier,
+    /// `cluster_not_found_response_code`, default 503.
+    pub cluster_not_found_status: u16,
+    /// Path rewriting.
+    pub path_rewrite: Option<PathRewrite>,
+    /// Host rewriting.
+    pub host_rewrite: Option<HostRewrite>,
+    /// `append_x_forwarded_host`.
+    pub append_x_forwarded_host: bool,
+    /// `timeout`, default 15 s; `None` when 0.
+    pub timeout: Option<Duration>,
+    /// `idle_timeout`: overrides `stream_idle_timeout`; `Some(None)` when set to 0.
+    pub idle_timeout: Option<Option<Duration>>,
+    /// `max_stream_duration.max_stream_duration`; `Some(None)` when set to 0.
+    pub max_stream_duration: Option<Option<Duration>>,
+    /// The route's own `retry_policy`, else the virtual host's.
+    pub retry_policy: Option<Arc<RetryPolicy>>,
+    /// `upgrade_configs`: `(lower-case type, enabled)`, overriding the connection manager's.
+    pub upgrades: Vec<(Arc<str>, bool)>,
+    /// `priority: HIGH`.
+    pub high_priority: bool,
+}
+
+/// What a redirect does to the path.
+#[derive(Clone, Debug)]
+pub enum RedirectPath {
+    /// Kept.
+    Keep,
+    /// `path_redirect`.
+    Replace(Arc<[u8]>),
+    /// `prefix_rewrite`.
+    Prefix(Arc<[u8]>),
+    /// `regex_rewrite`.
+    Regex {
+        /// The pattern.
+        pattern: Regex,
+        /// The substitution in the regex crate's syntax.
+        substitution: Arc<[u8]>,
+    },
+}
+
+/// `RedirectAction`.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// `https_redirect` or `scheme_redirect`.
+    pub scheme: Option<Arc<[u8]>>,
+    /// `host_redirect`.
+    pub host: Option<Arc<[u8]>>,
+    /// `port_redirect`.
+    pub port: Option<u16>,
+    /// The path.
+    pub path: RedirectPath,
+    /// `strip_query`.
+    pub strip_query: bool,
+}
+
+/// `DirectResponseAction`.
+#[derive(Clone, Debug)]
+pub struct DirectResponse {
+    /// `status`.
+    pub status: u16,
+    /// `body`, read from its data source when compiled; empty for none.
+    pub body: Arc<[u8]>,
+    /// `body_format`, if the body holds operators.
+    pub body_format: Option<Template>,
+}
+
+/// `Route.action`.
+#[derive(Clone, Debug)]
+pub enum RouteAction {
+    /// `route`.
+    Forward(Box<RouteForward>),
+    /// `redirect`.
+    Redirect(Box<Redirect>),
+    /// `direct_response`.
+    DirectResponse(Box<DirectResponse>),
+}
+
+/// One entry of `typed_per_filter_config`.
+#[derive(Clone, Debug)]
+pub enum PerFilterConfig {
+    /// `envoy.config.route.v3.FilterConfig{disabled}`: `true` switches the filter off here, `false` on.
+    Disabled(bool),
+}
+
+/// `typed_per_filter_config` of one level, sorted by filter name.
+pub type PerFilterConfigs = Vec<(Arc<str>, PerFilterConfig)>;
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `name`, empty when not given.
+    pub name: Arc<str>,
+    /// When it applies.
+    pub matcher: RouteMatch,
+    /// What happens.
+    pub action: RouteAction,
+    /// Changes to requests.
+    pub request_headers: HeaderMutations,
+    /// Changes to responses.
+    pub response_headers: HeaderMutations,
+    /// `typed_per_filter_config`.
+    pub per_filter: PerFilterConfigs,
+    /// `stat_prefix`: scope `vhost.<name>.route.<stat_prefix>.`.
+    pub stat_scope: Option<crate::ScopeId>,
+}
+
+impl RouteMatch {
+    /// A matcher for every path, for tests and defaults.
+    pub fn any() -> Self {
+        Self {
+            path: PathMatcher::Prefix(Arc::from(&b"/"[..])),
+            case_sensitive: true,
+            fraction: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+            grpc: false,
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The TCP proxy filter (`envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{AccessLog, ClusterId, ScopeId};
+
+/// Which cluster a connection goes to.
+#[derive(Clone, Debug)]
+pub enum TcpClusterSpecifier {
+    /// `cluster`.
+    Cluster(ClusterId),
+    /// `weighted_clusters`: `(cluster, weight)` and the sum of the weights, which is not zero.
+    Weighted(Vec<(ClusterId, u32)>, u64),
+}
+
+/// One TCP proxy.
+#[derive(Clone, Debug)]
+pub struct TcpProxy {
+    /// `stat_prefix`.
+    pub stat_prefix: Arc<str>,
+    /// Statistics scope `tcp.<stat_prefix>.`.
+    pub scope: ScopeId,
+    /// Where connections go.
+    pub cluster: TcpClusterSpecifier,
+    /// `idle_timeout`, default 1 h; `None` when set to 0.
+    pub idle_timeout: Option<Duration>,
+    /// `max_connect_attempts`, default 1.
+    pub max_connect_attempts: u32,
+    /// `max_downstream_connection_duration`.
+    pub max_downstream_connection_duration: Option<Duration>,
+    /// `access_log`.
+    pub access_logs: Vec<Arc<AccessLog>>,
+}
