@@ -1,0 +1,1 @@
+//! Seeded, deterministic back end.
