@@ -28,8 +28,8 @@ pub use cluster::{
     LeastRequest, LocalityEndpoints, TcpKeepalive, Thresholds, UpstreamHttp,
 };
 pub use filter_chain::{
-    ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter, SourceType,
-    TransportProtocol,
+    ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
+    SourceType, TransportProtocol,
 };
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
 pub use http_connection_manager::{
