@@ -1,1 +1,20 @@
-//! Route selection over the immutable model
+//! Which route a request takes, which cluster the route means, and what the route does to path and host.
+//!
+//! Pure functions over the immutable model: nothing here allocates for an ordinary request, mutates
+//! headers or knows about connections. Read [`select()`] first, then [`path`], [`header`], [`query`] in the
+//! order the matchers are tried, then [`cluster()`] and what the answers look like ([`rewrite`],
+//! [`redirect`]).
+
+pub mod cluster;
+pub mod header;
+pub mod path;
+pub mod query;
+pub mod redirect;
+pub mod rewrite;
+mod select;
+
+#[cfg(test)]
+mod naive;
+
+pub use cluster::{ClusterChoice, cluster};
+pub use select::{Selected, Selection, select};

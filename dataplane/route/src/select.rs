@@ -1,0 +1,129 @@
+//! The choice of a virtual host and a route.
+
+use std::sync::Arc;
+
+use millrace_config::{Fraction, RequireTls, Route, RouteConfiguration, RouteMatch, VirtualHost};
+use millrace_http::{HeaderId, Method, RequestHead};
+
+use crate::{header, path, query};
+
+/// A route together with the virtual host that holds it.
+#[derive(Clone, Copy, Debug)]
+pub struct Selected<'c> {
+    /// The virtual host.
+    pub virtual_host: &'c Arc<VirtualHost>,
+    /// The route.
+    pub route: &'c Arc<Route>,
+}
+
+/// What a request is entitled to.
+#[derive(Clone, Copy, Debug)]
+pub enum Selection<'c> {
+    /// No virtual host, or none of its routes: 404 with details `route_not_found`.
+    NotFound,
+    /// The virtual host wants TLS (`require_tls`): 301 to [`crate::redirect::tls_location`].
+    TlsRedirect(&'c Arc<VirtualHost>),
+    /// A route.
+    Route(Selected<'c>),
+}
+
+impl<'c> Selection<'c> {
+    /// The route, if there is one.
+    pub fn route(self) -> Option<Selected<'c>> {
+        match self {
+            Self::Route(selected) => Some(selected),
+            Self::NotFound | Self::TlsRedirect(_) => None,
+        }
+    }
+}
+
+/// Longest authority that is looked up; longer ones (no DNS name is) only meet `*`.
+const AUTHORITY_MAX: usize = 512;
+
+/// Chooses by `:authority`, then by the first route that matches. `random` decides runtime fractions and is
+/// the same for all routes of one request, as in Envoy. The head is the one after path normalisation, with
+/// `x-forwarded-proto` and `x-envoy-internal` as the connection manager left them.
+pub fn select<'c>(config: &'c RouteConfiguration, head: &RequestHead, random: u64) -> Selection<'c> {
+    let Some(virtual_host) = virtual_host(config, head.authority()) else { return Selection::NotFound };
+    if virtual_host.require_tls != RequireTls::None {
+        let Some(proto) = head.headers.get(HeaderId::XForwardedProto).filter(|p| !p.is_empty()) else {
+            return Selection::NotFound;
+        };
+        let exempt = virtual_host.require_tls == RequireTls::ExternalOnly && is_internal(head);
+        if !proto.eq_ignore_ascii_case(b"https") && !exempt {
+            return Selection::TlsRedirect(virtual_host);
+        }
+    }
+    let connect = head.method_kind() == Method::Connect;
+    match virtual_host.routes.iter().find(|route| matches(&route.matcher, head, connect, random)) {
+        Some(route) => Selection::Route(Selected { virtual_host, route }),
+        None => Selection::NotFound,
+    }
+}
+
+/// The virtual host of an authority in any case of letters.
+pub fn virtual_host<'c>(config: &'c RouteConfiguration, authority: &[u8]) -> Option<&'c Arc<VirtualHost>> {
+    let authority = match config.ignore_port_in_host {
+        true => strip_port(authority),
+        false => authority,
+    };
+    if authority.iter().all(|b| !b.is_ascii_uppercase())
+        && let Ok(host) = std::str::from_utf8(authority)
+    {
+        return config.virtual_host(host);
+    }
+    let mut buffer = [0; AUTHORITY_MAX];
+    let lower = match buffer.get_mut(..authority.len()) {
+        Some(lower) => lower,
+        None => return config.virtual_host(""),
+    };
+    lower.copy_from_slice(authority);
+    lower.make_ascii_lowercase();
+    config.virtual_host(std::str::from_utf8(lower).unwrap_or(""))
+}
+
+/// The authority without `:digits` at its end; brackets of an IPv6 literal are not searched.
+pub fn strip_port(authority: &[u8]) -> &[u8] {
+    match port_start(authority) {
+        Some(at) => &authority[..at],
+        None => authority,
+    }
+}
+
+/// Where the `:` of a port stands, if the text after the last colon is a number and no bracket follows it.
+pub(crate) fn port_start(authority: &[u8]) -> Option<usize> {
+    let colon = authority.iter().rposition(|b| *b == b':')?;
+    let (host, port) = (&authority[..colon], &authority[colon + 1..]);
+    // `::1` without brackets is an address, not a host with a port.
+    let bare_v6 = host.contains(&b':') && host.last() != Some(&b']');
+    let number = !port.is_empty() && port.iter().all(u8::is_ascii_digit);
+    (number && !bare_v6).then_some(colon)
+}
+
+fn is_internal(head: &RequestHead) -> bool {
+    head.headers.get(HeaderId::XEnvoyInternal) == Some(b"true")
+}
+
+/// Whether one matcher takes the request; `connect` says that the method is CONNECT.
+#[inline]
+fn matches(matcher: &RouteMatch, head: &RequestHead, connect: bool, random: u64) -> bool {
+    // The path first: it is the cheapest test and the one that fails most often.
+    path::matches(matcher, head.path(), connect)
+        && matcher.fraction.is_none_or(|fraction| in_fraction(fraction, random))
+        && (!matcher.grpc || is_grpc(head))
+        && matcher.headers.iter().all(|m| header::matches_request(m, head))
+        && (matcher.query.is_empty() || query::matches_all(&matcher.query, head.path()))
+}
+
+fn in_fraction(fraction: Fraction, random: u64) -> bool {
+    random % u64::from(fraction.denominator.max(1)) < u64::from(fraction.numerator)
+}
+
+/// `content-type: application/grpc`, alone or followed by `+`.
+pub fn is_grpc(head: &RequestHead) -> bool {
+    let rest = head.headers.get(HeaderId::ContentType).and_then(|v| v.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| rest.first().is_none_or(|b| *b == b'+'))
+}
+
+#[cfg(test)]
+mod tests;
