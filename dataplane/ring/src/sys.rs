@@ -86,6 +86,11 @@ impl RawAddress {
         self.length
     }
 
+    /// For the kernel to fill in.
+    pub(crate) fn parts_mut(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+        ((&raw mut self.storage).cast(), &raw mut self.length)
+    }
+
     pub(crate) fn get(&self) -> Result<SocketAddress, IoError> {
         match self.family() {
             libc::AF_INET => {
