@@ -1,0 +1,216 @@
+//! Command operators, one variant for everything that can be asked of a request or a connection.
+
+use super::time::TimeFormat;
+
+/// An operator and its `:Z` truncation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operator {
+    /// What to print.
+    pub op: Op,
+    /// Longest printed value, bytes.
+    pub max_len: Option<usize>,
+}
+
+/// Where a header operator looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum HeaderSource {
+    Request,
+    Response,
+    ResponseTrailer,
+}
+
+/// Which address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum AddressSide {
+    UpstreamLocal,
+    UpstreamRemote,
+    DownstreamLocal,
+    DownstreamRemote,
+    DownstreamDirectLocal,
+    DownstreamDirectRemote,
+}
+
+/// Which part of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum AddressView {
+    Full,
+    WithoutPort,
+    Port,
+    /// The endpoint id of an internal address; other addresses have none.
+    EndpointId,
+}
+
+/// A moment of `%COMMON_DURATION%`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimePoint {
+    /// `DS_RX_BEG`: the request began.
+    DownstreamRxBegin,
+    /// `DS_RX_END`: its last byte came.
+    DownstreamRxEnd,
+    /// `US_CX_BEG`: the upstream connection was started.
+    UpstreamConnectBegin,
+    /// `US_CX_END`: it was established.
+    UpstreamConnectEnd,
+    /// `US_HS_END`: its TLS handshake was complete.
+    UpstreamHandshakeEnd,
+    /// `US_TX_BEG`: the first upstream byte was sent.
+    UpstreamTxBegin,
+    /// `US_TX_END`: the last one was.
+    UpstreamTxEnd,
+    /// `US_RX_BEG`: the first upstream byte came.
+    UpstreamRxBegin,
+    /// `US_RX_BODY_BEG`: the first body byte came.
+    UpstreamRxBodyBegin,
+    /// `US_RX_END`: the last one came.
+    UpstreamRxEnd,
+    /// `DS_TX_BEG`: the first downstream byte was sent.
+    DownstreamTxBegin,
+    /// `DS_TX_END`: the last one was.
+    DownstreamTxEnd,
+    /// Any other name: set by a filter, absent otherwise.
+    Custom(Box<str>),
+}
+
+/// Precision of `%COMMON_DURATION%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum DurationUnit {
+    Milliseconds,
+    Microseconds,
+    Nanoseconds,
+}
+
+/// Which moment a time operator prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum TimeSource {
+    Start,
+    StartLocal,
+    Emit,
+    EmitLocal,
+}
+
+/// `%GRPC_STATUS(X)%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum GrpcStatusForm {
+    CamelString,
+    SnakeString,
+    Number,
+}
+
+/// `%PATH(X:Y)%`, second argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum PathSource {
+    Original,
+    Path,
+    OriginalOrPath,
+}
+
+/// What an operator prints.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum Op {
+    /// `REQ`, `RESP`, `TRAILER` and their long names: `(name?alternative)`, both in lower case.
+    Header {
+        source: HeaderSource,
+        name: Box<[u8]>,
+        alternative: Option<Box<[u8]>>,
+    },
+    /// `START_TIME` and its kin; `None` is ISO 8601 with milliseconds.
+    Time {
+        source: TimeSource,
+        format: Option<TimeFormat>,
+    },
+    RequestHeadersBytes,
+    ResponseHeadersBytes,
+    ResponseTrailersBytes,
+    BytesReceived,
+    BytesRetransmitted,
+    PacketsRetransmitted,
+    BytesSent,
+    UpstreamWireBytesSent,
+    UpstreamWireBytesReceived,
+    UpstreamHeaderBytesSent,
+    UpstreamHeaderBytesReceived,
+    UpstreamDecompressedHeaderBytesReceived,
+    DownstreamWireBytesSent,
+    DownstreamWireBytesReceived,
+    DownstreamHeaderBytesSent,
+    DownstreamHeaderBytesReceived,
+    DownstreamDecompressedHeaderBytesReceived,
+    Protocol,
+    UpstreamProtocol,
+    ResponseCode,
+    ResponseCodeDetails {
+        spaces: bool,
+    },
+    ResponseFlags,
+    ResponseFlagsLong,
+    ConnectionTerminationDetails,
+    Duration,
+    RequestDuration,
+    RequestTxDuration,
+    ResponseDuration,
+    ResponseTxDuration,
+    DownstreamHandshakeDuration,
+    RoundTripDuration,
+    UpstreamConnectionPoolReadyDuration,
+    CommonDuration {
+        start: TimePoint,
+        end: TimePoint,
+        unit: DurationUnit,
+    },
+    UpstreamHost,
+    UpstreamHostName,
+    UpstreamHostNameWithoutPort,
+    UpstreamHostsAttempted,
+    UpstreamHostNamesAttempted,
+    UpstreamHostNamesAttemptedWithoutPort,
+    UpstreamHostsAttemptedWithoutPort,
+    UpstreamConnectionIdsAttempted,
+    UpstreamCluster,
+    UpstreamClusterRaw,
+    Address {
+        side: AddressSide,
+        view: AddressView,
+    },
+    UpstreamTransportFailureReason,
+    DownstreamTransportFailureReason,
+    DownstreamLocalCloseReason,
+    UpstreamDetectedCloseType,
+    UpstreamLocalCloseReason,
+    DownstreamDetectedCloseType,
+    UpstreamRequestAttemptCount,
+    UpstreamConnectionId,
+    ConnectionId,
+    StreamId,
+    RouteName,
+    VirtualHostName,
+    VirtualClusterName,
+    FilterChainName,
+    AccessLogType,
+    Hostname,
+    /// `ENVIRONMENT(X)`, already looked up.
+    Constant(Option<Box<str>>),
+    RequestedServerName,
+    GrpcStatus(GrpcStatusForm),
+    LocalReplyBody,
+    Path {
+        with_query: bool,
+        source: PathSource,
+    },
+    QueryParam(Box<[u8]>),
+    QueryParams {
+        decoded: bool,
+    },
+    TraceId,
+    SpanId,
+    UniqueId,
+    /// Known to Envoy and without a value here: TLS peers, metadata, filter state. Printed as missing.
+    Absent(Box<str>),
+}

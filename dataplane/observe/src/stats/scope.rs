@@ -1,0 +1,100 @@
+//! Kinds of scopes and how their names begin.
+
+use super::metric::Table;
+use super::tables;
+
+/// What a scope counts for. Decides its table and the prefix of its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ScopeKind {
+    /// Names without a common prefix; `name` is empty.
+    Process,
+    /// `server.`; `name` is empty.
+    Server,
+    /// `listener_manager.`; `name` is empty.
+    ListenerManager,
+    /// `cluster_manager.`; `name` is empty.
+    ClusterManager,
+    /// `runtime.`; `name` is empty.
+    Runtime,
+    /// `filesystem.`; `name` is empty.
+    Filesystem,
+    /// `dns.cares.`; `name` is empty.
+    Dns,
+    /// `http1.`; `name` is empty.
+    Http1,
+    /// `listener.<name>.`: `name` is the address with `:` as `_`, or `stat_prefix`.
+    Listener,
+    /// `http.<name>.`: `name` is the connection manager's `stat_prefix`.
+    Http,
+    /// `listener.<name>.`: `name` is `<address>.http.<stat_prefix>`.
+    HttpListener,
+    /// `tcp.<name>.`: `name` is the TCP proxy's `stat_prefix`.
+    Tcp,
+    /// `cluster.<name>.`: `name` is the cluster's `alt_stat_name` or name with `:` as `_`.
+    Cluster,
+    /// `vhost.<name>.`: `name` is `<virtual host>.route.<stat_prefix>` or `<virtual host>.vcluster.<name>`.
+    Route,
+    /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
+    Host,
+}
+
+impl ScopeKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::Process,
+        Self::Server,
+        Self::ListenerManager,
+        Self::ClusterManager,
+        Self::Runtime,
+        Self::Filesystem,
+        Self::Dns,
+        Self::Http1,
+        Self::Listener,
+        Self::Http,
+        Self::HttpListener,
+        Self::Tcp,
+        Self::Cluster,
+        Self::Route,
+        Self::Host,
+    ];
+
+    /// What scopes of this kind count.
+    pub fn table(self) -> &'static Table {
+        match self {
+            Self::Process => &tables::process::TABLE,
+            Self::Server => &tables::server::TABLE,
+            Self::ListenerManager => &tables::listener_manager::TABLE,
+            Self::ClusterManager => &tables::cluster_manager::TABLE,
+            Self::Runtime => &tables::runtime::TABLE,
+            Self::Filesystem => &tables::filesystem::TABLE,
+            Self::Dns => &tables::dns::TABLE,
+            Self::Http1 => &tables::http1::TABLE,
+            Self::Listener => &tables::listener::TABLE,
+            Self::Http => &tables::http::TABLE,
+            Self::HttpListener => &tables::http_listener::TABLE,
+            Self::Tcp => &tables::tcp::TABLE,
+            Self::Cluster => &tables::cluster::TABLE,
+            Self::Route => &tables::route::TABLE,
+            Self::Host => &tables::host::TABLE,
+        }
+    }
+
+    /// How names of this kind begin, before the scope's own name.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Process | Self::Host => "",
+            Self::Server => "server",
+            Self::ListenerManager => "listener_manager",
+            Self::ClusterManager => "cluster_manager",
+            Self::Runtime => "runtime",
+            Self::Filesystem => "filesystem",
+            Self::Dns => "dns.cares",
+            Self::Http1 => "http1",
+            Self::Listener | Self::HttpListener => "listener",
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Cluster => "cluster",
+            Self::Route => "vhost",
+        }
+    }
+}

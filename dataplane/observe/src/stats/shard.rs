@@ -1,0 +1,118 @@
+//! A shard's handle: where the hot path counts.
+
+use std::sync::Arc;
+
+use millrace_config::ScopeId;
+
+use super::codes::CodeFamily;
+use super::metric::{Counter, Gauge, Histogram};
+use super::registry::Registry;
+use super::slots::ScopeSlots;
+
+/// The counters of one thread. Single writer: not `Clone`, every change takes `&mut self`.
+///
+/// A scope costs nothing until it is used here for the first time; that first use allocates its array and
+/// tells the [`Registry`] (the only lock, never taken again for that scope).
+#[derive(Debug)]
+pub struct ShardStats {
+    registry: Registry,
+    shard: usize,
+    slots: Vec<Option<Arc<ScopeSlots>>>,
+}
+
+impl ShardStats {
+    pub(crate) fn new(registry: Registry, shard: usize) -> Self {
+        Self { registry, shard, slots: Vec::new() }
+    }
+
+    #[inline]
+    fn slots(&mut self, scope: ScopeId) -> Option<&ScopeSlots> {
+        let at = scope.0 as usize;
+        if self.slots.get(at).is_none_or(Option::is_none) {
+            self.inflate(scope);
+        }
+        self.slots.get(at)?.as_deref()
+    }
+
+    #[cold]
+    fn inflate(&mut self, scope: ScopeId) {
+        let at = scope.0 as usize;
+        let Some(slots) = self.registry.inflate(self.shard, scope) else { return };
+        if self.slots.len() <= at {
+            self.slots.resize(at + 1, None);
+        }
+        self.slots[at] = Some(slots);
+    }
+
+    /// Adds one.
+    #[inline]
+    pub fn inc(&mut self, scope: ScopeId, metric: Counter) {
+        self.add(scope, metric, 1);
+    }
+
+    /// Adds `n`.
+    #[inline]
+    pub fn add(&mut self, scope: ScopeId, metric: Counter, n: u64) {
+        if let Some(slots) = self.slots(scope) {
+            slots.add(metric.0, n);
+        }
+    }
+
+    /// Sets this thread's part of a gauge; the printed value is the sum over threads.
+    #[inline]
+    pub fn gauge_set(&mut self, scope: ScopeId, metric: Gauge, value: u64) {
+        if let Some(slots) = self.slots(scope) {
+            slots.gauge(metric.0, |_| value as i64);
+        }
+    }
+
+    /// Raises a gauge by one.
+    #[inline]
+    pub fn gauge_inc(&mut self, scope: ScopeId, metric: Gauge) {
+        self.gauge_add(scope, metric, 1);
+    }
+
+    /// Lowers a gauge by one. What one thread raised another may lower: only the sum is printed.
+    #[inline]
+    pub fn gauge_dec(&mut self, scope: ScopeId, metric: Gauge) {
+        self.gauge_add(scope, metric, -1);
+    }
+
+    /// Changes a gauge by `n`.
+    #[inline]
+    pub fn gauge_add(&mut self, scope: ScopeId, metric: Gauge, n: i64) {
+        if let Some(slots) = self.slots(scope) {
+            slots.gauge(metric.0, |old| old.wrapping_add(n));
+        }
+    }
+
+    /// Records a value (milliseconds unless the histogram's name says otherwise).
+    #[inline]
+    pub fn record(&mut self, scope: ScopeId, metric: Histogram, value: u64) {
+        if let Some(slots) = self.slots(scope) {
+            slots.record(metric.0, value);
+        }
+    }
+
+    /// Counts a response code: `<family>upstream_rq_<code>`, its class and `completed`.
+    #[inline]
+    pub fn code(&mut self, scope: ScopeId, family: CodeFamily, code: u16) {
+        if let Some(slots) = self.slots(scope) {
+            slots.codes.inc(family, code);
+        }
+    }
+
+    /// Lets go of scopes that the control thread retired. Call it when a new snapshot is taken.
+    pub fn sweep(&mut self) {
+        for scope in self.registry.retired_for(self.shard) {
+            if let Some(slot) = self.slots.get_mut(scope.0 as usize) {
+                *slot = None;
+            }
+        }
+    }
+
+    /// The registry that these counters belong to.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}

@@ -1,0 +1,20 @@
+//! The metrics of every kind of scope, one declaration each. Names are Envoy's; `docs/metrics.md` is
+//! generated from these tables.
+
+use super::metric::metrics;
+
+pub mod cluster;
+pub mod cluster_manager;
+pub mod dns;
+pub mod filesystem;
+pub mod host;
+pub mod http;
+pub mod http1;
+pub mod http_listener;
+pub mod listener;
+pub mod listener_manager;
+pub mod process;
+pub mod route;
+pub mod runtime;
+pub mod server;
+pub mod tcp;

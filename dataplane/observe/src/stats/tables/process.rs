@@ -1,0 +1,17 @@
+//! Metrics without a common prefix that exist once in a process.
+
+use super::metrics;
+
+metrics! {
+    values {
+        ENVOY_OVERLOAD_ACTIONS_RESET_HIGH_MEMORY_STREAM_COUNT = counter "envoy.overload_actions.reset_high_memory_stream.count", "Streams reset because memory ran short.";
+        HTTP_ASYNC_CLIENT_RQ_TOTAL = counter "http.async-client.rq_total", "Requests that the proxy itself originated.";
+        MAIN_THREAD_WATCHDOG_MEGA_MISS = counter "main_thread.watchdog_mega_miss", "Long stalls of the control thread.";
+        MAIN_THREAD_WATCHDOG_MISS = counter "main_thread.watchdog_miss", "Stalls of the control thread.";
+        WORKERS_WATCHDOG_MEGA_MISS = counter "workers.watchdog_mega_miss", "Long stalls of shards.";
+        WORKERS_WATCHDOG_MISS = counter "workers.watchdog_miss", "Stalls of shards.";
+    }
+    histograms {
+        OVERLOAD_REFRESH_INTERVAL_DELAY = "overload.refresh_interval_delay", "Delay of the overload manager's refresh, milliseconds.";
+    }
+}
