@@ -1,1 +1,21 @@
-//! Strict recording upstream, ledger client and process harness for tests
+//! What tests of the whole proxy stand on: a strict recording upstream with its own parser, a ledger
+//! client, a byte-level client, a chaos proxy, and a harness that starts the subject under test.
+//!
+//! Everything here is blocking and uses one thread per connection: it must be obviously right, not
+//! fast. It shares no code with the proxy, so that a misreading of a standard has to be made twice
+//! before a test agrees with it.
+
+//access_log
+//bootstrap
+//chaos
+pub mod ledger;
+pub mod message;
+//process
+pub mod raw;
+pub mod rng;
+pub mod strict;
+//subject
+pub mod tcp;
+pub mod upstream;
+pub mod wait;
+pub mod wire;
