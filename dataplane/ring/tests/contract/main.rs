@@ -1,0 +1,53 @@
+//! One contract, every back end: whatever holds for one of them holds for all.
+
+mod cases;
+mod world;
+
+use millrace_ring::{Backend, Config, IoChoice};
+use world::{Kernel, World};
+
+/// Tiny rings and two buffers: overflow, starvation and re-arming become the ordinary case.
+fn tiny() -> Config {
+    Config { buffers: 2, buffer_bytes: 512, sq_entries: 4, cq_entries: 8, ..Config::default() }
+}
+
+fn kernel(choice: IoChoice, config: &Config) -> Option<World> {
+    match Backend::open(choice, config) {
+        Ok((backend, _)) => Some(World::new(Box::new(Kernel(backend)))),
+        Err(error) if choice == IoChoice::Uring => {
+            println!("skipped: 1 ({error})");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+macro_rules! contract {
+    ($($module:ident => $open:expr;)*) => { $(
+        mod $module {
+            use super::*;
+            contract!(@cases $open; echo bulk_both_ways half_close reset_is_seen connect_refused
+                shutdown_follows_the_send stop_keeps_bytes stop_and_start_again close_with_everything_outstanding
+                connect_canceled wake_from_another_thread timeout_returns many_small_connections
+                gather_in_order starved_receives_all_get_their_turn late_events_after_reuse
+                close_listener_while_accepting send_to_a_closed_peer_fails);
+        }
+    )* };
+    (@cases $open:expr; $($case:ident)*) => { $(
+        #[test]
+        fn $case() {
+            if let Some(mut world) = $open {
+                cases::$case(&mut world);
+                world.finish();
+            }
+        }
+    )* };
+}
+
+contract! {
+    uring => kernel(IoChoice::Uring, &Config::default());
+    uring_tiny => kernel(IoChoice::Uring, &tiny());
+    uring_cooperative => kernel(IoChoice::Uring, &Config { defer_taskrun: false, ..Config::default() });
+    epoll => kernel(IoChoice::Epoll, &Config::default());
+    epoll_tiny => kernel(IoChoice::Epoll, &tiny());
+}
