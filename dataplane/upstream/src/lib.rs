@@ -1,1 +1,25 @@
-//! Clusters, endpoints, load balancing, circuit breakers and connection pools; no I/O
+//! Clusters as a shard sees them: endpoints, load balancing, circuit breakers, retry budgets and connection
+//! pools.
+//!
+//! Pure state machines: events and `now` go in, decisions ([`PoolAction`]) come out. Nothing here opens a
+//! socket, reads a clock or counts a statistic; the shard does what the actions say. In steady state a
+//! request costs no allocation.
+//!
+//! The life of a request: [`ClusterState::choose_host`], [`ClusterState::acquire`], (perhaps
+//! [`PoolAction::Connect`], [`ClusterState::bind`], [`ClusterState::connected`], [`PoolAction::Assign`]),
+//! [`ClusterState::released`] or [`ClusterState::closed`].
+
+mod budget;
+mod cluster;
+mod host;
+mod invariants;
+mod lb;
+mod list;
+mod pool;
+mod retry;
+
+pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
+pub use cluster::ClusterState;
+pub use host::{Host, HostHealth, HostId};
+pub use lb::{ChooseContext, Chosen, NoHost};
+pub use pool::{Acquire, CloseReason, ConnId, PoolAction, PoolEvent, PoolFailure, WaitId};

@@ -1,0 +1,140 @@
+//! Circuit-breaker counters: the one thing about a cluster that all shards share.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResourcePriority {
+    /// `DEFAULT`.
+    #[default]
+    Default,
+    /// `HIGH`.
+    High,
+}
+
+impl ResourcePriority {
+    /// Both priorities, in index order.
+    pub const ALL: [Self; 2] = [Self::Default, Self::High];
+
+    /// 0 for `DEFAULT`, 1 for `HIGH`.
+    #[inline]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// One counter on cache lines of its own (two lines: the adjacent-line prefetcher pairs them).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Budget(AtomicU32);
+
+impl Budget {
+    /// Takes one unit unless `limit` are taken already. Never leaves more than `limit` taken, however many
+    /// threads compete.
+    #[inline]
+    pub fn try_acquire(&self, limit: u32) -> bool {
+        // The counter guards no other memory, so relaxed order is enough.
+        self.0
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < limit).then_some(used + 1))
+            .is_ok()
+    }
+
+    /// Takes one unit even above the limit. Only for the first connection of a pool, which Envoy always
+    /// allows: a request queued for an endpoint without any connection could otherwise wait for ever.
+    #[inline]
+    pub fn acquire_forced(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives one unit back.
+    #[inline]
+    pub fn release(&self) {
+        let before = self.0.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a budget was released more often than acquired");
+    }
+
+    /// Units taken now, by all shards.
+    #[inline]
+    pub fn used(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The four circuit breakers of one priority.
+#[derive(Debug, Default)]
+pub struct PriorityBudgets {
+    /// Upstream connections, connecting ones included.
+    pub connections: Budget,
+    /// Requests that wait for a connection.
+    pub pending: Budget,
+    /// Requests on a connection. Not counted while `max_requests` is `u32::MAX` and no retry budget needs it.
+    pub requests: Budget,
+    /// Retries between their back-off and the end of their attempt.
+    pub retries: Budget,
+}
+
+/// The circuit breakers of one cluster, shared by all shards.
+#[derive(Debug, Default)]
+pub struct ClusterBudgets {
+    /// Priority `DEFAULT`.
+    pub default: PriorityBudgets,
+    /// Priority `HIGH`.
+    pub high: PriorityBudgets,
+}
+
+impl ClusterBudgets {
+    /// The breakers of one priority.
+    #[inline]
+    pub fn of(&self, priority: ResourcePriority) -> &PriorityBudgets {
+        match priority {
+            ResourcePriority::Default => &self.default,
+            ResourcePriority::High => &self.high,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_limit_is_exact_under_four_threads() {
+        const LIMIT: u32 = 3;
+        let budget = Arc::new(Budget::default());
+        let held = Arc::new(AtomicU32::new(0));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (budget, held) = (Arc::clone(&budget), Arc::clone(&held));
+                std::thread::spawn(move || {
+                    let mut granted = 0u32;
+                    for _ in 0..50_000 {
+                        if budget.try_acquire(LIMIT) {
+                            let now_held = held.fetch_add(1, Ordering::SeqCst) + 1;
+                            assert!(now_held <= LIMIT, "{now_held} units held at once");
+                            granted += 1;
+                            held.fetch_sub(1, Ordering::SeqCst);
+                            budget.release();
+                        }
+                        assert!(budget.used() <= LIMIT);
+                    }
+                    granted
+                })
+            })
+            .collect();
+        let granted: u32 = threads.into_iter().map(|t| t.join().unwrap()).sum();
+        assert!(granted >= 50_000, "at least one thread always gets through, got {granted}");
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn zero_admits_nothing_and_the_maximum_everything() {
+        let budget = Budget::default();
+        assert!(!budget.try_acquire(0));
+        assert!(budget.try_acquire(u32::MAX));
+        assert!(!budget.try_acquire(1));
+        budget.acquire_forced();
+        assert_eq!(budget.used(), 2);
+    }
+}

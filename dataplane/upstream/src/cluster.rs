@@ -1,0 +1,179 @@
+//! One cluster on one shard: its hosts, its balancer, its pools. Created at first use.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millrace_base::{Rng, Slab};
+use millrace_config::{Address, Cluster, Thresholds};
+
+use crate::budget::PriorityBudgets;
+use crate::lb::Balancer;
+use crate::list::List;
+use crate::pool::{self, CloseReason, Conn, ConnId, PoolAction, Waiter};
+use crate::{
+    ChooseContext, Chosen, ClusterBudgets, Host, HostHealth, HostId, NoHost, ResourcePriority, retry,
+};
+
+/// One cluster on one shard.
+#[derive(Debug)]
+pub struct ClusterState {
+    pub(crate) config: Arc<Cluster>,
+    pub(crate) budgets: Arc<ClusterBudgets>,
+    pub(crate) hosts: Slab<Host>,
+    /// Present hosts by priority, in configuration order.
+    members: Vec<Vec<HostId>>,
+    balancer: Balancer,
+    /// For rotation starts only; requests draw from the shard's generator.
+    rng: Rng,
+    pub(crate) conns: Slab<Conn>,
+    pub(crate) waiters: Slab<Waiter>,
+    pub(crate) idle: List<{ pool::IDLE }>,
+    pub(crate) age: List<{ pool::AGE }>,
+}
+
+impl ClusterState {
+    /// The state of `cluster` without a connection. `seed` decides where rotations start.
+    pub fn new(cluster: &Arc<Cluster>, budgets: Arc<ClusterBudgets>, seed: u64) -> Self {
+        let mut state = Self {
+            config: Arc::clone(cluster),
+            budgets,
+            hosts: Slab::new(),
+            members: Vec::new(),
+            balancer: Balancer::default(),
+            rng: Rng::new(seed),
+            conns: Slab::new(),
+            waiters: Slab::new(),
+            idle: List::default(),
+            age: List::default(),
+        };
+        state.place_hosts(&mut Vec::new());
+        state
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Arc<Cluster> {
+        &self.config
+    }
+
+    /// Takes a new configuration. Hosts whose address stays keep their id and their connections. Idle
+    /// connections of the others are closed; busy ones close when their request ends.
+    pub fn update(&mut self, cluster: &Arc<Cluster>, out: &mut Vec<PoolAction>) {
+        let old = std::mem::replace(&mut self.config, Arc::clone(cluster));
+        let same_hosts = old.localities == cluster.localities
+            && old.lb_policy == cluster.lb_policy
+            && old.panic_threshold == cluster.panic_threshold
+            && old.overprovisioning_factor == cluster.overprovisioning_factor;
+        if !same_hosts {
+            self.place_hosts(out);
+        }
+        self.debug_check();
+    }
+
+    fn place_hosts(&mut self, out: &mut Vec<PoolAction>) {
+        let before = std::mem::take(&mut self.members);
+        let mut by_address: BTreeMap<Address, Vec<HostId>> = BTreeMap::new();
+        // Reversed, so that `pop` gives hosts that share an address back in configuration order.
+        for id in before.iter().flatten().rev() {
+            if let Some(host) = self.hosts.get_mut(id.0) {
+                host.present = false;
+                by_address.entry(host.address.clone()).or_default().push(*id);
+            }
+        }
+        let config = Arc::clone(&self.config);
+        let mut failed = Vec::new();
+        for locality in &config.localities {
+            let level = locality.priority as usize;
+            if self.members.len() <= level {
+                self.members.resize_with(level + 1, Vec::new);
+            }
+            for endpoint in &locality.endpoints {
+                let known = by_address.get_mut(&endpoint.address).and_then(Vec::pop);
+                let id = match known.and_then(|id| Some((id, self.hosts.get_mut(id.0)?))) {
+                    Some((id, host)) => {
+                        let was = host.health;
+                        host.refresh(endpoint, locality.priority);
+                        if was != HostHealth::Unhealthy && host.health == HostHealth::Unhealthy {
+                            failed.push(id);
+                        }
+                        id
+                    }
+                    None => HostId(self.hosts.insert(Host::new(endpoint, locality.priority))),
+                };
+                self.members[level].push(id);
+            }
+        }
+        self.balancer.rebuild(&config, &self.members, &self.hosts, &mut self.rng);
+        for id in by_address.into_values().flatten() {
+            self.dismiss(id, out);
+        }
+        if config.close_on_health_failure {
+            for id in failed {
+                self.close_all(id, CloseReason::HostUnhealthy, out);
+            }
+        }
+    }
+
+    /// Draws a host for a request.
+    #[inline]
+    pub fn choose_host(&mut self, rng: &mut Rng, context: &ChooseContext<'_>) -> Result<Chosen, NoHost> {
+        self.balancer.choose(&self.hosts, rng, context)
+    }
+
+    /// The host, unless it left the cluster and has nothing left to finish.
+    #[inline]
+    pub fn host(&self, id: HostId) -> Option<&Host> {
+        self.hosts.get(id.0)
+    }
+
+    /// The host that a connection leads to.
+    pub fn host_of(&self, conn: ConnId) -> Option<HostId> {
+        self.conns.get(conn.0).map(|c| c.host)
+    }
+
+    /// Present hosts by priority, then in configuration order.
+    pub fn hosts(&self) -> impl Iterator<Item = (HostId, &Host)> {
+        self.members.iter().flatten().filter_map(|id| Some((*id, self.hosts.get(id.0)?)))
+    }
+
+    /// Connections of this shard in every state, TCP included.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Requests of this shard that wait for a connection.
+    pub fn pending_requests(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// True when nothing is open and nobody waits: the state may be dropped.
+    pub fn is_quiescent(&self) -> bool {
+        self.conns.is_empty() && self.waiters.is_empty()
+    }
+
+    /// Takes a retry before its back-off starts; false when the breaker is open (count
+    /// `upstream_rq_retry_overflow`, flag `UO`). Undo with [`Self::end_retry`].
+    #[must_use]
+    pub fn try_retry(&self, priority: ResourcePriority) -> bool {
+        retry::try_retry(self.thresholds(priority), self.budget(priority))
+    }
+
+    /// The retry's attempt ended, or the request was given up during its back-off.
+    pub fn end_retry(&self, priority: ResourcePriority) {
+        self.budget(priority).retries.release();
+    }
+
+    /// The limits of one priority.
+    #[inline]
+    pub fn thresholds(&self, priority: ResourcePriority) -> &Thresholds {
+        match priority {
+            ResourcePriority::Default => &self.config.circuit_breakers.default,
+            ResourcePriority::High => &self.config.circuit_breakers.high,
+        }
+    }
+
+    /// The shared counters of one priority.
+    #[inline]
+    pub fn budget(&self, priority: ResourcePriority) -> &PriorityBudgets {
+        self.budgets.of(priority)
+    }
+}

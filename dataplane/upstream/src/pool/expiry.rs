@@ -1,0 +1,110 @@
+//! The end of connections that nobody asked to end: idle and age limits, vanished hosts, drain.
+
+use std::time::Duration;
+
+use millrace_base::{Key, Time};
+
+use super::conn::{ConnState, Kind};
+use super::{CloseReason, ConnId, PoolAction, PoolEvent};
+use crate::{ClusterState, HostId, ResourcePriority};
+
+impl ClusterState {
+    /// When [`Self::expire`] has something to do next, or `None`. A change of configuration may move it.
+    pub fn next_expiry(&self) -> Option<Time> {
+        let idle = self.due(self.idle.first(), self.config.http.idle_timeout, |c| c.idle_since);
+        let age = self.due(self.age.first(), self.config.http.max_connection_duration, |c| c.connected_at);
+        match (idle, age) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn due(
+        &self,
+        first: Option<Key>,
+        limit: Option<Duration>,
+        since: fn(&super::Conn) -> Time,
+    ) -> Option<Time> {
+        Some(since(self.conns.get(first?)?) + limit?)
+    }
+
+    /// Closes HTTP/1 connections that were idle for `idle_timeout` or open for `max_connection_duration`;
+    /// of the latter, busy ones close when their request ends.
+    pub fn expire(&mut self, now: Time, out: &mut Vec<PoolAction>) {
+        while let Some(conn) = self.idle.first() {
+            match self.due(Some(conn), self.config.http.idle_timeout, |c| c.idle_since) {
+                Some(due) if due <= now => {}
+                _ => break,
+            }
+            out.push(PoolAction::Count(PoolEvent::ConnectionIdleTimeout));
+            self.close(ConnId(conn), CloseReason::Idle, out);
+        }
+        while let Some(conn) = self.age.first() {
+            match self.due(Some(conn), self.config.http.max_connection_duration, |c| c.connected_at) {
+                Some(due) if due <= now => {}
+                _ => break,
+            }
+            out.push(PoolAction::Count(PoolEvent::ConnectionMaxDuration));
+            self.age.remove(&mut self.conns, conn);
+            let Some(entry) = self.conns.get_mut(conn) else { break };
+            entry.aged = false;
+            if entry.state == ConnState::Idle {
+                self.close(ConnId(conn), CloseReason::MaxDuration, out);
+            } else {
+                entry.closing = Some(CloseReason::MaxDuration);
+            }
+        }
+        self.debug_check();
+    }
+
+    /// Closes idle connections now and the others when their request ends. Later requests get new ones.
+    pub fn drain(&mut self, out: &mut Vec<PoolAction>) {
+        while let Some(conn) = self.idle.first() {
+            self.close(ConnId(conn), CloseReason::Drain, out);
+        }
+        for conn in self.keys_where(|_| true) {
+            self.mark(conn, CloseReason::Drain);
+        }
+        self.debug_check();
+    }
+
+    /// The host left the cluster: its idle connections close, it finishes what it has, then it is forgotten.
+    pub(crate) fn dismiss(&mut self, host: HostId, out: &mut Vec<PoolAction>) {
+        for conn in self.keys_where(|c| c.host == host) {
+            self.mark(conn, CloseReason::HostGone);
+        }
+        for priority in ResourcePriority::ALL {
+            self.settle(host, priority, out);
+        }
+    }
+
+    /// Closes every connection of a host at once, requests under way included.
+    pub(crate) fn close_all(&mut self, host: HostId, reason: CloseReason, out: &mut Vec<PoolAction>) {
+        for conn in self.keys_where(|c| c.host == host) {
+            self.close(ConnId(conn), reason, out);
+        }
+        for priority in ResourcePriority::ALL {
+            self.settle(host, priority, out);
+        }
+    }
+
+    fn keys_where(&self, wanted: impl Fn(&super::Conn) -> bool) -> Vec<Key> {
+        self.conns.iter().filter(|(_, conn)| wanted(conn)).map(|(key, _)| key).collect()
+    }
+
+    fn mark(&mut self, conn: Key, reason: CloseReason) {
+        if let Some(entry) = self.conns.get_mut(conn).filter(|c| c.kind == Kind::Http1) {
+            entry.closing.get_or_insert(reason);
+        }
+    }
+
+    /// Drops a host that left the cluster once nothing refers to it.
+    pub(crate) fn retire(&mut self, host: HostId) {
+        let done = |h: &&crate::Host| {
+            !h.present && h.connections() == 0 && h.pending_requests() == 0 && h.active_requests == 0
+        };
+        if self.hosts.get(host.0).filter(done).is_some() {
+            self.hosts.remove(host.0);
+        }
+    }
+}

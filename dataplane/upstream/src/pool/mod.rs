@@ -1,0 +1,147 @@
+//! Connection pools: who waits, which connection serves whom, what must be opened or closed.
+//!
+//! This file owns the vocabulary between the pools and the shard; `h1` and `tcp` own the rules.
+
+mod conn;
+mod expiry;
+mod h1;
+mod tcp;
+
+use millrace_base::Key;
+
+pub(crate) use conn::{AGE, Conn, ConnState, IDLE, Kind, POOL, Waiter};
+
+use crate::{HostId, ResourcePriority};
+
+/// A connection in the pools' own table. The shard stores it beside its connection and hands it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId(pub(crate) Key);
+
+/// A request's place in a pool's queue; valid until it is assigned, failed or cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WaitId(pub(crate) Key);
+
+/// The immediate answer to [`crate::ClusterState::acquire`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Acquire {
+    /// Send the request on this connection now. Give it back with `released` or `closed`.
+    Reuse {
+        /// The shard's key, as given to `bind`.
+        conn: Key,
+        /// The pool's id of the same connection.
+        id: ConnId,
+    },
+    /// The request waits; a later [`PoolAction::Assign`] or [`PoolAction::Fail`] names its waiter.
+    Queued(WaitId),
+    /// No connection: a circuit breaker is open (flag `UO`, 503, `x-envoy-overloaded`), or the host is gone.
+    Refused(PoolFailure),
+}
+
+/// Why a request got no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolFailure {
+    /// `max_pending_requests` are waiting already (flag `UO`; may be retried elsewhere).
+    PendingOverflow,
+    /// `max_requests` are active already (flag `UO`; may be retried elsewhere).
+    RequestOverflow,
+    /// `max_connections` are open already; TCP only (flag `UO`).
+    ConnectionOverflow,
+    /// The connection that was opened failed (flag `UF`; `connect-failure` and `reset` retry).
+    ConnectFailed,
+    /// The endpoint left the cluster between choice and use (choose again).
+    HostGone,
+}
+
+impl PoolFailure {
+    /// True when a circuit breaker refused, false when the endpoint failed.
+    pub fn is_overflow(self) -> bool {
+        matches!(self, Self::PendingOverflow | Self::RequestOverflow | Self::ConnectionOverflow)
+    }
+}
+
+/// What the shard must do next. Actions are appended in the order in which they must happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolAction {
+    /// Open a connection to `host`, then `bind`; later `connected` or `connect_failed`.
+    Connect {
+        /// The pool's id of the new connection.
+        conn: ConnId,
+        /// Where to.
+        host: HostId,
+        /// The pool it belongs to.
+        priority: ResourcePriority,
+    },
+    /// `waiter` is served: its request goes out on `conn`.
+    Assign {
+        /// As given to `acquire`.
+        waiter: Key,
+        /// As given to `bind`.
+        conn: Key,
+        /// The pool's id of the same connection.
+        id: ConnId,
+    },
+    /// `waiter` is not served.
+    Fail {
+        /// As given to `acquire`.
+        waiter: Key,
+        /// Why.
+        reason: PoolFailure,
+    },
+    /// Close this connection. The pool has forgotten it, budgets included; do not report it again.
+    Close {
+        /// As given to `bind`; `None` when it was never bound.
+        conn: Option<Key>,
+        /// The pool's id, no longer valid.
+        id: ConnId,
+        /// Where it led to.
+        host: HostId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Add one to a counter of the cluster.
+    Count(PoolEvent),
+}
+
+/// Why a pool closes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// `idle_timeout` passed.
+    Idle,
+    /// `max_connection_duration` passed and the last request ended.
+    MaxDuration,
+    /// `max_requests_per_connection` were served.
+    MaxRequests,
+    /// The last exchange left the connection in doubt (`released` with `reusable` false).
+    NotReusable,
+    /// The endpoint left the cluster.
+    HostGone,
+    /// The endpoint turned unhealthy under `close_connections_on_host_health_failure`; a request may be on it
+    /// (flag `UC`).
+    HostUnhealthy,
+    /// The cluster or the process drains.
+    Drain,
+}
+
+/// Counters of the cluster scope that only the pools can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolEvent {
+    /// `upstream_cx_total`, `upstream_cx_http1_total` (not for TCP); also the host's `cx_total`.
+    ConnectionOpened,
+    /// `upstream_cx_overflow`.
+    ConnectionOverflow,
+    /// `upstream_cx_max_requests`.
+    ConnectionMaxRequests,
+    /// `upstream_cx_max_duration_reached`.
+    ConnectionMaxDuration,
+    /// `upstream_cx_idle_timeout`.
+    ConnectionIdleTimeout,
+    /// `upstream_rq_pending_total`.
+    PendingTotal,
+    /// `upstream_rq_pending_overflow`.
+    PendingOverflow,
+    /// `upstream_rq_pending_failure_eject`.
+    PendingFailureEject,
+    /// `upstream_rq_cancelled`.
+    Cancelled,
+}
