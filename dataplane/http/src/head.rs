@@ -147,6 +147,14 @@ impl RequestHead {
         self.path = self.write(self.path, path);
     }
 
+    /// Replaces `:path` by `/` and the query or fragment of an absolute-form target without a path.
+    pub(crate) fn set_path_after_slash(&mut self, rest: &[u8]) {
+        let at = self.text.len();
+        self.text.push(b'/');
+        self.text.extend_from_slice(rest);
+        self.path = Span { at: at as u32, len: (rest.len() + 1) as u32 };
+    }
+
     /// Replaces `:authority`.
     pub fn set_authority(&mut self, authority: &[u8]) {
         self.authority = self.write(self.authority, authority);

@@ -12,9 +12,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod date;
 pub mod event;
+pub mod h1;
 pub mod head;
 pub mod header;
+pub mod hop;
+pub mod path;
 
 pub use event::StreamEvent;
 pub use head::{Method, RequestHead, ResponseHead, Version};

@@ -164,6 +164,43 @@ impl HeaderId {
         }
     }
 
+    /// Fields that delimit or route a message on one connection; a peer must not be able to smuggle,
+    /// strip or trail them (RFC 9112 section 6, RFC 9110 section 7.6.1).
+    pub fn is_framing(self) -> bool {
+        use HeaderId::*;
+        matches!(
+            self,
+            Host | ContentLength
+                | TransferEncoding
+                | Connection
+                | KeepAlive
+                | ProxyConnection
+                | Te
+                | Trailer
+                | Upgrade
+                | Expect
+        )
+    }
+
+    /// Fields that say who is asking or where the request came from.
+    pub fn is_identity(self) -> bool {
+        use HeaderId::*;
+        matches!(
+            self,
+            Authorization
+                | ProxyAuthorization
+                | Cookie
+                | Forwarded
+                | Via
+                | XForwardedFor
+                | XForwardedProto
+                | XForwardedHost
+                | XForwardedPort
+                | XForwardedClientCert
+                | XRequestId
+        ) || self.name().starts_with("x-envoy-")
+    }
+
     /// This name's bit in a set of names.
     #[inline]
     pub(crate) fn bit(self) -> u128 {

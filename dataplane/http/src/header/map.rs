@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn a_cleared_map_does_not_allocate_again() {
         let mut map = HeaderMap::new();
-        let mut fill = |map: &mut HeaderMap| {
+        let fill = |map: &mut HeaderMap| {
             for i in 0..20u8 {
                 map.append(&[b'a' + i, b'-'], b"some value");
             }
