@@ -1,0 +1,168 @@
+//! `/clusters`.
+
+use std::fmt::{self, Write as _};
+
+use millrace_config::{HealthStatus, Thresholds};
+use regex::Regex;
+use serde_json::Value;
+
+use crate::Response;
+use crate::endpoint::Call;
+use crate::json::{Object, pretty};
+use crate::listeners::address_json;
+use crate::state::{AdminState, ClusterStatus, HostStats, HostStatus};
+
+pub(crate) fn serve(call: &Call<'_>, state: &mut dyn AdminState) -> Response {
+    let filter = match call.query.get_non_empty("filter").map(Regex::new).transpose() {
+        Ok(filter) => filter,
+        Err(_) => return Response::text(400, "Invalid re2 regex"),
+    };
+    let mut clusters = state.clusters();
+    clusters.retain(|cluster| filter.as_ref().is_none_or(|filter| filter.is_match(&cluster.name)));
+    if call.query.get("format") == Some("json") {
+        let statuses: Vec<Value> = clusters.iter().map(cluster_json).collect();
+        return Response::json(pretty(&Object::default().with_set("cluster_statuses", statuses).build()));
+    }
+    let mut out = String::new();
+    for cluster in &clusters {
+        // Writing to a String cannot fail.
+        let _ = cluster_text(&mut out, cluster);
+    }
+    Response::text(200, out)
+}
+
+fn cluster_text(out: &mut String, cluster: &ClusterStatus) -> fmt::Result {
+    let name = &cluster.name;
+    writeln!(out, "{name}::observability_name::{}", cluster.observability_name)?;
+    for (priority, limits) in [("default", &cluster.default_priority), ("high", &cluster.high_priority)] {
+        for (limit, value) in thresholds(limits) {
+            writeln!(out, "{name}::{priority}_priority::{limit}::{value}")?;
+        }
+    }
+    writeln!(out, "{name}::added_via_api::{}", cluster.added_via_api)?;
+    cluster.hosts.iter().try_for_each(|host| host_text(out, name, host))
+}
+
+fn host_text(out: &mut String, name: &str, host: &HostStatus) -> fmt::Result {
+    let address = &host.address;
+    let mut sorted: Vec<(&str, u64)> = counters(&host.stats).into_iter().chain(gauges(&host.stats)).collect();
+    sorted.sort_unstable();
+    for (stat, value) in sorted {
+        writeln!(out, "{name}::{address}::{stat}::{value}")?;
+    }
+    let (region, zone, sub_zone) = &host.locality;
+    writeln!(out, "{name}::{address}::hostname::{}", host.hostname)?;
+    writeln!(out, "{name}::{address}::health_flags::{}", health_flags(host))?;
+    writeln!(out, "{name}::{address}::weight::{}", host.weight)?;
+    writeln!(out, "{name}::{address}::region::{region}")?;
+    writeln!(out, "{name}::{address}::zone::{zone}")?;
+    writeln!(out, "{name}::{address}::sub_zone::{sub_zone}")?;
+    writeln!(out, "{name}::{address}::canary::false")?;
+    writeln!(out, "{name}::{address}::priority::{}", host.priority)?;
+    writeln!(out, "{name}::{address}::success_rate::-1")?;
+    writeln!(out, "{name}::{address}::local_origin_success_rate::-1")
+}
+
+fn health_flags(host: &HostStatus) -> String {
+    let mut flags = String::new();
+    if host.failed_active_health_check {
+        flags.push_str("/failed_active_hc");
+    }
+    if host.failed_outlier_check {
+        flags.push_str("/failed_outlier_check");
+    }
+    match host.health {
+        HealthStatus::Unknown | HealthStatus::Healthy => {}
+        HealthStatus::Unhealthy | HealthStatus::Timeout => flags.push_str("/failed_eds_health"),
+        HealthStatus::Draining => flags.push_str("/eds_status_draining"),
+        HealthStatus::Degraded => flags.push_str("/degraded_eds_health"),
+    }
+    if flags.is_empty() { "healthy".to_owned() } else { flags }
+}
+
+fn eds_health(health: HealthStatus) -> &'static str {
+    match health {
+        HealthStatus::Unknown | HealthStatus::Healthy => "HEALTHY",
+        HealthStatus::Unhealthy => "UNHEALTHY",
+        HealthStatus::Draining => "DRAINING",
+        HealthStatus::Timeout => "TIMEOUT",
+        HealthStatus::Degraded => "DEGRADED",
+    }
+}
+
+fn thresholds(limits: &Thresholds) -> [(&'static str, u32); 4] {
+    [
+        ("max_connections", limits.max_connections),
+        ("max_pending_requests", limits.max_pending_requests),
+        ("max_requests", limits.max_requests),
+        ("max_retries", limits.max_retries),
+    ]
+}
+
+fn counters(stats: &HostStats) -> [(&'static str, u64); 6] {
+    [
+        ("cx_connect_fail", stats.cx_connect_fail),
+        ("cx_total", stats.cx_total),
+        ("rq_error", stats.rq_error),
+        ("rq_success", stats.rq_success),
+        ("rq_timeout", stats.rq_timeout),
+        ("rq_total", stats.rq_total),
+    ]
+}
+
+fn gauges(stats: &HostStats) -> [(&'static str, u64); 3] {
+    [
+        ("cx_active", stats.cx_active),
+        ("rq_active", stats.rq_active),
+        ("rq_pending_active", stats.rq_pending_active),
+    ]
+}
+
+fn cluster_json(cluster: &ClusterStatus) -> Value {
+    let hosts: Vec<Value> = cluster.hosts.iter().map(host_json).collect();
+    let limits = |priority: &str, limits: &Thresholds| {
+        let mut object = Object::default().with_set("priority", priority);
+        for (limit, value) in thresholds(limits) {
+            object = object.with(limit, value);
+        }
+        object.build()
+    };
+    let breakers = vec![limits("", &cluster.default_priority), limits("HIGH", &cluster.high_priority)];
+    Object::default()
+        .with("name", cluster.name.as_str())
+        .with_set("added_via_api", cluster.added_via_api)
+        .with_set("host_statuses", hosts)
+        .with("circuit_breakers", Object::default().with("thresholds", breakers).build())
+        .with("observability_name", cluster.observability_name.as_str())
+        .build()
+}
+
+fn host_json(host: &HostStatus) -> Value {
+    let mut stats: Vec<Value> = Vec::with_capacity(9);
+    let value = |value: u64| if value == 0 { String::new() } else { value.to_string() };
+    for (name, count) in counters(&host.stats) {
+        stats.push(Object::default().with_set("value", value(count)).with("name", name).build());
+    }
+    for (name, count) in gauges(&host.stats) {
+        let gauge = Object::default().with("type", "GAUGE");
+        stats.push(gauge.with_set("value", value(count)).with("name", name).build());
+    }
+    let health = Object::default()
+        .with_set("failed_active_health_check", host.failed_active_health_check)
+        .with_set("failed_outlier_check", host.failed_outlier_check)
+        .with("eds_health_status", eds_health(host.health));
+    let (region, zone, sub_zone) = &host.locality;
+    let locality = Object::default()
+        .with_set("region", region.as_str())
+        .with_set("zone", zone.as_str())
+        .with_set("sub_zone", sub_zone.as_str());
+    Object::default()
+        .with("address", address_json(&host.address))
+        .with("stats", stats)
+        .with("health_status", health.build())
+        .with_set("weight", host.weight)
+        .with_set("hostname", host.hostname.as_str())
+        .with_set("priority", host.priority)
+        .with("locality", locality.build())
+        .build()
+}

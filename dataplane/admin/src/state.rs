@@ -1,0 +1,319 @@
+//! What the process must answer and do for the admin interface.
+
+use std::time::Duration;
+
+use millrace_config::{Address, Cluster, Endpoint, HealthStatus, Thresholds};
+use regex::Regex;
+use serde_json::Value;
+
+/// `envoy.admin.v3.ServerInfo.State`; the discriminants are the values of the gauge `server.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerState {
+    /// Serving.
+    Live = 0,
+    /// `/healthcheck/fail` was called, or the server drains before it exits.
+    Draining = 1,
+    /// Waiting for the first clusters.
+    PreInitializing = 2,
+    /// Waiting for the first listeners.
+    Initializing = 3,
+}
+
+impl ServerState {
+    /// Envoy's name of the state.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "LIVE",
+            Self::Draining => "DRAINING",
+            Self::PreInitializing => "PRE_INITIALIZING",
+            Self::Initializing => "INITIALIZING",
+        }
+    }
+}
+
+/// `envoy.admin.v3.Memory`, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Memory {
+    pub allocated: u64,
+    pub heap_size: u64,
+    pub pageheap_unmapped: u64,
+    pub pageheap_free: u64,
+    pub total_thread_cache: u64,
+    pub total_physical_bytes: u64,
+}
+
+/// The primary statistics of one host, as `/clusters` prints them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct HostStats {
+    pub cx_active: u64,
+    pub cx_connect_fail: u64,
+    pub cx_total: u64,
+    pub rq_active: u64,
+    pub rq_error: u64,
+    pub rq_pending_active: u64,
+    pub rq_success: u64,
+    pub rq_timeout: u64,
+    pub rq_total: u64,
+}
+
+/// One host of a cluster.
+#[derive(Clone, Debug)]
+pub struct HostStatus {
+    /// Where it listens.
+    pub address: Address,
+    /// The host name, empty when unknown.
+    pub hostname: String,
+    /// Load balancing weight.
+    pub weight: u32,
+    /// Region, zone, sub-zone.
+    pub locality: (String, String, String),
+    /// Priority, 0 is the highest.
+    pub priority: u32,
+    /// The health status of the configuration.
+    pub health: HealthStatus,
+    /// An active health check failed.
+    pub failed_active_health_check: bool,
+    /// Ejected by outlier detection.
+    pub failed_outlier_check: bool,
+    /// Counters and gauges.
+    pub stats: HostStats,
+}
+
+/// One cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterStatus {
+    /// Name.
+    pub name: String,
+    /// `alt_stat_name`, or the name.
+    pub observability_name: String,
+    /// False for clusters of the bootstrap.
+    pub added_via_api: bool,
+    /// Circuit breakers of priority `DEFAULT`.
+    pub default_priority: Thresholds,
+    /// Circuit breakers of priority `HIGH`.
+    pub high_priority: Thresholds,
+    /// Hosts in configuration order.
+    pub hosts: Vec<HostStatus>,
+}
+
+impl ClusterStatus {
+    /// The status of a configured cluster; `stats` merges the shards' counters of one endpoint.
+    pub fn from_config(
+        cluster: &Cluster,
+        added_via_api: bool,
+        mut stats: impl FnMut(&Endpoint) -> HostStats,
+    ) -> Self {
+        let mut hosts = Vec::new();
+        for group in &cluster.localities {
+            let (region, zone, sub_zone) = &group.locality;
+            hosts.extend(group.endpoints.iter().map(|endpoint| HostStatus {
+                address: endpoint.address.clone(),
+                hostname: endpoint.hostname.to_string(),
+                weight: endpoint.weight,
+                locality: (region.to_string(), zone.to_string(), sub_zone.to_string()),
+                priority: group.priority,
+                health: endpoint.health,
+                failed_active_health_check: false,
+                failed_outlier_check: false,
+                stats: stats(endpoint),
+            }));
+        }
+        Self {
+            name: cluster.name.to_string(),
+            observability_name: cluster.stat_name.to_string(),
+            added_via_api,
+            default_priority: cluster.circuit_breakers.default,
+            high_priority: cluster.circuit_breakers.high,
+            hosts,
+        }
+    }
+}
+
+/// One listener with the addresses it is bound to (the real port where 0 was configured).
+#[derive(Clone, Debug)]
+pub struct ListenerStatus {
+    /// Name.
+    pub name: String,
+    /// `address`.
+    pub local_address: Address,
+    /// `additional_addresses`.
+    pub additional_addresses: Vec<Address>,
+}
+
+/// The sections of `/config_dump`, in the order Envoy prints them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ConfigSection {
+    Bootstrap,
+    Clusters,
+    Endpoints,
+    Listeners,
+    ScopedRoutes,
+    Routes,
+    Secrets,
+    Ecds,
+}
+
+/// One runtime key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeEntry {
+    /// The key.
+    pub key: String,
+    /// One value per layer, empty where the layer has none.
+    pub layer_values: Vec<String>,
+    /// What applies.
+    pub final_value: String,
+}
+
+/// The runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuntimeView {
+    /// Layer names, lowest first.
+    pub layers: Vec<String>,
+    /// Sorted by key.
+    pub entries: Vec<RuntimeEntry>,
+    /// True when an `admin_layer` exists, so that `/runtime_modify` works.
+    pub has_admin_layer: bool,
+}
+
+/// One logger of the application log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoggerStatus {
+    /// For example `upstream`.
+    pub name: &'static str,
+    /// One of `trace`, `debug`, `info`, `warning`, `error`, `critical`, `off`.
+    pub level: &'static str,
+}
+
+/// Which representation `/stats` shall have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum StatsFormat {
+    Text,
+    Json,
+    Prometheus,
+}
+
+/// `/stats?type=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum StatType {
+    Counters,
+    Gauges,
+    Histograms,
+    TextReadouts,
+}
+
+/// `/stats?histogram_buckets=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum HistogramBuckets {
+    /// Not asked for: quantiles in text and JSON, cumulative buckets in Prometheus.
+    #[default]
+    Unset,
+    Cumulative,
+    Disjoint,
+    Detailed,
+    Summary,
+}
+
+/// A parsed `/stats` request.
+#[derive(Clone, Debug)]
+pub struct StatsQuery {
+    /// Representation.
+    pub format: StatsFormat,
+    /// `usedonly`: leave out what was never written.
+    pub used_only: bool,
+    /// Partial match on the raw (dotted) name.
+    pub filter: Option<Regex>,
+    /// `invert_filter`.
+    pub invert_filter: bool,
+    /// `type`; `None` for all.
+    pub only: Option<StatType>,
+    /// `histogram_buckets`.
+    pub histogram_buckets: HistogramBuckets,
+    /// `text_readouts` (Prometheus only): print them as gauges with the value 0.
+    pub text_readouts: bool,
+}
+
+impl StatsQuery {
+    /// True when a statistic with this raw name shall be printed.
+    pub fn wants_name(&self, name: &str) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.is_match(name) != self.invert_filter)
+    }
+
+    /// True when statistics of this kind shall be printed.
+    pub fn wants_type(&self, kind: StatType) -> bool {
+        self.only.is_none_or(|only| only == kind)
+    }
+}
+
+/// A mutation, carried out by the control thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminCommand {
+    /// `/healthcheck/fail`: health checks fail, the state is draining.
+    HealthCheckFail,
+    /// `/healthcheck/ok`.
+    HealthCheckOk,
+    /// `/drain_listeners`.
+    DrainListeners {
+        /// Close gently during the drain time before the listeners stop.
+        graceful: bool,
+        /// Only listeners with `traffic_direction: INBOUND`.
+        inbound_only: bool,
+        /// Never stop the listeners.
+        skip_exit: bool,
+    },
+    /// `/quitquitquit`: exit now, without draining.
+    Quit,
+    /// `/reset_counters`.
+    ResetCounters,
+    /// `/reopen_logs`.
+    ReopenLogs,
+    /// `/runtime_modify`: set, or with an empty value remove, overrides of the admin layer.
+    RuntimeModify(Vec<(String, String)>),
+    /// `/logging?level=`: every logger. The level is one of [`LoggerStatus::level`].
+    SetAllLogLevels(&'static str),
+    /// `/logging?paths=` or `?<name>=`: these loggers. Names exist, levels are valid.
+    SetLogLevels(Vec<(&'static str, &'static str)>),
+}
+
+/// The process as the admin interface sees it.
+pub trait AdminState {
+    /// The state behind `/ready`.
+    fn server_state(&self) -> ServerState;
+    /// Time since this process started.
+    fn uptime(&self) -> Duration;
+    /// The five-part version.
+    fn version(&self) -> String;
+    /// `disabled`, or the hot restart compatibility version.
+    fn hot_restart_version(&self) -> String;
+    /// `envoy.admin.v3.CommandLineOptions` with every field present.
+    fn command_line_options(&self) -> Value;
+    /// `envoy.config.core.v3.Node`.
+    fn node(&self) -> Value;
+    /// Memory use.
+    fn memory(&self) -> Memory;
+    /// Clusters, in the order to be printed.
+    fn clusters(&mut self) -> Vec<ClusterStatus>;
+    /// Listeners, in the order to be printed.
+    fn listeners(&self) -> Vec<ListenerStatus>;
+    /// Renders statistics.
+    fn stats(&mut self, query: &StatsQuery) -> Vec<u8>;
+    /// One section as proto3 JSON with proto field names, unset fields left out and no `@type`; `None`
+    /// when the section does not exist. Endpoints are asked for with `include_eds` only.
+    fn config_dump(&mut self, section: ConfigSection) -> Option<Value>;
+    /// The runtime.
+    fn runtime(&self) -> RuntimeView;
+    /// `envoy.admin.v3.Certificate` values.
+    fn certificates(&self) -> Vec<Value>;
+    /// Names of what start-up still waits for.
+    fn unready_targets(&self) -> Vec<String>;
+    /// The loggers, in the order to be printed.
+    fn loggers(&self) -> Vec<LoggerStatus>;
+    /// Carries out a mutation. `/logging` reads [`Self::loggers`] right afterwards; everything else may
+    /// happen later.
+    fn execute(&mut self, command: AdminCommand);
+}
