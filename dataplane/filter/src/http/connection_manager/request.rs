@@ -1,0 +1,268 @@
+//! Request heads on their way in.
+
+use std::net::{IpAddr, SocketAddr};
+
+use millrace_base::Rng;
+use millrace_config::{ForwardClientCertDetails, HttpConnectionManager};
+use millrace_http::{HeaderId, HeaderMap, Method, RequestHead};
+
+use super::{Accepted, Downstream, address, reject, request_id};
+use crate::http::LocalReply;
+
+/// Checks what the connection manager demands of a head that the codec accepted.
+///
+/// # Errors
+/// The reply for a request without host or path.
+pub fn validate(head: &RequestHead) -> Result<(), LocalReply> {
+    if head.authority().is_empty() {
+        return Err(reject::missing_host());
+    }
+    match (head.method_kind(), head.path()) {
+        (Method::Connect, _) | (Method::Options, b"*") => Ok(()),
+        (_, b"") => Err(reject::missing_path()),
+        (_, path) if path[0] != b'/' => Err(reject::absolute_path()),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the head what filters, routes and the upstream may trust (Envoy's `mutateRequestHeaders`).
+/// `scratch` is cleared and used.
+pub fn mutate(
+    hcm: &HttpConnectionManager,
+    downstream: &Downstream<'_>,
+    head: &mut RequestHead,
+    rng: &mut Rng,
+    scratch: &mut Vec<u8>,
+) -> Accepted {
+    hop_by_hop(&mut head.headers);
+    sanitize_referer(&mut head.headers);
+    let (remote, trusted) = client_address(hcm, downstream, &mut head.headers, scratch);
+    scheme(downstream, head);
+    let internal = trusted && is_internal(hcm, remote);
+    let edge = !internal && hcm.use_remote_address;
+    if internal {
+        head.headers.set_id(HeaderId::XEnvoyInternal, b"true");
+    } else {
+        strip_internal(hcm, edge, &mut head.headers);
+    }
+    if hcm.add_user_agent {
+        add_user_agent(downstream, &mut head.headers);
+    }
+    if !hcm.via.is_empty() {
+        append_list(&mut head.headers, HeaderId::Via, hcm.via.as_bytes(), scratch);
+    }
+    if edge && let Some(remote) = remote {
+        set_ip(&mut head.headers, HeaderId::XEnvoyExternalAddress, remote.ip(), scratch);
+    }
+    if hcm.generate_request_id {
+        request_id::apply(&mut head.headers, edge, hcm.preserve_external_request_id, rng);
+    }
+    client_cert(hcm.forward_client_cert, downstream.tls, &mut head.headers);
+    Accepted { remote, internal }
+}
+
+/// Fields that concern one hop only. An upgrade keeps `connection` and `upgrade`.
+fn hop_by_hop(headers: &mut HeaderMap) {
+    if is_upgrade(headers) {
+        if !headers.contains(HeaderId::TransferEncoding) && !headers.contains(HeaderId::ContentLength) {
+            headers.set_id(HeaderId::ContentLength, b"0");
+        }
+    } else {
+        headers.remove_id(HeaderId::Connection);
+        headers.remove_id(HeaderId::Upgrade);
+        sanitize_te(headers);
+    }
+    headers.remove_id(HeaderId::XEnvoyInternal);
+    headers.remove_id(HeaderId::KeepAlive);
+    headers.remove_id(HeaderId::ProxyConnection);
+    headers.remove_id(HeaderId::TransferEncoding);
+}
+
+/// `connection` names `upgrade` and an `upgrade` field exists.
+pub fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains(HeaderId::Upgrade)
+        && headers.values(HeaderId::Connection).any(|v| list_has(v, b"upgrade"))
+}
+
+fn list_has(list: &[u8], word: &[u8]) -> bool {
+    list.split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
+}
+
+/// Only `te: trailers` says something to the next hop.
+fn sanitize_te(headers: &mut HeaderMap) {
+    if !headers.contains(HeaderId::Te) {
+        return;
+    }
+    if headers.values(HeaderId::Te).any(|v| list_has(v, b"trailers")) {
+        headers.set_id(HeaderId::Te, b"trailers");
+    } else {
+        headers.remove_id(HeaderId::Te);
+    }
+}
+
+/// A referer that is not one absolute or relative URI without fragment and user info is dropped.
+fn sanitize_referer(headers: &mut HeaderMap) {
+    let Some(first) = headers.get(HeaderId::Referer) else { return };
+    if headers.values(HeaderId::Referer).nth(1).is_some() || !referer_is_valid(first) {
+        headers.remove_id(HeaderId::Referer);
+    }
+}
+
+fn referer_is_valid(value: &[u8]) -> bool {
+    !value.contains(&b'#')
+}
+
+/// The client's address, and whether it may make the request internal.
+fn client_address(
+    hcm: &HttpConnectionManager,
+    downstream: &Downstream<'_>,
+    headers: &mut HeaderMap,
+    scratch: &mut Vec<u8>,
+) -> (Option<SocketAddr>, bool) {
+    if !hcm.use_remote_address {
+        return match address::last_address(headers, hcm.xff_num_trusted_hops) {
+            Some(found) => (Some(found.address), found.only),
+            None => (downstream.peer, false),
+        };
+    }
+    let trusted = !headers.contains(HeaderId::XForwardedFor);
+    let hops = hcm.xff_num_trusted_hops;
+    let forwarded =
+        hops.checked_sub(1).and_then(|skip| address::last_address(headers, skip)).map(|found| found.address);
+    if !hcm.skip_xff_append
+        && let Some(peer) = downstream.peer
+    {
+        let loopback = peer.ip().is_loopback();
+        let shown = downstream.host_address.filter(|_| loopback).unwrap_or(peer.ip());
+        address::append(headers, shown, scratch);
+    }
+    if hops == 0 || !headers.contains(HeaderId::XForwardedProto) {
+        headers.set_id(HeaderId::XForwardedProto, plain_scheme(downstream));
+    }
+    if hcm.append_x_forwarded_port
+        && (hops == 0 || !headers.contains(HeaderId::XForwardedPort))
+        && let Some(local) = downstream.local
+    {
+        set_number(headers, HeaderId::XForwardedPort, u64::from(local.port()), scratch);
+    }
+    (forwarded.or(downstream.peer), trusted)
+}
+
+fn plain_scheme(downstream: &Downstream<'_>) -> &'static [u8] {
+    if downstream.tls { b"https" } else { b"http" }
+}
+
+/// `x-forwarded-proto` exists from here on; `:scheme` follows it unless the target named one.
+fn scheme(downstream: &Downstream<'_>, head: &mut RequestHead) {
+    if !head.headers.contains(HeaderId::XForwardedProto) {
+        head.headers.set_id(HeaderId::XForwardedProto, plain_scheme(downstream));
+    }
+    let scheme: &[u8] = match head.scheme() {
+        b"" => match head.headers.get(HeaderId::XForwardedProto) {
+            Some(proto) if proto.eq_ignore_ascii_case(b"https") => b"https",
+            Some(proto) if proto.eq_ignore_ascii_case(b"http") => b"http",
+            _ => plain_scheme(downstream),
+        },
+        scheme if scheme.eq_ignore_ascii_case(b"https") => b"https",
+        _ => b"http",
+    };
+    head.set_scheme(scheme);
+}
+
+fn is_internal(hcm: &HttpConnectionManager, remote: Option<SocketAddr>) -> bool {
+    match remote {
+        None => hcm.internal_unix_sockets,
+        Some(remote) => {
+            hcm.internal_addresses.as_deref().unwrap_or_default().iter().any(|net| net.contains(remote.ip()))
+        }
+    }
+}
+
+/// Fields that only the first proxy of our own network may set.
+const EDGE_ONLY: [HeaderId; 3] = [
+    HeaderId::XEnvoyDecoratorOperation,
+    HeaderId::XEnvoyDownstreamServiceCluster,
+    HeaderId::XEnvoyDownstreamServiceNode,
+];
+
+/// Fields that steer the proxy and that no outsider may set.
+const INTERNAL_ONLY: [HeaderId; 16] = [
+    HeaderId::XEnvoyRetriableStatusCodes,
+    HeaderId::XEnvoyRetriableHeaderNames,
+    HeaderId::XEnvoyRetryOn,
+    HeaderId::XEnvoyRetryGrpcOn,
+    HeaderId::XEnvoyMaxRetries,
+    HeaderId::XEnvoyUpstreamAltStatName,
+    HeaderId::XEnvoyUpstreamRqTimeoutMs,
+    HeaderId::XEnvoyUpstreamRqPerTryTimeoutMs,
+    HeaderId::XEnvoyUpstreamRqTimeoutAltResponse,
+    HeaderId::XEnvoyExpectedRqTimeoutMs,
+    HeaderId::XEnvoyForceTrace,
+    HeaderId::XEnvoyIpTags,
+    HeaderId::XEnvoyOriginalUrl,
+    HeaderId::XEnvoyHedgeOnPerTryTimeout,
+    HeaderId::XEnvoyIsTimeoutRetry,
+    HeaderId::XEnvoyOriginalPath,
+];
+
+fn strip_internal(hcm: &HttpConnectionManager, edge: bool, headers: &mut HeaderMap) {
+    if edge {
+        for id in EDGE_ONLY {
+            headers.remove_id(id);
+        }
+    }
+    for id in INTERNAL_ONLY {
+        headers.remove_id(id);
+    }
+    for name in hcm.route_config.iter().flat_map(|config| &config.internal_only_headers) {
+        headers.remove_name(name);
+    }
+}
+
+fn add_user_agent(downstream: &Downstream<'_>, headers: &mut HeaderMap) {
+    let cluster = downstream.node.cluster.as_bytes();
+    headers.set_id(HeaderId::XEnvoyDownstreamServiceCluster, cluster);
+    if headers.get(HeaderId::UserAgent).is_none_or(<[u8]>::is_empty) {
+        headers.set_id(HeaderId::UserAgent, cluster);
+    }
+    if !downstream.node.id.is_empty() {
+        headers.set_id(HeaderId::XEnvoyDownstreamServiceNode, downstream.node.id.as_bytes());
+    }
+}
+
+/// Without TLS there is no certificate to vouch for: every policy but the unconditional one drops the field.
+fn client_cert(policy: ForwardClientCertDetails, tls: bool, headers: &mut HeaderMap) {
+    let keep = match policy {
+        ForwardClientCertDetails::AlwaysForwardOnly => true,
+        ForwardClientCertDetails::ForwardOnly | ForwardClientCertDetails::AppendForward => tls,
+        ForwardClientCertDetails::Sanitize | ForwardClientCertDetails::SanitizeSet => false,
+    };
+    if !keep {
+        headers.remove_id(HeaderId::XForwardedClientCert);
+    }
+}
+
+/// Appends to a list field, making one field of several.
+pub(crate) fn append_list(headers: &mut HeaderMap, id: HeaderId, value: &[u8], scratch: &mut Vec<u8>) {
+    scratch.clear();
+    if headers.joined(id.name().as_bytes(), scratch) && !scratch.is_empty() {
+        scratch.extend_from_slice(b", ");
+    }
+    scratch.extend_from_slice(value);
+    headers.set_id(id, scratch);
+}
+
+pub(crate) fn set_number(headers: &mut HeaderMap, id: HeaderId, value: u64, scratch: &mut Vec<u8>) {
+    use std::io::Write as _;
+    scratch.clear();
+    // Writing to a Vec cannot fail.
+    let _ = write!(scratch, "{value}");
+    headers.set_id(id, scratch);
+}
+
+fn set_ip(headers: &mut HeaderMap, id: HeaderId, ip: IpAddr, scratch: &mut Vec<u8>) {
+    use std::io::Write as _;
+    scratch.clear();
+    let _ = write!(scratch, "{ip}");
+    headers.set_id(id, scratch);
+}

@@ -1,0 +1,109 @@
+//! Responses that the proxy itself makes: status, body, details and flag, as Envoy words them.
+
+use std::borrow::Cow;
+
+use millrace_base::ResponseFlag;
+use millrace_http::{HeaderId, ResponseHead};
+
+/// One local reply. Texts are static for all but a few rare causes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// `:status` (HTTP; a gRPC request gets 200 and a `grpc-status`).
+    pub status: u16,
+    /// The body; empty for none. Its content type is `text/plain`.
+    pub body: Cow<'static, [u8]>,
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub details: Cow<'static, str>,
+    /// The response flag that goes with it.
+    pub flag: Option<ResponseFlag>,
+    /// Adds `x-envoy-overloaded: true`.
+    pub overloaded: bool,
+    /// `location` of a redirect; empty for none.
+    pub location: Vec<u8>,
+    /// The connection ends after the reply (`connection: close`), because the request's framing is in doubt
+    /// or its rest is not wanted.
+    pub close: bool,
+}
+
+impl LocalReply {
+    /// A reply with static texts and nothing special.
+    pub fn new(status: u16, body: &'static str, details: &'static str) -> Self {
+        Self {
+            status,
+            body: Cow::Borrowed(body.as_bytes()),
+            details: Cow::Borrowed(details),
+            flag: None,
+            overloaded: false,
+            location: Vec::new(),
+            close: false,
+        }
+    }
+
+    /// The same with a response flag.
+    #[must_use]
+    pub fn flagged(mut self, flag: ResponseFlag) -> Self {
+        self.flag = Some(flag);
+        self
+    }
+
+    /// The same, with the connection closed afterwards.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// Fills a cleared head and the body to send; `server`, `date` and the route's mutations come later, as
+    /// for any response. `grpc` says that the request was gRPC: the answer is then trailers-only.
+    pub fn write(&self, grpc: bool, head: &mut ResponseHead, body: &mut Vec<u8>) {
+        head.clear();
+        body.clear();
+        head.status = self.status;
+        if !self.location.is_empty() {
+            head.headers.set_id(HeaderId::Location, &self.location);
+        }
+        if self.overloaded {
+            head.headers.set_id(HeaderId::XEnvoyOverloaded, b"true");
+        }
+        if grpc {
+            head.status = 200;
+            head.headers.set_id(HeaderId::ContentType, b"application/grpc");
+            let status = grpc_status(self.status);
+            head.headers.set_id(HeaderId::GrpcStatus, status.as_bytes());
+            if !self.body.is_empty() {
+                percent_encode(&self.body, body);
+                head.headers.set_id(HeaderId::GrpcMessage, body);
+                body.clear();
+            }
+        } else if !self.body.is_empty() {
+            let length = self.body.len().to_string();
+            head.headers.set_id(HeaderId::ContentLength, length.as_bytes());
+            head.headers.set_id(HeaderId::ContentType, b"text/plain");
+            body.extend_from_slice(&self.body);
+        }
+    }
+}
+
+/// The gRPC status of an HTTP one (gRPC's `http-grpc-status-mapping.md`).
+pub fn grpc_status(http: u16) -> &'static str {
+    match http {
+        400 => "13",
+        401 => "16",
+        403 => "7",
+        404 => "12",
+        429 | 502 | 503 | 504 => "14",
+        _ => "2",
+    }
+}
+
+/// `Percent-Encoded` of the gRPC wire protocol: everything but 0x20-0x7e without `%`.
+fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &b in text {
+        if (0x20..0x7f).contains(&b) && b != b'%' {
+            out.push(b);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The request head as the upstream gets it.
+
+use millrace_config::{HostRewrite, RouteForward};
+use millrace_http::{HeaderId, RequestHead};
+use millrace_route::rewrite;
+
+use super::Render;
+use super::mutation::{self, Levels};
+use super::timeout::{TimeoutOptions, Timeouts};
+use crate::http::connection_manager::request::set_number;
+
+/// The router's own options.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RouterOptions {
+    /// `suppress_envoy_headers`.
+    pub suppress_envoy_headers: bool,
+    /// `respect_expected_rq_timeout`.
+    pub respect_expected_rq_timeout: bool,
+}
+
+impl RouterOptions {
+    fn timeouts(self) -> TimeoutOptions {
+        TimeoutOptions {
+            respect_expected: self.respect_expected_rq_timeout,
+            announce: !self.suppress_envoy_headers,
+        }
+    }
+}
+
+/// What [`finalize`] found out on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Finalized {
+    /// The timeouts.
+    pub timeouts: Timeouts,
+    /// `x-envoy-upstream-rq-timeout-alt-response`: a request timeout answers 204 instead of 504.
+    pub timeout_is_204: bool,
+}
+
+/// Turns the downstream head into the upstream one: timeouts, attempt count, mutations, host and path.
+/// Retry fields are still there; [`super::retry::RetryState::new`] takes them. `scratch` is cleared and used.
+pub fn finalize(
+    levels: &Levels<'_>,
+    forward: &RouteForward,
+    options: RouterOptions,
+    render: &impl Render,
+    head: &mut RequestHead,
+    scratch: &mut Vec<u8>,
+) -> Finalized {
+    let timeouts = Timeouts::take(forward, options.timeouts(), head, scratch);
+    let timeout_is_204 = head.headers.remove_id(HeaderId::XEnvoyUpstreamRqTimeoutAltResponse) > 0;
+    if levels.selected.virtual_host.include_request_attempt_count {
+        head.headers.set_id(HeaderId::XEnvoyAttemptCount, b"1");
+    }
+    mutation::request(levels, render, head, scratch);
+    let keep_original = !options.suppress_envoy_headers;
+    rewrite_host(levels, forward, keep_original, head, scratch);
+    if rewrite::path(&levels.selected.route.matcher, forward, head.path(), scratch) {
+        let new = scratch.len();
+        if keep_original {
+            scratch.extend_from_slice(head.path());
+            head.headers.set_id(HeaderId::XEnvoyOriginalPath, &scratch[new..]);
+        }
+        head.set_path(&scratch[..new]);
+    }
+    Finalized { timeouts, timeout_is_204 }
+}
+
+/// Prepares the head for another try: attempt count (2 for the first retry) and expected timeout.
+pub fn prepare_retry(
+    levels: &Levels<'_>,
+    options: RouterOptions,
+    timeouts: &Timeouts,
+    attempt: u32,
+    elapsed: std::time::Duration,
+    head: &mut RequestHead,
+    scratch: &mut Vec<u8>,
+) {
+    if levels.selected.virtual_host.include_request_attempt_count {
+        set_number(&mut head.headers, HeaderId::XEnvoyAttemptCount, u64::from(attempt), scratch);
+    }
+    timeouts.announce(options.timeouts(), elapsed, &mut head.headers, scratch);
+}
+
+fn rewrite_host(
+    levels: &Levels<'_>,
+    forward: &RouteForward,
+    keep_original: bool,
+    head: &mut RequestHead,
+    scratch: &mut Vec<u8>,
+) {
+    let changed = match levels.weighted.and_then(|w| w.host_rewrite.as_deref()) {
+        Some(literal) => {
+            scratch.clear();
+            scratch.extend_from_slice(literal);
+            true
+        }
+        None => rewrite::host(forward.host_rewrite.as_ref(), head, scratch),
+    };
+    if changed {
+        set_host(head, scratch, forward.append_x_forwarded_host, keep_original);
+    }
+}
+
+/// `auto_host_rewrite`: the authority becomes the chosen endpoint's host name, if it has one.
+pub fn rewrite_host_for_endpoint(
+    forward: &RouteForward,
+    options: RouterOptions,
+    hostname: &[u8],
+    head: &mut RequestHead,
+    scratch: &mut Vec<u8>,
+) {
+    if matches!(forward.host_rewrite, Some(HostRewrite::Auto)) && !hostname.is_empty() {
+        scratch.clear();
+        scratch.extend_from_slice(hostname);
+        set_host(head, scratch, forward.append_x_forwarded_host, !options.suppress_envoy_headers);
+    }
+}
+
+/// Replaces the authority with the text in `scratch`, whose rest is used as work space.
+fn set_host(head: &mut RequestHead, scratch: &mut Vec<u8>, append_forwarded: bool, keep_original: bool) {
+    let new = scratch.len();
+    if !head.authority().is_empty() {
+        if keep_original {
+            scratch.extend_from_slice(head.authority());
+            head.headers.set_id(HeaderId::XEnvoyOriginalHost, &scratch[new..]);
+            scratch.truncate(new);
+        }
+        if append_forwarded {
+            append_forwarded_host(head, scratch);
+            scratch.truncate(new);
+        }
+    }
+    head.set_authority(&scratch[..new]);
+}
+
+/// Appends the authority to `x-forwarded-host` unless it is the last entry already; grows `scratch`.
+fn append_forwarded_host(head: &mut RequestHead, scratch: &mut Vec<u8>) {
+    let start = scratch.len();
+    head.headers.joined(HeaderId::XForwardedHost.name().as_bytes(), scratch);
+    let list = &scratch[start..];
+    let last = list.rsplit(|b| *b == b',').map(<[u8]>::trim_ascii).find(|item| !item.is_empty());
+    if last == Some(head.authority()) {
+        return;
+    }
+    if !list.is_empty() {
+        scratch.push(b',');
+    }
+    scratch.extend_from_slice(head.authority());
+    head.headers.set_id(HeaderId::XForwardedHost, &scratch[start..]);
+}

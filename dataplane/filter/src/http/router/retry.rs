@@ -1,0 +1,239 @@
+//! Whether and when a failed try is repeated.
+
+use std::time::Duration;
+
+use millrace_base::Rng;
+use millrace_config::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
+use millrace_http::{HeaderId, HeaderMap, RequestHead, ResponseHead};
+use millrace_route::header;
+
+/// Why a try ended without a response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResetReason {
+    /// The connection could not be established: refused, unreachable, reset before it was up.
+    ConnectFailure,
+    /// `connect_timeout`.
+    ConnectTimeout,
+    /// A circuit breaker of the cluster; never retried.
+    Overflow,
+    /// The upstream reset the stream (HTTP/2).
+    RemoteReset,
+    /// The upstream refused the stream without looking at it (HTTP/2).
+    RefusedStream,
+    /// We reset the stream.
+    LocalReset,
+    /// The upstream closed an established connection.
+    ConnectionTermination,
+    /// The upstream broke the protocol.
+    ProtocolError,
+    /// `per_try_timeout` (or its idle form).
+    PerTryTimeout,
+}
+
+/// The answer of [`RetryState`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryDecision {
+    /// Try again after this back-off. The retry slot was taken by the closure given.
+    Retry {
+        /// Jittered, whole milliseconds.
+        after: Duration,
+    },
+    /// Nothing asks for a retry.
+    No,
+    /// No retries left: flag `URX`, counter `upstream_rq_retry_limit_exceeded`.
+    NoRetryLimitExceeded,
+    /// The retry breaker or budget says no: flag `UO`, counter `upstream_rq_retry_overflow`.
+    NoOverflow,
+}
+
+/// Retries of one request. Holds no reference to the policy; the caller hands it in.
+#[derive(Clone, Debug)]
+pub struct RetryState {
+    on: RetryConditions,
+    remaining: u32,
+    next: Duration,
+    /// From `x-envoy-retriable-status-codes`.
+    statuses: Vec<u16>,
+    /// From `x-envoy-retriable-header-names`, lower case.
+    names: Vec<Box<[u8]>>,
+}
+
+/// Fields that are used up here and never go upstream.
+const CONSUMED: [HeaderId; 6] = [
+    HeaderId::XEnvoyRetryOn,
+    HeaderId::XEnvoyRetryGrpcOn,
+    HeaderId::XEnvoyMaxRetries,
+    HeaderId::XEnvoyHedgeOnPerTryTimeout,
+    HeaderId::XEnvoyRetriableHeaderNames,
+    HeaderId::XEnvoyRetriableStatusCodes,
+];
+
+impl RetryState {
+    /// Combines the route's policy with the request's fields, which are removed. `None` when nothing may be
+    /// retried, so that the request need not be buffered.
+    pub fn new(policy: Option<&RetryPolicy>, head: &mut RequestHead) -> Option<Self> {
+        let state = Self::combine(policy, head);
+        for id in CONSUMED {
+            head.headers.remove_id(id);
+        }
+        state.filter(|state| !state.on.is_empty())
+    }
+
+    fn combine(policy: Option<&RetryPolicy>, head: &RequestHead) -> Option<Self> {
+        let headers = &head.headers;
+        let mut on = policy.map(|p| p.on).unwrap_or_default();
+        // Words of the other field's vocabulary are ignored.
+        on = on.union(listed(headers, HeaderId::XEnvoyRetryOn, RetryConditions(!GRPC.0)));
+        on = on.union(listed(headers, HeaderId::XEnvoyRetryGrpcOn, GRPC));
+        if on.is_empty() {
+            return None;
+        }
+        let limits = policy.map(|p| &p.retriable_request_headers[..]).unwrap_or_default();
+        if !limits.is_empty() && !limits.iter().any(|m| header::matches_request(m, head)) {
+            return None;
+        }
+        let remaining = number(headers.get(HeaderId::XEnvoyMaxRetries));
+        let back_off = policy.map(|p| p.back_off).unwrap_or_default();
+        Some(Self {
+            on,
+            remaining: remaining.unwrap_or_else(|| policy.map_or(1, |p| p.num_retries)),
+            next: back_off.base,
+            statuses: items(headers, HeaderId::XEnvoyRetriableStatusCodes)
+                .filter_map(|item| number(Some(item)))
+                .filter_map(|status| u16::try_from(status).ok())
+                .collect(),
+            names: items(headers, HeaderId::XEnvoyRetriableHeaderNames)
+                .map(|name| name.to_ascii_lowercase().into())
+                .collect(),
+        })
+    }
+
+    /// The conditions in force.
+    pub fn conditions(&self) -> RetryConditions {
+        self.on
+    }
+
+    /// Decides on a response head; `take_slot` asks the cluster's retry breaker and takes a slot.
+    pub fn on_response(
+        &mut self,
+        policy: Option<&RetryPolicy>,
+        head: &ResponseHead,
+        take_slot: impl FnOnce() -> bool,
+        rng: &mut Rng,
+    ) -> RetryDecision {
+        let wanted = self.wants_response(policy, head);
+        self.decide(wanted, policy, take_slot, rng)
+    }
+
+    /// Decides on a try without a response head. `request_started` says that request bytes were written to
+    /// the upstream connection of this try.
+    pub fn on_reset(
+        &mut self,
+        policy: Option<&RetryPolicy>,
+        reason: ResetReason,
+        request_started: bool,
+        take_slot: impl FnOnce() -> bool,
+        rng: &mut Rng,
+    ) -> RetryDecision {
+        let wanted = self.wants_reset(reason, request_started);
+        self.decide(wanted, policy, take_slot, rng)
+    }
+
+    fn wants_response(&self, policy: Option<&RetryPolicy>, head: &ResponseHead) -> bool {
+        let headers = &head.headers;
+        if headers.contains(HeaderId::XEnvoyRateLimited) {
+            return self.on.has(RetryConditions::ENVOY_RATE_LIMITED);
+        }
+        let status = head.status;
+        let by_status = (self.on.has(RetryConditions::FIVE_XX) && (500..600).contains(&status))
+            || (self.on.has(RetryConditions::GATEWAY_ERROR) && (502..505).contains(&status))
+            || (self.on.has(RetryConditions::RETRIABLE_4XX) && status == 409);
+        by_status
+            || self.listed_status(policy, status)
+            || self.listed_header(policy, head)
+            || self.grpc(headers)
+    }
+
+    fn listed_status(&self, policy: Option<&RetryPolicy>, status: u16) -> bool {
+        self.on.has(RetryConditions::RETRIABLE_STATUS_CODES)
+            && (self.statuses.contains(&status)
+                || policy.is_some_and(|p| p.retriable_status_codes.contains(&status)))
+    }
+
+    fn listed_header(&self, policy: Option<&RetryPolicy>, head: &ResponseHead) -> bool {
+        self.on.has(RetryConditions::RETRIABLE_HEADERS)
+            && (self.names.iter().any(|name| head.headers.contains_name(name))
+                || policy
+                    .is_some_and(|p| p.retriable_headers.iter().any(|m| header::matches_response(m, head))))
+    }
+
+    fn grpc(&self, headers: &HeaderMap) -> bool {
+        let status = number(headers.get(HeaderId::GrpcStatus));
+        status.and_then(GrpcStatusSet::condition).is_some_and(|condition| self.on.has(condition))
+    }
+
+    fn wants_reset(&self, reason: ResetReason, request_started: bool) -> bool {
+        let any =
+            RetryConditions::RESET.union(RetryConditions::FIVE_XX).union(RetryConditions::GATEWAY_ERROR);
+        match reason {
+            ResetReason::Overflow => false,
+            _ if self.on.has(any) => true,
+            _ if !request_started && self.on.has(RetryConditions::RESET_BEFORE_REQUEST) => true,
+            ResetReason::ConnectFailure | ResetReason::ConnectTimeout => {
+                self.on.has(RetryConditions::CONNECT_FAILURE)
+            }
+            ResetReason::RefusedStream => self.on.has(RetryConditions::REFUSED_STREAM),
+            _ => false,
+        }
+    }
+
+    fn decide(
+        &mut self,
+        wanted: bool,
+        policy: Option<&RetryPolicy>,
+        take_slot: impl FnOnce() -> bool,
+        rng: &mut Rng,
+    ) -> RetryDecision {
+        if !wanted {
+            return RetryDecision::No;
+        }
+        let Some(remaining) = self.remaining.checked_sub(1) else {
+            return RetryDecision::NoRetryLimitExceeded;
+        };
+        self.remaining = remaining;
+        if !take_slot() {
+            return RetryDecision::NoOverflow;
+        }
+        RetryDecision::Retry { after: self.back_off(policy.map(|p| p.back_off).unwrap_or_default(), rng) }
+    }
+
+    /// Uniform below the current interval, which doubles up to the maximum.
+    fn back_off(&mut self, limits: BackOff, rng: &mut Rng) -> Duration {
+        let bound = u64::try_from(self.next.as_millis()).unwrap_or(u64::MAX);
+        self.next = self.next.saturating_mul(2).min(limits.max);
+        Duration::from_millis(rng.below(bound))
+    }
+}
+
+/// The conditions that concern `grpc-status`.
+const GRPC: RetryConditions = RetryConditions(
+    RetryConditions::GRPC_CANCELLED.0
+        | RetryConditions::GRPC_DEADLINE_EXCEEDED.0
+        | RetryConditions::GRPC_RESOURCE_EXHAUSTED.0
+        | RetryConditions::GRPC_UNAVAILABLE.0
+        | RetryConditions::GRPC_INTERNAL.0,
+);
+
+fn listed(headers: &HeaderMap, id: HeaderId, vocabulary: RetryConditions) -> RetryConditions {
+    let list = headers.get(id).and_then(|v| std::str::from_utf8(v).ok());
+    RetryConditions(list.map_or(0, |list| RetryConditions::parse(list).0.0 & vocabulary.0))
+}
+
+fn items(headers: &HeaderMap, id: HeaderId) -> impl Iterator<Item = &[u8]> {
+    let list = headers.get(id).unwrap_or_default();
+    list.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
+}
+
+fn number(text: Option<&[u8]>) -> Option<u32> {
+    std::str::from_utf8(text?).ok()?.trim().parse().ok()
+}
