@@ -1,0 +1,53 @@
+//! Clusters for the tests, built by hand.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_config::{
+    Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus, LbPolicy,
+    LocalityEndpoints, ScopeId, UpstreamHttp,
+};
+
+/// The endpoint `10.0.0.<number>:80`.
+pub fn endpoint(number: u8, weight: u32, health: HealthStatus) -> Endpoint {
+    Endpoint {
+        address: Address::Inet(SocketAddr::from((Ipv4Addr::new(10, 0, 0, number), 80))),
+        hostname: Arc::from(""),
+        weight,
+        health,
+        scope: ScopeId(u32::from(number)),
+    }
+}
+
+/// A cluster with Envoy's defaults and one locality for each priority.
+pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
+    let localities = levels
+        .into_iter()
+        .enumerate()
+        .map(|(priority, endpoints)| LocalityEndpoints {
+            priority: priority as u32,
+            endpoints,
+            ..LocalityEndpoints::default()
+        })
+        .collect();
+    Cluster {
+        name: Arc::from("c"),
+        id: ClusterId(0),
+        scope: ScopeId(0),
+        stat_name: Arc::from("c"),
+        discovery: ClusterDiscovery::Static,
+        localities,
+        endpoints_version: 0,
+        lb_policy: policy,
+        panic_threshold: 50.0,
+        overprovisioning_factor: 140,
+        connect_timeout: Duration::from_secs(5),
+        circuit_breakers: CircuitBreakers::default(),
+        buffer_limit_bytes: 1024 * 1024,
+        tcp_keepalive: None,
+        bind_source: None,
+        close_on_health_failure: false,
+        http: UpstreamHttp::default(),
+    }
+}

@@ -1,0 +1,188 @@
+//! Rules of the pools that the random model leaves out: updates under load, drain, health failures, memory.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{cluster, endpoint};
+use millrace_base::{Key, Time};
+use millrace_config::HealthStatus::{Healthy, Unhealthy};
+use millrace_config::{Cluster, LbPolicy};
+use millrace_upstream::{
+    Acquire, CloseReason, ClusterBudgets, ClusterState, ConnId, HostId, PoolAction, PoolEvent, PoolFailure,
+    ResourcePriority::{Default, High},
+};
+
+fn key(slot: u32) -> Key {
+    Key { slot, generation: 0 }
+}
+
+fn two_hosts() -> Cluster {
+    cluster(LbPolicy::RoundRobin, vec![vec![endpoint(0, 1, Healthy), endpoint(1, 1, Healthy)]])
+}
+
+struct Setup {
+    config: Cluster,
+    state: ClusterState,
+    budgets: Arc<ClusterBudgets>,
+    hosts: Vec<HostId>,
+    out: Vec<PoolAction>,
+}
+
+fn setup(config: Cluster) -> Setup {
+    let budgets = Arc::new(ClusterBudgets::default());
+    let state = ClusterState::new(&Arc::new(config.clone()), Arc::clone(&budgets), 1);
+    let hosts = state.hosts().map(|(id, _)| id).collect();
+    Setup { config, state, budgets, hosts, out: Vec::new() }
+}
+
+impl Setup {
+    fn actions(&mut self) -> Vec<PoolAction> {
+        let mut actions = std::mem::take(&mut self.out);
+        actions.retain(|action| !matches!(action, PoolAction::Count(_)));
+        actions
+    }
+
+    /// Queues waiter `slot` at host `host` and binds the connection that is opened for it.
+    fn queue(&mut self, host: usize, slot: u32) -> ConnId {
+        let answer = self.state.acquire(self.hosts[host], Default, key(slot), &mut self.out);
+        assert!(matches!(answer, Acquire::Queued(_)));
+        let [PoolAction::Connect { conn, .. }] = self.actions()[..] else {
+            panic!("one connection expected")
+        };
+        self.state.bind(conn, key(100 + slot));
+        conn
+    }
+
+    fn busy(&mut self, host: usize, slot: u32) -> ConnId {
+        let conn = self.queue(host, slot);
+        self.state.connected(conn, Time(1), &mut self.out);
+        let assign = PoolAction::Assign { waiter: key(slot), conn: key(100 + slot), id: conn };
+        assert_eq!(self.actions(), [assign]);
+        conn
+    }
+
+    fn update(&mut self, change: impl FnOnce(&mut Cluster)) {
+        change(&mut self.config);
+        self.state.update(&Arc::new(self.config.clone()), &mut self.out);
+    }
+}
+
+#[test]
+fn a_removed_host_finishes_what_it_has() {
+    let mut s = setup(two_hosts());
+    let idle = s.busy(1, 1);
+    let busy = s.busy(1, 2);
+    s.state.released(idle, true, Time(2), &mut s.out);
+    s.update(|config| drop(config.localities[0].endpoints.pop()));
+    let host = s.hosts[1];
+    let close =
+        |conn, id| PoolAction::Close { conn: Some(key(conn)), id, host, reason: CloseReason::HostGone };
+    assert_eq!(s.actions(), [close(101, idle)]);
+    assert!(!s.state.host(host).unwrap().present);
+    let refused = s.state.acquire(host, Default, key(9), &mut s.out);
+    assert_eq!(refused, Acquire::Refused(PoolFailure::HostGone));
+    s.state.released(busy, true, Time(3), &mut s.out);
+    assert_eq!(s.actions(), [close(102, busy)]);
+    assert!(s.state.host(host).is_none() && s.state.is_quiescent());
+    assert_eq!(s.budgets.default.connections.used(), 0);
+}
+
+#[test]
+fn a_removed_host_still_serves_who_waits_for_it() {
+    let mut s = setup(two_hosts());
+    let conn = s.queue(1, 1);
+    s.update(|config| drop(config.localities[0].endpoints.pop()));
+    assert_eq!(s.actions(), []);
+    s.state.connected(conn, Time(2), &mut s.out);
+    assert!(matches!(s.actions()[..], [PoolAction::Assign { .. }]));
+    s.state.released(conn, true, Time(3), &mut s.out);
+    assert!(matches!(s.actions()[..], [PoolAction::Close { reason: CloseReason::HostGone, .. }]));
+    assert!(s.state.host(s.hosts[1]).is_none());
+}
+
+#[test]
+fn a_health_failure_closes_connections_only_when_configured() {
+    for close in [false, true] {
+        let mut config = two_hosts();
+        config.close_on_health_failure = close;
+        let mut s = setup(config);
+        s.busy(1, 1);
+        s.busy(0, 2);
+        s.update(|config| config.localities[0].endpoints[1].health = Unhealthy);
+        let reasons: Vec<_> = s
+            .actions()
+            .iter()
+            .map(|action| match action {
+                PoolAction::Close { conn, reason, .. } => (*conn, *reason),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let expected = [(Some(key(101)), CloseReason::HostUnhealthy)];
+        assert_eq!(reasons, if close { &expected[..] } else { &[] });
+    }
+}
+
+#[test]
+fn drain_closes_idle_connections_and_lets_requests_end() {
+    let mut s = setup(two_hosts());
+    let (idle, busy) = (s.busy(0, 1), s.busy(0, 2));
+    s.state.released(idle, true, Time(2), &mut s.out);
+    s.state.drain(&mut s.out);
+    assert!(
+        matches!(s.actions()[..], [PoolAction::Close { id, reason: CloseReason::Drain, .. }] if id == idle)
+    );
+    s.state.released(busy, true, Time(3), &mut s.out);
+    assert!(
+        matches!(s.actions()[..], [PoolAction::Close { id, reason: CloseReason::Drain, .. }] if id == busy)
+    );
+    // The cluster itself goes on.
+    s.busy(0, 3);
+}
+
+#[test]
+fn the_first_connection_of_a_pool_is_opened_above_the_limit() {
+    let mut config = two_hosts();
+    config.circuit_breakers.default.max_connections = 1;
+    let mut s = setup(config);
+    s.busy(0, 1);
+    s.queue(1, 2);
+    assert_eq!(s.budgets.default.connections.used(), 2);
+    // The second request of a pool waits for its first connection.
+    assert!(matches!(s.state.acquire(s.hosts[0], Default, key(3), &mut s.out), Acquire::Queued(_)));
+    assert!(s.out.contains(&PoolAction::Count(PoolEvent::ConnectionOverflow)));
+    assert_eq!(s.actions(), []);
+    // The breakers and pools of the other priority are its own.
+    assert!(matches!(s.state.acquire(s.hosts[0], High, key(4), &mut s.out), Acquire::Queued(_)));
+    assert!(matches!(s.actions()[..], [PoolAction::Connect { .. }]));
+    assert_eq!(s.budgets.high.connections.used(), 1);
+}
+
+#[test]
+fn unlimited_requests_touch_no_shared_counter() {
+    let mut config = two_hosts();
+    config.circuit_breakers.default.max_requests = u32::MAX;
+    let mut s = setup(config.clone());
+    let conn = s.busy(0, 1);
+    assert_eq!(s.budgets.default.requests.used(), 0);
+    // A limit that arrives later counts from then on and never below zero.
+    s.update(|config| config.circuit_breakers.default.max_requests = 5);
+    s.state.released(conn, true, Time(2), &mut s.out);
+    assert_eq!(s.budgets.default.requests.used(), 0);
+    assert!(matches!(s.state.acquire(s.hosts[0], Default, key(2), &mut s.out), Acquire::Reuse { .. }));
+    assert_eq!(s.budgets.default.requests.used(), 1);
+}
+
+#[test]
+fn late_reports_change_nothing() {
+    let mut s = setup(two_hosts());
+    let conn = s.busy(0, 1);
+    s.state.closed(conn, &mut s.out);
+    s.state.closed(conn, &mut s.out);
+    s.state.connected(conn, Time(1), &mut s.out);
+    s.state.connect_failed(conn, &mut s.out);
+    s.state.released(conn, true, Time(1), &mut s.out);
+    assert_eq!(s.actions(), []);
+    assert_eq!(s.budgets.default.connections.used(), 0);
+    assert!(s.state.is_quiescent());
+}
