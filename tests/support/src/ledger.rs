@@ -61,9 +61,14 @@ pub enum Outcome {
     Status(u16),
     /// A 200 whose id or body is not this request's.
     Wrong(String),
-    /// No answer: the connection ended. `announced` when an earlier response on it said
-    /// `connection: close`, so that the client had no right to an answer.
-    Lost { fault: String, announced: bool },
+    /// No answer: the connection ended.
+    Lost {
+        /// How it ended.
+        fault: String,
+        /// True when an earlier response on it said `connection: close`, so that the client had no
+        /// right to an answer.
+        announced: bool,
+    },
     /// Never sent, because the connection could not be opened.
     Refused(String),
 }
@@ -255,9 +260,8 @@ fn judge(entry: &Pending, response: &Response) -> Outcome {
         return Outcome::Status(response.status);
     }
     let body = BodyHash::of(&response.body).hex();
-    let right = response.get(ID) == Some(&entry.id)
-        && response.get(HASH) == Some(&entry.hash)
-        && body == entry.hash;
+    let right =
+        response.get(ID) == Some(&entry.id) && response.get(HASH) == Some(&entry.hash) && body == entry.hash;
     if right {
         Outcome::Answered
     } else {

@@ -5,16 +5,16 @@
 //! fast. It shares no code with the proxy, so that a misreading of a standard has to be made twice
 //! before a test agrees with it.
 
-//access_log
-//bootstrap
-//chaos
+pub mod access_log;
+pub mod bootstrap;
+pub mod chaos;
 pub mod ledger;
 pub mod message;
-//process
+pub mod process;
 pub mod raw;
 pub mod rng;
 pub mod strict;
-//subject
+pub mod subject;
 pub mod tcp;
 pub mod upstream;
 pub mod wait;

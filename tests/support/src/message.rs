@@ -232,7 +232,14 @@ mod tests {
 
     #[test]
     fn chunk_oddities_are_faults() {
-        for tail in ["3;x\r\nabc\r\n0\r\n\r\n", "3\nabc\r\n0\r\n\r\n", "2\r\nabc\r\n0\r\n\r\n", "0x3\r\nabc\r\n0\r\n\r\n", "-1\r\n", "3\r\nabc\r\n0\r\nhost: b\r\n\r\n"] {
+        for tail in [
+            "3;x\r\nabc\r\n0\r\n\r\n",
+            "3\nabc\r\n0\r\n\r\n",
+            "2\r\nabc\r\n0\r\n\r\n",
+            "0x3\r\nabc\r\n0\r\n\r\n",
+            "-1\r\n",
+            "3\r\nabc\r\n0\r\nhost: b\r\n\r\n",
+        ] {
             let bytes = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{tail}");
             assert!(matches!(request(bytes.as_bytes()), Err(Fault::Grammar(_))), "{tail:?}");
         }
@@ -243,11 +250,20 @@ mod tests {
         let read = |method: &str, bytes: &[u8]| response(&mut wire(bytes), method);
         assert_eq!(read("GET", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap().body, b"hi");
         assert_eq!(read("GET", b"HTTP/1.0 200 OK\r\n\r\nhi").unwrap().framing, Framing::UntilClose);
-        assert_eq!(read("HEAD", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").unwrap().framing, Framing::None);
+        assert_eq!(
+            read("HEAD", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").unwrap().framing,
+            Framing::None
+        );
         let late = read("GET", b"HTTP/1.1 103 x\r\nlink: a\r\n\r\nHTTP/1.1 204 No\r\n\r\n").unwrap();
         assert_eq!((late.status, late.interim[0].status), (204, 103));
-        assert!(matches!(read("GET", b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nhi"), Err(Fault::Truncated(_))));
+        assert!(matches!(
+            read("GET", b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nhi"),
+            Err(Fault::Truncated(_))
+        ));
         assert!(matches!(read("GET", b""), Err(Fault::Closed)));
-        assert!(matches!(read("GET", b"HTTP/1.1 204 x\r\ncontent-length: 0\r\n\r\n"), Err(Fault::Grammar(_))));
+        assert!(matches!(
+            read("GET", b"HTTP/1.1 204 x\r\ncontent-length: 0\r\n\r\n"),
+            Err(Fault::Grammar(_))
+        ));
     }
 }

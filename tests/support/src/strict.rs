@@ -61,8 +61,11 @@ pub fn request_line(line: &[u8]) -> Result<(String, String, String), Fault> {
         return grammar(format!("target has forbidden bytes: {:?}", latin1(target)));
     }
     let connect = method == b"CONNECT";
-    let form_is_known =
-        connect || target[0] == b'/' || target == b"*" || target.starts_with(b"http://") || target.starts_with(b"https://");
+    let form_is_known = connect
+        || target[0] == b'/'
+        || target == b"*"
+        || target.starts_with(b"http://")
+        || target.starts_with(b"https://");
     if !form_is_known || target.contains(&b'#') {
         return grammar(format!("target form: {:?}", latin1(target)));
     }
@@ -75,7 +78,8 @@ pub fn request_line(line: &[u8]) -> Result<(String, String, String), Fault> {
 /// Splits a status line into version, status and reason.
 pub fn status_line(line: &[u8]) -> Result<(String, u16, String), Fault> {
     let text = latin1(line);
-    let valid = line.len() >= 13 && line[8] == b' ' && line[12] == b' ' && line[9..12].iter().all(u8::is_ascii_digit);
+    let valid =
+        line.len() >= 13 && line[8] == b' ' && line[12] == b' ' && line[9..12].iter().all(u8::is_ascii_digit);
     if !valid || !(text.starts_with("HTTP/1.1") || text.starts_with("HTTP/1.0")) {
         return grammar(format!("status line {text:?}"));
     }
@@ -175,7 +179,16 @@ mod tests {
     fn request_lines() {
         assert!(request_line(b"GET / HTTP/1.1").is_ok());
         assert!(request_line(b"CONNECT a:1 HTTP/1.1").is_ok());
-        for bad in [&b"GET  / HTTP/1.1"[..], b"GET / HTTP/1.2", b"GET / http/1.1", b"G@T / HTTP/1.1", b"GET /\xe9 HTTP/1.1", b"GET a HTTP/1.1", b"GET /#x HTTP/1.1", b"GET /"] {
+        for bad in [
+            &b"GET  / HTTP/1.1"[..],
+            b"GET / HTTP/1.2",
+            b"GET / http/1.1",
+            b"G@T / HTTP/1.1",
+            b"GET /\xe9 HTTP/1.1",
+            b"GET a HTTP/1.1",
+            b"GET /#x HTTP/1.1",
+            b"GET /",
+        ] {
             assert!(request_line(bad).is_err(), "{}", latin1(bad));
         }
     }
@@ -184,7 +197,13 @@ mod tests {
     fn status_lines() {
         assert_eq!(status_line(b"HTTP/1.1 200 ").map(|l| l.1), Ok(200));
         assert_eq!(status_line(b"HTTP/1.1 404 Not Found").map(|l| l.2), Ok("Not Found".into()));
-        for bad in [&b"HTTP/1.1 200"[..], b"HTTP/1.1 20 OK", b"HTTP/2 200 OK", b"HTTP/1.1 099 x", b"HTTP/1.1 200 a\x00"] {
+        for bad in [
+            &b"HTTP/1.1 200"[..],
+            b"HTTP/1.1 20 OK",
+            b"HTTP/2 200 OK",
+            b"HTTP/1.1 099 x",
+            b"HTTP/1.1 200 a\x00",
+        ] {
             assert!(status_line(bad).is_err(), "{}", latin1(bad));
         }
     }
@@ -217,7 +236,14 @@ mod tests {
     #[test]
     fn host_is_one_plain_authority() {
         assert!(host(&of(&[("host", "a.test:80")])).is_ok());
-        for bad in [&[][..], &[("host", "")], &[("host", "a"), ("host", "a")], &[("host", "u@a")], &[("host", "a,b")], &[("host", "a/b")]] {
+        for bad in [
+            &[][..],
+            &[("host", "")],
+            &[("host", "a"), ("host", "a")],
+            &[("host", "u@a")],
+            &[("host", "a,b")],
+            &[("host", "a/b")],
+        ] {
             assert!(host(&of(bad)).is_err(), "{bad:?}");
         }
     }

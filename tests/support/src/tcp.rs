@@ -138,7 +138,8 @@ impl Refused {
     pub fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("bind an ephemeral port");
-        let address = socket.local_addr().ok().and_then(|a| a.as_socket()).expect("address of a bound socket");
+        let address =
+            socket.local_addr().ok().and_then(|a| a.as_socket()).expect("address of a bound socket");
         Self { address, _bound: socket }
     }
 
@@ -166,7 +167,8 @@ impl Blackhole {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("bind an ephemeral port");
         listener.listen(0).expect("listen");
-        let address = listener.local_addr().ok().and_then(|a| a.as_socket()).expect("address of a bound socket");
+        let address =
+            listener.local_addr().ok().and_then(|a| a.as_socket()).expect("address of a bound socket");
         let mut held = vec![listener];
         for _ in 0..4 {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");

@@ -144,10 +144,8 @@ impl Upstream {
     #[track_caller]
     pub fn assert_strict(&self) {
         let violations = self.violations();
-        let shown: Vec<String> = violations
-            .iter()
-            .map(|v| format!("{}: {:?}", v.rule, crate::strict::latin1(&v.bytes)))
-            .collect();
+        let shown: Vec<String> =
+            violations.iter().map(|v| format!("{}: {:?}", v.rule, crate::strict::latin1(&v.bytes))).collect();
         assert!(violations.is_empty(), "the upstream received malformed requests: {shown:#?}");
     }
 }
@@ -214,7 +212,8 @@ mod tests {
 
     #[test]
     fn an_early_reply_leaves_before_the_body() {
-        let upstream = Upstream::with_early(|_| Some(Reply::status(413).then(Then::Close)), |_| Reply::ok(""));
+        let upstream =
+            Upstream::with_early(|_| Some(Reply::status(413).then(Then::Close)), |_| Reply::ok(""));
         let mut client = Client::connect(upstream.address());
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\npart");
         assert_eq!(client.response("POST").unwrap().status, 413);
