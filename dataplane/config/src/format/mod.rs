@@ -1,6 +1,7 @@
 //! Substitution formats (`%REQ(:PATH)%` and its kin), parsed once when the configuration is compiled.
 //! Evaluation lives in `observe`.
 
+mod command;
 mod operator;
 mod parse;
 mod time;
@@ -84,3 +85,6 @@ impl Template {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

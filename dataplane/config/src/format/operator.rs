@@ -37,7 +37,8 @@ pub enum AddressSide {
 #[allow(missing_docs)]
 pub enum AddressView {
     Full,
-    WithoutPort,
+    /// `..._WITHOUT_PORT(N)`: with `N`, masked to that many bits and printed as a prefix.
+    WithoutPort(Option<u8>),
     Port,
     /// The endpoint id of an internal address; other addresses have none.
     EndpointId,
@@ -48,6 +49,10 @@ pub enum AddressView {
 pub enum TimePoint {
     /// `DS_RX_BEG`: the request began.
     DownstreamRxBegin,
+    /// `DS_CX_BEG`: the connection was accepted (TCP).
+    DownstreamConnectBegin,
+    /// `DS_CX_END`: it was closed (TCP).
+    DownstreamConnectEnd,
     /// `DS_RX_END`: its last byte came.
     DownstreamRxEnd,
     /// `US_CX_BEG`: the upstream connection was started.
@@ -102,6 +107,26 @@ pub enum GrpcStatusForm {
     Number,
 }
 
+/// What `%UPSTREAM_..._ATTEMPTED%` lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Attempted {
+    Hosts,
+    HostsWithoutPort,
+    HostNames,
+    HostNamesWithoutPort,
+    ConnectionIds,
+}
+
+/// `%REQUESTED_SERVER_NAME(X)%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ServerNameSource {
+    SniOnly,
+    SniFirst,
+    HostFirst,
+}
+
 /// `%PATH(X:Y)%`, second argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -130,19 +155,18 @@ pub enum Op {
     ResponseHeadersBytes,
     ResponseTrailersBytes,
     BytesReceived,
-    BytesRetransmitted,
-    PacketsRetransmitted,
+    /// `BYTES_RETRANSMITTED`, `PACKETS_RETRANSMITTED`, `DOWNSTREAM_CX_RTT`: always 0 without QUIC.
+    Zero,
     BytesSent,
     UpstreamWireBytesSent,
     UpstreamWireBytesReceived,
+    /// Also `UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT`: HTTP/1 does not compress. Likewise below.
     UpstreamHeaderBytesSent,
     UpstreamHeaderBytesReceived,
-    UpstreamDecompressedHeaderBytesReceived,
     DownstreamWireBytesSent,
     DownstreamWireBytesReceived,
     DownstreamHeaderBytesSent,
     DownstreamHeaderBytesReceived,
-    DownstreamDecompressedHeaderBytesReceived,
     Protocol,
     UpstreamProtocol,
     ResponseCode,
@@ -157,8 +181,6 @@ pub enum Op {
     RequestTxDuration,
     ResponseDuration,
     ResponseTxDuration,
-    DownstreamHandshakeDuration,
-    RoundTripDuration,
     UpstreamConnectionPoolReadyDuration,
     CommonDuration {
         start: TimePoint,
@@ -166,13 +188,11 @@ pub enum Op {
         unit: DurationUnit,
     },
     UpstreamHost,
-    UpstreamHostName,
-    UpstreamHostNameWithoutPort,
-    UpstreamHostsAttempted,
-    UpstreamHostNamesAttempted,
-    UpstreamHostNamesAttemptedWithoutPort,
-    UpstreamHostsAttemptedWithoutPort,
-    UpstreamConnectionIdsAttempted,
+    UpstreamHostName {
+        port: bool,
+    },
+    /// `UPSTREAM_HOSTS_ATTEMPTED` and its kin.
+    Attempted(Attempted),
     UpstreamCluster,
     UpstreamClusterRaw,
     Address {
@@ -190,14 +210,14 @@ pub enum Op {
     ConnectionId,
     StreamId,
     RouteName,
-    VirtualHostName,
     VirtualClusterName,
     FilterChainName,
+    ListenerName,
     AccessLogType,
     Hostname,
     /// `ENVIRONMENT(X)`, already looked up.
     Constant(Option<Box<str>>),
-    RequestedServerName,
+    RequestedServerName(ServerNameSource),
     GrpcStatus(GrpcStatusForm),
     LocalReplyBody,
     Path {
@@ -205,12 +225,12 @@ pub enum Op {
         source: PathSource,
     },
     QueryParam(Box<[u8]>),
-    QueryParams {
-        decoded: bool,
-    },
+    QueryParams,
     TraceId,
     SpanId,
     UniqueId,
+    /// `CUSTOM_FLAGS`: no filter sets one.
+    Nothing,
     /// Known to Envoy and without a value here: TLS peers, metadata, filter state. Printed as missing.
     Absent(Box<str>),
 }
