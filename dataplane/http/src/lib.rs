@@ -14,6 +14,8 @@ extern crate std;
 
 pub mod date;
 pub mod event;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod h1;
 pub mod head;
 pub mod header;

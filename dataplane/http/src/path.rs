@@ -237,7 +237,10 @@ fn becomes_escape(text: &[u8]) -> bool {
         None => Some((*text.get(at)?, at + 1)),
     };
     let Some((first, next)) = decoded(1) else { return false };
-    text[0] == b'%' && first.is_ascii_hexdigit() && decoded(next).is_some_and(|(b, _)| b.is_ascii_hexdigit())
+    text[0] == b'%'
+        && escape(text).is_none()
+        && first.is_ascii_hexdigit()
+        && decoded(next).is_some_and(|(b, _)| b.is_ascii_hexdigit())
 }
 
 /// RFC 3986 section 5.2.4, in place; empty segments count as segments.
@@ -315,6 +318,8 @@ mod tests {
             ("/%2d%2E%5f%7E%61%41%30%21%28%2f%20", "/-._~aA0%21%28/%20"),
             ("/.../..a/a../%2e%2E%2e/x", "/.../..a/a../.../x"),
             ("/%%32%65%2%65/%%", "/%252e%252e/%%"),
+            ("/%%30%30", "/%2500"),
+            ("/a|b\\..\\c", "/c"),
         ] {
             assert_eq!(with(&ALL, input), (PathAction::Continue, forwarded.into()), "{input}");
         }

@@ -253,3 +253,153 @@ fn push_decimal(mut n: u64, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&digits[at..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+
+    fn head(method: &str, fields: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead::new();
+        head.set_method(method.as_bytes());
+        head.set_path(b"/p");
+        head.set_authority(b"h");
+        for (n, v) in fields {
+            head.headers.append(n.as_bytes(), v.as_bytes());
+        }
+        head
+    }
+
+    fn request(head: &RequestHead, framing: BodyFraming, opts: &EncodeOptions) -> String {
+        let mut out = Vec::new();
+        encode_request(head, framing, opts, &mut out);
+        String::from_utf8(out).expect("ascii")
+    }
+
+    fn response(
+        status: u16,
+        fields: &[(&str, &str)],
+        framing: BodyFraming,
+        info: RequestInfo,
+        version: Version,
+    ) -> String {
+        let mut head = ResponseHead::new();
+        head.status = status;
+        for (n, v) in fields {
+            head.headers.append(n.as_bytes(), v.as_bytes());
+        }
+        let mut out = Vec::new();
+        let opts = EncodeOptions { version, ..EncodeOptions::default() };
+        encode_response(&head, framing, &info, &opts, &mut out);
+        String::from_utf8(out).expect("ascii")
+    }
+
+    #[test]
+    fn requests_look_as_envoy_writes_them() {
+        let plain = EncodeOptions::default();
+        let get = head("GET", &[("X-A", "1")]);
+        assert_eq!(request(&get, BodyFraming::None, &plain), "GET /p HTTP/1.1\r\nhost: h\r\nx-a: 1\r\n\r\n");
+        let post = head("POST", &[]);
+        let empty = "POST /p HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(request(&post, BodyFraming::None, &plain), empty);
+        let te = head(
+            "POST",
+            &[("transfer-encoding", "gzip"), ("content-length", "7"), ("a", "b"), ("host", "evil")],
+        );
+        let chunked = "POST /p HTTP/1.1\r\nhost: h\r\na: b\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert_eq!(request(&te, BodyFraming::Chunked, &plain), chunked);
+        let length = "POST /p HTTP/1.1\r\nhost: h\r\ncontent-length: 7\r\na: b\r\n\r\n";
+        assert_eq!(request(&te, BodyFraming::Length(7), &plain), length);
+        let other = "POST /p HTTP/1.1\r\nhost: h\r\na: b\r\ncontent-length: 8\r\n\r\n";
+        assert_eq!(request(&te, BodyFraming::Length(8), &plain), other);
+        let zero = head("GET", &[("content-length", "0")]);
+        let kept = "GET /p HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(request(&zero, BodyFraming::None, &plain), kept);
+    }
+
+    #[test]
+    fn targets_and_connection_lines() {
+        let mut connect = head("CONNECT", &[("connection", "upgrade")]);
+        connect.set_path(b"");
+        connect.set_authority(b"h:1");
+        let close =
+            EncodeOptions { connection: ConnectionLine::Close, absolute_target: true, ..Default::default() };
+        let wire = "CONNECT h:1 HTTP/1.1\r\nhost: h:1\r\nconnection: close\r\n\r\n";
+        assert_eq!(request(&connect, BodyFraming::Tunnel, &close), wire);
+        let absolute = "GET http://h/p HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+        assert_eq!(request(&head("GET", &[]), BodyFraming::None, &close), absolute);
+    }
+
+    #[test]
+    fn spelling_of_names() {
+        let wire = b"GET / HTTP/1.1\r\nHOST: h\r\nx-FOO-bar: 1\r\n\r\n";
+        let mut head = RequestHead::new();
+        let opts = crate::h1::ParseOptions { preserve_case: true, ..Default::default() };
+        assert!(crate::h1::parse_request(wire, &opts, &mut head).is_ok());
+        head.headers.append(b"added-here", b"2");
+        let as_case = |header_case| {
+            request(&head, BodyFraming::None, &EncodeOptions { header_case, ..EncodeOptions::default() })
+        };
+        assert_eq!(
+            as_case(HeaderCase::Lower),
+            "GET / HTTP/1.1\r\nhost: h\r\nx-foo-bar: 1\r\nadded-here: 2\r\n\r\n"
+        );
+        assert_eq!(
+            as_case(HeaderCase::Proper),
+            "GET / HTTP/1.1\r\nHost: h\r\nX-Foo-Bar: 1\r\nAdded-Here: 2\r\n\r\n"
+        );
+        assert_eq!(
+            as_case(HeaderCase::Preserve),
+            "GET / HTTP/1.1\r\nHost: h\r\nx-FOO-bar: 1\r\nadded-here: 2\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn responses_announce_exactly_their_body() {
+        let info = RequestInfo::default();
+        let v11 = Version::Http11;
+        let two = [("content-length", "2")];
+        assert_eq!(
+            response(200, &[], BodyFraming::None, info, v11),
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+        );
+        assert_eq!(response(204, &two, BodyFraming::None, info, v11), "HTTP/1.1 204 No Content\r\n\r\n");
+        assert_eq!(
+            response(304, &two, BodyFraming::None, info, v11),
+            "HTTP/1.1 304 Not Modified\r\ncontent-length: 2\r\n\r\n"
+        );
+        let head = RequestInfo { head: true, ..info };
+        assert_eq!(
+            response(200, &two, BodyFraming::None, head, v11),
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
+        );
+        assert_eq!(response(200, &[], BodyFraming::None, head, v11), "HTTP/1.1 200 OK\r\n\r\n");
+        let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert_eq!(response(200, &two, BodyFraming::Chunked, info, v11), chunked);
+        assert_eq!(
+            response(200, &two, BodyFraming::Chunked, info, Version::Http10),
+            "HTTP/1.0 200 OK\r\n\r\n"
+        );
+        let switch = [("connection", "upgrade"), ("upgrade", "websocket")];
+        let wire = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        assert_eq!(response(101, &switch, BodyFraming::Tunnel, info, v11), wire);
+    }
+
+    #[test]
+    fn chunks_and_trailers() {
+        let mut out = Vec::new();
+        for (len, text) in
+            [(1, "1\r\n"), (0xab, "ab\r\n"), (0x1000, "1000\r\n"), (u64::MAX, "ffffffffffffffff\r\n")]
+        {
+            out.clear();
+            encode_chunk_prefix(len, &mut out);
+            assert_eq!(out, text.as_bytes());
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.append(b"Grpc-Status", b"0");
+        trailers.append(b"content-length", b"3");
+        out.clear();
+        encode_trailers(&trailers, &EncodeOptions::default(), &mut out);
+        assert_eq!(out, b"grpc-status: 0\r\n\r\n");
+    }
+}

@@ -253,3 +253,197 @@ fn finish(opts: &ParseOptions, hosts: &Host, out: &mut RequestHead) -> Result<Bo
     }
     Ok(framing)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+    use std::string::String;
+
+    fn parse(text: &str) -> Result<(RequestHead, BodyFraming), RequestError> {
+        parse_with(text, &ParseOptions::default())
+    }
+
+    fn parse_with(text: &str, opts: &ParseOptions) -> Result<(RequestHead, BodyFraming), RequestError> {
+        let mut head = RequestHead::new();
+        match parse_request(text.as_bytes(), opts, &mut head)? {
+            Parsed::Complete { consumed, framing } => {
+                assert_eq!(consumed, text.len(), "{text:?}");
+                Ok((head, framing))
+            }
+            Parsed::Incomplete => panic!("incomplete: {text:?}"),
+        }
+    }
+
+    fn refused(text: &str) -> RequestError {
+        parse(text).expect_err(text)
+    }
+
+    #[test]
+    fn a_head_lands_in_the_map() {
+        let (head, framing) =
+            parse("\r\nPOST /a?b HTTP/1.1\r\nHost: h:80\r\nX-A:  b c \r\nContent-Length: 3\r\n\r\n")
+                .expect("ok");
+        assert_eq!(
+            (head.method(), head.path(), head.authority()),
+            (&b"POST"[..], &b"/a?b"[..], &b"h:80"[..])
+        );
+        assert_eq!(head.headers.get_name(b"x-a"), Some(&b"b c"[..]));
+        assert_eq!((head.headers.len(), framing), (2, BodyFraming::Length(3)));
+        assert!(!head.headers.contains(HeaderId::Host));
+    }
+
+    #[test]
+    fn every_prefix_is_incomplete() {
+        let text = "\r\n\r\nGET http://h/x HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n";
+        let mut head = RequestHead::new();
+        for end in 0..text.len() {
+            let parsed = parse_request(&text.as_bytes()[..end], &ParseOptions::default(), &mut head);
+            assert_eq!(parsed, Ok(Parsed::Incomplete), "{end}");
+        }
+        assert!(parse(text).is_ok());
+    }
+
+    #[test]
+    fn the_request_line_is_exact() {
+        for line in [
+            "GET  / HTTP/1.1",
+            "GET /  HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            "GET\t/ HTTP/1.1",
+            "GET /a b HTTP/1.1",
+            " GET / HTTP/1.1",
+            "GET / http/1.1",
+            "GET /",
+            "GET / HTTP/1.11",
+            "GET /\u{e9} HTTP/1.1",
+            "GET /\x01 HTTP/1.1",
+            "G(T / HTTP/1.1",
+            "GET / HTTP/1,1",
+            "GET / HTTX/1.1",
+            "\rGET / HTTP/1.1",
+            "GET / HTTP/ 1.1",
+            "\r\n\r\n\r\nGET / HTTP/1.1",
+        ] {
+            assert_eq!(
+                refused(&format!("{line}\r\nhost: h\r\n\r\n")),
+                RequestError::BadRequestLine,
+                "{line:?}"
+            );
+        }
+        for version in ["1.2", "2.0", "0.9", "3.0"] {
+            let error = refused(&format!("GET / HTTP/{version}\r\nhost: h\r\n\r\n"));
+            assert_eq!((error, error.status()), (RequestError::BadVersion, 505));
+        }
+        assert_eq!(refused("get / HTTP/1.1\r\nhost: h\r\n\r\n"), RequestError::UnknownMethod);
+        let custom = ParseOptions { allow_custom_methods: true, ..ParseOptions::default() };
+        assert!(parse_with("get / HTTP/1.1\r\nhost: h\r\n\r\n", &custom).is_ok());
+        assert_eq!(refused("GET / HTTP/1.1\nhost: h\n\n"), RequestError::BadRequestLine);
+    }
+
+    #[test]
+    fn http_10_needs_consent_and_gets_a_default_host() {
+        assert_eq!(refused("GET / HTTP/1.0\r\n\r\n").status(), 426);
+        let mut opts = ParseOptions { accept_http_10: true, ..ParseOptions::default() };
+        assert_eq!(parse_with("GET / HTTP/1.0\r\n\r\n", &opts), Err(RequestError::MissingHost));
+        opts.default_host_for_http_10 = Some(b"dflt"[..].into());
+        let (head, _) = parse_with("GET / HTTP/1.0\r\n\r\n", &opts).expect("ok");
+        assert_eq!((head.authority(), head.version), (&b"dflt"[..], Version::Http10));
+        let te = "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert_eq!(parse_with(te, &opts), Err(RequestError::BadTransferEncoding));
+    }
+
+    #[test]
+    fn one_valid_host() {
+        assert_eq!(refused("GET / HTTP/1.1\r\n\r\n"), RequestError::MissingHost);
+        assert_eq!(refused("GET / HTTP/1.1\r\nhost: a\r\nHOST: a\r\n\r\n"), RequestError::BadHost);
+        for bad in ["", "a b", "a/b", "u@h", "a,b", "a:b", "[::1"] {
+            assert_eq!(
+                refused(&format!("GET / HTTP/1.1\r\nhost: {bad}\r\n\r\n")),
+                RequestError::BadHost,
+                "{bad:?}"
+            );
+        }
+        let (head, _) = parse("GET http://x:1/y HTTP/1.1\r\nhost: other\r\n\r\n").expect("ok");
+        assert_eq!((head.authority(), head.scheme(), head.path()), (&b"x:1"[..], &b"http"[..], &b"/y"[..]));
+        assert_eq!(refused("GET http://x/ HTTP/1.1\r\nhost: u@h\r\n\r\n"), RequestError::BadHost);
+        let origin_only = ParseOptions { allow_absolute_url: false, ..ParseOptions::default() };
+        let absolute = "GET http://x/ HTTP/1.1\r\nhost: x\r\n\r\n";
+        assert_eq!(parse_with(absolute, &origin_only), Err(RequestError::BadTarget));
+    }
+
+    #[test]
+    fn field_lines_are_strict() {
+        let with = |line: &str| refused(&format!("GET / HTTP/1.1\r\nhost: h\r\n{line}\r\n\r\n"));
+        for bad in ["a : b", " a: b", "a", ": b", "a b: c", "a: b\r\n c", "a: b\n"] {
+            assert_eq!(with(bad), RequestError::BadField, "{bad:?}");
+        }
+        for bad in ["a: v\rTransfer-Encoding: chunked", "a: \0", "a: \x7f"] {
+            assert_eq!(with(bad), RequestError::BadValue, "{bad:?}");
+        }
+        assert_eq!(refused("GET / HTTP/1.1\r\n Host: h\r\n\r\n"), RequestError::BadField);
+    }
+
+    #[test]
+    fn framing_is_refused_at_the_head() {
+        let with = |lines: &str| refused(&format!("POST / HTTP/1.1\r\nhost: h\r\n{lines}\r\n\r\n"));
+        assert_eq!(with("content-length: 3\r\ntransfer-encoding: chunked"), RequestError::LengthAndChunked);
+        assert_eq!(with("content-length: 3\r\ncontent-length: 3"), RequestError::BadContentLength);
+        assert_eq!(with("transfer-encoding: gzip").status(), 501);
+        let opts = ParseOptions { allow_chunked_length: true, ..ParseOptions::default() };
+        let both = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n";
+        let (head, framing) = parse_with(both, &opts).expect("ok");
+        assert_eq!((framing, head.headers.contains(HeaderId::ContentLength)), (BodyFraming::Chunked, false));
+    }
+
+    #[test]
+    fn underscores_never_shadow() {
+        let with = |name: &str, underscores| {
+            let opts = ParseOptions { underscores, ..ParseOptions::default() };
+            parse_with(&format!("GET / HTTP/1.1\r\nhost: h\r\n{name}: 1\r\n\r\n"), &opts)
+                .map(|(h, _)| h.headers.len())
+        };
+        for shadow in
+            ["Content_Length", "transfer_encoding", "X_Forwarded_For", "x-forwarded_for", "x_envoy_internal"]
+        {
+            assert_eq!(with(shadow, UnderscoreAction::Allow), Err(RequestError::Underscore), "{shadow}");
+            assert_eq!(with(shadow, UnderscoreAction::DropHeader), Ok(0));
+        }
+        assert_eq!(with("my_header", UnderscoreAction::Allow), Ok(1));
+        assert_eq!(with("my_header", UnderscoreAction::DropHeader), Ok(0));
+        assert_eq!(with("my_header", UnderscoreAction::RejectRequest), Err(RequestError::Underscore));
+    }
+
+    #[test]
+    fn limits_fail_early() {
+        let opts = ParseOptions {
+            head_bytes_max: 200,
+            target_bytes_max: 50,
+            head_fields_max: 3,
+            ..Default::default()
+        };
+        let verdict = |text: &str| parse_request(text.as_bytes(), &opts, &mut RequestHead::new());
+        let long = format!("GET /{}", "a".repeat(50));
+        assert_eq!(verdict(&long), Err(RequestError::TargetTooLong));
+        assert_eq!(verdict(&long[..54]), Ok(Parsed::Incomplete));
+        let big = format!("GET / HTTP/1.1\r\na: {}", "b".repeat(200));
+        assert_eq!(verdict(&big), Err(RequestError::HeadTooLarge));
+        assert_eq!(verdict(&format!("{big}\r\n\r\n")), Err(RequestError::HeadTooLarge));
+        let many = "GET / HTTP/1.1\r\na: b\r\na: b\r\na: b\r\na: b\r\n";
+        assert_eq!(verdict(many), Err(RequestError::TooManyFields));
+        assert_eq!(verdict(&"X".repeat(25)), Err(RequestError::UnknownMethod));
+    }
+
+    #[test]
+    fn parsing_into_a_used_head_does_not_allocate() {
+        let text = format!("GET /p HTTP/1.1\r\nhost: h\r\n{}\r\n", "x-name: some value\r\n".repeat(30));
+        let mut head = RequestHead::new();
+        let mut capacity = None;
+        for _ in 0..5 {
+            assert!(parse_request(text.as_bytes(), &ParseOptions::default(), &mut head).is_ok());
+            assert!(capacity.is_none_or(|c| c == head.headers.capacity()));
+            capacity = Some(head.headers.capacity());
+        }
+        assert_eq!(String::from_utf8_lossy(head.path()), "/p");
+    }
+}

@@ -80,3 +80,72 @@ fn status_line(input: &[u8], out: &mut ResponseHead) -> Result<Option<usize>, Re
     }
     Ok(Some(lf + 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::BodyFraming;
+    use std::format;
+
+    fn parse(text: &str) -> Result<(ResponseHead, Parsed), ResponseError> {
+        let mut head = ResponseHead::new();
+        let parsed =
+            parse_response(text.as_bytes(), &ParseOptions::default(), &RequestInfo::default(), &mut head)?;
+        Ok((head, parsed))
+    }
+
+    #[test]
+    fn a_head_lands_in_the_map() {
+        let text = "HTTP/1.1 404 Not  Found\r\nContent-Length: 2\r\n\r\n";
+        let (head, parsed) = parse(text).expect("ok");
+        assert_eq!((head.status, head.reason()), (404, &b"Not  Found"[..]));
+        assert_eq!(parsed, Parsed::Complete { consumed: text.len(), framing: BodyFraming::Length(2) });
+        for end in 0..text.len() {
+            assert_eq!(parse(&text[..end]).map(|r| r.1), Ok(Parsed::Incomplete));
+        }
+        assert_eq!(parse("HTTP/1.0 200\r\n\r\n").map(|r| r.0.status), Ok(200));
+        assert_eq!(parse("HTTP/1.1 200 \r\n\r\n").map(|r| r.0.status), Ok(200));
+    }
+
+    #[test]
+    fn bad_status_lines() {
+        for bad in [
+            "HTTP/1.1 20 OK",
+            "HTTP/1.1 2000 OK",
+            "HTTP/1.1 099 X",
+            "HTTP/1.1  200 OK",
+            "HTTP/1.1 +20 OK",
+            "http/1.1 200 OK",
+            "HTTP/1.1 200\tOK",
+            "HTTP/1.1 200 O\0K",
+            "HTTP/1.1200 OK",
+            " HTTP/1.1 200 OK",
+            "HTTP/1.1 2x0 OK",
+            "ICY 200 OK",
+            "",
+        ] {
+            assert_eq!(
+                parse(&format!("{bad}\r\n\r\n")).map(|r| r.1),
+                Err(ResponseError::BadStatusLine),
+                "{bad:?}"
+            );
+        }
+        assert_eq!(parse("HTTP/2.0 200 OK\r\n\r\n").map(|r| r.1), Err(ResponseError::BadVersion));
+        assert_eq!(parse("HTTP/1.1 200 OK\n\n").map(|r| r.1), Err(ResponseError::BadStatusLine));
+    }
+
+    #[test]
+    fn splitting_attempts() {
+        let with = |lines: &str| {
+            parse(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n")).map(|r| r.1).expect_err(lines)
+        };
+        assert_eq!(with("content-length: 2\r\ntransfer-encoding: chunked"), ResponseError::LengthAndChunked);
+        assert_eq!(with("content-length: 2, 2"), ResponseError::BadContentLength);
+        assert_eq!(with("a: b\r\n c"), ResponseError::BadField);
+        assert_eq!(with("a: b\rc"), ResponseError::BadValue);
+        assert_eq!(with("transfer-encoding: chunked, identity"), ResponseError::BadTransferEncoding);
+        let many = "a: b\r\n".repeat(101);
+        assert_eq!(with(&many), ResponseError::TooManyFields);
+        assert_eq!(with(&"a".repeat(70_000)), ResponseError::HeadTooLarge);
+    }
+}

@@ -57,7 +57,10 @@ fn absolute_form(target: &[u8], method: Method, head: &mut RequestHead) -> Resul
 /// The port of `host:port`; `None` without one or when it is no number up to 65535.
 fn port_of(authority: &[u8]) -> Option<u16> {
     let at = authority.iter().rposition(|b| *b == b':')?;
-    let digits = &authority[at + 1..];
+    parse_port(&authority[at + 1..])
+}
+
+fn parse_port(digits: &[u8]) -> Option<u16> {
     if digits.is_empty() || digits.len() > 5 {
         return None;
     }
@@ -78,7 +81,11 @@ pub fn is_valid_authority(authority: &[u8]) -> bool {
 }
 
 fn is_port_part(text: &[u8]) -> bool {
-    text.is_empty() || text == b":" || (text[0] == b':' && port_of(text).is_some())
+    match text {
+        [] | [b':'] => true,
+        [b':', digits @ ..] => parse_port(digits).is_some(),
+        _ => false,
+    }
 }
 
 fn is_ipv6ish(text: &[u8]) -> bool {
