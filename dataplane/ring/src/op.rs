@@ -81,8 +81,9 @@ pub enum Op {
         /// A connected socket.
         socket: Socket,
     },
-    /// Close the socket at once, cancelling whatever is outstanding on it. A receive reports nothing more; a
-    /// send in flight still hands its payload back. The id must not be used again.
+    /// Close the socket at once, cancelling whatever is outstanding on it. A send in flight still hands its
+    /// payload back; other events of its tokens may still come (the simulator makes a point of it), also when
+    /// the id is reused already: tell them by the token's generation.
     Close {
         /// A connected socket or a listener.
         socket: Socket,

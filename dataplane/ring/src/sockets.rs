@@ -162,6 +162,45 @@ pub fn original_dst(socket: Socket) -> Result<SocketAddress, IoError> {
     }
 }
 
+/// Addresses of a back end's sockets, for code that runs on the kernel and on the simulator.
+pub trait SocketInfo {
+    /// The address the socket is bound to.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    fn local_address(&self, socket: Socket) -> Result<SocketAddress, IoError>;
+
+    /// The address of the peer.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    fn peer_address(&self, socket: Socket) -> Result<SocketAddress, IoError>;
+
+    /// Where the connection was going before it was redirected.
+    ///
+    /// # Errors
+    /// It was not redirected.
+    fn original_dst(&self, socket: Socket) -> Result<SocketAddress, IoError>;
+}
+
+/// The kernel's sockets, for every kernel back end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelSockets;
+
+impl SocketInfo for KernelSockets {
+    fn local_address(&self, socket: Socket) -> Result<SocketAddress, IoError> {
+        local_address(socket)
+    }
+
+    fn peer_address(&self, socket: Socket) -> Result<SocketAddress, IoError> {
+        peer_address(socket)
+    }
+
+    fn original_dst(&self, socket: Socket) -> Result<SocketAddress, IoError> {
+        original_dst(socket)
+    }
+}
+
 /// Closes a socket that no back end has operations on.
 pub fn close(socket: Socket) {
     sys::close(socket);
