@@ -18,11 +18,34 @@ pub fn limits_are_documented(repository: &Repository) -> Vec<String> {
         complaints.push("dataplane/base/src/limits.rs: no field of Limits was found".to_owned());
     }
     for field in fields {
-        if !document.contains(&format!("`{field}`")) {
+        let Some(row) = document.lines().find(|line| line.starts_with(&format!("| `{field}` |"))) else {
             complaints.push(format!("docs/limits.md: does not say what happens at `{field}`"));
+            continue;
+        };
+        let figure = figure(&code, field);
+        if row.split('|').nth(2).map(str::trim) != figure.as_deref() {
+            complaints.push(format!("docs/limits.md: `{field}` is {figure:?} in the code"));
         }
     }
     complaints
+}
+
+/// The default of a field as the document spells it: `60 KiB`, `15 s`, `100,000`.
+fn figure(code: &str, field: &str) -> Option<String> {
+    let (_, defaults) = code.split_once("DEFAULT: Self = Self {")?;
+    let (_, value) = defaults.split_once(&format!("{field}: "))?;
+    let value = value.split(",\n").next()?;
+    if let Some(seconds) = value.strip_prefix("Duration::from_secs(") {
+        return Some(format!("{} s", seconds.trim_end_matches(')')));
+    }
+    let factors = value.split(" * ").map(|factor| factor.replace('_', "").parse::<u64>());
+    let number = factors.product::<std::result::Result<u64, _>>().ok()?;
+    Some(match number {
+        n if field.contains("bytes") && n.is_multiple_of(1 << 20) => format!("{} MiB", n >> 20),
+        n if field.contains("bytes") && n.is_multiple_of(1 << 10) => format!("{} KiB", n >> 10),
+        n if n >= 1000 => format!("{},{:03}", n / 1000, n % 1000),
+        n => n.to_string(),
+    })
 }
 
 /// `docs/metrics.md` names every metric that `observe` declares.
@@ -111,4 +134,17 @@ pub fn readme_and_ci(repository: &Repository) -> Vec<String> {
         Some(_) => {}
     }
     complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_spelled_as_in_the_document() {
+        let code =
+            "DEFAULT: Self = Self {\n a_bytes: 60 * 1024,\n b: 100_000,\n c: Duration::from_secs(15),\n};";
+        let spelled = ["a_bytes", "b", "c", "d"].map(|field| figure(code, field));
+        assert_eq!(spelled, [Some("60 KiB".into()), Some("100,000".into()), Some("15 s".into()), None]);
+    }
 }

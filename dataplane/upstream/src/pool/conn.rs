@@ -106,3 +106,15 @@ impl Linked for Waiter {
         &mut self.links
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_as_small_as_docs_limits_says() {
+        assert!(size_of::<Conn>() <= 176, "{}", size_of::<Conn>());
+        assert!(size_of::<Waiter>() <= 56, "{}", size_of::<Waiter>());
+        assert!(size_of::<crate::Host>() <= 232, "{}", size_of::<crate::Host>());
+    }
+}
