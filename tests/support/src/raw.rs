@@ -3,6 +3,8 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use crate::message::{self, Response};
 use crate::wait::PATIENCE;
 use crate::wire::{Fault, Wire};
@@ -37,6 +39,19 @@ impl Client {
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         Ok(Self { wire: Wire::new(stream, PATIENCE) })
+    }
+
+    /// Connects from another loopback address than 127.0.0.1.
+    ///
+    /// # Panics
+    /// When nobody listens there.
+    #[track_caller]
+    pub fn connect_from(source: &str, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        let source = SocketAddr::new(source.parse().expect("a source address"), 0);
+        socket.bind(&source.into()).expect("bind the source address");
+        socket.connect(&address.into()).expect("connect to the proxy");
+        Self { wire: Wire::new(socket.into(), PATIENCE) }
     }
 
     /// Sends these bytes; a peer that is gone shows when reading.
