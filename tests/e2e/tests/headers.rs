@@ -85,7 +85,7 @@ fn forwarded_for_with_remote_address(subject: &Subject) {
     assert_eq!(requests[0].fields.get("x-forwarded-for"), Some("127.0.0.2"));
     assert_eq!(requests[1].fields.get("x-forwarded-for"), Some("10.1.2.3,127.0.0.2"));
     assert_eq!(requests[1].fields.get("x-forwarded-proto"), Some("http"));
-    assert!(!requests[0].fields.has("x-envoy-external-address"));
+    assert_eq!(requests[0].fields.get("x-envoy-external-address"), Some("127.0.0.2"));
 }
 
 /// The loopback address itself says nothing to anybody: the host's own address stands for it.

@@ -3,6 +3,9 @@
 mod forwarding;
 mod headers;
 mod limits;
+mod routes;
+mod tcp;
+mod upgrades;
 mod upstreams;
 
 use std::process::ExitCode;
@@ -12,6 +15,9 @@ fn main() -> ExitCode {
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
         ("limits", limits::CASES),
+        ("routes", routes::CASES),
+        ("tcp", tcp::CASES),
+        ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
     ])
     .exit_code()

@@ -1,0 +1,212 @@
+//! The TCP proxy: bytes both ways, ends of stream, failures.
+
+use std::time::Duration;
+
+use millrace_e2e::{Case, case};
+use millrace_support::bootstrap::Bootstrap;
+use millrace_support::process::Proxy;
+use millrace_support::raw::{Client, End};
+use millrace_support::rng::{BodyHash, Rng};
+use millrace_support::subject::Subject;
+use millrace_support::tcp::{Blackhole, Refused, Role, TcpUpstream};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(echo),
+    case!(bulk_up),
+    case!(bulk_down),
+    case!(bulk_both_ways_at_once),
+    case!(client_half_close),
+    case!(upstream_half_close),
+    case!(upstream_reset_reaches_the_client),
+    case!(client_reset_reaches_the_upstream),
+    case!(idle_timeout),
+    case!(connection_refused),
+    case!(second_endpoint_after_a_refusal),
+    case!(connect_timeout),
+    case!(weighted_clusters),
+    case!(many_connections),
+];
+
+const TO_UP: &str = "cluster: up";
+
+fn start(subject: &Subject, upstream: &TcpUpstream, fields: &str) -> Proxy {
+    let bootstrap = Bootstrap::new().tcp("main", fields).cluster("up", &[upstream.address()], "");
+    Proxy::start(subject, &bootstrap)
+}
+
+fn echo(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::Echo);
+    let proxy = start(subject, &upstream, TO_UP);
+    let mut client = proxy.client();
+    for n in 0..10 {
+        let message = format!("message {n}");
+        client.send(message.as_bytes());
+        assert_eq!(client.wire().exact(message.len(), "echo"), Ok(message.into_bytes()));
+    }
+    client.finish_sending();
+    assert_eq!(client.end(), End::Closed(Vec::new()));
+    let line = proxy.log().line(0);
+    assert_eq!((line.get("rx"), line.get("tx"), line.get("flags")), ("90", "90", "-"));
+    assert_eq!((line.get("cluster"), line.get("code")), ("up", "0"));
+    proxy.wait_stat("tcp.main.downstream_cx_total", 1);
+    proxy.wait_stat("cluster.up.upstream_cx_active", 0);
+}
+
+fn bulk_up(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::Sink);
+    let proxy = start(subject, &upstream, TO_UP);
+    let mut client = proxy.client();
+    let bytes = Rng::new(21).bytes(24 << 20);
+    client.send(&bytes);
+    client.finish_sending();
+    assert_eq!(client.end(), End::Closed(BodyHash::of(&bytes).hex().into_bytes()));
+    assert_eq!(upstream.received(), 24 << 20);
+}
+
+fn bulk_down(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::Source(24 << 20));
+    let proxy = start(subject, &upstream, TO_UP);
+    let mut client = proxy.client();
+    let End::Closed(bytes) = client.end() else { unreachable!("the source ends with FIN") };
+    assert_eq!(bytes.len(), 24 << 20);
+    assert_eq!(BodyHash::of(&bytes), BodyHash::of(&Rng::new(1).bytes(24 << 20)));
+}
+
+fn bulk_both_ways_at_once(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::Echo);
+    let proxy = start(subject, &upstream, TO_UP);
+    let mut client = proxy.client();
+    let bytes = Rng::new(22).bytes(8 << 20);
+    let mut writer = client.wire().stream().try_clone().expect("a second handle");
+    let sent = bytes.clone();
+    let writing = std::thread::spawn(move || {
+        use std::io::Write;
+        writer.write_all(&sent).and_then(|()| writer.shutdown(std::net::Shutdown::Write))
+    });
+    let End::Closed(back) = client.end() else { unreachable!("the echo ends with FIN") };
+    assert!(writing.join().is_ok_and(|r| r.is_ok()));
+    assert!(back == bytes);
+}
+
+fn client_half_close(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::Sink);
+    let proxy = start(subject, &upstream, TO_UP);
+    let mut client = proxy.client();
+    client.send(b"all there is");
+    client.finish_sending();
+    assert_eq!(client.end(), End::Closed(BodyHash::of(b"all there is").hex().into_bytes()));
+}
+
+fn upstream_half_close(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::FinishFirst);
+    let proxy = start(subject, &upstream, TO_UP);
+    let mut client = proxy.client();
+    assert_eq!(client.wire().exact(8, "greeting"), Ok(b"greeting".to_vec()));
+    assert_eq!(client.end(), End::Closed(Vec::new()));
+    // The client's own direction is still open.
+    std::thread::sleep(Duration::from_millis(100));
+    client.send(b"and more");
+    client.finish_sending();
+    millrace_support::wait::for_true("the late bytes", || upstream.received() == 8);
+}
+
+fn upstream_reset_reaches_the_client(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::Reset);
+    let proxy = start(subject, &upstream, TO_UP);
+    let mut client = proxy.client();
+    client.send(b"x");
+    assert!(matches!(client.end(), End::Reset | End::Closed(_)));
+    proxy.wait_stat("cluster.up.upstream_cx_active", 0);
+    proxy.wait_stat("tcp.main.downstream_cx_total", 1);
+}
+
+fn client_reset_reaches_the_upstream(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::Silent);
+    let proxy = start(subject, &upstream, TO_UP);
+    let mut client = proxy.client();
+    client.send(b"x");
+    proxy.wait_stat("cluster.up.upstream_cx_active", 1);
+    client.reset();
+    proxy.wait_stat("cluster.up.upstream_cx_active", 0);
+}
+
+fn idle_timeout(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::Echo);
+    let proxy = start(subject, &upstream, "cluster: up\nidle_timeout: 0.4s");
+    let mut client = proxy.client();
+    for _ in 0..4 {
+        client.send(b"x");
+        assert!(client.wire().exact(1, "echo").is_ok());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(client.end(), End::Closed(Vec::new()));
+    proxy.wait_stat("tcp.main.idle_timeout", 1);
+}
+
+fn connection_refused(subject: &Subject) {
+    let nobody = Refused::new();
+    let bootstrap = Bootstrap::new().tcp("main", TO_UP).cluster("up", &[nobody.address()], "");
+    let proxy = Proxy::start(subject, &bootstrap);
+    let mut client = proxy.client();
+    assert!(matches!(client.end(), End::Closed(_) | End::Reset));
+    let line = proxy.log().line(0);
+    assert_eq!(line.get("flags"), "UF,URX");
+    proxy.wait_stat("cluster.up.upstream_cx_connect_fail", 1);
+}
+
+fn second_endpoint_after_a_refusal(subject: &Subject) {
+    let (nobody, upstream) = (Refused::new(), TcpUpstream::start(Role::Echo));
+    let bootstrap = Bootstrap::new().tcp("main", "cluster: up\nmax_connect_attempts: 3").cluster(
+        "up",
+        &[nobody.address(), upstream.address()],
+        "",
+    );
+    let proxy = Proxy::start(subject, &bootstrap);
+    for _ in 0..4 {
+        let mut client = proxy.client();
+        client.send(b"x");
+        assert_eq!(client.wire().exact(1, "echo"), Ok(b"x".to_vec()));
+    }
+}
+
+fn connect_timeout(subject: &Subject) {
+    let hole = Blackhole::new();
+    let bootstrap =
+        Bootstrap::new().tcp("main", TO_UP).cluster("up", &[hole.address()], "connect_timeout: 0.3s");
+    let proxy = Proxy::start(subject, &bootstrap);
+    assert!(matches!(proxy.client().end(), End::Closed(_) | End::Reset));
+    proxy.wait_stat("cluster.up.upstream_cx_connect_timeout", 1);
+}
+
+fn weighted_clusters(subject: &Subject) {
+    let (a, b) = (TcpUpstream::start(Role::FinishFirst), TcpUpstream::start(Role::FinishFirst));
+    let fields = "weighted_clusters: {clusters: [{name: a, weight: 1}, {name: b, weight: 1}]}";
+    let bootstrap = Bootstrap::new().tcp("main", fields).cluster("a", &[a.address()], "").cluster(
+        "b",
+        &[b.address()],
+        "",
+    );
+    let proxy = Proxy::start(subject, &bootstrap);
+    for _ in 0..60 {
+        assert_eq!(proxy.client().wire().exact(8, "greeting"), Ok(b"greeting".to_vec()));
+    }
+    assert_eq!(a.connections() + b.connections(), 60);
+    assert!(a.connections() > 5 && b.connections() > 5, "{} and {}", a.connections(), b.connections());
+}
+
+fn many_connections(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::Echo);
+    let bootstrap = Bootstrap::new().tcp("main", TO_UP).cluster("up", &[upstream.address()], "");
+    let proxy = Proxy::start_with(subject, &bootstrap, &["--concurrency", "2"]);
+    let target = proxy.listener("main");
+    let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(target)).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.send(format!("{n:08}").as_bytes());
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.wire().exact(8, "echo"), Ok(format!("{n:08}").into_bytes()));
+    }
+    drop(clients);
+    proxy.wait_stat("cluster.up.upstream_cx_active", 0);
+    assert_eq!(proxy.stat("tcp.main.downstream_cx_total"), Some(200));
+}
