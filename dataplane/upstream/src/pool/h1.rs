@@ -21,7 +21,7 @@ impl ClusterState {
         };
         if let Some(conn) = entry.pools[priority.index()].idle.last() {
             let Some(counted) = self.take_request(priority) else {
-                out.push(PoolAction::Count(PoolEvent::PendingOverflow));
+                out.push(PoolAction::Count(PoolEvent::RequestOverflow));
                 return Acquire::Refused(PoolFailure::RequestOverflow);
             };
             let answer = match self.start_request(ConnId(conn), counted, out) {
@@ -202,7 +202,7 @@ impl ClusterState {
                     out.push(PoolAction::Assign { waiter: waiter.key, conn: key, id: ConnId(conn) });
                 }
                 None => {
-                    out.push(PoolAction::Count(PoolEvent::PendingOverflow));
+                    out.push(PoolAction::Count(PoolEvent::RequestOverflow));
                     out.push(PoolAction::Fail { waiter: waiter.key, reason: PoolFailure::RequestOverflow });
                 }
             }

@@ -140,6 +140,8 @@ pub enum PoolEvent {
     PendingTotal,
     /// `upstream_rq_pending_overflow`.
     PendingOverflow,
+    /// `upstream_rq_active_overflow`.
+    RequestOverflow,
     /// `upstream_rq_pending_failure_eject`.
     PendingFailureEject,
     /// `upstream_rq_cancelled`.
