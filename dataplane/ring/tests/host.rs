@@ -1,4 +1,5 @@
 //! What the host may forbid: io_uring by seccomp, more descriptors by its limit.
+#![cfg(test)]
 
 use millrace_ring::{
     Backend, Config, ConnectOptions, Event, IoChoice, IoErrorKind, Op, OpenError, SocketAddress, Token,

@@ -8,6 +8,7 @@ mod start;
 
 use crate::sys;
 use crate::{BufferPool, Config, Event, IoError, Op, OpenError, Payload, Socket, Token, Waker};
+use millrace_base::{Key, Slab};
 use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -43,7 +44,8 @@ struct Watched {
 enum Role {
     #[default]
     Idle,
-    Sending(Box<Sending>),
+    /// Key of the payload in `Epoll::sends`.
+    Sending(Key),
     Connecting {
         token: Token,
     },
@@ -68,8 +70,8 @@ pub struct Epoll {
     to_read: VecDeque<Socket>,
     connecting: Vec<(Token, Socket)>,
     reports: Vec<libc::epoll_event>,
-    /// Emptied boxes of sends, to be used again.
-    spare: Vec<Box<Sending>>,
+    /// Sends that wait for room.
+    sends: Slab<Sending>,
     waker: Waker,
 }
 
@@ -95,7 +97,7 @@ impl Epoll {
             to_read: VecDeque::new(),
             connecting: Vec::new(),
             reports: Vec::with_capacity(REPORTS_MAX),
-            spare: Vec::new(),
+            sends: Slab::new(),
             waker,
         };
         let events = (libc::EPOLLIN | libc::EPOLLET) as u32;

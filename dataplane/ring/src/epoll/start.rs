@@ -6,8 +6,6 @@ use crate::{ConnectOptions, Event, IoError, Op, Payload, RecvEnd, Socket, Socket
 
 /// Most pieces of a payload handed to the kernel in one call.
 const PIECES_MAX: usize = 64;
-/// Emptied send states kept for reuse.
-const SPARE_MAX: usize = 1024;
 
 impl Epoll {
     pub(super) fn start(&mut self, op: Op, events: &mut Vec<Event>) {
@@ -115,13 +113,7 @@ impl Epoll {
                     payload.clear();
                     return events.push(Event::Sent { token, result: Err(error), payload });
                 }
-                let sending = match self.spare.pop() {
-                    Some(mut spare) => {
-                        *spare = Sending { token, payload, sent };
-                        spare
-                    }
-                    None => Box::new(Sending { token, payload, sent }),
-                };
+                let sending = self.sends.insert(Sending { token, payload, sent });
                 self.state(socket).role = Role::Sending(sending);
             }
             result => {
@@ -133,7 +125,8 @@ impl Epoll {
 
     /// The socket takes bytes again: goes on with the send that waited.
     pub(super) fn resume_send(&mut self, socket: Socket, events: &mut Vec<Event>) {
-        let Role::Sending(sending) = &mut self.state(socket).role else { return };
+        let Role::Sending(key) = self.state(socket).role else { return };
+        let Some(sending) = self.sends.get_mut(key) else { return };
         let result = send_some(socket, &sending.payload, &mut sending.sent);
         if result != Ok(false) {
             let result = result.map(|_| sending.sent);
@@ -145,13 +138,11 @@ impl Epoll {
     }
 
     fn end_send(&mut self, socket: Socket, result: Result<usize, IoError>, events: &mut Vec<Event>) {
-        if let Role::Sending(mut sending) = std::mem::take(&mut self.state(socket).role) {
-            let mut payload = std::mem::take(&mut sending.payload);
+        let Role::Sending(key) = self.state(socket).role else { return };
+        self.state(socket).role = Role::Idle;
+        if let Some(Sending { token, mut payload, .. }) = self.sends.remove(key) {
             payload.clear();
-            events.push(Event::Sent { token: sending.token, result, payload });
-            if self.spare.len() < SPARE_MAX {
-                self.spare.push(sending);
-            }
+            events.push(Event::Sent { token, result, payload });
         }
     }
 

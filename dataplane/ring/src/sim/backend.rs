@@ -125,7 +125,7 @@ impl Sim {
                 let starved = self.pool.none_free();
                 net.arrival(*id).filter(|_| !starved).map(|arrival| arrival.max(recv.not_before))
             });
-            let send = watched.send.as_ref().filter(|_| net.writable(*id)).map(|send| send.not_before);
+            let send = watched.send.as_ref().filter(|_| net.room(*id) > 0).map(|send| send.not_before);
             // A listener without a connection waiting has nothing due.
             let accept = accept.filter(|_| net.has_backlog(*id));
             [accept, recv, send].into_iter().flatten()
@@ -310,18 +310,24 @@ impl Sim {
     fn send_some(&self, id: i32, watched: &mut Watched, now: Time, events: &mut Vec<Event>) {
         let mut net = self.net.0.borrow_mut();
         let Some(send) = watched.send.as_mut().filter(|send| send.not_before <= now) else { return };
-        let rest: Vec<u8> = send.work.payload.slices_from(send.work.sent).flatten().copied().collect();
-        let result = match net.write(id, &rest) {
-            Ok(count) => {
-                send.work.sent += count;
-                if send.work.sent < send.work.payload.len() {
-                    send.not_before = delayed(&mut net);
-                    return;
-                }
-                Ok(send.work.sent)
+        let Sending { payload, sent } = &mut send.work;
+        let mut result = Ok(0);
+        while *sent < payload.len() {
+            // No more than fits: what is left is looked at again on the next turn.
+            let room = net.room(id).max(1);
+            let piece: Vec<u8> = payload.slices_from(*sent).flatten().copied().take(room).collect();
+            result = net.write(id, &piece);
+            match result {
+                Ok(0) => break,
+                Ok(count) => *sent += count,
+                Err(_) => break,
             }
-            Err(error) => Err(error),
-        };
+        }
+        if result.is_ok() && *sent < payload.len() {
+            send.not_before = delayed(&mut net);
+            return;
+        }
+        let result = result.map(|_| *sent);
         if let Some(send) = watched.send.take() {
             let mut payload = send.work.payload;
             payload.clear();

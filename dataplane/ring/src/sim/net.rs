@@ -202,6 +202,11 @@ impl Net {
         if endpoint.broken || endpoint.wrote_fin {
             return Err(IoError::from_errno(libc::EPIPE));
         }
+        let reset =
+            |(arrival, segment): &(Time, Segment)| *arrival <= self.now && matches!(segment, Segment::Reset);
+        if endpoint.inbox.iter().any(reset) {
+            return Err(IoError::RESET);
+        }
         let (written, reset_at) = (endpoint.written, endpoint.reset_at);
         let Some(peer) = endpoint.peer else {
             // The other side is closed: its kernel answers with a RST.
@@ -242,11 +247,14 @@ impl Net {
         self.stream(id)?.inbox.front().map(|(arrival, _)| *arrival)
     }
 
-    /// True when a write would take something or fail at once.
-    pub(super) fn writable(&self, id: i32) -> bool {
-        let Some(endpoint) = self.stream(id) else { return true };
-        let room = |peer: i32| self.stream(peer).is_none_or(|peer| peer.inbox_bytes < self.plan.window);
-        endpoint.broken || endpoint.wrote_fin || endpoint.peer.is_none_or(room)
+    /// Bytes that a write would take, or fail on, at once.
+    pub(super) fn room(&self, id: i32) -> usize {
+        let Some(endpoint) = self.stream(id) else { return self.plan.window };
+        if endpoint.broken || endpoint.wrote_fin {
+            return self.plan.window;
+        }
+        let unread = endpoint.peer.and_then(|peer| self.stream(peer)).map_or(0, |peer| peer.inbox_bytes);
+        self.plan.window.saturating_sub(unread)
     }
 
     /// Reads up to `room` bytes of what has arrived.

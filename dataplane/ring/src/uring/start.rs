@@ -1,6 +1,6 @@
 //! From an operation to submission entries.
 
-use super::{RecvState, SocketState, Uring, WORK, Work};
+use super::{RecvState, Uring, WORK, Work};
 use crate::sys::{self, RawAddress};
 use crate::{ConnectOptions, Event, IoError, Op, Payload, RecvEnd, Socket, SocketAddress, Token};
 use io_uring::{opcode, squeue, types};
@@ -130,7 +130,7 @@ impl Uring {
     }
 
     fn close(&mut self, socket: Socket, reset: bool) -> Result<(), IoError> {
-        let state = std::mem::replace(self.state(socket), SocketState::default());
+        let state = std::mem::take(self.state(socket));
         for key in [state.input, state.send].into_iter().flatten() {
             if self.detach(key) {
                 self.push_cancel(key)?;

@@ -280,3 +280,10 @@ pub fn starved_receives_all_get_their_turn(w: &mut World) {
     w.until("all bytes", |w| reads.iter().all(|t| w.seen(*t).bytes.len() >= text.len()));
     assert!(reads.iter().all(|t| w.seen(*t).bytes == text && w.seen(*t).ended.is_empty()));
 }
+
+pub fn wake_before_the_turn(w: &mut World) {
+    w.io.waker().wake();
+    w.until("the wake", |w| w.wakes == 1);
+    w.settle();
+    assert_eq!(w.wakes, 1);
+}

@@ -1,10 +1,12 @@
 //! One contract, every back end: whatever holds for one of them holds for all.
+#![cfg(test)]
 
 mod cases;
 mod world;
 
+use millrace_ring::sim::{FaultPlan, Sim, SimNet};
 use millrace_ring::{Backend, Config, IoChoice};
-use world::{Kernel, World};
+use world::{Kernel, Simulated, World};
 
 /// Tiny rings and two buffers: overflow, starvation and re-arming become the ordinary case.
 fn tiny() -> Config {
@@ -22,15 +24,26 @@ fn kernel(choice: IoChoice, config: &Config) -> Option<World> {
     }
 }
 
+fn simulated(seed: u64, plan: &FaultPlan, config: &Config) -> Option<World> {
+    let net = SimNet::new(seed, plan.clone());
+    let sim = Sim::open(&net, config).unwrap();
+    Some(World::new(Box::new(Simulated { sim, net })))
+}
+
+/// Slow and in pieces, without the events after a close that no kernel produces.
+fn choppy() -> FaultPlan {
+    FaultPlan { late_events: 0, ..FaultPlan::choppy() }
+}
+
 macro_rules! contract {
-    ($($module:ident => $open:expr;)*) => { $(
+    ($($module:ident: $($more:ident)* => $open:expr;)*) => { $(
         mod $module {
             use super::*;
-            contract!(@cases $open; echo bulk_both_ways half_close reset_is_seen connect_refused
+            contract!(@cases $open; $($more)* echo bulk_both_ways half_close reset_is_seen connect_refused
                 shutdown_follows_the_send stop_keeps_bytes stop_and_start_again close_with_everything_outstanding
-                connect_canceled wake_from_another_thread timeout_returns many_small_connections
-                gather_in_order starved_receives_all_get_their_turn late_events_after_reuse
-                close_listener_while_accepting send_to_a_closed_peer_fails);
+                connect_canceled many_small_connections gather_in_order starved_receives_all_get_their_turn
+                late_events_after_reuse close_listener_while_accepting send_to_a_closed_peer_fails
+                wake_before_the_turn);
         }
     )* };
     (@cases $open:expr; $($case:ident)*) => { $(
@@ -45,9 +58,13 @@ macro_rules! contract {
 }
 
 contract! {
-    uring => kernel(IoChoice::Uring, &Config::default());
-    uring_tiny => kernel(IoChoice::Uring, &tiny());
-    uring_cooperative => kernel(IoChoice::Uring, &Config { defer_taskrun: false, ..Config::default() });
-    epoll => kernel(IoChoice::Epoll, &Config::default());
-    epoll_tiny => kernel(IoChoice::Epoll, &tiny());
+    uring: timeout_returns wake_from_another_thread => kernel(IoChoice::Uring, &Config::default());
+    uring_tiny: timeout_returns wake_from_another_thread => kernel(IoChoice::Uring, &tiny());
+    uring_cooperative: timeout_returns wake_from_another_thread =>
+        kernel(IoChoice::Uring, &Config { defer_taskrun: false, ..Config::default() });
+    epoll: timeout_returns wake_from_another_thread => kernel(IoChoice::Epoll, &Config::default());
+    epoll_tiny: timeout_returns wake_from_another_thread => kernel(IoChoice::Epoll, &tiny());
+    sim: timeout_returns => simulated(1, &FaultPlan::default(), &Config::default());
+    sim_tiny: timeout_returns => simulated(2, &FaultPlan::default(), &tiny());
+    sim_choppy: => simulated(3, &choppy(), &Config::default());
 }
