@@ -26,54 +26,31 @@ pub fn matches_response(matcher: &HeaderMatcher, head: &ResponseHead) -> bool {
     matches_fields(matcher, &head.headers, &matcher.name)
 }
 
-/// Values of one name that are joined without an allocation.
-const JOINED_MAX: usize = 2048;
-
+/// Several fields of one name are tried one by one: one that matches is enough.
 fn matches_fields(matcher: &HeaderMatcher, headers: &HeaderMap, name: &[u8]) -> bool {
     let mut values = headers.values_name(name);
-    let first = values.next();
-    if values.next().is_none() || matches!(matcher.kind, HeaderMatcherKind::Present(_)) {
-        return holds(matcher, first);
-    }
-    let mut buffer = [0; JOINED_MAX];
-    if let Some(len) = join(headers, name, &mut buffer) {
-        return holds(matcher, Some(&buffer[..len]));
-    }
-    let mut joined = Vec::new();
-    headers.joined(name, &mut joined);
-    holds(matcher, Some(&joined))
+    let Some(first) = values.next() else { return holds(matcher, None) };
+    (matches_value(matcher, first) || values.any(|value| matches_value(matcher, value))) != matcher.invert
 }
 
-/// Joins by `,`; `None` when `out` is too small.
-fn join(headers: &HeaderMap, name: &[u8], out: &mut [u8]) -> Option<usize> {
-    let mut at = 0;
-    for (i, value) in headers.values_name(name).enumerate() {
-        if i > 0 {
-            *out.get_mut(at)? = b',';
-            at += 1;
-        }
-        out.get_mut(at..at + value.len())?.copy_from_slice(value);
-        at += value.len();
-    }
-    Some(at)
-}
-
-/// Whether a matcher takes a value. A missing value never matches, inverted or not, unless it counts as
-/// empty or the matcher asks for presence.
+/// Whether a matcher takes a value that may be missing. A missing value never matches, inverted or not, unless
+/// it counts as empty or the matcher asks for presence.
 fn holds(matcher: &HeaderMatcher, value: Option<&[u8]>) -> bool {
-    let value = match value {
-        None if matcher.missing_as_empty => Some(&b""[..]),
-        other => other,
-    };
-    let matched = match (&matcher.kind, value) {
-        (HeaderMatcherKind::Present(present), value) => value.is_some() == *present,
-        (_, None) => return false,
-        (HeaderMatcherKind::Range { start, end }, Some(value)) => {
-            number(value).is_some_and(|n| (*start..*end).contains(&n))
-        }
-        (HeaderMatcherKind::String(matcher), Some(value)) => matcher.matches(value),
-    };
-    matched != matcher.invert
+    match (value, &matcher.kind) {
+        (Some(value), _) => matches_value(matcher, value) != matcher.invert,
+        (None, _) if matcher.missing_as_empty => matches_value(matcher, b"") != matcher.invert,
+        (None, HeaderMatcherKind::Present(present)) => *present == matcher.invert,
+        (None, _) => false,
+    }
+}
+
+/// Before inversion.
+fn matches_value(matcher: &HeaderMatcher, value: &[u8]) -> bool {
+    match &matcher.kind {
+        HeaderMatcherKind::Present(present) => *present,
+        HeaderMatcherKind::Range { start, end } => number(value).is_some_and(|n| (*start..*end).contains(&n)),
+        HeaderMatcherKind::String(string) => string.matches(value),
+    }
 }
 
 fn number(text: &[u8]) -> Option<i64> {

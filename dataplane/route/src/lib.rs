@@ -17,4 +17,4 @@ mod select;
 mod naive;
 
 pub use cluster::{ClusterChoice, cluster};
-pub use select::{Selected, Selection, select};
+pub use select::{Selected, Selection, is_grpc, select, strip_port};

@@ -5,7 +5,6 @@ use millrace_http::{HeaderId, RequestHead};
 
 use crate::path::without_query;
 use crate::rewrite::{replace_prefix, replace_regex};
-use crate::select::port_start;
 
 /// Writes `Location` of a virtual host with `require_tls`: the same host and path with `https`.
 pub fn tls_location(head: &RequestHead, out: &mut Vec<u8>) {
@@ -15,40 +14,55 @@ pub fn tls_location(head: &RequestHead, out: &mut Vec<u8>) {
     out.extend_from_slice(head.path());
 }
 
+/// Writes the request's own URL to `out` (cleared first).
+pub fn own_location(head: &RequestHead, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(head.scheme());
+    out.extend_from_slice(b"://");
+    out.extend_from_slice(head.authority());
+    out.extend_from_slice(head.path());
+}
+
 /// Writes `Location` of a redirect route to `out` (cleared first).
 pub fn location(redirect: &Redirect, matcher: &RouteMatch, head: &RequestHead, out: &mut Vec<u8>) {
     out.clear();
-    let old_scheme = old_scheme(head);
-    let scheme = redirect.scheme.as_deref().unwrap_or(old_scheme);
+    let scheme = redirect.scheme.as_deref().filter(|s| !s.is_empty()).unwrap_or(head.scheme());
     out.extend_from_slice(scheme);
     out.extend_from_slice(b"://");
-    let authority = head.authority();
-    let (host, port) = split_port(authority);
-    // A scheme that changes takes the old scheme's default port with it.
-    let default_port: Option<&[u8]> = match (old_scheme, redirect.scheme.as_deref()) {
-        (b"http", Some(b"https")) => Some(b":80"),
-        (b"https", Some(b"http")) => Some(b":443"),
-        _ => None,
-    };
-    let port = Some(port).filter(|p| Some(*p) != default_port).unwrap_or_default();
-    out.extend_from_slice(redirect.host.as_deref().unwrap_or(host));
-    match redirect.port {
-        Some(port) => {
-            out.push(b':');
-            out.extend_from_slice(port.to_string().as_bytes());
-        }
-        None if redirect.host.is_none() => out.extend_from_slice(port),
-        None => {}
+    match redirect.host.as_deref().filter(|host| !host.is_empty()) {
+        Some(host) => out.extend_from_slice(host),
+        None => out.extend_from_slice(request_host(head, scheme, redirect.port.is_some())),
+    }
+    if let Some(port) = redirect.port {
+        out.push(b':');
+        write_number(port, out);
     }
     write_path(redirect, matcher, head.path(), out);
 }
 
-fn old_scheme(head: &RequestHead) -> &[u8] {
-    head.headers.get(HeaderId::XForwardedProto).filter(|p| !p.is_empty()).unwrap_or(head.scheme())
+/// The request's authority, without its port when another one replaces it, or when the scheme changes and the
+/// port was the default of the scheme that the client used (`x-forwarded-proto`).
+fn request_host<'h>(head: &'h RequestHead, scheme: &[u8], replaced: bool) -> &'h [u8] {
+    let authority = head.authority();
+    let Some(at) =
+        authority.iter().rposition(|b| matches!(b, b':' | b']')).filter(|at| authority[*at] == b':')
+    else {
+        return authority;
+    };
+    let used = head.headers.get(HeaderId::XForwardedProto).unwrap_or_default();
+    let default: &[u8] = match used {
+        _ if used.eq_ignore_ascii_case(b"https") => b":443",
+        _ if used.eq_ignore_ascii_case(b"http") => b":80",
+        _ => b"",
+    };
+    let (host, port) = authority.split_at(at);
+    if replaced || (scheme != used && port == default) { host } else { authority }
 }
 
-fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
-    authority.split_at(port_start(authority).unwrap_or(authority.len()))
+fn write_number(number: u16, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{number}");
 }
 
 fn write_path(redirect: &Redirect, matcher: &RouteMatch, path: &[u8], out: &mut Vec<u8>) {
@@ -57,10 +71,11 @@ fn write_path(redirect: &Redirect, matcher: &RouteMatch, path: &[u8], out: &mut 
         RedirectPath::Keep => out.extend_from_slice(path),
         RedirectPath::Replace(new) => {
             out.extend_from_slice(new);
-            // A query of the configured path wins over the request's.
-            if !new.contains(&b'?') {
-                out.extend_from_slice(&path[without_query(path).len()..]);
+            // A query of the configured path wins over the request's, and over `strip_query`.
+            if new.contains(&b'?') {
+                return;
             }
+            out.extend_from_slice(&path[without_query(path).len()..]);
         }
         RedirectPath::Prefix(prefix) => {
             if !replace_prefix(matcher, path, prefix, out) {
@@ -70,7 +85,7 @@ fn write_path(redirect: &Redirect, matcher: &RouteMatch, path: &[u8], out: &mut 
         RedirectPath::Regex { pattern, substitution } => replace_regex(path, pattern, substitution, out),
     }
     if redirect.strip_query {
-        let kept = without_query(&out[start..]).len();
-        out.truncate(start + kept);
+        let kept = out[start..].iter().position(|b| *b == b'?');
+        out.truncate(kept.map_or(out.len(), |kept| start + kept));
     }
 }

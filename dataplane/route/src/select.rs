@@ -50,7 +50,7 @@ pub fn select<'c>(config: &'c RouteConfiguration, head: &RequestHead, random: u6
             return Selection::NotFound;
         };
         let exempt = virtual_host.require_tls == RequireTls::ExternalOnly && is_internal(head);
-        if !proto.eq_ignore_ascii_case(b"https") && !exempt {
+        if proto != b"https" && !exempt {
             return Selection::TlsRedirect(virtual_host);
         }
     }
@@ -82,22 +82,13 @@ pub fn virtual_host<'c>(config: &'c RouteConfiguration, authority: &[u8]) -> Opt
     config.virtual_host(std::str::from_utf8(lower).unwrap_or(""))
 }
 
-/// The authority without `:digits` at its end; brackets of an IPv6 literal are not searched.
+/// The authority without the text after its last colon, as `ignore_port_in_host_matching` means it; a colon
+/// inside brackets is no port's.
 pub fn strip_port(authority: &[u8]) -> &[u8] {
-    match port_start(authority) {
-        Some(at) => &authority[..at],
-        None => authority,
+    match authority.iter().rposition(|b| matches!(b, b':' | b']')) {
+        Some(at) if authority[at] == b':' => &authority[..at],
+        _ => authority,
     }
-}
-
-/// Where the `:` of a port stands, if the text after the last colon is a number and no bracket follows it.
-pub(crate) fn port_start(authority: &[u8]) -> Option<usize> {
-    let colon = authority.iter().rposition(|b| *b == b':')?;
-    let (host, port) = (&authority[..colon], &authority[colon + 1..]);
-    // `::1` without brackets is an address, not a host with a port.
-    let bare_v6 = host.contains(&b':') && host.last() != Some(&b']');
-    let number = !port.is_empty() && port.iter().all(u8::is_ascii_digit);
-    (number && !bare_v6).then_some(colon)
 }
 
 fn is_internal(head: &RequestHead) -> bool {

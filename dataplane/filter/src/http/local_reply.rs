@@ -23,6 +23,10 @@ pub struct LocalReply {
     /// The connection ends after the reply (`connection: close`), because the request's framing is in doubt
     /// or its rest is not wanted.
     pub close: bool,
+    /// The router made it: with `include_attempt_count_in_response` it tells the attempts.
+    pub by_router: bool,
+    /// The `grpc-status` for gRPC requests where it does not follow from the status.
+    pub grpc_status: Option<&'static str>,
 }
 
 impl LocalReply {
@@ -36,6 +40,8 @@ impl LocalReply {
             overloaded: false,
             location: Vec::new(),
             close: false,
+            by_router: false,
+            grpc_status: None,
         }
     }
 
@@ -53,9 +59,17 @@ impl LocalReply {
         self
     }
 
-    /// Fills a cleared head and the body to send; `server`, `date` and the route's mutations come later, as
-    /// for any response. `grpc` says that the request was gRPC: the answer is then trailers-only.
-    pub fn write(&self, grpc: bool, head: &mut ResponseHead, body: &mut Vec<u8>) {
+    /// Fills a cleared head and the body to send. `modify` applies the route's response mutations (nothing when
+    /// no route was chosen) and runs where Envoy runs it: before the body's fields are set, so that a
+    /// configured `content-type` stays. `server` and `date` come later, as for any response. `grpc` says that
+    /// the request was gRPC: the answer is then trailers-only.
+    pub fn write(
+        &self,
+        grpc: bool,
+        head: &mut ResponseHead,
+        body: &mut Vec<u8>,
+        modify: impl FnOnce(&mut ResponseHead),
+    ) {
         head.clear();
         body.clear();
         head.status = self.status;
@@ -65,21 +79,28 @@ impl LocalReply {
         if self.overloaded {
             head.headers.set_id(HeaderId::XEnvoyOverloaded, b"true");
         }
+        modify(head);
         if grpc {
-            head.status = 200;
-            head.headers.set_id(HeaderId::ContentType, b"application/grpc");
-            let status = grpc_status(self.status);
-            head.headers.set_id(HeaderId::GrpcStatus, status.as_bytes());
-            if !self.body.is_empty() {
-                percent_encode(&self.body, body);
-                head.headers.set_id(HeaderId::GrpcMessage, body);
-                body.clear();
-            }
+            self.write_grpc(head, body);
         } else if !self.body.is_empty() {
             let length = self.body.len().to_string();
             head.headers.set_id(HeaderId::ContentLength, length.as_bytes());
-            head.headers.set_id(HeaderId::ContentType, b"text/plain");
+            if !head.headers.contains(HeaderId::ContentType) {
+                head.headers.set_id(HeaderId::ContentType, b"text/plain");
+            }
             body.extend_from_slice(&self.body);
+        }
+    }
+
+    fn write_grpc(&self, head: &mut ResponseHead, scratch: &mut Vec<u8>) {
+        let status = self.grpc_status.unwrap_or(grpc_status(self.status));
+        head.status = 200;
+        head.headers.set_id(HeaderId::ContentType, b"application/grpc");
+        head.headers.set_id(HeaderId::GrpcStatus, status.as_bytes());
+        if !self.body.is_empty() {
+            percent_encode(&self.body, scratch);
+            head.headers.set_id(HeaderId::GrpcMessage, scratch);
+            scratch.clear();
         }
     }
 }

@@ -13,16 +13,18 @@ pub struct Forwarded {
     pub only: bool,
 }
 
-/// The address `skip` hops before the end of `x-forwarded-for`; several fields count as one list.
+/// The address `skip` hops before the end of the first `x-forwarded-for`; see [`join`].
 pub fn last_address(headers: &HeaderMap, skip: u32) -> Option<Forwarded> {
-    let mut values = headers.values(HeaderId::XForwardedFor);
-    let first = values.next()?;
-    if values.next().is_none() {
-        return last_of(first, skip);
+    last_of(headers.get(HeaderId::XForwardedFor)?, skip)
+}
+
+/// Makes one `x-forwarded-for` of several, as Envoy forwards them. `scratch` is cleared if used.
+pub fn join(headers: &mut HeaderMap, scratch: &mut Vec<u8>) {
+    if headers.values(HeaderId::XForwardedFor).nth(1).is_some() {
+        scratch.clear();
+        headers.joined(HeaderId::XForwardedFor.name().as_bytes(), scratch);
+        headers.set_id(HeaderId::XForwardedFor, scratch);
     }
-    let mut joined = Vec::new();
-    headers.joined(HeaderId::XForwardedFor.name().as_bytes(), &mut joined);
-    last_of(&joined, skip)
 }
 
 fn last_of(list: &[u8], skip: u32) -> Option<Forwarded> {

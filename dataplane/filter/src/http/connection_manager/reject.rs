@@ -26,7 +26,7 @@ pub fn path_normalization_failed() -> LocalReply {
 
 /// `UNESCAPE_AND_REDIRECT`: the client shall come back with the normalised path.
 pub fn path_normalized_redirect(path: &[u8]) -> LocalReply {
-    let mut reply = LocalReply::new(307, "", "path_normalization_redirect");
+    let mut reply = LocalReply::new(307, "", "path_normalization_failed");
     reply.location.extend_from_slice(path);
     reply
 }
@@ -38,14 +38,28 @@ pub fn upgrade_rejected() -> LocalReply {
 
 /// HTTP/1.0 without `accept_http_10`.
 pub fn low_version() -> LocalReply {
-    LocalReply::new(426, "", "low_version").closing()
+    LocalReply::new(426, "Upgrade Required", "low_version")
+        .flagged(ResponseFlag::DownstreamProtocolError)
+        .closing()
 }
 
-/// `stream_idle_timeout` (or the route's) before a response began.
-pub fn stream_idle_timeout() -> LocalReply {
-    LocalReply::new(408, "stream timeout", "stream_idle_timeout")
+/// `stream_idle_timeout` (or the route's) before a response began: 504 if the request was complete, else 408.
+pub fn stream_idle_timeout(request_complete: bool) -> LocalReply {
+    timed_out(request_complete, "stream timeout", "stream_idle_timeout")
         .flagged(ResponseFlag::StreamIdleTimeout)
-        .closing()
+}
+
+/// `max_stream_duration` (or the route's) before a response began: 504 if the request was complete, else 408.
+pub fn max_stream_duration(request_complete: bool) -> LocalReply {
+    let reply = timed_out(request_complete, "downstream duration timeout", "max_duration_timeout");
+    LocalReply { grpc_status: Some("4"), ..reply }
+}
+
+fn timed_out(request_complete: bool, body: &'static str, details: &'static str) -> LocalReply {
+    match request_complete {
+        true => LocalReply::new(504, body, details),
+        false => LocalReply::new(408, body, details).closing(),
+    }
 }
 
 /// `request_timeout`: the request did not end in time.
@@ -53,14 +67,7 @@ pub fn request_overall_timeout() -> LocalReply {
     LocalReply::new(408, "request timeout", "request_overall_timeout").closing()
 }
 
-/// `request_headers_timeout`.
+/// `request_headers_timeout`: the head did not end in time.
 pub fn request_header_timeout() -> LocalReply {
-    LocalReply::new(408, "request header timeout", "request_header_timeout")
-        .flagged(ResponseFlag::DownstreamProtocolError)
-        .closing()
-}
-
-/// `max_stream_duration` before a response began.
-pub fn max_stream_duration() -> LocalReply {
-    LocalReply::new(408, "downstream duration timeout", "max_duration_timeout").closing()
+    LocalReply::new(408, "request header timeout", "request_header_timeout").closing()
 }

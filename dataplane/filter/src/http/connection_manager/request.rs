@@ -9,24 +9,22 @@ use millrace_http::{HeaderId, HeaderMap, Method, RequestHead};
 use super::{Accepted, Downstream, address, reject, request_id};
 use crate::http::LocalReply;
 
-/// Checks what the connection manager demands of a head that the codec accepted.
+/// Checks what the connection manager demands of a head that the codec accepted. The codec refuses requests
+/// without `host` itself; an empty one is fine.
 ///
 /// # Errors
-/// The reply for a request without host or path.
+/// The reply for a request without a path that starts with a slash; `OPTIONS *` is one of them in Envoy.
 pub fn validate(head: &RequestHead) -> Result<(), LocalReply> {
-    if head.authority().is_empty() {
-        return Err(reject::missing_host());
-    }
     match (head.method_kind(), head.path()) {
-        (Method::Connect, _) | (Method::Options, b"*") => Ok(()),
+        (Method::Connect, _) => Ok(()),
         (_, b"") => Err(reject::missing_path()),
         (_, path) if path[0] != b'/' => Err(reject::absolute_path()),
         _ => Ok(()),
     }
 }
 
-/// Makes the head what filters, routes and the upstream may trust (Envoy's `mutateRequestHeaders`).
-/// `scratch` is cleared and used.
+/// Makes the head what filters, routes and the upstream may trust (Envoy's `mutateRequestHeaders`). Hop-by-hop
+/// fields are gone already ([`millrace_http::hop::strip_request`]). `scratch` is cleared and used.
 pub fn mutate(
     hcm: &HttpConnectionManager,
     downstream: &Downstream<'_>,
@@ -34,7 +32,7 @@ pub fn mutate(
     rng: &mut Rng,
     scratch: &mut Vec<u8>,
 ) -> Accepted {
-    hop_by_hop(&mut head.headers);
+    head.headers.remove_id(HeaderId::XEnvoyInternal);
     sanitize_referer(&mut head.headers);
     let (remote, trusted) = client_address(hcm, downstream, &mut head.headers, scratch);
     scheme(downstream, head);
@@ -61,45 +59,6 @@ pub fn mutate(
     Accepted { remote, internal }
 }
 
-/// Fields that concern one hop only. An upgrade keeps `connection` and `upgrade`.
-fn hop_by_hop(headers: &mut HeaderMap) {
-    if is_upgrade(headers) {
-        if !headers.contains(HeaderId::TransferEncoding) && !headers.contains(HeaderId::ContentLength) {
-            headers.set_id(HeaderId::ContentLength, b"0");
-        }
-    } else {
-        headers.remove_id(HeaderId::Connection);
-        headers.remove_id(HeaderId::Upgrade);
-        sanitize_te(headers);
-    }
-    headers.remove_id(HeaderId::XEnvoyInternal);
-    headers.remove_id(HeaderId::KeepAlive);
-    headers.remove_id(HeaderId::ProxyConnection);
-    headers.remove_id(HeaderId::TransferEncoding);
-}
-
-/// `connection` names `upgrade` and an `upgrade` field exists.
-pub fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains(HeaderId::Upgrade)
-        && headers.values(HeaderId::Connection).any(|v| list_has(v, b"upgrade"))
-}
-
-fn list_has(list: &[u8], word: &[u8]) -> bool {
-    list.split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
-}
-
-/// Only `te: trailers` says something to the next hop.
-fn sanitize_te(headers: &mut HeaderMap) {
-    if !headers.contains(HeaderId::Te) {
-        return;
-    }
-    if headers.values(HeaderId::Te).any(|v| list_has(v, b"trailers")) {
-        headers.set_id(HeaderId::Te, b"trailers");
-    } else {
-        headers.remove_id(HeaderId::Te);
-    }
-}
-
 /// A referer that is not one absolute or relative URI without fragment and user info is dropped.
 fn sanitize_referer(headers: &mut HeaderMap) {
     let Some(first) = headers.get(HeaderId::Referer) else { return };
@@ -108,8 +67,18 @@ fn sanitize_referer(headers: &mut HeaderMap) {
     }
 }
 
+/// As Envoy 1.40 judges: no fragment, and an absolute one has a host and neither user nor an opaque form.
 fn referer_is_valid(value: &[u8]) -> bool {
-    !value.contains(&b'#')
+    if value.contains(&b'#') {
+        return false;
+    }
+    let Some(colon) = value.iter().position(|b| matches!(b, b':' | b'/' | b'?')) else { return true };
+    if value[colon] != b':' {
+        return true;
+    }
+    let Some(rest) = value[colon..].strip_prefix(b"://") else { return false };
+    let authority = rest.split(|b| matches!(b, b'/' | b'?')).next().unwrap_or_default();
+    !authority.is_empty() && !authority.contains(&b'@')
 }
 
 /// The client's address, and whether it may make the request internal.
@@ -119,6 +88,7 @@ fn client_address(
     headers: &mut HeaderMap,
     scratch: &mut Vec<u8>,
 ) -> (Option<SocketAddr>, bool) {
+    address::join(headers, scratch);
     if !hcm.use_remote_address {
         return match address::last_address(headers, hcm.xff_num_trusted_hops) {
             Some(found) => (Some(found.address), found.only),
@@ -179,14 +149,16 @@ fn is_internal(hcm: &HttpConnectionManager, remote: Option<SocketAddr>) -> bool 
 }
 
 /// Fields that only the first proxy of our own network may set.
-const EDGE_ONLY: [HeaderId; 3] = [
+const EDGE_ONLY: [HeaderId; 5] = [
     HeaderId::XEnvoyDecoratorOperation,
     HeaderId::XEnvoyDownstreamServiceCluster,
     HeaderId::XEnvoyDownstreamServiceNode,
+    HeaderId::XEnvoyOriginalPath,
+    HeaderId::XEnvoyOriginalHost,
 ];
 
 /// Fields that steer the proxy and that no outsider may set.
-const INTERNAL_ONLY: [HeaderId; 16] = [
+const INTERNAL_ONLY: [HeaderId; 14] = [
     HeaderId::XEnvoyRetriableStatusCodes,
     HeaderId::XEnvoyRetriableHeaderNames,
     HeaderId::XEnvoyRetryOn,
@@ -201,8 +173,6 @@ const INTERNAL_ONLY: [HeaderId; 16] = [
     HeaderId::XEnvoyIpTags,
     HeaderId::XEnvoyOriginalUrl,
     HeaderId::XEnvoyHedgeOnPerTryTimeout,
-    HeaderId::XEnvoyIsTimeoutRetry,
-    HeaderId::XEnvoyOriginalPath,
 ];
 
 fn strip_internal(hcm: &HttpConnectionManager, edge: bool, headers: &mut HeaderMap) {

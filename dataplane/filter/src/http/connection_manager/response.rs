@@ -5,7 +5,7 @@ use millrace_config::{HttpConnectionManager, ServerHeaderTransformation};
 use millrace_http::{HeaderId, RequestHead, ResponseHead};
 
 use super::date::DateCache;
-use super::request::{append_list, is_upgrade};
+use super::request::append_list;
 
 /// What a response needs beside its head.
 #[derive(Debug)]
@@ -20,7 +20,8 @@ pub struct ResponseContext<'a> {
     pub close: bool,
 }
 
-/// Applies the connection manager's rules to any response. `scratch` is cleared and used.
+/// Applies the connection manager's rules to any response; hop-by-hop fields are gone already
+/// ([`millrace_http::hop::strip_response`]). `scratch` is cleared and used.
 pub fn mutate(
     context: &ResponseContext<'_>,
     date: &mut DateCache,
@@ -29,19 +30,6 @@ pub fn mutate(
 ) {
     let hcm = context.hcm;
     let headers = &mut head.headers;
-    if context.request.is_some_and(|request| is_upgrade(&request.headers)) && is_upgrade(headers) {
-        let framed =
-            headers.contains(HeaderId::TransferEncoding) || headers.contains(HeaderId::ContentLength);
-        if !framed && head.status >= 200 {
-            headers.set_id(HeaderId::ContentLength, b"0");
-        }
-    } else {
-        headers.remove_id(HeaderId::Connection);
-        headers.remove_id(HeaderId::Upgrade);
-    }
-    headers.remove_id(HeaderId::TransferEncoding);
-    headers.remove_id(HeaderId::KeepAlive);
-    headers.remove_id(HeaderId::ProxyConnection);
     if !headers.contains(HeaderId::Date) {
         headers.set_id(HeaderId::Date, date.get(context.now));
     }

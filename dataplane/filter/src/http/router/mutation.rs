@@ -1,7 +1,8 @@
 //! Header mutations of configuration levels, in Envoy's order.
 
-use millrace_config::{AppendAction, HeaderMutations, RouteConfiguration, format::Part};
-use millrace_http::{RequestHead, ResponseHead};
+use millrace_config::format::{Part, Template};
+use millrace_config::{AppendAction, HeaderMutations, HeaderOption, RouteConfiguration, WeightedCluster};
+use millrace_http::{HeaderId, HeaderMap, RequestHead, ResponseHead};
 use millrace_route::Selected;
 
 use super::Render;
@@ -14,49 +15,41 @@ pub struct Levels<'c> {
     /// The virtual host and route.
     pub selected: Selected<'c>,
     /// The chosen entry of the route's weighted clusters.
-    pub weighted: Option<&'c millrace_config::WeightedCluster>,
+    pub weighted: Option<&'c WeightedCluster>,
 }
 
 impl<'c> Levels<'c> {
     /// Most specific level first, or last with `most_specific_header_mutations_wins`: what runs later wins.
-    fn ordered(&self, request: bool) -> [Option<&'c HeaderMutations>; 4] {
-        let (route, host) = (self.selected.route, self.selected.virtual_host);
-        let mut levels = if request {
-            [
+    fn ordered(&self, request: bool) -> impl Iterator<Item = &'c HeaderMutations> {
+        let (route, host, config) = (self.selected.route, self.selected.virtual_host, self.config);
+        let mut levels = match request {
+            true => [
                 self.weighted.map(|w| &w.request_headers),
                 Some(&route.request_headers),
                 Some(&host.request_headers),
-                Some(&self.config.request_headers),
-            ]
-        } else {
-            [
+                Some(&config.request_headers),
+            ],
+            false => [
                 self.weighted.map(|w| &w.response_headers),
                 Some(&route.response_headers),
                 Some(&host.response_headers),
-                Some(&self.config.response_headers),
-            ]
+                Some(&config.response_headers),
+            ],
         };
-        if self.config.most_specific_mutations_win {
+        if config.most_specific_mutations_win {
             levels.reverse();
         }
-        levels
+        levels.into_iter().flatten().filter(|mutations| !mutations.is_empty())
     }
 }
 
 /// Applies the request mutations of all levels. `scratch` is cleared and used.
 pub fn request(levels: &Levels<'_>, render: &impl Render, head: &mut RequestHead, scratch: &mut Vec<u8>) {
-    for mutations in levels.ordered(true).into_iter().flatten().filter(|m| !m.is_empty()) {
-        for name in &mutations.remove {
-            head.headers.remove_name(name);
-        }
-        for option in &mutations.add {
-            scratch.clear();
-            match literal(&option.value.parts) {
-                Some(text) => scratch.extend_from_slice(text),
-                None => render.render(&option.value, head, None, scratch),
-            }
-            apply(&mut head.headers, option, scratch);
-        }
+    for mutations in levels.ordered(true) {
+        remove(mutations, &mut head.headers);
+        let value = |template: &Template, out: &mut Vec<u8>| render.render(template, head, None, out);
+        evaluate(mutations, &head.headers, value, scratch);
+        apply(mutations, &mut head.headers, scratch);
     }
 }
 
@@ -68,52 +61,118 @@ pub fn response(
     head: &mut ResponseHead,
     scratch: &mut Vec<u8>,
 ) {
-    for mutations in levels.ordered(false).into_iter().flatten().filter(|m| !m.is_empty()) {
-        for name in &mutations.remove {
-            head.headers.remove_name(name);
+    for mutations in levels.ordered(false) {
+        remove(mutations, &mut head.headers);
+        let value = |template: &Template, out: &mut Vec<u8>| render.render(template, sent, Some(head), out);
+        evaluate(mutations, &head.headers, value, scratch);
+        apply(mutations, &mut head.headers, scratch);
+    }
+}
+
+fn remove(mutations: &HeaderMutations, headers: &mut HeaderMap) {
+    for name in &mutations.remove {
+        headers.remove_name(name);
+    }
+}
+
+/// Length of the length in front of every evaluated value.
+const PREFIX: usize = size_of::<u32>();
+/// Length that marks an option that changes nothing.
+const SKIPPED: u32 = u32::MAX;
+
+/// Writes one length-prefixed value per option: all of them see the fields as they were before the level
+/// changes any.
+fn evaluate(
+    mutations: &HeaderMutations,
+    headers: &HeaderMap,
+    render: impl Fn(&Template, &mut Vec<u8>),
+    values: &mut Vec<u8>,
+) {
+    values.clear();
+    for option in &mutations.add {
+        let start = values.len();
+        values.extend_from_slice(&SKIPPED.to_le_bytes());
+        match option.value.parts.as_slice() {
+            [] => {}
+            [Part::Text(text)] => values.extend_from_slice(text.as_bytes()),
+            _ => render(&option.value, values),
         }
-        for option in &mutations.add {
-            scratch.clear();
-            match literal(&option.value.parts) {
-                Some(text) => scratch.extend_from_slice(text),
-                None => render.render(&option.value, sent, Some(head), scratch),
-            }
-            apply(&mut head.headers, option, scratch);
+        let len = values.len() - start - PREFIX;
+        let wanted = (len > 0 || option.keep_empty_value) && applies(option, headers);
+        match u32::try_from(len).ok().filter(|_| wanted) {
+            Some(len) => values[start..start + PREFIX].copy_from_slice(&len.to_le_bytes()),
+            None => values.truncate(start + PREFIX),
         }
     }
 }
 
-/// The value of a template without operators.
-fn literal(parts: &[Part]) -> Option<&[u8]> {
-    match parts {
-        [] => Some(b""),
-        [Part::Text(text)] => Some(text.as_bytes()),
-        #[allow(unreachable_patterns, reason = "operators join the enum with observe's formats")]
-        _ => None,
-    }
-}
-
-fn apply(headers: &mut millrace_http::HeaderMap, option: &millrace_config::HeaderOption, value: &[u8]) {
-    if value.is_empty() && !option.keep_empty_value {
-        return;
-    }
-    let exists = || headers.contains_name(&option.name);
+fn applies(option: &HeaderOption, headers: &HeaderMap) -> bool {
     match option.action {
-        AppendAction::AppendIfExistsOrAdd => {
-            headers.append(&option.name, value);
-        }
-        AppendAction::AddIfAbsent => {
-            if !exists() {
-                headers.append(&option.name, value);
+        AppendAction::AppendIfExistsOrAdd | AppendAction::OverwriteIfExistsOrAdd => true,
+        AppendAction::AddIfAbsent => !headers.contains_name(&option.name),
+        AppendAction::OverwriteIfExists => headers.contains_name(&option.name),
+    }
+}
+
+/// First what overwrites, then what adds. An overwritten field moves to the end.
+fn apply(mutations: &HeaderMutations, headers: &mut HeaderMap, values: &[u8]) {
+    for overwriting in [true, false] {
+        let mut rest = values;
+        for option in &mutations.add {
+            let Some((prefix, tail)) = rest.split_first_chunk::<PREFIX>() else { break };
+            let len = u32::from_le_bytes(*prefix);
+            rest = tail;
+            if len == SKIPPED {
+                continue;
             }
-        }
-        AppendAction::OverwriteIfExistsOrAdd => {
-            headers.set(&option.name, value);
-        }
-        AppendAction::OverwriteIfExists => {
-            if exists() {
-                headers.set(&option.name, value);
+            let Some((value, tail)) = rest.split_at_checked(len as usize) else { break };
+            rest = tail;
+            let overwrites = matches!(
+                option.action,
+                AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd
+            );
+            if overwrites != overwriting {
+                continue;
             }
+            if overwrites {
+                headers.remove_name(&option.name);
+            }
+            add(headers, &option.name, value);
         }
     }
 }
+
+/// Adds a field. Fields that Envoy keeps as single ones grow a list instead of a second line.
+fn add(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
+    let single = HeaderId::lookup(name).filter(|id| SINGLE.contains(id) && headers.contains(*id));
+    let Some(id) = single else {
+        headers.append(name, value);
+        return;
+    };
+    let mut joined = Vec::new();
+    headers.joined(name, &mut joined);
+    joined.push(b',');
+    joined.extend_from_slice(value);
+    headers.set_id(id, &joined);
+}
+
+/// Known fields with one value in Envoy's header map, as far as configurations add to them.
+const SINGLE: [HeaderId; 17] = [
+    HeaderId::ContentType,
+    HeaderId::Via,
+    HeaderId::UserAgent,
+    HeaderId::Server,
+    HeaderId::Date,
+    HeaderId::Location,
+    HeaderId::XRequestId,
+    HeaderId::XForwardedFor,
+    HeaderId::XForwardedHost,
+    HeaderId::XForwardedPort,
+    HeaderId::XForwardedProto,
+    HeaderId::XForwardedClientCert,
+    HeaderId::XEnvoyDecoratorOperation,
+    HeaderId::XEnvoyDownstreamServiceCluster,
+    HeaderId::XEnvoyUpstreamServiceTime,
+    HeaderId::XEnvoyAttemptCount,
+    HeaderId::GrpcMessage,
+];

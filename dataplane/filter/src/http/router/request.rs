@@ -47,6 +47,7 @@ pub fn finalize(
     scratch: &mut Vec<u8>,
 ) -> Finalized {
     let timeouts = Timeouts::take(forward, options.timeouts(), head, scratch);
+    head.headers.remove_id(HeaderId::XEnvoyUpstreamAltStatName);
     let timeout_is_204 = head.headers.remove_id(HeaderId::XEnvoyUpstreamRqTimeoutAltResponse) > 0;
     if levels.selected.virtual_host.include_request_attempt_count {
         head.headers.set_id(HeaderId::XEnvoyAttemptCount, b"1");
@@ -138,8 +139,8 @@ fn append_forwarded_host(head: &mut RequestHead, scratch: &mut Vec<u8>) {
     let start = scratch.len();
     head.headers.joined(HeaderId::XForwardedHost.name().as_bytes(), scratch);
     let list = &scratch[start..];
-    let last = list.rsplit(|b| *b == b',').map(<[u8]>::trim_ascii).find(|item| !item.is_empty());
-    if last == Some(head.authority()) {
+    // Envoy compares without trimming.
+    if list.rsplit(|b| *b == b',').find(|item| !item.is_empty()) == Some(head.authority()) {
         return;
     }
     if !list.is_empty() {

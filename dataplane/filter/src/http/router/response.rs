@@ -12,13 +12,14 @@ use crate::http::connection_manager::request::set_number;
 /// What the router knows when a response head arrives, or when it makes one itself.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseFacts {
-    /// Tries so far, at least 1 once the upstream was asked.
+    /// Tries so far, at least 1 once the upstream was asked; 0 for a local reply that is not `by_router`.
     pub attempts: u32,
     /// Time since the request was complete; `None` for an early response and for local replies.
     pub service_time: Option<Duration>,
 }
 
-/// Adds what the router adds to the final (not 1xx) head. `scratch` is cleared and used.
+/// Adds what the router adds to the final (not 1xx) head of an upstream, or to a local reply of a request that
+/// had a route (then from [`crate::http::LocalReply::write`]'s `modify`). `scratch` is cleared and used.
 pub fn finalize(
     levels: &Levels<'_>,
     options: RouterOptions,
@@ -32,8 +33,8 @@ pub fn finalize(
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         set_number(&mut head.headers, HeaderId::XEnvoyUpstreamServiceTime, ms, scratch);
     }
+    mutation::response(levels, render, sent, head, scratch);
     if levels.selected.virtual_host.include_attempt_count_in_response && facts.attempts > 0 {
         set_number(&mut head.headers, HeaderId::XEnvoyAttemptCount, u64::from(facts.attempts), scratch);
     }
-    mutation::response(levels, render, sent, head, scratch);
 }

@@ -37,7 +37,8 @@ impl Timeouts {
     ) -> Self {
         let policy = forward.retry_policy.as_deref();
         let mut timeouts = Self {
-            global: forward.timeout,
+            // A route with `max_stream_duration` uses that one instead.
+            global: forward.timeout.filter(|_| forward.max_stream_duration.is_none()),
             per_try: policy.and_then(|p| p.per_try_timeout),
             per_try_idle: policy.and_then(|p| p.per_try_idle_timeout),
         };
