@@ -1,1 +1,24 @@
-//! Corpora and vectors replayed against the codecs and the configuration
+//! Corpora and vectors replayed against the codecs and the configuration.
+//!
+//! The library only finds the corpora and keeps the tables of expected verdicts; the replays are the one
+//! integration test binary `tests/conformance`, a module per corpus.
+
+use std::path::PathBuf;
+
+pub mod table;
+
+/// The folder of a corpus, e.g. `http1/llhttp`. The corpora are a sibling of the repository and not part of it:
+/// where they are absent the caller skips, which is said once a call; in CI (`CI=true`) their absence fails.
+pub fn corpus(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(
+        std::env::var_os("CI").is_none_or(|v| v != "true"),
+        "corpus {name} must exist in CI: {}",
+        path.display()
+    );
+    println!("skipped: 0 cases of corpus {name}, {} is absent", path.display());
+    None
+}
