@@ -7,4 +7,5 @@
 
 pub mod access_log;
 pub mod format;
+mod json;
 pub mod stats;

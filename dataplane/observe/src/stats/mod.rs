@@ -7,6 +7,7 @@ mod codes;
 mod histogram;
 mod metric;
 mod registry;
+mod render;
 mod scope;
 mod shard;
 mod slots;
@@ -16,5 +17,13 @@ pub use codes::CodeFamily;
 pub use metric::{Counter, Gauge, Group, Histogram};
 pub use millrace_config::ScopeId;
 pub use registry::Registry;
+pub use render::{
+    HistogramBuckets, Selection, StatType, StatsMatcher, TagRule, TagRules, render_json, render_prometheus,
+    render_text,
+};
 pub use scope::ScopeKind;
 pub use shard::ShardStats;
+pub use tables::{
+    cluster, cluster_manager, dns, filesystem, host, http, http_listener, http1, listener, listener_manager,
+    process, route, runtime, server, tcp,
+};

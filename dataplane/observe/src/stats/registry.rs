@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millrace_config::ScopeId;
 
-use super::metric::Group;
+use super::codes::CodeFamily;
+use super::histogram::Merged;
+use super::metric::{Counter, Gauge, Group, ValueType};
+use super::render::{StatsMatcher, TagRules};
 use super::scope::ScopeKind;
 use super::shard::ShardStats;
 use super::slots::ScopeSlots;
@@ -18,6 +21,12 @@ pub(crate) struct Scope {
     pub(crate) groups: u8,
     /// False once retired: hidden, and free again when every thread let go of it.
     pub(crate) live: bool,
+    /// Counter values at the last `reset_counters`, by position; empty before.
+    pub(crate) baseline: Vec<u64>,
+    /// Codes at the last `reset_counters`.
+    pub(crate) code_baseline: Vec<((CodeFamily, u16), u64)>,
+    /// Histograms at the last flush and what came in the interval before it, by position.
+    pub(crate) flushed: Vec<(Merged, Merged)>,
 }
 
 /// One attached thread.
@@ -35,6 +44,8 @@ pub(crate) struct State {
     by_name: BTreeMap<(ScopeKind, Arc<str>), ScopeId>,
     pub(crate) threads: Vec<Thread>,
     pub(crate) texts: BTreeMap<String, String>,
+    pub(crate) matcher: StatsMatcher,
+    pub(crate) tags: TagRules,
     free: Vec<ScopeId>,
 }
 
@@ -95,6 +106,65 @@ impl Registry {
         self.lock().texts.insert(name.to_owned(), text.to_owned());
     }
 
+    /// Removes a text readout.
+    pub fn remove_text(&self, name: &str) {
+        self.lock().texts.remove(name);
+    }
+
+    /// `stats_config.stats_matcher`: which statistics are printed.
+    pub fn set_matcher(&self, matcher: StatsMatcher) {
+        self.lock().matcher = matcher;
+    }
+
+    /// `stats_config.stats_tags` and `use_all_default_tags`.
+    pub fn set_tags(&self, tags: TagRules) {
+        self.lock().tags = tags;
+    }
+
+    /// `/reset_counters`: counters print as zero from here on; gauges and histograms stay.
+    pub fn reset_counters(&self) {
+        let mut state = self.lock();
+        for at in 0..state.scopes.len() {
+            let table = state.scopes[at].kind.table();
+            let counter = |v: usize| matches!(table.values[v].ty, ValueType::Counter);
+            let values = (0..table.values.len()).map(|v| if counter(v) { state.raw_sum(at, v) } else { 0 });
+            let baseline = values.collect();
+            let codes = state.code_sums(at);
+            state.scopes[at].baseline = baseline;
+            state.scopes[at].code_baseline = codes;
+        }
+    }
+
+    /// Ends a histogram interval; call it every `stats_flush_interval` (5 s by default).
+    pub fn flush_histograms(&self) {
+        let mut state = self.lock();
+        for at in 0..state.scopes.len() {
+            let histograms = state.scopes[at].kind.table().histograms.len();
+            if histograms == 0 || !state.inflated(at) {
+                continue;
+            }
+            let flushed = (0..histograms)
+                .map(|h| {
+                    let total = state.merged(at, h);
+                    let before = state.scopes[at].flushed.get(h);
+                    let interval = before.map_or_else(|| total.clone(), |(before, _)| total.since(before));
+                    (total, interval)
+                })
+                .collect();
+            state.scopes[at].flushed = flushed;
+        }
+    }
+
+    /// A counter summed over threads.
+    pub fn counter(&self, scope: ScopeId, metric: Counter) -> u64 {
+        self.lock().counter_value(scope.0 as usize, metric.0 as usize)
+    }
+
+    /// A gauge summed over threads; what is below zero reads as zero.
+    pub fn gauge(&self, scope: ScopeId, metric: Gauge) -> u64 {
+        self.lock().gauge_value(scope.0 as usize, metric.0 as usize).0
+    }
+
     pub(crate) fn inflate(&self, shard: usize, scope: ScopeId) -> Option<Arc<ScopeSlots>> {
         let mut state = self.lock();
         let at = scope.0 as usize;
@@ -111,9 +181,69 @@ impl Registry {
     }
 }
 
+/// Reading. `scope` is a position in `scopes`.
+impl State {
+    fn slots(&self, scope: usize) -> impl Iterator<Item = &ScopeSlots> {
+        self.threads.iter().filter_map(move |thread| thread.slots.get(scope)?.as_deref())
+    }
+
+    pub(crate) fn inflated(&self, scope: usize) -> bool {
+        self.slots(scope).next().is_some()
+    }
+
+    /// Counters as counted since the start, over all threads.
+    pub(crate) fn raw_sum(&self, scope: usize, value: usize) -> u64 {
+        self.slots(scope).map(|slots| slots.raw(value)).fold(0, u64::wrapping_add)
+    }
+
+    pub(crate) fn counter_value(&self, scope: usize, value: usize) -> u64 {
+        let base = self.scopes.get(scope).and_then(|s| s.baseline.get(value)).copied().unwrap_or(0);
+        self.raw_sum(scope, value).saturating_sub(base)
+    }
+
+    /// The sum and whether any thread ever wrote it.
+    pub(crate) fn gauge_value(&self, scope: usize, value: usize) -> (u64, bool) {
+        let raw = self.slots(scope).map(|slots| slots.raw(value)).filter(|raw| *raw != 0);
+        let (sum, used) =
+            raw.fold((0i64, false), |(sum, _), raw| (sum.wrapping_add((raw as i64) >> 1), true));
+        (sum.max(0) as u64, used)
+    }
+
+    /// One thread's raw value.
+    pub(crate) fn thread_raw(&self, scope: usize, thread: usize, value: usize) -> u64 {
+        let slots = self.threads.get(thread).and_then(|t| t.slots.get(scope)?.as_deref());
+        slots.map_or(0, |slots| slots.raw(value))
+    }
+
+    pub(crate) fn merged(&self, scope: usize, histogram: usize) -> Merged {
+        let mut merged = Merged::default();
+        for slots in self.slots(scope).filter_map(|slots| slots.histogram(histogram)) {
+            merged.add(slots);
+        }
+        merged
+    }
+
+    /// Codes over all threads since the start, sorted.
+    pub(crate) fn code_sums(&self, scope: usize) -> Vec<((CodeFamily, u16), u64)> {
+        let mut sums = BTreeMap::new();
+        for slots in self.slots(scope) {
+            slots.codes.for_each(|family, code, count| *sums.entry((family, code)).or_insert(0) += count);
+        }
+        sums.into_iter().collect()
+    }
+}
+
 impl State {
     fn add(&mut self, kind: ScopeKind, name: Arc<str>) -> ScopeId {
-        let scope = Scope { kind, name, groups: Group::Always.bit() | Group::OnUse.bit(), live: true };
+        let scope = Scope {
+            kind,
+            name,
+            groups: Group::Always.bit() | Group::OnUse.bit(),
+            live: true,
+            baseline: Vec::new(),
+            code_baseline: Vec::new(),
+            flushed: Vec::new(),
+        };
         match self.free.pop() {
             Some(id) => {
                 self.scopes[id.0 as usize] = scope;

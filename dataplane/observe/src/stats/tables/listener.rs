@@ -4,11 +4,11 @@ use super::metrics;
 
 metrics! {
     values {
-        DOWNSTREAM_CX_ACTIVE = gauge "downstream_cx_active", "";
+        DOWNSTREAM_CX_ACTIVE = gauge "downstream_cx_active" per SumAndThreads, "";
         DOWNSTREAM_CX_DESTROY = counter "downstream_cx_destroy", "";
         DOWNSTREAM_CX_OVERFLOW = counter "downstream_cx_overflow", "";
         DOWNSTREAM_CX_OVERLOAD_REJECT = counter "downstream_cx_overload_reject", "";
-        DOWNSTREAM_CX_TOTAL = counter "downstream_cx_total", "";
+        DOWNSTREAM_CX_TOTAL = counter "downstream_cx_total" per SumAndThreads, "";
         DOWNSTREAM_CX_TRANSPORT_SOCKET_CONNECT_TIMEOUT = counter "downstream_cx_transport_socket_connect_timeout", "";
         DOWNSTREAM_GLOBAL_CX_OVERFLOW = counter "downstream_global_cx_overflow", "";
         DOWNSTREAM_LISTENER_FILTER_ERROR = counter "downstream_listener_filter_error", "";

@@ -8,6 +8,9 @@ metrics! {
         HTTP_ASYNC_CLIENT_RQ_TOTAL = counter "http.async-client.rq_total", "Requests that the proxy itself originated.";
         MAIN_THREAD_WATCHDOG_MEGA_MISS = counter "main_thread.watchdog_mega_miss", "Long stalls of the control thread.";
         MAIN_THREAD_WATCHDOG_MISS = counter "main_thread.watchdog_miss", "Stalls of the control thread.";
+        SERVER_WATCHDOG_MEGA_MISS = counter "server.watchdog_mega_miss" per Threads, "Long stalls of one thread.";
+        SERVER_WATCHDOG_MISS = counter "server.watchdog_miss" per Threads, "Stalls of one thread.";
+        THREAD_LOCAL_CLUSTER_MANAGER_CLUSTERS_INFLATED = gauge "thread_local_cluster_manager.clusters_inflated" per Threads, "Clusters that a thread has used.";
         WORKERS_WATCHDOG_MEGA_MISS = counter "workers.watchdog_mega_miss", "Long stalls of shards.";
         WORKERS_WATCHDOG_MISS = counter "workers.watchdog_miss", "Stalls of shards.";
     }

@@ -1,0 +1,177 @@
+//! Labels: parts of a name that become tags, Envoy's defaults and `stats_tags` of the bootstrap.
+
+use std::ops::Range;
+
+use super::super::registry::Scope;
+use super::super::scope::ScopeKind;
+
+/// One entry of `stats_config.stats_tags`.
+#[derive(Clone, Debug)]
+pub enum TagRule {
+    /// `fixed_value`: on every statistic.
+    Fixed {
+        /// `tag_name`.
+        name: String,
+        /// The value.
+        value: String,
+    },
+    /// `regex`: the first group is cut out of the name, the second (or else the first) is the value.
+    /// Look-ahead works; a pattern that backtracks too far does not match.
+    Regex {
+        /// `tag_name`.
+        name: String,
+        /// The compiled pattern.
+        regex: Box<fancy_regex::Regex>,
+    },
+}
+
+impl TagRule {
+    /// Compiles a `regex` rule; the error is one line.
+    pub fn regex(name: &str, pattern: &str) -> Result<Self, String> {
+        // POSIX classes inside brackets and everything else that ECMAScript allows stand in both syntaxes.
+        let regex = fancy_regex::RegexBuilder::new(pattern).backtrack_limit(100_000).build();
+        let regex = regex.map_err(|e| e.to_string().lines().next().unwrap_or_default().to_owned())?;
+        Ok(Self::Regex { name: name.to_owned(), regex: Box::new(regex) })
+    }
+}
+
+/// How names become a metric and labels.
+#[derive(Clone, Debug)]
+pub struct TagRules {
+    /// `use_all_default_tags`, default true.
+    pub defaults: bool,
+    /// `stats_tags` in order.
+    pub rules: Vec<TagRule>,
+}
+
+impl Default for TagRules {
+    fn default() -> Self {
+        Self { defaults: true, rules: Vec::new() }
+    }
+}
+
+/// Labels found and the bytes of the name that they took.
+#[derive(Debug, Default)]
+pub(super) struct Tags {
+    pub(super) labels: Vec<(String, String)>,
+    cut: Vec<Range<usize>>,
+}
+
+impl Tags {
+    fn take(&mut self, label: &str, value: &str, cut: Range<usize>) {
+        self.labels.push((label.to_owned(), value.to_owned()));
+        self.cut.push(cut);
+    }
+
+    /// The name without what the labels took.
+    pub(super) fn rest(&mut self, name: &str) -> String {
+        self.cut.sort_by_key(|cut| cut.start);
+        let (mut rest, mut at) = (String::with_capacity(name.len()), 0);
+        for cut in &self.cut {
+            rest.push_str(name.get(at..cut.start).unwrap_or_default());
+            at = at.max(cut.end);
+        }
+        rest.push_str(name.get(at..).unwrap_or_default());
+        rest
+    }
+}
+
+impl TagRules {
+    pub(super) fn extract(&self, scope: &Scope, name: &str) -> Tags {
+        let mut tags = Tags::default();
+        if self.defaults {
+            response_code(name, &mut tags);
+            prefixes(scope, name, &mut tags);
+        }
+        for rule in &self.rules {
+            match rule {
+                TagRule::Fixed { name, value } => tags.labels.push((name.clone(), value.clone())),
+                TagRule::Regex { name: label, .. } if tags.labels.iter().any(|(l, _)| l == label) => {}
+                TagRule::Regex { name: label, regex } => {
+                    let Ok(Some(found)) = regex.captures(name) else { continue };
+                    let Some(cut) = found.get(1) else { continue };
+                    let value = found.get(2).unwrap_or(cut).as_str();
+                    tags.take(label, value, cut.range());
+                }
+            }
+        }
+        tags
+    }
+}
+
+/// `_rq_<code>` and `_rq_<class>xx`.
+fn response_code(name: &str, tags: &mut Tags) {
+    let Some((head, last)) = name.rsplit_once("_rq_") else { return };
+    let digits = last.bytes().take_while(u8::is_ascii_digit).count();
+    let at = head.len() + "_rq_".len();
+    match (digits, &last[digits..]) {
+        (3, "") => tags.take("envoy_response_code", last, at - 1..name.len()),
+        (1, "xx") => tags.take("envoy_response_code_class", &last[..1], at..at + 1),
+        _ => {}
+    }
+}
+
+/// What the scope's own name says. Cuts take the dot behind the value.
+fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
+    let first = |from: usize| name.get(from..).and_then(|rest| rest.find('.')).map(|len| from..from + len);
+    let mut token = |label: &str, from: usize| {
+        if let Some(range) = first(from) {
+            tags.take(label, &name[range.clone()], range.start..range.end + 1);
+        }
+    };
+    let start = scope.kind.prefix().len() + 1;
+    match scope.kind {
+        ScopeKind::Tcp => token("envoy_tcp_prefix", start),
+        ScopeKind::Cluster => token("envoy_cluster_name", start),
+        ScopeKind::Http => token("envoy_http_conn_manager_prefix", start),
+        ScopeKind::Listener | ScopeKind::HttpListener => {
+            let address_len = scope.name.find(".http.").unwrap_or(scope.name.len());
+            if scope.kind == ScopeKind::HttpListener {
+                token("envoy_http_conn_manager_prefix", start + address_len + ".http.".len());
+            }
+            worker(name, start + address_len + 1, tags);
+            if &scope.name[..address_len] != "admin" {
+                tags.take(
+                    "envoy_listener_address",
+                    &scope.name[..address_len],
+                    start..start + address_len + 1,
+                );
+            }
+        }
+        ScopeKind::Route => {
+            let vhost_len = scope.name.find(".vcluster.").or_else(|| scope.name.find(".route."));
+            let vhost_len = vhost_len.unwrap_or(scope.name.len());
+            let tail = &scope.name[vhost_len..];
+            if tail.starts_with(".vcluster.") {
+                token("envoy_virtual_cluster", start + vhost_len + ".vcluster.".len());
+            }
+            token("envoy_virtual_host", start);
+            if tail.starts_with(".route.") {
+                let mut route = |from| {
+                    if let Some(range) = first(from) {
+                        tags.take("envoy_route", &name[range.clone()], range.start..range.end + 1);
+                    }
+                };
+                route(start + vhost_len + ".route.".len());
+            }
+        }
+        ScopeKind::Process => {
+            for prefix in ["server.", "thread_local_cluster_manager."] {
+                if name.starts_with(prefix) {
+                    worker(name, prefix.len(), tags);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `worker_<id>.`
+fn worker(name: &str, at: usize, tags: &mut Tags) {
+    let Some(id) = name.get(at..).and_then(|rest| rest.strip_prefix("worker_")) else { return };
+    let digits = id.bytes().take_while(u8::is_ascii_digit).count();
+    if digits > 0 && id[digits..].starts_with('.') {
+        let from = at + "worker_".len();
+        tags.take("envoy_worker_id", &id[..digits], from..from + digits + 1);
+    }
+}
