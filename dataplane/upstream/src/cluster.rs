@@ -14,6 +14,9 @@ use crate::{
     ChooseContext, Chosen, ClusterBudgets, Host, HostHealth, HostId, NoHost, ResourcePriority, retry,
 };
 
+/// The lowest priority that Envoy's validation lets through; bounds the table of levels whatever comes in.
+const PRIORITY_MAX: u32 = 128;
+
 /// One cluster on one shard.
 #[derive(Debug)]
 pub struct ClusterState {
@@ -82,7 +85,7 @@ impl ClusterState {
         let config = Arc::clone(&self.config);
         let mut failed = Vec::new();
         for locality in &config.localities {
-            let level = locality.priority as usize;
+            let level = locality.priority.min(PRIORITY_MAX) as usize;
             if self.members.len() <= level {
                 self.members.resize_with(level + 1, Vec::new);
             }

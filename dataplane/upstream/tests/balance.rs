@@ -20,13 +20,15 @@ fn state(cluster: Cluster, seed: u64) -> ClusterState {
 }
 
 fn draw(state: &mut ClusterState, rng: &mut Rng) -> (usize, bool) {
-    let chosen = state.choose_host(rng, &ChooseContext::default()).unwrap();
-    (number(state, chosen.host), chosen.panic)
+    match state.choose_host(rng, &ChooseContext::default()) {
+        Ok(chosen) => (number(state, chosen.host), chosen.panic),
+        Err(error) => unreachable!("{error:?}"),
+    }
 }
 
 /// The last octet of the endpoint's address, as `common::endpoint` numbered it.
 fn number(state: &ClusterState, host: HostId) -> usize {
-    state.host(host).unwrap().scope.0 as usize
+    state.host(host).map_or(usize::MAX, |h| h.scope.0 as usize)
 }
 
 fn shares(state: &mut ClusterState, draws: usize) -> [usize; 10] {
@@ -88,7 +90,9 @@ fn occupy(state: &mut ClusterState, busy: &[HostId]) {
         let key = Key { slot: slot as u32, generation: 0 };
         let answer = state.acquire(*host, ResourcePriority::Default, key, &mut out);
         assert!(matches!(answer, Acquire::Queued(_)));
-        let Some(PoolAction::Connect { conn, .. }) = out.pop() else { panic!("no connection asked for") };
+        let Some(PoolAction::Connect { conn, .. }) = out.pop() else {
+            unreachable!("no connection asked for")
+        };
         state.bind(conn, key);
         state.connected(conn, Time::ZERO, &mut out);
     }

@@ -93,7 +93,10 @@ impl Model {
     }
 
     fn conn(&mut self, id: ConnId) -> &mut Conn {
-        self.conns.iter_mut().find(|c| c.id == id).unwrap()
+        match self.conns.iter_mut().find(|c| c.id == id) {
+            Some(conn) => conn,
+            None => unreachable!("{id:?} is not in the model"),
+        }
     }
 
     fn use_conn(&mut self, id: ConnId) {
@@ -229,7 +232,9 @@ impl Run {
                 assert_eq!(answer, Acquire::Refused(PoolFailure::RequestOverflow));
             }
         } else if self.model.pending(priority) < self.model.limits.max_pending_requests {
-            let Acquire::Queued(id) = answer else { panic!("{answer:?} instead of a place in the queue") };
+            let Acquire::Queued(id) = answer else {
+                unreachable!("{answer:?} instead of a place in the queue")
+            };
             self.model.waiting.push(Waiting { id, key, host, priority });
             self.model.missing(host, priority);
         } else {
@@ -329,7 +334,8 @@ impl Run {
         } else if self.model.pending(priority) >= self.model.limits.max_pending_requests {
             assert_eq!(answer, Err(PoolFailure::PendingOverflow));
         } else {
-            self.new_conn(answer.unwrap(), host, priority, true);
+            let Ok(id) = answer else { unreachable!("{answer:?} below every limit") };
+            self.new_conn(id, host, priority, true);
         }
     }
 
@@ -344,7 +350,7 @@ impl Run {
                 }
                 PoolAction::Assign { waiter, conn, .. } => said.push(Said::Assign(waiter, conn)),
                 PoolAction::Fail { waiter, reason } => said.push(Said::Fail(waiter, reason)),
-                PoolAction::Close { conn, .. } => said.push(Said::Close(conn.unwrap())),
+                PoolAction::Close { conn, .. } => said.extend(conn.map(Said::Close)),
                 PoolAction::Count(_) => {}
             }
         }
@@ -367,7 +373,7 @@ impl Run {
 fn closed_slot(said: Said) -> u32 {
     match said {
         Said::Close(key) => key.slot,
-        other => panic!("time passing led to {other:?}"),
+        other => unreachable!("time passing led to {other:?}"),
     }
 }
 

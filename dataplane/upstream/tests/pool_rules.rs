@@ -48,7 +48,7 @@ impl Setup {
         let answer = self.state.acquire(self.hosts[host], Default, key(slot), &mut self.out);
         assert!(matches!(answer, Acquire::Queued(_)));
         let [PoolAction::Connect { conn, .. }] = self.actions()[..] else {
-            panic!("one connection expected")
+            unreachable!("one connection expected")
         };
         self.state.bind(conn, key(100 + slot));
         conn
@@ -185,4 +185,40 @@ fn late_reports_change_nothing() {
     assert_eq!(s.actions(), []);
     assert_eq!(s.budgets.default.connections.used(), 0);
     assert!(s.state.is_quiescent());
+}
+
+#[test]
+fn shards_share_one_exact_limit() {
+    const LIMIT: u32 = 5;
+    let mut config = two_hosts();
+    config.circuit_breakers.default.max_connections = LIMIT;
+    let (config, budgets) = (Arc::new(config), Arc::new(ClusterBudgets::default()));
+    let shards: Vec<_> = (0..4)
+        .map(|seed| {
+            let mut state = ClusterState::new(&config, Arc::clone(&budgets), seed);
+            let budgets = Arc::clone(&budgets);
+            std::thread::spawn(move || {
+                let (mut out, mut held, mut refused) = (Vec::new(), Vec::new(), 0);
+                let hosts: Vec<_> = state.hosts().map(|(id, _)| id).collect();
+                for turn in 0..20_000 {
+                    match state.acquire_tcp(hosts[turn % 2], Default, &mut out) {
+                        Ok(conn) => held.push(conn),
+                        Err(error) => {
+                            assert_eq!(error, PoolFailure::ConnectionOverflow);
+                            refused += 1;
+                            held.drain(..).for_each(|conn| state.connect_failed(conn, &mut out));
+                        }
+                    }
+                    out.clear();
+                    assert!(budgets.default.connections.used() <= LIMIT);
+                    assert!(held.len() <= LIMIT as usize);
+                }
+                held.drain(..).for_each(|conn| state.connect_failed(conn, &mut out));
+                refused
+            })
+        })
+        .collect();
+    let refused: usize = shards.into_iter().map(|shard| shard.join().unwrap()).sum();
+    assert!(refused >= 4 * 20_000 / (LIMIT as usize + 2), "{refused} refusals");
+    assert_eq!(budgets.default.connections.used() + budgets.default.pending.used(), 0);
 }

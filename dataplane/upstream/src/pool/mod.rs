@@ -126,8 +126,10 @@ pub enum CloseReason {
 /// Counters of the cluster scope that only the pools can know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolEvent {
-    /// `upstream_cx_total`, `upstream_cx_http1_total` (not for TCP); also the host's `cx_total`.
+    /// An HTTP/1 connection: `upstream_cx_total`, `upstream_cx_http1_total`; also the host's `cx_total`.
     ConnectionOpened,
+    /// A TCP connection: `upstream_cx_total`; also the host's `cx_total`.
+    TcpConnectionOpened,
     /// `upstream_cx_overflow`.
     ConnectionOverflow,
     /// `upstream_cx_max_requests`.

@@ -27,7 +27,7 @@ impl ClusterState {
             return Err(PoolFailure::PendingOverflow);
         }
         out.push(PoolAction::Count(PoolEvent::PendingTotal));
-        out.push(PoolAction::Count(PoolEvent::ConnectionOpened));
+        out.push(PoolAction::Count(PoolEvent::TcpConnectionOpened));
         let mut conn = Conn::new(host, priority, Kind::Tcp);
         conn.pending = true;
         if let Some(host) = self.hosts.get_mut(host.0) {
