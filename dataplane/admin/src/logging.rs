@@ -46,9 +46,10 @@ fn command(
         _ => return Err("invalid number of parameters"),
     };
     match key {
-        "level" | "paths" | "group" if value.is_empty() => Ok(None),
+        "level" | "paths" if value.is_empty() => Ok(None),
         "level" => Ok(Some(AdminCommand::SetAllLogLevels(level(value)?))),
-        "paths" | "group" => {
+        "group" => Err("group parameter requires fine-grain logging to be enabled"),
+        "paths" => {
             let changes: Result<Vec<_>, _> = value
                 .split(',')
                 .map(|change| match change.split_once(':') {

@@ -385,6 +385,7 @@ fn log_levels_are_shown_and_changed() {
         ("?level=warn", "unknown logger level"),
         ("?x=info", "unknown logger name"),
         ("?paths=admin:debug,foo:info", "unknown logger name"),
+        ("?group=admin:debug", "group parameter requires fine-grain logging to be enabled"),
         ("?paths=admin", "empty logger name or empty logger level"),
         ("?level=info&paths=admin:debug", "invalid number of parameters"),
     ] {
