@@ -1,8 +1,12 @@
 //! Every end-to-end test, in one binary.
 
+mod admin;
+mod config;
 mod forwarding;
 mod headers;
+mod lifecycle;
 mod limits;
+mod probes;
 mod routes;
 mod tcp;
 mod upgrades;
@@ -12,9 +16,13 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     millrace_e2e::run(&[
+        ("admin", admin::CASES),
+        ("config", config::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
+        ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
+        ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
         ("upgrades", upgrades::CASES),

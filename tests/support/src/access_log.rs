@@ -11,7 +11,7 @@ pub struct Line(String);
 impl Line {
     /// The value under a key, `""` when there is none.
     pub fn get(&self, key: &str) -> &str {
-        self.0.split('|').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=')).unwrap_or("")
+        self.0.split('\t').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=')).unwrap_or("")
     }
 
     /// Status, response flags and response code details: what most tests assert at once.
@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn values_are_found_by_their_whole_key() {
-        let line = Line("code=200|xcode=1|flags=-|details=via_upstream".into());
-        assert_eq!(line.verdict(), ("200", "-", "via_upstream"));
+        let line = Line("code=200\txcode=1\tflags=-\tdetails=a|b".into());
+        assert_eq!(line.verdict(), ("200", "-", "a|b"));
         assert_eq!((line.get("ode"), line.get("absent")), ("", ""));
     }
 }

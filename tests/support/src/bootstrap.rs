@@ -6,13 +6,13 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-/// One line per request or connection, as `key=value` pairs joined by `|`; see
+/// One line per request or connection, as `key=value` pairs joined by tabs; see
 /// [`crate::access_log::Line`].
-const LOG_FORMAT: &str = "code=%RESPONSE_CODE%|flags=%RESPONSE_FLAGS%|details=%RESPONSE_CODE_DETAILS%\
-|method=%REQ(:METHOD)%|path=%REQ(:PATH)%|protocol=%PROTOCOL%|rx=%BYTES_RECEIVED%|tx=%BYTES_SENT%\
-|attempts=%UPSTREAM_REQUEST_ATTEMPT_COUNT%|cluster=%UPSTREAM_CLUSTER%|host=%UPSTREAM_HOST%\
-|route=%ROUTE_NAME%|id=%REQ(X-CASE)%|term=%CONNECTION_TERMINATION_DETAILS%\
-|duration=%DURATION%|fail=%UPSTREAM_TRANSPORT_FAILURE_REASON%";
+const LOG_FORMAT: &str = "code=%RESPONSE_CODE%\\tflags=%RESPONSE_FLAGS%\\tdetails=%RESPONSE_CODE_DETAILS%\
+\\tmethod=%REQ(:METHOD)%\\tpath=%REQ(:PATH)%\\tprotocol=%PROTOCOL%\\trx=%BYTES_RECEIVED%\\ttx=%BYTES_SENT%\
+\\tattempts=%UPSTREAM_REQUEST_ATTEMPT_COUNT%\\tcluster=%UPSTREAM_CLUSTER%\\thost=%UPSTREAM_HOST%\
+\\troute=%ROUTE_NAME%\\tid=%REQ(X-CASE)%\\tterm=%CONNECTION_TERMINATION_DETAILS%\
+\\tduration=%DURATION%\\tfail=%UPSTREAM_TRANSPORT_FAILURE_REASON%";
 
 /// Moves every line of `text` right by `by` spaces.
 fn indent(text: &str, by: usize) -> String {
