@@ -73,3 +73,62 @@ fn plain<'s>(
         ClusterSpecifier::Weighted(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_config::{HeaderMutations, WeightedClusters};
+
+    use super::*;
+    use crate::test::{bytes, head};
+
+    fn forward(cluster: ClusterSpecifier) -> RouteForward {
+        RouteForward {
+            cluster,
+            cluster_not_found_status: 503,
+            path_rewrite: None,
+            host_rewrite: None,
+            append_x_forwarded_host: false,
+            timeout: None,
+            idle_timeout: None,
+            max_stream_duration: None,
+            retry_policy: None,
+            upgrades: Vec::new(),
+            high_priority: false,
+        }
+    }
+
+    #[test]
+    fn weights_are_shares_and_zero_is_never_chosen() {
+        let entry = |id, weight| WeightedCluster {
+            cluster: ClusterSpecifier::Cluster(ClusterId(id)),
+            weight,
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+            host_rewrite: None,
+            per_filter: Vec::new(),
+        };
+        let clusters = vec![entry(0, 0), entry(1, 3), entry(2, 0), entry(3, 7)];
+        let route = forward(ClusterSpecifier::Weighted(Box::new(WeightedClusters { clusters, total: 10 })));
+        let (mut counts, snapshot) = ([0; 4], Snapshot::default());
+        for random in 0..1000 {
+            let choice = cluster(&route, &head("GET", "h", "/"), random, &snapshot);
+            let index = choice.weighted.unwrap();
+            assert_eq!(choice.entry(&route).unwrap().weight, [0, 3, 0, 7][index]);
+            counts[index] += 1;
+        }
+        assert_eq!(counts, [0, 300, 0, 700]);
+    }
+
+    #[test]
+    fn an_unknown_or_unnamed_cluster_is_none() {
+        let snapshot = Snapshot::default();
+        let route = forward(ClusterSpecifier::Header(bytes("x-cl")));
+        let mut request = head("GET", "h", "/");
+        assert!(cluster(&route, &request, 0, &snapshot).id().is_none());
+        request.headers.append(b"x-cl", b"zz");
+        assert!(cluster(&route, &request, 0, &snapshot).cluster.is_none());
+        assert!(
+            cluster(&forward(ClusterSpecifier::Cluster(ClusterId(9))), &request, 0, &snapshot).id().is_none()
+        );
+    }
+}

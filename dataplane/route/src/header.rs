@@ -56,3 +56,73 @@ fn matches_value(matcher: &HeaderMatcher, value: &[u8]) -> bool {
 fn number(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']).parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_config::StringMatcher;
+
+    use super::*;
+    use crate::test::{bytes, head};
+
+    const INPUTS: [&[&str]; 8] = [&[], &["1"], &["1", "2"], &["2", "1"], &["1,2"], &["5x"], &["5"], &[""]];
+
+    fn exact(value: &str) -> HeaderMatcherKind {
+        HeaderMatcherKind::String(StringMatcher::Exact { value: bytes(value), ignore_case: false })
+    }
+
+    /// One digit per input: 1 where the route was taken.
+    fn verdicts(kind: HeaderMatcherKind, invert: bool, missing_as_empty: bool) -> String {
+        let matcher = HeaderMatcher { name: bytes("x-a"), kind, invert, missing_as_empty };
+        let taken = INPUTS.map(|values| {
+            let mut head = head("GET", "h", "/");
+            for value in values {
+                head.headers.append(b"x-a", value.as_bytes());
+            }
+            if matches_request(&matcher, &head) { '1' } else { '0' }
+        });
+        taken.iter().collect()
+    }
+
+    #[test]
+    fn as_envoy_1_40_decided() {
+        use HeaderMatcherKind::{Present, Range};
+        assert_eq!(verdicts(exact("1"), false, false), "01110000");
+        assert_eq!(verdicts(exact("1,2"), false, false), "00001000");
+        assert_eq!(verdicts(exact("1"), true, false), "00001111");
+        assert_eq!(verdicts(exact("3"), true, false), "01111111");
+        assert_eq!(verdicts(exact("3"), true, true), "11111111");
+        assert_eq!(verdicts(exact(""), false, true), "10000001");
+        assert_eq!(verdicts(Present(true), true, false), "10000000");
+        assert_eq!(verdicts(Present(false), true, false), "01111111");
+        assert_eq!(verdicts(Present(true), false, true), "11111111");
+        assert_eq!(verdicts(Present(true), true, true), "00000000");
+        assert_eq!(verdicts(Present(false), false, true), "00000000");
+        assert_eq!(verdicts(Range { start: 1, end: 2 }, false, false), "01110000");
+        assert_eq!(verdicts(Range { start: 5, end: 9 }, false, false), "00000010");
+    }
+
+    #[test]
+    fn pseudo_header_fields_and_the_status() {
+        let head = head("GET", "h:80", "/p?q");
+        let ask = |name: &str, value: &str| {
+            let matcher = HeaderMatcher {
+                name: bytes(name),
+                kind: exact(value),
+                invert: false,
+                missing_as_empty: false,
+            };
+            matches_request(&matcher, &head)
+        };
+        assert!(ask(":authority", "h:80") && ask("host", "h:80") && ask(":scheme", "http"));
+        assert!(ask(":method", "GET") && ask(":path", "/p?q") && !ask(":path", "/p"));
+        let mut response = ResponseHead::new();
+        response.status = 503;
+        let status = |value: &str| HeaderMatcher {
+            name: bytes(":status"),
+            kind: exact(value),
+            invert: false,
+            missing_as_empty: false,
+        };
+        assert!(matches_response(&status("503"), &response) && !matches_response(&status("502"), &response));
+    }
+}

@@ -15,6 +15,8 @@ mod select;
 
 #[cfg(test)]
 mod naive;
+#[cfg(test)]
+mod test;
 
 pub use cluster::{ClusterChoice, cluster};
 pub use select::{Selected, Selection, is_grpc, select, strip_port};

@@ -29,7 +29,10 @@ pub(crate) fn matched_len(matcher: &RouteMatch, path: &[u8]) -> Option<usize> {
     }
     match &matcher.path {
         PathMatcher::Prefix(prefix) => {
-            starts_with(path, prefix, matcher.case_sensitive).then_some(prefix.len())
+            // Only the path proper is compared: a prefix that reaches into the query matches nothing.
+            let fits = starts_with(path, prefix, matcher.case_sensitive)
+                && !prefix.iter().any(|b| matches!(b, b'?' | b'#'));
+            fits.then_some(prefix.len())
         }
         PathMatcher::Exact(exact) => {
             // A longer path can only match up to its query.
@@ -59,5 +62,33 @@ fn starts_with(path: &[u8], pattern: &[u8], case_sensitive: bool) -> bool {
         Some(head) if case_sensitive => head == pattern,
         Some(head) => head.eq_ignore_ascii_case(pattern),
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test::{bytes, matching};
+
+    #[test]
+    fn as_envoy_1_40_decided() {
+        let taken = |matcher: &RouteMatch, paths: &[&str]| -> Vec<bool> {
+            paths.iter().map(|path| matches(matcher, path.as_bytes(), false)).collect()
+        };
+        let exact = matching(PathMatcher::Exact(bytes("/exact")));
+        let paths = ["/exact", "/exact?x", "/exact/", "/exactx", "/Exact", ""];
+        assert_eq!(taken(&exact, &paths), [true, true, false, false, false, false]);
+        let separated = matching(PathMatcher::SeparatedPrefix(bytes("/sep")));
+        let paths = ["/sep", "/sep/", "/sep/x", "/sepx", "/sep?x", "/sep/?x"];
+        assert_eq!(taken(&separated, &paths), [true, true, true, false, true, true]);
+        let regex = matching(PathMatcher::Regex(regex::bytes::Regex::new("^(?:/re[0-9]+)$").unwrap()));
+        assert_eq!(taken(&regex, &["/re12", "/re12?q", "/re12/", "/re"]), [true, true, false, false]);
+        let folded = RouteMatch { case_sensitive: false, ..matching(PathMatcher::Prefix(bytes("/ci"))) };
+        assert_eq!(taken(&folded, &["/ci", "/CI/x", "/cix", "/c"]), [true, true, true, false]);
+        let folded = RouteMatch { case_sensitive: false, ..matching(PathMatcher::Exact(bytes("/cie"))) };
+        assert_eq!(taken(&folded, &["/CIE", "/cie?x", "/ciex"]), [true, true, false]);
+        assert!(matches(&matching(PathMatcher::Connect), b"", true));
+        assert!(!matches(&matching(PathMatcher::Connect), b"/", false));
+        assert!(!matches(&RouteMatch::any(), b"", true));
     }
 }

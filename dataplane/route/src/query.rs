@@ -25,3 +25,26 @@ pub fn first_value<'p>(path: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
         (key == name).then_some(value)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_value_byte_for_byte() {
+        for (path, value) in [
+            ("/q", None),
+            ("/q?a", Some("")),
+            ("/q?a=1", Some("1")),
+            ("/q?a=2&a=1", Some("2")),
+            ("/q?b=1&a=1", Some("1")),
+            ("/q?a=%31", Some("%31")),
+            ("/q?A=1", None),
+            ("/q?a=1=2", Some("1=2")),
+            ("/q?x&a=1;b", Some("1;b")),
+            ("/q?a=1#b", Some("1")),
+        ] {
+            assert_eq!(first_value(path.as_bytes(), b"a"), value.map(str::as_bytes), "{path}");
+        }
+    }
+}

@@ -89,3 +89,91 @@ fn write_path(redirect: &Redirect, matcher: &RouteMatch, path: &[u8], out: &mut 
         out.truncate(kept.map_or(out.len(), |kept| start + kept));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millrace_config::PathMatcher;
+
+    use super::*;
+    use crate::test::{bytes, head, matching, redirect, text};
+
+    fn to(
+        change: impl FnOnce(&mut Redirect),
+        matcher: &RouteMatch,
+        proto: &str,
+        url: (&str, &str),
+    ) -> String {
+        let (mut redirect, mut out) = (redirect(), Vec::new());
+        change(&mut redirect);
+        let mut head = head("GET", url.0, url.1);
+        head.set_scheme(proto.as_bytes());
+        head.headers.append(b"x-forwarded-proto", proto.as_bytes());
+        location(&redirect, matcher, &head, &mut out);
+        text(&out)
+    }
+
+    fn scheme(scheme: &'static str) -> impl Fn(&mut Redirect) {
+        move |r| r.scheme = Some(bytes(scheme))
+    }
+
+    #[test]
+    fn ports_as_envoy_1_40_keeps_and_drops_them() {
+        let any = RouteMatch::any();
+        let cases = [
+            ("https", "http", "h", "https://h/x"),
+            ("https", "http", "h:80", "https://h/x"),
+            ("https", "http", "h:443", "https://h:443/x"),
+            ("https", "http", "h:8080", "https://h:8080/x"),
+            ("https", "http", "[::1]:80", "https://[::1]/x"),
+            ("https", "http", "[::1]", "https://[::1]/x"),
+            ("https", "https", "h:80", "https://h:80/x"),
+            ("https", "https", "h:443", "https://h:443/x"),
+            ("http", "http", "h:80", "http://h:80/x"),
+            ("http", "https", "h:443", "http://h/x"),
+            ("http", "https", "h:80", "http://h:80/x"),
+            ("HTTPS", "http", "h:80", "HTTPS://h/x"),
+        ];
+        for (new, proto, host, expected) in cases {
+            assert_eq!(to(scheme(new), &any, proto, (host, "/x")), expected, "{new} {proto} {host}");
+        }
+        let host = |r: &mut Redirect| r.host = Some(bytes("new.example"));
+        assert_eq!(to(host, &any, "https", ("h:80", "/x?y")), "https://new.example/x?y");
+        let both = |r: &mut Redirect| (r.scheme, r.port) = (Some(bytes("https")), Some(8443));
+        assert_eq!(to(both, &any, "http", ("[::1]:80", "/x")), "https://[::1]:8443/x");
+        let none = |r: &mut Redirect| r.host = Some(Arc::from(&b""[..]));
+        assert_eq!(to(none, &any, "http", ("h:80", "/x")), "http://h:80/x");
+    }
+
+    #[test]
+    fn paths_and_queries() {
+        let prefix = |p: &str| matching(PathMatcher::Prefix(bytes(p)));
+        let replace = |p: &'static str, strip| {
+            move |r: &mut Redirect| (r.path, r.strip_query) = (RedirectPath::Replace(bytes(p)), strip)
+        };
+        let go =
+            |change: &dyn Fn(&mut Redirect), m: &str, path| to(change, &prefix(m), "http", ("h:80", path));
+        assert_eq!(go(&replace("/np", false), "/r4", "/r4/a?b=c"), "http://h:80/np?b=c");
+        assert_eq!(go(&replace("/np?x=1", false), "/r5", "/r5/a?b=c"), "http://h:80/np?x=1");
+        assert_eq!(go(&replace("/np", true), "/r6", "/r6?b"), "http://h:80/np");
+        assert_eq!(go(&replace("/np?x=1", true), "/rg", "/rg?q"), "http://h:80/np?x=1");
+        assert_eq!(go(&replace("/np#frag", false), "/rf", "/rf?q"), "http://h:80/np#frag?q");
+        let new = |r: &mut Redirect| r.path = RedirectPath::Prefix(bytes("/new"));
+        assert_eq!(go(&new, "/r8", "/r8/a?b"), "http://h:80/new/a?b");
+        let exact = matching(PathMatcher::Exact(bytes("/rc")));
+        assert_eq!(to(new, &exact, "http", ("h", "/rc?x")), "http://h/new?x");
+        let regex = |r: &mut Redirect| {
+            r.path = RedirectPath::Regex {
+                pattern: regex::bytes::Regex::new("^/r9/(.*)$").unwrap(),
+                substitution: bytes("/x/${1}/y"),
+            };
+        };
+        assert_eq!(go(&regex, "/r9", "/r9/a?b"), "http://h:80/x/a/y?b");
+        let mut out = Vec::new();
+        tls_location(&head("GET", "PORT:80", "/x?y"), &mut out);
+        assert_eq!(text(&out), "https://PORT:80/x?y");
+        own_location(&head("GET", "h:80", "/dm"), &mut out);
+        assert_eq!(text(&out), "http://h:80/dm");
+    }
+}

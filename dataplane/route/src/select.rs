@@ -117,4 +117,38 @@ pub fn is_grpc(head: &RequestHead) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::test::head;
+
+    #[test]
+    fn ports_are_cut_at_the_last_colon() {
+        for (authority, host) in [
+            ("h", "h"),
+            ("h:80", "h"),
+            ("Port2:abc", "Port2"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("h:", "h"),
+            ("", ""),
+        ] {
+            assert_eq!(strip_port(authority.as_bytes()), host.as_bytes());
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_by_the_content_type() {
+        for (value, grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc-web", false),
+            ("application/grpcx", false),
+            ("application/grpc; x", false),
+            ("Application/grpc", false),
+        ] {
+            let mut head = head("POST", "h", "/");
+            head.headers.append(b"content-type", value.as_bytes());
+            assert_eq!(is_grpc(&head), grpc, "{value}");
+        }
+    }
+}
