@@ -7,8 +7,8 @@ mod parse;
 mod time;
 
 pub use operator::{
-    AddressSide, AddressView, DurationUnit, GrpcStatusForm, HeaderSource, Op, Operator, PathSource,
-    TimePoint, TimeSource,
+    AddressSide, AddressView, Attempted, DurationUnit, GrpcStatusForm, HeaderSource, Op, Operator,
+    PathSource, ServerNameSource, TimePoint, TimeSource,
 };
 pub use time::{TimeFormat, TimePart};
 

@@ -1,5 +1,20 @@
 //! Access logs: what is known about a request or connection, and the lines made of it.
+//!
+//! A shard renders lines into [`LogBuffers`]; full or old buffers go through a bounded [`LogQueue`] to the
+//! control thread, whose [`LogWriter`] is the only one that touches files. Nothing here ever waits: when
+//! the queue is full, lines are dropped and counted.
 
+mod buffers;
+mod filter;
+mod line;
 mod stream_info;
+mod writer;
 
-pub use stream_info::{AccessLogType, Bytes, StreamInfo, Times};
+pub use buffers::{LOG_BUFFER_BYTES, LogBuffers, LogQueue};
+pub use filter::wanted;
+pub use line::{render_json, render_line};
+pub use stream_info::{AccessLogType, Attempt, Bytes, CloseType, StreamInfo, Times};
+pub use writer::LogWriter;
+
+#[cfg(test)]
+mod tests;

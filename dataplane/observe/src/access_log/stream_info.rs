@@ -1,5 +1,7 @@
 //! Everything that operators and filters may read about one HTTP request or TCP connection.
 
+use std::sync::Arc;
+
 use millrace_base::{ResponseFlags, Time, WallTime};
 use millrace_config::Address;
 use millrace_http::{HeaderMap, RequestHead, ResponseHead, Version};
@@ -39,6 +41,38 @@ impl AccessLogType {
     }
 }
 
+/// How a connection ended, as `%DOWNSTREAM_DETECTED_CLOSE_TYPE%` prints it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as printed")]
+pub enum CloseType {
+    #[default]
+    Normal,
+    LocalReset,
+    RemoteReset,
+}
+
+impl CloseType {
+    /// As printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::LocalReset => "LocalReset",
+            Self::RemoteReset => "RemoteReset",
+        }
+    }
+}
+
+/// One endpoint that was tried.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Its address.
+    pub address: Address,
+    /// Its host name, if it has one.
+    pub name: Option<Arc<str>>,
+    /// The upstream connection, if one was established.
+    pub connection_id: Option<u64>,
+}
+
 /// Moments of a stream. `start` is the first byte of the request or the accepted connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
@@ -70,7 +104,7 @@ pub struct Times {
     pub downstream_tx_end: Option<Time>,
     /// When the connection was handed to the request by its pool.
     pub upstream_pool_ready: Option<Time>,
-    /// The end of the stream: `%DURATION%`.
+    /// The end of the stream: `%DURATION%`, and `DS_CX_END` for TCP.
     pub end: Option<Time>,
     /// When the line is written: `%EMIT_TIME%`. `None` takes `end`.
     pub emit: Option<Time>,
@@ -153,6 +187,16 @@ pub struct StreamInfo<'a> {
     pub upstream_transport_failure: Option<&'a str>,
     /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub downstream_transport_failure: Option<&'a str>,
+    /// `%DOWNSTREAM_LOCAL_CLOSE_REASON%`.
+    pub downstream_local_close_reason: Option<&'a str>,
+    /// `%UPSTREAM_LOCAL_CLOSE_REASON%`.
+    pub upstream_local_close_reason: Option<&'a str>,
+    /// `%DOWNSTREAM_DETECTED_CLOSE_TYPE%`.
+    pub downstream_close: CloseType,
+    /// `%UPSTREAM_DETECTED_CLOSE_TYPE%`; absent without an upstream.
+    pub upstream_close: Option<CloseType>,
+    /// Endpoints tried, in order, the last one included: `%UPSTREAM_HOSTS_ATTEMPTED%`.
+    pub attempted: &'a [Attempt],
     /// `%UPSTREAM_REQUEST_ATTEMPT_COUNT%`: 0 when none was made.
     pub upstream_attempts: u32,
     /// `%UPSTREAM_CONNECTION_ID%`.
@@ -163,13 +207,15 @@ pub struct StreamInfo<'a> {
     pub stream_id: Option<&'a str>,
     /// `%ROUTE_NAME%`.
     pub route_name: Option<&'a str>,
-    /// `%VIRTUAL_HOST_NAME%`.
+    /// The virtual host's name. No operator of Envoy 1.40 prints it.
     pub virtual_host_name: Option<&'a str>,
     /// `%VIRTUAL_CLUSTER_NAME%`.
     pub virtual_cluster_name: Option<&'a str>,
     /// `%FILTER_CHAIN_NAME%`.
     pub filter_chain_name: Option<&'a str>,
-    /// `%REQUESTED_SERVER_NAME%`.
+    /// `%LISTENER_NAME%`.
+    pub listener_name: Option<&'a str>,
+    /// Server name of the TLS ClientHello: `%REQUESTED_SERVER_NAME%`.
     pub requested_server_name: Option<&'a str>,
     /// `%LOCAL_REPLY_BODY%`.
     pub local_reply_body: Option<&'a [u8]>,
@@ -179,7 +225,7 @@ pub struct StreamInfo<'a> {
     pub span_id: Option<&'a str>,
     /// `%HOSTNAME%`.
     pub hostname: &'a str,
-    /// 128 random bits for `%UNIQUE_ID%`.
+    /// 128 random bits for `%UNIQUE_ID%`; the same for every line and header of a stream.
     pub unique: u128,
     /// The request is a health check (`not_health_check_filter`).
     pub health_check: bool,

@@ -112,8 +112,9 @@ impl<'s> Collector<'s> {
             if !self.selection.wants_type(ty) {
                 continue;
             }
-            if def.spread != Spread::Threads {
-                push(Item::Value(i as u16), self.used(scope, i, def.ty));
+            let used = self.used(scope, i, def.ty);
+            if def.spread != Spread::Threads && (used || def.group != Group::OnUse) {
+                push(Item::Value(i as u16), used);
             }
             if def.spread != Spread::Sum {
                 for thread in 0..self.state.threads.len() {

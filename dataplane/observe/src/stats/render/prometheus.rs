@@ -18,7 +18,7 @@ pub fn render_prometheus(registry: &Registry, selection: &Selection<'_>, out: &m
     let collector = Collector { state: &state, selection };
     let limit = out.len().saturating_add(selection.max_bytes);
     let (mut counters, mut gauges) = (Metrics::new(), Metrics::new());
-    let mut sort_in = |found: &Found, into: &mut Metrics| {
+    let sort_in = |found: &Found, into: &mut Metrics| {
         let (name, labels) = metric(&collector, found);
         let found = Found { name: String::new(), scope: found.scope, item: found.item };
         into.entry(name).or_default().push((labels, found));
