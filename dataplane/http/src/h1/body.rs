@@ -313,17 +313,17 @@ impl BodyDecoder {
     /// Parses the collected section; returns whether a field was kept.
     fn take_trailers(&mut self, trailers: &mut HeaderMap) -> Result<bool, BodyError> {
         let (mut at, mut fields, mut kept) = (0, 0, false);
-        while let Line::Field { name, value, len } =
+        while let Line::Field { name, value, line } =
             field::split(&self.trailer[at..]).map_err(|_| BodyError::BadTrailer)?
         {
             fields += 1;
             if fields > self.limits.trailer_fields_max {
                 return Err(BodyError::TrailersTooLarge);
             }
-            if trailers.push_wire(name, value, false) {
+            if trailers.push_wire(line, name, value, false) {
                 kept = true;
             }
-            at += len;
+            at += line.len();
         }
         if kept {
             kept = trailers.retain(|id, _, _| id.is_none_or(may_trail)) < usize::from(fields);

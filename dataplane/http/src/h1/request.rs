@@ -81,13 +81,13 @@ fn parse_window(input: &[u8], opts: &ParseOptions, out: &mut RequestHead) -> Res
         match field::split(&input[at..]) {
             Ok(Line::Incomplete) => return Ok(Parsed::Incomplete),
             Ok(Line::End) => break,
-            Ok(Line::Field { name, value, len }) => {
+            Ok(Line::Field { name, value, line }) => {
                 fields += 1;
                 if fields > opts.head_fields_max {
                     return Err(RequestError::TooManyFields);
                 }
-                store(name, value, opts, &mut hosts, out)?;
-                at += len;
+                store(line, name, value, opts, &mut hosts, out)?;
+                at += line.len();
             }
             Err(LineError::Field) => return Err(RequestError::BadField),
             Err(LineError::Value) => return Err(RequestError::BadValue),
@@ -190,6 +190,7 @@ struct Host {
 
 #[inline]
 fn store(
+    line: &[u8],
     name: &[u8],
     value: &[u8],
     opts: &ParseOptions,
@@ -216,7 +217,7 @@ fn store(
             UnderscoreAction::Allow => {}
         }
     }
-    match out.headers.push_wire(name, value, opts.preserve_case) {
+    match out.headers.push_wire(line, name, value, opts.preserve_case) {
         true => Ok(()),
         false => Err(RequestError::HeadTooLarge),
     }

@@ -38,15 +38,15 @@ fn parse_window(
         match field::split(&input[at..]) {
             Ok(Line::Incomplete) => return Ok(Parsed::Incomplete),
             Ok(Line::End) => break,
-            Ok(Line::Field { name, value, len }) => {
+            Ok(Line::Field { name, value, line }) => {
                 fields += 1;
                 if fields > opts.head_fields_max {
                     return Err(ResponseError::TooManyFields);
                 }
-                if !out.headers.push_wire(name, value, opts.preserve_case) {
+                if !out.headers.push_wire(line, name, value, opts.preserve_case) {
                     return Err(ResponseError::HeadTooLarge);
                 }
-                at += len;
+                at += line.len();
             }
             Err(LineError::Field) => return Err(ResponseError::BadField),
             Err(LineError::Value) => return Err(ResponseError::BadValue),

@@ -4,6 +4,7 @@ use memchr::memchr;
 
 use super::error::RequestError;
 use crate::head::{Method, RequestHead};
+use crate::header::token::{CLASS, HOST};
 
 /// Splits a target, already free of bytes that may not stand in one, into the head's pseudo-header fields.
 /// Origin-form leaves the authority to `Host`.
@@ -96,10 +97,10 @@ fn is_ipv6ish(text: &[u8]) -> bool {
 
 fn is_reg_name(mut text: &[u8]) -> bool {
     loop {
-        text = match text {
+        let plain = text.iter().take_while(|b| CLASS[**b as usize] & HOST != 0).count();
+        text = match &text[plain..] {
             [] => return true,
             [b'%', a, b, rest @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => rest,
-            [b, rest @ ..] if b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(b) => rest,
             _ => return false,
         }
     }

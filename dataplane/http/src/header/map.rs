@@ -155,10 +155,39 @@ impl HeaderMap {
         self.push(id.name().as_bytes(), value, Some(id), true)
     }
 
-    /// Adds a line that the parser already checked. `keep_case` remembers the original spelling.
+    /// Adds a line that the parser already checked and split; `line` is all of it with its CRLF. `keep_case`
+    /// remembers the original spelling.
     #[inline]
-    pub(crate) fn push_wire(&mut self, name: &[u8], value: &[u8], keep_case: bool) -> bool {
+    pub(crate) fn push_wire(&mut self, line: &[u8], name: &[u8], value: &[u8], keep_case: bool) -> bool {
         debug_assert!(is_token(name) && token::is_valid_value(value), "the parser checks before it stores");
+        // Nearly all lines come in the form that is stored: one copy.
+        let stored_form =
+            line.len() == name.len() + value.len() + 4 && line.get(name.len() + 1) == Some(&b' ');
+        if !stored_form || keep_case {
+            return self.push_wire_parts(name, value, keep_case);
+        }
+        let at = self.bytes.len();
+        if u32::try_from(at + line.len()).is_err() {
+            return false;
+        }
+        self.bytes.extend_from_slice(line);
+        self.bytes[at..at + name.len()].make_ascii_lowercase();
+        let id = HeaderId::lookup(&self.bytes[at..at + name.len()]);
+        self.present |= id.map_or(0, HeaderId::bit);
+        let (name_len, value_len) = (name.len() as u32, value.len() as u32);
+        self.entries.push(Entry {
+            line_at: at as u32,
+            name_len,
+            value_len,
+            cased_at: NO_CASE,
+            id,
+            live: true,
+        });
+        self.live += 1;
+        true
+    }
+
+    fn push_wire_parts(&mut self, name: &[u8], value: &[u8], keep_case: bool) -> bool {
         let pushed = self.push(name, value, None, false);
         if keep_case
             && pushed

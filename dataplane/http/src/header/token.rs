@@ -7,8 +7,9 @@ pub(crate) const VALUE: u8 = 2;
 /// Bytes allowed in a request target: visible ASCII without `"<>\^`{|}` being singled out (Envoy forwards
 /// those), without SP, controls, DEL and bytes above 0x7f.
 pub(crate) const TARGET: u8 = 4;
-/// Upper-case ASCII letters.
-pub(crate) const UPPER: u8 = 8;
+
+/// Bytes of a `reg-name` (RFC 3986 section 3.2.2) that stand for themselves, without the comma: a list is no host.
+pub(crate) const HOST: u8 = 8;
 
 /// Class bits of every byte.
 pub(crate) static CLASS: [u8; 256] = build();
@@ -46,8 +47,25 @@ const fn build() -> [u8; 256] {
         if b > 0x20 && b < 0x7f {
             bits |= TARGET;
         }
-        if b.is_ascii_uppercase() {
-            bits |= UPPER;
+        if b.is_ascii_alphanumeric()
+            || matches!(
+                b,
+                b'-' | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b';'
+                    | b'='
+            )
+        {
+            bits |= HOST;
         }
         table[i] = bits;
         i += 1;
