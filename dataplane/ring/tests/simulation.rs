@@ -154,8 +154,8 @@ fn a_rough_network_does_every_kind_of_harm() {
         complete += count;
     }
     assert!(complete > 100 && complete < 400, "{complete} of 400");
-    for harm in ["Connection reset by peer", "Too many open files", "Canceled", "Eof"] {
-        assert!(harm == "Canceled" || log.iter().any(|line| line.contains(harm)), "no {harm}");
+    for harm in ["Connection reset by peer", "Too many open files", "Eof"] {
+        assert!(log.iter().any(|line| line.contains(harm)), "no {harm}");
     }
 }
 

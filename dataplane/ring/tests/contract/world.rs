@@ -108,7 +108,7 @@ pub struct World {
     next_token: u64,
 }
 
-/// Virtual time is patient: a choppy network needs hours of it for megabytes.
+/// Longest wait for anything, in the back end's own time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl World {
