@@ -120,6 +120,10 @@ fn a_health_failure_closes_connections_only_when_configured() {
             .collect();
         let expected = [(Some(key(101)), CloseReason::HostUnhealthy)];
         assert_eq!(reasons, if close { &expected[..] } else { &[] });
+        // What was opened since then stays, as long as the host only stays unhealthy.
+        s.busy(1, 3);
+        s.update(|config| config.localities[0].endpoints[0].weight += 1);
+        assert_eq!(s.actions(), []);
     }
 }
 

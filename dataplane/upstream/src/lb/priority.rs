@@ -157,3 +157,77 @@ fn spread_by_size(shares: &mut [Share], levels: &[Availability]) {
         shares[index].healthy += left;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn level(total: u32, healthy: u32, degraded: u32) -> Availability {
+        Availability { total, healthy, degraded }
+    }
+
+    /// `(healthy, degraded, panic)` of each level, with Envoy's defaults.
+    fn shares(levels: &[Availability]) -> Vec<(u32, u32, bool)> {
+        let load = PriorityLoad::compute(levels, 140, 50.0);
+        assert_eq!(load.shares.iter().map(|s| s.healthy + s.degraded).sum::<u32>(), 100);
+        load.shares.iter().map(|s| (s.healthy, s.degraded, s.panic)).collect()
+    }
+
+    #[test]
+    fn two_levels_share_as_the_documentation_of_envoy_tabulates() {
+        // Percent healthy of both levels, percent of the traffic for the first.
+        let table = [(100, 100, 100), (72, 72, 100), (71, 71, 99), (50, 50, 70), (25, 100, 35), (25, 25, 50)];
+        for (first, second, share) in table {
+            let got = shares(&[level(100, first, 0), level(100, second, 0)]);
+            assert_eq!((got[0].0, got[1].0), (share, 100 - share), "{first} and {second}");
+        }
+    }
+
+    #[test]
+    fn rounding_goes_to_the_first_level_that_serves() {
+        // 1 of 5 each: 28 % capacity, 84 in all; 33 each and one left over.
+        let levels = [level(5, 0, 0), level(5, 1, 0), level(5, 1, 0), level(5, 1, 0)];
+        let load = PriorityLoad::compute(&levels, 140, 0.0);
+        assert_eq!(load.shares.iter().map(|s| s.healthy).collect::<Vec<_>>(), [0, 34, 33, 33]);
+        // All levels in panic: by size, which rounds the same way.
+        assert_eq!(shares(&levels), [(25, 0, true); 4]);
+        assert_eq!(shares(&levels[..3]), [(34, 0, true), (33, 0, true), (33, 0, true)]);
+        let calm = PriorityLoad::compute(&[level(5, 0, 1), level(5, 0, 1), level(5, 0, 1)], 140, 0.0);
+        assert_eq!(calm.shares.iter().map(|s| s.degraded).collect::<Vec<_>>(), [34, 33, 33]);
+    }
+
+    #[test]
+    fn panic_needs_less_than_the_threshold_and_a_shortage() {
+        // Half healthy is not below 50 %.
+        assert!(!shares(&[level(4, 2, 0)])[0].2);
+        assert!(shares(&[level(5, 2, 0)])[0].2);
+        // Degraded hosts count as usable here.
+        assert!(!shares(&[level(5, 2, 1)])[0].2);
+        // Level 1 makes up for level 0: no panic, level 0 serves with what it has.
+        assert_eq!(shares(&[level(10, 1, 0), level(4, 4, 0)]), [(14, 0, false), (86, 0, false)]);
+        // Short in all: each level by itself. 14 + 70 is less than 100.
+        assert_eq!(shares(&[level(10, 1, 0), level(4, 2, 0)]), [(17, 0, true), (83, 0, false)]);
+    }
+
+    #[test]
+    fn nobody_left_without_panic_still_lands_somewhere() {
+        let load = PriorityLoad::compute(&[level(3, 0, 0), level(3, 0, 0)], 140, 0.0);
+        assert_eq!(load.draw(&mut Rng::new(1)), (0, false));
+        assert!(!load.panic(0) && !load.panic(1) && !load.panic(7));
+        assert_eq!(PriorityLoad::compute(&[], 140, 50.0).draw(&mut Rng::new(1)), (0, false));
+    }
+
+    #[test]
+    fn draws_reach_every_share_in_proportion() {
+        let load = PriorityLoad::compute(&[level(4, 2, 1), level(10, 0, 1)], 140, 0.0);
+        // 70 healthy, then 30 of the 35 degraded ones of level 0, nothing for level 1.
+        let mut rng = Rng::new(9);
+        let mut counts = [[0u32; 2]; 2];
+        for _ in 0..100_000 {
+            let (index, degraded) = load.draw(&mut rng);
+            counts[index][usize::from(degraded)] += 1;
+        }
+        assert!(counts[0][0].abs_diff(70_000) < 600 && counts[0][1].abs_diff(30_000) < 600, "{counts:?}");
+        assert_eq!(counts[1], [0, 0]);
+    }
+}

@@ -62,17 +62,16 @@ impl ClusterState {
         while let Some(conn) = self.idle.first() {
             self.close(ConnId(conn), CloseReason::Drain, out);
         }
-        for conn in self.keys_where(|_| true) {
-            self.mark(conn, CloseReason::Drain);
+        for conn in self.keys_where(|c| c.kind == Kind::Http1) {
+            if let Some(entry) = self.conns.get_mut(conn) {
+                entry.closing.get_or_insert(CloseReason::Drain);
+            }
         }
         self.debug_check();
     }
 
     /// The host left the cluster: its idle connections close, it finishes what it has, then it is forgotten.
     pub(crate) fn dismiss(&mut self, host: HostId, out: &mut Vec<PoolAction>) {
-        for conn in self.keys_where(|c| c.host == host) {
-            self.mark(conn, CloseReason::HostGone);
-        }
         for priority in ResourcePriority::ALL {
             self.settle(host, priority, out);
         }
@@ -90,12 +89,6 @@ impl ClusterState {
 
     fn keys_where(&self, wanted: impl Fn(&super::Conn) -> bool) -> Vec<Key> {
         self.conns.iter().filter(|(_, conn)| wanted(conn)).map(|(key, _)| key).collect()
-    }
-
-    fn mark(&mut self, conn: Key, reason: CloseReason) {
-        if let Some(entry) = self.conns.get_mut(conn).filter(|c| c.kind == Kind::Http1) {
-            entry.closing.get_or_insert(reason);
-        }
     }
 
     /// Drops a host that left the cluster once nothing refers to it.
