@@ -62,6 +62,13 @@ impl<T> Slab<T> {
         self.len() == 0
     }
 
+    /// Stores the value that `make` builds from its own key.
+    pub fn insert_with(&mut self, make: impl FnOnce(Key) -> T) -> Key {
+        let slot = self.free.last().copied().unwrap_or(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        let generation = self.slots.get(slot as usize).map_or(0, |entry| entry.generation);
+        self.insert(make(Key { slot, generation }))
+    }
+
     /// Stores `value` and returns its key.
     pub fn insert(&mut self, value: T) -> Key {
         if let Some(slot) = self.free.pop() {

@@ -1,1 +1,21 @@
-//! One struct per core that owns every connection, buffer, timer, pool and counter
+//! One struct per core that owns every connection, buffer, timer, pool and counter of that core.
+//!
+//! The shard is sans-io: [`Shard::turn`] takes events and a time and appends plain operations, which a back
+//! end of `millrace_ring` carries out. Read in the order a byte travels: `listener`, `downstream`, then
+//! `tcp` or `http`, `upstream`, `link`. What crosses cores stands in [`shared`].
+
+mod address;
+mod clusters;
+mod downstream;
+mod http;
+mod link;
+mod listener;
+pub mod logs;
+mod shard;
+pub mod shared;
+mod tcp;
+mod timers;
+mod token;
+mod upstream;
+
+pub use shard::{Running, Shard, ShardParts, SocketFacts};

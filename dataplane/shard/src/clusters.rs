@@ -1,0 +1,78 @@
+//! The clusters that this shard has used: inflated at first use, kept across snapshots.
+
+use std::sync::Arc;
+
+use millrace_base::{Rng, Time};
+use millrace_config::{ClusterId, Snapshot};
+use millrace_upstream::{ClusterState, PoolAction};
+
+use crate::shared::Shared;
+
+/// Cluster states by id.
+#[derive(Debug, Default)]
+pub(crate) struct Clusters {
+    states: Vec<Option<Box<ClusterState>>>,
+}
+
+impl Clusters {
+    /// The state of a cluster that is configured, made now if this is its first use.
+    #[inline]
+    pub(crate) fn inflate(
+        &mut self,
+        id: ClusterId,
+        snapshot: &Snapshot,
+        shared: &Shared,
+        rng: &mut Rng,
+    ) -> Option<&mut ClusterState> {
+        let at = id.0 as usize;
+        if self.states.get(at).is_none_or(Option::is_none) {
+            let config = snapshot.cluster(id)?;
+            if self.states.len() <= at {
+                self.states.resize_with(at + 1, || None);
+            }
+            self.states[at] = Some(Box::new(ClusterState::new(config, shared.budgets(id), rng.next_u64())));
+        }
+        // A cluster that left the configuration finishes its connections but takes no new request.
+        snapshot.cluster(id)?;
+        self.states.get_mut(at)?.as_deref_mut()
+    }
+
+    /// The state of a cluster that was used before.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: ClusterId) -> Option<&mut ClusterState> {
+        self.states.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    pub(crate) fn get(&self, id: ClusterId) -> Option<&ClusterState> {
+        self.states.get(id.0 as usize)?.as_deref()
+    }
+
+    /// Ids of the clusters in use.
+    pub(crate) fn ids(&self) -> Vec<ClusterId> {
+        let used = self.states.iter().enumerate().filter(|(_, state)| state.is_some());
+        used.map(|(at, _)| ClusterId(at as u32)).collect()
+    }
+
+    /// Takes over what a new snapshot says of one cluster; actions are for the caller to run.
+    pub(crate) fn update(&mut self, id: ClusterId, snapshot: &Snapshot, out: &mut Vec<PoolAction>) {
+        let Some(state) = self.get_mut(id) else { return };
+        match snapshot.cluster(id) {
+            Some(config) if !Arc::ptr_eq(config, state.config()) => state.update(config, out),
+            Some(_) => {}
+            None => state.drain(out),
+        }
+    }
+
+    /// Drops a state that nothing uses any more and that the snapshot no longer knows.
+    pub(crate) fn forget_if_gone(&mut self, id: ClusterId, snapshot: &Snapshot) {
+        let gone = snapshot.cluster(id).is_none() && self.get(id).is_some_and(ClusterState::is_quiescent);
+        if let (true, Some(state)) = (gone, self.states.get_mut(id.0 as usize)) {
+            *state = None;
+        }
+    }
+
+    /// True when an idle connection of the cluster is due.
+    pub(crate) fn is_due(&self, id: ClusterId, now: Time) -> bool {
+        self.get(id).and_then(ClusterState::next_expiry).is_some_and(|at| at <= now)
+    }
+}

@@ -1,0 +1,170 @@
+//! A connection that a client opened: its socket, its filter chain, and the protocol it speaks.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millrace_base::{Key, Time};
+use millrace_config::{Address, FilterChain, Listener, NetworkFilter};
+use millrace_observe::stats::listener as metric;
+use millrace_ring::{Filled, IoError, Payload, RecvEnd};
+
+use crate::http::{HttpDownstream, HttpOptions};
+use crate::link::Link;
+use crate::shard::Shard;
+use crate::shared::HandOver;
+use crate::tcp::TcpSession;
+use crate::timers::ConnectionTimer;
+use crate::token::Kind;
+
+/// The filter chain of a connection as the configuration had it when the connection was accepted. Shared by
+/// the connections of a shard without touching a counter that other cores see.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) chain: Arc<FilterChain>,
+    /// Of a chain that ends in an HTTP connection manager.
+    pub(crate) http: Option<Rc<HttpOptions>>,
+}
+
+/// What both ends of a downstream connection are called.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    pub(crate) peer: Address,
+    pub(crate) local: Address,
+}
+
+/// The terminal filter's state.
+#[derive(Debug)]
+pub(crate) enum Protocol {
+    Tcp(Box<TcpSession>),
+    Http(Box<HttpDownstream>),
+}
+
+/// One downstream connection.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    pub(crate) link: Link,
+    pub(crate) origin: Rc<Origin>,
+    pub(crate) listener: Key,
+    pub(crate) addresses: Addresses,
+    /// `%CONNECTION_ID%`.
+    pub(crate) id: u64,
+    pub(crate) opened: Time,
+    pub(crate) timer: ConnectionTimer,
+    pub(crate) protocol: Protocol,
+}
+
+impl Shard {
+    /// Takes a connection whose filter chain is known into service.
+    pub(crate) fn open_downstream(
+        &mut self,
+        listener: Key,
+        config: &Arc<Listener>,
+        chain: &Arc<FilterChain>,
+        new: HandOver,
+    ) {
+        let protocol = match chain.filters.last() {
+            Some(NetworkFilter::TcpProxy(proxy)) => Protocol::Tcp(Box::new(TcpSession::new(proxy.clone()))),
+            Some(NetworkFilter::HttpConnectionManager(hcm)) => {
+                Protocol::Http(Box::new(HttpDownstream::new(hcm.clone(), self.io.now)))
+            }
+            None => {
+                // A chain without filters closes its connections, as Envoy does.
+                self.shared.unassign(self.index);
+                self.io.ops.push(millrace_ring::Op::Close { socket: new.socket, reset: false });
+                return;
+            }
+        };
+        let origin = self.origin(config, chain);
+        self.connection_ids += 1;
+        let id = self.connection_ids * self.shared.doors().len() as u64 + self.index as u64;
+        let now = self.io.now;
+        let key = self.downstreams.insert_with(|key| {
+            Box::new(Downstream {
+                link: Link::new(new.socket, Kind::Downstream.token(key)),
+                origin,
+                listener,
+                addresses: Addresses { peer: new.peer, local: new.local },
+                id,
+                opened: now,
+                timer: ConnectionTimer::default(),
+                protocol,
+            })
+        });
+        if let Some(state) = self.listeners.get_mut(listener) {
+            state.connections += 1;
+        }
+        self.stats.gauge_inc(config.scope, metric::DOWNSTREAM_CX_ACTIVE);
+        match self.downstreams.get(key).map(|d| &d.protocol) {
+            Some(Protocol::Tcp(_)) => self.tcp_opened(key),
+            Some(Protocol::Http(_)) => self.http_opened(key),
+            None => {}
+        }
+        self.rearm_downstream(key);
+    }
+
+    /// One shared record for all connections of the same chain.
+    fn origin(&mut self, listener: &Arc<Listener>, chain: &Arc<FilterChain>) -> Rc<Origin> {
+        let same = |o: &&Rc<Origin>| Arc::ptr_eq(&o.chain, chain) && Arc::ptr_eq(&o.listener, listener);
+        if let Some(found) = self.origins.iter().find(same) {
+            return found.clone();
+        }
+        self.origins.retain(|o| Rc::strong_count(o) > 1);
+        let http = match chain.filters.last() {
+            Some(NetworkFilter::HttpConnectionManager(hcm)) => {
+                Some(Rc::new(HttpOptions::new(hcm, &self.limits)))
+            }
+            Some(NetworkFilter::TcpProxy(_)) | None => None,
+        };
+        let origin = Rc::new(Origin { listener: listener.clone(), chain: chain.clone(), http });
+        self.origins.push(origin.clone());
+        origin
+    }
+
+    pub(crate) fn on_downstream_data(&mut self, key: Key, data: Filled) {
+        match self.downstreams.get(key).map(|d| &d.protocol) {
+            Some(Protocol::Tcp(_)) => self.tcp_downstream_data(key, data),
+            Some(Protocol::Http(_)) => self.http_downstream_data(key, data),
+            None => {}
+        }
+    }
+
+    pub(crate) fn on_downstream_recv_ended(&mut self, key: Key, reason: RecvEnd) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let Some(end) = downstream.link.receive_ended(reason, &mut self.io) else { return };
+        match &downstream.protocol {
+            Protocol::Tcp(_) => self.tcp_downstream_ended(key, end),
+            Protocol::Http(_) => self.http_downstream_ended(key, end),
+        }
+    }
+
+    pub(crate) fn on_downstream_sent(&mut self, key: Key, result: Result<usize, IoError>, payload: Payload) {
+        let Some(downstream) = self.downstreams.get_mut(key) else {
+            return Link::orphaned(payload, &mut self.io);
+        };
+        downstream.link.sent(payload, &mut self.io);
+        match self.downstreams.get(key).map(|d| &d.protocol) {
+            Some(Protocol::Tcp(_)) => self.tcp_downstream_sent(key, result),
+            Some(Protocol::Http(_)) => self.http_downstream_sent(key, result),
+            None => {}
+        }
+    }
+
+    /// Removes a downstream connection and closes its socket. The caller has settled its streams and logs.
+    pub(crate) fn close_downstream(&mut self, key: Key, reset: bool) {
+        let Some(mut downstream) = self.downstreams.remove(key) else { return };
+        downstream.link.close(&mut self.io, reset);
+        if let Some(timer) = downstream.timer.disarm() {
+            self.wheel.cancel(timer);
+        }
+        let scope = downstream.origin.listener.scope;
+        self.stats.inc(scope, metric::DOWNSTREAM_CX_DESTROY);
+        self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_ACTIVE);
+        let lived = self.io.now.since(downstream.opened);
+        self.stats.record(scope, metric::DOWNSTREAM_CX_LENGTH_MS, lived.as_millis() as u64);
+        if let Some(listener) = self.listeners.get_mut(downstream.listener) {
+            listener.connections -= 1;
+        }
+        self.shared.unassign(self.index);
+    }
+}

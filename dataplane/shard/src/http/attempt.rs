@@ -1,0 +1,253 @@
+//! Tries: choosing an endpoint, waiting for a connection, sending the request, and trying again.
+
+use millrace_base::{Key, Time};
+use millrace_filter::http::router::retry::ResetReason;
+use millrace_filter::http::router::{reply, request as router};
+use millrace_http::h1::{
+    BodyFraming, CHUNK_SUFFIX, EncodeOptions, RequestInfo, encode_chunk_prefix, encode_request,
+};
+use millrace_observe::stats::{cluster as metric, host as host_metric};
+use millrace_upstream::{Acquire, ChooseContext, PoolFailure, ResourcePriority};
+
+use super::header_case;
+use super::retry::Outcome;
+use super::stream::Attempt;
+use crate::shard::Shard;
+use crate::upstream::{Carries, EndedBy};
+
+impl Shard {
+    /// Makes the first try of a planned request.
+    pub(super) fn first_attempt(&mut self, id: Key) {
+        let upgrade = self.streams.get(id).is_some_and(|s| s.upgrade);
+        if let (true, Some(stream)) = (upgrade, self.streams.get_mut(id)) {
+            // What follows the head belongs to the other protocol, and waits for the upstream's word.
+            stream.keeps_replay = false;
+        }
+        self.attempt(id);
+    }
+
+    /// Chooses an endpoint and asks its pool for a connection.
+    pub(super) fn attempt(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+        stream.facts.attempts += 1;
+        let priority = priority(stream.facts.high_priority);
+        let state = self.clusters.inflate(cluster, &self.snapshot, &self.shared, &mut self.rng);
+        let Some(state) = state else {
+            return self.local_reply(id, reply::no_cluster(503));
+        };
+        let scope = state.config().scope;
+        let context = ChooseContext { avoid: &stream.tried_hosts, attempts: stream.host_attempts };
+        let Ok(chosen) = state.choose_host(&mut self.rng, &context) else {
+            self.stats.inc(scope, metric::UPSTREAM_CX_NONE_HEALTHY);
+            self.end_retry_slot(id);
+            return self.local_reply(id, reply::no_healthy_upstream());
+        };
+        if chosen.panic {
+            self.stats.inc(scope, metric::LB_HEALTHY_PANIC);
+        }
+        stream.facts.host = Some(chosen.host);
+        if let Some(host) = state.host(chosen.host) {
+            stream.facts.host_address = Some(host.address.clone());
+            let options = stream.options.clone();
+            let plan = stream.facts.plan;
+            if let Some(options) = &options
+                && let Some(forward) = plan.and_then(|p| p.forward(&options.hcm))
+            {
+                let (head, name) = (&mut stream.request, host.hostname.as_bytes());
+                router::rewrite_host_for_endpoint(forward, options.router, name, head, &mut self.scratch);
+            }
+        }
+        if stream.avoids_hosts {
+            stream.tried_hosts.push(chosen.host);
+        }
+        match state.acquire(chosen.host, priority, id, &mut self.actions) {
+            Acquire::Reuse { conn, .. } => {
+                self.run_pool_actions(cluster);
+                self.send_request(id, conn);
+            }
+            Acquire::Queued(wait) => {
+                stream.attempt = Attempt::Queued(wait);
+                let began = self.io.now;
+                stream.facts.times.upstream_connect_begin.get_or_insert(began);
+                self.stats.gauge_inc(scope, metric::UPSTREAM_RQ_PENDING_ACTIVE);
+                self.run_pool_actions(cluster);
+            }
+            Acquire::Refused(failure) => {
+                self.run_pool_actions(cluster);
+                self.pool_failed(id, failure);
+            }
+        }
+    }
+
+    /// A pool serves a waiting request.
+    pub(crate) fn http_assigned(&mut self, id: Key, conn: Key) {
+        self.leave_queue(id);
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.facts.times.upstream_connect_end.get_or_insert(self.io.now);
+        }
+        self.send_request(id, conn);
+    }
+
+    /// A pool gives up on a waiting request.
+    pub(crate) fn http_unassigned(&mut self, id: Key, failure: PoolFailure) {
+        self.leave_queue(id);
+        self.pool_failed(id, failure);
+    }
+
+    /// Takes a waiting request out of the gauge; its place in the pool is gone already.
+    fn leave_queue(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if let Attempt::Queued(_) = stream.attempt {
+            stream.attempt = Attempt::None;
+            let cluster = stream.facts.plan.and_then(|p| p.cluster);
+            if let Some(scope) = cluster.and_then(|c| self.cluster_scope(c)) {
+                self.stats.gauge_dec(scope, metric::UPSTREAM_RQ_PENDING_ACTIVE);
+            }
+        }
+    }
+
+    fn pool_failed(&mut self, id: Key, failure: PoolFailure) {
+        match failure {
+            PoolFailure::PendingOverflow | PoolFailure::RequestOverflow | PoolFailure::ConnectionOverflow => {
+                self.attempt_failed(id, ResetReason::Overflow, false);
+            }
+            PoolFailure::ConnectFailed | PoolFailure::HostGone => {
+                let reason = match self.connect_timed_out {
+                    true => ResetReason::ConnectTimeout,
+                    false => ResetReason::ConnectFailure,
+                };
+                let words = self.connect_error;
+                if let Some(stream) = self.streams.get_mut(id) {
+                    stream.facts.transport_failure = Some(words).filter(|w| !w.is_empty());
+                }
+                self.attempt_failed(id, reason, false);
+            }
+        }
+    }
+
+    /// Writes the request head, and whatever of the body is kept for a retry, to a connection.
+    fn send_request(&mut self, id: Key, conn: Key) {
+        let now = self.io.now;
+        let Some(stream) = self.streams.get_mut(id) else {
+            return self.close_upstream(conn, EndedBy::Local);
+        };
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        let (Carries::Http(http), Some(link)) = (&mut upstream.carries, &mut upstream.link) else { return };
+        let config = self.snapshot.cluster(upstream.cluster);
+        let case =
+            config.map_or_else(Default::default, |c| header_case(c.http.proper_case, c.http.preserve_case));
+        let options = EncodeOptions { header_case: case, ..EncodeOptions::default() };
+        http.begin(id, RequestInfo::of(&stream.request), now);
+        stream.attempt = Attempt::Sent(conn);
+        let framing = stream.request_framing;
+        let mut head_bytes = 0;
+        link.write(&mut self.io, |payload| {
+            payload.write_with(|out| {
+                let before = out.len();
+                encode_request(&stream.request, framing, &options, out);
+                head_bytes = out.len() - before;
+                write_replay(&stream.replay, framing, stream.request_complete, out);
+            });
+        });
+        let facts = &mut stream.facts;
+        facts.bytes.upstream_header_sent += head_bytes as u64;
+        facts.bytes.upstream_wire_sent += (head_bytes + stream.replay.len()) as u64;
+        facts.upstream_local.clone_from(&upstream.local);
+        facts.upstream_connection = Some(upstream.id);
+        facts.times.upstream_pool_ready = Some(now);
+        facts.times.upstream_tx_begin.get_or_insert(now);
+        stream.try_deadline = stream.timeouts.per_try.map_or(Time::MAX, |limit| now + limit);
+        if stream.request_complete {
+            stream.facts.times.upstream_tx_end = Some(now);
+        }
+        let (scope, host_scope) = (upstream.scope, upstream.host_scope);
+        let (key, more) = (stream.downstream, !stream.request_complete);
+        let interim = std::mem::take(&mut stream.expects_continue);
+        self.stats.inc(scope, metric::UPSTREAM_RQ_TOTAL);
+        self.stats.gauge_inc(scope, metric::UPSTREAM_RQ_ACTIVE);
+        self.stats.inc(host_scope, host_metric::RQ_TOTAL);
+        self.stats.gauge_inc(host_scope, host_metric::RQ_ACTIVE);
+        if interim {
+            self.invite_body(id, key);
+        }
+        if more {
+            self.run_later(key);
+        }
+        self.rearm_downstream(key);
+    }
+
+    /// Takes the request off its connection, which is closed: the exchange is in doubt.
+    pub(super) fn drop_attempt(&mut self, id: Key, by: EndedBy) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        match std::mem::replace(&mut stream.attempt, Attempt::None) {
+            Attempt::Sent(conn) => {
+                self.leave_upstream(conn);
+                self.close_upstream(conn, by);
+            }
+            Attempt::Queued(wait) => {
+                let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+                if let Some(scope) = self.cluster_scope(cluster) {
+                    self.stats.gauge_dec(scope, metric::UPSTREAM_RQ_PENDING_ACTIVE);
+                }
+                if let Some(state) = self.clusters.get_mut(cluster) {
+                    state.cancel(wait, &mut self.actions);
+                }
+                self.run_pool_actions(cluster);
+            }
+            Attempt::BackOff(_) | Attempt::None => {}
+        }
+    }
+
+    /// Settles the gauges of a request that leaves its connection.
+    pub(super) fn leave_upstream(&mut self, conn: Key) {
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        let Carries::Http(http) = &mut upstream.carries else { return };
+        http.input.clear();
+        if http.stream.take().is_some() {
+            self.stats.gauge_dec(upstream.scope, metric::UPSTREAM_RQ_ACTIVE);
+            self.stats.gauge_dec(upstream.host_scope, host_metric::RQ_ACTIVE);
+        }
+    }
+
+    /// A try ended without a response head: try again, or say why not.
+    pub(super) fn attempt_failed(&mut self, id: Key, reason: ResetReason, request_started: bool) {
+        self.end_retry_slot(id);
+        if let Some(host) = self.host_scope(id) {
+            self.stats.inc(host, host_metric::RQ_ERROR);
+        }
+        if self.try_again(id, Outcome::Reset(reason, request_started)) {
+            return;
+        }
+        let Some(stream) = self.streams.get(id) else { return };
+        let answer = match reason {
+            ResetReason::PerTryTimeout => reply::per_try_timeout(stream.timeout_is_204),
+            _ => {
+                let words = stream.facts.transport_failure.unwrap_or_default();
+                reply::reset(reason, words, stream.facts.attempts > 1)
+            }
+        };
+        self.local_reply(id, answer);
+    }
+}
+
+/// Appends body bytes kept from an earlier try in the framing of this one.
+fn write_replay(replay: &[u8], framing: BodyFraming, complete: bool, out: &mut Vec<u8>) {
+    let chunked = framing == BodyFraming::Chunked;
+    if !replay.is_empty() {
+        if chunked {
+            encode_chunk_prefix(replay.len() as u64, out);
+        }
+        out.extend_from_slice(replay);
+        if chunked {
+            out.extend_from_slice(CHUNK_SUFFIX);
+        }
+    }
+    if chunked && complete {
+        out.extend_from_slice(millrace_http::h1::LAST_CHUNK);
+    }
+}
+
+pub(super) fn priority(high: bool) -> ResourcePriority {
+    if high { ResourcePriority::High } else { ResourcePriority::Default }
+}

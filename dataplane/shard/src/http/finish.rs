@@ -1,0 +1,260 @@
+//! The end of a stream: its connection is given back, its numbers counted, its line logged; and the end of
+//! downstream HTTP connections.
+
+use millrace_base::Key;
+use millrace_config::{ClusterId, ScopeId};
+use millrace_observe::access_log::AccessLogType;
+use millrace_observe::stats::{CodeFamily, cluster as cluster_metric, http as metric, http_listener};
+use millrace_ring::IoError;
+
+use super::Closing;
+use super::render::Renderer;
+use super::request::http;
+use super::stream::Attempt;
+use crate::downstream::Protocol;
+use crate::shard::Shard;
+use crate::upstream::{Carries, EndedBy};
+
+impl Shard {
+    /// Gives the connection of a complete exchange back to its pool.
+    pub(super) fn release_upstream(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Attempt::Sent(conn) = stream.attempt else { return };
+        stream.attempt = Attempt::None;
+        let complete = stream.request_complete && !stream.tunnel;
+        let Some(upstream) = self.upstreams.get(conn) else { return };
+        let Carries::Http(http) = &upstream.carries else { return };
+        // An answer that came before all of the request had left says nothing about where the peer stands.
+        let sent = upstream.link.as_ref().is_some_and(|l| l.queued() == 0 && !l.is_ended());
+        let reusable = complete && sent && http.keep_alive && http.input.is_empty();
+        self.give_back(conn, reusable);
+    }
+
+    /// Takes the exchange off a connection; the pool reuses or closes it.
+    pub(super) fn give_back(&mut self, conn: Key, reusable: bool) {
+        self.leave_upstream(conn);
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        let (cluster, pool) = (upstream.cluster, upstream.pool);
+        if reusable && let Some(link) = &mut upstream.link {
+            link.resume(&mut self.io);
+        }
+        if let Some(state) = self.clusters.get_mut(cluster) {
+            state.released(pool, reusable, self.io.now, &mut self.actions);
+        }
+        self.run_pool_actions(cluster);
+    }
+
+    /// The response is complete; so is the request, or its rest is not wanted.
+    pub(super) fn finish_stream(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let key = stream.downstream;
+        let (unread, tunnel) = (!stream.request_complete, stream.tunnel);
+        self.drop_attempt(id, EndedBy::Local);
+        self.end_retry_slot(id);
+        self.end_stream(id);
+        let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
+        if unread && !tunnel {
+            let scope = http.hcm.scope;
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
+        }
+        let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return };
+        if unread || tunnel || http.closing == Closing::AfterResponse || http.ended {
+            return self.http_close_after_flush(key);
+        }
+        http.idle_since = self.io.now;
+        if !http.input.is_empty() {
+            self.run_later(key);
+        }
+        self.rearm_downstream(key);
+    }
+
+    /// Counts and logs a stream and takes it off its connection.
+    pub(super) fn end_stream(&mut self, id: Key) {
+        let Some(mut stream) = self.streams.remove(id) else { return };
+        let now = self.io.now;
+        stream.facts.times.end = Some(now);
+        stream.facts.times.downstream_tx_end = Some(now);
+        if let Some(http) = self.downstreams.get_mut(stream.downstream).and_then(http) {
+            http.stream = None;
+        }
+        self.count_stream(&stream);
+        self.log_stream(&stream);
+        self.recycle_stream(stream);
+    }
+
+    fn count_stream(&mut self, stream: &super::Stream) {
+        let Some(options) = &stream.options else { return };
+        let hcm = &options.hcm;
+        let (scope, listener_scope) = (hcm.scope, hcm.listener_scope);
+        let took = self.io.now.since(stream.facts.times.start).as_millis() as u64;
+        self.stats.gauge_dec(scope, metric::DOWNSTREAM_RQ_ACTIVE);
+        if stream.tunnel {
+            self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_UPGRADES_ACTIVE);
+        }
+        self.stats.record(scope, metric::DOWNSTREAM_RQ_TIME, took);
+        let status = stream.facts.status;
+        let (class, listener_class) = match status / 100 {
+            1 => (metric::DOWNSTREAM_RQ_1XX, http_listener::DOWNSTREAM_RQ_1XX),
+            2 => (metric::DOWNSTREAM_RQ_2XX, http_listener::DOWNSTREAM_RQ_2XX),
+            3 => (metric::DOWNSTREAM_RQ_3XX, http_listener::DOWNSTREAM_RQ_3XX),
+            4 => (metric::DOWNSTREAM_RQ_4XX, http_listener::DOWNSTREAM_RQ_4XX),
+            _ => (metric::DOWNSTREAM_RQ_5XX, http_listener::DOWNSTREAM_RQ_5XX),
+        };
+        if status > 0 {
+            self.stats.inc(scope, class);
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_COMPLETED);
+            self.stats.inc(listener_scope, listener_class);
+            self.stats.inc(listener_scope, http_listener::DOWNSTREAM_RQ_COMPLETED);
+        }
+        let bytes = &stream.facts.bytes;
+        self.stats.add(scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, bytes.downstream_wire_sent);
+        // What the upstream answered counts for its cluster, and so do local replies that stand in for it.
+        let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+        let Some(cluster_scope) = self.cluster_scope(cluster).filter(|_| status > 0) else { return };
+        self.stats.code(cluster_scope, CodeFamily::Plain, status);
+        let family = if stream.facts.internal { CodeFamily::Internal } else { CodeFamily::External };
+        self.stats.code(cluster_scope, family, status);
+        if stream.facts.times.upstream_rx_begin.is_some() {
+            let since = stream.facts.times.upstream_tx_begin.unwrap_or(stream.facts.times.start);
+            let upstream = self.io.now.since(since).as_millis() as u64;
+            self.stats.record(cluster_scope, cluster_metric::UPSTREAM_RQ_TIME, upstream);
+        }
+    }
+
+    fn log_stream(&mut self, stream: &super::Stream) {
+        let Some(options) = &stream.options else { return };
+        if options.hcm.access_logs.is_empty() {
+            return;
+        }
+        let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
+        let random = self.rng.next_u64();
+        let renderer = Renderer { downstream, facts: &stream.facts, shard: &self.names };
+        let mut info = renderer.info();
+        let cluster = stream.facts.plan.and_then(|p| p.cluster);
+        let state = cluster.and_then(|c| self.clusters.get(c));
+        info.log_type = AccessLogType::DownstreamEnd;
+        info.request = Some(&stream.request);
+        info.response = Some(&stream.response).filter(|r| r.status > 0);
+        info.response_trailers = Some(&stream.trailers).filter(|t| !t.is_empty());
+        info.upstream_cluster = state.map(|s| &*s.config().stat_name);
+        info.upstream_cluster_raw = state.map(|s| &*s.config().name);
+        let host = state.zip(stream.facts.host).and_then(|(s, host)| s.host(host));
+        info.upstream_host_name = host.map(|h| &*h.hostname).filter(|n| !n.is_empty());
+        info.unique = (u128::from(random) << 64) | u128::from(self.rng.next_u64());
+        self.logs.write(&options.hcm.access_logs, &info, random);
+    }
+
+    /// The statistics scope of a downstream HTTP connection.
+    pub(super) fn http_scope(&mut self, key: Key) -> Option<ScopeId> {
+        self.downstreams.get_mut(key).and_then(http).map(|h| h.hcm.scope)
+    }
+
+    pub(super) fn cluster_scope(&self, cluster: ClusterId) -> Option<ScopeId> {
+        self.clusters.get(cluster).map(|state| state.config().scope)
+    }
+
+    /// The scope of the endpoint that the last try went to.
+    pub(super) fn host_scope(&self, id: Key) -> Option<ScopeId> {
+        let facts = &self.streams.get(id)?.facts;
+        let state = self.clusters.get(facts.plan?.cluster?)?;
+        state.host(facts.host?).map(|h| h.scope)
+    }
+
+    pub(crate) fn http_downstream_sent(&mut self, key: Key, result: Result<usize, IoError>) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let flushed = downstream.link.queued() == 0;
+        let Some(http) = http(downstream) else { return };
+        match (http.stream, result) {
+            (Some(id), Err(_)) => self.abandon_by_client(id, key),
+            (None, Err(_)) => self.http_close(key, false),
+            (_, Ok(_)) if http.closing == Closing::Flushing && flushed => self.linger(key),
+            (Some(id), Ok(_)) => {
+                let now = self.io.now;
+                if let Some(stream) = self.streams.get_mut(id) {
+                    stream.active = now;
+                }
+                self.resume_response(key);
+            }
+            (None, Ok(_)) => {}
+        }
+    }
+
+    /// Sends FIN behind everything queued; nothing more is read as HTTP.
+    pub(super) fn http_close_after_flush(&mut self, key: Key) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let Protocol::Http(http) = &mut downstream.protocol else { return };
+        if !http.is_open() {
+            return;
+        }
+        http.closing = Closing::Flushing;
+        http.input.clear();
+        if downstream.link.is_ended() && downstream.link.queued() == 0 {
+            return self.http_close(key, false);
+        }
+        if downstream.link.queued() == 0 && !downstream.link.is_sending() {
+            return self.linger(key);
+        }
+        self.rearm_downstream(key);
+    }
+
+    /// Everything has left: FIN, then a moment for the client to read it before its unread bytes make the
+    /// kernel reset the connection (`delayed_close_timeout`).
+    fn linger(&mut self, key: Key) {
+        let now = self.io.now;
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let Protocol::Http(http) = &mut downstream.protocol else { return };
+        let delay = http.hcm.delayed_close_timeout;
+        if delay.is_zero() || downstream.link.is_ended() {
+            return self.http_close(key, false);
+        }
+        http.closing = Closing::Lingering(now + delay);
+        downstream.link.shutdown(&mut self.io);
+        downstream.link.resume(&mut self.io);
+        self.rearm_downstream(key);
+    }
+
+    /// Closes a downstream HTTP connection that has no stream.
+    pub(super) fn http_close(&mut self, key: Key, by_us: bool) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let opened = downstream.opened;
+        let Some(http) = http(downstream) else { return };
+        debug_assert!(http.stream.is_none(), "streams end before their connection");
+        let scope = http.hcm.scope;
+        self.stats.inc(scope, metric::DOWNSTREAM_CX_DESTROY);
+        let side =
+            if by_us { metric::DOWNSTREAM_CX_DESTROY_LOCAL } else { metric::DOWNSTREAM_CX_DESTROY_REMOTE };
+        self.stats.inc(scope, side);
+        self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_ACTIVE);
+        self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_HTTP1_ACTIVE);
+        let lived = self.io.now.since(opened).as_millis() as u64;
+        self.stats.record(scope, metric::DOWNSTREAM_CX_LENGTH_MS, lived);
+        self.close_downstream(key, false);
+    }
+
+    /// Shutdown: ends the connection whatever it is doing.
+    pub(crate) fn http_stop(&mut self, key: Key) {
+        let stream = self.downstreams.get_mut(key).and_then(http).and_then(|h| h.stream);
+        if let Some(id) = stream {
+            self.drop_attempt(id, EndedBy::Local);
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.facts.details = "local_connection_disconnect".into();
+            }
+            self.end_stream(id);
+        }
+        self.http_close(key, true);
+    }
+
+    /// Drain: idle connections close now, the others after their response.
+    pub(crate) fn http_drain(&mut self, key: Key) {
+        let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
+        if http.closing != Closing::No {
+            return;
+        }
+        let scope = http.hcm.scope;
+        let idle = http.stream.is_none() && http.input.is_empty();
+        if idle {
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
+            self.http_close_after_flush(key);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Received bytes of one connection that nobody has consumed yet.
+//!
+//! Bytes stay in the kernel's buffers while they are on their way. What has to wait (an incomplete head, a
+//! pipelined request, a body whose upstream is not there yet) is moved to memory of its own as soon as
+//! buffers grow scarce, so that slow peers can never starve the shard of receive buffers.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use millrace_ring::{Filled, Payload};
+
+/// A queue of received bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    /// Bytes moved out of the kernel's buffers; they come before everything else.
+    spill: Vec<u8>,
+    spill_at: usize,
+    front: Option<Filled>,
+    rest: VecDeque<Filled>,
+}
+
+impl Input {
+    pub(crate) fn push(&mut self, data: Filled) {
+        if self.front.is_none() && self.rest.is_empty() {
+            self.front = Some(data);
+        } else {
+            self.rest.push_back(data);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.front.is_none() && self.spill.is_empty()
+    }
+
+    /// Bytes in the queue.
+    pub(crate) fn len(&self) -> usize {
+        let buffers = self.front.iter().chain(&self.rest).map(|f| f.len()).sum::<usize>();
+        self.spill.len() - self.spill_at + buffers
+    }
+
+    /// The first contiguous bytes; empty only when the queue is.
+    pub(crate) fn front(&self) -> &[u8] {
+        if self.spill.is_empty() {
+            self.front.as_deref().unwrap_or_default()
+        } else {
+            &self.spill[self.spill_at..]
+        }
+    }
+
+    /// Drops the first `count` bytes of [`Input::front`].
+    pub(crate) fn consume(&mut self, count: usize) {
+        if !self.spill.is_empty() {
+            self.spill_at += count;
+            if self.spill_at >= self.spill.len() {
+                // Freed, not kept: an idle connection holds no buffer.
+                self.spill = Vec::new();
+                self.spill_at = 0;
+            }
+        } else if let Some(front) = &mut self.front {
+            front.advance(count);
+            if front.is_empty() {
+                self.front = self.rest.pop_front();
+                if self.rest.is_empty() && self.rest.capacity() > 0 {
+                    self.rest = VecDeque::new();
+                }
+            }
+        }
+    }
+
+    /// Appends a range of [`Input::front`] to a payload, without a copy where that pays.
+    pub(crate) fn append_to(&self, range: Range<usize>, copy: bool, out: &mut Payload) {
+        match (&self.front, copy || !self.spill.is_empty()) {
+            (Some(front), false) => out.push_buffer(front.share(range)),
+            _ => out.push_bytes(&self.front()[range]),
+        }
+    }
+
+    /// Makes [`Input::front`] longer by joining it with what follows; false when nothing does.
+    pub(crate) fn join_front(&mut self) -> bool {
+        let following = if self.spill.is_empty() { self.rest.pop_front() } else { None };
+        if self.spill.is_empty() {
+            let Some(next) = following else { return false };
+            if let Some(front) = self.front.take() {
+                self.spill.extend_from_slice(&front);
+            }
+            self.spill.extend_from_slice(&next);
+            self.front = self.rest.pop_front();
+            return true;
+        }
+        let Some(front) = self.front.take() else { return false };
+        self.spill.extend_from_slice(&front);
+        self.front = self.rest.pop_front();
+        true
+    }
+
+    /// Moves everything to memory of its own and sends the buffers home.
+    pub(crate) fn release_buffers(&mut self) {
+        while self.join_front() {}
+        if let Some(front) = self.front.take() {
+            self.spill.extend_from_slice(&front);
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_ring::{BufferPool, Config};
+
+    #[test]
+    fn bytes_come_out_in_order_however_they_are_held() {
+        let pool = BufferPool::new(&Config { buffers: 8, buffer_bytes: 64, ..Config::default() }).unwrap();
+        for moved in 0..4 {
+            let mut input = Input::default();
+            for (i, text) in [&b"GET / HT"[..], b"TP/1.1\r\n", b"\r\n"].iter().enumerate() {
+                input.push(pool.copy_from(text).unwrap());
+                if moved == i {
+                    input.release_buffers();
+                }
+            }
+            assert_eq!(input.len(), 18);
+            input.consume(4);
+            while input.join_front() {}
+            assert_eq!(input.front(), b"/ HTTP/1.1\r\n\r\n", "moved after {moved}");
+            let mut payload = Payload::new();
+            input.append_to(0..2, false, &mut payload);
+            assert_eq!(payload.to_vec(), b"/ ");
+            payload.clear();
+            input.consume(14);
+            assert!(input.is_empty());
+            assert_eq!(pool.home(), 8);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! HTTP on this shard: requests from downstream connections, tries on upstream ones, and what joins them.
+//!
+//! In the order a request travels: [`request`] cuts heads out of received bytes, [`start`] decides what
+//! becomes of a request, [`attempt`] finds it a connection, [`retry`] repeats failed tries, [`body`] passes bytes on
+//! in both directions, [`response`] takes the answer, [`reply`] makes one of our own, [`finish`] ends the
+//! stream, [`timeouts`] watches all of it.
+
+mod attempt;
+mod body;
+mod finish;
+mod input;
+mod render;
+mod reply;
+mod request;
+mod response;
+mod retry;
+mod start;
+mod stream;
+mod timeouts;
+mod upgrade;
+
+use std::sync::Arc;
+
+use millrace_base::{Key, Time};
+use millrace_config::{HttpConnectionManager, UnderscoresAction};
+use millrace_filter::http::chain;
+use millrace_filter::http::router::request::RouterOptions;
+use millrace_http::h1::{
+    BodyDecoder, BodyFraming, EncodeOptions, HeadScanner, HeaderCase, ParseOptions, RequestInfo,
+    UnderscoreAction,
+};
+use millrace_http::path::{EscapedSlashes, PathOptions};
+
+pub(crate) use input::Input;
+pub(crate) use render::Names;
+pub(crate) use stream::Stream;
+
+/// Body bytes up to this size are copied behind their head: one contiguous send is cheaper than a gather
+/// list of two (measured, see docs/decisions).
+pub(crate) const COPY_BYTES_MAX: usize = 2048;
+
+/// Unconsumed bytes of one connection above which it is no longer read.
+pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// How a downstream connection is about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// It is not.
+    No,
+    /// After the response to the request at hand.
+    AfterResponse,
+    /// Nothing more is read as HTTP; FIN once everything has left, then `delayed_close_timeout`.
+    Flushing,
+    /// FIN was sent; closed when the client closes or at this time.
+    Lingering(Time),
+}
+
+/// The HTTP state of one downstream connection.
+#[derive(Debug)]
+pub(crate) struct HttpDownstream {
+    pub(crate) hcm: Arc<HttpConnectionManager>,
+    pub(crate) input: Input,
+    pub(crate) scanner: HeadScanner,
+    pub(crate) stream: Option<Key>,
+    pub(crate) closing: Closing,
+    /// Queued for another look at its input.
+    pub(crate) runnable: bool,
+    /// The client closed its half.
+    pub(crate) ended: bool,
+    pub(crate) requests: u32,
+    /// First byte of a head that is not complete yet.
+    pub(crate) head_since: Option<Time>,
+    /// Last end of a request, or the accept.
+    pub(crate) idle_since: Time,
+}
+
+impl HttpDownstream {
+    pub(crate) fn new(hcm: Arc<HttpConnectionManager>, now: Time) -> Self {
+        Self {
+            hcm,
+            input: Input::default(),
+            scanner: HeadScanner::new(),
+            stream: None,
+            closing: Closing::No,
+            runnable: false,
+            ended: false,
+            requests: 0,
+            head_since: None,
+            idle_since: now,
+        }
+    }
+
+    /// True when bytes still count as HTTP.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.closing, Closing::No | Closing::AfterResponse)
+    }
+}
+
+/// The HTTP state of one upstream connection.
+#[derive(Debug)]
+pub(crate) struct HttpUpstream {
+    pub(crate) stream: Option<Key>,
+    pub(crate) input: Input,
+    pub(crate) scanner: HeadScanner,
+    pub(crate) info: RequestInfo,
+    pub(crate) body: BodyDecoder,
+    /// The final head has arrived.
+    pub(crate) head_done: bool,
+    /// The response's framing and version let the connection serve another request.
+    pub(crate) keep_alive: bool,
+    /// Bytes of the request at hand that went into the socket's queue.
+    pub(crate) began: Time,
+}
+
+impl HttpUpstream {
+    pub(crate) fn new(now: Time) -> Self {
+        Self {
+            stream: None,
+            input: Input::default(),
+            scanner: HeadScanner::new(),
+            info: RequestInfo::default(),
+            body: BodyDecoder::new(BodyFraming::None),
+            head_done: false,
+            keep_alive: true,
+            began: now,
+        }
+    }
+
+    /// Prepares for the response to `stream`.
+    pub(crate) fn begin(&mut self, stream: Key, info: RequestInfo, now: Time) {
+        debug_assert!(self.stream.is_none() && self.input.is_empty(), "the last exchange is over");
+        self.stream = Some(stream);
+        self.info = info;
+        self.head_done = false;
+        self.keep_alive = true;
+        self.scanner.reset();
+        self.began = now;
+    }
+}
+
+/// What follows from a connection manager's configuration; made once per filter chain.
+#[derive(Debug)]
+pub(crate) struct HttpOptions {
+    pub(crate) hcm: Arc<HttpConnectionManager>,
+    pub(crate) parse: ParseOptions,
+    pub(crate) encode: EncodeOptions,
+    pub(crate) router: RouterOptions,
+    pub(crate) paths: PathOptions,
+}
+
+impl HttpOptions {
+    pub(crate) fn new(hcm: &Arc<HttpConnectionManager>, limits: &millrace_base::Limits) -> Self {
+        let http1 = &hcm.http1;
+        let header_case = header_case(http1.proper_case, http1.preserve_case);
+        Self {
+            hcm: hcm.clone(),
+            parse: ParseOptions {
+                head_bytes_max: hcm.head_bytes_max as usize,
+                head_fields_max: usize::from(hcm.head_fields_max),
+                accept_http_10: http1.accept_http_10,
+                default_host_for_http_10: http1
+                    .default_host_for_http_10
+                    .as_ref()
+                    .map(|h| h.as_bytes().into()),
+                allow_absolute_url: http1.allow_absolute_url,
+                underscores: match hcm.underscores {
+                    UnderscoresAction::Allow => UnderscoreAction::Allow,
+                    UnderscoresAction::RejectRequest => UnderscoreAction::RejectRequest,
+                    UnderscoresAction::DropHeader => UnderscoreAction::DropHeader,
+                },
+                preserve_case: http1.preserve_case,
+                ..ParseOptions::with_limits(limits)
+            },
+            encode: EncodeOptions { header_case, ..EncodeOptions::default() },
+            router: chain::router(hcm),
+            paths: path_options(hcm),
+        }
+    }
+}
+
+pub(crate) fn header_case(proper: bool, preserve: bool) -> HeaderCase {
+    match (proper, preserve) {
+        (true, _) => HeaderCase::Proper,
+        (false, true) => HeaderCase::Preserve,
+        (false, false) => HeaderCase::Lower,
+    }
+}
+
+fn path_options(hcm: &HttpConnectionManager) -> PathOptions {
+    use millrace_config::PathWithEscapedSlashes as Configured;
+    PathOptions {
+        normalize: hcm.paths.normalize,
+        merge_slashes: hcm.paths.merge_slashes,
+        escaped_slashes: match hcm.paths.escaped_slashes {
+            Configured::KeepUnchanged => EscapedSlashes::KeepUnchanged,
+            Configured::RejectRequest => EscapedSlashes::RejectRequest,
+            Configured::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
+            Configured::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
+        },
+        reject_fragment: hcm.paths.reject_fragment,
+        ..PathOptions::default()
+    }
+}

@@ -1,0 +1,83 @@
+//! What templates and log lines may read of a stream.
+
+use std::sync::Arc;
+
+use millrace_config::format::Template;
+use millrace_filter::http::router::Render;
+use millrace_http::{RequestHead, ResponseHead};
+use millrace_observe::access_log::StreamInfo;
+use millrace_observe::format::{self, Missing};
+
+use super::stream::Facts;
+use crate::downstream::{Downstream, Protocol};
+
+/// Texts that are the same for every stream of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// `%HOSTNAME%`.
+    pub(crate) hostname: Arc<str>,
+}
+
+/// A stream without its heads, which whoever evaluates a template may be changing.
+#[derive(Clone, Copy)]
+pub(crate) struct Renderer<'a> {
+    pub(crate) downstream: &'a Downstream,
+    pub(crate) facts: &'a Facts,
+    pub(crate) shard: &'a Names,
+}
+
+impl<'a> Renderer<'a> {
+    /// Everything but heads and cluster names.
+    pub(crate) fn info(&self) -> StreamInfo<'a> {
+        let (downstream, facts) = (self.downstream, self.facts);
+        let peer = &downstream.addresses.peer;
+        let hcm = match &downstream.protocol {
+            Protocol::Http(http) => Some(&http.hcm),
+            Protocol::Tcp(_) => None,
+        };
+        let plan = facts.plan.zip(hcm);
+        StreamInfo {
+            protocol: Some(millrace_http::Version::Http11),
+            upstream_protocol: facts.upstream_connection.map(|_| millrace_http::Version::Http11),
+            response_code: Some(facts.status).filter(|s| *s > 0),
+            response_code_details: Some(&*facts.details).filter(|d| !d.is_empty()),
+            flags: facts.flags,
+            times: facts.times,
+            bytes: facts.bytes,
+            downstream_remote: Some(facts.remote.as_ref().unwrap_or(peer)),
+            downstream_direct_remote: Some(peer),
+            downstream_local: Some(&downstream.addresses.local),
+            downstream_direct_local: Some(&downstream.addresses.local),
+            upstream_local: facts.upstream_local.as_ref(),
+            upstream_remote: facts.host_address.as_ref().filter(|_| facts.upstream_connection.is_some()),
+            upstream_host: facts.host_address.as_ref(),
+            upstream_transport_failure: facts.transport_failure,
+            upstream_attempts: facts.attempts,
+            upstream_connection_id: facts.upstream_connection,
+            connection_id: Some(downstream.id),
+            route_name: plan.and_then(|(p, h)| p.route(h)).map(|r| &*r.name).filter(|n| !n.is_empty()),
+            virtual_host_name: plan.and_then(|(p, h)| p.virtual_host(h)).map(|v| &*v.name),
+            filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),
+            hostname: &self.shard.hostname,
+            ..StreamInfo::default()
+        }
+    }
+}
+
+impl Render for Renderer<'_> {
+    fn render(
+        &self,
+        template: &Template,
+        request: &RequestHead,
+        response: Option<&ResponseHead>,
+        out: &mut Vec<u8>,
+    ) {
+        let info = StreamInfo {
+            request: Some(request),
+            response,
+            response_code: response.map(|r| r.status),
+            ..self.info()
+        };
+        format::render(template, &info, Missing::Empty, out);
+    }
+}

@@ -1,0 +1,123 @@
+//! Answers of our own, and the end of streams that have no good one.
+
+use millrace_base::{Key, ResponseFlag};
+use millrace_filter::http::LocalReply;
+use millrace_filter::http::router::mutation::Levels;
+use millrace_filter::http::router::response::{self as router, ResponseFacts};
+use millrace_http::h1::BodyFraming;
+use millrace_observe::stats::http as metric;
+use millrace_route::Selected;
+
+use super::Closing;
+use super::render::Renderer;
+use super::request::http;
+use crate::shard::Shard;
+use crate::upstream::EndedBy;
+
+impl Shard {
+    /// Answers the request ourselves. Nothing of another answer may have been sent.
+    pub(super) fn local_reply(&mut self, id: Key, reply: LocalReply) {
+        self.drop_attempt(id, EndedBy::Local);
+        self.end_retry_slot(id);
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        debug_assert!(!stream.response_started, "one answer per request");
+        if let Some(flag) = reply.flag {
+            stream.flag(flag);
+        }
+        stream.local_reply = true;
+        let key = stream.downstream;
+        if (reply.close || !stream.request_complete)
+            && let Some(http) = self.downstreams.get_mut(key).and_then(http)
+        {
+            http.closing = Closing::AfterResponse;
+        }
+        let mut body = std::mem::take(&mut self.reply_body);
+        self.fill_reply(id, &reply, &mut body);
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.facts.details = reply.details;
+        }
+        let framing =
+            if body.is_empty() { BodyFraming::None } else { BodyFraming::Length(body.len() as u64) };
+        self.write_response_head(id, framing);
+        if let Some(stream) = self.streams.get_mut(id) {
+            if !stream.is_head && !body.is_empty() {
+                stream.facts.bytes.sent += body.len() as u64;
+                stream.facts.bytes.downstream_wire_sent += body.len() as u64;
+                if let Some(downstream) = self.downstreams.get_mut(key) {
+                    downstream.link.write(&mut self.io, |out| out.push_bytes(&body));
+                }
+            }
+            stream.response_complete = true;
+        }
+        body.clear();
+        self.reply_body = body;
+        self.finish_stream(id);
+    }
+
+    /// Makes the head and the body; the route's response mutations apply to local replies, too.
+    fn fill_reply(&mut self, id: Key, reply: &LocalReply, body: &mut Vec<u8>) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let options = stream.options.clone();
+        let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
+        let (request, facts, grpc) = (&stream.request, &stream.facts, stream.is_grpc);
+        let (names, scratch) = (&self.names, &mut self.scratch);
+        let attempts = if reply.by_router { facts.attempts } else { 0 };
+        reply.write(grpc, &mut stream.response, body, |head| {
+            let (Some(options), Some(plan)) = (&options, facts.plan) else { return };
+            let hcm = &options.hcm;
+            let Some(config) = &hcm.route_config else { return };
+            let Some(virtual_host) = config.virtual_hosts.get(plan.virtual_host) else { return };
+            let Some(route) = virtual_host.routes.get(plan.route) else { return };
+            let entry = plan.weighted_entry(hcm);
+            let levels = Levels { config, selected: Selected { virtual_host, route }, weighted: entry };
+            let router_facts = ResponseFacts { attempts, service_time: None };
+            let renderer = Renderer { downstream, facts, shard: names };
+            router::finalize(&levels, options.router, router_facts, &renderer, request, head, scratch);
+        });
+    }
+
+    /// Answers if that is still possible, else ends the stream so that the client notices.
+    pub(super) fn abort_or_reply(&mut self, id: Key, reply: LocalReply) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if !stream.response_started {
+            return self.local_reply(id, reply);
+        }
+        if let Some(flag) = reply.flag {
+            stream.flag(flag);
+        }
+        stream.facts.details = reply.details;
+        self.abort_stream(id, EndedBy::Local);
+    }
+
+    /// Ends a stream whose response cannot be completed: both connections are closed.
+    pub(super) fn abort_stream(&mut self, id: Key, by: EndedBy) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let key = stream.downstream;
+        let started = stream.response_started;
+        self.drop_attempt(id, by);
+        if let Some(http) = self.downstreams.get_mut(key).and_then(http) {
+            let scope = http.hcm.scope;
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_TX_RESET);
+            if started {
+                self.stats.inc(scope, metric::RQ_RESET_AFTER_DOWNSTREAM_RESPONSE_STARTED);
+            }
+        }
+        self.end_stream(id);
+        self.http_close_after_flush(key);
+    }
+
+    /// The client went away with a request open.
+    pub(super) fn abandon_by_client(&mut self, id: Key, key: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.flag(ResponseFlag::DownstreamConnectionTermination);
+        stream.facts.details = "downstream_remote_disconnect".into();
+        self.drop_attempt(id, EndedBy::Local);
+        if let Some(scope) = self.http_scope(key) {
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_RX_RESET);
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_DESTROY_ACTIVE_RQ);
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_DESTROY_REMOTE_ACTIVE_RQ);
+        }
+        self.end_stream(id);
+        self.http_close(key, false);
+    }
+}

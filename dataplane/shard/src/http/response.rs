@@ -1,0 +1,341 @@
+//! What an endpoint answers: heads are cut out of received bytes and become the client's response.
+
+use millrace_base::{Key, ResponseFlag};
+use millrace_filter::http::connection_manager::response::{self as manager, ResponseContext};
+use millrace_filter::http::router::mutation::Levels;
+use millrace_filter::http::router::response::{self as router, ResponseFacts};
+use millrace_filter::http::router::retry::ResetReason;
+use millrace_http::Version;
+use millrace_http::h1::{
+    BodyFraming, CONTINUE, ConnectionLine, EncodeOptions, Parsed, RequestInfo, encode_response,
+    parse_response, response_keep_alive,
+};
+use millrace_http::hop;
+use millrace_observe::stats::{cluster as metric, host as host_metric};
+use millrace_ring::{Filled, IoError};
+use millrace_route::Selected;
+
+use super::render::Renderer;
+use super::request::http;
+use super::retry::Outcome;
+use super::stream::Attempt;
+use super::{Closing, INPUT_BYTES_MAX};
+use crate::downstream::Protocol;
+use crate::shard::Shard;
+use crate::upstream::{Carries, EndedBy};
+
+impl Shard {
+    pub(crate) fn http_upstream_data(&mut self, conn: Key, data: Filled) {
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        let Carries::Http(http) = &mut upstream.carries else { return };
+        if http.stream.is_none() {
+            // Nobody asked: what comes unasked could be taken for the next answer.
+            self.stats.inc(upstream.scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
+            return self.close_upstream(conn, EndedBy::Remote);
+        }
+        http.input.push(data);
+        self.pump_response(conn);
+    }
+
+    /// Consumes the answer as far as possible.
+    pub(super) fn pump_response(&mut self, conn: Key) {
+        loop {
+            let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+            let Carries::Http(http) = &mut upstream.carries else { return };
+            let Some(id) = http.stream else { break };
+            if http.input.is_empty() {
+                return;
+            }
+            let progress = match http.head_done {
+                false => self.read_response_head(conn, id),
+                true => self.forward_response_body(conn, id),
+            };
+            if !progress {
+                break;
+            }
+        }
+        self.park_response(conn);
+    }
+
+    /// As for requests: what has to wait gives its buffers back when they are scarce, and stays bounded.
+    fn park_response(&mut self, conn: Key) {
+        let scarce = self.io.is_scarce();
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        let Carries::Http(http) = &mut upstream.carries else { return };
+        if scarce || !http.head_done {
+            http.input.release_buffers();
+        }
+        if http.input.len() >= INPUT_BYTES_MAX
+            && http.head_done
+            && let Some(link) = &mut upstream.link
+        {
+            link.pause(&mut self.io);
+        }
+    }
+
+    fn read_response_head(&mut self, conn: Key, id: Key) -> bool {
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
+        let Carries::Http(http) = &mut upstream.carries else { return false };
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        let Some(options) = self.snapshot.cluster(upstream.cluster).map(|c| &c.http) else { return false };
+        self.response_parse.head_bytes_max = options.head_bytes_max as usize;
+        self.response_parse.head_fields_max = usize::from(options.head_fields_max);
+        self.response_parse.preserve_case = options.preserve_case;
+        stream.active = self.io.now;
+        stream.facts.times.upstream_rx_begin.get_or_insert(self.io.now);
+        loop {
+            if http.scanner.ready(http.input.front(), self.response_parse.head_bytes_max) {
+                let front = http.input.front();
+                match parse_response(front, &self.response_parse, &http.info, &mut stream.response) {
+                    Ok(Parsed::Complete { consumed, framing }) => {
+                        http.input.consume(consumed);
+                        http.scanner.reset();
+                        let bytes = &mut stream.facts.bytes;
+                        bytes.upstream_header_received += consumed as u64;
+                        bytes.upstream_wire_received += consumed as u64;
+                        return self.response_head(conn, id, framing);
+                    }
+                    Ok(Parsed::Incomplete) => {}
+                    Err(error) => {
+                        let scope = upstream.scope;
+                        self.stats.inc(scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
+                        stream.facts.transport_failure = Some(error.details());
+                        stream.response.clear();
+                        self.drop_attempt(id, EndedBy::Local);
+                        self.attempt_failed(id, ResetReason::ProtocolError, true);
+                        return false;
+                    }
+                }
+            }
+            if !http.input.join_front() {
+                return false;
+            }
+        }
+    }
+
+    /// A head is complete: interim, an upgrade, worth another try, or the answer.
+    fn response_head(&mut self, conn: Key, id: Key, framing: BodyFraming) -> bool {
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        if (100..200).contains(&stream.response.status) && framing != BodyFraming::Tunnel {
+            return self.informational(id);
+        }
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
+        let Carries::Http(http) = &mut upstream.carries else { return false };
+        http.head_done = true;
+        http.body.reset(framing);
+        http.keep_alive = response_keep_alive(&stream.response)
+            && !matches!(framing, BodyFraming::UntilClose | BodyFraming::Tunnel);
+        let (host_scope, scope) = (upstream.host_scope, upstream.scope);
+        let failed = stream.response.status >= 500;
+        self.stats.inc(host_scope, if failed { host_metric::RQ_ERROR } else { host_metric::RQ_SUCCESS });
+        let was_retry = stream.retrying;
+        self.end_retry_slot(id);
+        if self.try_again(id, Outcome::Response) {
+            self.retire_answer(conn);
+            return false;
+        }
+        if was_retry {
+            self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_SUCCESS);
+        }
+        self.send_response_head(conn, id, framing);
+        true
+    }
+
+    /// The answer of a try that is repeated is thrown away. A connection whose answer is complete with its
+    /// head serves on, any other is closed.
+    fn retire_answer(&mut self, conn: Key) {
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        let Carries::Http(http) = &mut upstream.carries else { return };
+        // A short body that has arrived whole is worth reading to save the connection.
+        let mut trailers = std::mem::take(&mut self.discarded_trailers);
+        while !http.body.is_done() {
+            match http.body.decode(http.input.front(), &mut trailers) {
+                Ok(step) if step.consumed > 0 => http.input.consume(step.consumed),
+                Ok(_) | Err(_) => break,
+            }
+        }
+        trailers.clear();
+        let reusable = http.body.is_done() && http.input.is_empty() && http.keep_alive;
+        self.discarded_trailers = trailers;
+        self.give_back(conn, reusable);
+    }
+
+    /// 1xx: `100` answers `expect`, everything else ends here, as in Envoy.
+    fn informational(&mut self, id: Key) -> bool {
+        let max = self.limits.informational_responses_max;
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        stream.informational += 1;
+        let forward = stream.response.status == 100 && stream.forwards_continue;
+        let flooded = stream.informational > max;
+        let key = stream.downstream;
+        stream.response.clear();
+        if flooded {
+            self.drop_attempt(id, EndedBy::Local);
+            self.attempt_failed(id, ResetReason::ProtocolError, true);
+            return false;
+        }
+        if forward && let Some(downstream) = self.downstreams.get_mut(key) {
+            downstream.link.write(&mut self.io, |out| out.push_bytes(CONTINUE));
+        }
+        true
+    }
+
+    /// Turns the endpoint's head into the client's and sends it.
+    fn send_response_head(&mut self, conn: Key, id: Key, framing: BodyFraming) {
+        let now = self.io.now;
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return };
+        let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
+        hop::strip_response(&mut stream.response);
+        let hcm = &options.hcm;
+        if let Some(config) = &hcm.route_config
+            && let Some(virtual_host) = config.virtual_hosts.get(plan.virtual_host)
+            && let Some(route) = virtual_host.routes.get(plan.route)
+        {
+            let entry = plan.weighted_entry(hcm);
+            let levels = Levels { config, selected: Selected { virtual_host, route }, weighted: entry };
+            let service_time = stream.facts.times.downstream_rx_end.map(|end| now.since(end));
+            let facts = ResponseFacts { attempts: stream.facts.attempts, service_time };
+            let renderer = Renderer { downstream, facts: &stream.facts, shard: &self.names };
+            let head = &mut stream.response;
+            let scratch = &mut self.scratch;
+            router::finalize(&levels, options.router, facts, &renderer, &stream.request, head, scratch);
+        }
+        if framing == BodyFraming::Tunnel {
+            self.become_tunnel(id);
+        }
+        self.write_response_head(id, framing);
+        let ended = self.upstreams.get(conn).is_some_and(|u| match &u.carries {
+            Carries::Http(http) => http.body.is_done(),
+            Carries::Tcp(_) => false,
+        });
+        if ended {
+            self.response_arrived(id);
+        }
+    }
+
+    /// Applies the connection manager's rules and puts the head into the client's queue.
+    pub(super) fn write_response_head(&mut self, id: Key, framing: BodyFraming) {
+        let now = self.io.now;
+        let draining = self.shared.is_draining();
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(options) = stream.options.clone() else { return };
+        let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
+        let Protocol::Http(http) = &mut downstream.protocol else { return };
+        let http10 = stream.request.version == Version::Http10;
+        let unbounded = matches!(framing, BodyFraming::Chunked | BodyFraming::UntilClose);
+        stream.response_framing = match framing {
+            _ if unbounded && http10 => BodyFraming::UntilClose,
+            _ if unbounded => BodyFraming::Chunked,
+            other => other,
+        };
+        if draining || stream.response_framing == BodyFraming::UntilClose {
+            http.closing = Closing::AfterResponse;
+        }
+        let close = http.closing != Closing::No && !stream.tunnel;
+        let context =
+            ResponseContext { hcm: &options.hcm, request: Some(&stream.request), now: self.wall, close };
+        manager::mutate(&context, &mut self.date, &mut stream.response, &mut self.scratch);
+        let connection = match (close, http10) {
+            (true, _) => ConnectionLine::Close,
+            (false, true) => ConnectionLine::KeepAlive,
+            (false, false) => ConnectionLine::FromMap,
+        };
+        // An HTTP/1.0 client gets an HTTP/1.1 status line, as Envoy sends it (RFC 9110 section 6.2).
+        let encode = EncodeOptions { connection, ..options.encode };
+        let info = RequestInfo { head: stream.is_head, ..RequestInfo::of(&stream.request) };
+        let (head, framing) = (&stream.response, stream.response_framing);
+        let mut head_bytes = 0;
+        downstream.link.write(&mut self.io, |payload| {
+            payload.write_with(|out| {
+                let before = out.len();
+                encode_response(head, framing, &info, &encode, out);
+                head_bytes = out.len() - before;
+            });
+        });
+        stream.response_started = true;
+        stream.facts.status = stream.response.status;
+        stream.facts.times.downstream_tx_begin = Some(now);
+        stream.facts.bytes.downstream_header_sent += head_bytes as u64;
+        stream.facts.bytes.downstream_wire_sent += head_bytes as u64;
+    }
+
+    /// The endpoint closed its half, or the connection failed.
+    pub(crate) fn http_upstream_ended(&mut self, conn: Key, end: Result<(), IoError>) {
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        let Carries::Http(http) = &mut upstream.carries else { return };
+        let Some(id) = http.stream else {
+            return self.close_upstream(conn, EndedBy::Remote);
+        };
+        let started = upstream.link.as_ref().is_none_or(|l| l.queued() == 0) || http.head_done;
+        let complete = http.head_done && end.is_ok() && http.input.is_empty() && http.body.eof().is_ok();
+        if complete {
+            let tunnel = self.streams.get(id).is_some_and(|s| s.tunnel);
+            return if tunnel { self.tunnel_response_ended(id) } else { self.response_arrived(id) };
+        }
+        if http.head_done {
+            return self.response_broken(id, "upstream_reset_after_response_started{connection_termination}");
+        }
+        self.drop_attempt(id, EndedBy::Remote);
+        self.attempt_failed(id, ResetReason::ConnectionTermination, started);
+    }
+
+    /// The endpoint closed its half of a tunnel.
+    fn tunnel_response_ended(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.response_complete = true;
+        let over = stream.request_complete;
+        if let Some(downstream) = self.downstreams.get_mut(stream.downstream) {
+            downstream.link.shutdown(&mut self.io);
+        }
+        if over {
+            self.finish_stream(id);
+        }
+    }
+
+    /// The answer ended in the middle: the client must see that it is not whole.
+    pub(super) fn response_broken(&mut self, id: Key, details: &'static str) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let flag = match details.contains("protocol_error") {
+            true => ResponseFlag::UpstreamProtocolError,
+            false => ResponseFlag::UpstreamConnectionTermination,
+        };
+        stream.flag(flag);
+        stream.facts.details = details.into();
+        self.abort_stream(id, EndedBy::Remote);
+    }
+
+    pub(crate) fn http_upstream_sent(&mut self, conn: Key, result: Result<usize, IoError>) {
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        let Carries::Http(http) = &mut upstream.carries else { return };
+        let Some(link) = &upstream.link else { return };
+        // A failed send shows as a failed receive, too, and an answer may have come before it: that counts.
+        if result.is_err() && link.is_ended() {
+            return;
+        }
+        let drained = link.queued() <= upstream.buffer_limit / 2;
+        let Some(id) = http.stream.filter(|_| drained) else { return };
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.active = self.io.now;
+        if stream.attempt == Attempt::Sent(conn) && (!stream.request_complete || stream.tunnel) {
+            let key = stream.downstream;
+            self.run_later(key);
+        }
+    }
+
+    /// Goes on reading the answer once the client has taken enough of it.
+    pub(super) fn resume_response(&mut self, key: Key) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let limit = downstream.origin.listener.buffer_limit_bytes as usize;
+        let low = downstream.link.queued() <= limit / 2;
+        let Some(id) = http(downstream).and_then(|h| h.stream).filter(|_| low) else { return };
+        let Some(conn) = self.streams.get(id).and_then(|s| s.upstream()) else { return };
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        if let Some(link) = &mut upstream.link
+            && link.is_paused()
+        {
+            link.resume(&mut self.io);
+            self.stats.inc(upstream.scope, metric::UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Trying again: whether, when, and with which of the cluster's retry budget.
+
+use millrace_base::{Key, ResponseFlag};
+use millrace_filter::http::router::mutation::Levels;
+use millrace_filter::http::router::request as router;
+use millrace_filter::http::router::retry::{ResetReason, RetryDecision};
+use millrace_observe::stats::cluster as metric;
+use millrace_route::Selected;
+
+use super::attempt::priority;
+use super::stream::Attempt;
+use crate::shard::Shard;
+
+/// How a try ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// With the head that the stream holds.
+    Response,
+    /// Without one; `true` when bytes of the request were written to the connection.
+    Reset(ResetReason, bool),
+}
+
+impl Shard {
+    /// Asks the retry policy about a try that ended. True when another one will follow.
+    pub(super) fn try_again(&mut self, id: Key, outcome: Outcome) -> bool {
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        if stream.response_started || stream.tunnel {
+            return false;
+        }
+        let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return false };
+        let (Some(retry), Some(cluster)) = (&mut stream.retry, plan.cluster) else { return false };
+        let policy = plan.forward(&options.hcm).and_then(|f| f.retry_policy.as_deref());
+        let high = stream.facts.high_priority;
+        let clusters = &self.clusters;
+        let slot = || clusters.get(cluster).is_some_and(|state| state.try_retry(priority(high)));
+        let decision = match outcome {
+            Outcome::Response => retry.on_response(policy, &stream.response, slot, &mut self.rng),
+            Outcome::Reset(reason, started) => retry.on_reset(policy, reason, started, slot, &mut self.rng),
+        };
+        let Some(scope) = clusters.get(cluster).map(|state| state.config().scope) else { return false };
+        match decision {
+            RetryDecision::Retry { after } => {
+                self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY);
+                self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL);
+                stream.retrying = true;
+                stream.attempt = Attempt::BackOff(self.io.now + after);
+                stream.try_deadline = millrace_base::Time::MAX;
+                let key = stream.downstream;
+                self.rearm_downstream(key);
+                true
+            }
+            RetryDecision::NoRetryLimitExceeded => {
+                self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED);
+                stream.flag(ResponseFlag::UpstreamRetryLimitExceeded);
+                false
+            }
+            RetryDecision::NoOverflow => {
+                self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_OVERFLOW);
+                stream.flag(ResponseFlag::UpstreamOverflow);
+                false
+            }
+            RetryDecision::No => false,
+        }
+    }
+
+    /// The back-off is over.
+    pub(super) fn retry_now(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.attempt = Attempt::None;
+        stream.response.clear();
+        stream.facts.transport_failure = None;
+        let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return };
+        let hcm = &options.hcm;
+        let (Some(config), Some(virtual_host)) = (
+            &hcm.route_config,
+            hcm.route_config.as_ref().and_then(|c| c.virtual_hosts.get(plan.virtual_host)),
+        ) else {
+            return;
+        };
+        if let Some(route) = virtual_host.routes.get(plan.route) {
+            let levels = Levels { config, selected: Selected { virtual_host, route }, weighted: None };
+            let since = stream.facts.times.downstream_rx_end.unwrap_or(self.io.now);
+            let elapsed = self.io.now.since(since);
+            let (timeouts, attempt) = (stream.timeouts, stream.facts.attempts + 1);
+            let head = &mut stream.request;
+            let scratch = &mut self.scratch;
+            router::prepare_retry(&levels, options.router, &timeouts, attempt, elapsed, head, scratch);
+        }
+        self.attempt(id);
+    }
+
+    /// The try that held a unit of the retry budget is over.
+    pub(super) fn end_retry_slot(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if !std::mem::take(&mut stream.retrying) {
+            return;
+        }
+        let priority = priority(stream.facts.high_priority);
+        let cluster = stream.facts.plan.and_then(|p| p.cluster);
+        if let Some(state) = cluster.and_then(|c| self.clusters.get_mut(c)) {
+            state.end_retry(priority);
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The beginning of a request: what the connection manager makes of its head, and which route it takes.
+
+use std::time::Duration;
+
+use millrace_base::{Key, ResponseFlag, Time};
+use millrace_config::{Address, RouteAction, RouteConfiguration, RouteForward};
+use millrace_filter::http::LocalReply;
+use millrace_filter::http::connection_manager::{Downstream as Peer, reject, request as manager};
+use millrace_filter::http::router::Render as _;
+use millrace_filter::http::router::mutation::Levels;
+use millrace_filter::http::router::reply;
+use millrace_filter::http::router::request as router;
+use millrace_filter::http::router::retry::RetryState;
+use millrace_http::h1::{
+    BodyFraming, Expectation, RequestError, expectation, reason_phrase, request_keep_alive,
+};
+use millrace_http::path::{self, PathAction};
+use millrace_http::{HeaderId, Method, hop};
+use millrace_observe::stats::http as metric;
+use millrace_route::{Selected, Selection};
+
+use super::render::Renderer;
+use super::request::http;
+use super::stream::{Plan, Stream};
+use super::{Closing, HttpOptions};
+use crate::address::inet;
+use crate::downstream::Protocol;
+use crate::shard::Shard;
+
+impl Shard {
+    /// Takes a complete head into service.
+    pub(super) fn start_request(
+        &mut self,
+        key: Key,
+        mut stream: Box<Stream>,
+        head_bytes: usize,
+        framing: BodyFraming,
+        since: Time,
+    ) {
+        let facts = &mut stream.facts;
+        facts.times.start = since;
+        facts.times.start_wall = self.wall_at(since);
+        facts.bytes.downstream_header_received = head_bytes as u64;
+        facts.bytes.downstream_wire_received = head_bytes as u64;
+        stream.active = self.io.now;
+        stream.request_framing = framing;
+        stream.request_body.reset(framing);
+        stream.request_complete = stream.request_body.is_done();
+        stream.is_head = stream.request.method_kind() == Method::Head;
+        stream.is_grpc = millrace_route::is_grpc(&stream.request);
+        let Some(id) = self.admit(key, stream) else { return };
+        match self.prepare(key, id) {
+            Ok(()) => {
+                if self.streams.get(id).is_some_and(|s| s.request_complete) {
+                    self.request_arrived(id);
+                }
+                self.first_attempt(id);
+            }
+            Err(reply) => self.local_reply(id, *reply),
+        }
+    }
+
+    /// Gives a refused head its answer and its log line; the connection ends.
+    pub(super) fn start_refused(&mut self, key: Key, mut stream: Box<Stream>, error: RequestError) {
+        stream.facts.times.start = self.io.now;
+        stream.facts.times.start_wall = self.wall;
+        stream.active = self.io.now;
+        let body = reason_phrase(error.status());
+        let mut reply = LocalReply::new(error.status(), body, error.details()).closing();
+        if error.is_protocol_error() {
+            reply = reply.flagged(ResponseFlag::DownstreamProtocolError);
+        }
+        if let Some(id) = self.admit(key, stream) {
+            self.local_reply(id, reply);
+        }
+    }
+
+    /// Gives a head that never became complete its answer.
+    pub(super) fn start_timed_out(&mut self, key: Key, mut stream: Box<Stream>, reply: LocalReply) {
+        stream.active = self.io.now;
+        if let Some(id) = self.admit(key, stream) {
+            self.local_reply(id, reply);
+        }
+    }
+
+    /// Makes a stream part of its connection and counts it.
+    fn admit(&mut self, key: Key, mut stream: Box<Stream>) -> Option<Key> {
+        let downstream = self.downstreams.get_mut(key)?;
+        stream.options = downstream.origin.http.clone();
+        let http = http(downstream)?;
+        http.requests += 1;
+        let scope = http.hcm.scope;
+        let id = self.streams.insert(stream);
+        http.stream = Some(id);
+        self.stats.inc(scope, metric::DOWNSTREAM_RQ_TOTAL);
+        self.stats.inc(scope, metric::DOWNSTREAM_RQ_HTTP1_TOTAL);
+        self.stats.gauge_inc(scope, metric::DOWNSTREAM_RQ_ACTIVE);
+        Some(id)
+    }
+
+    /// Everything between the codec and the first try.
+    fn prepare(&mut self, key: Key, id: Key) -> Result<(), Box<LocalReply>> {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(()) };
+        let origin = downstream.origin.clone();
+        let Some(options) = &origin.http else { return Ok(()) };
+        let Protocol::Http(http) = &mut downstream.protocol else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
+        let hcm = http.hcm.clone();
+        if !request_keep_alive(&stream.request) || self.shared.is_draining() {
+            http.closing = Closing::AfterResponse;
+        }
+        if hcm.max_requests_per_connection.is_some_and(|max| http.requests >= max) {
+            http.closing = Closing::AfterResponse;
+            self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_MAX_REQUESTS_REACHED);
+        }
+        stream.idle_timeout = hcm.stream_idle_timeout;
+        stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
+        stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);
+        manager::validate(&stream.request)?;
+        normalize(stream, options, &mut self.scratch)?;
+        hop::strip_request(&mut stream.request, true).map_err(|error| {
+            let body = reason_phrase(error.status());
+            LocalReply::new(error.status(), body, error.details())
+                .flagged(ResponseFlag::DownstreamProtocolError)
+                .closing()
+        })?;
+        expect(stream, hcm.proxy_100_continue)?;
+        let peer = Peer {
+            peer: inet(&downstream.addresses.peer),
+            local: inet(&downstream.addresses.local),
+            tls: false,
+            host_address: self.host_address,
+            node: &self.snapshot.node,
+        };
+        let accepted = manager::mutate(&hcm, &peer, &mut stream.request, &mut self.rng, &mut self.scratch);
+        stream.facts.internal = accepted.internal;
+        if accepted.remote != peer.peer {
+            stream.facts.remote = accepted.remote.map(Address::Inet);
+        }
+        self.route(key, id)
+    }
+
+    fn route(&mut self, key: Key, id: Key) -> Result<(), Box<LocalReply>> {
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
+        let Some(options) = stream.options.clone() else { return Ok(()) };
+        let hcm = &options.hcm;
+        let Some(config) = &hcm.route_config else {
+            self.stats.inc(hcm.scope, metric::NO_ROUTE);
+            return Err(reply::no_route().into());
+        };
+        let selected = match millrace_route::select(config, &stream.request, self.rng.next_u64()) {
+            Selection::Route(selected) => selected,
+            Selection::TlsRedirect(_) => return Err(reply::tls_redirect(&stream.request).into()),
+            Selection::NotFound => {
+                self.stats.inc(hcm.scope, metric::NO_ROUTE);
+                return Err(reply::no_route().into());
+            }
+        };
+        let plan = Plan::of(config, selected);
+        stream.facts.plan = plan;
+        match &selected.route.action {
+            RouteAction::Forward(forward) => self.plan_forward(key, id, plan, selected, forward),
+            RouteAction::Redirect(redirect) => {
+                self.stats.inc(hcm.scope, metric::RQ_REDIRECT);
+                Err(reply::redirect(redirect, &selected.route.matcher, &stream.request).into())
+            }
+            RouteAction::DirectResponse(direct) => {
+                self.stats.inc(hcm.scope, metric::RQ_DIRECT_RESPONSE);
+                let downstream = self.downstreams.get(key);
+                let format = direct.body_format.as_ref();
+                let rendered = format.zip(downstream).map(|(template, downstream)| {
+                    let renderer = Renderer { downstream, facts: &stream.facts, shard: &self.names };
+                    let mut out = Vec::new();
+                    renderer.render(template, &stream.request, None, &mut out);
+                    out
+                });
+                Err(reply::direct_response(direct, rendered, &stream.request).into())
+            }
+        }
+    }
+
+    /// Chooses the cluster and turns the head into what goes upstream.
+    fn plan_forward(
+        &mut self,
+        key: Key,
+        id: Key,
+        plan: Option<Plan>,
+        selected: Selected<'_>,
+        forward: &RouteForward,
+    ) -> Result<(), Box<LocalReply>> {
+        let Some(downstream) = self.downstreams.get(key) else { return Ok(()) };
+        let Protocol::Http(http) = &downstream.protocol else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
+        let Some(options) = &downstream.origin.http else { return Ok(()) };
+        let (hcm, Some(config)) = (&http.hcm, &http.hcm.route_config) else { return Ok(()) };
+        let choice = millrace_route::cluster(forward, &stream.request, self.rng.next_u64(), &self.snapshot);
+        stream.facts.plan = plan.map(|p| Plan { weighted: choice.weighted, cluster: choice.id(), ..p });
+        if choice.cluster.is_none() {
+            self.stats.inc(hcm.scope, metric::NO_CLUSTER);
+            return Err(reply::no_cluster(forward.cluster_not_found_status).into());
+        }
+        if stream.wants_upgrade() && !stream.upgrade_allowed_on(forward, hcm) {
+            self.stats.inc(hcm.scope, metric::DOWNSTREAM_RQ_WS_ON_NON_WS_ROUTE);
+            return Err(reject::upgrade_rejected().into());
+        }
+        stream.upgrade = stream.wants_upgrade();
+        stream.facts.high_priority = forward.high_priority;
+        let levels = Levels { config, selected, weighted: choice.entry(forward) };
+        let renderer = Renderer { downstream, facts: &stream.facts, shard: &self.names };
+        let finalized = router::finalize(
+            &levels,
+            forward,
+            options.router,
+            &renderer,
+            &mut stream.request,
+            &mut self.scratch,
+        );
+        stream.timeouts = finalized.timeouts;
+        stream.timeout_is_204 = finalized.timeout_is_204;
+        if let Some(idle) = forward.idle_timeout {
+            stream.idle_timeout = idle;
+        }
+        if let Some(max) = forward.max_stream_duration {
+            stream.max_duration_deadline = deadline(self.io.now, max);
+        }
+        let policy = forward.retry_policy.as_deref();
+        stream.retry = RetryState::new(policy, &mut stream.request);
+        stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(|p| p.avoid_previous_hosts);
+        stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
+        stream.keeps_replay = stream.retry.is_some() && !stream.request_complete;
+        self.stats.inc(hcm.scope, metric::RQ_TOTAL);
+        Ok(())
+    }
+
+    /// The last byte of the request is here: from now on the route's timeout counts.
+    pub(super) fn request_arrived(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.request_complete = true;
+        stream.facts.times.downstream_rx_end = Some(self.io.now);
+        stream.request_deadline = Time::MAX;
+        if !stream.upgrade && !stream.response_complete {
+            stream.response_deadline = deadline(self.io.now, stream.timeouts.global);
+        }
+    }
+}
+
+fn deadline(now: Time, limit: Option<Duration>) -> Time {
+    limit.map_or(Time::MAX, |limit| now + limit)
+}
+
+impl Plan {
+    fn of(config: &RouteConfiguration, selected: Selected<'_>) -> Option<Self> {
+        let virtual_host = config.virtual_hosts.element_offset(selected.virtual_host)?;
+        let route = selected.virtual_host.routes.element_offset(selected.route)?;
+        Some(Self { virtual_host, route, weighted: None, cluster: None })
+    }
+}
+
+fn normalize(
+    stream: &mut Stream,
+    options: &HttpOptions,
+    scratch: &mut Vec<u8>,
+) -> Result<(), Box<LocalReply>> {
+    match path::apply(&mut stream.request, &options.paths, scratch) {
+        PathAction::Continue => Ok(()),
+        PathAction::Redirect => Err(reject::path_normalized_redirect(stream.request.path()).into()),
+        PathAction::Reject => Err(reject::path_normalization_failed().into()),
+    }
+}
+
+/// `expect` ends here: we answer `100-continue` ourselves unless the upstream shall (RFC 9110 section 10.1.1).
+fn expect(stream: &mut Stream, proxied: bool) -> Result<(), Box<LocalReply>> {
+    match expectation(&stream.request) {
+        Expectation::None => Ok(()),
+        Expectation::Continue => {
+            if proxied {
+                stream.forwards_continue = true;
+                return Ok(());
+            }
+            stream.request.headers.remove_id(HeaderId::Expect);
+            stream.expects_continue = !stream.request_complete;
+            Ok(())
+        }
+        Expectation::Unknown => {
+            stream.request.headers.remove_id(HeaderId::Expect);
+            Err(LocalReply::new(417, "", "unknown_expectation").closing().into())
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! One request and its response, from the first byte of the head to the access log line.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
+use millrace_config::{
+    Address, ClusterId, ClusterSpecifier, HttpConnectionManager, Route, RouteForward, VirtualHost,
+    WeightedCluster,
+};
+use millrace_filter::http::router::retry::RetryState;
+use millrace_filter::http::router::timeout::Timeouts;
+use millrace_http::h1::{BodyDecoder, BodyFraming};
+use millrace_http::{HeaderMap, RequestHead, ResponseHead};
+use millrace_observe::access_log::{Bytes, Times};
+use millrace_upstream::{HostId, WaitId};
+
+use super::HttpOptions;
+
+/// Where a request stands on its way to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// No cluster was asked yet, or the answer is known already.
+    None,
+    /// Waits in a pool for a connection.
+    Queued(WaitId),
+    /// Sent, or being sent, on this connection.
+    Sent(Key),
+    /// Waits for the back-off of a retry.
+    BackOff(Time),
+}
+
+/// What was decided once per request and is reused by its retries: indices into the route configuration
+/// that the connection pins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) virtual_host: usize,
+    pub(crate) route: usize,
+    /// Entry of `weighted_clusters`.
+    pub(crate) weighted: Option<usize>,
+    pub(crate) cluster: Option<ClusterId>,
+}
+
+impl Plan {
+    pub(crate) fn virtual_host<'a>(&self, hcm: &'a HttpConnectionManager) -> Option<&'a VirtualHost> {
+        hcm.route_config.as_ref()?.virtual_hosts.get(self.virtual_host).map(|v| &**v)
+    }
+
+    pub(crate) fn route<'a>(&self, hcm: &'a HttpConnectionManager) -> Option<&'a Route> {
+        self.virtual_host(hcm)?.routes.get(self.route).map(|r| &**r)
+    }
+
+    pub(crate) fn weighted_entry<'a>(&self, hcm: &'a HttpConnectionManager) -> Option<&'a WeightedCluster> {
+        match &self.forward(hcm)?.cluster {
+            ClusterSpecifier::Weighted(weighted) => weighted.clusters.get(self.weighted?),
+            ClusterSpecifier::Cluster(_) | ClusterSpecifier::Header(_) => None,
+        }
+    }
+
+    pub(crate) fn forward<'a>(&self, hcm: &'a HttpConnectionManager) -> Option<&'a RouteForward> {
+        match &self.route(hcm)?.action {
+            millrace_config::RouteAction::Forward(forward) => Some(forward),
+            millrace_config::RouteAction::Redirect(_) | millrace_config::RouteAction::DirectResponse(_) => {
+                None
+            }
+        }
+    }
+}
+
+/// Everything about a request but its heads; what log lines and templates are made of.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) flags: ResponseFlags,
+    pub(crate) details: Details,
+    pub(crate) times: Times,
+    pub(crate) bytes: Bytes,
+    pub(crate) plan: Option<Plan>,
+    /// `%DOWNSTREAM_REMOTE_ADDRESS%`: after `x-forwarded-for`.
+    pub(crate) remote: Option<Address>,
+    pub(crate) internal: bool,
+    pub(crate) host: Option<HostId>,
+    pub(crate) host_address: Option<Address>,
+    pub(crate) upstream_local: Option<Address>,
+    pub(crate) upstream_connection: Option<u64>,
+    pub(crate) transport_failure: Option<&'static str>,
+    pub(crate) attempts: u32,
+    /// Status of the response head that was sent downstream; 0 before.
+    pub(crate) status: u16,
+    pub(crate) high_priority: bool,
+}
+
+/// `%RESPONSE_CODE_DETAILS%`: nearly always a static text.
+pub(crate) type Details = std::borrow::Cow<'static, str>;
+
+/// One request. Recycled: a stream that ended gives its memory to the next one.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) downstream: Key,
+    /// What the connection's filter chain says; pins the configuration that the request started under.
+    pub(crate) options: Option<Rc<HttpOptions>>,
+    pub(crate) request: RequestHead,
+    pub(crate) response: ResponseHead,
+    pub(crate) trailers: HeaderMap,
+    pub(crate) facts: Facts,
+    pub(crate) attempt: Attempt,
+    pub(crate) retry: Option<RetryState>,
+    /// A unit of the retry budget is held.
+    pub(crate) retrying: bool,
+    /// Endpoints of earlier tries, if the policy avoids them.
+    pub(crate) tried_hosts: Vec<HostId>,
+    pub(crate) avoids_hosts: bool,
+    /// `host_selection_retry_max_attempts`.
+    pub(crate) host_attempts: u32,
+
+    /// Framing of the request as it arrived, and the decoder of its body.
+    pub(crate) request_framing: BodyFraming,
+    pub(crate) request_body: BodyDecoder,
+    /// The whole request has arrived.
+    pub(crate) request_complete: bool,
+    /// Body bytes kept for a retry, already unframed.
+    pub(crate) replay: Vec<u8>,
+    /// A retry is possible and the body was not too long to keep.
+    pub(crate) keeps_replay: bool,
+    pub(crate) expects_continue: bool,
+    /// `proxy_100_continue`: the upstream's own `100` is passed on.
+    pub(crate) forwards_continue: bool,
+    pub(crate) is_head: bool,
+    pub(crate) is_grpc: bool,
+    /// The request asked for an upgrade or a CONNECT that the configuration allows.
+    pub(crate) upgrade: bool,
+    /// Bytes flow both ways without HTTP.
+    pub(crate) tunnel: bool,
+
+    /// Framing of the response as it leaves.
+    pub(crate) response_framing: BodyFraming,
+    pub(crate) response_started: bool,
+    pub(crate) response_complete: bool,
+    pub(crate) informational: u8,
+    /// The answer is our own.
+    pub(crate) local_reply: bool,
+
+    pub(crate) timeouts: Timeouts,
+    pub(crate) timeout_is_204: bool,
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Absolute deadlines; `Time::MAX` for none.
+    pub(crate) response_deadline: Time,
+    pub(crate) try_deadline: Time,
+    pub(crate) max_duration_deadline: Time,
+    pub(crate) request_deadline: Time,
+    /// Last byte in either direction.
+    pub(crate) active: Time,
+}
+
+/// Body bytes kept for a retry at the most, whatever `per_connection_buffer_limit_bytes` says.
+pub(crate) const REPLAY_BYTES_MAX: usize = 1024 * 1024;
+/// Capacity that a recycled replay buffer keeps.
+const REPLAY_KEPT_BYTES: usize = 16 * 1024;
+
+impl Stream {
+    pub(crate) fn new(downstream: Key) -> Self {
+        Self {
+            downstream,
+            options: None,
+            request: RequestHead::new(),
+            response: ResponseHead::new(),
+            trailers: HeaderMap::default(),
+            facts: Facts::default(),
+            attempt: Attempt::None,
+            retry: None,
+            retrying: false,
+            tried_hosts: Vec::new(),
+            avoids_hosts: false,
+            host_attempts: 1,
+            request_framing: BodyFraming::None,
+            request_body: BodyDecoder::new(BodyFraming::None),
+            request_complete: false,
+            replay: Vec::new(),
+            keeps_replay: false,
+            expects_continue: false,
+            forwards_continue: false,
+            is_head: false,
+            is_grpc: false,
+            upgrade: false,
+            tunnel: false,
+            response_framing: BodyFraming::None,
+            response_started: false,
+            response_complete: false,
+            informational: 0,
+            local_reply: false,
+            timeouts: Timeouts::default(),
+            timeout_is_204: false,
+            idle_timeout: None,
+            response_deadline: Time::MAX,
+            try_deadline: Time::MAX,
+            max_duration_deadline: Time::MAX,
+            request_deadline: Time::MAX,
+            active: Time::ZERO,
+        }
+    }
+
+    /// Makes a used stream as good as new; allocations stay.
+    pub(crate) fn reset(&mut self, downstream: Key) {
+        let mut old = std::mem::replace(self, Self::new(downstream));
+        old.request.clear();
+        old.response.clear();
+        old.trailers.clear();
+        old.tried_hosts.clear();
+        old.request_body.reset(BodyFraming::None);
+        self.request = old.request;
+        self.response = old.response;
+        self.trailers = old.trailers;
+        self.tried_hosts = old.tried_hosts;
+        self.request_body = old.request_body;
+        old.replay.clear();
+        old.replay.shrink_to(REPLAY_KEPT_BYTES);
+        self.replay = old.replay;
+    }
+
+    /// The connection that the request is on.
+    pub(crate) fn upstream(&self) -> Option<Key> {
+        match self.attempt {
+            Attempt::Sent(key) => Some(key),
+            Attempt::None | Attempt::Queued(_) | Attempt::BackOff(_) => None,
+        }
+    }
+
+    pub(crate) fn flag(&mut self, flag: ResponseFlag) {
+        self.facts.flags.set(flag);
+    }
+
+    /// The earliest moment at which something must happen to this stream.
+    pub(crate) fn deadline(&self) -> Time {
+        let mut next = self.response_deadline.min(self.try_deadline).min(self.max_duration_deadline);
+        next = next.min(self.request_deadline);
+        if let Some(idle) = self.idle_timeout {
+            next = next.min(self.active + idle);
+        }
+        if let Attempt::BackOff(until) = self.attempt {
+            next = next.min(until);
+        }
+        next
+    }
+}

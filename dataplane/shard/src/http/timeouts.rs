@@ -1,0 +1,180 @@
+//! Deadlines of HTTP connections and streams, and what happens at each.
+
+use millrace_base::{Key, ResponseFlag, Time};
+use millrace_filter::http::LocalReply;
+use millrace_filter::http::connection_manager::reject;
+use millrace_filter::http::router::reply;
+use millrace_filter::http::router::retry::ResetReason;
+use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, http as metric};
+
+use super::request::http;
+use super::stream::{Attempt, Stream};
+use super::{Closing, HttpDownstream};
+use crate::downstream::Protocol;
+use crate::shard::Shard;
+use crate::upstream::EndedBy;
+
+impl Shard {
+    /// The next moment at which [`Shard::http_timer`] has something to do.
+    pub(crate) fn http_deadline(&self, key: Key) -> Option<Time> {
+        let downstream = self.downstreams.get(key)?;
+        let Protocol::Http(http) = &downstream.protocol else { return None };
+        let mut next = connection_deadline(http, downstream.opened);
+        if downstream.link.is_sending() {
+            next = next.min(downstream.link.send_started + self.limits.write_stall_timeout);
+        }
+        if let Some(stream) = http.stream.and_then(|s| self.streams.get(s)) {
+            next = next.min(stream.deadline());
+        }
+        Some(next).filter(|next| *next != Time::MAX)
+    }
+
+    pub(crate) fn http_timer(&mut self, key: Key) {
+        let now = self.io.now;
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let opened = downstream.opened;
+        let stall = downstream.link.send_started + self.limits.write_stall_timeout;
+        let stalled = downstream.link.is_sending() && stall <= now;
+        let Some(http) = http(downstream) else { return };
+        let scope = http.hcm.scope;
+        if stalled {
+            return self.client_stalled(key);
+        }
+        match http.closing {
+            Closing::Lingering(until) if until <= now => {
+                self.stats.inc(scope, metric::DOWNSTREAM_CX_DELAYED_CLOSE_TIMEOUT);
+                return self.http_close(key, true);
+            }
+            Closing::Lingering(_) | Closing::Flushing => return,
+            Closing::No | Closing::AfterResponse => {}
+        }
+        if let Some(id) = http.stream {
+            return self.stream_timer(id);
+        }
+        if connection_deadline(http, opened) > now {
+            return;
+        }
+        if http.head_since.is_some_and(|since| due(since, http.hcm.request_headers_timeout, now)) {
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_HEADER_TIMEOUT);
+            return self.refuse_slow_head(key);
+        }
+        if due(opened, http.hcm.max_connection_duration, now) {
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_MAX_DURATION_REACHED);
+        } else {
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_IDLE_TIMEOUT);
+        }
+        self.http_close_after_flush(key);
+    }
+
+    /// A head that takes too long gets its 408 (RFC 9110 section 15.5.9).
+    fn refuse_slow_head(&mut self, key: Key) {
+        let now = self.io.now;
+        let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
+        let since = http.head_since.take().unwrap_or(now);
+        http.input.clear();
+        http.scanner.reset();
+        let mut stream = self.spare_streams.pop().unwrap_or_else(|| Box::new(Stream::new(key)));
+        stream.reset(key);
+        stream.facts.times.start = since;
+        stream.facts.times.start_wall = self.wall_at(since);
+        self.start_timed_out(key, stream, reject::request_header_timeout());
+    }
+
+    /// A client that takes no byte for [`millrace_base::Limits::write_stall_timeout`] is cut off.
+    fn client_stalled(&mut self, key: Key) {
+        let stream = self.downstreams.get_mut(key).and_then(http).and_then(|h| h.stream);
+        if let Some(id) = stream {
+            self.drop_attempt(id, EndedBy::Local);
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.flag(ResponseFlag::StreamIdleTimeout);
+                stream.facts.details = "downstream_write_stall".into();
+            }
+            self.end_stream(id);
+        }
+        self.http_close(key, true);
+    }
+
+    fn stream_timer(&mut self, id: Key) {
+        let now = self.io.now;
+        let Some(stream) = self.streams.get(id) else { return };
+        let Some(scope) = stream.options.as_ref().map(|o| o.hcm.scope) else { return };
+        if let Attempt::BackOff(until) = stream.attempt
+            && until <= now
+        {
+            return self.retry_now(id);
+        }
+        if stream.max_duration_deadline <= now {
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_MAX_DURATION_REACHED);
+            let answer = match stream.facts.plan.and_then(|p| p.cluster) {
+                Some(cluster) => {
+                    if let Some(cluster) = self.cluster_scope(cluster) {
+                        self.stats.inc(cluster, cluster_metric::UPSTREAM_RQ_MAX_DURATION_REACHED);
+                    }
+                    reply::max_stream_duration()
+                }
+                None => reject::max_stream_duration(stream.request_complete),
+            };
+            return self.time_out(id, answer);
+        }
+        if stream.request_deadline <= now {
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_TIMEOUT);
+            return self.time_out(id, reject::request_overall_timeout());
+        }
+        if stream.response_deadline <= now {
+            let answer = reply::request_timeout(stream.timeout_is_204);
+            self.count_timeout(id, cluster_metric::UPSTREAM_RQ_TIMEOUT);
+            return self.time_out(id, answer);
+        }
+        if stream.try_deadline <= now && !stream.response_started {
+            self.count_timeout(id, cluster_metric::UPSTREAM_RQ_PER_TRY_TIMEOUT);
+            self.drop_attempt(id, EndedBy::Local);
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.try_deadline = Time::MAX;
+            }
+            return self.attempt_failed(id, ResetReason::PerTryTimeout, true);
+        }
+        if stream.idle_timeout.is_some_and(|idle| stream.active + idle <= now) {
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_IDLE_TIMEOUT);
+            let answer = reject::stream_idle_timeout(stream.request_complete);
+            self.time_out(id, answer);
+        }
+    }
+
+    fn count_timeout(&mut self, id: Key, counter: millrace_observe::stats::Counter) {
+        let cluster = self.streams.get(id).and_then(|s| s.facts.plan).and_then(|p| p.cluster);
+        if let Some(scope) = cluster.and_then(|c| self.cluster_scope(c)) {
+            self.stats.inc(scope, counter);
+        }
+        if let Some(host) = self.host_scope(id) {
+            self.stats.inc(host, host_metric::RQ_TIMEOUT);
+        }
+    }
+
+    fn time_out(&mut self, id: Key, answer: LocalReply) {
+        self.drop_attempt(id, EndedBy::Local);
+        self.abort_or_reply(id, answer);
+    }
+}
+
+fn due(since: Time, limit: Option<std::time::Duration>, now: Time) -> bool {
+    limit.is_some_and(|limit| since + limit <= now)
+}
+
+/// Deadlines of the connection itself, streams apart.
+fn connection_deadline(http: &HttpDownstream, opened: Time) -> Time {
+    let hcm = &http.hcm;
+    let after = |since: Time, limit: Option<std::time::Duration>| limit.map_or(Time::MAX, |l| since + l);
+    match http.closing {
+        Closing::Lingering(until) => return until,
+        Closing::Flushing => return Time::MAX,
+        Closing::No | Closing::AfterResponse => {}
+    }
+    if http.stream.is_some() {
+        return Time::MAX;
+    }
+    let age = after(opened, hcm.max_connection_duration);
+    match http.head_since {
+        Some(since) => after(since, hcm.request_headers_timeout).min(age),
+        None => after(http.idle_since, hcm.idle_timeout).min(age),
+    }
+}

@@ -1,0 +1,370 @@
+//! The shard: everything that one core owns, and the one function that moves it.
+//!
+//! [`Shard::turn`] takes what happened and appends what the kernel shall do. No handler is entered from
+//! within another for work that can wait: finished requests queue their connection for another look, and
+//! written bytes leave in one batch at the end.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::logs::LogBuffers;
+use millrace_base::{Key, Limits, Rng, Slab, Time, WallTime};
+use millrace_config::Snapshot;
+use millrace_filter::http::connection_manager::date::DateCache;
+use millrace_http::HeaderMap;
+use millrace_http::h1::ParseOptions;
+use millrace_observe::stats::ShardStats;
+use millrace_ring::timer::TimerWheel;
+use millrace_ring::{BufferPool, Event, Op, Socket, SocketAddress, Waker, sockets};
+use millrace_upstream::PoolAction;
+
+use crate::clusters::Clusters;
+use crate::downstream::{Downstream, Origin, Protocol};
+use crate::http::{Names, Stream};
+use crate::link::{Io, Link};
+use crate::listener::ListenerState;
+use crate::shared::{Message, Shared};
+use crate::token::Kind;
+use crate::upstream::Upstream;
+
+/// How often logs are handed over and idle upstream connections looked at.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+/// Messages taken from the mailbox in one turn.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// What only a real socket can tell. The simulator has its own answers.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketFacts {
+    /// The local address of a connected socket.
+    pub local: fn(Socket) -> Option<SocketAddress>,
+    /// The destination before REDIRECT (`SO_ORIGINAL_DST`).
+    pub original_dst: fn(Socket) -> Option<SocketAddress>,
+}
+
+impl SocketFacts {
+    /// Asks the kernel.
+    pub const REAL: Self =
+        Self { local: |s| sockets::local_address(s).ok(), original_dst: |s| sockets::original_dst(s).ok() };
+    /// Knows nothing; connections count as made to the listener's address.
+    pub const NONE: Self = Self { local: |_| None, original_dst: |_| None };
+}
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub struct ShardParts {
+    /// Its number; also its door.
+    pub index: usize,
+    /// What crosses cores.
+    pub shared: Arc<Shared>,
+    /// The first configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// The back end's buffers.
+    pub buffers: BufferPool,
+    /// Wakes the back end.
+    pub waker: Waker,
+    /// Its counters.
+    pub stats: ShardStats,
+    /// Its access-log lines.
+    pub logs: LogBuffers,
+    /// Its bounds.
+    pub limits: Limits,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// `%HOSTNAME%`.
+    pub hostname: Arc<str>,
+    /// Stands in for a loopback peer in `x-forwarded-for`.
+    pub host_address: Option<IpAddr>,
+    /// How to ask about sockets.
+    pub socket_facts: SocketFacts,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// Call [`Shard::turn`] again.
+    Yes,
+    /// Everything is closed.
+    Stopped,
+}
+
+/// One core's share of the proxy.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) limits: Limits,
+    pub(crate) io: Io,
+    pub(crate) wheel: TimerWheel<u64>,
+    pub(crate) wall: WallTime,
+    pub(crate) rng: Rng,
+    pub(crate) stats: ShardStats,
+    pub(crate) logs: LogBuffers,
+    pub(crate) names: Names,
+    pub(crate) host_address: Option<IpAddr>,
+    pub(crate) socket_facts: SocketFacts,
+
+    pub(crate) listeners: Slab<ListenerState>,
+    pub(crate) origins: Vec<Rc<Origin>>,
+    pub(crate) downstreams: Slab<Box<Downstream>>,
+    pub(crate) upstreams: Slab<Box<Upstream>>,
+    pub(crate) streams: Slab<Box<Stream>>,
+    pub(crate) clusters: Clusters,
+
+    /// What the pools decided and nobody did yet.
+    pub(crate) actions: Vec<PoolAction>,
+    /// Downstream connections whose input deserves another look.
+    pub(crate) runnable: Vec<Key>,
+    pub(crate) connection_ids: u64,
+    /// Why the last connect failed; read while its pool fails the waiters.
+    pub(crate) connect_error: &'static str,
+    pub(crate) connect_timed_out: bool,
+    stopping: bool,
+
+    // Work space, kept for its capacity.
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) reply_body: Vec<u8>,
+    #[expect(clippy::vec_box, reason = "the boxes move between here and the slab")]
+    pub(crate) spare_streams: Vec<Box<Stream>>,
+    pub(crate) discarded_trailers: HeaderMap,
+    pub(crate) response_parse: ParseOptions,
+    pub(crate) date: DateCache,
+    fired: Vec<u64>,
+}
+
+impl Shard {
+    /// Makes a shard and opens its door. Nothing happens before the first turn.
+    pub fn new(parts: ShardParts) -> Self {
+        parts.shared.open(parts.index, parts.waker);
+        let mut wheel = TimerWheel::new(Time::ZERO);
+        let housekeeping = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
+        wheel.insert(Time::ZERO, housekeeping.0);
+        Self {
+            index: parts.index,
+            shared: parts.shared,
+            snapshot: parts.snapshot,
+            response_parse: ParseOptions::with_limits(&parts.limits),
+            limits: parts.limits,
+            io: Io::new(parts.buffers),
+            wheel,
+            wall: WallTime::default(),
+            rng: Rng::new(parts.seed),
+            stats: parts.stats,
+            logs: parts.logs,
+            names: Names { hostname: parts.hostname },
+            host_address: parts.host_address,
+            socket_facts: parts.socket_facts,
+            listeners: Slab::new(),
+            origins: Vec::new(),
+            downstreams: Slab::new(),
+            upstreams: Slab::new(),
+            streams: Slab::new(),
+            clusters: Clusters::default(),
+            actions: Vec::new(),
+            runnable: Vec::new(),
+            connection_ids: 0,
+            connect_error: "",
+            connect_timed_out: false,
+            stopping: false,
+            scratch: Vec::new(),
+            reply_body: Vec::new(),
+            spare_streams: Vec::new(),
+            discarded_trailers: HeaderMap::default(),
+            date: DateCache::default(),
+            fired: Vec::new(),
+        }
+    }
+
+    /// Takes what happened, decides, and appends what the kernel shall do to `ops`.
+    pub fn turn(&mut self, now: Time, wall: WallTime, events: &mut Vec<Event>, ops: &mut Vec<Op>) -> Running {
+        self.io.now = now;
+        self.wall = wall;
+        for event in events.drain(..) {
+            self.on_event(event);
+        }
+        self.take_messages();
+        self.run_timers();
+        self.run_runnable();
+        self.flush();
+        ops.append(&mut self.io.ops);
+        let over = self.stopping && self.downstreams.is_empty() && self.upstreams.is_empty();
+        if over { Running::Stopped } else { Running::Yes }
+    }
+
+    /// How long the back end may sleep.
+    pub fn timeout(&self, now: Time) -> Option<Duration> {
+        if !self.runnable.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.wheel.next_deadline().map(|at| at.since(now))
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Received { token, data } => match Kind::parse(token.0) {
+                Some((Kind::Downstream, key)) => self.on_downstream_data(key, data),
+                Some((Kind::Upstream, key)) => self.on_upstream_data(key, data),
+                Some((Kind::Listener | Kind::Housekeeping, _)) | None => {}
+            },
+            Event::Sent { token, result, payload } => match Kind::parse(token.0) {
+                Some((Kind::Downstream, key)) => self.on_downstream_sent(key, result, payload),
+                Some((Kind::Upstream, key)) => self.on_upstream_sent(key, result, payload),
+                Some((Kind::Listener | Kind::Housekeeping, _)) | None => {
+                    Link::orphaned(payload, &mut self.io);
+                }
+            },
+            Event::RecvEnded { token, reason } => match Kind::parse(token.0) {
+                Some((Kind::Downstream, key)) => self.on_downstream_recv_ended(key, reason),
+                Some((Kind::Upstream, key)) => self.on_upstream_recv_ended(key, reason),
+                Some((Kind::Listener | Kind::Housekeeping, _)) | None => {}
+            },
+            Event::Accepted { token, result, more } => {
+                if let Some((Kind::Listener, key)) = Kind::parse(token.0) {
+                    self.on_accepted(key, result, more);
+                }
+            }
+            Event::Connected { token, result } => {
+                if let Some((Kind::Upstream, key)) = Kind::parse(token.0) {
+                    self.on_connected(key, result);
+                }
+            }
+            Event::Wake => {}
+        }
+    }
+
+    fn take_messages(&mut self) {
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(message) = self.shared.receive(self.index) else { return };
+            match message {
+                Message::Connection(new) => self.serve(new),
+                Message::Snapshot(snapshot) => self.adopt(snapshot),
+                Message::Listen(listener, socket) => self.listen(listener, socket),
+                Message::StopListening { inbound_only } => self.stop_listening(inbound_only),
+                Message::Drain => self.drain(),
+                Message::Stop => self.stop(),
+            }
+        }
+    }
+
+    /// Serves a new configuration. Streams under way finish under the old one.
+    fn adopt(&mut self, snapshot: Arc<Snapshot>) {
+        for id in self.clusters.ids() {
+            self.clusters.update(id, &snapshot, &mut self.actions);
+            self.run_pool_actions(id);
+            self.clusters.forget_if_gone(id, &snapshot);
+        }
+        for listener in &snapshot.listeners {
+            let keys: Vec<Key> = self.listeners.keys().collect();
+            for key in keys {
+                if let Some(state) = self.listeners.get_mut(key).filter(|s| s.config.name == listener.name) {
+                    state.config = listener.clone();
+                }
+            }
+        }
+        self.snapshot = snapshot;
+        self.stats.sweep();
+    }
+
+    fn run_timers(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.advance(self.io.now, &mut fired);
+        for value in fired.drain(..) {
+            self.on_timer(value);
+        }
+        self.fired = fired;
+    }
+
+    fn run_runnable(&mut self) {
+        // What becomes runnable meanwhile waits for the next turn, so that nobody starves the others.
+        for _ in 0..self.runnable.len() {
+            let Some(key) = self.runnable.pop() else { break };
+            if let Some(Protocol::Http(http)) = self.downstreams.get_mut(key).map(|d| &mut d.protocol) {
+                http.runnable = false;
+                self.http_pump(key);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some(token) = self.io.dirty.pop() {
+            match Kind::parse(token.0) {
+                Some((Kind::Downstream, key)) => {
+                    if let Some(downstream) = self.downstreams.get_mut(key) {
+                        downstream.link.flush(&mut self.io);
+                    }
+                }
+                Some((Kind::Upstream, key)) => {
+                    if let Some(link) = self.upstreams.get_mut(key).and_then(|u| u.link.as_mut()) {
+                        link.flush(&mut self.io);
+                    }
+                }
+                Some((Kind::Listener | Kind::Housekeeping, _)) | None => {}
+            }
+        }
+    }
+
+    /// Once a second: idle upstream connections, log lines.
+    pub(crate) fn housekeeping(&mut self) {
+        let now = self.io.now;
+        for id in self.clusters.ids() {
+            if self.clusters.is_due(id, now)
+                && let Some(state) = self.clusters.get_mut(id)
+            {
+                state.expire(now, &mut self.actions);
+                self.run_pool_actions(id);
+            }
+            self.clusters.forget_if_gone(id, &self.snapshot);
+        }
+        self.logs.flush();
+        let token = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
+        self.wheel.insert(now + HOUSEKEEPING_EVERY, token.0);
+    }
+
+    fn drain(&mut self) {
+        let keys: Vec<Key> = self.downstreams.keys().collect();
+        for key in keys {
+            self.http_drain(key);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.stop_listening(false);
+        let keys: Vec<Key> = self.downstreams.keys().collect();
+        for key in keys {
+            match self.downstreams.get(key).map(|d| &d.protocol) {
+                Some(Protocol::Tcp(_)) => self.tcp_close(key, false),
+                Some(Protocol::Http(_)) => self.http_stop(key),
+                None => {}
+            }
+        }
+        let idle: Vec<Key> = self.upstreams.keys().collect();
+        for key in idle {
+            self.close_upstream(key, crate::upstream::EndedBy::Local);
+        }
+        self.logs.flush();
+    }
+
+    /// The wall clock at an earlier moment of the loop's clock.
+    pub(crate) fn wall_at(&self, at: Time) -> WallTime {
+        let ago = u64::try_from(self.io.now.since(at).as_nanos()).unwrap_or(u64::MAX);
+        WallTime(self.wall.0.saturating_sub(ago))
+    }
+
+    /// Asserts that nothing is left of any connection; for tests, after every peer has gone.
+    #[doc(hidden)]
+    pub fn assert_quiescent(&self) {
+        assert!(self.downstreams.is_empty(), "downstream connections left");
+        assert!(self.streams.is_empty(), "streams left");
+        assert_eq!(self.io.pool().outstanding(), 0, "buffers not home");
+        assert!(self.runnable.is_empty() && self.actions.is_empty() && self.io.dirty.is_empty());
+    }
+
+    /// Connections that the pools keep, for tests.
+    #[doc(hidden)]
+    pub fn upstream_connections(&self) -> usize {
+        self.upstreams.len()
+    }
+}

@@ -1,0 +1,393 @@
+//! The TCP proxy: one downstream connection, one upstream connection, bytes in between.
+//!
+//! Reading from the client starts once the upstream is connected. Either side may close its half; a side
+//! whose peer reads slowly is no longer read (`per_connection_buffer_limit_bytes`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
+use millrace_config::{Address, ClusterId, TcpProxy};
+use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, ConnectStep};
+use millrace_observe::access_log::{AccessLogType, Bytes, StreamInfo, Times};
+use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, tcp as metric};
+use millrace_ring::{Filled, IoError};
+use millrace_upstream::{ChooseContext, ResourcePriority};
+
+use crate::downstream::{Downstream, Protocol};
+use crate::shard::Shard;
+use crate::upstream::{Carries, EndedBy};
+
+/// The proxy's state of one connection.
+#[derive(Debug)]
+pub(crate) struct TcpSession {
+    proxy: Arc<TcpProxy>,
+    cluster: Option<ClusterId>,
+    upstream: Option<Key>,
+    attempts: ConnectAttempts,
+    flags: ResponseFlags,
+    details: &'static str,
+    times: Times,
+    received: u64,
+    sent: u64,
+    active: Time,
+    host: Option<Address>,
+    upstream_local: Option<Address>,
+    transport_failure: Option<&'static str>,
+    /// The upstream failed: the client is reset once everything queued has left.
+    broken: bool,
+}
+
+impl TcpSession {
+    pub(crate) fn new(proxy: Arc<TcpProxy>) -> Self {
+        Self {
+            proxy,
+            cluster: None,
+            upstream: None,
+            attempts: ConnectAttempts::default(),
+            flags: ResponseFlags::default(),
+            details: "",
+            times: Times::default(),
+            received: 0,
+            sent: 0,
+            active: Time::ZERO,
+            host: None,
+            upstream_local: None,
+            transport_failure: None,
+            broken: false,
+        }
+    }
+}
+
+fn session(downstream: &mut Box<Downstream>) -> Option<&mut TcpSession> {
+    match &mut downstream.protocol {
+        Protocol::Tcp(session) => Some(session),
+        Protocol::Http(_) => None,
+    }
+}
+
+impl Shard {
+    fn tcp_session(&mut self, key: Key) -> Option<&mut TcpSession> {
+        session(self.downstreams.get_mut(key)?)
+    }
+
+    pub(crate) fn tcp_opened(&mut self, key: Key) {
+        let (now, wall, random) = (self.io.now, self.wall, self.rng.next_u64());
+        let Some(session) = self.tcp_session(key) else { return };
+        session.active = now;
+        (session.times.start, session.times.start_wall) = (now, wall);
+        session.cluster = tcp_proxy::cluster(&session.proxy.cluster, random);
+        let scope = session.proxy.scope;
+        self.stats.inc(scope, metric::DOWNSTREAM_CX_TOTAL);
+        self.tcp_connect(key);
+    }
+
+    /// Makes one connect attempt, or gives up.
+    fn tcp_connect(&mut self, key: Key) {
+        let Some(session) = self.tcp_session(key) else { return };
+        let (scope, cluster) = (session.proxy.scope, session.cluster);
+        let state =
+            cluster.and_then(|id| self.clusters.inflate(id, &self.snapshot, &self.shared, &mut self.rng));
+        let (Some(id), Some(state)) = (cluster, state) else {
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_NO_ROUTE);
+            return self.tcp_fail(key, ConnectError::NoCluster);
+        };
+        let cluster_scope = state.config().scope;
+        let chosen = state.choose_host(&mut self.rng, &ChooseContext::default());
+        let Ok(chosen) = chosen else {
+            self.stats.inc(cluster_scope, cluster_metric::UPSTREAM_CX_NONE_HEALTHY);
+            return self.tcp_fail(key, ConnectError::NoHealthyUpstream);
+        };
+        let pool = state.acquire_tcp(chosen.host, ResourcePriority::Default, &mut self.actions);
+        if chosen.panic {
+            self.stats.inc(cluster_scope, cluster_metric::LB_HEALTHY_PANIC);
+        }
+        self.run_pool_actions(id);
+        let Ok(pool) = pool else {
+            return self.tcp_fail(key, ConnectError::Overflow);
+        };
+        let upstream = self.open_upstream(id, pool, chosen.host, Carries::Tcp(key));
+        let address = upstream.and_then(|u| self.upstreams.get(u)).map(|u| u.address.clone());
+        let now = self.io.now;
+        if let Some(session) = self.tcp_session(key) {
+            session.upstream = upstream;
+            session.host = address;
+            session.times.upstream_connect_begin.get_or_insert(now);
+        }
+        if upstream.is_none() {
+            self.tcp_connect_failed(key);
+        }
+    }
+
+    pub(crate) fn tcp_connect_failed(&mut self, key: Key) {
+        let reason = self.connect_error;
+        let Some(session) = self.tcp_session(key) else { return };
+        session.upstream = None;
+        session.transport_failure = Some(reason).filter(|r| !r.is_empty());
+        self.tcp_fail(key, ConnectError::Failed);
+    }
+
+    /// Tries again, or closes a connection that never reached an upstream.
+    fn tcp_fail(&mut self, key: Key, error: ConnectError) {
+        let Some(session) = self.tcp_session(key) else { return };
+        let TcpSession { proxy, attempts, flags, cluster, .. } = session;
+        if attempts.failed(proxy, error, flags) == ConnectStep::Again {
+            return self.tcp_connect(key);
+        }
+        if let (ConnectError::Failed, Some(state)) = (error, cluster.and_then(|id| self.clusters.get_mut(id)))
+        {
+            let scope = state.config().scope;
+            self.stats.inc(scope, cluster_metric::UPSTREAM_CX_CONNECT_ATTEMPTS_EXCEEDED);
+        }
+        self.tcp_close(key, false);
+    }
+
+    pub(crate) fn tcp_connected(&mut self, key: Key, upstream_key: Key) {
+        let now = self.io.now;
+        let Some(upstream) = self.upstreams.get_mut(upstream_key) else { return };
+        let (local, scope, host_scope) = (upstream.local.clone(), upstream.scope, upstream.host_scope);
+        if let Some(link) = &mut upstream.link {
+            link.resume(&mut self.io);
+        }
+        self.stats.inc(scope, cluster_metric::UPSTREAM_RQ_TOTAL);
+        self.stats.gauge_inc(scope, cluster_metric::UPSTREAM_RQ_ACTIVE);
+        self.stats.inc(host_scope, host_metric::RQ_TOTAL);
+        self.stats.gauge_inc(host_scope, host_metric::RQ_ACTIVE);
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.link.resume(&mut self.io);
+        if let Some(session) = session(downstream) {
+            session.upstream_local = local;
+            session.active = now;
+            session.times.upstream_connect_end = Some(now);
+            session.times.upstream_pool_ready = Some(now);
+        }
+        self.rearm_downstream(key);
+    }
+
+    pub(crate) fn tcp_downstream_data(&mut self, key: Key, data: Filled) {
+        let now = self.io.now;
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let Protocol::Tcp(session) = &mut downstream.protocol else { return };
+        session.active = now;
+        session.received += data.len() as u64;
+        self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_RX_BYTES_TOTAL, data.len() as u64);
+        let Some(upstream) = session.upstream.and_then(|u| self.upstreams.get_mut(u)) else { return };
+        let limit = upstream.buffer_limit;
+        let Some(link) = &mut upstream.link else { return };
+        link.write_buffer(&mut self.io, data);
+        if link.queued() >= limit && !downstream.link.is_paused() {
+            downstream.link.pause(&mut self.io);
+            self.stats.inc(session.proxy.scope, metric::DOWNSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
+        }
+    }
+
+    pub(crate) fn tcp_upstream_data(&mut self, key: Key, upstream: Key, data: Filled) {
+        let now = self.io.now;
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let limit = downstream.origin.listener.buffer_limit_bytes as usize;
+        let Protocol::Tcp(session) = &mut downstream.protocol else { return };
+        session.active = now;
+        session.sent += data.len() as u64;
+        self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, data.len() as u64);
+        downstream.link.write_buffer(&mut self.io, data);
+        if downstream.link.queued() >= limit
+            && let Some(upstream) = self.upstreams.get_mut(upstream)
+            && let Some(link) = &mut upstream.link
+            && !link.is_paused()
+        {
+            link.pause(&mut self.io);
+            self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
+        }
+    }
+
+    pub(crate) fn tcp_downstream_sent(&mut self, key: Key, result: Result<usize, IoError>) {
+        if result.is_err() {
+            return self.tcp_broken(key);
+        }
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let limit = downstream.origin.listener.buffer_limit_bytes as usize;
+        let Protocol::Tcp(session) = &mut downstream.protocol else { return };
+        session.active = self.io.now;
+        if downstream.link.queued() <= limit / 2
+            && let Some(upstream) = session.upstream.and_then(|u| self.upstreams.get_mut(u))
+            && let Some(link) = &mut upstream.link
+            && link.is_paused()
+        {
+            link.resume(&mut self.io);
+            self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
+        }
+        self.tcp_settle(key);
+    }
+
+    pub(crate) fn tcp_upstream_sent(&mut self, key: Key, upstream: Key, result: Result<usize, IoError>) {
+        if let Err(error) = result {
+            return self.tcp_upstream_ended(key, upstream, Err(error));
+        }
+        let Some(upstream) = self.upstreams.get_mut(upstream) else { return };
+        let limit = upstream.buffer_limit;
+        let drained = upstream.link.as_ref().is_some_and(|l| l.queued() <= limit / 2);
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let Protocol::Tcp(session) = &mut downstream.protocol else { return };
+        session.active = self.io.now;
+        if drained && downstream.link.is_paused() {
+            downstream.link.resume(&mut self.io);
+            self.stats.inc(session.proxy.scope, metric::DOWNSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
+        }
+        self.tcp_settle(key);
+    }
+
+    /// The client closed its half, or the connection failed.
+    pub(crate) fn tcp_downstream_ended(&mut self, key: Key, end: Result<(), IoError>) {
+        if end.is_err() {
+            return self.tcp_broken(key);
+        }
+        let upstream = self.tcp_session(key).and_then(|s| s.upstream);
+        match upstream.and_then(|u| self.upstreams.get_mut(u)).and_then(|u| u.link.as_mut()) {
+            Some(link) => {
+                link.shutdown(&mut self.io);
+                self.tcp_settle(key);
+            }
+            None => self.tcp_settle(key),
+        }
+    }
+
+    /// The endpoint closed its half, or the connection failed.
+    pub(crate) fn tcp_upstream_ended(&mut self, key: Key, upstream: Key, end: Result<(), IoError>) {
+        let failed = end.is_err();
+        if let Some(downstream) = self.downstreams.get_mut(key) {
+            if failed && let Protocol::Tcp(session) = &mut downstream.protocol {
+                session.broken = true;
+            }
+            if !failed {
+                downstream.link.shutdown(&mut self.io);
+            }
+        }
+        if failed {
+            self.tcp_release_upstream(key, upstream, EndedBy::Remote);
+        }
+        self.tcp_settle(key);
+    }
+
+    /// The client's connection failed: the endpoint must not take what it got for everything.
+    fn tcp_broken(&mut self, key: Key) {
+        if let Some(session) = self.tcp_session(key) {
+            session.flags.set(ResponseFlag::DownstreamConnectionTermination);
+        }
+        self.tcp_close(key, true);
+    }
+
+    /// Closes the session once both halves are closed and everything has left.
+    fn tcp_settle(&mut self, key: Key) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let Protocol::Tcp(session) = &downstream.protocol else { return };
+        if session.broken {
+            if downstream.link.queued() == 0 {
+                self.tcp_close(key, true);
+            }
+            return;
+        }
+        let link = session.upstream.and_then(|u| self.upstreams.get(u)).and_then(|u| u.link.as_ref());
+        let Some(link) = link else { return };
+        let over = downstream.link.is_ended() && link.is_ended();
+        if over && downstream.link.is_flushed() && link.is_flushed() {
+            self.tcp_close(key, false);
+        }
+    }
+
+    pub(crate) fn tcp_deadline(&self, key: Key) -> Option<Time> {
+        let downstream = self.downstreams.get(key)?;
+        let Protocol::Tcp(session) = &downstream.protocol else { return None };
+        let idle = session.proxy.idle_timeout.map(|idle| session.active + idle);
+        let age = session.proxy.max_downstream_connection_duration.map(|max| downstream.opened + max);
+        crate::timers::earliest(idle, age)
+    }
+
+    pub(crate) fn tcp_timer(&mut self, key: Key) {
+        let now = self.io.now;
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let opened = downstream.opened;
+        let Protocol::Tcp(session) = &mut downstream.protocol else { return };
+        let due = |since: Time, limit: Option<Duration>| limit.is_some_and(|limit| since + limit <= now);
+        let scope = session.proxy.scope;
+        if due(opened, session.proxy.max_downstream_connection_duration) {
+            session.flags.set(ResponseFlag::DurationTimeout);
+            session.details = "max_connection_duration_reached";
+            self.stats.inc(scope, metric::MAX_DOWNSTREAM_CONNECTION_DURATION);
+            self.tcp_close(key, false);
+        } else if due(session.active, session.proxy.idle_timeout) {
+            session.details = "idle_timeout";
+            self.stats.inc(scope, metric::IDLE_TIMEOUT);
+            self.tcp_close(key, false);
+        }
+    }
+
+    fn tcp_release_upstream(&mut self, key: Key, upstream: Key, by: EndedBy) {
+        if let Some(session) = self.tcp_session(key) {
+            session.upstream = None;
+        }
+        let Some(entry) = self.upstreams.get(upstream) else { return };
+        if entry.link.is_some() {
+            let (scope, host_scope) = (entry.scope, entry.host_scope);
+            self.stats.gauge_dec(scope, cluster_metric::UPSTREAM_RQ_ACTIVE);
+            self.stats.gauge_dec(host_scope, host_metric::RQ_ACTIVE);
+        }
+        self.close_upstream(upstream, by);
+    }
+
+    /// Ends the session: both sockets, the log line, the counters.
+    pub(crate) fn tcp_close(&mut self, key: Key, reset: bool) {
+        let Some(upstream) = self.tcp_session(key).map(|s| s.upstream) else { return };
+        if let Some(upstream_key) = upstream {
+            if reset && let Some(link) = self.upstreams.get_mut(upstream_key).and_then(|u| u.link.as_mut()) {
+                link.close(&mut self.io, true);
+            }
+            self.tcp_release_upstream(key, upstream_key, EndedBy::Local);
+        }
+        self.tcp_log(key);
+        self.close_downstream(key, reset);
+    }
+
+    fn tcp_log(&mut self, key: Key) {
+        let now = self.io.now;
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let Protocol::Tcp(session) = &downstream.protocol else { return };
+        if session.proxy.access_logs.is_empty() {
+            return;
+        }
+        let cluster = session.cluster.and_then(|id| self.snapshot.cluster(id));
+        let times = Times { end: Some(now), ..session.times };
+        let info = StreamInfo {
+            log_type: AccessLogType::TcpConnectionEnd,
+            flags: session.flags,
+            connection_termination_details: Some(session.details).filter(|d| !d.is_empty()),
+            times,
+            bytes: Bytes {
+                received: session.received,
+                sent: session.sent,
+                downstream_wire_received: session.received,
+                downstream_wire_sent: session.sent,
+                upstream_wire_received: session.sent,
+                upstream_wire_sent: session.received,
+                ..Bytes::default()
+            },
+            downstream_remote: Some(&downstream.addresses.peer),
+            downstream_direct_remote: Some(&downstream.addresses.peer),
+            downstream_local: Some(&downstream.addresses.local),
+            downstream_direct_local: Some(&downstream.addresses.local),
+            upstream_local: session.upstream_local.as_ref(),
+            upstream_remote: session.host.as_ref().filter(|_| session.upstream_local.is_some()),
+            upstream_host: session.host.as_ref(),
+            upstream_cluster: cluster.map(|c| &*c.stat_name),
+            upstream_cluster_raw: cluster.map(|c| &*c.name),
+            upstream_transport_failure: session.transport_failure,
+            upstream_attempts: session.attempts.count() + u32::from(session.upstream_local.is_some()),
+            connection_id: Some(downstream.id),
+            filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),
+            hostname: &self.names.hostname,
+            unique: (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64()),
+            ..StreamInfo::default()
+        };
+        let random = self.rng.next_u64();
+        self.logs.write(&session.proxy.access_logs, &info, random);
+    }
+}

@@ -1,0 +1,102 @@
+//! One timer per connection, moved as rarely as possible.
+//!
+//! Activity only changes the fields from which the next deadline follows. The wheel is touched when the next
+//! deadline comes *before* the armed one, or when the armed one fires; a busy keep-alive connection costs
+//! the wheel nothing per request.
+
+use millrace_base::{Key, Time};
+use millrace_ring::timer::TimerId;
+
+use crate::downstream::Protocol;
+use crate::shard::Shard;
+use crate::token::Kind;
+
+/// The place of a connection in the timer wheel.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ConnectionTimer {
+    armed: Option<(TimerId, Time)>,
+}
+
+impl ConnectionTimer {
+    /// The wheel's entry, if there is one, to be cancelled by the caller.
+    pub(crate) fn disarm(&mut self) -> Option<TimerId> {
+        self.armed.take().map(|(id, _)| id)
+    }
+}
+
+impl Shard {
+    /// Makes sure that the downstream connection is looked at no later than its next deadline.
+    pub(crate) fn rearm_downstream(&mut self, key: Key) {
+        let Some(next) = self.downstream_deadline(key) else { return };
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let timer = &mut downstream.timer;
+        match timer.armed {
+            Some((_, at)) if at <= next => {}
+            Some((id, _)) => {
+                self.wheel.reset(id, next);
+                timer.armed = Some((id, next));
+            }
+            None => {
+                let id = self.wheel.insert(next, Kind::Downstream.token(key).0);
+                timer.armed = Some((id, next));
+            }
+        }
+    }
+
+    /// As [`Shard::rearm_downstream`], for a connection that we opened.
+    pub(crate) fn rearm_upstream(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(next) = upstream.deadline() else { return };
+        let timer = &mut upstream.timer;
+        match timer.armed {
+            Some((_, at)) if at <= next => {}
+            Some((id, _)) => {
+                self.wheel.reset(id, next);
+                timer.armed = Some((id, next));
+            }
+            None => {
+                let id = self.wheel.insert(next, Kind::Upstream.token(key).0);
+                timer.armed = Some((id, next));
+            }
+        }
+    }
+
+    /// A timer fired: act on what is due, then wait for what comes next.
+    pub(crate) fn on_timer(&mut self, value: u64) {
+        match Kind::parse(value) {
+            Some((Kind::Downstream, key)) => {
+                let Some(downstream) = self.downstreams.get_mut(key) else { return };
+                downstream.timer.armed = None;
+                match downstream.protocol {
+                    Protocol::Tcp(_) => self.tcp_timer(key),
+                    Protocol::Http(_) => self.http_timer(key),
+                }
+                self.rearm_downstream(key);
+            }
+            Some((Kind::Upstream, key)) => {
+                let Some(upstream) = self.upstreams.get_mut(key) else { return };
+                upstream.timer.armed = None;
+                self.upstream_timer(key);
+                self.rearm_upstream(key);
+            }
+            Some((Kind::Listener, key)) => self.accept_again(key),
+            Some((Kind::Housekeeping, _)) => self.housekeeping(),
+            None => {}
+        }
+    }
+
+    fn downstream_deadline(&self, key: Key) -> Option<Time> {
+        match &self.downstreams.get(key)?.protocol {
+            Protocol::Tcp(_) => self.tcp_deadline(key),
+            Protocol::Http(_) => self.http_deadline(key),
+        }
+    }
+}
+
+/// The earliest of two deadlines, either of which may be missing.
+pub(crate) fn earliest(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,38 @@
+//! What a token says: which kind of entry it names, and the slab key of the entry.
+
+use millrace_base::Key;
+use millrace_ring::Token;
+
+/// Kinds of things that wait for the kernel or for time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// A listening socket.
+    Listener = 1,
+    /// A connection that a client opened.
+    Downstream = 2,
+    /// A connection that we opened.
+    Upstream = 3,
+    /// The shard's own periodic work.
+    Housekeeping = 4,
+}
+
+impl Kind {
+    /// Kind and key as the ring's token; the same number names the entry in the timer wheel.
+    pub(crate) fn token(self, key: Key) -> Token {
+        Token(key.pack(self as u8))
+    }
+
+    /// Undoes [`Kind::token`]; `None` for a number that no kind has.
+    pub(crate) fn parse(token: u64) -> Option<(Self, Key)> {
+        let (kind, key) = Key::unpack(token);
+        let kind = match kind {
+            1 => Self::Listener,
+            2 => Self::Downstream,
+            3 => Self::Upstream,
+            4 => Self::Housekeeping,
+            _ => return None,
+        };
+        Some((kind, key))
+    }
+}

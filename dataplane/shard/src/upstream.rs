@@ -1,0 +1,339 @@
+//! A connection that we opened: from the pool's wish to the socket's end.
+//!
+//! The pools (`millrace_upstream`) decide, this file does: it opens, assigns and closes connections as the
+//! actions say, and counts what the pools cannot.
+
+use millrace_base::{Key, Time};
+use millrace_config::{Address, Cluster, ClusterId, ScopeId};
+use millrace_observe::stats::{cluster as metric, host as host_metric};
+use millrace_ring::{ConnectOptions, Filled, IoError, IoErrorKind, Keepalive, Op, Payload, RecvEnd, Socket};
+use millrace_upstream::{CloseReason, ConnId, HostId, PoolAction, PoolEvent};
+
+use crate::address::{from_ring, to_ring};
+use crate::http::HttpUpstream;
+use crate::link::Link;
+use crate::shard::Shard;
+use crate::timers::ConnectionTimer;
+use crate::token::Kind;
+
+/// What a connection is for.
+#[derive(Debug)]
+pub(crate) enum Carries {
+    /// Requests, one at a time.
+    Http(Box<HttpUpstream>),
+    /// The bytes of this downstream connection.
+    Tcp(Key),
+}
+
+/// One upstream connection.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    /// `None` while connecting.
+    pub(crate) link: Option<Link>,
+    pub(crate) cluster: ClusterId,
+    pub(crate) pool: ConnId,
+    pub(crate) scope: ScopeId,
+    pub(crate) host_scope: ScopeId,
+    pub(crate) address: Address,
+    pub(crate) local: Option<Address>,
+    pub(crate) id: u64,
+    pub(crate) began: Time,
+    pub(crate) connect_deadline: Time,
+    pub(crate) buffer_limit: usize,
+    pub(crate) timer: ConnectionTimer,
+    pub(crate) carries: Carries,
+}
+
+impl Upstream {
+    /// When somebody must look at the connection again; idle ends are the pool's business.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.link.is_none().then_some(self.connect_deadline)
+    }
+}
+
+/// Who ended a connection; for the `upstream_cx_destroy_*` counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndedBy {
+    Local,
+    Remote,
+}
+
+impl Shard {
+    /// Does what the pools of a cluster decided, in their order. Every caller of a pool function calls it
+    /// right after, so that the actions at hand always belong to one cluster.
+    pub(crate) fn run_pool_actions(&mut self, cluster: ClusterId) {
+        while !self.actions.is_empty() {
+            let mut batch = std::mem::take(&mut self.actions);
+            for action in batch.drain(..) {
+                match action {
+                    PoolAction::Connect { conn, host, .. } => {
+                        let http = Carries::Http(Box::new(HttpUpstream::new(self.io.now)));
+                        self.open_upstream(cluster, conn, host, http);
+                    }
+                    PoolAction::Assign { waiter, conn, .. } => self.http_assigned(waiter, conn),
+                    PoolAction::Fail { waiter, reason } => self.http_unassigned(waiter, reason),
+                    PoolAction::Close { conn: Some(key), reason, .. } => self.close_pooled(key, reason),
+                    PoolAction::Close { conn: None, .. } => {}
+                    PoolAction::Count(event) => self.count_pool_event(cluster, event),
+                }
+            }
+            if self.actions.is_empty() {
+                self.actions = batch;
+            }
+        }
+    }
+
+    /// Opens the connection that a pool asked for and tells the pool its key.
+    pub(crate) fn open_upstream(
+        &mut self,
+        cluster: ClusterId,
+        pool: ConnId,
+        host: HostId,
+        carries: Carries,
+    ) -> Option<Key> {
+        let state = self.clusters.get_mut(cluster)?;
+        let config = state.config().clone();
+        let (address, host_scope) = state.host(host).map(|h| (h.address.clone(), h.scope))?;
+        self.connection_ids += 1;
+        let (now, id) = (self.io.now, self.connection_ids);
+        let connect_deadline = now + config.connect_timeout;
+        let options = connect_options(&config);
+        let target = to_ring(&address)?;
+        let key = self.upstreams.insert(Box::new(Upstream {
+            link: None,
+            cluster,
+            pool,
+            scope: config.scope,
+            host_scope,
+            address,
+            local: None,
+            id,
+            began: now,
+            connect_deadline,
+            buffer_limit: config.buffer_limit_bytes as usize,
+            timer: ConnectionTimer::default(),
+            carries,
+        }));
+        self.clusters.get_mut(cluster)?.bind(pool, key);
+        let token = Kind::Upstream.token(key);
+        self.io.ops.push(Op::Connect { token, address: target, options: Box::new(options) });
+        self.stats.gauge_inc(config.scope, metric::UPSTREAM_CX_ACTIVE);
+        self.stats.gauge_inc(host_scope, host_metric::CX_ACTIVE);
+        self.stats.inc(host_scope, host_metric::CX_TOTAL);
+        self.rearm_upstream(key);
+        Some(key)
+    }
+
+    pub(crate) fn on_connected(&mut self, key: Key, result: Result<Socket, IoError>) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            if let Ok(socket) = result {
+                self.io.ops.push(Op::Close { socket, reset: false });
+            }
+            return;
+        };
+        match result {
+            Ok(socket) => {
+                upstream.link = Some(Link::new(socket, Kind::Upstream.token(key)));
+                upstream.local = (self.socket_facts.local)(socket).map(|a| from_ring(&a));
+                let (cluster, pool, scope) = (upstream.cluster, upstream.pool, upstream.scope);
+                let took = self.io.now.since(upstream.began).as_millis() as u64;
+                self.stats.record(scope, metric::UPSTREAM_CX_CONNECT_MS, took);
+                if let Some(timer) = upstream.timer.disarm() {
+                    self.wheel.cancel(timer);
+                }
+                let session = match &upstream.carries {
+                    Carries::Tcp(downstream) => Some(*downstream),
+                    Carries::Http(_) => None,
+                };
+                if session.is_none()
+                    && let Some(link) = &mut upstream.link
+                {
+                    link.resume(&mut self.io);
+                }
+                if let Some(state) = self.clusters.get_mut(cluster) {
+                    state.connected(pool, self.io.now, &mut self.actions);
+                }
+                self.run_pool_actions(cluster);
+                if let Some(downstream) = session {
+                    self.tcp_connected(downstream, key);
+                }
+            }
+            Err(error) => self.connect_failed(key, error),
+        }
+    }
+
+    /// A connection could not be established: refused, unreachable, or out of time.
+    fn connect_failed(&mut self, key: Key, error: IoError) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let (scope, host_scope) = (upstream.scope, upstream.host_scope);
+        let (cluster, pool) = (upstream.cluster, upstream.pool);
+        self.stats.inc(scope, metric::UPSTREAM_CX_CONNECT_FAIL);
+        self.stats.inc(host_scope, host_metric::CX_CONNECT_FAIL);
+        if error.kind() == IoErrorKind::TimedOut {
+            self.stats.inc(scope, metric::UPSTREAM_CX_CONNECT_TIMEOUT);
+        }
+        let session = match &upstream.carries {
+            Carries::Tcp(downstream) => Some(*downstream),
+            Carries::Http(_) => None,
+        };
+        self.connect_error = connect_error_text(error);
+        self.connect_timed_out = error.kind() == IoErrorKind::TimedOut;
+        self.drop_upstream(key, EndedBy::Remote);
+        if let Some(state) = self.clusters.get_mut(cluster) {
+            state.connect_failed(pool, &mut self.actions);
+        }
+        self.run_pool_actions(cluster);
+        if let Some(downstream) = session {
+            self.tcp_connect_failed(downstream);
+        }
+    }
+
+    /// The only deadline of an upstream connection is `connect_timeout`.
+    pub(crate) fn upstream_timer(&mut self, key: Key) {
+        let now = self.io.now;
+        if self.upstreams.get(key).is_some_and(|u| u.link.is_none() && u.connect_deadline <= now) {
+            self.io.ops.push(Op::CancelConnect { token: Kind::Upstream.token(key) });
+            self.connect_failed(key, IoError::TIMED_OUT);
+        }
+    }
+
+    pub(crate) fn on_upstream_data(&mut self, key: Key, data: Filled) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let (scope, size) = (upstream.scope, data.len() as u64);
+        self.stats.add(scope, metric::UPSTREAM_CX_RX_BYTES_TOTAL, size);
+        match &mut upstream.carries {
+            Carries::Http(_) => self.http_upstream_data(key, data),
+            Carries::Tcp(downstream) => {
+                let downstream = *downstream;
+                self.tcp_upstream_data(downstream, key, data);
+            }
+        }
+    }
+
+    pub(crate) fn on_upstream_recv_ended(&mut self, key: Key, reason: RecvEnd) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(end) = upstream.link.as_mut().and_then(|l| l.receive_ended(reason, &mut self.io)) else {
+            return;
+        };
+        match &upstream.carries {
+            Carries::Http(_) => self.http_upstream_ended(key, end),
+            Carries::Tcp(downstream) => {
+                let downstream = *downstream;
+                self.tcp_upstream_ended(downstream, key, end);
+            }
+        }
+    }
+
+    pub(crate) fn on_upstream_sent(&mut self, key: Key, result: Result<usize, IoError>, payload: Payload) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return Link::orphaned(payload, &mut self.io);
+        };
+        let Some(link) = upstream.link.as_mut() else { return Link::orphaned(payload, &mut self.io) };
+        link.sent(payload, &mut self.io);
+        if let Ok(sent) = result {
+            self.stats.add(upstream.scope, metric::UPSTREAM_CX_TX_BYTES_TOTAL, sent as u64);
+        }
+        match &upstream.carries {
+            Carries::Http(_) => self.http_upstream_sent(key, result),
+            Carries::Tcp(downstream) => {
+                let downstream = *downstream;
+                self.tcp_upstream_sent(downstream, key, result);
+            }
+        }
+    }
+
+    /// A pool has forgotten this connection.
+    fn close_pooled(&mut self, key: Key, _reason: CloseReason) {
+        self.drop_upstream(key, EndedBy::Local);
+    }
+
+    /// Closes a connection and tells its pool; whoever used it has been told already.
+    pub(crate) fn close_upstream(&mut self, key: Key, by: EndedBy) {
+        let Some((cluster, pool)) = self.upstreams.get(key).map(|u| (u.cluster, u.pool)) else { return };
+        self.drop_upstream(key, by);
+        if let Some(state) = self.clusters.get_mut(cluster) {
+            state.closed(pool, &mut self.actions);
+        }
+        self.run_pool_actions(cluster);
+    }
+
+    /// Takes a connection out of the table and closes its socket.
+    fn drop_upstream(&mut self, key: Key, by: EndedBy) {
+        let Some(mut upstream) = self.upstreams.remove(key) else { return };
+        if let Some(timer) = upstream.timer.disarm() {
+            self.wheel.cancel(timer);
+        }
+        let scope = upstream.scope;
+        self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY);
+        let busy = match &upstream.carries {
+            Carries::Http(http) => http.stream.is_some(),
+            Carries::Tcp(_) => true,
+        };
+        let (plain, active) = match by {
+            EndedBy::Local => {
+                (metric::UPSTREAM_CX_DESTROY_LOCAL, metric::UPSTREAM_CX_DESTROY_LOCAL_WITH_ACTIVE_RQ)
+            }
+            EndedBy::Remote => {
+                (metric::UPSTREAM_CX_DESTROY_REMOTE, metric::UPSTREAM_CX_DESTROY_REMOTE_WITH_ACTIVE_RQ)
+            }
+        };
+        self.stats.inc(scope, plain);
+        if busy && upstream.link.is_some() {
+            self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
+            self.stats.inc(scope, active);
+        }
+        self.stats.gauge_dec(scope, metric::UPSTREAM_CX_ACTIVE);
+        self.stats.gauge_dec(upstream.host_scope, host_metric::CX_ACTIVE);
+        let lived = self.io.now.since(upstream.began).as_millis() as u64;
+        self.stats.record(scope, metric::UPSTREAM_CX_LENGTH_MS, lived);
+        if let Some(link) = &mut upstream.link {
+            link.close(&mut self.io, false);
+        }
+    }
+
+    fn count_pool_event(&mut self, cluster: ClusterId, event: PoolEvent) {
+        let Some(config) = self.clusters.get_mut(cluster).map(|c| c.config().clone()) else { return };
+        let scope = config.scope;
+        let counter = match event {
+            PoolEvent::ConnectionOpened => {
+                self.stats.inc(scope, metric::UPSTREAM_CX_HTTP1_TOTAL);
+                metric::UPSTREAM_CX_TOTAL
+            }
+            PoolEvent::TcpConnectionOpened => metric::UPSTREAM_CX_TOTAL,
+            PoolEvent::ConnectionOverflow => metric::UPSTREAM_CX_OVERFLOW,
+            PoolEvent::ConnectionMaxRequests => metric::UPSTREAM_CX_MAX_REQUESTS,
+            PoolEvent::ConnectionMaxDuration => metric::UPSTREAM_CX_MAX_DURATION_REACHED,
+            PoolEvent::ConnectionIdleTimeout => metric::UPSTREAM_CX_IDLE_TIMEOUT,
+            PoolEvent::PendingTotal => metric::UPSTREAM_RQ_PENDING_TOTAL,
+            PoolEvent::PendingOverflow => metric::UPSTREAM_RQ_PENDING_OVERFLOW,
+            PoolEvent::RequestOverflow => metric::UPSTREAM_RQ_ACTIVE_OVERFLOW,
+            PoolEvent::PendingFailureEject => metric::UPSTREAM_RQ_PENDING_FAILURE_EJECT,
+            PoolEvent::Cancelled => metric::UPSTREAM_RQ_CANCELLED,
+        };
+        self.stats.inc(scope, counter);
+    }
+}
+
+fn connect_options(config: &Cluster) -> ConnectOptions {
+    let source = match &config.bind_source {
+        Some(Address::Inet(address)) => Some(*address),
+        Some(Address::Pipe { .. }) | None => None,
+    };
+    let seconds = |s: u32| std::time::Duration::from_secs(u64::from(s));
+    let keepalive = config.tcp_keepalive.map(|k| Keepalive {
+        probes: k.probes,
+        time: k.time.map(seconds),
+        interval: k.interval.map(seconds),
+    });
+    ConnectOptions { source, keepalive, ..ConnectOptions::default() }
+}
+
+/// `%UPSTREAM_TRANSPORT_FAILURE_REASON%` as Envoy words it.
+fn connect_error_text(error: IoError) -> &'static str {
+    match error.kind() {
+        IoErrorKind::Refused => "delayed_connect_error:_Connection_refused",
+        IoErrorKind::Unreachable => "delayed_connect_error:_No_route_to_host",
+        IoErrorKind::Reset => "delayed_connect_error:_Connection_reset_by_peer",
+        _ => "",
+    }
+}

@@ -1,0 +1,221 @@
+//! Small configurations built by hand, without protobuf.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_config::{
+    Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, ClusterSpecifier, DrainType, Endpoint,
+    FilterChain, FilterChainCriteria, FilterChainMatch, FilterConfigId, ForwardClientCertDetails,
+    HeaderMutations, HealthStatus, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy,
+    Listener, LocalityEndpoints, NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions,
+    RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, ScopeId,
+    ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, TrafficDirection, UnderscoresAction,
+    UpstreamHttp, VirtualHost,
+};
+use millrace_observe::stats::{Registry, ScopeKind};
+
+/// What a fixture's listener does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// HTTP to one cluster by the route `/`.
+    Http,
+    /// The same with `retry_on: connect-failure,reset,5xx` and three retries.
+    HttpRetries,
+    /// TCP to one cluster.
+    Tcp,
+}
+
+/// A snapshot with one listener and one cluster of these endpoints.
+pub fn snapshot(registry: &Registry, mode: Mode, listen: SocketAddr, endpoints: &[SocketAddr]) -> Snapshot {
+    let cluster = cluster(registry, endpoints);
+    let filter = match mode {
+        Mode::Tcp => NetworkFilter::TcpProxy(Arc::new(tcp_proxy(registry))),
+        Mode::Http | Mode::HttpRetries => {
+            NetworkFilter::HttpConnectionManager(Arc::new(manager(registry, listen, mode)))
+        }
+    };
+    let chain =
+        FilterChain { name: "".into(), filters: vec![filter], transport_socket_connect_timeout: None };
+    let listener = listener(registry, listen, chain);
+    Snapshot {
+        version: 1,
+        node: Arc::new(Node::default()),
+        listeners: vec![Arc::new(listener)],
+        cluster_names: [(cluster.name.clone(), cluster.id)].into(),
+        clusters: vec![Some(Arc::new(cluster))],
+    }
+}
+
+fn cluster(registry: &Registry, endpoints: &[SocketAddr]) -> Cluster {
+    let endpoint = |address: &SocketAddr| Endpoint {
+        address: Address::Inet(*address),
+        hostname: "".into(),
+        weight: 1,
+        health: HealthStatus::Unknown,
+        scope: registry.host_scope(),
+    };
+    Cluster {
+        name: "service".into(),
+        id: ClusterId(0),
+        scope: registry.scope(ScopeKind::Cluster, "service"),
+        stat_name: "service".into(),
+        discovery: ClusterDiscovery::Static,
+        localities: vec![LocalityEndpoints {
+            endpoints: endpoints.iter().map(endpoint).collect(),
+            ..LocalityEndpoints::default()
+        }],
+        endpoints_version: 1,
+        lb_policy: LbPolicy::RoundRobin,
+        panic_threshold: 50.0,
+        overprovisioning_factor: 140,
+        connect_timeout: Duration::from_secs(5),
+        circuit_breakers: CircuitBreakers::default(),
+        buffer_limit_bytes: 64 * 1024,
+        tcp_keepalive: None,
+        bind_source: None,
+        close_on_health_failure: false,
+        http: UpstreamHttp::default(),
+    }
+}
+
+fn listener(registry: &Registry, address: SocketAddr, chain: FilterChain) -> Listener {
+    Listener {
+        name: "listener".into(),
+        addresses: vec![Address::Inet(address)],
+        scope: registry.scope(ScopeKind::Listener, &address.to_string()),
+        bind_to_port: true,
+        use_original_dst: false,
+        transparent: false,
+        freebind: false,
+        reuse_port: true,
+        backlog: None,
+        buffer_limit_bytes: 64 * 1024,
+        listener_filters: Vec::new(),
+        listener_filters_timeout: None,
+        continue_on_listener_filters_timeout: false,
+        filter_chains: vec![Arc::new(chain)],
+        default_filter_chain: None,
+        chain_match: FilterChainMatch::compile(vec![FilterChainCriteria::default()]).unwrap_or_default(),
+        traffic_direction: TrafficDirection::Unspecified,
+        drain_type: DrainType::Default,
+        connection_limit: None,
+        ignore_global_conn_limit: false,
+        access_logs: Vec::new(),
+    }
+}
+
+fn tcp_proxy(registry: &Registry) -> TcpProxy {
+    TcpProxy {
+        stat_prefix: "tcp".into(),
+        scope: registry.scope(ScopeKind::Tcp, "tcp"),
+        cluster: TcpClusterSpecifier::Cluster(ClusterId(0)),
+        idle_timeout: Some(Duration::from_secs(3600)),
+        max_connect_attempts: 3,
+        max_downstream_connection_duration: None,
+        access_logs: Vec::new(),
+    }
+}
+
+fn manager(registry: &Registry, address: SocketAddr, mode: Mode) -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: "ingress".into(),
+        scope: registry.scope(ScopeKind::Http, "ingress"),
+        listener_scope: registry.scope(ScopeKind::HttpListener, &format!("{address}.http.ingress")),
+        route_config: Some(Arc::new(routes(mode))),
+        http_filters: vec![HttpFilter {
+            name: "envoy.filters.http.router".into(),
+            id: FilterConfigId(0),
+            disabled: false,
+            kind: HttpFilterKind::Router {
+                suppress_envoy_headers: false,
+                respect_expected_rq_timeout: false,
+            },
+        }],
+        access_logs: Vec::new(),
+        http1: Http1Options { allow_absolute_url: true, ..Http1Options::default() },
+        server_name: "envoy".into(),
+        server_header: ServerHeaderTransformation::Overwrite,
+        via: "".into(),
+        add_user_agent: false,
+        use_remote_address: false,
+        xff_num_trusted_hops: 0,
+        skip_xff_append: false,
+        append_x_forwarded_port: false,
+        internal_addresses: None,
+        internal_unix_sockets: false,
+        generate_request_id: true,
+        preserve_external_request_id: false,
+        always_set_request_id_in_response: false,
+        proxy_100_continue: false,
+        represent_ipv4_as_mapped_ipv6: false,
+        forward_client_cert: ForwardClientCertDetails::Sanitize,
+        upgrades: vec!["websocket".into()],
+        paths: PathNormalization { reject_fragment: true, ..PathNormalization::default() },
+        underscores: UnderscoresAction::Allow,
+        head_bytes_max: 60 * 1024,
+        head_fields_max: 100,
+        idle_timeout: Some(Duration::from_secs(3600)),
+        stream_idle_timeout: Some(Duration::from_secs(300)),
+        request_timeout: None,
+        request_headers_timeout: Some(Duration::from_secs(15)),
+        drain_timeout: Duration::from_secs(5),
+        delayed_close_timeout: Duration::from_secs(1),
+        max_connection_duration: None,
+        max_stream_duration: None,
+        max_requests_per_connection: None,
+    }
+}
+
+fn routes(mode: Mode) -> RouteConfiguration {
+    let retry_policy = (mode == Mode::HttpRetries).then(|| {
+        Arc::new(RetryPolicy {
+            on: RetryConditions::parse("connect-failure,reset,5xx").0,
+            num_retries: 3,
+            ..RetryPolicy::default()
+        })
+    });
+    let forward = RouteForward {
+        cluster: ClusterSpecifier::Cluster(ClusterId(0)),
+        cluster_not_found_status: 503,
+        path_rewrite: None,
+        host_rewrite: None,
+        append_x_forwarded_host: false,
+        timeout: Some(Duration::from_secs(15)),
+        idle_timeout: None,
+        max_stream_duration: None,
+        retry_policy,
+        upgrades: Vec::new(),
+        high_priority: false,
+    };
+    let route = Route {
+        name: "".into(),
+        matcher: RouteMatch::any(),
+        action: RouteAction::Forward(Box::new(forward)),
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        per_filter: Vec::new(),
+        stat_scope: None,
+    };
+    let host = VirtualHost {
+        name: "all".into(),
+        domains: vec!["*".into()],
+        routes: vec![Arc::new(route)],
+        require_tls: RequireTls::None,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        include_request_attempt_count: false,
+        include_attempt_count_in_response: false,
+        retry_policy: None,
+        per_filter: Vec::new(),
+        stat_scope: None,
+    };
+    let mut config = RouteConfiguration::default();
+    config.virtual_hosts.push(Arc::new(host));
+    config.compile().unwrap_or_default()
+}
+
+/// Scopes that the checks look at.
+pub fn cluster_scope(registry: &Registry) -> ScopeId {
+    registry.scope(ScopeKind::Cluster, "service")
+}
