@@ -1,0 +1,137 @@
+//! Endpoints of STRICT_DNS and LOGICAL_DNS clusters: one task per name, results as a stream of updates.
+//!
+//! `hosts` answers from `/etc/hosts`, `lookup` asks name servers, `cluster` turns answers into endpoints;
+//! this module schedules.
+
+mod cluster;
+mod hosts;
+mod lookup;
+mod schedule;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millrace_config::{Cluster, ClusterDiscovery, ClusterId, LocalityEndpoints};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use cluster::Members;
+pub use lookup::{Answer, Family, Lookup, LookupError, SystemResolver};
+use schedule::{Answered, Watch};
+
+/// Addresses that are taken from one answer.
+pub const ADDRESSES_MAX: usize = 1024;
+
+/// How one resolution ended; count it in the cluster's scope, together with one `update_attempt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// `update_success`.
+    Success,
+    /// `update_success`, with no address: the name exists no more or has no address of the wanted family.
+    Empty,
+    /// `update_failure`: no answer; the last endpoints stay.
+    Failure,
+}
+
+/// One resolution has ended.
+#[derive(Clone, Debug)]
+pub struct DnsUpdate {
+    /// Whose name it was.
+    pub cluster: ClusterId,
+    /// The name.
+    pub host: Arc<str>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The cluster's endpoints, if they changed. Scopes are those of the targets' templates.
+    pub localities: Option<Vec<LocalityEndpoints>>,
+    /// Every name of the cluster was resolved at least once, with whatever result: the cluster is warm.
+    pub warm: bool,
+}
+
+struct Entry {
+    generation: u64,
+    members: Members,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// The resolved clusters.
+pub struct DnsUpdates<L> {
+    lookup: Arc<L>,
+    entries: BTreeMap<ClusterId, Entry>,
+    generation: u64,
+    sender: mpsc::Sender<Answered>,
+    answers: mpsc::Receiver<Answered>,
+}
+
+impl<L: Lookup> DnsUpdates<L> {
+    /// Nothing is resolved yet.
+    pub fn new(lookup: L) -> Self {
+        let (sender, answers) = mpsc::channel(64);
+        Self { lookup: Arc::new(lookup), entries: BTreeMap::new(), generation: 0, sender, answers }
+    }
+
+    /// Starts to resolve a cluster's names, replacing what was known under its id; clusters with another
+    /// discovery are forgotten. Must run inside the runtime.
+    pub fn watch(&mut self, cluster: &Cluster) {
+        self.entries.remove(&cluster.id);
+        let ClusterDiscovery::Dns { logical, targets, family, refresh_rate, respect_ttl, jitter, .. } =
+            &cluster.discovery
+        else {
+            return;
+        };
+        self.generation += 1;
+        let generation = self.generation;
+        let tasks = targets.iter().enumerate().map(|(index, target)| {
+            let watch = Watch {
+                cluster: cluster.id,
+                generation,
+                target: index,
+                host: Arc::clone(&target.host),
+                family: *family,
+                refresh_rate: *refresh_rate,
+                respect_ttl: *respect_ttl,
+                jitter: *jitter,
+            };
+            tokio::spawn(watch.run(Arc::clone(&self.lookup), self.sender.clone()))
+        });
+        let tasks = tasks.collect();
+        let members = Members::new(*logical, targets.clone(), cluster.localities.clone());
+        self.entries.insert(cluster.id, Entry { generation, members, tasks });
+    }
+
+    /// Stops resolving a cluster.
+    pub fn unwatch(&mut self, cluster: ClusterId) {
+        self.entries.remove(&cluster);
+    }
+
+    /// The end of the next resolution. Cancel safe; never ends.
+    pub async fn next(&mut self) -> DnsUpdate {
+        loop {
+            // `self` holds a sender, so the channel is never closed.
+            let Some(answered) = self.answers.recv().await else { std::future::pending().await };
+            let Some(entry) = self.entries.get_mut(&answered.cluster) else { continue };
+            if entry.generation != answered.generation {
+                continue;
+            }
+            let (outcome, changed) = entry.members.apply(answered.target, answered.result);
+            return DnsUpdate {
+                cluster: answered.cluster,
+                host: answered.host,
+                outcome,
+                localities: changed.then(|| entry.members.localities()),
+                warm: entry.members.is_warm(),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
