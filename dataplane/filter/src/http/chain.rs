@@ -56,3 +56,57 @@ pub fn router(hcm: &HttpConnectionManager) -> RouterOptions {
     });
     router.into_iter().next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millrace_config::{ClusterId, ClusterSpecifier, HeaderMutations, Route, VirtualHost};
+
+    use super::*;
+    use crate::http::test::{hcm, route, virtual_host};
+
+    fn level(disabled: Option<bool>) -> PerFilterConfigs {
+        let other: PerFilterConfigs = vec![("a".into(), PerFilterConfig::Disabled(true))];
+        let own = disabled.map(|disabled| ("f".into(), PerFilterConfig::Disabled(disabled)));
+        other.into_iter().chain(own).collect()
+    }
+
+    #[test]
+    fn the_most_specific_level_decides() {
+        let ask = |levels: [Option<bool>; 4]| {
+            let [weighted, on_route, on_host, on_config] = levels.map(level);
+            let mut config = RouteConfiguration::default();
+            config.per_filter = on_config;
+            let virtual_host = Arc::new(VirtualHost { per_filter: on_host, ..virtual_host() });
+            let route = Arc::new(Route { per_filter: on_route, ..route() });
+            let weighted = WeightedCluster {
+                cluster: ClusterSpecifier::Cluster(ClusterId(0)),
+                weight: 1,
+                request_headers: HeaderMutations::default(),
+                response_headers: HeaderMutations::default(),
+                host_rewrite: None,
+                per_filter: weighted,
+            };
+            let selected = Selected { virtual_host: &virtual_host, route: &route };
+            per_route("f", &config, Some(selected), Some(&weighted)).map(|PerFilterConfig::Disabled(d)| *d)
+        };
+        assert_eq!(ask([None; 4]), None);
+        assert_eq!(ask([None, None, None, Some(true)]), Some(true));
+        assert_eq!(ask([None, None, Some(false), Some(true)]), Some(false));
+        assert_eq!(ask([None, Some(true), Some(false), Some(true)]), Some(true));
+        assert_eq!(ask([Some(false), Some(true), None, Some(true)]), Some(false));
+    }
+
+    #[test]
+    fn the_router_always_runs_and_tells_its_options() {
+        let mut hcm = hcm();
+        assert!(runs(&hcm.http_filters[0], &RouteConfiguration::default(), None, None));
+        hcm.http_filters[0].kind =
+            HttpFilterKind::Router { suppress_envoy_headers: true, respect_expected_rq_timeout: true };
+        let options = router(&hcm);
+        assert!(options.suppress_envoy_headers && options.respect_expected_rq_timeout);
+        hcm.http_filters.clear();
+        assert!(!router(&hcm).suppress_envoy_headers);
+    }
+}

@@ -128,3 +128,46 @@ fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::test::lines;
+
+    fn written(
+        reply: &LocalReply,
+        grpc: bool,
+        modify: impl FnOnce(&mut ResponseHead),
+    ) -> (u16, String, Vec<u8>) {
+        let (mut head, mut body) = (ResponseHead::new(), b"old".to_vec());
+        reply.write(grpc, &mut head, &mut body, modify);
+        (head.status, lines(&head.headers), body)
+    }
+
+    #[test]
+    fn fields_stand_where_envoy_1_40_put_them() {
+        let reply = LocalReply { location: b"http://h/dm".to_vec(), ..LocalReply::new(201, "made", "d") };
+        let modify = |head: &mut ResponseHead| {
+            head.headers.append(b"content-type", b"application/json");
+            head.headers.append(b"x-r", b"1");
+        };
+        let expected = "location: http://h/dm | content-type: application/json | x-r: 1 | content-length: 4";
+        assert_eq!(written(&reply, false, modify), (201, expected.into(), b"made".to_vec()));
+        let expected = "location: http://h/dm | content-type: application/grpc | x-r: 1 | grpc-status: 2 | \
+                        grpc-message: made";
+        assert_eq!(written(&reply, true, modify), (200, expected.into(), Vec::new()));
+        let plain = LocalReply::new(503, "no healthy upstream", "d");
+        let expected = "content-length: 19 | content-type: text/plain";
+        assert_eq!(written(&plain, false, |_| {}).1, expected);
+        assert_eq!(written(&LocalReply::new(404, "", "d"), false, |_| {}).1, "");
+        let none = written(&LocalReply::new(404, "", "d"), true, |_| {}).1;
+        assert_eq!(none, "content-type: application/grpc | grpc-status: 12");
+    }
+
+    #[test]
+    fn grpc_messages_are_percent_encoded() {
+        let mut out = Vec::new();
+        percent_encode("50% \u{e9}\n~".as_bytes(), &mut out);
+        assert_eq!(out, b"50%25 %C3%A9%0A~");
+    }
+}

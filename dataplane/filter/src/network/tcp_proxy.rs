@@ -149,3 +149,60 @@ impl HalfClose {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_config::ScopeId;
+
+    use super::*;
+
+    fn proxy(max_connect_attempts: u32) -> TcpProxy {
+        TcpProxy {
+            stat_prefix: "t".into(),
+            scope: ScopeId(0),
+            cluster: TcpClusterSpecifier::Cluster(ClusterId(0)),
+            idle_timeout: None,
+            max_connect_attempts,
+            max_downstream_connection_duration: None,
+            access_logs: Vec::new(),
+        }
+    }
+
+    /// Attempts and flags of a connection whose every attempt ends so.
+    fn exhausted(max: u32, error: ConnectError) -> (u32, String) {
+        let (mut attempts, mut flags, proxy) =
+            (ConnectAttempts::default(), ResponseFlags::default(), proxy(max));
+        while attempts.failed(&proxy, error, &mut flags) == ConnectStep::Again {}
+        (attempts.count(), flags.to_string())
+    }
+
+    #[test]
+    fn flags_as_envoy_1_40_logged_them() {
+        assert_eq!(exhausted(1, ConnectError::Failed), (1, "UF,URX".into()));
+        assert_eq!(exhausted(3, ConnectError::Failed), (3, "UF,URX".into()));
+        assert_eq!(exhausted(3, ConnectError::NoCluster), (0, "NC".into()));
+        assert_eq!(exhausted(3, ConnectError::NoHealthyUpstream), (0, "UH".into()));
+        assert_eq!(exhausted(3, ConnectError::Overflow), (0, "UO".into()));
+    }
+
+    #[test]
+    fn weights_are_shares() {
+        let weighted = TcpClusterSpecifier::Weighted(vec![(ClusterId(1), 1), (ClusterId(2), 3)], 4);
+        let picked: Vec<u32> =
+            (0..5).filter_map(|random| cluster(&weighted, random)).map(|id| id.0).collect();
+        assert_eq!(picked, [1, 2, 2, 2, 1]);
+        assert_eq!(cluster(&TcpClusterSpecifier::Cluster(ClusterId(7)), 3), Some(ClusterId(7)));
+    }
+
+    #[test]
+    fn each_end_is_passed_on_once_and_both_close_the_pair() {
+        for first in [Side::Downstream, Side::Upstream] {
+            let mut pair = HalfClose::default();
+            assert_eq!(pair.ended(first), CloseStep::ShutdownWrite(first.peer()));
+            assert_eq!(pair.ended(first), CloseStep::Wait);
+            assert!(pair.has_ended(first) && !pair.has_ended(first.peer()));
+            assert_eq!(pair.ended(first.peer()), CloseStep::CloseBoth);
+            assert_eq!(pair.broken(first), CloseStep::Abort { reset: first.peer() });
+        }
+    }
+}

@@ -236,3 +236,6 @@ fn set_ip(headers: &mut HeaderMap, id: HeaderId, ip: IpAddr, scratch: &mut Vec<u
     let _ = write!(scratch, "{ip}");
     headers.set_id(id, scratch);
 }
+
+#[cfg(test)]
+mod tests;

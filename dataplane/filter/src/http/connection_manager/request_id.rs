@@ -46,3 +46,38 @@ pub fn apply(headers: &mut HeaderMap, edge: bool, preserve: bool, rng: &mut Rng)
         headers.set_id(HeaderId::XRequestId, &untraced);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::test::text;
+
+    #[test]
+    fn generated_ids_are_version_4_and_differ() {
+        let mut rng = Rng::new(3);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..1000 {
+            let id = text(&generate(&mut rng));
+            let parts: Vec<usize> = id.split('-').map(str::len).collect();
+            assert_eq!(parts, [8, 4, 4, 4, 12]);
+            assert!(id.bytes().all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+            assert!(id.as_bytes()[TRACE_REASON] == b'4' && b"89ab".contains(&id.as_bytes()[19]), "{id}");
+            assert!(seen.insert(id));
+        }
+    }
+
+    #[test]
+    fn ids_are_kept_or_replaced() {
+        let traced = b"7b674932-635d-9ceb-b907-12674f8c7267";
+        let run = |edge, preserve, id: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.append_id(HeaderId::XRequestId, id);
+            apply(&mut headers, edge, preserve, &mut Rng::new(1));
+            text(headers.get(HeaderId::XRequestId).unwrap_or_default())
+        };
+        assert_eq!(run(false, false, traced).as_bytes(), traced);
+        assert_eq!(run(true, true, traced), "7b674932-635d-4ceb-b907-12674f8c7267");
+        assert_eq!(run(true, true, b"short"), "short");
+        assert_ne!(run(true, false, traced).as_bytes(), traced);
+    }
+}

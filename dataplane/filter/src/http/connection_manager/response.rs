@@ -54,3 +54,50 @@ pub fn mutate(
         headers.set_id(HeaderId::Connection, b"close");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::test::{fields, hcm, head as request_head, lines};
+
+    fn answer(
+        change: impl FnOnce(&mut HttpConnectionManager),
+        request: &[(&str, &str)],
+        response: &[(&str, &str)],
+        close: bool,
+    ) -> String {
+        let (mut hcm, request, mut head) = (hcm(), request_head("/", request), ResponseHead::new());
+        change(&mut hcm);
+        head.status = 200;
+        fields(&mut head.headers, response);
+        let now = WallTime(784_111_777_000_000_000);
+        let context = ResponseContext { hcm: &hcm, request: Some(&request), now, close };
+        mutate(&context, &mut DateCache::default(), &mut head, &mut Vec::new());
+        lines(&head.headers)
+    }
+
+    const NOW: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+    #[test]
+    fn as_envoy_1_40_answered() {
+        assert_eq!(answer(|_| {}, &[], &[], false), format!("date: {NOW} | server: envoy"));
+        let sent = [("server", "up"), ("date", "Mon"), ("via", "1.1 z"), ("x-request-id", "fromup")];
+        let expected = "server: envoy | date: Mon | via: 1.1 z, v | x-request-id: fromup | connection: close";
+        assert_eq!(answer(|hcm| hcm.via = "v".into(), &[], &sent, true), expected);
+        let expected = "server: up | date: Mon | via: 1.1 z | x-request-id: id";
+        let id = [("x-request-id", "id")];
+        let pass = |hcm: &mut HttpConnectionManager| {
+            hcm.server_header = ServerHeaderTransformation::PassThrough;
+            hcm.always_set_request_id_in_response = true;
+        };
+        assert_eq!(answer(pass, &id, &sent, false), expected);
+        let forced = [("x-request-id", "id"), ("x-envoy-force-trace", "1")];
+        let expected = format!("date: {NOW} | server: me | x-request-id: id");
+        let absent = |hcm: &mut HttpConnectionManager| {
+            hcm.server_header = ServerHeaderTransformation::AppendIfAbsent;
+            hcm.server_name = "me".into();
+        };
+        assert_eq!(answer(absent, &forced, &[], false), expected);
+        assert!(answer(absent, &id, &[("server", "up")], false).starts_with("server: up | date"));
+    }
+}

@@ -176,3 +176,77 @@ const SINGLE: [HeaderId; 17] = [
     HeaderId::XEnvoyAttemptCount,
     HeaderId::GrpcMessage,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millrace_config::{ClusterId, ClusterSpecifier, VirtualHost};
+
+    use super::*;
+    use crate::http::test::{Literal, bytes, head, lines, option, route, text, virtual_host};
+
+    use AppendAction::{
+        AddIfAbsent, AppendIfExistsOrAdd as Append, OverwriteIfExists, OverwriteIfExistsOrAdd as Overwrite,
+    };
+
+    fn level(value: &str) -> HeaderMutations {
+        let add = vec![option("x-m", value, Overwrite), option("x-l", value, Append)];
+        HeaderMutations { add, remove: Vec::new() }
+    }
+
+    fn run(most_specific_wins: bool, sent: &[(&str, &str)]) -> String {
+        let mut config = RouteConfiguration::default();
+        config.request_headers = level("rc");
+        config.most_specific_mutations_win = most_specific_wins;
+        let host = Arc::new(VirtualHost { request_headers: level("vh"), ..virtual_host() });
+        let mut own = level("route");
+        own.add.extend([
+            option("x-b", "added", Append),
+            option("x-emp", "", Append),
+            HeaderOption { keep_empty_value: true, ..option("x-emp2", "", Append) },
+            option("x-a", "if", OverwriteIfExists),
+            option("x-a0", "if", OverwriteIfExists),
+            option("x-a", "abs", AddIfAbsent),
+            option("x-ab", "abs", AddIfAbsent),
+        ]);
+        own.remove = vec![bytes("x-b"), bytes("x-c")];
+        let route = Arc::new(millrace_config::Route { request_headers: own, ..route() });
+        let entry = WeightedCluster {
+            cluster: ClusterSpecifier::Cluster(ClusterId(0)),
+            weight: 1,
+            request_headers: level("wc"),
+            response_headers: HeaderMutations::default(),
+            host_rewrite: None,
+            per_filter: Vec::new(),
+        };
+        let selected = Selected { virtual_host: &host, route: &route };
+        let levels = Levels { config: &config, selected, weighted: Some(&entry) };
+        let mut head = head("/", sent);
+        request(&levels, &Literal, &mut head, &mut Vec::new());
+        lines(&head.headers)
+    }
+
+    #[test]
+    fn levels_and_actions_as_envoy_1_40_applied_them() {
+        let sent = [("x-a", "orig"), ("x-b", "orig"), ("x-c", "orig"), ("x-m", "orig")];
+        let expected = "x-l: wc | x-a: if | x-l: route | x-b: added | x-emp2:  | x-ab: abs | x-l: vh | \
+                        x-m: rc | x-l: rc";
+        assert_eq!(run(false, &sent), expected);
+        let expected = "x-l: wc | x-l: route | x-b: added | x-emp2:  | x-a: abs | x-ab: abs | x-l: vh | \
+                        x-m: rc | x-l: rc";
+        assert_eq!(run(false, &[]), expected);
+        assert!(run(true, &[]).ends_with("x-m: wc | x-l: wc"));
+    }
+
+    #[test]
+    fn single_fields_grow_a_list() {
+        let mut headers = HeaderMap::new();
+        headers.append(b"user-agent", b"a");
+        add(&mut headers, b"user-agent", b"b");
+        add(&mut headers, b"x-one", b"1");
+        add(&mut headers, b"x-one", b"2");
+        assert_eq!(lines(&headers), "user-agent: a,b | x-one: 1 | x-one: 2");
+        assert_eq!(text(headers.get(HeaderId::UserAgent).unwrap_or_default()), "a,b");
+    }
+}

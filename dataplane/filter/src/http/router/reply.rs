@@ -113,3 +113,94 @@ pub fn tls_redirect(head: &RequestHead) -> LocalReply {
     redirect::tls_location(head, &mut reply.location);
     reply
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::test::{head, text};
+
+    #[test]
+    fn resets_as_envoy_1_40_words_them() {
+        let refused = "delayed connect error: Connection refused";
+        for (reason, failure, retried, status, flag, body, details) in [
+            (
+                ResetReason::ConnectFailure,
+                refused,
+                false,
+                503,
+                "UF",
+                "reset reason: remote connection failure",
+                "remote_connection_failure|delayed_connect_error:_Connection_refused",
+            ),
+            (
+                ResetReason::ConnectFailure,
+                refused,
+                true,
+                503,
+                "UF",
+                "retried and the latest reset reason: remote connection failure",
+                "remote_connection_failure|delayed_connect_error:_Connection_refused",
+            ),
+            (
+                ResetReason::ConnectTimeout,
+                "",
+                false,
+                503,
+                "UF",
+                "reset reason: connection timeout",
+                "connection_timeout",
+            ),
+            (ResetReason::Overflow, "", false, 503, "UO", "reset reason: overflow", "overflow"),
+            (
+                ResetReason::ConnectionTermination,
+                "",
+                false,
+                503,
+                "UC",
+                "reset reason: connection termination",
+                "connection_termination",
+            ),
+            (
+                ResetReason::ProtocolError,
+                "",
+                false,
+                502,
+                "UPE",
+                "reset reason: protocol error",
+                "protocol_error",
+            ),
+        ] {
+            let reply = reset(reason, failure, retried);
+            let start = "upstream connect error or disconnect/reset before headers. ";
+            assert_eq!(text(&reply.body), format!("{start}{body}"));
+            assert_eq!(reply.details, format!("upstream_reset_before_response_started{{{details}}}"));
+            assert_eq!((reply.status, reply.flag.map(ResponseFlag::short)), (status, Some(flag)));
+            assert_eq!(reply.overloaded, reason == ResetReason::Overflow);
+            assert!(reply.by_router);
+        }
+    }
+
+    #[test]
+    fn timeouts_and_missing_things() {
+        for (reply, status, body, details, flag) in [
+            (no_route(), 404, "", "route_not_found", "NR"),
+            (no_cluster(503), 503, "", "cluster_not_found", "NC"),
+            (no_healthy_upstream(), 503, "no healthy upstream", "no_healthy_upstream", "UH"),
+            (request_timeout(false), 504, "upstream request timeout", "response_timeout", "UT"),
+            (request_timeout(true), 204, "", "response_timeout", "UT"),
+            (per_try_timeout(false), 504, "upstream request timeout", "upstream_per_try_timeout", "UT"),
+        ] {
+            assert_eq!((reply.status, &*text(&reply.body), &*reply.details), (status, body, details));
+            assert_eq!(reply.flag.map(ResponseFlag::short), Some(flag));
+        }
+    }
+
+    #[test]
+    fn a_created_resource_tells_its_url() {
+        let direct = |status| DirectResponse { status, body: b"made"[..].into(), body_format: None };
+        assert_eq!(direct_response(&direct(201), None, &head("/dm", &[])).location, b"http://h:80/dm");
+        let ok = direct_response(&direct(200), Some(b"rendered".to_vec()), &head("/dm", &[]));
+        assert_eq!((ok.location.len(), &*ok.body), (0, &b"rendered"[..]));
+        assert_eq!(tls_redirect(&head("/x?y", &[])).location, b"https://h:80/x?y");
+    }
+}

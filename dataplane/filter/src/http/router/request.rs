@@ -149,3 +149,94 @@ fn append_forwarded_host(head: &mut RequestHead, scratch: &mut Vec<u8>) {
     scratch.extend_from_slice(head.authority());
     head.headers.set_id(HeaderId::XForwardedHost, &scratch[start..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millrace_config::{
+        PathMatcher, PathRewrite, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    };
+    use millrace_route::Selected;
+
+    use super::*;
+    use crate::http::test::{Literal, bytes, forward, head, lines, route, text, virtual_host};
+
+    fn run(
+        change: impl FnOnce(&mut RouteForward),
+        options: RouterOptions,
+        path: &str,
+        list: &[(&str, &str)],
+    ) -> (String, String, String) {
+        let (config, mut forward) = (RouteConfiguration::default(), forward());
+        change(&mut forward);
+        forward.timeout = None;
+        let host = Arc::new(VirtualHost { include_request_attempt_count: true, ..virtual_host() });
+        let matcher = RouteMatch { path: PathMatcher::Prefix(bytes("/w")), ..RouteMatch::any() };
+        let action = RouteAction::Forward(Box::new(forward.clone()));
+        let route = Arc::new(Route { matcher, action, ..route() });
+        let levels = Levels {
+            config: &config,
+            selected: Selected { virtual_host: &host, route: &route },
+            weighted: None,
+        };
+        let (mut head, mut scratch) = (head(path, list), Vec::new());
+        finalize(&levels, &forward, options, &Literal, &mut head, &mut scratch);
+        (text(head.path()), text(head.authority()), lines(&head.headers))
+    }
+
+    fn rewritten(path: &str, authority: &str, headers: &str) -> (String, String, String) {
+        (path.into(), authority.into(), headers.into())
+    }
+
+    const ON: RouterOptions =
+        RouterOptions { suppress_envoy_headers: false, respect_expected_rq_timeout: false };
+
+    #[test]
+    fn rewrites_leave_what_was_there() {
+        let path = |f: &mut RouteForward| f.path_rewrite = Some(PathRewrite::Prefix(bytes("/new")));
+        let expected = "x-envoy-attempt-count: 1 | x-envoy-original-path: /w/a?b";
+        assert_eq!(run(path, ON, "/w/a?b", &[]), rewritten("/new/a?b", "h:80", expected));
+        let host = |f: &mut RouteForward| {
+            f.host_rewrite = Some(HostRewrite::Literal(bytes("nh")));
+            f.append_x_forwarded_host = true;
+        };
+        let expected = "x-envoy-attempt-count: 1 | x-envoy-original-host: h:80 | x-forwarded-host: h:80";
+        assert_eq!(run(host, ON, "/w", &[]), rewritten("/w", "nh", expected));
+        let sent = [("x-forwarded-host", "a, h:80"), ("x-envoy-original-host", "zz")];
+        let expected =
+            "x-forwarded-host: a, h:80,h:80 | x-envoy-original-host: h:80 | x-envoy-attempt-count: 1";
+        assert_eq!(run(host, ON, "/w", &sent), rewritten("/w", "nh", expected));
+        let sent = [("x-forwarded-host", "a,h:80")];
+        assert!(run(host, ON, "/w", &sent).2.starts_with("x-forwarded-host: a,h:80 | "));
+        let quiet = RouterOptions { suppress_envoy_headers: true, ..ON };
+        assert_eq!(run(path, quiet, "/w", &[]), rewritten("/new", "h:80", "x-envoy-attempt-count: 1"));
+    }
+
+    #[test]
+    fn the_endpoint_may_name_the_host() {
+        let mut forward = forward();
+        forward.host_rewrite = Some(HostRewrite::Auto);
+        let (mut head, mut scratch) = (head("/", &[]), Vec::new());
+        rewrite_host_for_endpoint(&forward, ON, b"", &mut head, &mut scratch);
+        assert_eq!(head.authority(), b"h:80");
+        rewrite_host_for_endpoint(&forward, ON, b"pod-1.svc", &mut head, &mut scratch);
+        assert_eq!(
+            (head.authority(), &*lines(&head.headers)),
+            (&b"pod-1.svc"[..], "x-envoy-original-host: h:80")
+        );
+    }
+
+    #[test]
+    fn steady_rewrites_do_not_allocate() {
+        let (mut head, mut scratch) = (head("/", &[]), Vec::with_capacity(256));
+        let capacity = scratch.capacity();
+        for _ in 0..100 {
+            scratch.clear();
+            scratch.extend_from_slice(b"new.example");
+            set_host(&mut head, &mut scratch, true, true);
+            assert_eq!(scratch.capacity(), capacity);
+            head.headers.clear();
+        }
+    }
+}

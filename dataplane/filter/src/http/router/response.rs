@@ -38,3 +38,42 @@ pub fn finalize(
         set_number(&mut head.headers, HeaderId::XEnvoyAttemptCount, u64::from(facts.attempts), scratch);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millrace_config::{AppendAction, RouteConfiguration, VirtualHost};
+    use millrace_route::Selected;
+
+    use super::*;
+    use crate::http::test::{Literal, fields, head as request_head, lines, option, route, virtual_host};
+
+    #[test]
+    fn fields_stand_where_envoy_1_40_put_them() {
+        let mut config = RouteConfiguration::default();
+        config.response_headers.add.push(option("x-m", "rc", AppendAction::OverwriteIfExistsOrAdd));
+        let host = Arc::new(VirtualHost { include_attempt_count_in_response: true, ..virtual_host() });
+        let route = Arc::new(route());
+        let selected = Selected { virtual_host: &host, route: &route };
+        let levels = Levels { config: &config, selected, weighted: None };
+        let finalized = |options, attempts, service_time| {
+            let mut head = ResponseHead::new();
+            fields(
+                &mut head.headers,
+                &[("content-length", "0"), ("x-m", "up"), ("x-envoy-upstream-service-time", "77")],
+            );
+            let facts = ResponseFacts { attempts, service_time };
+            let sent = request_head("/", &[]);
+            finalize(&levels, options, facts, &Literal, &sent, &mut head, &mut Vec::new());
+            lines(&head.headers)
+        };
+        let on = RouterOptions::default();
+        let expected =
+            "content-length: 0 | x-envoy-upstream-service-time: 3 | x-m: rc | x-envoy-attempt-count: 2";
+        assert_eq!(finalized(on, 2, Some(Duration::from_micros(3999))), expected);
+        let quiet = RouterOptions { suppress_envoy_headers: true, ..on };
+        let expected = "content-length: 0 | x-envoy-upstream-service-time: 77 | x-m: rc";
+        assert_eq!(finalized(quiet, 0, Some(Duration::from_millis(3))), expected);
+    }
+}

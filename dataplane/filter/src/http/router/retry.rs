@@ -237,3 +237,137 @@ fn items(headers: &HeaderMap, id: HeaderId) -> impl Iterator<Item = &[u8]> {
 fn number(text: Option<&[u8]>) -> Option<u32> {
     std::str::from_utf8(text?).ok()?.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::test::{bytes, fields, head};
+
+    fn policy(on: &str, num_retries: u32) -> RetryPolicy {
+        RetryPolicy { on: RetryConditions::parse(on).0, num_retries, ..RetryPolicy::default() }
+    }
+
+    /// Tries that a server which always gives this answer sees.
+    fn tries(
+        policy: Option<&RetryPolicy>,
+        request: &[(&str, &str)],
+        status: u16,
+        response: &[(&str, &str)],
+    ) -> u32 {
+        let (mut head, mut answer, mut rng) = (head("/", request), ResponseHead::new(), Rng::new(5));
+        answer.status = status;
+        fields(&mut answer.headers, response);
+        let Some(mut state) = RetryState::new(policy, &mut head) else { return 1 };
+        assert!(CONSUMED.iter().all(|id| !head.headers.contains(*id)));
+        let mut tries = 1;
+        while let RetryDecision::Retry { .. } = state.on_response(policy, &answer, || true, &mut rng) {
+            tries += 1;
+        }
+        tries
+    }
+
+    #[test]
+    fn responses_as_envoy_1_40_retried_them() {
+        let mut listed = policy("5xx,retriable-status-codes", 2);
+        listed.retriable_status_codes = vec![418];
+        assert_eq!(tries(Some(&listed), &[], 503, &[]), 3);
+        assert_eq!(tries(Some(&listed), &[], 418, &[]), 3);
+        assert_eq!(tries(Some(&listed), &[], 404, &[]), 1);
+        assert_eq!(tries(Some(&policy("5xx", 0)), &[], 503, &[]), 1);
+        assert_eq!(tries(Some(&listed), &[("x-envoy-max-retries", "0")], 503, &[]), 1);
+        assert_eq!(tries(None, &[], 503, &[]), 1);
+        let on = |on: &'static str| [("x-envoy-retry-on", on)];
+        assert_eq!(tries(None, &on("5xx"), 503, &[]), 2);
+        let three = [("x-envoy-retry-on", "gateway-error, foo"), ("x-envoy-max-retries", "3")];
+        assert_eq!(tries(None, &three, 503, &[]), 4);
+        assert_eq!(tries(None, &three, 500, &[]), 1);
+        let codes =
+            [("x-envoy-retry-on", "retriable-status-codes"), ("x-envoy-retriable-status-codes", "4, 422")];
+        assert_eq!(tries(None, &codes, 422, &[]), 2);
+        let names =
+            [("x-envoy-retry-on", "retriable-headers"), ("x-envoy-retriable-header-names", "x-bar, X-Foo")];
+        assert_eq!(tries(None, &names, 200, &[("x-foo", "1")]), 2);
+        assert_eq!(
+            tries(None, &[("x-envoy-retry-grpc-on", "unavailable")], 200, &[("grpc-status", "14")]),
+            2
+        );
+        assert_eq!(tries(None, &on("unavailable"), 200, &[("grpc-status", "14")]), 1);
+        assert_eq!(tries(None, &[("x-envoy-retry-grpc-on", "5xx")], 503, &[]), 1);
+        assert_eq!(tries(None, &on("5xx"), 503, &[("x-envoy-ratelimited", "1")]), 1);
+        assert_eq!(tries(None, &on("envoy-ratelimited"), 503, &[("x-envoy-ratelimited", "1")]), 2);
+        assert_eq!(tries(None, &on("retriable-4xx"), 409, &[]), 2);
+    }
+
+    #[test]
+    fn retriable_request_headers_limit_the_policy() {
+        let mut limited = policy("5xx", 1);
+        limited.retriable_request_headers = vec![millrace_config::HeaderMatcher {
+            name: bytes("x-safe"),
+            kind: millrace_config::HeaderMatcherKind::Present(true),
+            invert: false,
+            missing_as_empty: false,
+        }];
+        assert_eq!(tries(Some(&limited), &[], 503, &[]), 1);
+        assert_eq!(tries(Some(&limited), &[("x-safe", "1")], 503, &[]), 2);
+    }
+
+    #[test]
+    fn resets() {
+        use ResetReason as R;
+        let retried = |on: &str, reason, started| {
+            let policy = policy(on, 1);
+            let mut state = RetryState::new(Some(&policy), &mut head("/", &[])).unwrap();
+            let decision = state.on_reset(Some(&policy), reason, started, || true, &mut Rng::new(1));
+            matches!(decision, RetryDecision::Retry { .. })
+        };
+        for any in ["5xx", "gateway-error", "reset"] {
+            for reason in [R::ConnectFailure, R::ConnectionTermination, R::PerTryTimeout, R::ProtocolError] {
+                assert!(retried(any, reason, true), "{any} {reason:?}");
+            }
+            assert!(!retried(any, R::Overflow, false));
+        }
+        assert!(retried("connect-failure", R::ConnectFailure, false));
+        assert!(retried("connect-failure", R::ConnectTimeout, false));
+        assert!(!retried("connect-failure", R::ConnectionTermination, true));
+        assert!(!retried("connect-failure", R::PerTryTimeout, true));
+        assert!(retried("refused-stream", R::RefusedStream, true));
+        assert!(!retried("refused-stream", R::RemoteReset, true));
+        assert!(!retried("reset-before-request", R::ConnectionTermination, true));
+        assert!(retried("reset-before-request", R::ConnectionTermination, false));
+    }
+
+    #[test]
+    fn limits_and_breakers_are_told_apart() {
+        let policy = policy("5xx", 1);
+        let mut state = RetryState::new(Some(&policy), &mut head("/", &[])).unwrap();
+        let mut ask = |slot: bool| {
+            let decision =
+                state.on_reset(Some(&policy), ResetReason::RemoteReset, true, || slot, &mut Rng::new(1));
+            matches!(decision, RetryDecision::NoOverflow) || {
+                assert_eq!(decision, RetryDecision::NoRetryLimitExceeded);
+                false
+            }
+        };
+        assert!(ask(false));
+        assert!(!ask(true));
+    }
+
+    #[test]
+    fn the_back_off_doubles_up_to_its_maximum() {
+        let policy = policy("5xx", 1000);
+        let mut rng = Rng::new(9);
+        let mut longest = [0; 6];
+        for _ in 0..500 {
+            let mut state = RetryState::new(Some(&policy), &mut head("/", &[])).unwrap();
+            for longest in &mut longest {
+                let decision =
+                    state.on_reset(Some(&policy), ResetReason::RemoteReset, true, || true, &mut rng);
+                let RetryDecision::Retry { after } = decision else { panic!("{decision:?}") };
+                *longest = after.as_millis().max(*longest);
+            }
+        }
+        for (longest, bound) in longest.into_iter().zip([25, 50, 100, 200, 250, 250]) {
+            assert!(longest < bound && longest > bound * 9 / 10, "{longest} of {bound}");
+        }
+    }
+}

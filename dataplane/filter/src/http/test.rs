@@ -1,0 +1,165 @@
+//! Small builders that the tests of this crate share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_config::format::{Part, Template};
+use millrace_config::{
+    AppendAction, ClusterId, ClusterSpecifier, FilterConfigId, HeaderMutations, HeaderOption, Http1Options,
+    HttpConnectionManager, HttpFilter, HttpFilterKind, PathNormalization, RequireTls, Route, RouteAction,
+    RouteForward, RouteMatch, ScopeId, VirtualHost,
+};
+use millrace_http::{HeaderMap, RequestHead, ResponseHead};
+
+use super::router::Render;
+
+pub(crate) fn bytes(text: &str) -> Arc<[u8]> {
+    Arc::from(text.as_bytes())
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The fields as `name: value` lines joined by ` | `.
+pub(crate) fn lines(headers: &HeaderMap) -> String {
+    let line = |(name, value)| format!("{}: {}", text(name), text(value));
+    headers.iter().map(line).collect::<Vec<_>>().join(" | ")
+}
+
+pub(crate) fn fields(headers: &mut HeaderMap, list: &[(&str, &str)]) {
+    for (name, value) in list {
+        headers.append(name.as_bytes(), value.as_bytes());
+    }
+}
+
+pub(crate) fn head(path: &str, list: &[(&str, &str)]) -> RequestHead {
+    let mut head = RequestHead::new();
+    head.set_method(b"GET");
+    head.set_authority(b"h:80");
+    head.set_path(path.as_bytes());
+    head.set_scheme(b"http");
+    fields(&mut head.headers, list);
+    head
+}
+
+pub(crate) fn hcm() -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: "x".into(),
+        scope: ScopeId(0),
+        listener_scope: ScopeId(1),
+        route_config: None,
+        http_filters: vec![HttpFilter {
+            name: "envoy.filters.http.router".into(),
+            id: FilterConfigId(0),
+            disabled: false,
+            kind: HttpFilterKind::Router {
+                suppress_envoy_headers: false,
+                respect_expected_rq_timeout: false,
+            },
+        }],
+        access_logs: Vec::new(),
+        http1: Http1Options::default(),
+        server_name: "envoy".into(),
+        server_header: millrace_config::ServerHeaderTransformation::Overwrite,
+        via: "".into(),
+        add_user_agent: false,
+        use_remote_address: false,
+        xff_num_trusted_hops: 0,
+        skip_xff_append: false,
+        append_x_forwarded_port: false,
+        internal_addresses: None,
+        internal_unix_sockets: false,
+        generate_request_id: true,
+        preserve_external_request_id: false,
+        always_set_request_id_in_response: false,
+        proxy_100_continue: false,
+        represent_ipv4_as_mapped_ipv6: false,
+        forward_client_cert: millrace_config::ForwardClientCertDetails::Sanitize,
+        upgrades: Vec::new(),
+        paths: PathNormalization::default(),
+        underscores: millrace_config::UnderscoresAction::Allow,
+        head_bytes_max: 60 * 1024,
+        head_fields_max: 100,
+        idle_timeout: None,
+        stream_idle_timeout: None,
+        request_timeout: None,
+        request_headers_timeout: None,
+        drain_timeout: Duration::from_secs(5),
+        delayed_close_timeout: Duration::from_secs(1),
+        max_connection_duration: None,
+        max_stream_duration: None,
+        max_requests_per_connection: None,
+    }
+}
+
+pub(crate) fn forward() -> RouteForward {
+    RouteForward {
+        cluster: ClusterSpecifier::Cluster(ClusterId(0)),
+        cluster_not_found_status: 503,
+        path_rewrite: None,
+        host_rewrite: None,
+        append_x_forwarded_host: false,
+        timeout: Some(Duration::from_secs(15)),
+        idle_timeout: None,
+        max_stream_duration: None,
+        retry_policy: None,
+        upgrades: Vec::new(),
+        high_priority: false,
+    }
+}
+
+pub(crate) fn route() -> Route {
+    Route {
+        name: "r".into(),
+        matcher: RouteMatch::any(),
+        action: RouteAction::Forward(Box::new(forward())),
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        per_filter: Vec::new(),
+        stat_scope: None,
+    }
+}
+
+pub(crate) fn virtual_host() -> VirtualHost {
+    VirtualHost {
+        name: "v".into(),
+        domains: vec!["*".into()],
+        routes: Vec::new(),
+        require_tls: RequireTls::None,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        include_request_attempt_count: false,
+        include_attempt_count_in_response: false,
+        retry_policy: None,
+        per_filter: Vec::new(),
+        stat_scope: None,
+    }
+}
+
+pub(crate) fn option(name: &str, value: &str, action: AppendAction) -> HeaderOption {
+    let value = Template { parts: vec![Part::Text(value.into())], ..Template::default() };
+    HeaderOption { name: bytes(name), value, action, keep_empty_value: false }
+}
+
+/// Writes the literal parts and, for every operator, the request's `x-none` (which may not exist).
+pub(crate) struct Literal;
+
+impl Render for Literal {
+    fn render(
+        &self,
+        template: &Template,
+        request: &RequestHead,
+        _response: Option<&ResponseHead>,
+        out: &mut Vec<u8>,
+    ) {
+        for part in &template.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Operator(_) => {
+                    out.extend_from_slice(request.headers.get_name(b"x-none").unwrap_or_default());
+                }
+            }
+        }
+    }
+}
