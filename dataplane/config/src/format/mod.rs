@@ -26,6 +26,8 @@ pub const DEFAULT_ACCESS_LOG: &str = concat!(
 pub struct Template {
     /// Literal text and operators in order.
     pub parts: Vec<Part>,
+    /// `omit_empty_values` of a text format: operators without a value print nothing even in logs.
+    pub omit_empty: bool,
 }
 
 /// One piece of a [`Template`].
@@ -57,14 +59,14 @@ impl std::error::Error for FormatError {}
 impl Template {
     /// Parses a format string. `%ENVIRONMENT(X)%` is looked up now, in this process.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
-        Ok(Self { parts: parse::parts(text)? })
+        Ok(Self { parts: parse::parts(text)?, omit_empty: false })
     }
 
     /// A template that is just this text, without any operator.
     pub fn literal(text: &str) -> Self {
         match text {
             "" => Self::default(),
-            _ => Self { parts: vec![Part::Text(text.into())] },
+            _ => Self { parts: vec![Part::Text(text.into())], omit_empty: false },
         }
     }
 

@@ -31,6 +31,7 @@ pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// Appends the template's text for this stream to `out`. Bytes are appended as they came: whoever writes
 /// them into a head checks them there (`HeaderMap` blanks what may not stand in a value).
 pub fn render(template: &Template, info: &StreamInfo<'_>, missing: Missing, out: &mut Vec<u8>) {
+    let missing = if template.omit_empty { Missing::Empty } else { missing };
     for part in &template.parts {
         match part {
             Part::Text(text) => out.extend_from_slice(text.as_bytes()),

@@ -187,6 +187,9 @@ fn headers_get_nothing_where_logs_get_a_dash() {
     let mut out = Vec::new();
     render(&template, &info, Missing::Empty, &mut out);
     assert_eq!(out, b"");
+    let template = Template { omit_empty: true, ..Template::parse("%REQ(x)%|").unwrap() };
+    render(&template, &info, Missing::Dash, &mut out);
+    assert_eq!(out, b"|");
 }
 
 #[test]

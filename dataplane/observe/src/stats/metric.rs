@@ -96,7 +96,7 @@ macro_rules! metrics {
         values { $($name:ident = $ty:ident $text:literal $(in $group:ident)? $(per $spread:ident)?, $help:literal;)* }
         histograms { $($hname:ident = $htext:literal $(in $hgroup:ident)?, $hhelp:literal;)* }
     ) => {
-        #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "numbers the constants")]
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "numbers the constants")]
         #[repr(u16)]
         enum ValueAt { $($name,)* Count }
         #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "numbers the constants")]

@@ -4,6 +4,8 @@
 //! the shards up and renders text when somebody scrapes; nothing here is locked while traffic flows.
 
 mod codes;
+#[cfg(test)]
+mod docs;
 mod histogram;
 mod metric;
 mod registry;

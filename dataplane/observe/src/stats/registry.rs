@@ -80,7 +80,8 @@ impl Registry {
         self.lock().add(ScopeKind::Host, Arc::from(""))
     }
 
-    /// Makes a group of metrics of a scope exist.
+    /// Makes a group of metrics of a scope exist: `HealthCheck`, `OutlierDetection`. The others follow
+    /// from the scope itself.
     pub fn enable(&self, scope: ScopeId, group: Group) {
         if let Some(scope) = self.lock().scopes.get_mut(scope.0 as usize) {
             scope.groups |= group.bit();
@@ -168,7 +169,7 @@ impl Registry {
     pub(crate) fn inflate(&self, shard: usize, scope: ScopeId) -> Option<Arc<ScopeSlots>> {
         let mut state = self.lock();
         let at = scope.0 as usize;
-        let table = state.scopes.get(at)?.kind.table();
+        let table = state.scopes.get(at).filter(|scope| scope.live)?.kind.table();
         let thread = state.threads.get_mut(shard)?;
         if thread.slots.len() <= at {
             thread.slots.resize(at + 1, None);
@@ -235,10 +236,14 @@ impl State {
 
 impl State {
     fn add(&mut self, kind: ScopeKind, name: Arc<str>) -> ScopeId {
+        let mut groups = Group::Always.bit() | Group::OnUse.bit();
+        if &*name != "admin" {
+            groups |= Group::Router.bit() | Group::Extensions.bit();
+        }
         let scope = Scope {
             kind,
             name,
-            groups: Group::Always.bit() | Group::OnUse.bit(),
+            groups,
             live: true,
             baseline: Vec::new(),
             code_baseline: Vec::new(),

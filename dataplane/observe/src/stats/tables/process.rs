@@ -5,7 +5,6 @@ use super::metrics;
 metrics! {
     values {
         ENVOY_OVERLOAD_ACTIONS_RESET_HIGH_MEMORY_STREAM_COUNT = counter "envoy.overload_actions.reset_high_memory_stream.count", "Streams reset because memory ran short.";
-        HTTP_ASYNC_CLIENT_RQ_TOTAL = counter "http.async-client.rq_total", "Requests that the proxy itself originated.";
         MAIN_THREAD_WATCHDOG_MEGA_MISS = counter "main_thread.watchdog_mega_miss", "Long stalls of the control thread.";
         MAIN_THREAD_WATCHDOG_MISS = counter "main_thread.watchdog_miss", "Stalls of the control thread.";
         SERVER_WATCHDOG_MEGA_MISS = counter "server.watchdog_mega_miss" per Threads, "Long stalls of one thread.";

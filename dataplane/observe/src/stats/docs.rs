@@ -1,0 +1,119 @@
+//! `docs/metrics.md`, made from the tables.
+
+use std::fmt::Write;
+
+use super::metric::{Group, Spread, ValueType};
+use super::scope::ScopeKind;
+
+/// The whole page.
+fn page() -> String {
+    let mut out = String::from(
+        "# Metrics\n\nGenerated from `dataplane/observe/src/stats/tables`; a test fails when this page differs \
+         (run it with `MILLRACE_BLESS=1` to write the page). Names are Envoy's. Besides these rows, clusters, \
+         routes and virtual clusters count responses as `upstream_rq_<code>`, `upstream_rq_<n>xx` and \
+         `upstream_rq_completed`, clusters also under `canary.`, `external.`, `internal.` and `retry.`.\n",
+    );
+    for kind in ScopeKind::ALL {
+        let prefix = match (kind.prefix(), kind) {
+            ("", ScopeKind::Host) => "(of one endpoint, in /clusters only) ".to_owned(),
+            ("", _) => "(no prefix)".to_owned(),
+            (prefix, ScopeKind::HttpListener) => format!("{prefix}.<address>.http.<stat_prefix>."),
+            (prefix, ScopeKind::Listener | ScopeKind::Http | ScopeKind::Tcp | ScopeKind::Cluster) => {
+                format!("{prefix}.<name>.")
+            }
+            (prefix, ScopeKind::Route) => format!("{prefix}.<name>.{{route,vcluster}}.<name>."),
+            (prefix, _) => format!("{prefix}."),
+        };
+        let _ = write!(
+            out,
+            "\n## {kind:?}: `{}`\n\n| name | type | when | counts |\n|---|---|---|---|\n",
+            prefix.trim()
+        );
+        for row in kind.table().values {
+            let ty = if row.ty == ValueType::Counter { "counter" } else { "gauge" };
+            let threads = match row.spread {
+                Spread::Sum => "",
+                Spread::SumAndThreads => " Also of every thread.",
+                Spread::Threads => " Of every thread.",
+            };
+            let _ = writeln!(out, "| `{}` | {ty} | {} | {}{threads} |", row.name, when(row.group), row.help);
+        }
+        for row in kind.table().histograms {
+            let _ = writeln!(out, "| `{}` | histogram | {} | {} |", row.name, when(row.group), row.help);
+        }
+    }
+    out
+}
+
+fn when(group: Group) -> &'static str {
+    match group {
+        Group::Always => "always",
+        Group::OnUse => "once used",
+        Group::HealthCheck => "with health checks",
+        Group::OutlierDetection => "with outlier detection",
+        Group::Router => "with a router",
+        Group::Extensions => "not for the admin listener",
+    }
+}
+
+#[test]
+fn the_page_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let page = page();
+    if std::env::var_os("MILLRACE_BLESS").is_some() {
+        std::fs::write(path, &page).expect("docs/metrics.md is writable");
+    }
+    let stored = std::fs::read_to_string(path).expect("docs/metrics.md exists");
+    assert!(stored == page, "docs/metrics.md differs: run this test with MILLRACE_BLESS=1");
+}
+
+#[test]
+fn rows_are_sorted_unique_and_explained() {
+    for kind in ScopeKind::ALL {
+        let table = kind.table();
+        assert!(table.values.windows(2).all(|w| w[0].name < w[1].name), "{kind:?}");
+        assert!(table.histograms.windows(2).all(|w| w[0].name < w[1].name), "{kind:?}");
+        assert!(table.values.iter().all(|row| row.help.ends_with('.')), "{kind:?}");
+        assert!(table.histograms.iter().all(|row| row.help.ends_with('.')), "{kind:?}");
+    }
+}
+
+/// Names that the idle Envoy prints and that no scope of ours has, with the reason.
+const NOT_OURS: [&str; 1] = ["http.async-client."];
+
+#[test]
+fn every_name_of_an_idle_envoy_exists() {
+    use super::{Registry, Selection, render_text};
+    let corpora = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/corpora");
+    let Ok(idle) = std::fs::read_to_string(format!("{corpora}/envoy/reference/envoy-1.40.0-stats-idle.txt"))
+    else {
+        assert!(std::env::var_os("CI").is_none(), "the corpora must be there in CI");
+        println!("0 names compared: no corpora");
+        return;
+    };
+    let registry = Registry::new();
+    for kind in
+        ScopeKind::ALL.iter().filter(|kind| kind.prefix().is_empty() || !matches!(kind, ScopeKind::Host))
+    {
+        let name = match kind {
+            ScopeKind::Listener | ScopeKind::Http => "admin",
+            ScopeKind::HttpListener => "admin.http.admin",
+            ScopeKind::Tcp | ScopeKind::Cluster | ScopeKind::Route | ScopeKind::Dns => continue,
+            _ => "",
+        };
+        registry.scope(*kind, name);
+    }
+    let _threads = (registry.attach_shard("main_thread"), registry.attach_shard("worker_0"));
+    let mut out = String::new();
+    assert!(render_text(&registry, &Selection::ALL, &mut out));
+    let names = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !NOT_OURS.iter().any(|prefix| line.starts_with(prefix)));
+        lines.filter_map(|line| Some(line.split_once(": ")?.0.to_owned())).collect()
+    };
+    // The admin is served by the main thread alone, so a worker's part of its listener does not exist there.
+    let ours: Vec<String> =
+        names(&out).into_iter().filter(|n| !n.starts_with("listener.admin.worker_0")).collect();
+    let envoys = names(&idle);
+    println!("{} names compared", envoys.len());
+    assert_eq!(ours, envoys);
+}
