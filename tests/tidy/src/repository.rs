@@ -32,6 +32,10 @@ impl Repository {
             let path = file.strip_prefix(&root)?.to_string_lossy().into_owned();
             sources.push(Source::new(path, std::fs::read_to_string(file)?));
         }
+        let test_modules: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
+        for source in &mut sources {
+            source.declared_test = test_modules.contains(&source.path);
+        }
         let metadata = metadata(&root)?;
         Ok(Self { root, sources, metadata })
     }

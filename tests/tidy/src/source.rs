@@ -20,6 +20,8 @@ pub struct Source {
     pub text: String,
     /// Line by line.
     pub lines: Vec<Line>,
+    /// Declared under `#[cfg(test)]` elsewhere.
+    pub declared_test: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -36,14 +38,28 @@ impl Source {
     pub fn new(path: String, text: String) -> Self {
         let mut lines = split(&text);
         mark_tests(&mut lines);
-        Self { path, text, lines }
+        Self { path, text, lines, declared_test: false }
     }
 
     /// True when the whole file is test code.
     pub fn is_test_file(&self) -> bool {
         let in_tests_directory = |p: &str| p.split('/').any(|part| part == "tests" || part == "tests.rs");
         // The crates below `tests/` are test code; so are `src/tests.rs` and `<crate>/tests/*`.
-        in_tests_directory(&self.path) || self.path.contains("/benches/")
+        self.declared_test || in_tests_directory(&self.path) || self.path.contains("/benches/")
+    }
+
+    /// Paths that `#[cfg(test)] mod name;` of this file may mean.
+    pub fn test_modules(&self) -> Vec<String> {
+        let (folder, file) = self.path.rsplit_once('/').unwrap_or_default();
+        let folder = match file {
+            "mod.rs" | "lib.rs" | "main.rs" => folder.to_owned(),
+            other => format!("{folder}/{}", other.trim_end_matches(".rs")),
+        };
+        let declared = self.lines.iter().filter(|line| line.test).filter_map(|line| {
+            let (_, name) = line.code.trim().trim_end_matches(';').split_once("mod ")?;
+            line.code.trim_end().ends_with(';').then(|| name.to_owned())
+        });
+        declared.flat_map(|name| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]).collect()
     }
 
     /// Lines outside tests, numbered from 1.
@@ -203,5 +219,6 @@ mod tests {
         );
         let product: Vec<_> = source.product().map(|(number, _)| number).collect();
         assert_eq!(product, [1, 6, 9]);
+        assert_eq!(source.test_modules(), ["a/src/t.rs", "a/src/t/mod.rs"]);
     }
 }
