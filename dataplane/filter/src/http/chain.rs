@@ -37,13 +37,15 @@ pub fn runs(
     selected: Option<Selected<'_>>,
     weighted: Option<&WeightedCluster>,
 ) -> bool {
-    match filter.kind {
-        HttpFilterKind::Router { .. } => true,
-        #[allow(unreachable_patterns, reason = "other filters join the enum with their issues")]
-        _ => match per_route(&filter.name, config, selected, weighted) {
-            Some(PerFilterConfig::Disabled(disabled)) => !disabled,
-            None => !filter.disabled,
-        },
+    matches!(filter.kind, HttpFilterKind::Router { .. })
+        || enabled(filter.disabled, per_route(&filter.name, config, selected, weighted))
+}
+
+/// `disabled` of the chain's entry, unless a level of the route says otherwise.
+fn enabled(disabled: bool, per_route: Option<&PerFilterConfig>) -> bool {
+    match per_route {
+        Some(PerFilterConfig::Disabled(disabled)) => !disabled,
+        None => !disabled,
     }
 }
 
@@ -96,6 +98,13 @@ mod tests {
         assert_eq!(ask([None, None, Some(false), Some(true)]), Some(false));
         assert_eq!(ask([None, Some(true), Some(false), Some(true)]), Some(true));
         assert_eq!(ask([Some(false), Some(true), None, Some(true)]), Some(false));
+    }
+
+    #[test]
+    fn levels_switch_filters_on_and_off() {
+        assert!(enabled(false, None) && !enabled(true, None));
+        assert!(enabled(true, Some(&PerFilterConfig::Disabled(false))));
+        assert!(!enabled(false, Some(&PerFilterConfig::Disabled(true))));
     }
 
     #[test]

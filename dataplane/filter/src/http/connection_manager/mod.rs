@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod date;
+pub mod host;
 pub mod reject;
 pub mod request;
 pub mod request_id;
