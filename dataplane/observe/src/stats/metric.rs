@@ -23,8 +23,10 @@ pub enum Group {
     HealthCheck,
     /// Clusters with `outlier_detection`.
     OutlierDetection,
-    /// Connection managers of listeners, which unlike the admin's have a router and tracing.
+    /// Connection managers with a router: all but the admin's.
     Router,
+    /// Connection managers of listeners other than the admin's.
+    Tracing,
     /// Listeners other than the admin's.
     Extensions,
 }

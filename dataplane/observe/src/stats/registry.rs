@@ -63,9 +63,11 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The scope of this kind and name; the same id for the same name.
+    /// The scope of this kind and name; the same id for the same name. As in Envoy, `://`, `:/` and `:` of
+    /// the name are printed as `_`.
     pub fn scope(&self, kind: ScopeKind, name: &str) -> ScopeId {
         let mut state = self.lock();
+        let name = name.replace("://", "_").replace(":/", "_").replace([':', '\0', '\n', '\r'], "_");
         let key = (kind, Arc::from(name));
         if let Some(id) = state.by_name.get(&key) {
             return *id;
@@ -236,10 +238,12 @@ impl State {
 
 impl State {
     fn add(&mut self, kind: ScopeKind, name: Arc<str>) -> ScopeId {
-        let mut groups = Group::Always.bit() | Group::OnUse.bit();
-        if &*name != "admin" {
-            groups |= Group::Router.bit() | Group::Extensions.bit();
-        }
+        let own = Group::Always.bit() | Group::OnUse.bit();
+        let groups = match (kind, &*name) {
+            (ScopeKind::Http, "async-client") => Group::Router.bit(),
+            (_, "admin") => own,
+            _ => own | Group::Router.bit() | Group::Tracing.bit() | Group::Extensions.bit(),
+        };
         let scope = Scope {
             kind,
             name,

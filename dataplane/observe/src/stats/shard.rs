@@ -26,12 +26,15 @@ impl ShardStats {
     }
 
     #[inline]
-    fn slots(&mut self, scope: ScopeId) -> Option<&ScopeSlots> {
+    fn with(&mut self, scope: ScopeId, count: impl FnOnce(&ScopeSlots)) {
         let at = scope.0 as usize;
-        if self.slots.get(at).is_none_or(Option::is_none) {
-            self.inflate(scope);
+        if let Some(Some(slots)) = self.slots.get(at) {
+            return count(slots);
         }
-        self.slots.get(at)?.as_deref()
+        self.inflate(scope);
+        if let Some(Some(slots)) = self.slots.get(at) {
+            count(slots);
+        }
     }
 
     #[cold]
@@ -53,17 +56,13 @@ impl ShardStats {
     /// Adds `n`.
     #[inline]
     pub fn add(&mut self, scope: ScopeId, metric: Counter, n: u64) {
-        if let Some(slots) = self.slots(scope) {
-            slots.add(metric.0, n);
-        }
+        self.with(scope, |slots| slots.add(metric.0, n));
     }
 
     /// Sets this thread's part of a gauge; the printed value is the sum over threads.
     #[inline]
     pub fn gauge_set(&mut self, scope: ScopeId, metric: Gauge, value: u64) {
-        if let Some(slots) = self.slots(scope) {
-            slots.gauge(metric.0, |_| value as i64);
-        }
+        self.with(scope, |slots| slots.gauge(metric.0, |_| value as i64));
     }
 
     /// Raises a gauge by one.
@@ -81,25 +80,19 @@ impl ShardStats {
     /// Changes a gauge by `n`.
     #[inline]
     pub fn gauge_add(&mut self, scope: ScopeId, metric: Gauge, n: i64) {
-        if let Some(slots) = self.slots(scope) {
-            slots.gauge(metric.0, |old| old.wrapping_add(n));
-        }
+        self.with(scope, |slots| slots.gauge(metric.0, |old| old.wrapping_add(n)));
     }
 
     /// Records a value (milliseconds unless the histogram's name says otherwise).
     #[inline]
     pub fn record(&mut self, scope: ScopeId, metric: Histogram, value: u64) {
-        if let Some(slots) = self.slots(scope) {
-            slots.record(metric.0, value);
-        }
+        self.with(scope, |slots| slots.record(metric.0, value));
     }
 
     /// Counts a response code: `<family>upstream_rq_<code>`, its class and `completed`.
     #[inline]
     pub fn code(&mut self, scope: ScopeId, family: CodeFamily, code: u16) {
-        if let Some(slots) = self.slots(scope) {
-            slots.codes.inc(family, code);
-        }
+        self.with(scope, |slots| slots.codes.inc(family, code));
     }
 
     /// Lets go of scopes that the control thread retired. Call it when a new snapshot is taken.

@@ -117,7 +117,7 @@ impl<'s> Collector<'s> {
                 push(Item::Value(i as u16), used);
             }
             if def.spread != Spread::Sum {
-                for thread in 0..self.state.threads.len() {
+                for thread in (0..self.state.threads.len()).filter(|t| self.serves(*t, scope)) {
                     let used = self.state.thread_raw(scope, thread, i) != 0;
                     push(Item::ThreadValue { value: i as u16, thread: thread as u16 }, used);
                 }
@@ -126,6 +126,13 @@ impl<'s> Collector<'s> {
         if self.selection.wants_type(StatType::Counters) {
             self.codes(scope, &mut push);
         }
+    }
+
+    /// The main thread serves the admin listener and no other; workers the reverse.
+    fn serves(&self, thread: usize, scope: usize) -> bool {
+        let scope = &self.state.scopes[scope];
+        let main = self.state.threads[thread].label == "main_thread";
+        scope.kind != ScopeKind::Listener || main == (&*scope.name == "admin")
     }
 
     fn used(&self, scope: usize, value: usize, ty: ValueType) -> bool {

@@ -9,7 +9,7 @@ use super::BUCKETS;
 use super::collect::{Collector, Found, Pass};
 use super::select::{HistogramBuckets, Selection, StatType};
 
-/// Samples of one type by metric name; the inner order is that of the raw names.
+/// Samples of one type by metric name (dotted, as Envoy sorts them); the inner order is that of the raw names.
 type Metrics = BTreeMap<String, Vec<(String, Found)>>;
 
 /// Appends counters, gauges, text readouts if wanted, and histograms. False when cut short.
@@ -30,6 +30,7 @@ pub fn render_prometheus(registry: &Registry, selection: &Selection<'_>, out: &m
     });
     for (ty, metrics) in [("counter", &counters), ("gauge", &gauges)] {
         for (name, samples) in metrics {
+            let name = &exposed(name);
             let _ = writeln!(out, "# TYPE {name} {ty}");
             for (labels, found) in samples {
                 let _ = writeln!(out, "{name}{{{labels}}} {}", collector.number(found));
@@ -48,6 +49,7 @@ pub fn render_prometheus(registry: &Registry, selection: &Selection<'_>, out: &m
     let mut histograms = Metrics::new();
     collector.each(Pass::Histograms, |found| sort_in(found, &mut histograms));
     for (name, samples) in &histograms {
+        let name = &exposed(name);
         let summary = selection.buckets == HistogramBuckets::Summary;
         let _ = writeln!(out, "# TYPE {name} {}", if summary { "summary" } else { "histogram" });
         for (labels, found) in samples {
@@ -63,7 +65,7 @@ pub fn render_prometheus(registry: &Registry, selection: &Selection<'_>, out: &m
 /// The metric's name and its labels as they stand between the braces.
 fn metric(collector: &Collector<'_>, found: &Found) -> (String, String) {
     let mut tags = collector.state.tags.extract(&collector.state.scopes[found.scope], &found.name);
-    let name = format!("envoy_{}", sanitise(&tags.rest(&found.name)));
+    let name = tags.rest(&found.name);
     let mut labels = String::new();
     for (label, value) in &tags.labels {
         if !labels.is_empty() {
@@ -76,7 +78,7 @@ fn metric(collector: &Collector<'_>, found: &Found) -> (String, String) {
 
 fn texts(collector: &Collector<'_>, out: &mut String) {
     for (name, text) in collector.texts() {
-        let name = format!("envoy_{}", sanitise(name));
+        let name = exposed(name);
         let _ = writeln!(out, "# TYPE {name} gauge\n{name}{{text_value=\"{}\"}} 0", escape(text));
     }
 }
@@ -97,6 +99,10 @@ fn histogram(collector: &Collector<'_>, name: &str, labels: &str, found: &Found,
     }
     let _ = writeln!(out, "{name}_sum{{{labels}}} {}", digits32(total.sum()));
     let _ = writeln!(out, "{name}_count{{{labels}}} {}", total.count());
+}
+
+fn exposed(name: &str) -> String {
+    format!("envoy_{}", sanitise(name))
 }
 
 /// Letters, digits and `_`; everything else becomes `_`.

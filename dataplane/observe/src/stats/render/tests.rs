@@ -1,6 +1,6 @@
 //! Lines as the real Envoy printed them for the same facts.
 
-use super::super::{CodeFamily, Group, Registry, ScopeKind, cluster, http, listener, process, server};
+use super::super::{CodeFamily, Group, Registry, ScopeKind, cluster, http, listener, process, route, server};
 use super::*;
 
 fn text(registry: &Registry, selection: &Selection<'_>) -> String {
@@ -16,6 +16,7 @@ fn text_is_sorted_and_sums_threads() {
     let admin = registry.scope(ScopeKind::Listener, "127.0.0.1_80.http.i");
     assert_eq!(scope, registry.scope(ScopeKind::Listener, "127.0.0.1_80"));
     assert_ne!(scope, admin);
+    assert_eq!(scope, registry.scope(ScopeKind::Listener, "127.0.0.1:80"));
     let (mut a, mut b) = (registry.attach_shard("worker_0"), registry.attach_shard("worker_1"));
     a.inc(scope, listener::DOWNSTREAM_CX_TOTAL);
     b.add(scope, listener::DOWNSTREAM_CX_TOTAL, 2);
@@ -253,4 +254,64 @@ fn output_is_bounded_and_ids_are_reused_only_after_a_sweep() {
     shard.sweep();
     assert_eq!(registry.host_scope(), scope);
     assert_eq!(registry.counter(scope, cluster::UPSTREAM_CX_TOTAL), 0);
+}
+
+/// The scopes of the bootstrap that the vectors were taken with: one HTTP and one TCP listener, a cluster
+/// with health checks and outlier detection, a dead one, a route and virtual clusters with statistics.
+fn twin_of_the_measured_envoy() -> Registry {
+    let registry = Registry::new();
+    let (mut worker, _main) = (registry.attach_shard("worker_0"), registry.attach_shard("main_thread"));
+    for kind in ScopeKind::ALL.iter().filter(|kind| **kind < ScopeKind::Listener) {
+        registry.scope(*kind, "");
+    }
+    for (kind, names) in [
+        (ScopeKind::Listener, &["admin", "127.0.0.1:29902", "tcplis"][..]),
+        (ScopeKind::Http, &["admin", "async-client", "ingress"]),
+        (ScopeKind::HttpListener, &["admin.http.admin", "127.0.0.1_29902.http.ingress"]),
+        (ScopeKind::Tcp, &["tp"]),
+    ] {
+        for name in names {
+            registry.scope(kind, name);
+        }
+    }
+    let c1 = registry.scope(ScopeKind::Cluster, "c1");
+    let dead = registry.scope(ScopeKind::Cluster, "dead");
+    registry.enable(c1, Group::HealthCheck);
+    registry.enable(c1, Group::OutlierDetection);
+    for family in [CodeFamily::Plain, CodeFamily::External] {
+        worker.code(c1, family, 200);
+        worker.code(c1, family, 503);
+        worker.code(dead, family, 503);
+    }
+    worker.code(c1, CodeFamily::Retry, 503);
+    worker.record(c1, cluster::UPSTREAM_RQ_TIME, 1);
+    worker.record(c1, cluster::EXTERNAL_UPSTREAM_RQ_TIME, 1);
+    for (name, codes) in
+        [("vh.route.rsp", &[200, 503][..]), ("vh.vcluster.other", &[200, 503]), ("vh.vcluster.vc", &[503])]
+    {
+        let scope = registry.scope(ScopeKind::Route, name);
+        worker.record(scope, route::UPSTREAM_RQ_TIME, 1);
+        for code in codes {
+            worker.code(scope, CodeFamily::Plain, *code);
+        }
+    }
+    registry
+}
+
+#[test]
+fn every_name_and_label_of_a_busy_envoy_in_its_order() {
+    let registry = twin_of_the_measured_envoy();
+    let out = text(&registry, &Selection::ALL);
+    let names: Vec<&str> = out.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+    let expected: Vec<&str> = include_str!("vectors/envoy-1.40.0-text-names.txt").lines().collect();
+    assert_eq!(names, expected);
+    let mut out = String::new();
+    assert!(render_prometheus(&registry, &Selection::ALL, &mut out));
+    let expected = include_str!("vectors/envoy-1.40.0-prometheus-names.txt").lines();
+    let ours =
+        out.lines().filter(|line| !line.contains("_bucket{")).map(|line| match line.starts_with('#') {
+            true => line,
+            false => line.rsplit_once(' ').map_or(line, |(name, _)| name),
+        });
+    assert_eq!(ours.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }

@@ -75,11 +75,11 @@ metrics! {
         RQ_RESET_AFTER_DOWNSTREAM_RESPONSE_STARTED = counter "rq_reset_after_downstream_response_started" in Router, "Requests reset after their response began.";
         RQ_TOTAL = counter "rq_total" in Router, "Requests that were routed.";
         RS_TOO_LARGE = counter "rs_too_large", "Responses too large to be buffered (500).";
-        TRACING_CLIENT_ENABLED = counter "tracing.client_enabled" in Router, "Traces forced by the client.";
-        TRACING_HEALTH_CHECK = counter "tracing.health_check" in Router, "Requests not traced: health checks.";
-        TRACING_NOT_TRACEABLE = counter "tracing.not_traceable" in Router, "Requests not traced.";
-        TRACING_RANDOM_SAMPLING = counter "tracing.random_sampling" in Router, "Traces chosen at random.";
-        TRACING_SERVICE_FORCED = counter "tracing.service_forced" in Router, "Traces forced by a service.";
+        TRACING_CLIENT_ENABLED = counter "tracing.client_enabled" in Tracing, "Traces forced by the client.";
+        TRACING_HEALTH_CHECK = counter "tracing.health_check" in Tracing, "Requests not traced: health checks.";
+        TRACING_NOT_TRACEABLE = counter "tracing.not_traceable" in Tracing, "Requests not traced.";
+        TRACING_RANDOM_SAMPLING = counter "tracing.random_sampling" in Tracing, "Traces chosen at random.";
+        TRACING_SERVICE_FORCED = counter "tracing.service_forced" in Tracing, "Traces forced by a service.";
     }
     histograms {
         DOWNSTREAM_CX_LENGTH_MS = "downstream_cx_length_ms", "Age of closed connections, milliseconds.";
