@@ -4,14 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millrace_base::{Key, Time};
-use millrace_config::{Address, FilterChain, Listener, NetworkFilter};
+use millrace_config::{Address, FilterChain, Listener, NetworkFilter, TrafficDirection};
 use millrace_observe::stats::listener as metric;
 use millrace_ring::{Filled, IoError, Payload, RecvEnd};
 
 use crate::http::{HttpDownstream, HttpOptions};
 use crate::link::Link;
 use crate::shard::Shard;
-use crate::shared::HandOver;
+use crate::shared::{Draining, HandOver, Shared};
 use crate::tcp::TcpSession;
 use crate::timers::ConnectionTimer;
 use crate::token::Kind;
@@ -24,6 +24,22 @@ pub(crate) struct Origin {
     pub(crate) chain: Arc<FilterChain>,
     /// Of a chain that ends in an HTTP connection manager.
     pub(crate) http: Option<Rc<HttpOptions>>,
+}
+
+impl Origin {
+    /// Towards the application (`Listener.traffic_direction`).
+    pub(crate) fn is_inbound(&self) -> bool {
+        self.listener.traffic_direction == TrafficDirection::Inbound
+    }
+
+    /// True when connections of this origin shall end with their current request.
+    pub(crate) fn is_draining(&self, shared: &Shared) -> bool {
+        match shared.draining() {
+            Draining::Nothing => false,
+            Draining::Inbound => self.is_inbound(),
+            Draining::Everything => true,
+        }
+    }
 }
 
 /// What both ends of a downstream connection are called.

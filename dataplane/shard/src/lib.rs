@@ -10,7 +10,7 @@ mod downstream;
 mod http;
 mod link;
 mod listener;
-pub mod logs;
+mod logs;
 mod shard;
 pub mod shared;
 mod tcp;
@@ -18,4 +18,5 @@ mod timers;
 mod token;
 mod upstream;
 
+pub use logs::Logs;
 pub use shard::{Running, Shard, ShardParts, SocketFacts};

@@ -128,7 +128,7 @@ impl Shard {
             ..StreamInfo::default()
         };
         let random = self.rng.next_u64();
-        self.logs.write(&config.access_logs, &info, random);
+        self.logs.write(&config.access_logs, &info, random, self.io.now);
     }
 
     fn listener_connections(&self, key: Key) -> u64 {

@@ -1,13 +1,57 @@
-//! Temp.
-use millrace_config::AccessLog;
-use millrace_observe::access_log::StreamInfo;
+//! Access-log lines on their way out of the shard.
+
+use std::fmt;
 use std::sync::Arc;
-/// Temp.
-#[derive(Debug, Default)]
-pub struct LogBuffers;
-impl LogBuffers {
-    /// Temp.
-    pub fn write(&mut self, _l: &[Arc<AccessLog>], _i: &StreamInfo<'_>, _r: u64) {}
-    /// Temp.
-    pub fn flush(&mut self) {}
+
+use millrace_base::Time;
+use millrace_config::AccessLog;
+use millrace_observe::access_log::{LogBuffers, LogQueue, StreamInfo};
+
+/// The shard's buffers and whom to tell when one of them is full.
+pub struct Logs {
+    buffers: LogBuffers,
+    queue: Arc<LogQueue>,
+    wake_writer: Arc<dyn Fn() + Send + Sync>,
+    written: bool,
+}
+
+impl Logs {
+    /// `wake_writer` is called at most once a turn, when batches wait in `queue`.
+    pub fn new(buffers: LogBuffers, queue: Arc<LogQueue>, wake_writer: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self { buffers, queue, wake_writer, written: false }
+    }
+
+    /// One line for every log whose filter wants it.
+    pub(crate) fn write(&mut self, logs: &[Arc<AccessLog>], info: &StreamInfo<'_>, random: u64, now: Time) {
+        for log in logs {
+            self.written |= self.buffers.log(log, info, random, now);
+        }
+    }
+
+    /// Wakes the writer if a buffer filled up during the turn.
+    pub(crate) fn end_turn(&mut self) {
+        if std::mem::take(&mut self.written) && self.queue.has_work() {
+            (self.wake_writer)();
+        }
+    }
+
+    /// Hands over what has waited long enough.
+    pub(crate) fn flush_due(&mut self, now: Time) {
+        if self.buffers.flush_due(now) {
+            (self.wake_writer)();
+        }
+    }
+
+    /// Hands over everything.
+    pub(crate) fn flush_all(&mut self) {
+        if self.buffers.flush_all() {
+            (self.wake_writer)();
+        }
+    }
+}
+
+impl fmt::Debug for Logs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logs").field("buffers", &self.buffers).finish_non_exhaustive()
+    }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::logs::LogBuffers;
+use crate::logs::Logs;
 use millrace_base::{Key, Limits, Rng, Slab, Time, WallTime};
 use millrace_config::Snapshot;
 use millrace_filter::http::connection_manager::date::DateCache;
@@ -67,7 +67,7 @@ pub struct ShardParts {
     /// Its counters.
     pub stats: ShardStats,
     /// Its access-log lines.
-    pub logs: LogBuffers,
+    pub logs: Logs,
     /// Its bounds.
     pub limits: Limits,
     /// Everything random follows from it.
@@ -101,7 +101,7 @@ pub struct Shard {
     pub(crate) wall: WallTime,
     pub(crate) rng: Rng,
     pub(crate) stats: ShardStats,
-    pub(crate) logs: LogBuffers,
+    pub(crate) logs: Logs,
     pub(crate) names: Names,
     pub(crate) host_address: Option<IpAddr>,
     pub(crate) socket_facts: SocketFacts,
@@ -188,6 +188,7 @@ impl Shard {
         self.run_timers();
         self.run_runnable();
         self.flush();
+        self.logs.end_turn();
         ops.append(&mut self.io.ops);
         let over = self.stopping && self.downstreams.is_empty() && self.upstreams.is_empty();
         if over { Running::Stopped } else { Running::Yes }
@@ -242,7 +243,8 @@ impl Shard {
                 Message::Snapshot(snapshot) => self.adopt(snapshot),
                 Message::Listen(listener, socket) => self.listen(listener, socket),
                 Message::StopListening { inbound_only } => self.stop_listening(inbound_only),
-                Message::Drain => self.drain(),
+                Message::Drain { inbound_only } => self.drain(inbound_only),
+                Message::FlushLogs => self.logs.flush_all(),
                 Message::Stop => self.stop(),
             }
         }
@@ -317,15 +319,18 @@ impl Shard {
             }
             self.clusters.forget_if_gone(id, &self.snapshot);
         }
-        self.logs.flush();
+        self.logs.flush_due(now);
         let token = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
         self.wheel.insert(now + HOUSEKEEPING_EVERY, token.0);
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, inbound_only: bool) {
         let keys: Vec<Key> = self.downstreams.keys().collect();
         for key in keys {
-            self.http_drain(key);
+            let inbound = self.downstreams.get(key).is_some_and(|d| d.origin.is_inbound());
+            if inbound || !inbound_only {
+                self.http_drain(key);
+            }
         }
     }
 
@@ -344,7 +349,7 @@ impl Shard {
         for key in idle {
             self.close_upstream(key, crate::upstream::EndedBy::Local);
         }
-        self.logs.flush();
+        self.logs.flush_all();
     }
 
     /// The wall clock at an earlier moment of the loop's clock.

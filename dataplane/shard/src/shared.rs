@@ -1,7 +1,7 @@
 //! Everything that crosses cores: mailboxes, connection counts, the drain state and the cluster budgets.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
@@ -40,9 +40,26 @@ pub enum Message {
         inbound_only: bool,
     },
     /// Close whatever is idle now and everything else as soon as its request ends.
-    Drain,
+    Drain {
+        /// Only connections of listeners whose `traffic_direction` is INBOUND.
+        inbound_only: bool,
+    },
+    /// Hand over all log lines.
+    FlushLogs,
     /// Close everything and return from the loop.
     Stop,
+}
+
+/// Which downstream connections are asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Draining {
+    /// None.
+    Nothing = 0,
+    /// Those of listeners whose `traffic_direction` is INBOUND.
+    Inbound = 1,
+    /// All.
+    Everything = 2,
 }
 
 /// The outside of one shard. A cache line of its own, because every accept reads the counts.
@@ -77,7 +94,7 @@ impl Door {
 #[derive(Debug)]
 pub struct Shared {
     doors: Box<[Door]>,
-    draining: AtomicBool,
+    draining: AtomicU8,
     failing_health_checks: AtomicBool,
     budgets: Mutex<BTreeMap<ClusterId, Arc<ClusterBudgets>>>,
 }
@@ -92,7 +109,7 @@ impl Shared {
         };
         Self {
             doors: (0..shards).map(door).collect(),
-            draining: AtomicBool::new(false),
+            draining: AtomicU8::new(Draining::Nothing as u8),
             failing_health_checks: AtomicBool::new(false),
             budgets: Mutex::default(),
         }
@@ -146,14 +163,18 @@ impl Shared {
         self.doors[index].connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// True from the moment a drain began: responses carry `connection: close`.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    /// What is being drained: responses of these connections carry `connection: close`.
+    pub fn draining(&self) -> Draining {
+        match self.draining.load(Ordering::Relaxed) {
+            0 => Draining::Nothing,
+            1 => Draining::Inbound,
+            _ => Draining::Everything,
+        }
     }
 
     /// Begins or ends draining.
-    pub fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, Ordering::Relaxed);
+    pub fn set_draining(&self, draining: Draining) {
+        self.draining.store(draining as u8, Ordering::Relaxed);
     }
 
     /// True after POST `/healthcheck/fail`.

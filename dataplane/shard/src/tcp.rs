@@ -388,6 +388,6 @@ impl Shard {
             ..StreamInfo::default()
         };
         let random = self.rng.next_u64();
-        self.logs.write(&session.proxy.access_logs, &info, random);
+        self.logs.write(&session.proxy.access_logs, &info, random, self.io.now);
     }
 }

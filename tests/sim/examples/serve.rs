@@ -2,14 +2,14 @@
 //! `serve <listen ip:port> <upstream ip:port> [http|tcp] [auto|uring|epoll]`.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millrace_base::{Limits, Time, WallTime};
+use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
 use millrace_ring::{Backend, Config, IoChoice, SocketAddress, sockets};
-use millrace_shard::logs::LogBuffers;
 use millrace_shard::shared::{Message, Shared};
-use millrace_shard::{Running, Shard, ShardParts, SocketFacts};
+use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
 use millrace_sim::fixture::{Mode, snapshot};
 
 fn main() {
@@ -26,6 +26,7 @@ fn main() {
     let socket = sockets::listen(&SocketAddress::Inet(listen), &Default::default()).expect("a free port");
     let listener = snapshot.listeners[0].clone();
     shared.doors()[0].send(Message::Listen(listener, socket)).expect("an empty mailbox");
+    let queue = LogQueue::new(4);
     let mut shard = Shard::new(ShardParts {
         index: 0,
         shared,
@@ -33,7 +34,7 @@ fn main() {
         buffers: backend.buffers().clone(),
         waker: backend.waker(),
         stats: registry.attach_shard("worker_0"),
-        logs: LogBuffers::default(),
+        logs: Logs::new(LogBuffers::new(queue.clone(), Duration::from_secs(10)), queue, Arc::new(|| {})),
         limits: Limits::default(),
         seed: 1,
         hostname: "localhost".into(),

@@ -141,7 +141,7 @@ impl Shard {
         let host = state.zip(stream.facts.host).and_then(|(s, host)| s.host(host));
         info.upstream_host_name = host.map(|h| &*h.hostname).filter(|n| !n.is_empty());
         info.unique = (u128::from(random) << 64) | u128::from(self.rng.next_u64());
-        self.logs.write(&options.hcm.access_logs, &info, random);
+        self.logs.write(&options.hcm.access_logs, &info, random, self.io.now);
     }
 
     /// The statistics scope of a downstream HTTP connection.

@@ -217,10 +217,10 @@ impl Shard {
     /// Applies the connection manager's rules and puts the head into the client's queue.
     pub(super) fn write_response_head(&mut self, id: Key, framing: BodyFraming) {
         let now = self.io.now;
-        let draining = self.shared.is_draining();
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(options) = stream.options.clone() else { return };
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
+        let draining = downstream.origin.is_draining(&self.shared);
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         let http10 = stream.request.version == Version::Http10;
         let unbounded = matches!(framing, BodyFraming::Chunked | BodyFraming::UntilClose);

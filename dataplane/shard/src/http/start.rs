@@ -106,7 +106,7 @@ impl Shard {
         let Protocol::Http(http) = &mut downstream.protocol else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let hcm = http.hcm.clone();
-        if !request_keep_alive(&stream.request) || self.shared.is_draining() {
+        if !request_keep_alive(&stream.request) || origin.is_draining(&self.shared) {
             http.closing = Closing::AfterResponse;
         }
         if hcm.max_requests_per_connection.is_some_and(|max| http.requests >= max) {
