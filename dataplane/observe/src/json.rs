@@ -17,7 +17,7 @@ pub(crate) fn push_string(bytes: &[u8], out: &mut impl Sink) {
             b'\t' => b"\\t",
             0x08 => b"\\b",
             0x0c => b"\\f",
-            0x00..=0x1f | 0x7f => b"",
+            0x00..=0x1f => b"",
             0x80.. if !utf8 => b"",
             _ => continue,
         };
@@ -69,6 +69,6 @@ mod tests {
         assert_eq!(json(b"a\"b\\c\td"), r#""a\"b\\c\td""#);
         assert_eq!(json("café".as_bytes()), "\"café\"");
         assert_eq!(json(b"caf\xc3\xa9\xff"), r#""caf\u00c3\u00a9\u00ff""#);
-        assert_eq!(json(b"\r\n\x01\x7f"), "\"\\r\\n\\u0001\\u007f\"");
+        assert_eq!(json(b"\r\n\x01\x7f"), "\"\\r\\n\\u0001\x7f\"");
     }
 }

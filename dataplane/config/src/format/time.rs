@@ -27,8 +27,8 @@ pub enum TimePart {
 }
 
 impl TimeFormat {
-    /// Parses the parameter of a time operator. Newlines are refused, as Envoy does; conversions that
-    /// nobody knows are printed as they stand.
+    /// Parses the parameter of a time operator. Newlines are refused, as Envoy does, and so are
+    /// `strftime`'s padding and case flags (`%-d`); conversions that nobody knows are printed as they stand.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -66,6 +66,13 @@ fn conversion(after: &str) -> Result<(Option<TimePart>, usize), String> {
     if letter == 'n' {
         return Err("Invalid header configuration. Format string contains newline.".to_owned());
     }
+    let padded = digits > 0 && CONVERSIONS.contains(letter);
+    if padded || (digits == 0 && "-_0^#".contains(letter)) {
+        return Err(format!(
+            "padding and case flags of time formats are not served yet: %{}",
+            &after[..used]
+        ));
+    }
     Ok(match (letter, width) {
         ('f', None) if digits == 0 => (Some(TimePart::Fraction(9)), used),
         ('f', Some(width)) => (Some(TimePart::Fraction(width)), used),
@@ -80,7 +87,7 @@ fn conversion(after: &str) -> Result<(Option<TimePart>, usize), String> {
     })
 }
 
-const CONVERSIONS: &str = "aAbBcCdDeFgGhHIjklmMprRStTuUvVwWxXyYzZ";
+const CONVERSIONS: &str = "aAbBcCdDeFgGhHIjklmMprRStTuUVwWxXyYzZ";
 
 fn extended(after: &str) -> Option<(TimePart, usize)> {
     let mut chars = after.chars();

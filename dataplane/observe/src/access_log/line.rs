@@ -72,7 +72,11 @@ fn json_value(value: &JsonValue, line: &mut Line<'_, '_>) -> bool {
         JsonValue::Bool(b) => line.out.extend_from_slice(if *b { b"true" } else { b"false" }),
         JsonValue::Null if line.omit_empty => return false,
         JsonValue::Null => line.out.extend_from_slice(b"null"),
-        JsonValue::Object(fields) => object(fields, line),
+        JsonValue::Object(fields) => {
+            let start = line.out.len();
+            object(fields, line);
+            return !line.omit_empty || line.out.len() > start + "{}".len();
+        }
         JsonValue::List(values) => list(values, line),
     }
     true

@@ -95,6 +95,36 @@ impl ShardStats {
         self.with(scope, |slots| slots.codes.inc(family, code));
     }
 
+    /// Counts a response that was sent to a client: its class and `completed`, in both scopes of a
+    /// connection manager (kinds `Http` and `HttpListener`).
+    pub fn downstream_response(&mut self, http: ScopeId, listener: ScopeId, status: u16) {
+        use super::{http as h, http_listener as l};
+        let class = match status / 100 {
+            1 => Some((h::DOWNSTREAM_RQ_1XX, l::DOWNSTREAM_RQ_1XX)),
+            2 => Some((h::DOWNSTREAM_RQ_2XX, l::DOWNSTREAM_RQ_2XX)),
+            3 => Some((h::DOWNSTREAM_RQ_3XX, l::DOWNSTREAM_RQ_3XX)),
+            4 => Some((h::DOWNSTREAM_RQ_4XX, l::DOWNSTREAM_RQ_4XX)),
+            5 => Some((h::DOWNSTREAM_RQ_5XX, l::DOWNSTREAM_RQ_5XX)),
+            _ => None,
+        };
+        self.inc(http, h::DOWNSTREAM_RQ_COMPLETED);
+        self.inc(listener, l::DOWNSTREAM_RQ_COMPLETED);
+        if let Some((of_http, of_listener)) = class {
+            self.inc(http, of_http);
+            self.inc(listener, of_listener);
+        }
+    }
+
+    /// Counts a final upstream response in a cluster's scope, as Envoy charges it: plain, `canary.` if the
+    /// endpoint is one, and `internal.` or `external.` by where the request came from.
+    pub fn upstream_response(&mut self, cluster: ScopeId, status: u16, internal: bool, canary: bool) {
+        self.code(cluster, CodeFamily::Plain, status);
+        if canary {
+            self.code(cluster, CodeFamily::Canary, status);
+        }
+        self.code(cluster, if internal { CodeFamily::Internal } else { CodeFamily::External }, status);
+    }
+
     /// Lets go of scopes that the control thread retired. Call it when a new snapshot is taken.
     pub fn sweep(&mut self) {
         for scope in self.registry.retired_for(self.shard) {

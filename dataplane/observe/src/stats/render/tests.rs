@@ -1,6 +1,8 @@
 //! Lines as the real Envoy printed them for the same facts.
 
-use super::super::{CodeFamily, Group, Registry, ScopeKind, cluster, http, listener, process, route, server};
+use super::super::{
+    CodeFamily, Group, Registry, ScopeKind, cluster, http, http_listener, listener, process, route, server,
+};
 use super::*;
 
 fn text(registry: &Registry, selection: &Selection<'_>) -> String {
@@ -69,9 +71,14 @@ fn codes_classes_and_groups() {
     let scope = registry.scope(ScopeKind::Cluster, "c1");
     let mut shard = registry.attach_shard("worker_0");
     for code in [200, 200, 503] {
-        shard.code(scope, CodeFamily::Plain, code);
-        shard.code(scope, CodeFamily::External, code);
+        shard.upstream_response(scope, code, false, false);
     }
+    let (h, l) = (registry.scope(ScopeKind::Http, "i"), registry.scope(ScopeKind::HttpListener, "l.http.i"));
+    shard.downstream_response(h, l, 204);
+    assert_eq!(registry.counter(h, http::DOWNSTREAM_RQ_2XX), 1);
+    assert_eq!(registry.counter(l, http_listener::DOWNSTREAM_RQ_COMPLETED), 1);
+    registry.retire(h);
+    registry.retire(l);
     registry.enable(scope, Group::HealthCheck);
     let wants =
         |name: &str| name.contains("rq_2") || name.contains("completed") || name.contains("health_check.a");
