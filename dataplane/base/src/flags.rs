@@ -61,29 +61,41 @@ flags! {
     UnconditionalDropOverload = 29, "UDO", "UnconditionalDropOverload";
 }
 
-/// A set of [`ResponseFlag`]s.
+/// A set of [`ResponseFlag`]s that remembers the order in which they were set, as Envoy's log lines do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResponseFlags(u32);
+pub struct ResponseFlags {
+    set: u32,
+    /// Five bits a flag, the first one lowest; as many as `set` has.
+    order: u64,
+}
+
+/// Flags whose order fits [`ResponseFlags::order`]; no stream collects more.
+const ORDERED_MAX: u32 = u64::BITS / 5;
 
 impl ResponseFlags {
     /// Adds one flag.
     pub fn set(&mut self, flag: ResponseFlag) {
-        self.0 |= 1 << flag as u8;
+        let count = self.set.count_ones();
+        if !self.contains(flag) && count < ORDERED_MAX {
+            self.order |= (flag as u64) << (5 * count);
+            self.set |= 1 << flag as u8;
+        }
     }
 
     /// True when the flag is in the set.
     pub fn contains(self, flag: ResponseFlag) -> bool {
-        self.0 & (1 << flag as u8) != 0
+        self.set & (1 << flag as u8) != 0
     }
 
     /// True when no flag is set.
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self.set == 0
     }
 
-    /// The flags of the set in Envoy's order.
+    /// The flags in the order in which they were set.
     pub fn iter(self) -> impl Iterator<Item = ResponseFlag> {
-        ResponseFlag::ALL.iter().copied().filter(move |flag| self.contains(*flag))
+        let numbers = (0..self.set.count_ones()).map(move |i| (self.order >> (5 * i) & 31) as usize);
+        numbers.filter_map(|number| ResponseFlag::ALL.get(number).copied())
     }
 }
 
@@ -113,6 +125,9 @@ mod tests {
         assert_eq!(flags.to_string(), "-");
         flags.set(ResponseFlag::UpstreamRetryLimitExceeded);
         flags.set(ResponseFlag::UpstreamConnectionFailure);
-        assert_eq!(flags.to_string(), "UF,URX");
+        flags.set(ResponseFlag::UpstreamRetryLimitExceeded);
+        assert_eq!(flags.to_string(), "URX,UF");
+        assert!(flags.contains(ResponseFlag::UpstreamConnectionFailure));
+        assert!(!flags.contains(ResponseFlag::NoRouteFound));
     }
 }

@@ -58,7 +58,7 @@ fn eq(a: &[u8], b: &[u8], ignore_case: bool) -> bool {
 pub struct HeaderMatcher {
     /// Lower-case field name, or `:method`, `:path`, `:authority`, `:scheme`.
     pub name: Arc<[u8]>,
-    /// What must hold of the value (all values of the name joined by `,`).
+    /// What must hold of a value; of several values with the name one is enough, and inversion comes after.
     pub kind: HeaderMatcherKind,
     /// `invert_match`.
     pub invert: bool,

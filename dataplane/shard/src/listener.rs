@@ -28,10 +28,12 @@ pub(crate) struct ListenerState {
 }
 
 impl Shard {
-    /// Starts to accept on `socket`.
-    pub(crate) fn listen(&mut self, config: Arc<Listener>, socket: Socket) {
-        let key = self.listeners.insert(ListenerState { config, socket: Some(socket), connections: 0 });
-        self.io.ops.push(Op::Accept { listener: socket, token: Kind::Listener.token(key) });
+    /// Knows a listener from now on, and accepts on `socket` if this shard has one.
+    pub(crate) fn listen(&mut self, config: Arc<Listener>, socket: Option<Socket>) {
+        let key = self.listeners.insert(ListenerState { config, socket, connections: 0 });
+        if let Some(socket) = socket {
+            self.io.ops.push(Op::Accept { listener: socket, token: Kind::Listener.token(key) });
+        }
     }
 
     /// Closes the listening sockets; connections go on.

@@ -32,8 +32,8 @@ pub enum Message {
     Connection(HandOver),
     /// Serve this configuration from now on.
     Snapshot(Arc<Snapshot>),
-    /// Accept on this socket for the listener of the current snapshot with that name.
-    Listen(Arc<Listener>, Socket),
+    /// Serve this listener's connections, and accept on the socket if there is one for this shard.
+    Listen(Arc<Listener>, Option<Socket>),
     /// Stop accepting on the listeners for which the flag is true (all when `inbound_only` is false).
     StopListening {
         /// Only listeners whose `traffic_direction` is INBOUND.

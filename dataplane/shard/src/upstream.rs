@@ -331,9 +331,9 @@ fn connect_options(config: &Cluster) -> ConnectOptions {
 /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%` as Envoy words it.
 fn connect_error_text(error: IoError) -> &'static str {
     match error.kind() {
-        IoErrorKind::Refused => "delayed_connect_error:_Connection_refused",
-        IoErrorKind::Unreachable => "delayed_connect_error:_No_route_to_host",
-        IoErrorKind::Reset => "delayed_connect_error:_Connection_reset_by_peer",
+        IoErrorKind::Refused => "delayed connect error: Connection refused",
+        IoErrorKind::Unreachable => "delayed connect error: No route to host",
+        IoErrorKind::Reset => "delayed connect error: Connection reset by peer",
         _ => "",
     }
 }

@@ -25,7 +25,7 @@ fn main() {
     let shared = Arc::new(Shared::new(1));
     let socket = sockets::listen(&SocketAddress::Inet(listen), &Default::default()).expect("a free port");
     let listener = snapshot.listeners[0].clone();
-    shared.doors()[0].send(Message::Listen(listener, socket)).expect("an empty mailbox");
+    shared.doors()[0].send(Message::Listen(listener, Some(socket))).expect("an empty mailbox");
     let queue = LogQueue::new(4);
     let mut shard = Shard::new(ShardParts {
         index: 0,

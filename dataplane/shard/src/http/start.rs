@@ -5,7 +5,7 @@ use std::time::Duration;
 use millrace_base::{Key, ResponseFlag, Time};
 use millrace_config::{Address, RouteAction, RouteConfiguration, RouteForward};
 use millrace_filter::http::LocalReply;
-use millrace_filter::http::connection_manager::{Downstream as Peer, reject, request as manager};
+use millrace_filter::http::connection_manager::{Downstream as Peer, host, reject, request as manager};
 use millrace_filter::http::router::Render as _;
 use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::reply;
@@ -118,6 +118,8 @@ impl Shard {
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);
         manager::validate(&stream.request)?;
         normalize(stream, options, &mut self.scratch)?;
+        let local_port = inet(&downstream.addresses.local).map(|a| a.port());
+        let port = host::normalize(&hcm.paths, local_port, &mut stream.request, &mut self.scratch);
         hop::strip_request(&mut stream.request, true).map_err(|error| {
             let body = reason_phrase(error.status());
             LocalReply::new(error.status(), body, error.details())
@@ -137,7 +139,11 @@ impl Shard {
         if accepted.remote != peer.peer {
             stream.facts.remote = accepted.remote.map(Address::Inet);
         }
-        self.route(key, id)
+        let routed = self.route(key, id);
+        if let (Some(port), Some(stream)) = (port, self.streams.get_mut(id)) {
+            host::restore_port(port, &mut stream.request, &mut self.scratch);
+        }
+        routed
     }
 
     fn route(&mut self, key: Key, id: Key) -> Result<(), Box<LocalReply>> {
