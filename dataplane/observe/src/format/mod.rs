@@ -1,6 +1,6 @@
 //! Evaluation of substitution formats: for access logs and for the header values that routes add.
 //!
-//! Every operator yields one [`Value`]; text, headers and JSON differ only in how they print it. Nothing
+//! Every operator yields one value; text, headers and JSON differ only in how they print it. Nothing
 //! here allocates beyond the growth of the output vector.
 
 mod addresses;

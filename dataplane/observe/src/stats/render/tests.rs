@@ -241,6 +241,15 @@ fn configured_tags_and_matchers() {
          envoy_cluster_upstream_cx_total{cluster_name=\"outbound|80||a.b.svc\",pod=\"a\\\"b\"} 1\n"
     );
     assert!(TagRule::regex("x", "(").is_err());
+    // The shapes that Istio's bootstrap uses.
+    for pattern in [
+        r"^http\.(((?:[_.[:digit:]\w]*|[_\[\]aAbBcCdDeEfF[:digit:]\w\:]*));\.)",
+        r"^listener(?=\.).*?\.http\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)",
+        r"^mongo\.(.+?)\.(collection|cmd|cx_|op_|delays_|decoding_)(.*?)$",
+        r"(tag\.(.+?);\.)",
+    ] {
+        assert!(TagRule::regex("x", pattern).is_ok(), "{pattern}");
+    }
     registry.set_matcher(StatsMatcher::RejectAll);
     assert_eq!(text(&registry, &used), "");
 }
