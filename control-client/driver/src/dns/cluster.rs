@@ -37,9 +37,13 @@ impl Members {
         let Some(target) = self.targets.get_mut(target) else { return (Outcome::Failure, false) };
         let first = !std::mem::replace(&mut target.asked, true);
         let Ok(mut addresses) = result else { return (Outcome::Failure, first) };
+        if addresses.is_empty() && self.logical {
+            // A logical cluster keeps its last address.
+            return (Outcome::Failure, first);
+        }
         if addresses.is_empty() {
-            // A logical cluster keeps its last address; a strict one believes that the hosts are gone.
-            let changed = !self.logical && !std::mem::take(&mut target.addresses).is_empty();
+            // A strict one believes that the hosts are gone.
+            let changed = !std::mem::take(&mut target.addresses).is_empty();
             return (Outcome::Empty, changed || first);
         }
         if self.logical {

@@ -1,11 +1,13 @@
 //! One resolution: hosts file, name servers, address families.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use millrace_config::DnsLookupFamily;
 
 use super::ADDRESSES_MAX;
@@ -41,19 +43,41 @@ pub trait Lookup: Send + Sync + 'static {
 /// The resolver of `/etc/hosts` and `/etc/resolv.conf`. The name servers are read at the first question, so
 /// that a process without DNS clusters holds no resolver.
 #[derive(Default)]
-pub struct SystemResolver(tokio::sync::OnceCell<TokioResolver>);
+pub struct SystemResolver {
+    resolver: tokio::sync::OnceCell<TokioResolver>,
+    servers: Vec<SocketAddr>,
+}
 
 impl SystemResolver {
+    /// Asks these name servers instead of those of `/etc/resolv.conf`.
+    pub fn with_servers(servers: Vec<SocketAddr>) -> Self {
+        Self { resolver: tokio::sync::OnceCell::new(), servers }
+    }
+
+    fn builder(&self) -> Result<ResolverBuilder<TokioRuntimeProvider>, LookupError> {
+        if self.servers.is_empty() {
+            return TokioResolver::builder_tokio().map_err(|error| LookupError(error.to_string()));
+        }
+        let servers = self.servers.iter().map(|server| {
+            let mut config = NameServerConfig::udp_and_tcp(server.ip());
+            for connection in &mut config.connections {
+                connection.port = server.port();
+            }
+            config
+        });
+        let config = ResolverConfig::from_name_servers(servers.collect());
+        Ok(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
+    }
+
     async fn resolver(&self) -> Result<&TokioResolver, LookupError> {
         let build = async || {
-            let mut builder =
-                TokioResolver::builder_tokio().map_err(|error| LookupError(error.to_string()))?;
+            let mut builder = self.builder()?;
             let options = builder.options_mut();
             // The schedule decides when to ask, not a cache.
             options.cache_size = 0;
             builder.build().map_err(|error| LookupError(error.to_string()))
         };
-        self.0.get_or_try_init(build).await
+        self.resolver.get_or_try_init(build).await
     }
 }
 

@@ -22,14 +22,16 @@ use schedule::{Answered, Watch};
 /// Addresses that are taken from one answer.
 pub const ADDRESSES_MAX: usize = 1024;
 
-/// How one resolution ended; count it in the cluster's scope, together with one `update_attempt`.
+/// How one resolution ended, as Envoy 1.40 counts it in the cluster's scope: one `update_attempt`, then
+/// `update_success` or `update_failure`. A success without new endpoints is an `update_no_rebuild` too;
+/// `update_empty` stays 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// `update_success`.
     Success,
-    /// `update_success`, with no address: the name exists no more or has no address of the wanted family.
+    /// `update_success` of a strict cluster without an address: the name is gone, and so are its hosts.
     Empty,
-    /// `update_failure`: no answer; the last endpoints stay.
+    /// `update_failure`: no answer, or an empty one for a logical cluster; the last endpoints stay.
     Failure,
 }
 

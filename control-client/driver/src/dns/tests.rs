@@ -142,7 +142,7 @@ fn logical_takes_the_first_address_and_keeps_it() {
         loop {
             let update = updates.next().await;
             assert!(update.localities.is_none());
-            if update.outcome == Outcome::Empty {
+            if update.outcome == Outcome::Failure {
                 break;
             }
         }
@@ -193,5 +193,46 @@ fn localhost_needs_no_name_server() {
         let resolver = SystemResolver::default();
         let answer = resolver.lookup("localhost", Family::V4).await.unwrap();
         assert_eq!(answer.addresses, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+    });
+}
+
+/// A name server with one address for `a.test`, none for its AAAA, NXDOMAIN for other names and SERVFAIL
+/// for `broken.test`.
+async fn name_server(socket: tokio::net::UdpSocket) {
+    let mut query = [0; 512];
+    loop {
+        let (length, peer) = socket.recv_from(&mut query).await.unwrap();
+        let labels = query[12..length].iter().position(|byte| *byte == 0).unwrap();
+        let question = query[12..12 + labels + 5].to_vec();
+        let name = question[..labels].to_ascii_lowercase();
+        let is_a = question[labels + 2] == 1;
+        let (code, answers) = match name.as_slice() {
+            b"\x01a\x04test" => (0, u8::from(is_a)),
+            b"\x06broken\x04test" => (2, 0),
+            _ => (3, 0),
+        };
+        let mut reply = vec![query[0], query[1], 0x81, 0x80 | code, 0, 1, 0, answers, 0, 0, 0, 0];
+        reply.extend(question);
+        if answers == 1 {
+            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 1, 2, 3]);
+        }
+        socket.send_to(&reply, peer).await.unwrap();
+    }
+}
+
+#[test]
+fn name_servers_are_asked() {
+    block_on(async {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(name_server(socket));
+        let resolver = SystemResolver::with_servers(vec![address]);
+        let answer = resolver.lookup("a.test.", Family::V4).await.unwrap();
+        assert_eq!(answer.addresses, ["10.1.2.3".parse::<IpAddr>().unwrap()]);
+        let ttl = answer.ttl.unwrap();
+        assert!(ttl > Duration::from_secs(50) && ttl <= Duration::from_secs(60), "{ttl:?}");
+        assert_eq!(resolver.lookup("a.test.", Family::V6).await.unwrap().addresses, Vec::<IpAddr>::new());
+        assert_eq!(resolver.lookup("gone.test.", Family::V4).await.unwrap().addresses, Vec::<IpAddr>::new());
+        assert!(resolver.lookup("broken.test.", Family::V4).await.is_err());
     });
 }
