@@ -89,7 +89,7 @@ impl Report<'_> {
     pub(crate) fn print(&self, scenario: &Scenario) {
         println!("\n{} - {}", self.scenario, self.title);
         let reference = self.peers.iter().find(|s| s.peer == "envoy").or(self.peers.first());
-        let base = reference.map_or(1.0, |s| s.median.cpu_us);
+        let (base, against) = reference.map_or((1.0, ""), |s| (s.median.cpu_us, s.peer.as_str()));
         for series in &self.peers {
             let m = &series.median;
             let name = format!("  {:<15}", series.peer);
@@ -100,14 +100,14 @@ impl Report<'_> {
                     println!("{name}{:>8.1} MiB resident{each}", m.rss_mib);
                 }
                 Kind::TcpStream => println!(
-                    "{name}{:>8.1} us/MiB  {:>7.0} MiB/s  {:>6.1} MiB resident  {:>5.2} x Envoy's CPU",
+                    "{name}{:>8.1} us/MiB  {:>7.0} MiB/s  {:>6.1} MiB resident  {:>5.2} x the CPU of {against}",
                     m.cpu_us,
                     m.rate,
                     m.rss_mib,
                     m.cpu_us / base
                 ),
                 Kind::Http | Kind::TcpEcho => println!(
-                    "{name}{:>8.2} us/request  {:>7.0}/s  {:>6.1} MiB resident  {:>5.2} x Envoy's CPU",
+                    "{name}{:>8.2} us/request  {:>7.0}/s  {:>6.1} MiB resident  {:>5.2} x the CPU of {against}",
                     m.cpu_us,
                     m.rate,
                     m.rss_mib,
