@@ -71,12 +71,15 @@ fn configured_header_limits(subject: &Subject) {
     assert_eq!(proxy.client().get_with("/", &[("x-big", &"a".repeat(5000))]).status, 431);
 }
 
-/// The request line counts towards the header section: there is no limit of its own, and no 414.
+/// Envoy counts the target towards the header section; millrace has a limit of 32 KiB for it besides.
 fn long_target(subject: &Subject) {
     let upstream = Upstream::fixed("x");
     let proxy = start(subject, &upstream, "");
-    assert_eq!(proxy.client().get(&format!("/{}", "p".repeat(50_000))).status, 200);
-    assert_eq!(proxy.client().get(&format!("/{}", "p".repeat(62_000))).status, 431);
+    assert_eq!(proxy.client().get(&format!("/{}", "p".repeat(30_000))).status, 200);
+    let response = proxy.client().get(&format!("/{}", "p".repeat(62_000)));
+    let expected = if subject.is_envoy() { 431 } else { 414 };
+    assert_eq!((response.status, response.closes()), (expected, true));
+    assert_eq!(proxy.log().line(1).get("details"), "http1.headers_too_large");
 }
 
 fn response_header_section_too_large(subject: &Subject) {

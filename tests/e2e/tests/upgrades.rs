@@ -64,7 +64,8 @@ fn expect_continue_is_passed_on_when_asked(subject: &Subject) {
     assert_eq!(upstream.only_request().fields.get("expect"), Some("100-continue"));
 }
 
-/// An interim response other than 100 is not passed on, and does not disturb the final one.
+/// An interim response other than 100 does not disturb the final one. Envoy swallows it; passing it on,
+/// as RFC 9110 section 15.2 asks of proxies, is right too.
 fn early_hints(subject: &Subject) {
     let upstream = Upstream::start(|_| {
         Reply::raw("HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n")
@@ -75,7 +76,8 @@ fn early_hints(subject: &Subject) {
     for _ in 0..2 {
         let response = client.get("/");
         assert_eq!((response.status, response.text().as_str()), (200, "ok"));
-        assert_eq!(response.interim.len(), 0);
+        let interim: Vec<u16> = response.interim.iter().map(|i| i.status).collect();
+        assert!(interim.is_empty() || (!subject.is_envoy() && interim == [103]), "{interim:?}");
     }
     assert_eq!(upstream.connections(), 1);
 }
