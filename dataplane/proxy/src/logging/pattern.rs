@@ -62,6 +62,8 @@ impl Pattern {
                     items.push(item);
                     rest = &spec[used..];
                 }
+                // A lone percent sign at the end is dropped, as spdlog does.
+                None if spec.is_empty() => rest = spec,
                 None => {
                     literal.push('%');
                     rest = spec;
@@ -322,7 +324,7 @@ mod tests {
             with("%+"),
             "[2026-11-23 02:54:13.007] [upstream] [warning] [dataplane/proxy/src/run.rs:12] hi\n"
         );
-        assert_eq!(with("%q 100%"), "%q 100%\n");
+        assert_eq!(with("%q 100% %"), "%q 100% \n");
     }
 
     #[test]
