@@ -1,1 +1,41 @@
-//! Protobuf to the data plane's model, every rejection with its field path
+//! Protobuf to the data plane's model.
+//!
+//! A message passes three gates before a shard sees anything of it: the constraints that its `.proto` file
+//! states ([`millrace_proto::validate`]), the table of [`fields`] that says for every field whether it is served,
+//! refused or reported, and the typed translation, one module per resource and filter. Every rejection carries a
+//! field path. Nothing here opens a socket; files are read only where a data source names one.
+
+#![expect(deprecated, reason = "fields that the xDS files call deprecated are still sent and served")]
+
+mod access_log;
+mod address;
+mod admin;
+mod bootstrap;
+mod cluster;
+mod context;
+mod error;
+mod extension;
+pub mod fields;
+mod filter_chain;
+mod fuzz;
+mod headers;
+mod http;
+mod listener;
+mod matcher;
+mod per_filter;
+mod regex_util;
+pub mod resource;
+mod route;
+mod runtime;
+mod stats_config;
+mod tcp_proxy;
+mod transport_socket;
+mod value;
+
+pub use admin::AdminConfig;
+pub use bootstrap::{Compiled, LogFormat, RawResource, bootstrap};
+pub use context::{ClusterIds, Context, Overrides, Source};
+pub use error::{Rejection, Unsupported};
+pub use fuzz::fuzz_bootstrap;
+pub use runtime::{Runtime, RuntimeLayer, RuntimeValue};
+pub use stats_config::{StatsConfig, StatsMatcher, StatsTag, TagValue};

@@ -1,0 +1,73 @@
+//! `core.v3.SubstitutionFormatString`.
+
+use std::sync::Arc;
+
+use millrace_config::format::{DEFAULT_ACCESS_LOG, Template};
+use millrace_config::{AccessLogFormat, JsonValue};
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::core::v3::{
+    SubstitutionFormatString, substitution_format_string::Format,
+};
+use millrace_proto::pb::google::protobuf::{Struct, Value, value::Kind};
+
+use crate::error::Rejection;
+use crate::value;
+
+/// A format in either language.
+pub(crate) fn substitution(
+    format: &SubstitutionFormatString,
+    path: &Path,
+) -> Result<AccessLogFormat, Rejection> {
+    let omit_empty = format.omit_empty_values;
+    match &format.format {
+        Some(Format::TextFormat(text_format)) => text(text_format, omit_empty, &path.join("text_format")),
+        Some(Format::JsonFormat(tree)) => json(tree, omit_empty, &path.join("json_format")),
+        Some(Format::TextFormatSource(source)) => {
+            let path = path.join("text_format_source");
+            let bytes = value::data_source(source, &path)?;
+            let source = String::from_utf8(bytes)
+                .map_err(|_| Rejection::new(&path, "the format is not UTF-8 text"))?;
+            text(&source, omit_empty, &path)
+        }
+        None => Err(Rejection::new(&path.join("format"), "is required")),
+    }
+}
+
+pub(super) fn default(path: &Path) -> Result<AccessLogFormat, Rejection> {
+    text(DEFAULT_ACCESS_LOG, false, path)
+}
+
+pub(super) fn text(format: &str, _omit_empty: bool, path: &Path) -> Result<AccessLogFormat, Rejection> {
+    Ok(AccessLogFormat::Text(template(format, path)?))
+}
+
+pub(super) fn json(tree: &Struct, omit_empty: bool, path: &Path) -> Result<AccessLogFormat, Rejection> {
+    Ok(AccessLogFormat::Json { fields: object(tree, path)?, omit_empty })
+}
+
+fn template(text: &str, path: &Path) -> Result<Template, Rejection> {
+    Template::parse(text).map_err(|error| Rejection::new(path, error.to_string()))
+}
+
+fn object(tree: &Struct, path: &Path) -> Result<Vec<(Arc<str>, JsonValue)>, Rejection> {
+    let mut fields: Vec<(Arc<str>, JsonValue)> = Vec::with_capacity(tree.fields.len());
+    for (key, value) in &tree.fields {
+        fields.push((Arc::from(key.as_str()), json_value(value, &path.join(key))?));
+    }
+    fields.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(fields)
+}
+
+fn json_value(value: &Value, path: &Path) -> Result<JsonValue, Rejection> {
+    Ok(match &value.kind {
+        Some(Kind::StringValue(text)) => JsonValue::Template(template(text, path)?),
+        Some(Kind::NumberValue(number)) => JsonValue::Number(*number),
+        Some(Kind::BoolValue(value)) => JsonValue::Bool(*value),
+        Some(Kind::StructValue(tree)) => JsonValue::Object(object(tree, path)?),
+        Some(Kind::ListValue(list)) => {
+            let items = list.values.iter().enumerate().map(|(i, item)| json_value(item, &path.at(i)));
+            JsonValue::List(items.collect::<Result<_, _>>()?)
+        }
+        Some(Kind::NullValue(_)) | None => JsonValue::Null,
+    })
+}

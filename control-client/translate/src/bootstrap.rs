@@ -1,0 +1,198 @@
+//! `config.bootstrap.v3.Bootstrap`: everything static, clusters first so that routes can name them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_config::{Cluster, Listener, Node, Snapshot};
+use millrace_proto::pb::envoy::config::bootstrap::v3 as pb;
+use millrace_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format::LogFormat as PbFormat;
+use millrace_proto::{BOOTSTRAP, Message, Path, schema, validate};
+
+use crate::admin::{AdminConfig, admin};
+use crate::cluster::cluster;
+use crate::context::{Context, Source};
+use crate::error::{Rejection, Unsupported};
+use crate::listener::listener;
+use crate::runtime::{Runtime, layered};
+use crate::stats_config::{StatsConfig, stats_config};
+use crate::{fields, value};
+
+/// A static resource as it was written, for `config_dump`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawResource {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its wire bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// `application_log_config.log_format`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// spdlog verbs.
+    Text(String),
+    /// The encoded `google.protobuf.Struct`; its values hold spdlog verbs.
+    Json(Vec<u8>),
+}
+
+/// A bootstrap that can be served.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// What the shards read.
+    pub snapshot: Snapshot,
+    /// The admin server.
+    pub admin: AdminConfig,
+    /// Names and tags of statistics.
+    pub stats: StatsConfig,
+    /// `stats_flush_interval`, default 5 s; `None` with `stats_flush_on_admin`.
+    pub stats_flush_interval: Option<Duration>,
+    /// `stats_server_version_override`.
+    pub stats_server_version_override: Option<u64>,
+    /// `layered_runtime`, for `/runtime`.
+    pub runtime: Runtime,
+    /// `application_log_config`, unless the command line says otherwise.
+    pub log_format: Option<LogFormat>,
+    /// Fields without effect.
+    pub unsupported: Vec<Unsupported>,
+    /// The bootstrap's wire bytes, command line merged in.
+    pub bootstrap: Vec<u8>,
+    /// Static listeners as written.
+    pub static_listeners: Vec<RawResource>,
+    /// Static clusters as written.
+    pub static_clusters: Vec<RawResource>,
+}
+
+/// Checks and translates the wire bytes of a bootstrap.
+///
+/// # Errors
+/// The first thing that cannot be served as written. Nothing is half done: the context only learnt names.
+pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> {
+    let root = Path::default();
+    let message = schema::Message::by_name(BOOTSTRAP)
+        .ok_or_else(|| Rejection::new(&root, "this build has no schema of the bootstrap"))?;
+    cx.source = Source::Static;
+    validate::validate(message, bytes, &root)?;
+    fields::check(message, bytes, &root, cx)?;
+    let mut typed = pb::Bootstrap::decode(bytes)
+        .map_err(|error| Rejection::new(&root, format!("not a bootstrap: {error}")))?;
+    let node = node(&mut typed, cx);
+    cx.runtime = layered(typed.layered_runtime.as_ref(), &Path::from("layered_runtime"))?;
+    let stats = stats_config(typed.stats_config.as_ref(), &Path::from("stats_config"))?;
+    let admin = admin(typed.admin.as_ref(), &Path::from("admin"), cx)?;
+    let resources = typed.static_resources.take().unwrap_or_default();
+    let static_clusters = raw(&resources.clusters, |cluster| &cluster.name);
+    let clusters = clusters(&resources, cx)?;
+    let static_listeners = raw(&resources.listeners, |listener| &listener.name);
+    let listeners = listeners(&resources, cx)?;
+    typed.static_resources = Some(resources);
+    Ok(Compiled {
+        snapshot: snapshot(node, listeners, clusters, cx),
+        admin,
+        stats,
+        stats_flush_interval: flush_interval(&typed),
+        stats_server_version_override: typed.stats_server_version_override.as_ref().map(|v| v.value),
+        runtime: cx.runtime.clone(),
+        log_format: log_format(&typed),
+        unsupported: std::mem::take(&mut cx.unsupported),
+        bootstrap: typed.encode_to_vec(),
+        static_listeners,
+        static_clusters,
+    })
+}
+
+fn raw<M: Message>(messages: &[M], name: impl Fn(&M) -> &String) -> Vec<RawResource> {
+    let one =
+        |message: &M| RawResource { name: name(message).as_str().into(), bytes: message.encode_to_vec() };
+    messages.iter().map(one).collect()
+}
+
+/// The command line wins over the file, and the file as dumped shows it.
+fn node(bootstrap: &mut pb::Bootstrap, cx: &Context) -> Node {
+    let node = bootstrap.node.get_or_insert_default();
+    if let Some(id) = &cx.overrides.service_node {
+        node.id.clone_from(id);
+    }
+    if let Some(cluster) = &cx.overrides.service_cluster {
+        node.cluster.clone_from(cluster);
+    }
+    if let Some(zone) = &cx.overrides.service_zone {
+        node.locality.get_or_insert_default().zone.clone_from(zone);
+    }
+    let zone = node.locality.as_ref().map_or("", |locality| &locality.zone);
+    Node { id: node.id.as_str().into(), cluster: node.cluster.as_str().into(), zone: zone.into() }
+}
+
+fn clusters(resources: &pb::bootstrap::StaticResources, cx: &mut Context) -> Result<Vec<Cluster>, Rejection> {
+    let path = Path::from("static_resources").join("clusters");
+    cx.known_clusters.clear();
+    let mut out = Vec::with_capacity(resources.clusters.len());
+    for (i, message) in resources.clusters.iter().enumerate() {
+        if !cx.known_clusters.insert(message.name.as_str().into()) {
+            let why = format!("cluster manager: duplicate cluster '{}'", message.name);
+            return Err(Rejection::new(&path.at(i).join("name"), why));
+        }
+        out.push(cluster(message, &path.at(i), cx)?);
+    }
+    Ok(out)
+}
+
+fn listeners(
+    resources: &pb::bootstrap::StaticResources,
+    cx: &mut Context,
+) -> Result<Vec<Arc<Listener>>, Rejection> {
+    let path = Path::from("static_resources").join("listeners");
+    let mut out: Vec<Arc<Listener>> = Vec::with_capacity(resources.listeners.len());
+    for (i, message) in resources.listeners.iter().enumerate() {
+        let path = path.at(i);
+        let built = listener(message, &path, cx)?;
+        if let Some(at) = out.iter().position(|earlier| earlier.name == built.name) {
+            cx.report(
+                &path.join("name"),
+                format!("the listener '{}' replaces an earlier one of this name", built.name),
+            );
+            out.remove(at);
+        }
+        for address in built.addresses.iter().filter(|_| built.bind_to_port) {
+            let taken = |other: &&Arc<Listener>| other.bind_to_port && other.addresses.contains(address);
+            if !is_any_port(address) && out.iter().any(|other| taken(&other)) {
+                let why = format!(
+                    "error adding listener: '{}' has duplicate address '{address}' as existing listener",
+                    built.name
+                );
+                return Err(Rejection::new(&path.join("address"), why));
+            }
+        }
+        out.push(Arc::new(built));
+    }
+    Ok(out)
+}
+
+/// Port 0 lets the kernel choose, so two of them never collide.
+fn is_any_port(address: &millrace_config::Address) -> bool {
+    matches!(address, millrace_config::Address::Inet(socket) if socket.port() == 0)
+}
+
+fn snapshot(node: Node, listeners: Vec<Arc<Listener>>, clusters: Vec<Cluster>, cx: &Context) -> Snapshot {
+    let names = cx.cluster_ids.names();
+    let mut slots: Vec<Option<Arc<Cluster>>> = vec![None; names.len()];
+    for cluster in clusters {
+        let at = cluster.id.0 as usize;
+        slots[at] = Some(Arc::new(cluster));
+    }
+    Snapshot { version: 1, node: Arc::new(node), listeners, clusters: slots, cluster_names: names.clone() }
+}
+
+fn flush_interval(bootstrap: &pb::Bootstrap) -> Option<Duration> {
+    if bootstrap.stats_flush.is_some() {
+        return None;
+    }
+    Some(bootstrap.stats_flush_interval.as_ref().map_or(Duration::from_secs(5), value::duration))
+}
+
+fn log_format(bootstrap: &pb::Bootstrap) -> Option<LogFormat> {
+    let config = bootstrap.application_log_config.as_ref()?.log_format.as_ref()?;
+    Some(match config.log_format.as_ref()? {
+        PbFormat::TextFormat(text) => LogFormat::Text(text.clone()),
+        PbFormat::JsonFormat(tree) => LogFormat::Json(tree.encode_to_vec()),
+    })
+}

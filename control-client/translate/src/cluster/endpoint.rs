@@ -1,0 +1,167 @@
+//! `config.endpoint.v3.ClusterLoadAssignment`.
+
+use std::sync::Arc;
+
+use millrace_config::{Address, DnsTarget, Endpoint, HealthStatus, LocalityEndpoints};
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::cluster::v3 as pb;
+use millrace_proto::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
+use millrace_proto::pb::envoy::config::core::v3 as core;
+use millrace_proto::pb::envoy::config::endpoint::v3 as eps;
+use millrace_proto::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::{address, value};
+
+/// What a load assignment says.
+#[derive(Debug)]
+pub(super) struct Load {
+    /// By priority, then configuration order; without endpoints for DNS clusters.
+    pub localities: Vec<LocalityEndpoints>,
+    /// Names to resolve, for DNS clusters.
+    pub targets: Vec<DnsTarget>,
+    /// `policy.overprovisioning_factor`.
+    pub overprovisioning_factor: u32,
+}
+
+pub(super) fn load_assignment(
+    cluster: &pb::Cluster,
+    kind: DiscoveryType,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Load, Rejection> {
+    let path = path.join("load_assignment");
+    let empty = eps::ClusterLoadAssignment::default();
+    let assignment = cluster.load_assignment.as_ref().unwrap_or(&empty);
+    let mut load = Load {
+        localities: Vec::new(),
+        targets: Vec::new(),
+        overprovisioning_factor: value::number(
+            assignment.policy.as_ref().and_then(|policy| policy.overprovisioning_factor.as_ref()),
+            140,
+        ),
+    };
+    if kind == DiscoveryType::LogicalDns && !is_single(assignment) {
+        let why = match assignment.endpoints.len() {
+            1 => "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
+            _ => "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
+        };
+        return Err(Rejection::new(&path, why));
+    }
+    let mut order: Vec<usize> = (0..assignment.endpoints.len()).collect();
+    order.sort_by_key(|i| assignment.endpoints[*i].priority);
+    for i in order {
+        locality(&assignment.endpoints[i], kind, &path.join("endpoints").at(i), &mut load, cx)?;
+    }
+    Ok(load)
+}
+
+fn is_single(assignment: &eps::ClusterLoadAssignment) -> bool {
+    matches!(assignment.endpoints.as_slice(), [locality] if locality.lb_endpoints.len() == 1)
+}
+
+fn locality(
+    from: &eps::LocalityLbEndpoints,
+    kind: DiscoveryType,
+    path: &Path,
+    load: &mut Load,
+    cx: &mut Context,
+) -> Result<(), Rejection> {
+    let name = from.locality.clone().unwrap_or_default();
+    let mut built = LocalityEndpoints {
+        locality: (Arc::from(name.region), Arc::from(name.zone), Arc::from(name.sub_zone)),
+        priority: from.priority,
+        weight: value::number(from.load_balancing_weight.as_ref(), 0),
+        endpoints: Vec::with_capacity(from.lb_endpoints.len()),
+    };
+    for (i, endpoint) in from.lb_endpoints.iter().enumerate() {
+        let path = path.join("lb_endpoints").at(i);
+        match kind {
+            DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
+                load.targets.push(target(endpoint, load.localities.len(), kind, &path, cx)?);
+            }
+            _ => built.endpoints.push(fixed(endpoint, &path, cx)?),
+        }
+    }
+    load.localities.push(built);
+    Ok(())
+}
+
+fn host<'a>(
+    from: &'a eps::LbEndpoint,
+    path: &Path,
+) -> Result<(&'a eps::Endpoint, &'a core::Address), Rejection> {
+    let endpoint = match &from.host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
+        Some(HostIdentifier::EndpointName(_)) => {
+            return Err(Rejection::new(
+                &path.join("endpoint_name"),
+                "named endpoints are not served by this build",
+            ));
+        }
+        None => return Err(Rejection::new(&path.join("endpoint"), "value is required")),
+    };
+    match &endpoint.address {
+        Some(address) => Ok((endpoint, address)),
+        None => Err(Rejection::new(&path.join("endpoint").join("address"), "value is required")),
+    }
+}
+
+fn build(from: &eps::LbEndpoint, hostname: &str, address: Address, cx: &Context) -> Endpoint {
+    Endpoint {
+        address,
+        hostname: hostname.into(),
+        weight: value::number(from.load_balancing_weight.as_ref(), 1),
+        health: match from.health_status() {
+            core::HealthStatus::Unknown => HealthStatus::Unknown,
+            core::HealthStatus::Healthy => HealthStatus::Healthy,
+            core::HealthStatus::Unhealthy => HealthStatus::Unhealthy,
+            core::HealthStatus::Draining => HealthStatus::Draining,
+            core::HealthStatus::Timeout => HealthStatus::Timeout,
+            core::HealthStatus::Degraded => HealthStatus::Degraded,
+        },
+        scope: cx.registry.host_scope(),
+    }
+}
+
+fn fixed(from: &eps::LbEndpoint, path: &Path, cx: &Context) -> Result<Endpoint, Rejection> {
+    let (endpoint, place) = host(from, path)?;
+    let path = path.join("endpoint").join("address");
+    let found = address::address(place, &path).map_err(|mut rejection| {
+        if rejection.reason.starts_with("malformed IP address") {
+            rejection.reason.push_str(
+                ". Consider setting resolver_name or setting cluster type to 'STRICT_DNS' or 'LOGICAL_DNS'",
+            );
+        }
+        rejection
+    })?;
+    Ok(build(from, &endpoint.hostname, found, cx))
+}
+
+fn target(
+    from: &eps::LbEndpoint,
+    locality: usize,
+    kind: DiscoveryType,
+    path: &Path,
+    cx: &Context,
+) -> Result<DnsTarget, Rejection> {
+    let (endpoint, place) = host(from, path)?;
+    let path = path.join("endpoint").join("address");
+    let Some(core::address::Address::SocketAddress(socket)) = &place.address else {
+        return Err(Rejection::new(&path, "clusters that resolve names need socket addresses"));
+    };
+    let path = path.join("socket_address");
+    if !socket.resolver_name.is_empty() {
+        let why = format!("{} clusters must NOT have a custom resolver name set", kind.as_str_name());
+        return Err(Rejection::new(&path.join("resolver_name"), why));
+    }
+    let port = address::port(socket, &path)?;
+    let hostname = if endpoint.hostname.is_empty() { &socket.address } else { &endpoint.hostname };
+    Ok(DnsTarget {
+        host: socket.address.as_str().into(),
+        port,
+        template: build(from, hostname, address::unspecified(port, false), cx),
+        locality,
+    })
+}

@@ -1,0 +1,127 @@
+//! `config.cluster.v3.Cluster`.
+
+mod circuit_breakers;
+mod endpoint;
+mod http_options;
+mod lb_policy;
+
+use std::time::Duration;
+
+use millrace_config::{Address, Cluster, ClusterDiscovery, DnsLookupFamily, TcpKeepalive};
+use millrace_observe::stats::ScopeKind;
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::cluster::v3 as pb;
+use millrace_proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
+use millrace_proto::pb::envoy::config::core::v3 as core;
+
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::{address, extension, transport_socket, value};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const BUFFER_LIMIT: u32 = 1024 * 1024;
+const DNS_REFRESH_RATE: Duration = Duration::from_secs(5);
+
+/// Translates a cluster whose fields have been checked.
+pub(crate) fn cluster(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> Result<Cluster, Rejection> {
+    transport_socket::upstream(cluster.transport_socket.as_ref(), &path.join("transport_socket"))?;
+    let kind = discovery_type(cluster, path)?;
+    let load = endpoint::load_assignment(cluster, kind, path, cx)?;
+    let stat_name = if cluster.alt_stat_name.is_empty() { &cluster.name } else { &cluster.alt_stat_name };
+    let common = cluster.common_lb_config.as_ref();
+    Ok(Cluster {
+        name: cluster.name.as_str().into(),
+        id: cx.cluster_ids.intern(&cluster.name),
+        scope: cx.scope(ScopeKind::Cluster, stat_name),
+        stat_name: stat_name.as_str().into(),
+        discovery: discovery(cluster, kind, load.targets),
+        localities: load.localities,
+        endpoints_version: 0,
+        lb_policy: lb_policy::lb_policy(cluster, path, cx)?,
+        panic_threshold: common
+            .and_then(|c| c.healthy_panic_threshold.as_ref())
+            .map_or(50.0, |percent| percent.value),
+        overprovisioning_factor: load.overprovisioning_factor,
+        connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
+        circuit_breakers: circuit_breakers::circuit_breakers(cluster.circuit_breakers.as_ref()),
+        buffer_limit_bytes: value::number(cluster.per_connection_buffer_limit_bytes.as_ref(), BUFFER_LIMIT),
+        tcp_keepalive: cluster
+            .upstream_connection_options
+            .as_ref()
+            .and_then(|options| options.tcp_keepalive.as_ref())
+            .map(tcp_keepalive),
+        bind_source: bind_source(cluster, path)?,
+        close_on_health_failure: cluster.close_connections_on_host_health_failure,
+        http: http_options::upstream_http(cluster, path)?,
+    })
+}
+
+fn discovery_type(cluster: &pb::Cluster, path: &Path) -> Result<DiscoveryType, Rejection> {
+    match &cluster.cluster_discovery_type {
+        None => Ok(DiscoveryType::Static),
+        Some(ClusterDiscoveryType::Type(number)) => {
+            match DiscoveryType::try_from(*number).unwrap_or_default() {
+                served @ (DiscoveryType::Static | DiscoveryType::StrictDns | DiscoveryType::LogicalDns) => {
+                    Ok(served)
+                }
+                other => {
+                    let why =
+                        format!("clusters of type {} are not served by this build", other.as_str_name());
+                    Err(Rejection::new(&path.join("type"), why))
+                }
+            }
+        }
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            let any = custom.typed_config.as_ref();
+            Err(extension::not_served("cluster type", &custom.name, any, &path.join("cluster_type")))
+        }
+    }
+}
+
+fn discovery(
+    cluster: &pb::Cluster,
+    kind: DiscoveryType,
+    targets: Vec<millrace_config::DnsTarget>,
+) -> ClusterDiscovery {
+    use pb::cluster::DnsLookupFamily as Family;
+    if kind == DiscoveryType::Static {
+        return ClusterDiscovery::Static;
+    }
+    ClusterDiscovery::Dns {
+        logical: kind == DiscoveryType::LogicalDns,
+        targets,
+        family: match cluster.dns_lookup_family() {
+            Family::Auto => DnsLookupFamily::Auto,
+            Family::V4Only => DnsLookupFamily::V4Only,
+            Family::V6Only => DnsLookupFamily::V6Only,
+            Family::V4Preferred => DnsLookupFamily::V4Preferred,
+            Family::All => DnsLookupFamily::All,
+        },
+        refresh_rate: cluster.dns_refresh_rate.as_ref().map_or(DNS_REFRESH_RATE, value::duration),
+        respect_ttl: cluster.respect_dns_ttl,
+        jitter: cluster.dns_jitter.as_ref().map_or(Duration::ZERO, value::duration),
+        wait_for_warm: value::flag(cluster.wait_for_warm_on_init.as_ref(), true),
+    }
+}
+
+fn tcp_keepalive(keepalive: &core::TcpKeepalive) -> TcpKeepalive {
+    let number =
+        |value: &Option<millrace_proto::pb::google::protobuf::UInt32Value>| value.as_ref().map(|v| v.value);
+    TcpKeepalive {
+        probes: number(&keepalive.keepalive_probes),
+        time: number(&keepalive.keepalive_time),
+        interval: number(&keepalive.keepalive_interval),
+    }
+}
+
+fn bind_source(cluster: &pb::Cluster, path: &Path) -> Result<Option<Address>, Rejection> {
+    let source = cluster.upstream_bind_config.as_ref().and_then(|bind| bind.source_address.as_ref());
+    let Some(source) = source else {
+        return Ok(None);
+    };
+    let path = path.join("upstream_bind_config").join("source_address");
+    address::socket_address(source, &path).map(|found| Some(Address::Inet(found)))
+}
+
+#[cfg(test)]
+mod tests;

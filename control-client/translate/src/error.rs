@@ -1,0 +1,53 @@
+//! What comes of a resource that cannot be served as written.
+
+use std::fmt;
+
+use millrace_proto::{Path, WireError};
+
+/// A resource that is refused: nothing of it takes effect. Whoever wrote it is at fault; the same bytes are
+/// never accepted later by the same build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Field path, e.g. `static_resources.listeners[0].filter_chains[1]`.
+    pub path: String,
+    /// In one line, in Envoy's words where Envoy has some.
+    pub reason: String,
+}
+
+impl Rejection {
+    pub(crate) fn new(path: &Path, reason: impl Into<String>) -> Self {
+        Self { path: path.to_string(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => f.write_str(&self.reason),
+            path => write!(f, "{path}: {}", self.reason),
+        }
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl From<WireError> for Rejection {
+    fn from(error: WireError) -> Self {
+        Self { path: String::new(), reason: error.to_string() }
+    }
+}
+
+impl From<millrace_proto::validate::Violation> for Rejection {
+    fn from(violation: millrace_proto::validate::Violation) -> Self {
+        Self { path: violation.path, reason: violation.reason }
+    }
+}
+
+/// A field that was accepted and has no effect; logged once at start and listed in `docs/configuration.md`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// Field path.
+    pub path: String,
+    /// What happens instead.
+    pub why: String,
+}

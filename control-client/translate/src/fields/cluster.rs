@@ -1,0 +1,225 @@
+//! Clusters and endpoints.
+
+use super::Status::{NoEffect, Refused, Reported, Served};
+use super::Table;
+
+const XDS: &str = "control planes are not served by this build";
+const HTTP2: &str = "HTTP/2 and HTTP/3 upstreams are not served by this build";
+const HEALTH: &str = "every endpoint counts as healthy unless health_status says otherwise";
+const BALANCER: &str = "only balancers that are refused read it";
+const RESOLVER: &str = "names are resolved with the system's settings";
+const LOCALITY: &str = "endpoints of one priority are chosen without regard to their locality";
+const SLOW_START: &str = "new endpoints get their full share at once";
+
+pub(super) const TABLES: &[Table] = &[
+    Table {
+        message: "envoy.config.cluster.v3.Cluster",
+        fields: &[
+            (
+                Served,
+                "name alt_stat_name type cluster_type connect_timeout per_connection_buffer_limit_bytes lb_policy \
+                 load_assignment max_requests_per_connection circuit_breakers common_http_protocol_options \
+                 http_protocol_options typed_extension_protocol_options dns_refresh_rate dns_jitter respect_dns_ttl \
+                 dns_lookup_family wait_for_warm_on_init upstream_bind_config least_request_lb_config \
+                 round_robin_lb_config common_lb_config transport_socket upstream_connection_options \
+                 close_connections_on_host_health_failure load_balancing_policy",
+            ),
+            (Refused(XDS), "eds_cluster_config"),
+            (Refused(HTTP2), "http2_protocol_options"),
+            (Refused("TLS is not served by this build"), "transport_socket_matches transport_socket_matcher"),
+            (Refused("subsets of endpoints are not served by this build"), "lb_subset_config"),
+            (Refused("filters on the upstream side are not served by this build"), "filters upstream_config"),
+            (Refused("the upstream protocol is HTTP/1.1"), "protocol_selection"),
+            (
+                Refused("connections are shared between downstream connections"),
+                "connection_pool_per_downstream_connection",
+            ),
+            (NoEffect("TLS is not served by this build"), "upstream_http_protocol_options"),
+            (NoEffect(BALANCER), "ring_hash_lb_config maglev_lb_config original_dst_lb_config"),
+            (NoEffect("only clusters of original destinations read it"), "cleanup_interval"),
+            (NoEffect("nothing reads it"), "metadata"),
+            (Reported(HEALTH), "health_checks outlier_detection"),
+            (Reported("endpoints leave as soon as discovery drops them"), "ignore_health_on_host_removal"),
+            (
+                Reported(RESOLVER),
+                "dns_resolvers use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config",
+            ),
+            (Reported("failed look-ups are repeated after dns_refresh_rate"), "dns_failure_refresh_rate"),
+            (Reported("load is not reported"), "lrs_server lrs_report_endpoint_metrics"),
+            (Reported("these statistics do not exist"), "track_timeout_budgets track_cluster_stats"),
+            (Reported("connections are opened on demand"), "preconnect_policy"),
+            (Reported("stats_config.stats_matcher applies alone"), "stats_matcher"),
+            (
+                Reported("a connection whose queue stays full is kept"),
+                "per_connection_buffer_high_watermark_timeout",
+            ),
+            (Reported("waiting requests are served in order"), "queuing_policies"),
+        ],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.CustomClusterType",
+        fields: &[(Served, "name typed_config")],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig",
+        fields: &[(Reported(SLOW_START), "slow_start_config")],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig",
+        fields: &[(Served, "choice_count active_request_bias"), (Reported(SLOW_START), "slow_start_config")],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.CommonLbConfig",
+        fields: &[
+            (Served, "healthy_panic_threshold"),
+            (Reported(LOCALITY), "zone_aware_lb_config locality_weighted_lb_config"),
+            (Reported("connections to endpoints that stay are kept"), "close_connections_on_host_set_change"),
+            (
+                Reported(
+                    "an endpoint with any other status than unhealthy, draining or time-out takes requests",
+                ),
+                "override_host_status",
+            ),
+            (NoEffect("there are no active health checks"), "ignore_new_hosts_until_first_hc"),
+            (NoEffect("updates of one turn are merged anyway"), "update_merge_window"),
+            (NoEffect(BALANCER), "consistent_hashing_lb_config"),
+        ],
+    },
+    Table { message: "envoy.config.cluster.v3.LoadBalancingPolicy", fields: &[(Served, "policies")] },
+    Table {
+        message: "envoy.config.cluster.v3.LoadBalancingPolicy.Policy",
+        fields: &[(Served, "typed_extension_config")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
+        fields: &[(Reported(SLOW_START), "slow_start_config"), (Reported(LOCALITY), "locality_lb_config")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.random.v3.Random",
+        fields: &[(Reported(LOCALITY), "locality_lb_config")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+        fields: &[
+            (Served, "choice_count active_request_bias"),
+            (Reported(SLOW_START), "slow_start_config"),
+            (Reported(LOCALITY), "locality_lb_config"),
+            (Reported("the best of choice_count endpoints is taken"), "enable_full_scan selection_method"),
+        ],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.CircuitBreakers",
+        fields: &[
+            (Served, "thresholds"),
+            (Reported("thresholds hold for the cluster as a whole"), "per_host_thresholds"),
+        ],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
+        fields: &[
+            (
+                Served,
+                "priority max_connections max_pending_requests max_requests max_retries retry_budget track_remaining",
+            ),
+            (Reported("pools are bounded by the connections"), "max_connection_pools"),
+        ],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
+        fields: &[
+            (Served, "budget_percent min_retry_concurrency"),
+            (Reported("the budget counts requests that are active now"), "budget_interval"),
+        ],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.UpstreamConnectionOptions",
+        fields: &[
+            (Served, "tcp_keepalive"),
+            (
+                Reported("the interface's name is not kept"),
+                "set_local_interface_name_on_upstream_connections",
+            ),
+            (Reported("each address is an endpoint of its own"), "happy_eyeballs_config"),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        fields: &[
+            (
+                Served,
+                "common_http_protocol_options explicit_http_config use_downstream_protocol_config auto_config",
+            ),
+            (Refused("filters on the upstream side are not served by this build"), "http_filters"),
+            (Refused("policies belong to routes"), "retry_policy request_mirror_policies"),
+            (NoEffect("TLS is not served by this build"), "upstream_http_protocol_options"),
+            (NoEffect("no served balancer hashes"), "hash_policy"),
+            (Reported("headers are checked by the built-in rules"), "header_validation_config"),
+            (Reported("outlier detection is not served by this build"), "outlier_detection"),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
+        fields: &[
+            (Served, "http_protocol_options"),
+            (Refused(HTTP2), "http2_protocol_options http3_protocol_options"),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
+        fields: &[
+            (Served, "http_protocol_options"),
+            (
+                NoEffect("the downstream protocol is HTTP/1.1"),
+                "http2_protocol_options http3_protocol_options",
+            ),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
+        fields: &[(
+            Refused(HTTP2),
+            "http_protocol_options http2_protocol_options http3_protocol_options alternate_protocols_cache_options",
+        )],
+    },
+    Table {
+        message: "envoy.config.endpoint.v3.ClusterLoadAssignment",
+        fields: &[
+            (Served, "cluster_name endpoints policy"),
+            (Refused("named endpoints are not served by this build"), "named_endpoints"),
+        ],
+    },
+    Table {
+        message: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
+        fields: &[
+            (Served, "overprovisioning_factor"),
+            (Refused("requests are not dropped on purpose"), "drop_overloads"),
+            (Reported("priorities are weighed by the number of endpoints"), "weighted_priority_health"),
+            (NoEffect("static endpoints do not age"), "endpoint_stale_after"),
+        ],
+    },
+    Table {
+        message: "envoy.config.endpoint.v3.LocalityLbEndpoints",
+        fields: &[
+            (Served, "locality lb_endpoints load_balancing_weight priority"),
+            (Refused(XDS), "load_balancer_endpoints leds_cluster_locality_config"),
+            (NoEffect("nothing reads it"), "metadata proximity"),
+        ],
+    },
+    Table {
+        message: "envoy.config.endpoint.v3.LbEndpoint",
+        fields: &[
+            (Served, "endpoint health_status load_balancing_weight"),
+            (Refused("named endpoints are not served by this build"), "endpoint_name"),
+            (NoEffect("subsets and transport socket matches are refused"), "metadata"),
+        ],
+    },
+    Table {
+        message: "envoy.config.endpoint.v3.Endpoint",
+        fields: &[
+            (Served, "address hostname"),
+            (NoEffect("there are no active health checks"), "health_check_config"),
+            (Reported("only the first address is used"), "additional_addresses"),
+            (Reported("the endpoint is shown by its address"), "observability_name"),
+        ],
+    },
+];

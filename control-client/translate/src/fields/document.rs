@@ -1,0 +1,63 @@
+//! `docs/configuration.md`, printed from the tables.
+
+use std::fmt::Write;
+
+use millrace_proto::schema::Message;
+
+use super::{Status, Table, tables};
+
+const HEAD: &str = "# Configuration coverage
+
+Printed by `cargo run -p millrace-translate --example configuration-table` from the table in
+`control-client/translate/src/fields/`; a test fails when the two differ. Do not edit by hand.
+
+For every message that Millrace reads, each field is one of:
+
+- **served**: it does what Envoy documents;
+- **no effect**: accepted, and nothing would change if it were served;
+- **reported**: accepted with one warning in the log that names the field; the text says what happens instead;
+- **refused**: the resource is rejected with the field's path, because ignoring the field would change security
+  or correctness.
+
+A field that is set to its default value is never reported or refused. Messages without a section here belong to
+extensions that this build does not have: a resource that uses one is refused by name. A field that Envoy's
+messages do not have is refused in files (`--allow-unknown-static-fields` turns that into a warning).
+
+";
+
+/// The whole document.
+pub fn document() -> String {
+    let mut out = HEAD.to_owned();
+    let counts = [Status::Served, Status::NoEffect(""), Status::Reported(""), Status::Refused("")]
+        .map(|status| (<&str>::from(status), tables().map(|table| count(table, status)).sum::<usize>()));
+    let total: usize = counts.iter().map(|(_, n)| n).sum();
+    let parts = counts.map(|(name, n)| format!("{n} {name}"));
+    let _ = writeln!(out, "{} messages, {total} fields: {}.", tables().count(), parts.join(", "));
+    for table in tables() {
+        section(table, &mut out);
+    }
+    out
+}
+
+fn count(table: &Table, status: Status) -> usize {
+    let name = <&str>::from(status);
+    let same = table.fields.iter().filter(|(s, _)| <&str>::from(*s) == name);
+    same.map(|(_, names)| names.split_whitespace().count()).sum()
+}
+
+fn section(table: &Table, out: &mut String) {
+    let _ = writeln!(out, "\n## {}\n", table.message);
+    if Message::by_name(table.message).is_none_or(|message| message.fields().next().is_none()) {
+        out.push_str("No fields.\n");
+        return;
+    }
+    out.push_str("| fields | status | |\n|---|---|---|\n");
+    for (status, names) in table.fields {
+        let names: Vec<String> = names.split_whitespace().map(|name| format!("`{name}`")).collect();
+        let why = match status {
+            Status::Served => "",
+            Status::NoEffect(why) | Status::Reported(why) | Status::Refused(why) => why,
+        };
+        let _ = writeln!(out, "| {} | {} | {why} |", names.join(", "), <&str>::from(*status));
+    }
+}

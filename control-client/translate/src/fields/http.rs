@@ -1,0 +1,140 @@
+//! The HTTP connection manager and its filters.
+
+use super::Status::{NoEffect, Refused, Reported, Served};
+use super::Table;
+
+const XDS: &str = "control planes are not served by this build";
+const HTTP2: &str = "connections speak HTTP/1.1 only";
+
+pub(super) const TABLES: &[Table] = &[
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        fields: &[
+            (
+                Served,
+                "codec_type stat_prefix route_config http_filters add_user_agent common_http_protocol_options \
+                 http_protocol_options server_name server_header_transformation max_request_headers_kb \
+                 stream_idle_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout \
+                 access_log use_remote_address xff_num_trusted_hops internal_address_config skip_xff_append via \
+                 generate_request_id preserve_external_request_id always_set_request_id_in_response \
+                 forward_client_cert_details proxy_100_continue \
+                 represent_ipv4_remote_address_as_ipv4_mapped_ipv6 upgrade_configs normalize_path merge_slashes \
+                 path_with_escaped_slashes_action strip_matching_host_port strip_any_host_port \
+                 strip_trailing_host_dot append_x_forwarded_port",
+            ),
+            (Refused(XDS), "rds scoped_routes"),
+            (Refused("local replies cannot be changed"), "local_reply_config"),
+            (
+                Refused("the peer's address comes from x-forwarded-for or the connection only"),
+                "original_ip_detection_extensions",
+            ),
+            (
+                Refused("early header mutation is not served by this build"),
+                "early_header_mutation_extensions",
+            ),
+            (
+                Refused("the scheme comes from the connection or x-forwarded-proto"),
+                "scheme_header_transformation forward_proto_config",
+            ),
+            (
+                Refused("one rule for client certificates applies to all requests"),
+                "forward_client_cert_matcher",
+            ),
+            (Refused("paths are normalised by the fields of their own"), "path_normalization_options"),
+            (Reported(HTTP2), "http2_protocol_options http3_protocol_options"),
+            (Reported("nothing is traced"), "tracing"),
+            (Reported("request ids are version 4 UUIDs"), "request_id_extension"),
+            (
+                Reported("an invalid request always closes the connection"),
+                "stream_error_on_invalid_http_message",
+            ),
+            (
+                Reported("one line is written, at the end"),
+                "access_log_flush_interval flush_access_log_on_new_request access_log_options",
+            ),
+            (Reported("stream_idle_timeout applies while flushing"), "stream_flush_timeout"),
+            (Reported("draining has no jitter"), "drain_timeout_jitter"),
+            (Reported("the header proxy-status is not written"), "proxy_status_config"),
+            (Reported("headers are checked by the built-in rules"), "typed_header_validation_config"),
+            (
+                Reported("the duration ends a connection between requests"),
+                "http1_safe_max_connection_duration",
+            ),
+            (NoEffect("there are no client certificates without TLS"), "set_current_client_cert_details"),
+            (NoEffect("there is no overload manager"), "append_local_overload"),
+            (NoEffect("the PROXY protocol is not written"), "add_proxy_protocol_connection_state"),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
+        fields: &[(Served, "unix_sockets cidr_ranges")],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
+        fields: &[
+            (Served, "upgrade_type enabled"),
+            (Refused("upgrades use the filters of the connection manager"), "filters"),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+        fields: &[(Served, "name typed_config is_optional disabled"), (Refused(XDS), "config_discovery")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.router.v3.Router",
+        fields: &[
+            (Served, "suppress_envoy_headers respect_expected_rq_timeout"),
+            (Refused("values of x-envoy headers are not checked"), "strict_check_headers"),
+            (Refused("filters on the upstream side are not served by this build"), "upstream_http_filters"),
+            (Reported("one line is written per request, at its end"), "upstream_log upstream_log_options"),
+            (Reported("failed gRPC requests count"), "suppress_grpc_request_failure_code_stats"),
+            (NoEffect("statistics cost the same with and without"), "dynamic_stats"),
+            (NoEffect("nothing is traced"), "start_child_span"),
+            (NoEffect("data after CONNECT waits for the answer"), "reject_connect_request_early_data"),
+        ],
+    },
+    Table {
+        message: "envoy.config.core.v3.HttpProtocolOptions",
+        fields: &[
+            (
+                Served,
+                "idle_timeout max_connection_duration max_headers_count max_response_headers_kb max_stream_duration \
+                 headers_with_underscores_action max_requests_per_connection",
+            ),
+            (Reported("the duration has no jitter"), "max_connection_duration_jitter"),
+        ],
+    },
+    Table {
+        message: "envoy.config.core.v3.Http1ProtocolOptions",
+        fields: &[
+            (
+                Served,
+                "allow_absolute_url accept_http_10 default_host_for_http_10 header_key_format enable_trailers",
+            ),
+            (Refused("a message with both lengths is request smuggling"), "allow_chunked_length"),
+            (Refused("requests are written with a path"), "send_fully_qualified_url"),
+            (
+                Reported("an invalid message always closes the connection"),
+                "override_stream_error_on_invalid_http_message",
+            ),
+            (Reported("methods are checked by the built-in rules"), "allow_custom_methods"),
+            (Reported("upgrades that are not configured are ignored anyway"), "ignore_http_11_upgrade"),
+            (NoEffect("there is one parser"), "use_balsa_parser"),
+        ],
+    },
+    Table {
+        message: "envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat",
+        fields: &[(Served, "proper_case_words stateful_formatter")],
+    },
+    Table {
+        message: "envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat.ProperCaseWords",
+        fields: &[],
+    },
+    Table {
+        message: "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
+        fields: &[(
+            Reported("only names that were received keep their case"),
+            "forward_reason_phrase formatter_type_on_envoy_headers",
+        )],
+    },
+];

@@ -1,0 +1,158 @@
+//! Listeners, filter chains, the TCP proxy and access logs.
+
+use super::Status::{NoEffect, Refused, Reported, Served};
+use super::Table;
+
+const XDS: &str = "control planes are not served by this build";
+const SOCKET: &str = "the socket keeps its defaults";
+const LOG_FILTER: &str = "this access-log filter is not served by this build";
+
+pub(super) const TABLES: &[Table] = &[
+    Table {
+        message: "envoy.config.listener.v3.Listener",
+        fields: &[
+            (
+                Served,
+                "name address additional_addresses stat_prefix filter_chains use_original_dst default_filter_chain \
+                 per_connection_buffer_limit_bytes deprecated_v1 drain_type listener_filters listener_filters_timeout \
+                 continue_on_listener_filters_timeout transparent freebind traffic_direction reuse_port \
+                 enable_reuse_port access_log tcp_backlog_size bind_to_port ignore_global_conn_limit",
+            ),
+            (Refused(XDS), "fcds_config api_listener"),
+            (Refused("matcher trees are not served by this build"), "filter_chain_matcher"),
+            (Refused("UDP is not served by this build"), "udp_listener_config"),
+            (Refused("internal listeners are not served by this build"), "internal_listener"),
+            (Reported(SOCKET), "socket_options tcp_fast_open_queue_length enable_mptcp tcp_keepalive"),
+            (Reported("stats_config.stats_matcher applies alone"), "stats_matcher"),
+            (
+                Reported("a connection whose queue stays full is kept"),
+                "per_connection_buffer_high_watermark_timeout",
+            ),
+            (NoEffect("accepted connections are always spread evenly"), "connection_balance_config"),
+            (NoEffect("connections are accepted as they come"), "max_connections_to_accept_per_socket_event"),
+            (NoEffect("there is no overload manager"), "bypass_overload_manager"),
+            (NoEffect("nothing reads it"), "metadata"),
+        ],
+    },
+    Table { message: "envoy.config.listener.v3.Listener.DeprecatedV1", fields: &[(Served, "bind_to_port")] },
+    Table {
+        message: "envoy.config.listener.v3.AdditionalAddress",
+        fields: &[(Served, "address"), (Reported(SOCKET), "socket_options tcp_keepalive")],
+    },
+    Table {
+        message: "envoy.config.listener.v3.ListenerFilter",
+        fields: &[
+            (Served, "name typed_config"),
+            (Refused(XDS), "config_discovery"),
+            (Refused("the filter cannot be switched off for some connections"), "filter_disabled"),
+        ],
+    },
+    Table { message: "envoy.extensions.filters.listener.original_dst.v3.OriginalDst", fields: &[] },
+    Table {
+        message: "envoy.config.listener.v3.FilterChain",
+        fields: &[
+            (
+                Served,
+                "filter_chain_match filters use_proxy_proto transport_socket transport_socket_connect_timeout name",
+            ),
+            (NoEffect("nothing reads it"), "metadata"),
+        ],
+    },
+    Table {
+        message: "envoy.config.listener.v3.FilterChainMatch",
+        fields: &[
+            (
+                Served,
+                "destination_port prefix_ranges direct_source_prefix_ranges source_type source_prefix_ranges \
+                 source_ports server_names transport_protocol application_protocols",
+            ),
+            (NoEffect("Envoy does not implement it either"), "address_suffix suffix_len"),
+        ],
+    },
+    Table {
+        message: "envoy.config.listener.v3.Filter",
+        fields: &[(Served, "name typed_config"), (Refused(XDS), "config_discovery")],
+    },
+    Table { message: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", fields: &[] },
+    Table {
+        message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        fields: &[
+            (
+                Served,
+                "stat_prefix cluster weighted_clusters idle_timeout access_log max_connect_attempts \
+                 max_downstream_connection_duration",
+            ),
+            (Refused(XDS), "on_demand"),
+            (Refused("tunnelling is not served by this build"), "tunneling_config"),
+            (Refused("subsets of endpoints are not served by this build"), "metadata_match"),
+            (
+                Reported("idle_timeout applies to the connection as a whole"),
+                "downstream_idle_timeout upstream_idle_timeout",
+            ),
+            (Reported("connections are retried without a pause"), "backoff_options"),
+            (Reported("the duration has no jitter"), "max_downstream_connection_duration_jitter_percentage"),
+            (
+                Reported("one line is written, at the end"),
+                "access_log_flush_interval flush_access_log_on_connected access_log_options",
+            ),
+            (
+                Reported("the upstream is connected when the connection is accepted"),
+                "upstream_connect_mode max_early_data_bytes",
+            ),
+            (Reported("open connections are kept while draining"), "check_drain_close"),
+            (NoEffect("no served balancer hashes"), "hash_policy"),
+            (
+                NoEffect("the PROXY protocol is not written"),
+                "proxy_protocol_tlvs proxy_protocol_tlv_merge_policy",
+            ),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster",
+        fields: &[(Served, "clusters")],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
+        fields: &[
+            (Served, "name weight"),
+            (Refused("subsets of endpoints are not served by this build"), "metadata_match"),
+        ],
+    },
+    Table { message: "envoy.config.accesslog.v3.AccessLog", fields: &[(Served, "name filter typed_config")] },
+    Table {
+        message: "envoy.config.accesslog.v3.AccessLogFilter",
+        fields: &[
+            (
+                Served,
+                "status_code_filter duration_filter not_health_check_filter traceable_filter runtime_filter \
+                 and_filter or_filter header_filter response_flag_filter",
+            ),
+            (Refused(LOG_FILTER), "grpc_status_filter extension_filter metadata_filter log_type_filter"),
+        ],
+    },
+    Table { message: "envoy.config.accesslog.v3.StatusCodeFilter", fields: &[(Served, "comparison")] },
+    Table { message: "envoy.config.accesslog.v3.DurationFilter", fields: &[(Served, "comparison")] },
+    Table { message: "envoy.config.accesslog.v3.ComparisonFilter", fields: &[(Served, "op value")] },
+    Table { message: "envoy.config.accesslog.v3.NotHealthCheckFilter", fields: &[] },
+    Table { message: "envoy.config.accesslog.v3.TraceableFilter", fields: &[] },
+    Table {
+        message: "envoy.config.accesslog.v3.RuntimeFilter",
+        fields: &[(Served, "runtime_key percent_sampled use_independent_randomness")],
+    },
+    Table { message: "envoy.config.accesslog.v3.AndFilter", fields: &[(Served, "filters")] },
+    Table { message: "envoy.config.accesslog.v3.OrFilter", fields: &[(Served, "filters")] },
+    Table { message: "envoy.config.accesslog.v3.HeaderFilter", fields: &[(Served, "header")] },
+    Table { message: "envoy.config.accesslog.v3.ResponseFlagFilter", fields: &[(Served, "flags")] },
+    Table {
+        message: "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        fields: &[(Served, "path format json_format typed_json_format log_format")],
+    },
+    Table {
+        message: "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+        fields: &[(Served, "log_format")],
+    },
+    Table {
+        message: "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+        fields: &[(Served, "log_format")],
+    },
+];

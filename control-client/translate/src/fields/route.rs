@@ -1,0 +1,208 @@
+//! Route tables.
+
+use super::Status::{NoEffect, Refused, Reported, Served};
+use super::Table;
+
+const XDS: &str = "control planes are not served by this build";
+const SUBSETS: &str = "subsets of endpoints are not served by this build";
+const MATCHER: &str = "matcher trees are not served by this build";
+const MIRROR: &str = "requests are not mirrored";
+const NEEDS_FILTER: &str = "only filters that are refused read it";
+const BUFFER: &str = "bodies are not buffered for filters";
+const HEADERS: &str =
+    "request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove";
+
+pub(super) const TABLES: &[Table] = &[
+    Table {
+        message: "envoy.config.route.v3.RouteConfiguration",
+        fields: &[
+            (
+                Served,
+                "name virtual_hosts internal_only_headers most_specific_header_mutations_wins validate_clusters \
+                 max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config",
+            ),
+            (Served, HEADERS),
+            (Refused(XDS), "vhds"),
+            (Refused("cluster specifier plugins are not served by this build"), "cluster_specifier_plugins"),
+            (Refused("virtual hosts are chosen by the host"), "vhost_header"),
+            (Refused("paths are matched with their parameters"), "ignore_path_parameters_in_path_matching"),
+            (Refused("route specifiers are not served by this build"), "route_specifiers"),
+            (Reported(MIRROR), "request_mirror_policies"),
+            (NoEffect(NEEDS_FILTER), "metadata"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.VirtualHost",
+        fields: &[
+            (
+                Served,
+                "name domains routes require_tls typed_per_filter_config include_request_attempt_count \
+                 include_attempt_count_in_response retry_policy",
+            ),
+            (Served, HEADERS),
+            (Refused(MATCHER), "matcher"),
+            (Refused("retry extensions are not served by this build"), "retry_policy_typed_config"),
+            (Refused("route specifiers are not served by this build"), "route_specifiers"),
+            (Reported("virtual clusters are not counted"), "virtual_clusters"),
+            (Reported("requests are not hedged"), "hedge_policy"),
+            (Reported("the header is not written"), "include_is_timeout_retry_header"),
+            (Reported(BUFFER), "per_request_buffer_limit_bytes request_body_buffer_limit"),
+            (Reported(MIRROR), "request_mirror_policies"),
+            (NoEffect(NEEDS_FILTER), "rate_limits cors metadata"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.Route",
+        fields: &[
+            (Served, "name match route redirect direct_response typed_per_filter_config stat_prefix"),
+            (Served, HEADERS),
+            (
+                Refused(
+                    "routes without a forwarding, redirecting or direct action are not served by this build",
+                ),
+                "filter_action non_forwarding_action",
+            ),
+            (Refused("route specifiers are not served by this build"), "route_specifiers"),
+            (Reported("nothing is traced"), "tracing"),
+            (Reported(BUFFER), "per_request_buffer_limit_bytes request_body_buffer_limit"),
+            (NoEffect("nothing is traced"), "decorator"),
+            (NoEffect(NEEDS_FILTER), "metadata"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteMatch",
+        fields: &[
+            (
+                Served,
+                "prefix path safe_regex connect_matcher path_separated_prefix case_sensitive runtime_fraction headers \
+                 query_parameters grpc",
+            ),
+            (Refused("path match extensions are not served by this build"), "path_match_policy"),
+            (
+                Refused("the route would match too much without it"),
+                "cookies tls_context dynamic_metadata filter_state",
+            ),
+        ],
+    },
+    Table { message: "envoy.config.route.v3.RouteMatch.ConnectMatcher", fields: &[] },
+    Table { message: "envoy.config.route.v3.RouteMatch.GrpcRouteMatchOptions", fields: &[] },
+    Table {
+        message: "envoy.config.route.v3.HeaderMatcher",
+        fields: &[(
+            Served,
+            "name exact_match safe_regex_match range_match present_match prefix_match suffix_match contains_match \
+             string_match invert_match treat_missing_header_as_empty",
+        )],
+    },
+    Table {
+        message: "envoy.config.route.v3.QueryParameterMatcher",
+        fields: &[(Served, "name string_match present_match")],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction",
+        fields: &[
+            (
+                Served,
+                "cluster cluster_header weighted_clusters cluster_not_found_response_code prefix_rewrite regex_rewrite \
+                 host_rewrite_literal auto_host_rewrite host_rewrite_header host_rewrite_path_regex \
+                 append_x_forwarded_host timeout idle_timeout retry_policy priority upgrade_configs \
+                 max_stream_duration",
+            ),
+            (
+                Refused("cluster specifier plugins are not served by this build"),
+                "cluster_specifier_plugin inline_cluster_specifier_plugin",
+            ),
+            (Refused(SUBSETS), "metadata_match"),
+            (
+                Refused("this way of rewriting is not served by this build"),
+                "path_rewrite_policy path_rewrite host_rewrite",
+            ),
+            (Refused("retry extensions are not served by this build"), "retry_policy_typed_config"),
+            (Reported(MIRROR), "request_mirror_policies"),
+            (Reported("grpc-timeout is not read"), "max_grpc_timeout grpc_timeout_offset"),
+            (
+                Reported("redirects of the upstream go to the client"),
+                "internal_redirect_policy internal_redirect_action max_internal_redirects",
+            ),
+            (Reported("requests are not hedged"), "hedge_policy"),
+            (Reported("stream_idle_timeout applies while flushing"), "flush_timeout"),
+            (NoEffect("no served balancer hashes"), "hash_policy"),
+            (NoEffect("there is no early data without TLS"), "early_data_policy"),
+            (NoEffect(NEEDS_FILTER), "rate_limits include_vh_rate_limits cors"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.MaxStreamDuration",
+        fields: &[
+            (Served, "max_stream_duration"),
+            (Reported("grpc-timeout is not read"), "grpc_timeout_header_max grpc_timeout_header_offset"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.UpgradeConfig",
+        fields: &[
+            (Served, "upgrade_type enabled"),
+            (Refused("CONNECT is forwarded, not ended here"), "connect_config"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.RetryPolicy",
+        fields: &[
+            (
+                Served,
+                "retry_on num_retries per_try_timeout per_try_idle_timeout retry_host_predicate \
+                 host_selection_retry_max_attempts retriable_status_codes retry_back_off retriable_headers \
+                 retriable_request_headers",
+            ),
+            (Reported("retries keep their priority"), "retry_priority"),
+            (Reported("retry options are not served by this build"), "retry_options_predicates"),
+            (Reported("retry_back_off applies to rate-limited responses too"), "rate_limited_retry_back_off"),
+            (Reported("a retry keeps its cluster"), "refresh_cluster_on_retry"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.RetryPolicy.RetryHostPredicate",
+        fields: &[(Served, "name typed_config")],
+    },
+    Table { message: "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate", fields: &[] },
+    Table {
+        message: "envoy.config.route.v3.RetryPolicy.RetryBackOff",
+        fields: &[(Served, "base_interval max_interval")],
+    },
+    Table {
+        message: "envoy.config.route.v3.WeightedCluster",
+        fields: &[
+            (Served, "clusters"),
+            (NoEffect("the sum of the weights counts, in Envoy too"), "total_weight"),
+            (Reported("weights are not read from the runtime"), "runtime_key_prefix"),
+            (Reported("the choice is random"), "header_name use_hash_policy"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.WeightedCluster.ClusterWeight",
+        fields: &[
+            (Served, "name cluster_header weight typed_per_filter_config host_rewrite_literal"),
+            (Served, HEADERS),
+            (Refused(SUBSETS), "metadata_match"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.RedirectAction",
+        fields: &[
+            (
+                Served,
+                "https_redirect scheme_redirect host_redirect port_redirect path_redirect prefix_rewrite \
+                 regex_rewrite response_code strip_query",
+            ),
+            (Refused("this way of rewriting is not served by this build"), "path_rewrite"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.DirectResponseAction",
+        fields: &[(Served, "status body body_format")],
+    },
+    Table {
+        message: "envoy.config.route.v3.FilterConfig",
+        fields: &[(Served, "config is_optional disabled")],
+    },
+];

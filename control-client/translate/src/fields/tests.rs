@@ -1,0 +1,47 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+#[test]
+fn every_field_of_every_table_is_judged_once() {
+    let mut messages = BTreeSet::new();
+    for table in tables() {
+        assert!(messages.insert(table.message), "{} has two tables", table.message);
+        let message =
+            Message::by_name(table.message).unwrap_or_else(|| panic!("{} is no message", table.message));
+        let mut judged = BTreeSet::new();
+        for name in table.fields.iter().flat_map(|(_, names)| names.split_whitespace()) {
+            let field =
+                message.field_by_name(name).unwrap_or_else(|| panic!("{} has no {name}", table.message));
+            assert!(judged.insert(field.name()), "{}.{name} is judged twice", table.message);
+        }
+        let missing: Vec<_> =
+            message.fields().map(Field::name).filter(|name| !judged.contains(name)).collect();
+        assert!(missing.is_empty(), "{} does not judge {missing:?}", table.message);
+    }
+}
+
+#[test]
+fn messages_inside_served_fields_have_tables() {
+    for table in tables() {
+        let message = Message::by_name(table.message).unwrap();
+        for field in message.fields().filter(|f| INDEX[&message][f] == Status::Served) {
+            let Some(inner) = field.message() else { continue };
+            let leaf = inner.name().starts_with("google.protobuf.") || inner.is_map_entry();
+            assert!(
+                leaf || INDEX.contains_key(&inner),
+                "{}.{} holds {}",
+                table.message,
+                field.name(),
+                inner.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_committed_document_is_this_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(committed == document(), "run: cargo run -p millrace-translate --example configuration-table");
+}

@@ -1,0 +1,137 @@
+//! `config.listener.v3.FilterChain` and `FilterChainMatch`.
+
+use std::sync::Arc;
+
+use millrace_config::{FilterChain, FilterChainCriteria, NetworkFilter, SourceType, TransportProtocol};
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::listener::v3 as pb;
+use millrace_proto::pb::envoy::config::listener::v3::filter::ConfigType;
+
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::{address, extension, http, tcp_proxy, transport_socket, value};
+
+/// One chain; `listener` is the name under which the listener counts.
+pub(crate) fn filter_chain(
+    chain: &pb::FilterChain,
+    listener: &str,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<FilterChain, Rejection> {
+    transport_socket::downstream(chain.transport_socket.as_ref(), &path.join("transport_socket"))?;
+    if chain.use_proxy_proto.as_ref().is_some_and(|on| on.value) {
+        return Err(Rejection::new(
+            &path.join("use_proxy_proto"),
+            "the PROXY protocol is not served by this build",
+        ));
+    }
+    let filters_path = path.join("filters");
+    let mut filters = Vec::with_capacity(chain.filters.len());
+    for (i, filter) in chain.filters.iter().enumerate() {
+        let last = i + 1 == chain.filters.len();
+        filters.push(network_filter(filter, last, listener, &filters_path.at(i), cx)?);
+    }
+    Ok(FilterChain {
+        name: chain.name.as_str().into(),
+        filters,
+        transport_socket_connect_timeout: value::limit(chain.transport_socket_connect_timeout.as_ref()),
+    })
+}
+
+fn network_filter(
+    filter: &pb::Filter,
+    last: bool,
+    listener: &str,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<NetworkFilter, Rejection> {
+    let any = match &filter.config_type {
+        Some(ConfigType::TypedConfig(any)) => any,
+        Some(ConfigType::ConfigDiscovery(_)) => {
+            let path = path.join("config_discovery");
+            return Err(Rejection::new(&path, "filters from a control plane are not served by this build"));
+        }
+        None => return Err(extension::not_served("network filter", &filter.name, None, path)),
+    };
+    let config = path.join("typed_config");
+    let (kind, built) = match extension::type_of(any).as_str() {
+        tcp_proxy::TYPE => {
+            let proxy = tcp_proxy::tcp_proxy(&extension::open(any, &config)?, &config, cx)?;
+            ("envoy.filters.network.tcp_proxy", NetworkFilter::TcpProxy(Arc::new(proxy)))
+        }
+        http::TYPE => {
+            let manager = http::connection_manager(&extension::open(any, &config)?, listener, &config, cx)?;
+            let kind = "envoy.filters.network.http_connection_manager";
+            (kind, NetworkFilter::HttpConnectionManager(Arc::new(manager)))
+        }
+        _ => return Err(extension::not_served("network filter", &filter.name, Some(any), path)),
+    };
+    if !last {
+        let why = format!(
+            "Error: terminal filter named {} of type {kind} must be the last filter in a network filter chain.",
+            filter.name
+        );
+        return Err(Rejection::new(path, why));
+    }
+    Ok(built)
+}
+
+/// What a chain asks for; `None` when it can never match, because nothing detects its transport protocol.
+pub(crate) fn criteria(
+    by: Option<&pb::FilterChainMatch>,
+    path: &Path,
+) -> Result<Option<FilterChainCriteria>, Rejection> {
+    use pb::filter_chain_match::ConnectionSourceType;
+    let Some(by) = by else {
+        return Ok(Some(FilterChainCriteria::default()));
+    };
+    let transport_protocol = match by.transport_protocol.as_str() {
+        "" => None,
+        "raw_buffer" => Some(TransportProtocol::RawBuffer),
+        "tls" => Some(TransportProtocol::Tls),
+        _ => return Ok(None),
+    };
+    let port = |port: u32, path: &Path| {
+        u16::try_from(port).map_err(|_| Rejection::new(path, "value must be inside range [1, 65535]"))
+    };
+    let ports_path = path.join("source_ports");
+    let destination = by.destination_port.as_ref();
+    Ok(Some(FilterChainCriteria {
+        destination_port: destination.map(|p| port(p.value, &path.join("destination_port"))).transpose()?,
+        prefix_ranges: address::cidrs(&by.prefix_ranges, &path.join("prefix_ranges"))?,
+        server_names: server_names(&by.server_names, &path.join("server_names"))?,
+        transport_protocol,
+        application_protocols: by.application_protocols.iter().map(|name| Arc::from(name.as_str())).collect(),
+        direct_source_prefix_ranges: address::cidrs(
+            &by.direct_source_prefix_ranges,
+            &path.join("direct_source_prefix_ranges"),
+        )?,
+        source_type: match by.source_type() {
+            ConnectionSourceType::Any => SourceType::Any,
+            ConnectionSourceType::SameIpOrLoopback => SourceType::SameIpOrLoopback,
+            ConnectionSourceType::External => SourceType::External,
+        },
+        source_prefix_ranges: address::cidrs(&by.source_prefix_ranges, &path.join("source_prefix_ranges"))?,
+        source_ports: by
+            .source_ports
+            .iter()
+            .enumerate()
+            .map(|(i, p)| port(*p, &ports_path.at(i)))
+            .collect::<Result<_, _>>()?,
+    }))
+}
+
+/// `*.example.com` becomes `.example.com`; any other star is refused.
+fn server_names(names: &[String], path: &Path) -> Result<Vec<Arc<str>>, Rejection> {
+    let one = |(i, name): (usize, &String)| {
+        let lower = name.to_ascii_lowercase();
+        let stripped = lower.strip_prefix('*').filter(|rest| rest.starts_with('.'));
+        let stored = stripped.unwrap_or(&lower);
+        if stored.contains('*') {
+            let why = "partial wildcards are not supported in \"server_names\"";
+            return Err(Rejection::new(&path.at(i), why));
+        }
+        Ok(Arc::from(stored))
+    };
+    names.iter().enumerate().map(one).collect()
+}

@@ -1,0 +1,56 @@
+//! `http_filters`: the chain in order, router last.
+
+use std::sync::Arc;
+
+use millrace_config::{FilterConfigId, HttpFilter};
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
+
+use super::router;
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::extension;
+
+pub(super) fn filters(
+    filters: &[pb::HttpFilter],
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Vec<HttpFilter>, Rejection> {
+    let mut out: Vec<HttpFilter> = Vec::with_capacity(filters.len());
+    for (i, filter) in filters.iter().enumerate() {
+        let path = path.at(i);
+        let any = match &filter.config_type {
+            Some(ConfigType::TypedConfig(any)) => any,
+            Some(ConfigType::ConfigDiscovery(_)) => {
+                let path = path.join("config_discovery");
+                return Err(Rejection::new(
+                    &path,
+                    "filters from a control plane are not served by this build",
+                ));
+            }
+            None => return Err(extension::not_served("HTTP filter", &filter.name, None, &path)),
+        };
+        let kind = match extension::type_of(any).as_str() {
+            router::TYPE => router::router(&extension::open(any, &path.join("typed_config"))?),
+            _ => {
+                let refusal = extension::not_served("HTTP filter", &filter.name, Some(any), &path);
+                if !filter.is_optional {
+                    return Err(refusal);
+                }
+                cx.report(&path, format!("{}; it is optional and left out", refusal.reason));
+                continue;
+            }
+        };
+        if i + 1 < filters.len() {
+            let why = format!(
+                "Error: terminal filter named {} of type envoy.filters.http.router must be the last filter in a http filter chain.",
+                filter.name
+            );
+            return Err(Rejection::new(&path, why));
+        }
+        let id = FilterConfigId(u16::try_from(out.len()).unwrap_or(u16::MAX));
+        out.push(HttpFilter { name: Arc::from(filter.name.as_str()), id, disabled: filter.disabled, kind });
+    }
+    Ok(out)
+}

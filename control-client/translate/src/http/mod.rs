@@ -1,0 +1,9 @@
+//! The HTTP connection manager and its filters.
+
+mod connection_manager;
+mod filters;
+mod http1;
+mod router;
+
+pub(crate) use connection_manager::{TYPE, connection_manager};
+pub(crate) use http1::header_case;

@@ -1,0 +1,128 @@
+//! `config.route.v3.RouteAction`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_config::{ClusterSpecifier, HostRewrite, PathRewrite, RouteForward};
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::core::v3::RoutingPriority;
+use millrace_proto::pb::envoy::config::route::v3 as pb;
+use millrace_proto::pb::envoy::config::route::v3::route_action as act;
+
+use super::{Scope, retry, weighted};
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::{regex_util, value};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(super) fn forward(
+    action: &pb::RouteAction,
+    scope: &Scope<'_>,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<RouteForward, Rejection> {
+    let retry_policy = match &action.retry_policy {
+        Some(policy) => Some(Arc::new(retry::policy(policy, &path.join("retry_policy"))?)),
+        None => scope.retry_policy.clone(),
+    };
+    let max_stream_duration = action.max_stream_duration.as_ref();
+    Ok(RouteForward {
+        cluster: cluster(action, scope, path, cx)?,
+        cluster_not_found_status: match action.cluster_not_found_response_code() {
+            act::ClusterNotFoundResponseCode::ServiceUnavailable => 503,
+            act::ClusterNotFoundResponseCode::NotFound => 404,
+            act::ClusterNotFoundResponseCode::InternalServerError => 500,
+        },
+        path_rewrite: path_rewrite(action, path)?,
+        host_rewrite: host_rewrite(action, path)?,
+        append_x_forwarded_host: action.append_x_forwarded_host,
+        timeout: value::limit_or(action.timeout.as_ref(), TIMEOUT),
+        idle_timeout: value::limit_override(action.idle_timeout.as_ref()),
+        max_stream_duration: value::limit_override(
+            max_stream_duration.and_then(|d| d.max_stream_duration.as_ref()),
+        ),
+        retry_policy,
+        upgrades: upgrades(action, path)?,
+        high_priority: action.priority() == RoutingPriority::High,
+    })
+}
+
+fn cluster(
+    action: &pb::RouteAction,
+    scope: &Scope<'_>,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<ClusterSpecifier, Rejection> {
+    match &action.cluster_specifier {
+        Some(act::ClusterSpecifier::Cluster(name)) => {
+            if scope.validate_clusters && !cx.known_clusters.contains(name.as_str()) {
+                return Err(Rejection::new(
+                    &path.join("cluster"),
+                    format!("route: unknown cluster '{name}'"),
+                ));
+            }
+            Ok(ClusterSpecifier::Cluster(cx.cluster_ids.intern(name)))
+        }
+        Some(act::ClusterSpecifier::ClusterHeader(name)) => {
+            Ok(ClusterSpecifier::Header(value::lower_bytes(name)))
+        }
+        Some(act::ClusterSpecifier::WeightedClusters(list)) => {
+            weighted::weighted(list, scope, &path.join("weighted_clusters"), cx)
+        }
+        Some(
+            act::ClusterSpecifier::ClusterSpecifierPlugin(_)
+            | act::ClusterSpecifier::InlineClusterSpecifierPlugin(_),
+        ) => Err(Rejection::new(path, "cluster specifier plugins are not served by this build")),
+        None => Err(Rejection::new(&path.join("cluster_specifier"), "is required")),
+    }
+}
+
+fn path_rewrite(action: &pb::RouteAction, path: &Path) -> Result<Option<PathRewrite>, Rejection> {
+    match (&action.prefix_rewrite, &action.regex_rewrite) {
+        (prefix, Some(_)) if !prefix.is_empty() => Err(Rejection::new(
+            path,
+            "Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy",
+        )),
+        (_, Some(rewrite)) => {
+            let (pattern, substitution) = regex_util::substitution(rewrite, &path.join("regex_rewrite"))?;
+            Ok(Some(PathRewrite::Regex { pattern, substitution }))
+        }
+        (prefix, None) => {
+            Ok(Some(prefix).filter(|p| !p.is_empty()).map(|p| PathRewrite::Prefix(value::bytes(p))))
+        }
+    }
+}
+
+fn host_rewrite(action: &pb::RouteAction, path: &Path) -> Result<Option<HostRewrite>, Rejection> {
+    use act::HostRewriteSpecifier as By;
+    Ok(match &action.host_rewrite_specifier {
+        None => None,
+        Some(By::HostRewriteLiteral(host)) => Some(HostRewrite::Literal(value::bytes(host))),
+        Some(By::AutoHostRewrite(on)) => on.value.then_some(HostRewrite::Auto),
+        Some(By::HostRewriteHeader(name)) => Some(HostRewrite::Header(value::lower_bytes(name))),
+        Some(By::HostRewritePathRegex(rewrite)) => {
+            let (pattern, substitution) =
+                regex_util::substitution(rewrite, &path.join("host_rewrite_path_regex"))?;
+            Some(HostRewrite::PathRegex { pattern, substitution })
+        }
+        Some(_) => {
+            return Err(Rejection::new(path, "this way of rewriting the host is not served by this build"));
+        }
+    })
+}
+
+fn upgrades(action: &pb::RouteAction, path: &Path) -> Result<Vec<(Arc<str>, bool)>, Rejection> {
+    let mut out: Vec<(Arc<str>, bool)> = Vec::new();
+    for (i, upgrade) in action.upgrade_configs.iter().enumerate() {
+        let kind = upgrade.upgrade_type.to_ascii_lowercase();
+        if out.iter().any(|(known, _)| **known == *kind) {
+            return Err(Rejection::new(
+                &path.join("upgrade_configs").at(i),
+                format!("Duplicate upgrade {}", upgrade.upgrade_type),
+            ));
+        }
+        out.push((kind.into(), value::flag(upgrade.enabled.as_ref(), true)));
+    }
+    Ok(out)
+}

@@ -1,0 +1,124 @@
+//! Route configurations: `config.route.v3`.
+
+mod action;
+mod direct_response;
+mod matching;
+mod redirect;
+mod retry;
+mod virtual_host;
+mod weighted;
+
+use std::sync::Arc;
+
+use millrace_config::{Route, RouteAction, RouteConfiguration};
+use millrace_observe::stats::ScopeKind;
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::route::v3 as pb;
+
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::{headers, per_filter, value};
+
+/// What routes inherit or are checked against.
+pub(crate) struct Scope<'a> {
+    /// Unknown clusters are errors (`validate_clusters`, true for inline tables).
+    pub validate_clusters: bool,
+    /// `max_direct_response_body_size_bytes`.
+    pub body_bytes_max: usize,
+    /// The virtual host's `name`.
+    pub virtual_host: &'a str,
+    /// The virtual host's `retry_policy`.
+    pub retry_policy: Option<Arc<millrace_config::RetryPolicy>>,
+}
+
+/// A route table. `inline` tables refuse unknown clusters unless they say otherwise.
+pub(crate) fn route_configuration(
+    config: &pb::RouteConfiguration,
+    inline: bool,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<RouteConfiguration, Rejection> {
+    let scope = Scope {
+        validate_clusters: value::flag(config.validate_clusters.as_ref(), inline),
+        body_bytes_max: value::number(config.max_direct_response_body_size_bytes.as_ref(), 4096) as usize,
+        virtual_host: "",
+        retry_policy: None,
+    };
+    let hosts_path = path.join("virtual_hosts");
+    let mut virtual_hosts = Vec::with_capacity(config.virtual_hosts.len());
+    for (i, host) in config.virtual_hosts.iter().enumerate() {
+        virtual_hosts.push(Arc::new(virtual_host::virtual_host(host, &scope, &hosts_path.at(i), cx)?));
+    }
+    let mut table = RouteConfiguration::default();
+    table.name = config.name.as_str().into();
+    table.virtual_hosts = virtual_hosts;
+    let (add, remove) = (&config.request_headers_to_add, &config.request_headers_to_remove);
+    table.request_headers = headers::mutations(add, remove, "request", path)?;
+    let (add, remove) = (&config.response_headers_to_add, &config.response_headers_to_remove);
+    table.response_headers = headers::mutations(add, remove, "response", path)?;
+    table.internal_only_headers =
+        config.internal_only_headers.iter().map(|name| value::lower_bytes(name)).collect();
+    table.most_specific_mutations_win = config.most_specific_header_mutations_wins;
+    table.ignore_port_in_host = config.ignore_port_in_host_matching;
+    table.per_filter = per_filter::configs(&config.typed_per_filter_config, path)?;
+    table.compile().map_err(|domain| {
+        let reason = match &*domain {
+            "*" => format!("Only a single wildcard domain is permitted in route {}", config.name),
+            domain => format!(
+                "Only unique values for domains are permitted. Duplicate entry of domain {domain} in route {}",
+                config.name
+            ),
+        };
+        Rejection::new(&hosts_path, reason)
+    })
+}
+
+fn route(route: &pb::Route, scope: &Scope<'_>, path: &Path, cx: &mut Context) -> Result<Route, Rejection> {
+    use pb::route::Action;
+    let Some(by) = &route.r#match else {
+        return Err(Rejection::new(&path.join("match"), "value is required"));
+    };
+    let action = match &route.action {
+        Some(Action::Route(forward)) => {
+            RouteAction::Forward(Box::new(action::forward(forward, scope, &path.join("route"), cx)?))
+        }
+        Some(Action::Redirect(to)) => {
+            RouteAction::Redirect(Box::new(redirect::redirect(to, &path.join("redirect"))?))
+        }
+        Some(Action::DirectResponse(response)) => {
+            let path = path.join("direct_response");
+            RouteAction::DirectResponse(Box::new(direct_response::direct_response(response, scope, &path)?))
+        }
+        Some(Action::FilterAction(_) | Action::NonForwardingAction(_)) => {
+            return Err(Rejection::new(
+                path,
+                "routes without a forwarding, redirecting or direct action are not served by this build",
+            ));
+        }
+        None => return Err(Rejection::new(&path.join("action"), "is required")),
+    };
+    let stat_scope = (!route.stat_prefix.is_empty())
+        .then(|| cx.scope(ScopeKind::Route, &format!("{}.route.{}", scope.virtual_host, route.stat_prefix)));
+    Ok(Route {
+        name: route.name.as_str().into(),
+        matcher: matching::route_match(by, &path.join("match"), cx)?,
+        action,
+        request_headers: headers::mutations(
+            &route.request_headers_to_add,
+            &route.request_headers_to_remove,
+            "request",
+            path,
+        )?,
+        response_headers: headers::mutations(
+            &route.response_headers_to_add,
+            &route.response_headers_to_remove,
+            "response",
+            path,
+        )?,
+        per_filter: per_filter::configs(&route.typed_per_filter_config, path)?,
+        stat_scope,
+    })
+}
+
+#[cfg(test)]
+mod tests;

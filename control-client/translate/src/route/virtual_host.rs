@@ -1,0 +1,63 @@
+//! `config.route.v3.VirtualHost`.
+
+use std::sync::Arc;
+
+use millrace_config::{RequireTls, VirtualHost};
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::route::v3 as pb;
+
+use super::{Scope, retry, route};
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::{headers, per_filter};
+
+pub(super) fn virtual_host(
+    host: &pb::VirtualHost,
+    table: &Scope<'_>,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<VirtualHost, Rejection> {
+    use pb::virtual_host::TlsRequirementType;
+    let retry_policy = match &host.retry_policy {
+        Some(policy) => Some(Arc::new(retry::policy(policy, &path.join("retry_policy"))?)),
+        None => None,
+    };
+    let scope = Scope {
+        validate_clusters: table.validate_clusters,
+        body_bytes_max: table.body_bytes_max,
+        virtual_host: &host.name,
+        retry_policy: retry_policy.clone(),
+    };
+    let routes_path = path.join("routes");
+    let mut routes = Vec::with_capacity(host.routes.len());
+    for (i, entry) in host.routes.iter().enumerate() {
+        routes.push(Arc::new(route(entry, &scope, &routes_path.at(i), cx)?));
+    }
+    Ok(VirtualHost {
+        name: host.name.as_str().into(),
+        domains: host.domains.iter().map(|domain| Arc::from(domain.to_ascii_lowercase())).collect(),
+        routes,
+        require_tls: match host.require_tls() {
+            TlsRequirementType::None => RequireTls::None,
+            TlsRequirementType::ExternalOnly => RequireTls::ExternalOnly,
+            TlsRequirementType::All => RequireTls::All,
+        },
+        request_headers: headers::mutations(
+            &host.request_headers_to_add,
+            &host.request_headers_to_remove,
+            "request",
+            path,
+        )?,
+        response_headers: headers::mutations(
+            &host.response_headers_to_add,
+            &host.response_headers_to_remove,
+            "response",
+            path,
+        )?,
+        include_request_attempt_count: host.include_request_attempt_count,
+        include_attempt_count_in_response: host.include_attempt_count_in_response,
+        retry_policy,
+        per_filter: per_filter::configs(&host.typed_per_filter_config, path)?,
+        stat_scope: None,
+    })
+}

@@ -1,0 +1,83 @@
+//! `config.route.v3.WeightedCluster`.
+
+use millrace_config::{ClusterSpecifier, WeightedCluster, WeightedClusters};
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::route::v3 as pb;
+use millrace_proto::pb::envoy::config::route::v3::weighted_cluster::cluster_weight::HostRewriteSpecifier;
+
+use super::Scope;
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::{headers, per_filter, value};
+
+pub(super) fn weighted(
+    list: &pb::WeightedCluster,
+    scope: &Scope<'_>,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<ClusterSpecifier, Rejection> {
+    let entries_path = path.join("clusters");
+    let mut clusters = Vec::with_capacity(list.clusters.len());
+    let mut total = 0_u64;
+    for (i, entry) in list.clusters.iter().enumerate() {
+        let cluster = one(entry, scope, &entries_path.at(i), cx)?;
+        total += u64::from(cluster.weight);
+        clusters.push(cluster);
+    }
+    if total == 0 {
+        return Err(Rejection::new(
+            &entries_path,
+            "Sum of weights in the weighted_cluster must be greater than 0.",
+        ));
+    }
+    if total > u64::from(u32::MAX) {
+        let why = format!("The sum of weights of all weighted clusters of route exceeds {}", u32::MAX);
+        return Err(Rejection::new(&entries_path, why));
+    }
+    Ok(ClusterSpecifier::Weighted(Box::new(WeightedClusters { clusters, total })))
+}
+
+fn one(
+    entry: &pb::weighted_cluster::ClusterWeight,
+    scope: &Scope<'_>,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<WeightedCluster, Rejection> {
+    let cluster = match (entry.name.as_str(), entry.cluster_header.as_str()) {
+        ("", "") => {
+            return Err(Rejection::new(path, "At least one of name or cluster_header need to be specified"));
+        }
+        (name, "") => {
+            if scope.validate_clusters && !cx.known_clusters.contains(name) {
+                return Err(Rejection::new(
+                    &path.join("name"),
+                    format!("route: unknown weighted cluster '{name}'"),
+                ));
+            }
+            ClusterSpecifier::Cluster(cx.cluster_ids.intern(name))
+        }
+        ("", header) => ClusterSpecifier::Header(value::lower_bytes(header)),
+        _ => return Err(Rejection::new(path, "Only one of name or cluster_header can be specified")),
+    };
+    Ok(WeightedCluster {
+        cluster,
+        weight: value::number(entry.weight.as_ref(), 0),
+        request_headers: headers::mutations(
+            &entry.request_headers_to_add,
+            &entry.request_headers_to_remove,
+            "request",
+            path,
+        )?,
+        response_headers: headers::mutations(
+            &entry.response_headers_to_add,
+            &entry.response_headers_to_remove,
+            "response",
+            path,
+        )?,
+        host_rewrite: entry
+            .host_rewrite_specifier
+            .as_ref()
+            .map(|HostRewriteSpecifier::HostRewriteLiteral(host)| value::bytes(host)),
+        per_filter: per_filter::configs(&entry.typed_per_filter_config, path)?,
+    })
+}

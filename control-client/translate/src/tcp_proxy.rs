@@ -1,0 +1,48 @@
+//! `extensions.filters.network.tcp_proxy.v3.TcpProxy`.
+
+use std::time::Duration;
+
+use millrace_config::{TcpClusterSpecifier, TcpProxy};
+use millrace_observe::stats::ScopeKind;
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
+
+use crate::access_log::access_logs;
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::value;
+
+/// Type of the configuration.
+pub(crate) const TYPE: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Clusters need not exist: Envoy too finds out when a connection comes.
+pub(crate) fn tcp_proxy(proxy: &pb::TcpProxy, path: &Path, cx: &mut Context) -> Result<TcpProxy, Rejection> {
+    let cluster = match &proxy.cluster_specifier {
+        Some(pb::tcp_proxy::ClusterSpecifier::Cluster(name)) => {
+            TcpClusterSpecifier::Cluster(cx.cluster_ids.intern(name))
+        }
+        Some(pb::tcp_proxy::ClusterSpecifier::WeightedClusters(list)) => {
+            let entries =
+                list.clusters.iter().map(|entry| (cx.cluster_ids.intern(&entry.name), entry.weight));
+            let entries: Vec<_> = entries.collect();
+            let total = entries.iter().map(|(_, weight)| u64::from(*weight)).sum();
+            if total == 0 {
+                let path = path.join("weighted_clusters");
+                return Err(Rejection::new(&path, "the sum of the weights must be greater than 0"));
+            }
+            TcpClusterSpecifier::Weighted(entries, total)
+        }
+        None => return Err(Rejection::new(&path.join("cluster_specifier"), "is required")),
+    };
+    Ok(TcpProxy {
+        stat_prefix: proxy.stat_prefix.as_str().into(),
+        scope: cx.scope(ScopeKind::Tcp, &proxy.stat_prefix),
+        cluster,
+        idle_timeout: value::limit_or(proxy.idle_timeout.as_ref(), IDLE_TIMEOUT),
+        max_connect_attempts: value::number(proxy.max_connect_attempts.as_ref(), 1),
+        max_downstream_connection_duration: value::limit(proxy.max_downstream_connection_duration.as_ref()),
+        access_logs: access_logs(&proxy.access_log, &path.join("access_log"), cx)?,
+    })
+}
