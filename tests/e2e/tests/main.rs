@@ -1,6 +1,8 @@
 //! Every end-to-end test, in one binary.
 
+mod access_logs;
 mod admin;
+mod clusters;
 mod config;
 mod forwarding;
 mod headers;
@@ -16,7 +18,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     millrace_e2e::run(&[
+        ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
+        ("clusters", clusters::CASES),
         ("config", config::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
