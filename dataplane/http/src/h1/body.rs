@@ -141,7 +141,7 @@ impl BodyDecoder {
     /// True when the message is complete: `decode` would report [`BodyEvent::End`] without input.
     #[inline]
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        matches!(self.state, State::Done | State::TrailersTold)
     }
 
     /// Reports the connection's end: fine after the last byte of a message, and the only end of a body
