@@ -288,8 +288,9 @@ impl Shard {
         }
         let link = session.upstream.and_then(|u| self.upstreams.get(u)).and_then(|u| u.link.as_ref());
         let Some(link) = link else { return };
+        // A FIN that is still to be sent leaves with the close.
         let over = downstream.link.is_ended() && link.is_ended();
-        if over && downstream.link.is_flushed() && link.is_flushed() {
+        if over && downstream.link.queued() == 0 && link.queued() == 0 {
             self.tcp_close(key, false);
         }
     }
