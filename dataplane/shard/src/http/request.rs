@@ -76,6 +76,12 @@ impl Shard {
     /// Consumes input as far as possible.
     pub(crate) fn http_pump(&mut self, key: Key) {
         while self.http_step(key) == Step::Progress {}
+        if let Some(http) = self.downstreams.get_mut(key).and_then(http)
+            && http.ended
+            && let Some(stream) = http.stream
+        {
+            self.tunnel_request_ended(stream);
+        }
         self.park_input(key);
         self.rearm_downstream(key);
     }

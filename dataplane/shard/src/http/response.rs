@@ -284,13 +284,10 @@ impl Shard {
     fn tunnel_response_ended(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.response_complete = true;
-        let over = stream.request_complete;
         if let Some(downstream) = self.downstreams.get_mut(stream.downstream) {
             downstream.link.shutdown(&mut self.io);
         }
-        if over {
-            self.finish_stream(id);
-        }
+        self.tunnel_settle(id);
     }
 
     /// The answer ended in the middle: the client must see that it is not whole.
@@ -321,6 +318,7 @@ impl Shard {
             let key = stream.downstream;
             self.run_later(key);
         }
+        self.tunnel_settle(id);
     }
 
     /// Goes on reading the answer once the client has taken enough of it.

@@ -6,6 +6,7 @@ use millrace_http::Method;
 use millrace_http::h1::{BodyFraming, upgrade_type};
 use millrace_observe::stats::http as metric;
 
+use super::request::http;
 use super::stream::Stream;
 use crate::shard::Shard;
 
@@ -48,17 +49,29 @@ impl Shard {
         self.run_later(key);
     }
 
-    /// The client closed its half of a tunnel.
+    /// The client closed its half of a tunnel; acts once everything that came before was passed on.
     pub(super) fn tunnel_request_ended(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
+        let input = self.downstreams.get_mut(stream.downstream).and_then(http).map(|h| &h.input);
+        if !stream.tunnel || stream.request_complete || input.is_none_or(|i| !i.is_empty()) {
+            return;
+        }
         stream.request_complete = true;
-        let over = stream.response_complete;
         if let Some(link) =
             stream.upstream().and_then(|u| self.upstreams.get_mut(u)).and_then(|u| u.link.as_mut())
         {
             link.shutdown(&mut self.io);
         }
-        if over {
+        self.tunnel_settle(id);
+    }
+
+    /// Ends a tunnel once both halves are closed and the endpoint's queue has left; the client's queue is
+    /// flushed by its connection's own end.
+    pub(super) fn tunnel_settle(&mut self, id: Key) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let link = stream.upstream().and_then(|u| self.upstreams.get(u)).and_then(|u| u.link.as_ref());
+        let left = link.is_none_or(|l| l.queued() == 0);
+        if stream.tunnel && stream.request_complete && stream.response_complete && left {
             self.finish_stream(id);
         }
     }
