@@ -365,6 +365,12 @@ impl Shard {
         assert!(self.streams.is_empty(), "streams left");
         assert_eq!(self.io.pool().outstanding(), 0, "buffers not home");
         assert!(self.runnable.is_empty() && self.actions.is_empty() && self.io.dirty.is_empty());
+        assert!(self.wheel.len() <= 1, "{} timers left", self.wheel.len());
+        for state in self.clusters.ids().into_iter().filter_map(|id| self.clusters.get(id)) {
+            state.check_invariants();
+            assert_eq!(state.pending_requests(), 0, "requests wait for a connection");
+            assert!(state.hosts().all(|(_, host)| host.active_requests == 0), "requests of a host left");
+        }
     }
 
     /// Connections that the pools keep, for tests.

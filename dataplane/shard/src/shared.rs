@@ -187,6 +187,20 @@ impl Shared {
         self.failing_health_checks.store(failing, Ordering::Relaxed);
     }
 
+    /// Units taken of all clusters' circuit breakers: connections, pending, requests, retries. For tests.
+    #[doc(hidden)]
+    pub fn budgets_used(&self) -> [u32; 4] {
+        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = [0; 4];
+        for budget in budgets.values().flat_map(|b| [&b.default, &b.high]) {
+            let parts = [&budget.connections, &budget.pending, &budget.requests, &budget.retries];
+            for (sum, part) in used.iter_mut().zip(parts) {
+                *sum += part.used();
+            }
+        }
+        used
+    }
+
     /// The circuit breakers of a cluster, the same for every shard. Slow path: asked once per shard and
     /// cluster, at its first use.
     pub(crate) fn budgets(&self, cluster: ClusterId) -> Arc<ClusterBudgets> {

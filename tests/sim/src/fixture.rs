@@ -10,7 +10,7 @@ use millrace_config::{
     HeaderMutations, HealthStatus, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy,
     Listener, LocalityEndpoints, NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions,
     RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, ScopeId,
-    ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, TrafficDirection, UnderscoresAction,
+    ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection, UnderscoresAction,
     UpstreamHttp, VirtualHost,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
@@ -26,18 +26,68 @@ pub enum Mode {
     Tcp,
 }
 
+/// Figures that the simulation's modes vary.
+#[derive(Clone, Debug)]
+pub struct Knobs {
+    /// `per_connection_buffer_limit_bytes` of listener and cluster.
+    pub buffer_limit: u32,
+    /// The route's `timeout`.
+    pub route_timeout: Duration,
+    /// `per_try_timeout` of the retry policy.
+    pub per_try_timeout: Option<Duration>,
+    /// `stream_idle_timeout`.
+    pub stream_idle: Duration,
+    /// `request_headers_timeout`.
+    pub headers_timeout: Duration,
+    /// `idle_timeout` of downstream connections.
+    pub idle_timeout: Duration,
+    /// `max_requests_per_connection` of either side.
+    pub max_requests: Option<u32>,
+    /// `circuit_breakers.thresholds` of the default priority.
+    pub breakers: Thresholds,
+    /// `close_connections_on_host_health_failure`.
+    pub close_on_health_failure: bool,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            buffer_limit: 64 * 1024,
+            route_timeout: Duration::from_secs(15),
+            per_try_timeout: None,
+            stream_idle: Duration::from_secs(300),
+            headers_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(3600),
+            max_requests: None,
+            breakers: Thresholds::default(),
+            close_on_health_failure: false,
+        }
+    }
+}
+
 /// A snapshot with one listener and one cluster of these endpoints.
 pub fn snapshot(registry: &Registry, mode: Mode, listen: SocketAddr, endpoints: &[SocketAddr]) -> Snapshot {
-    let cluster = cluster(registry, endpoints);
+    build(registry, mode, listen, endpoints, &Knobs::default())
+}
+
+/// As [`snapshot`], with other figures.
+pub fn build(
+    registry: &Registry,
+    mode: Mode,
+    listen: SocketAddr,
+    endpoints: &[SocketAddr],
+    knobs: &Knobs,
+) -> Snapshot {
+    let cluster = cluster(registry, endpoints, knobs);
     let filter = match mode {
         Mode::Tcp => NetworkFilter::TcpProxy(Arc::new(tcp_proxy(registry))),
         Mode::Http | Mode::HttpRetries => {
-            NetworkFilter::HttpConnectionManager(Arc::new(manager(registry, listen, mode)))
+            NetworkFilter::HttpConnectionManager(Arc::new(manager(registry, listen, mode, knobs)))
         }
     };
     let chain =
         FilterChain { name: "".into(), filters: vec![filter], transport_socket_connect_timeout: None };
-    let listener = listener(registry, listen, chain);
+    let listener = listener(registry, listen, chain, knobs);
     Snapshot {
         version: 1,
         node: Arc::new(Node::default()),
@@ -47,7 +97,7 @@ pub fn snapshot(registry: &Registry, mode: Mode, listen: SocketAddr, endpoints: 
     }
 }
 
-fn cluster(registry: &Registry, endpoints: &[SocketAddr]) -> Cluster {
+fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Cluster {
     let endpoint = |address: &SocketAddr| Endpoint {
         address: Address::Inet(*address),
         hostname: "".into(),
@@ -70,16 +120,16 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr]) -> Cluster {
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         connect_timeout: Duration::from_secs(5),
-        circuit_breakers: CircuitBreakers::default(),
-        buffer_limit_bytes: 64 * 1024,
+        circuit_breakers: CircuitBreakers { default: knobs.breakers, ..CircuitBreakers::default() },
+        buffer_limit_bytes: knobs.buffer_limit,
         tcp_keepalive: None,
         bind_source: None,
-        close_on_health_failure: false,
-        http: UpstreamHttp::default(),
+        close_on_health_failure: knobs.close_on_health_failure,
+        http: UpstreamHttp { max_requests_per_connection: knobs.max_requests, ..UpstreamHttp::default() },
     }
 }
 
-fn listener(registry: &Registry, address: SocketAddr, chain: FilterChain) -> Listener {
+fn listener(registry: &Registry, address: SocketAddr, chain: FilterChain, knobs: &Knobs) -> Listener {
     Listener {
         name: "listener".into(),
         addresses: vec![Address::Inet(address)],
@@ -90,7 +140,7 @@ fn listener(registry: &Registry, address: SocketAddr, chain: FilterChain) -> Lis
         freebind: false,
         reuse_port: true,
         backlog: None,
-        buffer_limit_bytes: 64 * 1024,
+        buffer_limit_bytes: knobs.buffer_limit,
         listener_filters: Vec::new(),
         listener_filters_timeout: None,
         continue_on_listener_filters_timeout: false,
@@ -117,12 +167,12 @@ fn tcp_proxy(registry: &Registry) -> TcpProxy {
     }
 }
 
-fn manager(registry: &Registry, address: SocketAddr, mode: Mode) -> HttpConnectionManager {
+fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: "ingress".into(),
         scope: registry.scope(ScopeKind::Http, "ingress"),
         listener_scope: registry.scope(ScopeKind::HttpListener, &format!("{address}.http.ingress")),
-        route_config: Some(Arc::new(routes(mode))),
+        route_config: Some(Arc::new(routes(mode, knobs))),
         http_filters: vec![HttpFilter {
             name: "envoy.filters.http.router".into(),
             id: FilterConfigId(0),
@@ -155,23 +205,24 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode) -> HttpConnecti
         underscores: UnderscoresAction::Allow,
         head_bytes_max: 60 * 1024,
         head_fields_max: 100,
-        idle_timeout: Some(Duration::from_secs(3600)),
-        stream_idle_timeout: Some(Duration::from_secs(300)),
+        idle_timeout: Some(knobs.idle_timeout),
+        stream_idle_timeout: Some(knobs.stream_idle),
         request_timeout: None,
-        request_headers_timeout: Some(Duration::from_secs(15)),
+        request_headers_timeout: Some(knobs.headers_timeout),
         drain_timeout: Duration::from_secs(5),
         delayed_close_timeout: Duration::from_secs(1),
         max_connection_duration: None,
         max_stream_duration: None,
-        max_requests_per_connection: None,
+        max_requests_per_connection: knobs.max_requests,
     }
 }
 
-fn routes(mode: Mode) -> RouteConfiguration {
+fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
     let retry_policy = (mode == Mode::HttpRetries).then(|| {
         Arc::new(RetryPolicy {
             on: RetryConditions::parse("connect-failure,reset,5xx").0,
             num_retries: 3,
+            per_try_timeout: knobs.per_try_timeout,
             ..RetryPolicy::default()
         })
     });
@@ -181,7 +232,7 @@ fn routes(mode: Mode) -> RouteConfiguration {
         path_rewrite: None,
         host_rewrite: None,
         append_x_forwarded_host: false,
-        timeout: Some(Duration::from_secs(15)),
+        timeout: Some(knobs.route_timeout),
         idle_timeout: None,
         max_stream_duration: None,
         retry_policy,

@@ -1,5 +1,16 @@
 //! Deterministic simulation of the shard: a configuration built by hand, a simulated kernel, scripted
 //! clients and upstreams, and the checks that must hold whatever goes wrong.
+//!
+//! [`setup`] names the modes, [`world`] drives one run, [`client`], [`upstream`] and [`pipe`] are the peers
+//! with [`wire`] as their own HTTP reader, [`ledger`] knows what every request is owed, [`check`] looks at
+//! what is left afterwards.
 
+pub mod check;
+pub mod client;
 pub mod fixture;
+pub mod ledger;
+pub mod pipe;
+pub mod setup;
+pub mod upstream;
+pub mod wire;
 pub mod world;

@@ -1,1 +1,391 @@
-//! Drives the shard.
+//! One run: a shard on the simulated network with clients on one side and upstreams on the other.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_base::{Limits, Rng, Time, WallTime};
+use millrace_config::Snapshot;
+use millrace_observe::access_log::{LogBuffers, LogQueue};
+use millrace_observe::stats::Registry;
+use millrace_ring::sim::{Sim, SimNet};
+use millrace_ring::{Config, Event, Op, SocketAddress};
+use millrace_shard::shared::{Draining, Message, Shared};
+use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
+
+use crate::check;
+use crate::client::Client;
+use crate::fixture;
+use crate::ledger::{Ledger, Pipe};
+use crate::pipe::{PipeClient, PipeServer};
+use crate::setup::{Disturbance, Setup};
+use crate::upstream::Upstream;
+
+/// Turns at one and the same virtual time before the loop counts as spinning.
+const TURNS_AT_ONCE_MAX: u32 = 20_000;
+/// Turns in which nothing happened, per virtual second, before timers count as spinning.
+const IDLE_TURNS_PER_SECOND_MAX: u64 = 40;
+/// No run takes longer than this, virtual seconds.
+const RUN_SECONDS_MAX: u64 = 3_000;
+
+/// What a run ended with.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Hash over all operations, events and outcomes.
+    pub trace: u64,
+    /// What must not happen and did; empty is good.
+    pub violations: Vec<String>,
+    /// Requests answered as promised, or tunnels that were whole.
+    pub good: usize,
+    /// All requests or tunnels.
+    pub all: usize,
+    /// Turns of the shard.
+    pub turns: u64,
+}
+
+/// Peers of either kind.
+#[derive(Debug)]
+pub(crate) enum Server {
+    Http(Upstream),
+    Pipe(PipeServer),
+}
+
+/// One run under way.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) net: SimNet,
+    pub(crate) shards: Vec<(Shard, Sim, Vec<Event>)>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) registry: Registry,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) endpoints: Vec<SocketAddr>,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) ledger: Ledger,
+    clients: Vec<Client>,
+    pipes: Vec<PipeClient>,
+    pub(crate) setup: Setup,
+    pub(crate) listen: SocketAddress,
+    pub(crate) rng: Rng,
+    pub(crate) running: bool,
+    trace: u64,
+    turns: u64,
+    idle_turns: u64,
+    turns_at_once: u32,
+    next_disturbance: Time,
+    disturbances: u32,
+}
+
+impl World {
+    /// Runs one seed of a mode from the first connection to the last closed socket.
+    pub fn run(setup: &Setup, seed: u64) -> Report {
+        let mut world = Self::new(setup.clone(), seed);
+        world.traffic();
+        check::after_traffic(&mut world);
+        check::after_stop(&mut world);
+        check::outcomes(&mut world);
+        world.report()
+    }
+
+    fn new(setup: Setup, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let net = SimNet::new(rng.next_u64(), setup.plan.clone());
+        let registry = Registry::new();
+        let listen = SocketAddr::from(([10, 0, 0, 1], 8080));
+        let count = 1 + rng.below(4) as u16;
+        let endpoints: Vec<SocketAddr> = (0..count).map(|i| ([10, 0, 1, 1], 9000 + i).into()).collect();
+        let snapshot = fixture::build(&registry, setup.mode, listen, &endpoints, &setup.knobs);
+        let snapshot = Arc::new(snapshot);
+        let shared = Arc::new(Shared::new(setup.shards));
+        let mut world = Self {
+            shards: Vec::new(),
+            servers: Vec::new(),
+            ledger: Ledger::default(),
+            clients: Vec::new(),
+            pipes: Vec::new(),
+            listen: SocketAddress::Inet(listen),
+            running: true,
+            trace: seed,
+            turns: 0,
+            idle_turns: 0,
+            turns_at_once: 0,
+            next_disturbance: net.now() + Duration::from_millis(rng.below(150)),
+            disturbances: 0,
+            net,
+            shared,
+            registry,
+            snapshot,
+            endpoints,
+            setup,
+            rng,
+        };
+        for index in 0..world.setup.shards {
+            world.add_shard(index);
+        }
+        world.add_peers();
+        world
+    }
+
+    fn add_shard(&mut self, index: usize) {
+        let (buffers, buffer_bytes) = self.setup.buffers;
+        let config = Config { buffers, buffer_bytes, ..Config::default() };
+        let sim = Sim::open(&self.net, &config).expect("memory for a few buffers");
+        let queue = LogQueue::new(4);
+        let shard = Shard::new(ShardParts {
+            index,
+            shared: self.shared.clone(),
+            snapshot: self.snapshot.clone(),
+            buffers: sim.buffers().clone(),
+            waker: sim.waker(),
+            stats: self.registry.attach_shard(&format!("worker_{index}")),
+            logs: Logs::new(LogBuffers::new(queue.clone(), Duration::from_secs(10)), queue, Arc::new(|| {})),
+            limits: Limits::default(),
+            seed: self.rng.next_u64(),
+            hostname: "sim".into(),
+            host_address: None,
+            socket_facts: SocketFacts::NONE,
+        });
+        // One shard accepts; the others get their connections by hand-over.
+        let socket = (index == 0).then(|| self.net.listen(self.listen.clone()).expect("a free address"));
+        self.tell(index, Message::Listen(self.snapshot.listeners[0].clone(), socket));
+        self.shards.push((shard, sim, Vec::new()));
+    }
+
+    fn add_peers(&mut self) {
+        for endpoint in self.endpoints.clone() {
+            let rng = Rng::new(self.rng.next_u64());
+            let server = if self.setup.tunnel {
+                let listener = self.net.listen_peer(SocketAddress::Inet(endpoint)).expect("a free address");
+                Server::Pipe(PipeServer::new(listener, rng))
+            } else {
+                Server::Http(Upstream::listen(&self.net, endpoint, &self.setup, rng).expect("a free address"))
+            };
+            self.servers.push(server);
+        }
+        let (clients, now) = (1 + self.rng.below(5), self.net.now());
+        for client in 0..clients {
+            let rng = Rng::new(self.rng.next_u64());
+            let first = (client + 1) * 1000;
+            if self.setup.tunnel {
+                for id in first..first + 1 + self.rng.below(3) {
+                    let bound = self.setup.body_max as u64 * 4;
+                    let (up, down) = (self.rng.below(bound) as usize, self.rng.below(bound) as usize);
+                    self.ledger.pipes.insert(id, Pipe { up, down, up_whole: false, down_whole: false });
+                    self.pipes.push(PipeClient::new(id, Rng::new(self.rng.next_u64()), now));
+                }
+                continue;
+            }
+            let todo: VecDeque<u64> = (first..first + 1 + self.rng.below(10)).collect();
+            for id in &todo {
+                self.ledger.add(*id, &self.setup, &mut self.rng);
+            }
+            let mut client = Client::new(todo, &self.setup, rng, now);
+            client.patient = self.setup.disturbance == Disturbance::Drain;
+            self.clients.push(client);
+        }
+    }
+
+    pub(crate) fn tell(&self, shard: usize, message: Message) {
+        let sent = self.shared.doors()[shard].send(message).is_ok();
+        assert!(sent, "a mailbox is full");
+    }
+
+    pub(crate) fn tell_all(&self, message: impl Fn() -> Message) {
+        (0..self.setup.shards).for_each(|shard| self.tell(shard, message()));
+    }
+
+    /// Until every client has finished.
+    fn traffic(&mut self) {
+        let end = self.net.now() + Duration::from_secs(RUN_SECONDS_MAX);
+        while !(self.clients.iter().all(Client::is_done) && self.pipes.iter().all(PipeClient::is_done)) {
+            self.disturb();
+            self.turn(self.next_disturbance);
+            if self.net.now() > end {
+                let clients = self.clients.iter().filter(|c| !c.is_done()).map(Client::state);
+                let pipes = self.pipes.iter().filter(|c| !c.is_done()).map(PipeClient::state);
+                let stuck: Vec<String> = clients.chain(pipes).collect();
+                self.ledger.violation(format!("stuck: {stuck:?}"));
+                return;
+            }
+            if self.ledger.violations.len() > 5 {
+                return;
+            }
+        }
+    }
+
+    /// Lets everything run for some virtual time.
+    pub(crate) fn settle(&mut self, time: Duration) {
+        let end = self.net.now() + time;
+        while self.net.now() < end {
+            self.turn(end);
+        }
+    }
+
+    fn disturb(&mut self) {
+        let now = self.net.now();
+        if now < self.next_disturbance {
+            return;
+        }
+        self.disturbances += 1;
+        let again = self.disturbances < 8;
+        let pause = Duration::from_millis(self.rng.below(200));
+        self.next_disturbance = if again { now + pause } else { Time::MAX };
+        match self.setup.disturbance {
+            Disturbance::None => self.next_disturbance = Time::MAX,
+            Disturbance::Swap => self.swap(false),
+            Disturbance::SwapHard => self.swap(true),
+            Disturbance::Drain => {
+                self.shared.set_draining(Draining::Everything);
+                self.tell_all(|| Message::Drain { inbound_only: false });
+                self.next_disturbance = Time::MAX;
+            }
+            Disturbance::Stop => {
+                self.tell_all(|| Message::Stop);
+                self.next_disturbance = Time::MAX;
+            }
+        }
+    }
+
+    /// Publishes a snapshot with some of the endpoints.
+    fn swap(&mut self, hard: bool) {
+        let mut next = Snapshot::clone(&self.snapshot);
+        next.version += 1;
+        let Some(full) = self.snapshot.clusters.first().cloned().flatten() else { return };
+        let mut cluster = millrace_config::Cluster::clone(&full);
+        cluster.endpoints_version = next.version;
+        let rng = &mut self.rng;
+        for locality in &mut cluster.localities {
+            let first = rng.below(locality.endpoints.len() as u64) as usize;
+            let mut at = 0;
+            locality.endpoints.retain(|_| {
+                at += 1;
+                at == first + 1 || rng.chance(1, 2)
+            });
+            for endpoint in &mut locality.endpoints {
+                if hard && rng.chance(1, 2) {
+                    endpoint.health = millrace_config::HealthStatus::Unhealthy;
+                }
+            }
+        }
+        let gone = hard && rng.chance(1, 5);
+        next.clusters[0] = (!gone).then(|| Arc::new(cluster));
+        let next = Arc::new(next);
+        self.tell_all(|| Message::Snapshot(next.clone()));
+    }
+
+    /// One turn of every shard and every peer; virtual time passes up to `until` if nothing is to do.
+    pub(crate) fn turn(&mut self, until: Time) {
+        let before = self.net.now();
+        let mut wake = self.poll_peers().min(until);
+        let mut busy = false;
+        let mut batches: Vec<Vec<Op>> = Vec::new();
+        for at in 0..self.shards.len() {
+            let (shard, _, events) = &mut self.shards[at];
+            for event in events.iter() {
+                self.trace = mix(self.trace, hash_event(event));
+            }
+            busy |= !events.is_empty();
+            let (now, mut ops) = (self.net.now(), Vec::new());
+            let wall = WallTime(1_700_000_000_000_000_000 + now.0);
+            let running = shard.turn(now, wall, events, &mut ops);
+            self.running &= running == Running::Yes;
+            for op in &ops {
+                self.trace = mix(self.trace, hash_op(op));
+            }
+            busy |= !ops.is_empty();
+            if let Some(timeout) = shard.timeout(now) {
+                wake = wake.min(now + timeout);
+            }
+            batches.push(ops);
+        }
+        // All but the last only look; time passes once, up to what anybody waits for.
+        for (at, ops) in batches.iter_mut().enumerate() {
+            let now = self.net.now();
+            let (_, sim, events) = &mut self.shards[at];
+            let last = at + 1 == self.setup.shards;
+            let timeout = if last { wake.since(now) } else { Duration::ZERO };
+            sim.turn(ops, Some(timeout), events);
+            wake = match (sim.next_due(), events.is_empty()) {
+                (_, false) => now,
+                (due, true) => due.map_or(wake, |due| wake.min(due)),
+            };
+        }
+        self.count_turn(before, busy);
+    }
+
+    fn count_turn(&mut self, before: Time, busy: bool) {
+        let now = self.net.now();
+        self.turns += 1;
+        self.turns_at_once = if now == before { self.turns_at_once + 1 } else { 0 };
+        if self.turns_at_once > TURNS_AT_ONCE_MAX {
+            self.ledger.violation("the loop spins: no time passes");
+            // Whoever waits for time to pass must get on.
+            self.net.advance(Duration::from_millis(1));
+            self.turns_at_once = 0;
+        }
+        self.idle_turns += u64::from(!busy);
+    }
+
+    fn poll_peers(&mut self) -> Time {
+        let Self { net, setup, ledger, listen, .. } = self;
+        let mut wake = Time::MAX;
+        for client in &mut self.clients {
+            wake = wake.min(client.poll(net, listen, setup, ledger));
+        }
+        for pipe in &mut self.pipes {
+            wake = wake.min(pipe.poll(net, listen, setup, ledger));
+        }
+        for server in &mut self.servers {
+            wake = wake.min(match server {
+                Server::Http(upstream) => upstream.poll(net, setup, ledger),
+                Server::Pipe(pipe) => pipe.poll(net, setup, ledger),
+            });
+        }
+        wake
+    }
+
+    fn report(mut self) -> Report {
+        let seconds = self.net.now().0 / 1_000_000_000;
+        let peers_wake = self.turns / 2;
+        if self.idle_turns > 3_000 + seconds * IDLE_TURNS_PER_SECOND_MAX + peers_wake {
+            let text = format!("{} idle turns of {} in {seconds} s", self.idle_turns, self.turns);
+            self.ledger.violation(text);
+        }
+        let requests = self.ledger.requests.values();
+        let answered = requests.filter(|r| matches!(r.outcome, Some(crate::ledger::Outcome::Answered(_))));
+        let whole = self.ledger.pipes.values().filter(|p| p.up_whole && p.down_whole);
+        let good = answered.count() + whole.count();
+        let all = self.ledger.requests.len() + self.ledger.pipes.len();
+        let outcomes = format!("{:?}{:?}{:?}", self.ledger.requests, self.ledger.pipes, self.net.now());
+        let trace = outcomes.bytes().fold(self.trace, |hash, byte| mix(hash, u64::from(byte)));
+        Report { trace, violations: self.ledger.violations, good, all, turns: self.turns }
+    }
+}
+
+fn mix(hash: u64, value: u64) -> u64 {
+    (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+}
+
+fn hash_event(event: &Event) -> u64 {
+    match event {
+        Event::Accepted { token, result, .. } => mix(token.0, u64::from(result.is_ok())),
+        Event::Connected { token, result } => mix(token.0, 2 + u64::from(result.is_ok())),
+        Event::Received { token, data } => data.iter().fold(token.0, |h, b| mix(h, u64::from(*b))),
+        Event::RecvEnded { token, reason } => mix(token.0, 5 + u64::from(format!("{reason:?}").len() as u32)),
+        Event::Sent { token, result, .. } => mix(token.0, result.map_or(1, |count| 100 + count as u64)),
+        Event::Wake => 7,
+    }
+}
+
+fn hash_op(op: &Op) -> u64 {
+    match op {
+        Op::Send { token, payload, .. } => {
+            payload.slices().flatten().fold(token.0, |h, b| mix(h, u64::from(*b)))
+        }
+        Op::Accept { token, .. } | Op::Connect { token, .. } | Op::CancelConnect { token } => token.0,
+        Op::Recv { token, .. } => mix(token.0, 1),
+        Op::StopRecv { socket } => mix(socket.raw() as u64, 2),
+        Op::Shutdown { socket } => mix(socket.raw() as u64, 3),
+        Op::Close { socket, reset } => mix(socket.raw() as u64, 4 + u64::from(*reset)),
+    }
+}

@@ -1,0 +1,134 @@
+//! The modes of a run: which network, which faults, which limits, and what may then be expected.
+
+use std::time::Duration;
+
+use millrace_base::Rng;
+use millrace_ring::sim::FaultPlan;
+
+use crate::fixture::{Knobs, Mode};
+
+/// What happens to the shard in the middle of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    /// Nothing.
+    None,
+    /// New snapshots with other endpoints.
+    Swap,
+    /// As `Swap`; besides, endpoints turn unhealthy and the cluster comes and goes.
+    SwapHard,
+    /// A drain.
+    Drain,
+    /// The order to stop, long before everything is done.
+    Stop,
+}
+
+/// One mode of the simulation.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// For the output of a failure.
+    pub name: &'static str,
+    /// The fixture's mode.
+    pub mode: Mode,
+    /// The network.
+    pub plan: FaultPlan,
+    /// Limits and timeouts of the configuration.
+    pub knobs: Knobs,
+    /// Receive buffers: count and size.
+    pub buffers: (u16, u32),
+    /// Nothing may get lost: every request is answered as promised.
+    pub lossless: bool,
+    /// Longest body.
+    pub body_max: usize,
+    /// Longest pause of an upstream, milliseconds.
+    pub delay_max: u64,
+    /// Faulty answers, per mille.
+    pub upstream_faults: u64,
+    /// Requests that a client gives up in the middle, per mille.
+    pub client_faults: u64,
+    /// Answers before the request is complete, per mille.
+    pub early: u64,
+    /// Requests whose first tries get a 503, per mille.
+    pub fail_first: u64,
+    /// Idle connections that upstreams close, per mille of the exchanges.
+    pub idle_close: u64,
+    /// Peers read slowly.
+    pub slow: bool,
+    /// Bytes through tunnels (TCP, or an upgrade) instead of requests.
+    pub tunnel: bool,
+    /// What happens in the middle.
+    pub disturbance: Disturbance,
+    /// Number of shards; the first accepts for all.
+    pub shards: usize,
+}
+
+impl Setup {
+    /// Everything off.
+    pub fn quiet(name: &'static str, mode: Mode) -> Self {
+        Self {
+            name,
+            mode,
+            plan: FaultPlan::default(),
+            knobs: Knobs::default(),
+            buffers: (16, 16 * 1024),
+            lossless: true,
+            body_max: 40_000,
+            delay_max: 20,
+            upstream_faults: 0,
+            client_faults: 0,
+            early: 50,
+            fail_first: 0,
+            idle_close: 0,
+            slow: false,
+            tunnel: mode == Mode::Tcp,
+            disturbance: Disturbance::None,
+            shards: 1,
+        }
+    }
+
+    /// In pieces and late, but nothing lost.
+    pub fn choppy(name: &'static str, mode: Mode) -> Self {
+        Self { plan: FaultPlan::choppy(), buffers: (8, 2048), body_max: 12_000, ..Self::quiet(name, mode) }
+    }
+
+    /// Everything goes wrong now and then.
+    pub fn rough(name: &'static str, mode: Mode) -> Self {
+        Self {
+            plan: FaultPlan::rough(),
+            lossless: false,
+            upstream_faults: 120,
+            client_faults: 80,
+            idle_close: 100,
+            ..Self::choppy(name, mode)
+        }
+    }
+
+    /// Few and small buffers: every head is split.
+    #[must_use]
+    pub fn tiny(self, rng: &mut Rng) -> Self {
+        let buffers = (1 + rng.below(4) as u16, 64);
+        Self { buffers, body_max: self.body_max.min(4000), ..self }
+    }
+
+    /// Small windows, small buffer limits, peers that take their time.
+    #[must_use]
+    pub fn slow(self) -> Self {
+        let plan = FaultPlan { window: 700, ..self.plan };
+        let knobs = Knobs { buffer_limit: 2000, ..self.knobs };
+        Self { plan, knobs, slow: true, ..self }
+    }
+
+    /// Short timeouts and a clock that jumps.
+    #[must_use]
+    pub fn hasty(self) -> Self {
+        let plan = FaultPlan { clock_jumps: 30, ..self.plan };
+        let knobs = Knobs {
+            route_timeout: Duration::from_millis(400),
+            per_try_timeout: Some(Duration::from_millis(150)),
+            stream_idle: Duration::from_secs(2),
+            headers_timeout: Duration::from_millis(500),
+            idle_timeout: Duration::from_secs(3),
+            ..self.knobs
+        };
+        Self { plan, knobs, delay_max: 600, lossless: false, ..self }
+    }
+}

@@ -1,0 +1,163 @@
+//! Many seeds of every mode. `MILLRACE_SIM_SEED=<seed>` replays one seed (of the modes that the test filter
+//! lets through); `MILLRACE_SIM_RUNS=<n>` multiplies the number of seeds.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use millrace_base::Rng;
+use millrace_sim::fixture::Mode;
+use millrace_sim::setup::{Disturbance, Setup};
+use millrace_sim::world::World;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Runs `count` seeds and fails with the name of every bad one.
+fn seeds(count: u64, setup: impl Fn(&mut Rng) -> Setup) {
+    let one = number("MILLRACE_SIM_SEED");
+    let count = count * number("MILLRACE_SIM_RUNS").unwrap_or(1);
+    let (mut bad, mut good, mut all, mut turns, mut name) = (Vec::new(), 0, 0, 0, "");
+    for seed in one.map_or(0..count, |seed| seed..seed + 1) {
+        let setup = setup(&mut Rng::new(!seed));
+        name = setup.name;
+        match catch_unwind(AssertUnwindSafe(|| World::run(&setup, seed))) {
+            Ok(report) => {
+                good += report.good;
+                all += report.all;
+                turns += report.turns;
+                if !report.violations.is_empty() {
+                    bad.push(format!("mode {name} seed {seed}: {:#?}", report.violations));
+                }
+            }
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map_or("a panic", String::as_str);
+                bad.push(format!("mode {name} seed {seed}: panic: {text}"));
+            }
+        }
+        if bad.len() >= 5 {
+            break;
+        }
+    }
+    println!("{name}: {good} of {all} requests or tunnels were served in full, {turns} turns");
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+    assert!(good * 3 > all || one.is_some(), "{name}: {good} of {all} is too little to have tested anything");
+}
+
+#[test]
+fn quiet() {
+    seeds(60, |_| Setup::quiet("quiet", Mode::Http));
+}
+
+#[test]
+fn choppy() {
+    seeds(60, |_| Setup::choppy("choppy", Mode::Http));
+}
+
+#[test]
+fn rough() {
+    seeds(120, |_| Setup::rough("rough", Mode::Http));
+}
+
+#[test]
+fn tiny() {
+    seeds(60, |rng| Setup::choppy("tiny", Mode::Http).tiny(rng));
+}
+
+#[test]
+fn tiny_rough() {
+    seeds(60, |rng| Setup::rough("tiny_rough", Mode::Http).tiny(rng));
+}
+
+#[test]
+fn slow() {
+    seeds(60, |_| Setup::choppy("slow", Mode::Http).slow());
+}
+
+#[test]
+fn retries() {
+    seeds(60, |_| Setup { fail_first: 300, ..Setup::choppy("retries", Mode::HttpRetries) });
+}
+
+#[test]
+fn retries_rough() {
+    seeds(120, |_| Setup { fail_first: 300, ..Setup::rough("retries_rough", Mode::HttpRetries) });
+}
+
+#[test]
+fn hasty() {
+    seeds(60, |_| Setup::choppy("hasty", Mode::Http).hasty());
+}
+
+#[test]
+fn hasty_retries() {
+    seeds(100, |_| Setup { fail_first: 200, ..Setup::rough("hasty_retries", Mode::HttpRetries).hasty() });
+}
+
+#[test]
+fn swap() {
+    seeds(60, |_| Setup { disturbance: Disturbance::Swap, ..Setup::choppy("swap", Mode::Http) });
+}
+
+#[test]
+fn swap_hard() {
+    seeds(100, |_| {
+        let mut setup = Setup::rough("swap_hard", Mode::HttpRetries);
+        setup.knobs.close_on_health_failure = true;
+        Setup { disturbance: Disturbance::SwapHard, fail_first: 200, ..setup }
+    });
+}
+
+#[test]
+fn drain() {
+    seeds(60, |_| Setup { disturbance: Disturbance::Drain, ..Setup::choppy("drain", Mode::Http) });
+}
+
+#[test]
+fn stop() {
+    seeds(60, |_| Setup {
+        disturbance: Disturbance::Stop,
+        lossless: false,
+        ..Setup::choppy("stop", Mode::HttpRetries)
+    });
+}
+
+#[test]
+fn tcp() {
+    seeds(60, |_| Setup::choppy("tcp", Mode::Tcp));
+}
+
+#[test]
+fn tcp_slow() {
+    seeds(40, |rng| Setup::choppy("tcp_slow", Mode::Tcp).slow().tiny(rng));
+}
+
+#[test]
+fn tcp_rough() {
+    seeds(60, |_| Setup::rough("tcp_rough", Mode::Tcp));
+}
+
+#[test]
+fn upgrades() {
+    seeds(60, |_| Setup { tunnel: true, ..Setup::choppy("upgrades", Mode::Http) });
+}
+
+#[test]
+fn upgrades_rough() {
+    seeds(60, |_| Setup { tunnel: true, ..Setup::rough("upgrades_rough", Mode::Http) });
+}
+
+#[test]
+fn two_shards() {
+    seeds(60, |_| Setup { shards: 2, ..Setup::choppy("two_shards", Mode::Http) });
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..10 {
+        let setup = Setup { fail_first: 200, ..Setup::rough("same", Mode::HttpRetries) };
+        let (first, second) = (World::run(&setup, seed), World::run(&setup, seed));
+        assert_eq!((first.trace, first.turns), (second.trace, second.turns), "seed {seed}");
+    }
+    let setup = Setup::quiet("same", Mode::Http);
+    assert_ne!(World::run(&setup, 1).trace, World::run(&setup, 2).trace);
+}
