@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use millrace_proxy::cli;
 use millrace_proxy::logging::{Component, Level, Logger};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let options = match cli::parse(&args) {
@@ -27,6 +30,5 @@ fn main() -> ExitCode {
     for (flag, reason) in &options.without_effect {
         logger.log(Component::MAIN, Level::Warning, format_args!("--{flag} has no effect: {reason}"));
     }
-    logger.log(Component::MAIN, Level::Critical, format_args!("the forwarding path is not wired yet"));
-    ExitCode::FAILURE
+    millrace_proxy::run::run(options, &logger)
 }

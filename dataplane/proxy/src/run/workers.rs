@@ -191,7 +191,6 @@ fn worker(
         Some(Ok(())) | None => report.to_string(),
     };
     let _ = ready.send(Ok(line));
-    drop(ready);
     let (mut events, mut ops) = (Vec::new(), Vec::new());
     let start = Instant::now();
     loop {
@@ -233,7 +232,8 @@ mod tests {
     use millrace_ring::affinity::CgroupLimits;
 
     fn plan(args: &[&str], limits: &CgroupLimits) -> Plan {
-        let args: Vec<String> = std::iter::once("millrace").chain(args.iter().copied()).map(str::to_owned).collect();
+        let args: Vec<String> =
+            std::iter::once("millrace").chain(args.iter().copied()).map(str::to_owned).collect();
         Plan::new(&cli::parse(&args).unwrap(), &[0, 1, 2, 3], limits)
     }
 

@@ -1,0 +1,383 @@
+//! The control loop: admin requests, signals, DNS answers and deadlines, one at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millrace_admin::{self as admin, AdminCommand};
+use millrace_base::{Time, WallTime};
+use millrace_config::{Address, Cluster, ClusterId, ScopeId, Snapshot};
+use millrace_driver::admin_server::{AdminCall, AdminRequest, AdminResponse, AdminServer, Limits};
+use millrace_driver::dns::{DnsUpdate, DnsUpdates, SystemResolver};
+use millrace_driver::log_writer::LogWriter;
+use millrace_http::{RequestHead, Version};
+use millrace_observe::access_log::{AccessLogType, Bytes, LogBuffers, LogQueue, StreamInfo, Times};
+use millrace_observe::stats::{Registry, cluster as metric};
+use millrace_shard::shared::{Draining, Message};
+use millrace_translate::{Compiled, Context};
+
+use super::demo::Demo;
+use super::listeners::{self, Bound};
+use super::stats::ProcessStats;
+use super::workers::Workers;
+use crate::cli::Options;
+use crate::control::{Action, Event, Lifecycle};
+use crate::logging::{Component, Level, Logger};
+use crate::signals::Signals;
+
+/// How often gauges are refreshed and, while leaving, connections counted.
+const TICK: Duration = Duration::from_secs(1);
+const LEAVING_TICK: Duration = Duration::from_millis(50);
+/// After a signal, idle keep-alive connections stay this long: a request that is already on its way to
+/// them is still served, with `connection: close`.
+const IDLE_GRACE: Duration = Duration::from_millis(500);
+
+/// Everything that the control thread owns.
+pub struct Control {
+    pub(super) options: Options,
+    pub(super) logger: Logger,
+    pub(super) registry: Registry,
+    pub(super) compiled: Compiled,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) workers: Workers,
+    pub(super) bound: Vec<Bound>,
+    pub(super) started: Instant,
+    /// Overrides of the admin layer (`/runtime_modify`).
+    pub(super) runtime_overrides: BTreeMap<String, String>,
+    /// Clusters whose first resolution start-up waits for.
+    pub(super) unresolved: Vec<ClusterId>,
+    pub(super) stats: ProcessStats,
+    pub(super) writer: Arc<LogWriter>,
+    /// Scopes of resolved endpoints, so that an address that comes back keeps its numbers.
+    host_scopes: BTreeMap<(ClusterId, Address), ScopeId>,
+    dns: DnsUpdates<SystemResolver>,
+    admin_lines: LogBuffers,
+    exit: Option<u8>,
+    stop_idle_at: Option<Time>,
+    _context: Context,
+}
+
+impl Control {
+    /// Takes over what start-up made.
+    #[expect(clippy::too_many_arguments, reason = "one caller; every part is made on its own before")]
+    pub fn new(
+        options: Options,
+        logger: Logger,
+        registry: Registry,
+        context: Context,
+        compiled: Compiled,
+        workers: Workers,
+        bound: Vec<Bound>,
+        (writer, queue): (Arc<LogWriter>, Arc<LogQueue>),
+    ) -> Self {
+        let admin_lines = LogBuffers::new(queue, options.file_flush_interval);
+        let mut stats = ProcessStats::new(&registry);
+        stats.loaded(&compiled, workers.shared.doors().len(), revision());
+        Self {
+            lifecycle: Lifecycle::new(&options),
+            snapshot: Arc::new(compiled.snapshot.clone()),
+            options,
+            logger,
+            registry,
+            compiled,
+            workers,
+            bound,
+            started: Instant::now(),
+            runtime_overrides: BTreeMap::new(),
+            unresolved: Vec::new(),
+            stats,
+            writer,
+            host_scopes: BTreeMap::new(),
+            dns: DnsUpdates::new(SystemResolver::default()),
+            admin_lines,
+            exit: None,
+            stop_idle_at: None,
+            _context: context,
+        }
+    }
+
+    /// Serves until the process shall end; returns the exit code.
+    ///
+    /// # Errors
+    /// Signal handlers that cannot be installed.
+    pub async fn serve(mut self, admin: Option<AdminServer>, demo: Option<&Demo>) -> Result<u8, String> {
+        let mut signals = Signals::install().map_err(|e| format!("cannot install signal handlers: {e}"))?;
+        if let Some(demo) = demo {
+            demo.announce(&self.bound, admin.as_ref().map(AdminServer::address));
+        }
+        let mut calls = admin.map(|server| server.start(Limits::default()));
+        self.watch_dns();
+        self.logger.log(
+            Component::MAIN,
+            Level::Info,
+            format_args!("all dependencies initialized. starting workers"),
+        );
+        let mut flushed = Instant::now();
+        while self.exit.is_none() {
+            let sleep = tokio::time::sleep(self.next_wait());
+            tokio::select! {
+                call = next_call(&mut calls) => self.answer(call),
+                signal = signals.next() => {
+                    let message = format_args!("caught {}", signal.name());
+                    self.logger.log(Component::MAIN, Level::Warning, message);
+                    self.handle(Event::Signal(signal));
+                }
+                update = self.dns.next() => self.resolved(update),
+                () = sleep => self.tick(&mut flushed),
+            }
+        }
+        let code = self.exit.unwrap_or(0);
+        self.logger.log(Component::MAIN, Level::Info, format_args!("exiting"));
+        self.workers.stop();
+        self.admin_lines.flush_all();
+        if let Some(writer) = Arc::into_inner(self.writer) {
+            writer.finish().await;
+        }
+        Ok(code)
+    }
+
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn next_wait(&self) -> Duration {
+        let tick = if self.lifecycle.wants_connections() { LEAVING_TICK } else { TICK };
+        match self.lifecycle.deadline() {
+            Some(deadline) => deadline.since(self.now()).min(tick),
+            None => tick,
+        }
+    }
+
+    fn tick(&mut self, flushed: &mut Instant) {
+        let now = self.now();
+        if self.stop_idle_at.is_some_and(|at| at <= now) {
+            self.stop_idle_at = None;
+            self.workers.broadcast(|| Message::Drain { inbound_only: false });
+        }
+        if self.lifecycle.deadline().is_some_and(|deadline| deadline <= now) {
+            self.handle(Event::Deadline);
+        }
+        // Idle connections of the grace still count: leaving waits for their close.
+        if self.lifecycle.wants_connections() {
+            let connections = self.workers.connections();
+            self.handle(Event::Connections(connections));
+        }
+        self.admin_lines.flush_due(now);
+        if flushed.elapsed() >= self.compiled.stats_flush_interval.unwrap_or(Duration::from_secs(5)) {
+            *flushed = Instant::now();
+            self.registry.flush_histograms();
+            self.refresh_stats();
+        }
+    }
+
+    pub(super) fn refresh_stats(&mut self) {
+        let state = self.lifecycle.server_state() as u64;
+        self.stats.refresh(state, self.started.elapsed(), self.workers.connections());
+    }
+
+    /// Feeds the life cycle and carries out what it says.
+    pub(super) fn handle(&mut self, event: Event) {
+        for action in self.lifecycle.handle(self.now(), event) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::StartWorkers => {
+                listeners::start(&mut self.bound, &self.workers);
+                let created = self.bound.len() * self.workers.shared.doors().len();
+                self.stats.workers_started(created as u64);
+                self.handle(Event::WorkersStarted);
+                self.refresh_stats();
+            }
+            Action::Drain { inbound_only, .. } => {
+                let what = if inbound_only { Draining::Inbound } else { Draining::Everything };
+                self.workers.shared.set_draining(what);
+                // A drain that ends the process closes idle connections; others wait for their next response.
+                if self.lifecycle.wants_connections() {
+                    self.stop_idle_at = Some(self.now() + IDLE_GRACE);
+                }
+            }
+            Action::StopListeners { inbound_only } => {
+                self.workers.broadcast(|| Message::StopListening { inbound_only });
+                self.stats.listeners_stopped(self.bound.len() as u64);
+            }
+            Action::FailHealthChecks(fail) => self.workers.shared.set_failing_health_checks(fail),
+            Action::ReopenLogs => self.reopen_logs(),
+            Action::ResetCounters => self.registry.reset_counters(),
+            Action::ModifyRuntime(pairs) => {
+                for (key, value) in pairs {
+                    if value.is_empty() {
+                        self.runtime_overrides.remove(&key);
+                    } else {
+                        self.runtime_overrides.insert(key, value);
+                    }
+                }
+            }
+            Action::SetAllLogLevels(level) => self.logger.set_all_levels(level),
+            Action::SetLogLevels(changes) => {
+                for (name, level) in changes {
+                    self.logger.set_level_by_name(name, level);
+                }
+            }
+            Action::Exit(code) => self.exit = Some(code),
+        }
+    }
+
+    fn reopen_logs(&mut self) {
+        self.workers.broadcast(|| Message::FlushLogs);
+        let writer = self.writer.clone();
+        tokio::spawn(async move {
+            // Lines of before the signal belong into the old file; the shards hand them over at once.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            writer.reopen().await;
+        });
+        if let Err(error) = self.logger.reopen() {
+            self.logger.log(Component::MAIN, Level::Error, format_args!("cannot reopen the log: {error}"));
+        }
+    }
+
+    fn answer(&mut self, call: AdminCall) {
+        let allowed = &self.compiled.admin.allow_paths;
+        let path = call.request.target.split(['?', '#']).next().unwrap_or_default().to_owned();
+        let response = if allowed.is_empty() || allowed.iter().any(|m| m.matches(path.as_bytes())) {
+            let (method, target) = (call.request.method.clone(), call.request.target.clone());
+            let body = call.request.body.clone();
+            let request = admin::Request { method: &method, path_and_query: &target, body: &body };
+            admin::handle(&request, self)
+        } else {
+            admin::Response::text(403, format!("request to path {path} not allowed"))
+        };
+        self.log_admin(&call.request, response.status, response.body.len());
+        let mut headers = vec![("content-type".to_owned(), response.content_type.to_string())];
+        headers.extend(response.headers.iter().map(|(name, value)| ((*name).to_string(), value.to_string())));
+        call.respond(AdminResponse { status: response.status, headers, body: response.body });
+    }
+
+    /// `admin.access_log`.
+    fn log_admin(&mut self, request: &AdminRequest, status: u16, body_bytes: usize) {
+        if self.compiled.admin.access_logs.is_empty() {
+            return;
+        }
+        let mut head = RequestHead::new();
+        head.set_method(request.method.as_bytes());
+        head.set_path(request.target.as_bytes());
+        for (name, value) in &request.headers {
+            if name == "host" {
+                head.set_authority(value.as_bytes());
+            } else {
+                head.headers.append(name.as_bytes(), value.as_bytes());
+            }
+        }
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let took = request.received.elapsed();
+        let start = WallTime(u64::try_from(since.saturating_sub(took).as_nanos()).unwrap_or(u64::MAX));
+        let end = Time::ZERO + took;
+        let peer = request.peer.parse().ok().map(Address::Inet);
+        let info = StreamInfo {
+            log_type: AccessLogType::DownstreamEnd,
+            request: Some(&head),
+            protocol: Some(if request.protocol == "HTTP/1.0" { Version::Http10 } else { Version::Http11 }),
+            response_code: Some(status),
+            response_code_details: Some("via_admin"),
+            times: Times { start_wall: start, end: Some(end), ..Times::default() },
+            bytes: Bytes { received: request.body.len() as u64, sent: body_bytes as u64, ..Bytes::default() },
+            downstream_remote: peer.as_ref(),
+            downstream_direct_remote: peer.as_ref(),
+            ..StreamInfo::default()
+        };
+        let now = self.now();
+        for log in &self.compiled.admin.access_logs {
+            self.admin_lines.log(log, &info, 0, now);
+        }
+    }
+
+    pub(super) fn execute_command(&mut self, command: AdminCommand) {
+        self.handle(Event::Admin(command));
+    }
+
+    /// Starts to resolve; without names to wait for, the workers start at once.
+    fn watch_dns(&mut self) {
+        let clusters: Vec<Arc<Cluster>> = self.snapshot.clusters.iter().flatten().cloned().collect();
+        for cluster in &clusters {
+            if let millrace_config::ClusterDiscovery::Dns { wait_for_warm, .. } = &cluster.discovery {
+                self.dns.watch(cluster);
+                if *wait_for_warm {
+                    self.unresolved.push(cluster.id);
+                }
+            }
+        }
+        if self.unresolved.is_empty() {
+            self.handle(Event::ClustersReady);
+        }
+    }
+
+    fn resolved(&mut self, update: DnsUpdate) {
+        let Some(old) = self.snapshot.cluster(update.cluster).cloned() else { return };
+        self.count_resolution(&old, &update);
+        if let Some(mut localities) = update.localities {
+            for endpoint in localities.iter_mut().flat_map(|l| &mut l.endpoints) {
+                let key = (update.cluster, endpoint.address.clone());
+                endpoint.scope = *self.host_scopes.entry(key).or_insert_with(|| self.registry.host_scope());
+            }
+            let version = old.endpoints_version + 1;
+            let cluster = Cluster { localities, endpoints_version: version, ..(*old).clone() };
+            let mut snapshot = (*self.snapshot).clone();
+            snapshot.version += 1;
+            if let Some(slot) = snapshot.clusters.get_mut(update.cluster.0 as usize) {
+                *slot = Some(Arc::new(cluster));
+            }
+            self.snapshot = Arc::new(snapshot);
+            let snapshot = self.snapshot.clone();
+            self.workers.broadcast(|| Message::Snapshot(snapshot.clone()));
+            self.stats.stats.inc(old.scope, metric::MEMBERSHIP_CHANGE);
+            self.stats.membership(&self.snapshot);
+        }
+        if update.warm {
+            let before = self.unresolved.len();
+            self.unresolved.retain(|id| *id != update.cluster);
+            if before > 0 && self.unresolved.is_empty() {
+                self.handle(Event::ClustersReady);
+            }
+        }
+    }
+
+    fn count_resolution(&mut self, cluster: &Cluster, update: &DnsUpdate) {
+        use millrace_driver::dns::Outcome;
+        let (stats, scope) = (&mut self.stats.stats, cluster.scope);
+        stats.inc(scope, metric::UPDATE_ATTEMPT);
+        match update.outcome {
+            Outcome::Success => stats.inc(scope, metric::UPDATE_SUCCESS),
+            Outcome::Empty => {
+                stats.inc(scope, metric::UPDATE_SUCCESS);
+                stats.inc(scope, metric::UPDATE_EMPTY);
+            }
+            Outcome::Failure => stats.inc(scope, metric::UPDATE_FAILURE),
+        }
+        if update.localities.is_none() {
+            stats.inc(scope, metric::UPDATE_NO_REBUILD);
+        }
+        let message = format_args!("{}: {:?} for {}", cluster.name, update.outcome, update.host);
+        self.logger.log(Component::DNS, Level::Debug, message);
+    }
+}
+
+async fn next_call(calls: &mut Option<millrace_driver::admin_server::AdminCalls>) -> AdminCall {
+    loop {
+        match calls {
+            Some(open) => match open.next().await {
+                Some(call) => return call,
+                None => *calls = None,
+            },
+            None => std::future::pending::<()>().await,
+        }
+    }
+}
+
+/// `server.version`: the first 24 bits of the revision, as Envoy derives it.
+fn revision() -> u64 {
+    let version = crate::cli::version();
+    u64::from_str_radix(version.get(..6).unwrap_or("0"), 16).unwrap_or(0)
+}

@@ -1,0 +1,128 @@
+//! Statistics of the process itself, and how names and tags are configured.
+
+use std::time::Duration;
+
+use millrace_config::{HealthStatus, Snapshot};
+use millrace_observe::stats::{
+    Registry, ScopeId, ScopeKind, ShardStats, StatsMatcher, TagRule, TagRules, cluster, cluster_manager,
+    listener_manager, runtime, server,
+};
+use millrace_translate::{Compiled, StatsMatcher as Configured, TagValue};
+
+use super::process;
+use crate::cli::Options;
+
+/// Applies `stats_config` and `--stats-tag`.
+///
+/// # Errors
+/// A tag's regular expression that does not compile, with its field path.
+pub fn configure(registry: &Registry, compiled: &Compiled, options: &Options) -> Result<(), String> {
+    let config = &compiled.stats;
+    let mut rules = Vec::new();
+    for (name, value) in &options.stats_tags {
+        rules.push(TagRule::Fixed { name: name.clone(), value: value.clone() });
+    }
+    for (index, tag) in config.tags.iter().enumerate() {
+        match &tag.value {
+            TagValue::Fixed(value) => {
+                rules.push(TagRule::Fixed { name: tag.name.clone(), value: value.clone() });
+            }
+            // An empty pattern names a built-in rule, which the defaults hold.
+            TagValue::Regex(pattern) if pattern.is_empty() => {}
+            TagValue::Regex(pattern) => {
+                let rule = TagRule::regex(&tag.name, pattern);
+                rules.push(rule.map_err(|e| format!("stats_config.stats_tags[{index}].regex: {e}"))?);
+            }
+        }
+    }
+    registry.set_tags(TagRules { defaults: config.use_all_default_tags, rules });
+    registry.set_matcher(match &config.matcher {
+        Configured::All => StatsMatcher::AcceptAll,
+        Configured::RejectAll => StatsMatcher::RejectAll,
+        Configured::Exclude(list) => StatsMatcher::Exclusion(list.clone()),
+        Configured::Include(list) => StatsMatcher::Inclusion(list.clone()),
+    });
+    Ok(())
+}
+
+/// The gauges that the control thread keeps.
+pub struct ProcessStats {
+    /// The control thread's own counters.
+    pub stats: ShardStats,
+    server: ScopeId,
+    listeners: ScopeId,
+    clusters: ScopeId,
+    runtime: ScopeId,
+}
+
+impl ProcessStats {
+    /// Registers the scopes.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            stats: registry.attach_shard("main_thread"),
+            server: registry.scope(ScopeKind::Server, ""),
+            listeners: registry.scope(ScopeKind::ListenerManager, ""),
+            clusters: registry.scope(ScopeKind::ClusterManager, ""),
+            runtime: registry.scope(ScopeKind::Runtime, ""),
+        }
+    }
+
+    /// What is known once the configuration is loaded.
+    pub fn loaded(&mut self, compiled: &Compiled, shards: usize, version: u64) {
+        let Self { stats, server: scope, listeners, clusters, runtime: layers } = self;
+        stats.gauge_set(*scope, server::CONCURRENCY, shards as u64);
+        stats.gauge_set(*scope, server::VERSION, compiled.stats_server_version_override.unwrap_or(version));
+        stats.gauge_set(*scope, server::DAYS_UNTIL_FIRST_CERT_EXPIRING, u64::from(u32::MAX));
+        stats.inc(*layers, runtime::LOAD_SUCCESS);
+        stats.gauge_set(*layers, runtime::NUM_LAYERS, compiled.runtime.layers.len() as u64);
+        let keys: usize = compiled.runtime.layers.iter().map(|layer| layer.values.len()).sum();
+        stats.gauge_set(*layers, runtime::NUM_KEYS, keys as u64);
+        let added = compiled.snapshot.listeners.len() as u64;
+        stats.add(*listeners, listener_manager::LISTENER_ADDED, added);
+        stats.gauge_set(*listeners, listener_manager::TOTAL_LISTENERS_ACTIVE, added);
+        let count = compiled.snapshot.clusters.iter().flatten().count() as u64;
+        stats.add(*clusters, cluster_manager::CLUSTER_ADDED, count);
+        stats.gauge_set(*clusters, cluster_manager::ACTIVE_CLUSTERS, count);
+        self.membership(&compiled.snapshot);
+    }
+
+    /// Endpoint gauges of every cluster.
+    pub fn membership(&mut self, snapshot: &Snapshot) {
+        for config in snapshot.clusters.iter().flatten() {
+            let endpoints = || config.localities.iter().flat_map(|l| &l.endpoints);
+            let of =
+                |wanted: &[HealthStatus]| endpoints().filter(|e| wanted.contains(&e.health)).count() as u64;
+            let healthy = of(&[HealthStatus::Unknown, HealthStatus::Healthy]);
+            let (scope, stats) = (config.scope, &mut self.stats);
+            stats.gauge_set(scope, cluster::MEMBERSHIP_TOTAL, endpoints().count() as u64);
+            stats.gauge_set(scope, cluster::MEMBERSHIP_HEALTHY, healthy);
+            stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, of(&[HealthStatus::Degraded]));
+            let heaviest = endpoints().map(|e| u64::from(e.weight)).max().unwrap_or(0);
+            stats.gauge_set(scope, cluster::MAX_HOST_WEIGHT, heaviest);
+        }
+    }
+
+    /// The shards accept connections, each of them listener by listener.
+    pub fn workers_started(&mut self, created: u64) {
+        self.stats.gauge_set(self.listeners, listener_manager::WORKERS_STARTED, 1);
+        self.stats.add(self.listeners, listener_manager::LISTENER_CREATE_SUCCESS, created);
+    }
+
+    /// Listeners were closed.
+    pub fn listeners_stopped(&mut self, count: u64) {
+        self.stats.add(self.listeners, listener_manager::LISTENER_STOPPED, count);
+    }
+
+    /// What changes by itself.
+    pub fn refresh(&mut self, state: u64, uptime: Duration, connections: u64) {
+        let memory = process::memory();
+        let Self { stats, server: scope, .. } = self;
+        stats.gauge_set(*scope, server::LIVE, u64::from(state == 0));
+        stats.gauge_set(*scope, server::STATE, state);
+        stats.gauge_set(*scope, server::UPTIME, uptime.as_secs());
+        stats.gauge_set(*scope, server::TOTAL_CONNECTIONS, connections);
+        stats.gauge_set(*scope, server::MEMORY_ALLOCATED, memory.allocated);
+        stats.gauge_set(*scope, server::MEMORY_HEAP_SIZE, memory.heap_size);
+        stats.gauge_set(*scope, server::MEMORY_PHYSICAL_SIZE, memory.total_physical_bytes);
+    }
+}
