@@ -70,6 +70,7 @@ pub fn bootstrap_from_json(tree: &Value, options: &LoadOptions) -> Result<Parsed
 /// # Errors
 /// As [`bootstrap_from_json`]; a syntax error has no path but a line.
 pub fn bootstrap_from_yaml(text: &str, options: &LoadOptions) -> Result<Parsed, JsonError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let tree = yaml::parse(text).map_err(|e| plain(&e.to_string()))?;
     match tree {
         Value::Object(_) | Value::Array(_) => bootstrap_from_json(&tree, options),

@@ -17,7 +17,7 @@ pub(crate) fn address(address: &core::Address, path: &Path) -> Result<Address, R
         Some(core::address::Address::Pipe(pipe)) => {
             Ok(Address::Pipe { path: pipe.path.as_str().into(), mode: pipe.mode })
         }
-        Some(core::address::Address::EnvoyInternalAddress(_)) => Err(Rejection::new(
+        Some(core::address::Address::EnvoyInternalAddress(_)) => Err(Rejection::not_served(
             &path.join("envoy_internal_address"),
             "internal listeners are not served by this build",
         )),
@@ -38,7 +38,7 @@ pub(crate) fn socket_address(socket: &core::SocketAddress, path: &Path) -> Resul
 /// The port of a socket address over TCP.
 pub(crate) fn port(socket: &core::SocketAddress, path: &Path) -> Result<u16, Rejection> {
     if socket.protocol() == core::socket_address::Protocol::Udp {
-        return Err(Rejection::new(&path.join("protocol"), "UDP is not served by this build"));
+        return Err(Rejection::not_served(&path.join("protocol"), "UDP is not served by this build"));
     }
     match &socket.port_specifier {
         Some(core::socket_address::PortSpecifier::PortValue(port)) => u16::try_from(*port).map_err(|_| {

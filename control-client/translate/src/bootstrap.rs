@@ -6,6 +6,7 @@ use std::time::Duration;
 use millrace_config::{Cluster, Listener, Node, Snapshot};
 use millrace_proto::pb::envoy::config::bootstrap::v3 as pb;
 use millrace_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format::LogFormat as PbFormat;
+use millrace_proto::pb::google::protobuf::{Value, value::Kind};
 use millrace_proto::{BOOTSTRAP, Message, Path, schema, validate};
 
 use crate::admin::{AdminConfig, admin};
@@ -79,6 +80,7 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
     cx.runtime = layered(typed.layered_runtime.as_ref(), &Path::from("layered_runtime"))?;
     let stats = stats_config(typed.stats_config.as_ref(), &Path::from("stats_config"))?;
     let admin = admin(typed.admin.as_ref(), &Path::from("admin"), cx)?;
+    let log_format = log_format(&typed)?;
     let resources = typed.static_resources.take().unwrap_or_default();
     let static_clusters = raw(&resources.clusters, |cluster| &cluster.name);
     let clusters = clusters(&resources, cx)?;
@@ -92,7 +94,7 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
         stats_flush_interval: flush_interval(&typed),
         stats_server_version_override: typed.stats_server_version_override.as_ref().map(|v| v.value),
         runtime: cx.runtime.clone(),
-        log_format: log_format(&typed),
+        log_format,
         unsupported: std::mem::take(&mut cx.unsupported),
         bootstrap: typed.encode_to_vec(),
         static_listeners,
@@ -189,10 +191,35 @@ fn flush_interval(bootstrap: &pb::Bootstrap) -> Option<Duration> {
     Some(bootstrap.stats_flush_interval.as_ref().map_or(Duration::from_secs(5), value::duration))
 }
 
-fn log_format(bootstrap: &pb::Bootstrap) -> Option<LogFormat> {
-    let config = bootstrap.application_log_config.as_ref()?.log_format.as_ref()?;
-    Some(match config.log_format.as_ref()? {
+fn log_format(bootstrap: &pb::Bootstrap) -> Result<Option<LogFormat>, Rejection> {
+    let config = bootstrap.application_log_config.as_ref().and_then(|config| config.log_format.as_ref());
+    let Some(format) = config.and_then(|format| format.log_format.as_ref()) else {
+        return Ok(None);
+    };
+    Ok(Some(match format {
         PbFormat::TextFormat(text) => LogFormat::Text(text.clone()),
-        PbFormat::JsonFormat(tree) => LogFormat::Json(tree.encode_to_vec()),
-    })
+        PbFormat::JsonFormat(tree) => {
+            for verb in ["%v", "%_"] {
+                if tree.fields.values().any(|value| mentions(value, verb)) {
+                    let path = Path::from("application_log_config").join("log_format").join("json_format");
+                    let why = format!("Usage of {verb} is unavailable for JSON log formats");
+                    return Err(Rejection::new(&path, why));
+                }
+            }
+            LogFormat::Json(tree.encode_to_vec())
+        }
+    }))
 }
+
+fn mentions(value: &Value, verb: &str) -> bool {
+    match &value.kind {
+        Some(Kind::StringValue(text)) => text.contains(verb),
+        Some(Kind::StructValue(tree)) => tree.fields.values().any(|inner| mentions(inner, verb)),
+        Some(Kind::ListValue(list)) => list.values.iter().any(|inner| mentions(inner, verb)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "bootstrap_tests.rs"]
+mod tests;

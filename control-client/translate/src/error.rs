@@ -4,6 +4,15 @@ use std::fmt;
 
 use millrace_proto::{Path, WireError};
 
+/// Why a resource is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectionKind {
+    /// Envoy refuses it too.
+    Invalid,
+    /// It asks for something that this build does not have.
+    NotServed,
+}
+
 /// A resource that is refused: nothing of it takes effect. Whoever wrote it is at fault; the same bytes are
 /// never accepted later by the same build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,11 +21,17 @@ pub struct Rejection {
     pub path: String,
     /// In one line, in Envoy's words where Envoy has some.
     pub reason: String,
+    /// Whose lack it is.
+    pub kind: RejectionKind,
 }
 
 impl Rejection {
     pub(crate) fn new(path: &Path, reason: impl Into<String>) -> Self {
-        Self { path: path.to_string(), reason: reason.into() }
+        Self { path: path.to_string(), reason: reason.into(), kind: RejectionKind::Invalid }
+    }
+
+    pub(crate) fn not_served(path: &Path, reason: impl Into<String>) -> Self {
+        Self { kind: RejectionKind::NotServed, ..Self::new(path, reason) }
     }
 }
 
@@ -33,13 +48,13 @@ impl std::error::Error for Rejection {}
 
 impl From<WireError> for Rejection {
     fn from(error: WireError) -> Self {
-        Self { path: String::new(), reason: error.to_string() }
+        Self::new(&Path::default(), error.to_string())
     }
 }
 
 impl From<millrace_proto::validate::Violation> for Rejection {
     fn from(violation: millrace_proto::validate::Violation) -> Self {
-        Self { path: violation.path, reason: violation.reason }
+        Self { path: violation.path, reason: violation.reason, kind: RejectionKind::Invalid }
     }
 }
 

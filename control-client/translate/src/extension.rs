@@ -24,9 +24,15 @@ pub(crate) fn not_served(kind: &str, name: &str, any: Option<&Any>, path: &Path)
     };
     let known = pb_any::resolve(&any.type_url, &any.value).is_ok_and(|found| found.is_some());
     let type_name = type_of(any);
-    let reason = match known {
-        true => format!("{kind} '{name}' of type {type_name} is not served by this build"),
-        false => format!("Didn't find a registered implementation for '{name}' with type URL: '{type_name}'"),
-    };
-    Rejection::new(path, reason)
+    match known {
+        true => {
+            let why = format!("{kind} '{name}' of type {type_name} is not served by this build");
+            Rejection::not_served(path, why)
+        }
+        false => {
+            let why =
+                format!("Didn't find a registered implementation for '{name}' with type URL: '{type_name}'");
+            Rejection::new(path, why)
+        }
+    }
 }

@@ -20,7 +20,7 @@ pub(crate) fn filter_chain(
 ) -> Result<FilterChain, Rejection> {
     transport_socket::downstream(chain.transport_socket.as_ref(), &path.join("transport_socket"))?;
     if chain.use_proxy_proto.as_ref().is_some_and(|on| on.value) {
-        return Err(Rejection::new(
+        return Err(Rejection::not_served(
             &path.join("use_proxy_proto"),
             "the PROXY protocol is not served by this build",
         ));
@@ -49,7 +49,10 @@ fn network_filter(
         Some(ConfigType::TypedConfig(any)) => any,
         Some(ConfigType::ConfigDiscovery(_)) => {
             let path = path.join("config_discovery");
-            return Err(Rejection::new(&path, "filters from a control plane are not served by this build"));
+            return Err(Rejection::not_served(
+                &path,
+                "filters from a control plane are not served by this build",
+            ));
         }
         None => return Err(extension::not_served("network filter", &filter.name, None, path)),
     };

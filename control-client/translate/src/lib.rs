@@ -35,7 +35,7 @@ mod value;
 pub use admin::AdminConfig;
 pub use bootstrap::{Compiled, LogFormat, RawResource, bootstrap};
 pub use context::{ClusterIds, Context, Overrides, Source};
-pub use error::{Rejection, Unsupported};
+pub use error::{Rejection, RejectionKind, Unsupported};
 pub use fuzz::fuzz_bootstrap;
 pub use runtime::{Runtime, RuntimeLayer, RuntimeValue};
 pub use stats_config::{StatsConfig, StatsMatcher, StatsTag, TagValue};

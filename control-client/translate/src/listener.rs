@@ -155,7 +155,7 @@ fn listener_filters(filters: &[pb::ListenerFilter], path: &Path) -> Result<Vec<L
         }
         Some(ConfigType::ConfigDiscovery(_)) => {
             let path = path.at(i).join("config_discovery");
-            Err(Rejection::new(&path, "filters from a control plane are not served by this build"))
+            Err(Rejection::not_served(&path, "filters from a control plane are not served by this build"))
         }
         None => Err(extension::not_served("listener filter", &filter.name, None, &path.at(i))),
     };

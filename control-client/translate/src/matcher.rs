@@ -33,7 +33,7 @@ pub(crate) fn string(matcher: &pb::StringMatcher, path: &Path) -> Result<StringM
             StringMatcher::Regex(regex_util::full(regex, &path.join("safe_regex"))?)
         }
         Some(MatchPattern::Custom(_)) => {
-            return Err(Rejection::new(
+            return Err(Rejection::not_served(
                 &path.join("custom"),
                 "custom string matchers are not served by this build",
             ));

@@ -33,6 +33,10 @@ const MAP: u32 = 19;
 
 /// Checks what stands in `field`; an absent scalar without presence counts as its default value.
 pub(super) fn check(field: Field, values: &[Raw<'_>], path: &Path) -> Result<(), Violation> {
+    if values.is_empty() && field.oneof().is_some() {
+        // Another member was chosen, or none: that is the oneof's own rule.
+        return Ok(());
+    }
     let rules = read(field.rules());
     for (kind, raw) in &rules {
         let rule = read(raw.bytes());

@@ -71,7 +71,7 @@ fn nested(
 }
 
 fn not_served(name: &str, path: &Path) -> Rejection {
-    Rejection::new(&path.join(name), "this filter is not served by this build")
+    Rejection::not_served(&path.join(name), "this filter is not served by this build")
 }
 
 fn comparison(by: Option<&pb::ComparisonFilter>, path: &Path, cx: &Context) -> Result<Comparison, Rejection> {

@@ -10,6 +10,7 @@ use millrace_proto::pb::envoy::config::core::v3::{
 };
 use millrace_proto::pb::google::protobuf::{Struct, Value, value::Kind};
 
+use crate::context::Context;
 use crate::error::Rejection;
 use crate::value;
 
@@ -17,27 +18,31 @@ use crate::value;
 pub(crate) fn substitution(
     format: &SubstitutionFormatString,
     path: &Path,
+    cx: &mut Context,
 ) -> Result<AccessLogFormat, Rejection> {
     let omit_empty = format.omit_empty_values;
+    if omit_empty && !matches!(format.format, Some(Format::JsonFormat(_))) {
+        cx.report(&path.join("omit_empty_values"), "a text format prints `-` for what is absent");
+    }
     match &format.format {
-        Some(Format::TextFormat(text_format)) => text(text_format, omit_empty, &path.join("text_format")),
+        Some(Format::TextFormat(text_format)) => text(text_format, &path.join("text_format")),
         Some(Format::JsonFormat(tree)) => json(tree, omit_empty, &path.join("json_format")),
         Some(Format::TextFormatSource(source)) => {
             let path = path.join("text_format_source");
             let bytes = value::data_source(source, &path)?;
             let source = String::from_utf8(bytes)
                 .map_err(|_| Rejection::new(&path, "the format is not UTF-8 text"))?;
-            text(&source, omit_empty, &path)
+            text(&source, &path)
         }
         None => Err(Rejection::new(&path.join("format"), "is required")),
     }
 }
 
 pub(super) fn default(path: &Path) -> Result<AccessLogFormat, Rejection> {
-    text(DEFAULT_ACCESS_LOG, false, path)
+    text(DEFAULT_ACCESS_LOG, path)
 }
 
-pub(super) fn text(format: &str, _omit_empty: bool, path: &Path) -> Result<AccessLogFormat, Rejection> {
+pub(super) fn text(format: &str, path: &Path) -> Result<AccessLogFormat, Rejection> {
     Ok(AccessLogFormat::Text(template(format, path)?))
 }
 

@@ -15,7 +15,7 @@ use millrace_proto::pb::envoy::extensions::access_loggers::stream::v3::{
 use millrace_proto::pb::google::protobuf::Any;
 
 use crate::context::Context;
-use crate::error::Rejection;
+use crate::error::{Rejection, RejectionKind};
 use crate::extension;
 
 pub(crate) use format::substitution as substitution_format;
@@ -45,9 +45,9 @@ fn access_log(log: &pb::AccessLog, path: &Path, cx: &mut Context) -> Result<Opti
     };
     let filter = log.filter.as_ref().map(|f| filter::filter(f, &path.join("filter"), cx)).transpose()?;
     let config_path = path.join("typed_config");
-    let Some((sink, format)) = sink(any, &config_path)? else {
+    let Some((sink, format)) = sink(any, &config_path, cx)? else {
         let refusal = extension::not_served("access logger", &log.name, Some(any), &config_path);
-        if refusal.reason.starts_with("Didn't find") {
+        if refusal.kind == RejectionKind::Invalid {
             return Err(refusal);
         }
         cx.report(&config_path, format!("{}; its lines are not written", refusal.reason));
@@ -56,18 +56,22 @@ fn access_log(log: &pb::AccessLog, path: &Path, cx: &mut Context) -> Result<Opti
     Ok(Some(AccessLog { sink, format, filter }))
 }
 
-fn sink(any: &Any, path: &Path) -> Result<Option<(AccessLogSink, AccessLogFormat)>, Rejection> {
+fn sink(
+    any: &Any,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Option<(AccessLogSink, AccessLogFormat)>, Rejection> {
     let log_format = path.join("log_format");
     Ok(Some(match extension::type_of(any).as_str() {
         "envoy.extensions.access_loggers.file.v3.FileAccessLog" => {
             let file: FileAccessLog = extension::open(any, path)?;
-            (AccessLogSink::File(file.path.as_str().into()), file_format(&file, path)?)
+            (AccessLogSink::File(file.path.as_str().into()), file_format(&file, path, cx)?)
         }
         "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog" => {
             let log: StdoutAccessLog = extension::open(any, path)?;
             let format = match &log.access_log_format {
                 Some(stdout_access_log::AccessLogFormat::LogFormat(by)) => {
-                    format::substitution(by, &log_format)?
+                    format::substitution(by, &log_format, cx)?
                 }
                 None => format::default(path)?,
             };
@@ -77,7 +81,7 @@ fn sink(any: &Any, path: &Path) -> Result<Option<(AccessLogSink, AccessLogFormat
             let log: StderrAccessLog = extension::open(any, path)?;
             let format = match &log.access_log_format {
                 Some(stderr_access_log::AccessLogFormat::LogFormat(by)) => {
-                    format::substitution(by, &log_format)?
+                    format::substitution(by, &log_format, cx)?
                 }
                 None => format::default(path)?,
             };
@@ -87,15 +91,15 @@ fn sink(any: &Any, path: &Path) -> Result<Option<(AccessLogSink, AccessLogFormat
     }))
 }
 
-fn file_format(file: &FileAccessLog, path: &Path) -> Result<AccessLogFormat, Rejection> {
+fn file_format(file: &FileAccessLog, path: &Path, cx: &mut Context) -> Result<AccessLogFormat, Rejection> {
     use file_access_log::AccessLogFormat as By;
     match &file.access_log_format {
         None => format::default(path),
         // An empty text means the default one.
         Some(By::Format(text)) if text.is_empty() => format::default(path),
-        Some(By::Format(text)) => format::text(text, false, &path.join("format")),
+        Some(By::Format(text)) => format::text(text, &path.join("format")),
         Some(By::JsonFormat(json)) => format::json(json, false, &path.join("json_format")),
         Some(By::TypedJsonFormat(json)) => format::json(json, false, &path.join("typed_json_format")),
-        Some(By::LogFormat(by)) => format::substitution(by, &path.join("log_format")),
+        Some(By::LogFormat(by)) => format::substitution(by, &path.join("log_format"), cx),
     }
 }

@@ -43,10 +43,7 @@ pub(super) fn load_assignment(
         ),
     };
     if kind == DiscoveryType::LogicalDns && !is_single(assignment) {
-        let why = match assignment.endpoints.len() {
-            1 => "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
-            _ => "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
-        };
+        let why = "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint";
         return Err(Rejection::new(&path, why));
     }
     let mut order: Vec<usize> = (0..assignment.endpoints.len()).collect();
@@ -95,7 +92,7 @@ fn host<'a>(
     let endpoint = match &from.host_identifier {
         Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
         Some(HostIdentifier::EndpointName(_)) => {
-            return Err(Rejection::new(
+            return Err(Rejection::not_served(
                 &path.join("endpoint_name"),
                 "named endpoints are not served by this build",
             ));

@@ -9,6 +9,7 @@ use millrace_proto::pb::envoy::config::core::v3 as core;
 use millrace_proto::pb::envoy::extensions::upstreams::http::v3 as options;
 use millrace_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options as by;
 
+use crate::context::Context;
 use crate::error::Rejection;
 use crate::http::header_case;
 use crate::{extension, value};
@@ -16,7 +17,11 @@ use crate::{extension, value};
 const KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
-pub(super) fn upstream_http(cluster: &pb::Cluster, path: &Path) -> Result<UpstreamHttp, Rejection> {
+pub(super) fn upstream_http(
+    cluster: &pb::Cluster,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<UpstreamHttp, Rejection> {
     let mut path = path.join("typed_extension_protocol_options");
     let others = cluster.typed_extension_protocol_options.iter();
     if let Some((name, any)) = others.filter(|(name, _)| *name != KEY).min_by_key(|(name, _)| *name) {
@@ -24,27 +29,32 @@ pub(super) fn upstream_http(cluster: &pb::Cluster, path: &Path) -> Result<Upstre
         return Err(extension::not_served("protocol options", name, Some(any), &path));
     }
     let Some(any) = cluster.typed_extension_protocol_options.get(KEY) else {
-        return deprecated(cluster, &path);
+        return deprecated(cluster, &path, cx);
     };
     path.key(KEY);
     if extension::type_of(any) != KEY {
         return Err(extension::not_served("protocol options", KEY, Some(any), &path));
     }
     let options: options::HttpProtocolOptions = extension::open(any, &path)?;
-    typed(&options, &path)
+    typed(&options, &path, cx)
 }
 
-fn typed(options: &options::HttpProtocolOptions, path: &Path) -> Result<UpstreamHttp, Rejection> {
+fn typed(
+    options: &options::HttpProtocolOptions,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<UpstreamHttp, Rejection> {
     use by::explicit_http_config::ProtocolConfig as Explicit;
-    let not_served =
-        |path: &Path| Err(Rejection::new(path, "HTTP/2 and HTTP/3 upstreams are not served by this build"));
+    let not_served = |path: &Path| {
+        Err(Rejection::not_served(path, "HTTP/2 and HTTP/3 upstreams are not served by this build"))
+    };
     let common = options.common_http_protocol_options.as_ref();
     match &options.upstream_protocol_options {
         Some(by::UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
             let path = path.join("explicit_http_config");
             match &explicit.protocol_config {
                 Some(Explicit::HttpProtocolOptions(http1)) => {
-                    build(common, Some(http1), &path.join("http_protocol_options"))
+                    build(common, Some(http1), &path.join("http_protocol_options"), cx)
                 }
                 Some(Explicit::Http2ProtocolOptions(_)) => not_served(&path.join("http2_protocol_options")),
                 Some(Explicit::Http3ProtocolOptions(_)) => not_served(&path.join("http3_protocol_options")),
@@ -54,16 +64,16 @@ fn typed(options: &options::HttpProtocolOptions, path: &Path) -> Result<Upstream
         // Downstream is HTTP/1.1 whenever a connection exists, so the other protocols' options are never used.
         Some(by::UpstreamProtocolOptions::UseDownstreamProtocolConfig(same)) => {
             let path = path.join("use_downstream_protocol_config").join("http_protocol_options");
-            build(common, same.http_protocol_options.as_ref(), &path)
+            build(common, same.http_protocol_options.as_ref(), &path, cx)
         }
         Some(by::UpstreamProtocolOptions::AutoConfig(_)) => not_served(&path.join("auto_config")),
         None => Err(Rejection::new(&path.join("upstream_protocol_options"), "is required")),
     }
 }
 
-fn deprecated(cluster: &pb::Cluster, path: &Path) -> Result<UpstreamHttp, Rejection> {
+fn deprecated(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> Result<UpstreamHttp, Rejection> {
     let http1 = cluster.http_protocol_options.as_ref();
-    let mut http = build(cluster.common_http_protocol_options.as_ref(), http1, path)?;
+    let mut http = build(cluster.common_http_protocol_options.as_ref(), http1, path, cx)?;
     if let Some(max) = &cluster.max_requests_per_connection {
         http.max_requests_per_connection = Some(max.value).filter(|max| *max > 0);
     }
@@ -74,7 +84,11 @@ fn build(
     common: Option<&core::HttpProtocolOptions>,
     http1: Option<&core::Http1ProtocolOptions>,
     path: &Path,
+    cx: &mut Context,
 ) -> Result<UpstreamHttp, Rejection> {
+    if common.is_some_and(|common| common.max_stream_duration.is_some()) {
+        cx.report(path, "max_stream_duration of an upstream has no effect; the route's applies");
+    }
     let (proper_case, preserve_case) = match http1 {
         Some(http1) => header_case(http1, path)?,
         None => (false, false),

@@ -32,7 +32,7 @@ pub(super) fn lb_policy(cluster: &pb::Cluster, path: &Path, cx: &Context) -> Res
         }
         other => {
             let why = format!("the balancer {} is not served by this build", other.as_str_name());
-            Err(Rejection::new(&path.join("lb_policy"), why))
+            Err(Rejection::not_served(&path.join("lb_policy"), why))
         }
     }
 }

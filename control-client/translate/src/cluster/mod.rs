@@ -52,7 +52,7 @@ pub(crate) fn cluster(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> R
             .map(tcp_keepalive),
         bind_source: bind_source(cluster, path)?,
         close_on_health_failure: cluster.close_connections_on_host_health_failure,
-        http: http_options::upstream_http(cluster, path)?,
+        http: http_options::upstream_http(cluster, path, cx)?,
     })
 }
 
@@ -67,7 +67,7 @@ fn discovery_type(cluster: &pb::Cluster, path: &Path) -> Result<DiscoveryType, R
                 other => {
                     let why =
                         format!("clusters of type {} are not served by this build", other.as_str_name());
-                    Err(Rejection::new(&path.join("type"), why))
+                    Err(Rejection::not_served(&path.join("type"), why))
                 }
             }
         }

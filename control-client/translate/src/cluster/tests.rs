@@ -1,1 +1,118 @@
+use millrace_config::{HealthStatus, LbPolicy};
+use millrace_observe::stats::Registry;
+use millrace_proto::{message_from_json, schema, yaml};
 
+use super::*;
+use crate::context::Overrides;
+use crate::error::RejectionKind;
+use crate::resource;
+
+fn cluster_of(fields: &str) -> Result<Cluster, Rejection> {
+    let message = schema::Message::by_type_url(resource::CLUSTER).unwrap();
+    let bytes =
+        message_from_json(message, &yaml::parse(&format!("{{name: 'a:b', {fields}}}")).unwrap()).unwrap();
+    resource::cluster(&bytes, &mut Context::new(Registry::new(), Overrides::default()))
+}
+
+const LOAD: &str = "load_assignment: {cluster_name: x, endpoints: [{priority: 1, lb_endpoints: [{endpoint: {address: \
+                    {socket_address: {address: 10.0.0.2, port_value: 2}}}}]}, {locality: {zone: z}, lb_endpoints: \
+                    [{health_status: DRAINING, load_balancing_weight: 5, endpoint: {hostname: h, address: \
+                    {socket_address: {address: 10.0.0.1, port_value: 1}}}}]}]}";
+
+#[test]
+fn static_endpoints_are_sorted_by_priority() {
+    let cluster = cluster_of(LOAD).unwrap();
+    assert!(matches!(cluster.discovery, ClusterDiscovery::Static));
+    let [first, second] = &cluster.localities[..] else { panic!("two localities") };
+    assert_eq!((first.priority, &*first.locality.1, second.priority), (0, "z", 1));
+    let endpoint = &first.endpoints[0];
+    assert_eq!((endpoint.address.to_string().as_str(), endpoint.weight), ("10.0.0.1:1", 5));
+    assert_eq!((endpoint.health, &*endpoint.hostname), (HealthStatus::Draining, "h"));
+    assert_eq!((cluster.connect_timeout, cluster.overprovisioning_factor), (Duration::from_secs(5), 140));
+    assert_eq!((cluster.circuit_breakers.default.max_retries, cluster.http.head_bytes_max), (3, 60 * 1024));
+}
+
+#[test]
+fn names_become_targets() {
+    let cluster = cluster_of("type: STRICT_DNS, dns_lookup_family: V4_ONLY, respect_dns_ttl: true, load_assignment: {cluster_name: x, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: {address: up.test, port_value: 80}}}}}}").unwrap();
+    let ClusterDiscovery::Dns { logical, targets, family, respect_ttl, .. } = &cluster.discovery else {
+        panic!("DNS")
+    };
+    assert!(!logical && *respect_ttl && *family == DnsLookupFamily::V4Only);
+    assert_eq!((&*targets[0].host, targets[0].port, targets[0].locality), ("up.test", 80, 0));
+    assert_eq!(&*targets[0].template.hostname, "up.test");
+    assert!(cluster.localities[0].endpoints.is_empty());
+}
+
+#[test]
+fn policies_limits_and_http_options() {
+    let typed = "load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest, choice_count: 5}}}]}";
+    let LbPolicy::LeastRequest(least) = cluster_of(typed).unwrap().lb_policy else { panic!("least request") };
+    assert_eq!(least.choice_count, 5);
+    let cluster = cluster_of(
+        "lb_policy: RANDOM, circuit_breakers: {thresholds: [{max_requests: 9, retry_budget: {}}, {priority: HIGH, max_retries: 1}]}, \
+         common_lb_config: {healthy_panic_threshold: {value: 0}}, upstream_connection_options: {tcp_keepalive: {keepalive_time: 7}}, \
+         typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': \
+         t/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, common_http_protocol_options: {idle_timeout: 0s, max_requests_per_connection: 3}, \
+         explicit_http_config: {http_protocol_options: {header_key_format: {proper_case_words: {}}}}}}",
+    ).unwrap();
+    assert_eq!(cluster.lb_policy, LbPolicy::Random);
+    assert_eq!(cluster.circuit_breakers.default.retry_budget, Some((20.0, 3)));
+    assert_eq!(
+        (cluster.circuit_breakers.default.max_requests, cluster.circuit_breakers.high.max_retries),
+        (9, 1)
+    );
+    assert!(cluster.panic_threshold.abs() < f64::EPSILON);
+    assert_eq!(cluster.tcp_keepalive.unwrap().time, Some(7));
+    assert_eq!((cluster.http.idle_timeout, cluster.http.max_requests_per_connection), (None, Some(3)));
+    assert!(cluster.http.proper_case);
+}
+
+#[test]
+fn what_cannot_be_served_is_refused() {
+    for (fields, reason) in [
+        ("type: EDS", "type: clusters of type EDS are not served by this build"),
+        ("lb_policy: RING_HASH", "lb_policy: the balancer RING_HASH is not served by this build"),
+        (
+            "http2_protocol_options: {}",
+            "http2_protocol_options: HTTP/2 and HTTP/3 upstreams are not served by this build",
+        ),
+        (
+            "transport_socket: {name: tls, typed_config: {'@type': t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}",
+            "transport_socket: transport socket 'tls' of type",
+        ),
+        (
+            "lb_subset_config: {subset_selectors: {keys: a}}",
+            "lb_subset_config: subsets of endpoints are not served by this build",
+        ),
+    ] {
+        let error = cluster_of(fields).unwrap_err();
+        assert!(error.to_string().starts_with(reason) && error.kind == RejectionKind::NotServed, "{error}");
+    }
+    for (fields, reason) in [
+        (
+            "load_assignment: {cluster_name: x, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: {address: up, port_value: 1}}}}}}",
+            "malformed IP address: up. Consider setting resolver_name",
+        ),
+        (
+            "type: LOGICAL_DNS",
+            "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint",
+        ),
+        ("lb_policy: LOAD_BALANCING_POLICY_CONFIG", "field load_balancing_policy need to be set"),
+        ("connect_timeout: 0s", "value must be greater than 0s"),
+    ] {
+        let error = cluster_of(fields).unwrap_err();
+        assert!(error.reason.contains(reason) && error.kind == RejectionKind::Invalid, "{error}");
+    }
+}
+
+#[test]
+fn fields_without_effect_are_reported() {
+    let message = schema::Message::by_type_url(resource::CLUSTER).unwrap();
+    let text = "{name: a, outlier_detection: {}, ignore_health_on_host_removal: false}";
+    let bytes = message_from_json(message, &yaml::parse(text).unwrap()).unwrap();
+    let mut cx = Context::new(Registry::new(), Overrides::default());
+    resource::cluster(&bytes, &mut cx).unwrap();
+    let paths: Vec<_> = cx.unsupported.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!(paths, ["outlier_detection"]);
+}

@@ -95,8 +95,8 @@ impl Visitor for Check<'_> {
                 self.cx.report(path, *why);
                 Ok(Descend::Over)
             }
-            Some(Status::Refused(why)) => Err(Rejection::new(path, *why)),
-            None => Err(Rejection::new(path, "this build does not know what the field does")),
+            Some(Status::Refused(why)) => Err(Rejection::not_served(path, *why)),
+            None => Err(Rejection::not_served(path, "this build does not know what the field does")),
         }
     }
 

@@ -38,7 +38,7 @@ pub(crate) fn connection_manager(
     cx: &mut Context,
 ) -> Result<HttpConnectionManager, Rejection> {
     refuse_codec(manager, path)?;
-    let common = manager.common_http_protocol_options.clone().unwrap_or_default();
+    let common = manager.common_http_protocol_options.unwrap_or_default();
     let kb = |kb: Option<&_>| value::number(kb, 60).saturating_mul(1024);
     let internal = manager.internal_address_config.as_ref();
     let internal_addresses = match internal {
@@ -109,12 +109,12 @@ pub(crate) fn connection_manager(
 }
 
 fn refuse_codec(manager: &pb::HttpConnectionManager, path: &Path) -> Result<(), Rejection> {
-    let why = match manager.codec_type() {
+    let path = path.join("codec_type");
+    Err(match manager.codec_type() {
         hcm::CodecType::Auto | hcm::CodecType::Http1 => return Ok(()),
-        hcm::CodecType::Http2 => "HTTP/2 is not served by this build",
-        hcm::CodecType::Http3 => "HTTP/3 codec configured on non-QUIC listener.",
-    };
-    Err(Rejection::new(&path.join("codec_type"), why))
+        hcm::CodecType::Http2 => Rejection::not_served(&path, "HTTP/2 is not served by this build"),
+        hcm::CodecType::Http3 => Rejection::new(&path, "HTTP/3 codec configured on non-QUIC listener."),
+    })
 }
 
 fn routes(
@@ -126,12 +126,14 @@ fn routes(
         Some(hcm::RouteSpecifier::RouteConfig(config)) => {
             route_configuration(config, true, &path.join("route_config"), cx)
         }
-        Some(hcm::RouteSpecifier::Rds(_)) => {
-            Err(Rejection::new(&path.join("rds"), "routes from a control plane are not served by this build"))
-        }
-        Some(hcm::RouteSpecifier::ScopedRoutes(_)) => {
-            Err(Rejection::new(&path.join("scoped_routes"), "scoped routes are not served by this build"))
-        }
+        Some(hcm::RouteSpecifier::Rds(_)) => Err(Rejection::not_served(
+            &path.join("rds"),
+            "routes from a control plane are not served by this build",
+        )),
+        Some(hcm::RouteSpecifier::ScopedRoutes(_)) => Err(Rejection::not_served(
+            &path.join("scoped_routes"),
+            "scoped routes are not served by this build",
+        )),
         None => Err(Rejection::new(&path.join("route_specifier"), "is required")),
     }
 }
@@ -175,7 +177,7 @@ fn upgrades(manager: &pb::HttpConnectionManager, path: &Path) -> Result<Vec<Arc<
             return Err(Rejection::new(&path, why));
         }
         if !upgrade.filters.is_empty() {
-            return Err(Rejection::new(
+            return Err(Rejection::not_served(
                 &path.join("filters"),
                 "filter chains of upgrades are not served by this build",
             ));

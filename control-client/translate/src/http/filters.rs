@@ -24,7 +24,7 @@ pub(super) fn filters(
             Some(ConfigType::TypedConfig(any)) => any,
             Some(ConfigType::ConfigDiscovery(_)) => {
                 let path = path.join("config_discovery");
-                return Err(Rejection::new(
+                return Err(Rejection::not_served(
                     &path,
                     "filters from a control plane are not served by this build",
                 ));

@@ -73,7 +73,7 @@ fn cluster(
         Some(
             act::ClusterSpecifier::ClusterSpecifierPlugin(_)
             | act::ClusterSpecifier::InlineClusterSpecifierPlugin(_),
-        ) => Err(Rejection::new(path, "cluster specifier plugins are not served by this build")),
+        ) => Err(Rejection::not_served(path, "cluster specifier plugins are not served by this build")),
         None => Err(Rejection::new(&path.join("cluster_specifier"), "is required")),
     }
 }
@@ -107,7 +107,10 @@ fn host_rewrite(action: &pb::RouteAction, path: &Path) -> Result<Option<HostRewr
             Some(HostRewrite::PathRegex { pattern, substitution })
         }
         Some(_) => {
-            return Err(Rejection::new(path, "this way of rewriting the host is not served by this build"));
+            return Err(Rejection::not_served(
+                path,
+                "this way of rewriting the host is not served by this build",
+            ));
         }
     })
 }

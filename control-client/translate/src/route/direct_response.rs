@@ -8,6 +8,7 @@ use millrace_proto::pb::envoy::config::route::v3::DirectResponseAction;
 
 use super::Scope;
 use crate::access_log::substitution_format;
+use crate::context::Context;
 use crate::error::Rejection;
 use crate::value;
 
@@ -15,6 +16,7 @@ pub(super) fn direct_response(
     response: &DirectResponseAction,
     scope: &Scope<'_>,
     path: &Path,
+    cx: &mut Context,
 ) -> Result<DirectResponse, Rejection> {
     let status = u16::try_from(response.status)
         .map_err(|_| Rejection::new(&path.join("status"), "value must be inside range [200, 600)"))?;
@@ -28,11 +30,11 @@ pub(super) fn direct_response(
     }
     let body_format = match &response.body_format {
         None => None,
-        Some(format) => match substitution_format(format, &path.join("body_format"))? {
+        Some(format) => match substitution_format(format, &path.join("body_format"), cx)? {
             AccessLogFormat::Text(template) => Some(template),
             AccessLogFormat::Json { .. } => {
                 let path = path.join("body_format").join("json_format");
-                return Err(Rejection::new(&path, "JSON bodies are not served by this build"));
+                return Err(Rejection::not_served(&path, "JSON bodies are not served by this build"));
             }
         },
     };

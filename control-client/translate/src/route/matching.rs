@@ -22,7 +22,7 @@ pub(super) fn route_match(by: &pb::RouteMatch, path: &Path, cx: &Context) -> Res
         Some(By::SafeRegex(regex)) => PathMatcher::Regex(regex_util::full(regex, &path.join("safe_regex"))?),
         Some(By::ConnectMatcher(_)) => PathMatcher::Connect,
         Some(By::PathMatchPolicy(_)) => {
-            return Err(Rejection::new(
+            return Err(Rejection::not_served(
                 &path.join("path_match_policy"),
                 "path match extensions are not served by this build",
             ));

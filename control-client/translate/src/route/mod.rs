@@ -87,10 +87,12 @@ fn route(route: &pb::Route, scope: &Scope<'_>, path: &Path, cx: &mut Context) ->
         }
         Some(Action::DirectResponse(response)) => {
             let path = path.join("direct_response");
-            RouteAction::DirectResponse(Box::new(direct_response::direct_response(response, scope, &path)?))
+            RouteAction::DirectResponse(Box::new(direct_response::direct_response(
+                response, scope, &path, cx,
+            )?))
         }
         Some(Action::FilterAction(_) | Action::NonForwardingAction(_)) => {
-            return Err(Rejection::new(
+            return Err(Rejection::not_served(
                 path,
                 "routes without a forwarding, redirecting or direct action are not served by this build",
             ));

@@ -24,7 +24,10 @@ pub(super) fn redirect(to: &RedirectAction, path: &Path) -> Result<Redirect, Rej
             RedirectPath::Regex { pattern, substitution }
         }
         Some(_) => {
-            return Err(Rejection::new(path, "this way of rewriting the path is not served by this build"));
+            return Err(Rejection::not_served(
+                path,
+                "this way of rewriting the path is not served by this build",
+            ));
         }
     };
     let port = u16::try_from(to.port_redirect).map_err(|_| {

@@ -1,1 +1,157 @@
+use millrace_config::{ClusterSpecifier, HostRewrite, PathMatcher, PathRewrite, RedirectPath};
+use millrace_observe::stats::Registry;
+use millrace_proto::{message_from_json, schema, yaml};
 
+use super::*;
+use crate::context::Overrides;
+use crate::resource;
+
+fn bytes(text: &str) -> Vec<u8> {
+    let message = schema::Message::by_type_url(resource::ROUTE_CONFIGURATION).unwrap();
+    message_from_json(message, &yaml::parse(text).unwrap()).unwrap()
+}
+
+fn table(text: &str) -> Result<RouteConfiguration, Rejection> {
+    let mut cx = Context::new(Registry::new(), Overrides::default());
+    cx.known_clusters.insert("c".into());
+    resource::route_configuration(&bytes(text), &mut cx)
+}
+
+/// The first route of the only virtual host.
+fn one(route: &str) -> Result<Arc<Route>, Rejection> {
+    let table = table(&format!(
+        "{{validate_clusters: true, virtual_hosts: [{{name: v, domains: ['*'], routes: [{route}]}}]}}"
+    ))?;
+    Ok(table.virtual_hosts[0].routes[0].clone())
+}
+
+fn forward(action: &str) -> millrace_config::RouteForward {
+    match &one(&format!("{{match: {{prefix: /}}, route: {{{action}}}}}")).unwrap().action {
+        RouteAction::Forward(forward) => (**forward).clone(),
+        other => panic!("a forwarding route, not {other:?}"),
+    }
+}
+
+#[test]
+fn matchers() {
+    let route = one("{match: {path_separated_prefix: /A, case_sensitive: false, grpc: {}, runtime_fraction: {default_value: {numerator: 3, denominator: MILLION}}, headers: [{name: x}], query_parameters: [{name: q, present_match: true}]}, route: {cluster: c}}").unwrap();
+    assert!(matches!(&route.matcher.path, PathMatcher::SeparatedPrefix(p) if **p == *b"/a"));
+    assert!(!route.matcher.case_sensitive && route.matcher.grpc);
+    let fraction = route.matcher.fraction.unwrap();
+    assert_eq!((fraction.numerator, fraction.denominator), (3, 1_000_000));
+    assert_eq!((route.matcher.headers.len(), route.matcher.query.len()), (1, 1));
+}
+
+#[test]
+fn forwarding_defaults_and_overrides() {
+    let plain = forward("cluster: c");
+    assert_eq!(
+        (plain.timeout, plain.cluster_not_found_status),
+        (Some(std::time::Duration::from_secs(15)), 503)
+    );
+    assert!(plain.idle_timeout.is_none() && plain.retry_policy.is_none() && !plain.high_priority);
+    let full = forward(
+        "cluster: c, timeout: 0s, idle_timeout: 0s, max_stream_duration: {max_stream_duration: 2s}, priority: HIGH, \
+         prefix_rewrite: /x, auto_host_rewrite: true, cluster_not_found_response_code: NOT_FOUND, \
+         upgrade_configs: [{upgrade_type: WebSocket, enabled: false}], retry_policy: {retry_on: '5xx,reset', \
+         retry_back_off: {base_interval: 0.1s}, retry_host_predicate: [{name: envoy.retry_host_predicates.previous_hosts}]}",
+    );
+    assert_eq!((full.timeout, full.idle_timeout, full.cluster_not_found_status), (None, Some(None), 404));
+    assert_eq!(full.max_stream_duration, Some(Some(std::time::Duration::from_secs(2))));
+    assert!(full.high_priority && matches!(full.host_rewrite, Some(HostRewrite::Auto)));
+    assert!(matches!(&full.path_rewrite, Some(PathRewrite::Prefix(p)) if **p == *b"/x"));
+    assert_eq!(full.upgrades, [(Arc::from("websocket"), false)]);
+    let retry = full.retry_policy.unwrap();
+    assert_eq!((retry.num_retries, retry.back_off.max), (1, std::time::Duration::from_secs(1)));
+    assert!(retry.avoid_previous_hosts);
+}
+
+#[test]
+fn weighted_clusters_redirects_and_direct_responses() {
+    let weighted =
+        forward("weighted_clusters: {clusters: [{name: c, weight: 1}, {cluster_header: X-C, weight: 3}]}");
+    let ClusterSpecifier::Weighted(weighted) = weighted.cluster else { panic!("weighted") };
+    assert_eq!((weighted.total, weighted.clusters.len()), (4, 2));
+    let redirect = one("{match: {prefix: /}, redirect: {https_redirect: true, port_redirect: 8443, prefix_rewrite: /y, response_code: SEE_OTHER}}").unwrap();
+    let RouteAction::Redirect(redirect) = &redirect.action else { panic!("a redirect") };
+    assert_eq!(
+        (redirect.status, redirect.port, redirect.scheme.as_deref()),
+        (303, Some(8443), Some(&b"https"[..]))
+    );
+    assert!(matches!(&redirect.path, RedirectPath::Prefix(p) if **p == *b"/y"));
+    let direct =
+        one("{match: {prefix: /}, direct_response: {status: 418, body: {inline_string: tea}}}").unwrap();
+    let RouteAction::DirectResponse(direct) = &direct.action else { panic!("a direct response") };
+    assert_eq!((direct.status, &*direct.body), (418, &b"tea"[..]));
+}
+
+#[test]
+fn the_virtual_hosts_retry_policy_is_inherited() {
+    let table = table("{virtual_hosts: [{name: v, domains: [A.com], retry_policy: {retry_on: reset, num_retries: 7}, routes: [{match: {prefix: /}, route: {cluster: x}}]}]}").unwrap();
+    let host = table.virtual_host("a.com").unwrap();
+    let RouteAction::Forward(forward) = &host.routes[0].action else { panic!("a forwarding route") };
+    assert_eq!(forward.retry_policy.as_ref().unwrap().num_retries, 7);
+}
+
+#[test]
+fn wrong_routes_are_refused_in_envoys_words() {
+    for (route, reason) in [
+        ("{match: {prefix: /}, route: {cluster: nope}}", "route.cluster: route: unknown cluster 'nope'"),
+        (
+            "{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: nope, weight: 1}]}}}",
+            "unknown weighted cluster 'nope'",
+        ),
+        (
+            "{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: c, weight: 0}]}}}",
+            "Sum of weights in the weighted_cluster must be greater than 0.",
+        ),
+        ("{match: {prefix: /}}", "action: is required"),
+        ("{match: {}, route: {cluster: c}}", "match.path_specifier: is required"),
+        (
+            "{match: {safe_regex: {regex: 'a('}}, route: {cluster: c}}",
+            "match.safe_regex.regex: unclosed group: a(",
+        ),
+        ("{match: {path_separated_prefix: /a/}, route: {cluster: c}}", "value does not match regex pattern"),
+        (
+            "{match: {prefix: /}, route: {cluster: c, prefix_rewrite: /a, regex_rewrite: {pattern: {regex: a}}}}",
+            "Specify only one of prefix_rewrite",
+        ),
+        (
+            "{match: {prefix: /}, route: {cluster: c, retry_policy: {retry_back_off: {base_interval: 1s, max_interval: 0.5s}}}}",
+            "retry_policy.max_interval must greater",
+        ),
+        ("{match: {prefix: /}, direct_response: {status: 99}}", "direct_response.status: value must be"),
+        (
+            "{match: {prefix: /, cookies: [{name: a, string_match: {exact: b}}]}, route: {cluster: c}}",
+            "match.cookies: the route would match too much without it",
+        ),
+        (
+            "{match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {x: {'@type': t/envoy.extensions.filters.http.router.v3.Router}}}",
+            "HTTP filter 'x' of type",
+        ),
+    ] {
+        let error = one(route).unwrap_err().to_string();
+        assert!(
+            error.starts_with("virtual_hosts[0].routes[0]") && error.contains(reason),
+            "{route}: {error}"
+        );
+    }
+    let body = "a".repeat(4097);
+    assert!(
+        one(&format!(
+            "{{match: {{prefix: /}}, direct_response: {{status: 200, body: {{inline_string: {body}}}}}}}"
+        ))
+        .unwrap_err()
+        .reason
+        .contains("maximum is 4096")
+    );
+    let twice =
+        table("{name: r, virtual_hosts: [{name: a, domains: [x]}, {name: b, domains: [X]}]}").unwrap_err();
+    assert_eq!(
+        twice.reason,
+        "Only unique values for domains are permitted. Duplicate entry of domain x in route r"
+    );
+    let stars = table("{name: r, virtual_hosts: [{name: a, domains: ['*']}, {name: b, domains: ['*']}]}")
+        .unwrap_err();
+    assert_eq!(stars.reason, "Only a single wildcard domain is permitted in route r");
+}

@@ -1,4 +1,6 @@
 //! The one conformance binary: a module per corpus.
 
+mod bootstrap;
+mod bootstrap_exceptions;
 mod http1;
 mod url;
