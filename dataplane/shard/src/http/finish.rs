@@ -50,7 +50,6 @@ impl Shard {
         let key = stream.downstream;
         let (unread, tunnel) = (!stream.request_complete, stream.tunnel);
         self.drop_attempt(id, EndedBy::Local);
-        self.end_retry_slot(id);
         self.end_stream(id);
         let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
         if unread && !tunnel {
@@ -70,6 +69,7 @@ impl Shard {
 
     /// Counts and logs a stream and takes it off its connection.
     pub(super) fn end_stream(&mut self, id: Key) {
+        self.end_retry_slot(id);
         let Some(mut stream) = self.streams.remove(id) else { return };
         let now = self.io.now;
         stream.facts.times.end = Some(now);
@@ -251,8 +251,10 @@ impl Shard {
             return;
         }
         let scope = http.hcm.scope;
-        let idle = http.stream.is_none() && http.input.is_empty();
-        if idle {
+        if http.stream.is_some() {
+            // The head of the response may be gone already, and with it the chance to say so there.
+            http.closing = Closing::AfterResponse;
+        } else if http.input.is_empty() {
             self.stats.inc(scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
             self.http_close_after_flush(key);
         }

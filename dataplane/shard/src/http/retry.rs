@@ -97,8 +97,11 @@ impl Shard {
         }
         let priority = priority(stream.facts.high_priority);
         let cluster = stream.facts.plan.and_then(|p| p.cluster);
-        if let Some(state) = cluster.and_then(|c| self.clusters.get_mut(c)) {
-            state.end_retry(priority);
+        let Some(cluster) = cluster else { return };
+        match self.clusters.get(cluster) {
+            Some(state) => state.end_retry(priority),
+            // The cluster left the configuration during the back-off.
+            None => self.shared.budgets(cluster).of(priority).retries.release(),
         }
     }
 }
