@@ -230,8 +230,10 @@ impl Stream {
 
     /// The earliest moment at which something must happen to this stream.
     pub(crate) fn deadline(&self) -> Time {
-        let mut next = self.response_deadline.min(self.try_deadline).min(self.max_duration_deadline);
-        next = next.min(self.request_deadline);
+        let mut next = self.response_deadline.min(self.max_duration_deadline).min(self.request_deadline);
+        if !self.response_started {
+            next = next.min(self.try_deadline);
+        }
         if let Some(idle) = self.idle_timeout {
             next = next.min(self.active + idle);
         }
