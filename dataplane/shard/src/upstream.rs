@@ -7,7 +7,7 @@ use millrace_base::{Key, Time};
 use millrace_config::{Address, Cluster, ClusterId, ScopeId};
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{ConnectOptions, Filled, IoError, IoErrorKind, Keepalive, Op, Payload, RecvEnd, Socket};
-use millrace_upstream::{CloseReason, ConnId, HostId, PoolAction, PoolEvent};
+use millrace_upstream::{ConnId, HostId, PoolAction, PoolEvent};
 
 use crate::address::{from_ring, to_ring};
 use crate::http::HttpUpstream;
@@ -72,7 +72,7 @@ impl Shard {
                     }
                     PoolAction::Assign { waiter, conn, .. } => self.http_assigned(waiter, conn),
                     PoolAction::Fail { waiter, reason } => self.http_unassigned(waiter, reason),
-                    PoolAction::Close { conn: Some(key), reason, .. } => self.close_pooled(key, reason),
+                    PoolAction::Close { conn: Some(key), .. } => self.close_pooled(key),
                     PoolAction::Close { conn: None, .. } => {}
                     PoolAction::Count(event) => self.count_pool_event(cluster, event),
                 }
@@ -242,9 +242,25 @@ impl Shard {
         }
     }
 
-    /// A pool has forgotten this connection.
-    fn close_pooled(&mut self, key: Key, _reason: CloseReason) {
+    /// A pool has forgotten this connection. Whoever is still on it (the endpoint turned unhealthy) sees it
+    /// fail.
+    fn close_pooled(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let connected = upstream.link.is_some();
+        let (stream, session) = match &upstream.carries {
+            Carries::Http(http) => (http.stream, None),
+            Carries::Tcp(downstream) => (None, Some(*downstream)),
+        };
+        match session {
+            Some(downstream) if connected => self.tcp_upstream_ended(downstream, key, Err(IoError::RESET)),
+            None if stream.is_some() => self.http_upstream_ended(key, Err(IoError::RESET)),
+            _ => {}
+        }
         self.drop_upstream(key, EndedBy::Local);
+        if let Some(downstream) = session.filter(|_| !connected) {
+            self.connect_error = "";
+            self.tcp_connect_failed(downstream);
+        }
     }
 
     /// Closes a connection and tells its pool; whoever used it has been told already.
