@@ -155,7 +155,11 @@ impl Shard {
             }
         }
         trailers.clear();
-        let reusable = http.body.is_done() && http.input.is_empty() && http.keep_alive;
+        // As in `release_upstream`: the rest of a request that was answered early must not meet the next one.
+        let request_sent = http.stream.and_then(|s| self.streams.get(s)).is_some_and(|s| s.request_complete)
+            && upstream.link.as_ref().is_some_and(|l| l.queued() == 0 && !l.is_ended());
+        let answered = http.body.is_done() && http.input.is_empty() && http.keep_alive;
+        let reusable = answered && request_sent;
         self.discarded_trailers = trailers;
         self.give_back(conn, reusable);
     }
@@ -308,6 +312,10 @@ impl Shard {
         let Some(link) = &upstream.link else { return };
         // A failed send shows as a failed receive, too, and an answer may have come before it: that counts.
         if result.is_err() && link.is_ended() {
+            // Only a tunnel outlives the endpoint's FIN, and now the other direction is gone as well.
+            if let Some(id) = http.stream {
+                self.abort_stream(id, EndedBy::Remote);
+            }
             return;
         }
         let drained = link.queued() <= upstream.buffer_limit / 2;
