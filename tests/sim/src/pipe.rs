@@ -31,6 +31,7 @@ struct End {
     expect: Vec<u8>,
     got: usize,
     eof: bool,
+    failed: bool,
     split: usize,
     slow: bool,
     next_write: Time,
@@ -48,6 +49,7 @@ impl End {
             fin_sent: false,
             got: 0,
             eof: false,
+            failed: false,
             split: [1 + rng.below(100) as usize, 3000, usize::MAX][rng.below(3) as usize],
             slow: setup.slow && rng.chance(1, 2),
             next_write: Time::ZERO,
@@ -77,8 +79,10 @@ impl End {
             match net.write(self.peer, &self.send[self.at..end]) {
                 Ok(0) => break,
                 Ok(count) => self.at += count,
-                // The read below says so as well.
-                Err(_) => break,
+                Err(_) => {
+                    self.failed = true;
+                    break;
+                }
             }
             if rng.chance(1, 4) {
                 self.next_write = now + Duration::from_micros(rng.below(3000));
@@ -100,6 +104,9 @@ impl End {
                 PeerRead::Eof => self.eof = true,
                 PeerRead::Reset => return Progress::Broken,
             }
+        }
+        if self.eof && self.failed {
+            return Progress::Broken;
         }
         if !self.eof || !self.fin_sent {
             // An end in the middle needs no answer.

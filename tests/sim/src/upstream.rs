@@ -165,6 +165,10 @@ fn requests(c: &mut Connection, setup: &Setup, ledger: &mut Ledger, rng: &mut Rn
                     let text = format!("request {} arrived with a wrong body", exchange.id);
                     ledger.violation(text);
                 }
+                if exchange.scheduled && exchange.after == After::Keep && c.out.is_empty() {
+                    // Answered early and in full: the next request may follow at once.
+                    c.exchange = None;
+                }
             }
             Err(error) => {
                 ledger.violation(format!("an upstream got nonsense: {error}"));

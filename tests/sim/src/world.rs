@@ -24,8 +24,8 @@ use crate::upstream::Upstream;
 
 /// Turns at one and the same virtual time before the loop counts as spinning.
 const TURNS_AT_ONCE_MAX: u32 = 20_000;
-/// Turns in which nothing happened, per virtual second, before timers count as spinning.
-const IDLE_TURNS_PER_SECOND_MAX: u64 = 40;
+/// Turns for a timer after which nothing was to do, per virtual second, before timers count as spinning.
+const IDLE_TURNS_PER_SECOND_MAX: u64 = 8;
 /// No run takes longer than this, virtual seconds.
 const RUN_SECONDS_MAX: u64 = 3_000;
 
@@ -109,7 +109,7 @@ impl World {
             turns: 0,
             idle_turns: 0,
             turns_at_once: 0,
-            next_disturbance: net.now() + Duration::from_millis(rng.below(150)),
+            next_disturbance: net.now() + Duration::from_millis(rng.below(400)),
             disturbances: 0,
             net,
             shared,
@@ -277,22 +277,21 @@ impl World {
     pub(crate) fn turn(&mut self, until: Time) {
         let before = self.net.now();
         let mut wake = self.poll_peers().min(until);
-        let mut busy = false;
         let mut batches: Vec<Vec<Op>> = Vec::new();
         for at in 0..self.shards.len() {
             let (shard, _, events) = &mut self.shards[at];
             for event in events.iter() {
                 self.trace = mix(self.trace, hash_event(event));
             }
-            busy |= !events.is_empty();
             let (now, mut ops) = (self.net.now(), Vec::new());
+            let woken = events.is_empty() && shard.timeout(now) == Some(Duration::ZERO);
             let wall = WallTime(1_700_000_000_000_000_000 + now.0);
             let running = shard.turn(now, wall, events, &mut ops);
             self.running &= running == Running::Yes;
             for op in &ops {
                 self.trace = mix(self.trace, hash_op(op));
             }
-            busy |= !ops.is_empty();
+            self.idle_turns += u64::from(woken && ops.is_empty());
             if let Some(timeout) = shard.timeout(now) {
                 wake = wake.min(now + timeout);
             }
@@ -310,10 +309,10 @@ impl World {
                 (due, true) => due.map_or(wake, |due| wake.min(due)),
             };
         }
-        self.count_turn(before, busy);
+        self.count_turn(before);
     }
 
-    fn count_turn(&mut self, before: Time, busy: bool) {
+    fn count_turn(&mut self, before: Time) {
         let now = self.net.now();
         self.turns += 1;
         self.turns_at_once = if now == before { self.turns_at_once + 1 } else { 0 };
@@ -323,7 +322,6 @@ impl World {
             self.net.advance(Duration::from_millis(1));
             self.turns_at_once = 0;
         }
-        self.idle_turns += u64::from(!busy);
     }
 
     fn poll_peers(&mut self) -> Time {
@@ -346,8 +344,7 @@ impl World {
 
     fn report(mut self) -> Report {
         let seconds = self.net.now().0 / 1_000_000_000;
-        let peers_wake = self.turns / 2;
-        if self.idle_turns > 3_000 + seconds * IDLE_TURNS_PER_SECOND_MAX + peers_wake {
+        if self.idle_turns > 200 + seconds * IDLE_TURNS_PER_SECOND_MAX {
             let text = format!("{} idle turns of {} in {seconds} s", self.idle_turns, self.turns);
             self.ledger.violation(text);
         }
