@@ -1,3 +1,5 @@
+//! Whole bootstraps: what they become, and which are refused with which path.
+
 use millrace_config::{Address, ListenerFilter, NetworkFilter, TcpClusterSpecifier};
 use millrace_observe::stats::Registry;
 use millrace_proto::{LoadOptions, Parsed, bootstrap_from_yaml};

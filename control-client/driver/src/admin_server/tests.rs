@@ -1,3 +1,5 @@
+//! The admin listener over real sockets: limits, keep-alive, bodies, socket files.
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 

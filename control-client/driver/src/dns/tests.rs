@@ -1,3 +1,5 @@
+//! Resolution against a table of answers, and once against a name server on loopback.
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Mutex;

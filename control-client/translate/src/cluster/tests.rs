@@ -1,3 +1,5 @@
+//! Clusters: endpoints, policies, limits, and what is refused or reported.
+
 use millrace_config::{HealthStatus, LbPolicy};
 use millrace_observe::stats::Registry;
 use millrace_proto::{message_from_json, schema, yaml};

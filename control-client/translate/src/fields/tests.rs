@@ -1,3 +1,5 @@
+//! The tables of fields against the schema, and the committed document against the tables.
+
 use std::collections::BTreeSet;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Route tables: matchers, actions, defaults, and what is refused in which words.
+
 use millrace_config::{ClusterSpecifier, HostRewrite, PathMatcher, PathRewrite, RedirectPath};
 use millrace_observe::stats::Registry;
 use millrace_proto::{message_from_json, schema, yaml};

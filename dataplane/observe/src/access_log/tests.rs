@@ -1,3 +1,5 @@
+//! Access logs: rendering, filters, and the way of a line to its file.
+
 use std::sync::Arc;
 use std::time::Duration;
 

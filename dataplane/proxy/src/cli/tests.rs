@@ -1,3 +1,5 @@
+//! The command line against Envoy's: values, defaults, texts and exit codes.
+
 use super::*;
 
 fn run(args: &[&str]) -> Result<Options, CliExit> {
