@@ -412,7 +412,8 @@ fn finish(id: u64, head: &Head, body: &[u8], setup: &Setup, ledger: &mut Ledger)
     if head.get("x-id").is_none() {
         let allowed = LOCAL_STATUSES.contains(&status);
         if !allowed || setup.lossless {
-            ledger.violation(format!("request {id}: local reply {status}: {head:?}"));
+            let text = format!("request {id}: local reply {status}: {head:?} to {request:?}");
+            ledger.violation(text);
         }
         return ledger.settle(id, Outcome::Local(status));
     }

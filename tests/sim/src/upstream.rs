@@ -176,7 +176,7 @@ fn requests(c: &mut Connection, setup: &Setup, ledger: &mut Ledger, rng: &mut Rn
                 return;
             }
         }
-        let Some(exchange) = &mut c.exchange else { return };
+        let Some(exchange) = &mut c.exchange else { continue };
         let Some(request) = ledger.requests.get(&exchange.id) else { return };
         if !exchange.scheduled && (exchange.arrived || request.reply.early) {
             exchange.scheduled = true;

@@ -68,6 +68,8 @@ pub struct World {
     pub(crate) listen: SocketAddress,
     pub(crate) rng: Rng,
     pub(crate) running: bool,
+    /// Prints every event and operation.
+    verbose: bool,
     trace: u64,
     turns: u64,
     idle_turns: u64,
@@ -105,6 +107,7 @@ impl World {
             pipes: Vec::new(),
             listen: SocketAddress::Inet(listen),
             running: true,
+            verbose: std::env::var_os("MILLRACE_SIM_TRACE").is_some(),
             trace: seed,
             turns: 0,
             idle_turns: 0,
@@ -281,6 +284,9 @@ impl World {
         for at in 0..self.shards.len() {
             let (shard, _, events) = &mut self.shards[at];
             for event in events.iter() {
+                if self.verbose {
+                    eprintln!("{:?} {at} event {event:?}", self.net.now());
+                }
                 self.trace = mix(self.trace, hash_event(event));
             }
             let (now, mut ops) = (self.net.now(), Vec::new());
@@ -289,6 +295,9 @@ impl World {
             let running = shard.turn(now, wall, events, &mut ops);
             self.running &= running == Running::Yes;
             for op in &ops {
+                if self.verbose {
+                    eprintln!("{now:?} {at} op {}", show(op));
+                }
                 self.trace = mix(self.trace, hash_op(op));
             }
             self.idle_turns += u64::from(woken && ops.is_empty());
@@ -356,6 +365,17 @@ impl World {
         let outcomes = format!("{:?}{:?}{:?}", self.ledger.requests, self.ledger.pipes, self.net.now());
         let trace = outcomes.bytes().fold(self.trace, |hash, byte| mix(hash, u64::from(byte)));
         Report { trace, violations: self.ledger.violations, good, all, turns: self.turns }
+    }
+}
+
+/// An operation in one line; payloads as text.
+fn show(op: &Op) -> String {
+    match op {
+        Op::Send { socket, token, payload } => {
+            let text = String::from_utf8_lossy(&payload.to_vec()).escape_debug().to_string();
+            format!("Send {socket:?} {token:?} {} bytes: {text:.200}", payload.len())
+        }
+        other => format!("{other:?}"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Many seeds of every mode. `MILLRACE_SIM_SEED=<seed>` replays one seed (of the modes that the test filter
-//! lets through); `MILLRACE_SIM_RUNS=<n>` multiplies the number of seeds.
+//! lets through), with `MILLRACE_SIM_TRACE=1` showing every event and operation; `MILLRACE_SIM_RUNS=<n>`
+//! multiplies the number of seeds.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
