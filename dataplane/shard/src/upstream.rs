@@ -245,12 +245,16 @@ impl Shard {
     /// A pool has forgotten this connection. Whoever is still on it (the endpoint turned unhealthy) sees it
     /// fail.
     fn close_pooled(&mut self, key: Key) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let connected = upstream.link.is_some();
         let (stream, session) = match &upstream.carries {
             Carries::Http(http) => (http.stream, None),
             Carries::Tcp(downstream) => (None, Some(*downstream)),
         };
+        if let (Some(_), Some(link)) = (session, &mut upstream.link) {
+            // A FIN would make the endpoint take what it got for everything.
+            link.close(&mut self.io, true);
+        }
         match session {
             Some(downstream) if connected => self.tcp_upstream_ended(downstream, key, Err(IoError::RESET)),
             None if stream.is_some() => self.http_upstream_ended(key, Err(IoError::RESET)),
