@@ -295,6 +295,13 @@ impl Shard {
                 Some((Kind::Downstream, key)) => {
                     if let Some(downstream) = self.downstreams.get_mut(key) {
                         downstream.link.flush(&mut self.io);
+                        let stalled = self.io.now + self.limits.write_stall_timeout;
+                        if matches!(downstream.protocol, Protocol::Http(_))
+                            && downstream.link.is_sending()
+                            && !downstream.timer.covers(stalled)
+                        {
+                            self.rearm_downstream(key);
+                        }
                     }
                 }
                 Some((Kind::Upstream, key)) => {

@@ -22,6 +22,11 @@ impl ConnectionTimer {
     pub(crate) fn disarm(&mut self) -> Option<TimerId> {
         self.armed.take().map(|(id, _)| id)
     }
+
+    /// True when the connection is looked at by this time anyway.
+    pub(crate) fn covers(&self, by: Time) -> bool {
+        self.armed.is_some_and(|(_, at)| at <= by)
+    }
 }
 
 impl Shard {
