@@ -8,7 +8,7 @@ use millrace_ring::SocketAddress;
 use millrace_ring::sim::{Peer, PeerRead, SimNet};
 
 use crate::ledger::{Ledger, Outcome, Request};
-use crate::setup::Setup;
+use crate::setup::{STALL_WINDOW, Setup};
 use crate::wire::{Framing, Head, Item, Reader, fill, framed};
 
 /// Statuses that the proxy may answer itself in these configurations.
@@ -17,6 +17,8 @@ const LOCAL_STATUSES: [u16; 5] = [408, 500, 502, 503, 504];
 const CONNECTIONS_MAX: u32 = 200;
 /// How long a client waits for `100 Continue` before it sends the body nevertheless.
 const CONTINUE_WAIT: Duration = Duration::from_secs(2);
+/// How long a stalled client reads nothing: longer than `write_stall_timeout`.
+const STALL: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
 enum Piece {
@@ -44,6 +46,10 @@ struct Connection {
     failed_write: bool,
     /// Gives up with a reset.
     aborts: bool,
+    /// Stops reading for long after so many bytes.
+    stalls_after: Option<usize>,
+    /// Bytes read since it went on.
+    read_after_stall: Option<usize>,
 }
 
 /// One client.
@@ -160,6 +166,7 @@ impl Client {
         let gives_up = self.rng.chance(setup.client_faults, 1000);
         let after = self.rng.below(2 * setup.body_max as u64) as usize;
         let reset = self.rng.chance(2, 3);
+        let stalls = self.rng.chance(setup.stalls, 1000);
         self.connection = Some(Connection {
             peer,
             out: VecDeque::new(),
@@ -174,6 +181,8 @@ impl Client {
             gave_up: false,
             failed_write: false,
             aborts: false,
+            stalls_after: stalls.then(|| self.rng.below(STALL_WINDOW as u64) as usize),
+            read_after_stall: None,
         });
         self.last_progress = net.now();
     }
@@ -181,7 +190,7 @@ impl Client {
     /// Queues requests up to the pipelining depth.
     fn refill(&mut self, setup: &Setup, ledger: &Ledger) {
         let Some(connection) = &mut self.connection else { return };
-        if connection.gave_up || connection.failed_write {
+        if connection.gave_up || connection.failed_write || connection.read_after_stall.is_some() {
             return;
         }
         while connection.open.len() < self.depth
@@ -273,6 +282,20 @@ impl Client {
                 PeerRead::Bytes(bytes) => {
                     self.last_progress = now;
                     connection.reader.push(&bytes);
+                    if let Some(after) = &mut connection.stalls_after {
+                        *after = after.saturating_sub(bytes.len());
+                        if *after == 0 {
+                            connection.stalls_after = None;
+                            connection.read_after_stall = Some(0);
+                            connection.next_read = now + STALL;
+                        }
+                    } else if let Some(count) = &mut connection.read_after_stall {
+                        // A request that was not written yet may still bring its answer.
+                        *count += if connection.out.is_empty() { bytes.len() } else { 0 };
+                        if *count > STALL_WINDOW {
+                            ledger.violation("a client that stopped reading was not cut off");
+                        }
+                    }
                     if self.slow {
                         connection.next_read = now + Duration::from_micros(self.rng.below(4000));
                     }
@@ -284,9 +307,8 @@ impl Client {
                 }
             }
         }
-        if !over && connection.open.is_empty() && self.todo.is_empty() && !self.patient {
-            over = true;
-        }
+        let nothing_left = self.todo.is_empty() && !self.patient || connection.read_after_stall.is_some();
+        over |= connection.open.is_empty() && nothing_left;
         if over {
             self.give_back(connection.open.drain(..).collect(), connection.gave_up, setup, ledger);
         }
@@ -349,7 +371,7 @@ fn answers(connection: &mut Connection, setup: &Setup, ledger: &mut Ledger) -> b
         };
         match item {
             Item::Head(head) => {
-                if let Err(error) = answer_head(connection, id, head, ledger) {
+                if let Err(error) = answer_head(connection, id, head, setup, ledger) {
                     ledger.violation(format!("request {id}: {error}"));
                     return false;
                 }
@@ -370,11 +392,18 @@ fn status(head: &Head) -> Result<u16, String> {
     digits.and_then(|d| d.parse().ok()).ok_or_else(|| format!("status line {:?}", head.start))
 }
 
-fn answer_head(connection: &mut Connection, id: u64, head: Head, ledger: &Ledger) -> Result<(), String> {
+fn answer_head(
+    connection: &mut Connection,
+    id: u64,
+    head: Head,
+    setup: &Setup,
+    ledger: &Ledger,
+) -> Result<(), String> {
     let request = ledger.requests.get(&id).ok_or("an unknown request")?;
     let status = status(&head)?;
     if status == 100 {
-        if !request.expects || connection.continued || !head.fields.is_empty() {
+        let again = connection.continued && !setup.knobs.proxy_continue;
+        if !request.expects || again || !head.fields.is_empty() {
             return Err(format!("an uninvited 100 or a second one: {head:?}"));
         }
         connection.continued = true;

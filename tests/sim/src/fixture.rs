@@ -47,6 +47,12 @@ pub struct Knobs {
     pub breakers: Thresholds,
     /// `close_connections_on_host_health_failure`.
     pub close_on_health_failure: bool,
+    /// `idle_timeout` of upstream connections.
+    pub upstream_idle: Duration,
+    /// `max_connection_duration` of upstream connections.
+    pub upstream_age: Option<Duration>,
+    /// `proxy_100_continue`.
+    pub proxy_continue: bool,
 }
 
 impl Default for Knobs {
@@ -61,6 +67,9 @@ impl Default for Knobs {
             max_requests: None,
             breakers: Thresholds::default(),
             close_on_health_failure: false,
+            upstream_idle: Duration::from_secs(3600),
+            upstream_age: None,
+            proxy_continue: false,
         }
     }
 }
@@ -125,7 +134,12 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         tcp_keepalive: None,
         bind_source: None,
         close_on_health_failure: knobs.close_on_health_failure,
-        http: UpstreamHttp { max_requests_per_connection: knobs.max_requests, ..UpstreamHttp::default() },
+        http: UpstreamHttp {
+            max_requests_per_connection: knobs.max_requests,
+            idle_timeout: Some(knobs.upstream_idle),
+            max_connection_duration: knobs.upstream_age,
+            ..UpstreamHttp::default()
+        },
     }
 }
 
@@ -197,7 +211,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         generate_request_id: true,
         preserve_external_request_id: false,
         always_set_request_id_in_response: false,
-        proxy_100_continue: false,
+        proxy_100_continue: knobs.proxy_continue,
         represent_ipv4_as_mapped_ipv6: false,
         forward_client_cert: ForwardClientCertDetails::Sanitize,
         upgrades: vec!["websocket".into()],

@@ -7,6 +7,9 @@ use millrace_ring::sim::FaultPlan;
 
 use crate::fixture::{Knobs, Mode};
 
+/// Bytes under way to a client that stopped reading.
+pub const STALL_WINDOW: usize = 2_000;
+
 /// What happens to the shard in the middle of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbance {
@@ -53,6 +56,8 @@ pub struct Setup {
     pub idle_close: u64,
     /// Peers read slowly.
     pub slow: bool,
+    /// Clients that stop reading for a long time, per mille.
+    pub stalls: u64,
     /// Bytes through tunnels (TCP, or an upgrade) instead of requests.
     pub tunnel: bool,
     /// What happens in the middle.
@@ -79,6 +84,7 @@ impl Setup {
             fail_first: 0,
             idle_close: 0,
             slow: false,
+            stalls: 0,
             tunnel: mode == Mode::Tcp,
             disturbance: Disturbance::None,
             shards: 1,
@@ -115,6 +121,75 @@ impl Setup {
         let plan = FaultPlan { window: 700, ..self.plan };
         let knobs = Knobs { buffer_limit: 2000, ..self.knobs };
         Self { plan, knobs, slow: true, ..self }
+    }
+
+    /// Clients that stop reading, and no timeout but the one for that.
+    #[must_use]
+    pub fn stalled(self) -> Self {
+        let forever = Duration::from_secs(100_000);
+        let plan = FaultPlan { window: STALL_WINDOW, ..self.plan };
+        let knobs = Knobs {
+            route_timeout: forever,
+            stream_idle: forever,
+            idle_timeout: forever,
+            headers_timeout: forever,
+            ..self.knobs
+        };
+        Self { plan, knobs, stalls: 300, body_max: 100_000, lossless: false, ..self }
+    }
+
+    /// Any mode with anything else.
+    pub fn mixed(rng: &mut Rng) -> Self {
+        let one_in = |rng: &mut Rng, n: u64| rng.chance(1, n);
+        let mode = [Mode::Http, Mode::HttpRetries, Mode::HttpRetries, Mode::Tcp][rng.below(4) as usize];
+        let mut setup = match rng.below(3) {
+            0 => Self::quiet("mixed", mode),
+            1 => Self::choppy("mixed", mode),
+            _ => Self::rough("mixed", mode),
+        };
+        if one_in(rng, 3) {
+            setup = setup.tiny(rng);
+        }
+        if one_in(rng, 3) {
+            setup = setup.slow();
+        }
+        if one_in(rng, 5) {
+            setup = setup.hasty();
+        }
+        setup.tunnel |= one_in(rng, 6);
+        setup.shards = 1 + rng.below(3) as usize;
+        setup.early = [0, 50, 400][rng.below(3) as usize];
+        let knobs = &mut setup.knobs;
+        knobs.max_requests = one_in(rng, 4).then(|| 1 + rng.below(4) as u32);
+        knobs.upstream_age = one_in(rng, 4).then(|| Duration::from_millis(100));
+        knobs.proxy_continue = one_in(rng, 4);
+        knobs.close_on_health_failure = one_in(rng, 2);
+        if one_in(rng, 4) {
+            knobs.upstream_idle = Duration::from_millis(20);
+        }
+        if mode == Mode::HttpRetries {
+            setup.fail_first = 200;
+            // More retries at once than max_retries allows.
+            setup.lossless = false;
+        }
+        if one_in(rng, 4) {
+            let few = |rng: &mut Rng| 1 + rng.below(3) as u32;
+            knobs.breakers.max_connections = few(rng);
+            knobs.breakers.max_pending_requests = few(rng);
+            knobs.breakers.max_requests = few(rng);
+            knobs.breakers.max_retries = few(rng);
+            setup.lossless = false;
+        }
+        setup.disturbance = match rng.below(6) {
+            0 | 1 => Disturbance::None,
+            2 => Disturbance::Swap,
+            3 => Disturbance::Drain,
+            _ => {
+                setup.lossless = false;
+                Disturbance::SwapHard
+            }
+        };
+        setup
     }
 
     /// Short timeouts and a clock that jumps.

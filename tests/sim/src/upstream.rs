@@ -150,7 +150,7 @@ fn requests(c: &mut Connection, setup: &Setup, ledger: &mut Ledger, rng: &mut Rn
         match c.reader.next_item() {
             Ok(None) => return,
             Ok(Some(Item::Head(head))) => {
-                if let Err(error) = request_head(c, &head, ledger) {
+                if let Err(error) = request_head(c, &head, setup, ledger) {
                     ledger.violation(format!("an upstream got {}: {error}", head.start));
                     c.over = true;
                     return;
@@ -185,7 +185,7 @@ fn requests(c: &mut Connection, setup: &Setup, ledger: &mut Ledger, rng: &mut Rn
     }
 }
 
-fn request_head(c: &mut Connection, head: &Head, ledger: &mut Ledger) -> Result<(), String> {
+fn request_head(c: &mut Connection, head: &Head, setup: &Setup, ledger: &mut Ledger) -> Result<(), String> {
     let id = head.number("x-id").ok_or("no x-id")?;
     if let Some(exchange) = &c.exchange {
         return Err(format!("{id} follows {} before its answer", exchange.id));
@@ -203,7 +203,8 @@ fn request_head(c: &mut Connection, head: &Head, ledger: &mut Ledger) -> Result<
             return Err(format!("{name} comes {} times", head.count(name)));
         }
     }
-    if head.count("expect") + head.count("connection") > 0 {
+    let expects = head.count("expect") > 0;
+    if expects != (request.expects && setup.knobs.proxy_continue) || head.count("connection") > 0 {
         return Err("a hop-by-hop field".into());
     }
     let framing = head.framing(Framing::Length(0))?;

@@ -157,6 +157,16 @@ fn two_shards() {
 }
 
 #[test]
+fn stalled() {
+    seeds(40, |_| Setup::choppy("stalled", Mode::Http).stalled());
+}
+
+#[test]
+fn mixed() {
+    seeds(200, Setup::mixed);
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..10 {
         let setup = Setup { fail_first: 200, ..Setup::rough("same", Mode::HttpRetries) };
