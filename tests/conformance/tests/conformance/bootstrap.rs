@@ -173,6 +173,18 @@ fn istio_bootstraps_parse() {
     assert!(parsed >= 20);
 }
 
+/// The seeds that stand beside the fuzz target.
+#[test]
+fn our_own_bootstrap_seeds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/bootstrap");
+    let mut seeds = 0;
+    files(&folder, &mut |path| {
+        millrace_translate::fuzz_bootstrap(&std::fs::read(path).expect("a readable file"));
+        seeds += 1;
+    });
+    assert!(seeds >= 5, "{} has too few seeds", folder.display());
+}
+
 #[test]
 fn fuzz_seeds_never_panic() {
     let Some(root) = corpora() else { return };
