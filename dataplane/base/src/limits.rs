@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Bounds that hold whatever the configuration says; configuration may only tighten the per-listener ones.
+/// Bounds of a shard. Those that name a field of Envoy are defaults, and the configuration may change them; the
+/// others hold whatever it says.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Largest request or response head (request line, fields, framing), bytes. Envoy: `max_request_headers_kb` 60.
@@ -13,15 +14,13 @@ pub struct Limits {
     pub target_bytes_max: u32,
     /// Bytes of chunk extensions tolerated in one message.
     pub chunk_extension_bytes_max: u32,
-    /// Bytes queued towards one socket above which its source is no longer read (`per_connection_buffer_limit_bytes`).
-    pub queue_high_bytes: u32,
     /// Downstream connections of one shard.
     pub downstream_connections_max: u32,
-    /// Upstream 1xx responses forwarded for one request.
+    /// Upstream 1xx responses taken for one request.
     pub informational_responses_max: u8,
-    /// Request head must be complete within this time (Envoy's default is off; ours is the safe one).
+    /// A request head must be complete within this time: the default of `request_headers_timeout` (Envoy's is off).
     pub request_headers_timeout: Duration,
-    /// A send that moves no byte for this long closes the connection.
+    /// A send to an HTTP client that is not complete after this long closes the connection.
     pub write_stall_timeout: Duration,
 }
 
@@ -32,7 +31,6 @@ impl Limits {
         head_fields_max: 100,
         target_bytes_max: 32 * 1024,
         chunk_extension_bytes_max: 4 * 1024,
-        queue_high_bytes: 1024 * 1024,
         downstream_connections_max: 100_000,
         informational_responses_max: 16,
         request_headers_timeout: Duration::from_secs(15),

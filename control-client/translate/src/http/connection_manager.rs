@@ -26,7 +26,7 @@ pub(crate) const TYPE: &str =
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-const REQUEST_HEADERS_TIMEOUT: Duration = Duration::from_secs(15);
+const REQUEST_HEADERS_TIMEOUT: Duration = millrace_base::Limits::DEFAULT.request_headers_timeout;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const DELAYED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
