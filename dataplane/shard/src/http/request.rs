@@ -149,17 +149,20 @@ impl Shard {
         let scarce = self.io.is_scarce();
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let Protocol::Http(http) = &mut downstream.protocol else { return };
-        if downstream.link.is_paused() && http.is_open() && http.input.len() < INPUT_BYTES_MAX / 2 {
+        // A head has a bound of its own, which may be larger; what is unread of it is what it waits for.
+        let in_head = http.head_since.is_some();
+        let low = in_head || http.input.len() < INPUT_BYTES_MAX / 2;
+        if downstream.link.is_paused() && http.is_open() && low {
             downstream.link.resume(&mut self.io);
             self.stats.inc(http.hcm.scope, metric::DOWNSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
         }
         if http.input.is_empty() {
             return;
         }
-        if scarce || http.head_since.is_some() {
+        if scarce || in_head {
             http.input.release_buffers();
         }
-        if http.input.len() >= INPUT_BYTES_MAX && !downstream.link.is_paused() {
+        if !in_head && http.input.len() >= INPUT_BYTES_MAX && !downstream.link.is_paused() {
             downstream.link.pause(&mut self.io);
             let scope = http.hcm.scope;
             self.stats.inc(scope, metric::DOWNSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
