@@ -108,7 +108,9 @@ pub(crate) struct HttpUpstream {
     pub(crate) head_done: bool,
     /// The response's framing and version let the connection serve another request.
     pub(crate) keep_alive: bool,
-    /// Bytes of the request at hand that went into the socket's queue.
+    /// Bytes of the request at hand have left.
+    pub(crate) request_sent: bool,
+    /// When the request at hand was written to the socket's queue.
     pub(crate) began: Time,
 }
 
@@ -122,6 +124,7 @@ impl HttpUpstream {
             body: BodyDecoder::new(BodyFraming::None),
             head_done: false,
             keep_alive: true,
+            request_sent: false,
             began: now,
         }
     }
@@ -133,6 +136,7 @@ impl HttpUpstream {
         self.info = info;
         self.head_done = false;
         self.keep_alive = true;
+        self.request_sent = false;
         self.scanner.reset();
         self.began = now;
     }

@@ -271,7 +271,7 @@ impl Shard {
         let Some(id) = http.stream else {
             return self.close_upstream(conn, EndedBy::Remote);
         };
-        let started = upstream.link.as_ref().is_none_or(|l| l.queued() == 0) || http.head_done;
+        let started = http.request_sent || upstream.link.as_ref().is_none_or(|l| l.is_sending());
         let complete = http.head_done && end.is_ok() && http.input.is_empty() && http.body.eof().is_ok();
         if complete {
             let tunnel = self.streams.get(id).is_some_and(|s| s.tunnel);
@@ -309,6 +309,7 @@ impl Shard {
     pub(crate) fn http_upstream_sent(&mut self, conn: Key, result: Result<usize, IoError>) {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let Carries::Http(http) = &mut upstream.carries else { return };
+        http.request_sent = true;
         let Some(link) = &upstream.link else { return };
         // A failed send shows as a failed receive, too, and an answer may have come before it: that counts.
         if result.is_err() && link.is_ended() {
