@@ -223,7 +223,8 @@ impl Client {
                     let front = connection.open.front() == Some(id);
                     let answered = ledger.requests.get(id).is_none_or(|r| r.outcome.is_some());
                     let due = until.get_or_insert(now + CONTINUE_WAIT);
-                    if !(front && connection.continued) && !answered && *due > now {
+                    let go_on = answered || (front && connection.continued) || *due <= now;
+                    if !go_on {
                         return;
                     }
                     connection.out.pop_front();
@@ -247,7 +248,8 @@ impl Client {
                         self.last_progress = now;
                     }
                     let whole = *at == bytes.len();
-                    if let Some((_, reset)) = connection.gives_up_after.filter(|g| connection.written >= g.0) {
+                    if let Some((_, reset)) = connection.gives_up_after.filter(|g| connection.written >= g.0)
+                    {
                         connection.gave_up = true;
                         connection.failed_write = true;
                         connection.gives_up_after = None;
@@ -467,7 +469,10 @@ fn ended(connection: &mut Connection, clean: bool, setup: &Setup, ledger: &mut L
     if setup.lossless && !connection.gave_up && (!clean || partial) {
         let how = if clean { "closed" } else { "reset" };
         let reply = connection.open.front().and_then(|id| ledger.requests.get(id)).cloned();
-        ledger.violation(format!("connection {how} with {:?} open, partial {partial}: {reply:?}", connection.open));
+        ledger.violation(format!(
+            "connection {how} with {:?} open, partial {partial}: {reply:?}",
+            connection.open
+        ));
     }
     if !partial {
         return;

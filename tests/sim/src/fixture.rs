@@ -10,8 +10,8 @@ use millrace_config::{
     HeaderMutations, HealthStatus, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy,
     Listener, LocalityEndpoints, NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions,
     RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, ScopeId,
-    ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection, UnderscoresAction,
-    UpstreamHttp, VirtualHost,
+    ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection,
+    UnderscoresAction, UpstreamHttp, VirtualHost,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
 
@@ -53,6 +53,8 @@ pub struct Knobs {
     pub upstream_age: Option<Duration>,
     /// `proxy_100_continue`.
     pub proxy_continue: bool,
+    /// `retry_on` of [`Mode::HttpRetries`].
+    pub retry_on: &'static str,
 }
 
 impl Default for Knobs {
@@ -70,6 +72,7 @@ impl Default for Knobs {
             upstream_idle: Duration::from_secs(3600),
             upstream_age: None,
             proxy_continue: false,
+            retry_on: "connect-failure,reset,5xx",
         }
     }
 }
@@ -234,7 +237,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
 fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
     let retry_policy = (mode == Mode::HttpRetries).then(|| {
         Arc::new(RetryPolicy {
-            on: RetryConditions::parse("connect-failure,reset,5xx").0,
+            on: RetryConditions::parse(knobs.retry_on).0,
             num_retries: 3,
             per_try_timeout: knobs.per_try_timeout,
             ..RetryPolicy::default()

@@ -110,7 +110,11 @@ impl End {
         }
         if !self.eof || !self.fin_sent {
             // An end in the middle needs no answer.
-            return if self.eof && self.got < self.expect.len() { Progress::Broken } else { Progress::Running };
+            return if self.eof && self.got < self.expect.len() {
+                Progress::Broken
+            } else {
+                Progress::Running
+            };
         }
         if self.got == self.expect.len() { Progress::Whole } else { Progress::Broken }
     }

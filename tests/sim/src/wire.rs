@@ -37,7 +37,9 @@ impl Head {
             return Err(format!("framing is given twice: {self:?}"));
         }
         match (self.get("content-length"), self.get("transfer-encoding")) {
-            (Some(length), _) => length.parse().map(Framing::Length).map_err(|_| format!("length {length:?}")),
+            (Some(length), _) => {
+                length.parse().map(Framing::Length).map_err(|_| format!("length {length:?}"))
+            }
             (None, Some("chunked")) => Ok(Framing::Chunked),
             (None, Some(other)) => Err(format!("transfer coding {other:?}")),
             (None, None) => Ok(otherwise),
@@ -223,7 +225,8 @@ impl Reader {
 }
 
 fn field(line: &str) -> Result<(String, String), String> {
-    let (name, value) = line.split_once(": ").or_else(|| line.split_once(':')).ok_or("a field without colon")?;
+    let (name, value) =
+        line.split_once(": ").or_else(|| line.split_once(':')).ok_or("a field without colon")?;
     let token = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || !name.chars().all(token) || value.trim() != value {
         return Err(format!("field {line:?}"));
@@ -284,7 +287,9 @@ mod tests {
     fn messages_are_read_however_they_are_split() {
         let mut rng = Rng::new(1);
         let body = fill(7, 100);
-        let mut text = b"GET / HTTP/1.1\r\nhost: a\r\n\r\nPOST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        let mut text =
+            b"GET / HTTP/1.1\r\nhost: a\r\n\r\nPOST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+                .to_vec();
         text.extend(framed(&body, Framing::Chunked, 30, true, &mut rng));
         for split in [1, 7, 1000] {
             assert_eq!(read(&text, split), Ok(body.clone()));

@@ -89,6 +89,15 @@ fn retries_rough() {
 }
 
 #[test]
+fn careful_retries() {
+    seeds(80, |_| {
+        let mut setup = Setup::rough("careful_retries", Mode::HttpRetries).slow();
+        setup.knobs.retry_on = "reset-before-request";
+        Setup { early: 500, upstream_faults: 400, ..setup }
+    });
+}
+
+#[test]
 fn hasty() {
     seeds(60, |_| Setup::choppy("hasty", Mode::Http).hasty());
 }
