@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millrace_base::{Key, Time};
-use millrace_config::{Address, FilterChain, Listener, NetworkFilter, TrafficDirection};
+use millrace_config::{Address, DrainType, FilterChain, Listener, NetworkFilter, TrafficDirection};
+use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::listener as metric;
 use millrace_ring::{Filled, IoError, Payload, RecvEnd};
 
@@ -34,11 +35,12 @@ impl Origin {
 
     /// True when connections of this origin shall end with their current request.
     pub(crate) fn is_draining(&self, shared: &Shared) -> bool {
-        match shared.draining() {
+        let draining = match shared.draining() {
             Draining::Nothing => false,
             Draining::Inbound => self.is_inbound(),
             Draining::Everything => true,
-        }
+        };
+        draining || (shared.is_failing_health_checks() && self.listener.drain_type == DrainType::Default)
     }
 }
 
@@ -170,6 +172,7 @@ impl Shard {
     pub(crate) fn close_downstream(&mut self, key: Key, reset: bool) {
         let Some(mut downstream) = self.downstreams.remove(key) else { return };
         downstream.link.close(&mut self.io, reset);
+        self.log_connection(&downstream);
         if let Some(timer) = downstream.timer.disarm() {
             self.wheel.cancel(timer);
         }
@@ -182,5 +185,35 @@ impl Shard {
             listener.connections -= 1;
         }
         self.shared.unassign(self.index);
+    }
+
+    /// `Listener.access_log` of an HTTP connection; a TCP session has logged itself there, with its bytes.
+    fn log_connection(&mut self, downstream: &Downstream) {
+        let logs = &downstream.origin.listener.access_logs;
+        if logs.is_empty() || matches!(downstream.protocol, Protocol::Tcp(_)) {
+            return;
+        }
+        let now = self.io.now;
+        let times = Times {
+            start: downstream.opened,
+            start_wall: self.wall_at(downstream.opened),
+            end: Some(now),
+            ..Times::default()
+        };
+        let info = StreamInfo {
+            log_type: AccessLogType::NotSet,
+            times,
+            downstream_remote: Some(&downstream.addresses.peer),
+            downstream_direct_remote: Some(&downstream.addresses.peer),
+            downstream_local: Some(&downstream.addresses.local),
+            downstream_direct_local: Some(&downstream.addresses.local),
+            connection_id: Some(downstream.id),
+            filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),
+            hostname: &self.names.hostname,
+            unique: (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64()),
+            ..StreamInfo::default()
+        };
+        let random = self.rng.next_u64();
+        self.logs.write(logs, &info, random, now);
     }
 }

@@ -352,7 +352,8 @@ impl Shard {
         let now = self.io.now;
         let Some(downstream) = self.downstreams.get(key) else { return };
         let Protocol::Tcp(session) = &downstream.protocol else { return };
-        if session.proxy.access_logs.is_empty() {
+        let listener_logs = &downstream.origin.listener.access_logs;
+        if session.proxy.access_logs.is_empty() && listener_logs.is_empty() {
             return;
         }
         let cluster = session.cluster.and_then(|id| self.snapshot.cluster(id));
@@ -389,6 +390,8 @@ impl Shard {
             ..StreamInfo::default()
         };
         let random = self.rng.next_u64();
-        self.logs.write(&session.proxy.access_logs, &info, random, self.io.now);
+        self.logs.write(&session.proxy.access_logs, &info, random, now);
+        let info = StreamInfo { log_type: AccessLogType::NotSet, ..info };
+        self.logs.write(listener_logs, &info, random, now);
     }
 }

@@ -134,7 +134,7 @@ impl Shard {
             Ok(step) => step,
             Err(_) => {
                 self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_PROTOCOL_ERROR);
-                self.response_broken(id, "upstream_reset_after_response_started{protocol_error}");
+                self.response_broken(id, true);
                 return false;
             }
         };

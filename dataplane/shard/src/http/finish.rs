@@ -49,6 +49,8 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let key = stream.downstream;
         let (unread, tunnel) = (!stream.request_complete, stream.tunnel);
+        // What follows a refused upgrade may belong to the other protocol, and is no request.
+        let refused = stream.upgrade && !tunnel;
         self.drop_attempt(id, EndedBy::Local);
         self.end_stream(id);
         let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
@@ -57,7 +59,7 @@ impl Shard {
             self.stats.inc(scope, metric::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
         }
         let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return };
-        if unread || tunnel || http.closing == Closing::AfterResponse || http.ended {
+        if unread || tunnel || refused || http.closing == Closing::AfterResponse || http.ended {
             return self.http_close_after_flush(key);
         }
         http.idle_since = self.io.now;
@@ -128,12 +130,14 @@ impl Shard {
         }
         let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
         let random = self.rng.next_u64();
-        let renderer = Renderer { downstream, facts: &stream.facts, shard: &self.names };
+        let renderer =
+            Renderer { downstream, facts: &stream.facts, shard: &self.names, snapshot: &self.snapshot };
         let mut info = renderer.info();
         let cluster = stream.facts.plan.and_then(|p| p.cluster);
         let state = cluster.and_then(|c| self.clusters.get(c));
         info.log_type = AccessLogType::DownstreamEnd;
         info.request = Some(&stream.request);
+        info.protocol = Some(stream.request.version);
         info.response = Some(&stream.response).filter(|r| r.status > 0);
         info.response_trailers = Some(&stream.trailers).filter(|t| !t.is_empty());
         info.upstream_cluster = state.map(|s| &*s.config().stat_name);

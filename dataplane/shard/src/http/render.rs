@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millrace_config::Snapshot;
 use millrace_config::format::Template;
 use millrace_filter::http::router::Render;
 use millrace_http::{RequestHead, ResponseHead};
@@ -24,10 +25,11 @@ pub(crate) struct Renderer<'a> {
     pub(crate) downstream: &'a Downstream,
     pub(crate) facts: &'a Facts,
     pub(crate) shard: &'a Names,
+    pub(crate) snapshot: &'a Snapshot,
 }
 
 impl<'a> Renderer<'a> {
-    /// Everything but heads and cluster names.
+    /// Everything but heads.
     pub(crate) fn info(&self) -> StreamInfo<'a> {
         let (downstream, facts) = (self.downstream, self.facts);
         let peer = &downstream.addresses.peer;
@@ -36,6 +38,7 @@ impl<'a> Renderer<'a> {
             Protocol::Tcp(_) => None,
         };
         let plan = facts.plan.zip(hcm);
+        let cluster = facts.plan.and_then(|p| p.cluster).and_then(|id| self.snapshot.cluster(id));
         StreamInfo {
             protocol: Some(millrace_http::Version::Http11),
             upstream_protocol: facts.upstream_connection.map(|_| millrace_http::Version::Http11),
@@ -51,6 +54,8 @@ impl<'a> Renderer<'a> {
             upstream_local: facts.upstream_local.as_ref(),
             upstream_remote: facts.host_address.as_ref().filter(|_| facts.upstream_connection.is_some()),
             upstream_host: facts.host_address.as_ref(),
+            upstream_cluster: cluster.map(|c| &*c.stat_name),
+            upstream_cluster_raw: cluster.map(|c| &*c.name),
             upstream_transport_failure: facts.transport_failure,
             upstream_attempts: facts.attempts,
             upstream_connection_id: facts.upstream_connection,
@@ -75,6 +80,7 @@ impl Render for Renderer<'_> {
         let info = StreamInfo {
             request: Some(request),
             response,
+            protocol: Some(request.version),
             response_code: response.map(|r| r.status),
             ..self.info()
         };

@@ -60,7 +60,7 @@ impl Shard {
         let options = stream.options.clone();
         let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
         let (request, facts, grpc) = (&stream.request, &stream.facts, stream.is_grpc);
-        let (names, scratch) = (&self.names, &mut self.scratch);
+        let (names, snapshot, scratch) = (&self.names, &self.snapshot, &mut self.scratch);
         let attempts = if reply.by_router { facts.attempts } else { 0 };
         reply.write(grpc, &mut stream.response, body, |head| {
             let (Some(options), Some(plan)) = (&options, facts.plan) else { return };
@@ -71,7 +71,7 @@ impl Shard {
             let entry = plan.weighted_entry(hcm);
             let levels = Levels { config, selected: Selected { virtual_host, route }, weighted: entry };
             let router_facts = ResponseFacts { attempts, service_time: None };
-            let renderer = Renderer { downstream, facts, shard: names };
+            let renderer = Renderer { downstream, facts, shard: names, snapshot };
             router::finalize(&levels, options.router, router_facts, &renderer, request, head, scratch);
         });
     }

@@ -96,10 +96,9 @@ impl Shard {
                         return self.response_head(conn, id, framing);
                     }
                     Ok(Parsed::Incomplete) => {}
-                    Err(error) => {
+                    Err(_) => {
                         let scope = upstream.scope;
                         self.stats.inc(scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
-                        stream.facts.transport_failure = Some(error.details());
                         stream.response.clear();
                         self.drop_attempt(id, EndedBy::Local);
                         self.attempt_failed(id, ResetReason::ProtocolError, true);
@@ -190,6 +189,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return };
         let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
+        stream.facts.details = "via_upstream".into();
         hop::strip_response(&mut stream.response);
         let hcm = &options.hcm;
         if let Some(config) = &hcm.route_config
@@ -200,7 +200,8 @@ impl Shard {
             let levels = Levels { config, selected: Selected { virtual_host, route }, weighted: entry };
             let service_time = stream.facts.times.downstream_rx_end.map(|end| now.since(end));
             let facts = ResponseFacts { attempts: stream.facts.attempts, service_time };
-            let renderer = Renderer { downstream, facts: &stream.facts, shard: &self.names };
+            let renderer =
+                Renderer { downstream, facts: &stream.facts, shard: &self.names, snapshot: &self.snapshot };
             let head = &mut stream.response;
             let scratch = &mut self.scratch;
             router::finalize(&levels, options.router, facts, &renderer, &stream.request, head, scratch);
@@ -271,6 +272,7 @@ impl Shard {
         let Some(id) = http.stream else {
             return self.close_upstream(conn, EndedBy::Remote);
         };
+        let scope = upstream.scope;
         let started = http.request_sent || upstream.link.as_ref().is_none_or(|l| l.is_sending());
         let complete = http.head_done && end.is_ok() && http.input.is_empty() && http.body.eof().is_ok();
         if complete {
@@ -278,7 +280,12 @@ impl Shard {
             return if tunnel { self.tunnel_response_ended(id) } else { self.response_arrived(id) };
         }
         if http.head_done {
-            return self.response_broken(id, "upstream_reset_after_response_started{connection_termination}");
+            // Envoy's codec is told of the end first, and takes a message cut short for a malformed one.
+            let tunnel = self.streams.get(id).is_some_and(|s| s.tunnel);
+            if !tunnel {
+                self.stats.inc(scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
+            }
+            return self.response_broken(id, !tunnel);
         }
         self.drop_attempt(id, EndedBy::Remote);
         self.attempt_failed(id, ResetReason::ConnectionTermination, started);
@@ -295,11 +302,16 @@ impl Shard {
     }
 
     /// The answer ended in the middle: the client must see that it is not whole.
-    pub(super) fn response_broken(&mut self, id: Key, details: &'static str) {
+    pub(super) fn response_broken(&mut self, id: Key, malformed: bool) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let flag = match details.contains("protocol_error") {
-            true => ResponseFlag::UpstreamProtocolError,
-            false => ResponseFlag::UpstreamConnectionTermination,
+        let (flag, details) = match malformed {
+            true => {
+                (ResponseFlag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
+            }
+            false => (
+                ResponseFlag::UpstreamConnectionTermination,
+                "upstream_reset_after_response_started{connection_termination}",
+            ),
         };
         stream.flag(flag);
         stream.facts.details = details.into();

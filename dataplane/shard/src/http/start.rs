@@ -175,7 +175,12 @@ impl Shard {
                 let downstream = self.downstreams.get(key);
                 let format = direct.body_format.as_ref();
                 let rendered = format.zip(downstream).map(|(template, downstream)| {
-                    let renderer = Renderer { downstream, facts: &stream.facts, shard: &self.names };
+                    let renderer = Renderer {
+                        downstream,
+                        facts: &stream.facts,
+                        shard: &self.names,
+                        snapshot: &self.snapshot,
+                    };
                     let mut out = Vec::new();
                     renderer.render(template, &stream.request, None, &mut out);
                     out
@@ -212,7 +217,8 @@ impl Shard {
         stream.upgrade = stream.wants_upgrade();
         stream.facts.high_priority = forward.high_priority;
         let levels = Levels { config, selected, weighted: choice.entry(forward) };
-        let renderer = Renderer { downstream, facts: &stream.facts, shard: &self.names };
+        let renderer =
+            Renderer { downstream, facts: &stream.facts, shard: &self.names, snapshot: &self.snapshot };
         let finalized = router::finalize(
             &levels,
             forward,
