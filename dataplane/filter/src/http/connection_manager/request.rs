@@ -1,6 +1,6 @@
 //! Request heads on their way in.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use millrace_base::Rng;
 use millrace_config::{ForwardClientCertDetails, HttpConnectionManager};
@@ -102,7 +102,11 @@ fn client_address(
     if !hcm.skip_xff_append
         && let Some(peer) = downstream.peer
     {
-        let loopback = peer.ip().is_loopback();
+        // Only the loopback address itself: 127.0.0.2 may be one of several sidecars of a host.
+        let loopback = match peer.ip() {
+            IpAddr::V4(ip) => ip == Ipv4Addr::LOCALHOST,
+            IpAddr::V6(ip) => ip == Ipv6Addr::LOCALHOST,
+        };
         let shown = downstream.host_address.filter(|_| loopback).unwrap_or(peer.ip());
         address::append(headers, shown, scratch);
     }
