@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use millrace_config::Address;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Bounds of the listener.
 #[derive(Clone, Copy, Debug)]
@@ -108,12 +108,23 @@ pub struct AdminServer {
 pub struct AdminCalls {
     calls: mpsc::Receiver<AdminCall>,
     accept: tokio::task::JoinHandle<()>,
+    closing: watch::Sender<bool>,
 }
 
 impl AdminCalls {
     /// The next request. Cancel safe.
     pub async fn next(&mut self) -> Option<AdminCall> {
         self.calls.recv().await
+    }
+
+    /// Accepts no more, refuses what still waits with 503, and lets answers that were given leave; waits
+    /// for `patience` at the most.
+    pub async fn finish(mut self, patience: Duration) {
+        self.calls.close();
+        while self.calls.try_recv().is_ok() {}
+        self.closing.send_replace(true);
+        // Whoever does not read its answer by then is cut off.
+        let _ = tokio::time::timeout(patience, &mut self.accept).await;
     }
 }
 
@@ -156,8 +167,9 @@ impl AdminServer {
     /// Starts to accept.
     pub fn start(self, limits: Limits) -> AdminCalls {
         let (sender, calls) = mpsc::channel(limits.calls_max.max(1));
-        let accept = tokio::spawn(accept(self.socket, sender, limits));
-        AdminCalls { calls, accept }
+        let (closing, watched) = watch::channel(false);
+        let accept = tokio::spawn(accept(self.socket, sender, limits, watched));
+        AdminCalls { calls, accept, closing }
     }
 }
 
@@ -176,21 +188,43 @@ fn bind_unix(path: &str, mode: u32) -> io::Result<std::os::unix::net::UnixListen
     Ok(listener)
 }
 
-async fn accept(socket: Socket, calls: mpsc::Sender<AdminCall>, limits: Limits) {
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
+async fn accept(
+    socket: Socket,
+    calls: mpsc::Sender<AdminCall>,
+    limits: Limits,
+    mut closing: watch::Receiver<bool>,
+) {
     let mut connections = tokio::task::JoinSet::new();
+    let watched = closing.clone();
+    tokio::select! {
+        () = accept_into(&mut connections, &socket, &calls, limits, watched) => {}
+        _ = closing.changed() => {}
+    }
+    drop(socket);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn accept_into(
+    connections: &mut tokio::task::JoinSet<()>,
+    socket: &Socket,
+    calls: &mpsc::Sender<AdminCall>,
+    limits: Limits,
+    closing: watch::Receiver<bool>,
+) {
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
-        let accepted = match &socket {
+        let closing = closing.clone();
+        let accepted = match socket {
             Socket::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
                 // Delayed small writes would slow down scrapes; without it the answer is still right.
                 let _ = stream.set_nodelay(true);
                 let peer: Arc<str> = peer.to_string().into();
-                connections.spawn(serve(stream, peer, calls.clone(), limits, permit));
+                connections.spawn(serve(stream, peer, calls.clone(), limits, permit, closing));
             }),
             Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                connections.spawn(serve(stream, "@".into(), calls.clone(), limits, permit));
+                connections.spawn(serve(stream, "@".into(), calls.clone(), limits, permit, closing));
             }),
         };
         if accepted.is_err() {
@@ -206,15 +240,23 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     calls: mpsc::Sender<AdminCall>,
     limits: Limits,
     _permit: tokio::sync::OwnedSemaphorePermit,
+    mut closing: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |request| answer(request, Arc::clone(&peer), calls.clone(), limits));
-    // Errors are the client's; it gets hyper's 400 where a request was readable at all.
-    let _ = hyper::server::conn::http1::Builder::new()
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(limits.head_bytes_max.max(8192))
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // Errors are the client's; it gets hyper's 400 where a request was readable at all.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        _ = closing.changed() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
 }
 
 async fn answer(

@@ -103,6 +103,26 @@ fn one_connection_waits_for_another_when_all_are_taken() {
 }
 
 #[test]
+fn an_answer_that_was_given_leaves_before_the_end() {
+    block_on(async {
+        let server = AdminServer::bind(&local()).unwrap();
+        let Address::Inet(address) = *server.address() else { panic!() };
+        let mut calls = server.start(Limits::default());
+        let idle = TcpStream::connect(address).await.unwrap();
+        let request = "POST /quitquitquit HTTP/1.1\r\nhost: x\r\n\r\n";
+        let client = tokio::spawn(exchange(TcpStream::connect(address).await.unwrap(), request));
+        let call = calls.next().await.unwrap();
+        call.respond(AdminResponse { status: 200, headers: Vec::new(), body: b"OK\n".to_vec() });
+        let started = Instant::now();
+        calls.finish(Duration::from_secs(5)).await;
+        assert!(started.elapsed() < Duration::from_secs(4), "an idle connection held up the end");
+        assert!(client.await.unwrap().ends_with("OK\n"));
+        drop(idle);
+        assert!(TcpStream::connect(address).await.is_err());
+    });
+}
+
+#[test]
 fn a_dropped_call_is_503() {
     block_on(async {
         let server = AdminServer::bind(&local()).unwrap();
