@@ -112,6 +112,11 @@ impl Logger {
         level >= self.level(component) && level != Level::Off
     }
 
+    /// True when such a message appears on stderr.
+    pub fn reaches_stderr(&self, component: Component, level: Level) -> bool {
+        self.enabled(component, level) && matches!(*lock(&self.0.sink), Sink::Stderr)
+    }
+
     /// Writes one line. Errors of the sink are dropped: there is nowhere left to report them.
     #[track_caller]
     #[inline]

@@ -37,8 +37,10 @@ pub fn run(options: Options, logger: &Logger) -> ExitCode {
         Err(message) => {
             logger.log(Component::MAIN, Level::Critical, format_args!("error initializing: {message}"));
             // A log level above critical, or a log file, must not hide why nothing runs.
-            use std::io::Write as _;
-            let _ = writeln!(std::io::stderr(), "{message}");
+            if !logger.reaches_stderr(Component::MAIN, Level::Critical) {
+                use std::io::Write as _;
+                let _ = writeln!(std::io::stderr(), "{message}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -73,7 +75,7 @@ fn prepare_and_serve(mut options: Options, logger: &Logger) -> Result<u8, String
         .map_err(|error| format!("cannot start the control thread: {error}"))?;
     let admin = {
         let _guard = runtime.enter();
-        bind_admin(&compiled, &options)?
+        bind_admin(&compiled, &options, logger)?
     };
     let bound = listeners::bind_all(&compiled.snapshot.listeners, plan.shards)?;
     let queue = LogQueue::new(LOG_BATCHES);
@@ -160,13 +162,21 @@ fn apply_log_format(compiled: &Compiled, logger: &Logger) -> Result<(), String> 
     }
 }
 
-fn bind_admin(compiled: &Compiled, options: &Options) -> Result<Option<AdminServer>, String> {
+fn bind_admin(
+    compiled: &Compiled,
+    options: &Options,
+    logger: &Logger,
+) -> Result<Option<AdminServer>, String> {
     let Some(address) = &compiled.admin.address else { return Ok(None) };
     let server =
         AdminServer::bind(address).map_err(|error| format!("admin: cannot bind '{address}': {error}"))?;
     if !options.admin_address_path.is_empty() {
         let path = &options.admin_address_path;
-        server.write_address_file(path).map_err(|error| format!("cannot open '{path}': {error}"))?;
+        // Not fatal, as in Envoy: the file is for whoever started us, who will miss it.
+        if let Err(error) = server.write_address_file(path) {
+            let message = format_args!("cannot open admin address output file '{path}': {error}");
+            logger.log(Component::MAIN, Level::Critical, message);
+        }
     }
     Ok(Some(server))
 }
