@@ -228,3 +228,7 @@ fn is_default(raw: &Raw<'_>) -> bool {
         Raw::Bytes(bytes) => bytes.is_empty(),
     }
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;
