@@ -32,6 +32,9 @@ const LEAVING_TICK: Duration = Duration::from_millis(50);
 /// them is still served, with `connection: close`.
 const IDLE_GRACE: Duration = Duration::from_millis(500);
 
+/// How long the end waits for the admin's last answers, that to `/quitquitquit` among them, to be read.
+const ADMIN_GRACE: Duration = Duration::from_millis(500);
+
 /// Everything that the control thread owns.
 pub struct Control {
     pub(super) options: Options,
@@ -129,6 +132,9 @@ impl Control {
         }
         let code = self.exit.unwrap_or(0);
         self.logger.log(Component::MAIN, Level::Info, format_args!("exiting"));
+        if let Some(calls) = calls {
+            calls.finish(ADMIN_GRACE).await;
+        }
         self.workers.stop();
         self.admin_lines.flush_all();
         if let Some(writer) = Arc::into_inner(self.writer) {
