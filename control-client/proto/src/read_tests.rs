@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::*;
 use crate::{BOOTSTRAP, LoadOptions, bootstrap_from_json, message_to_json};
 
 fn read(value: &Value) -> Result<Value, String> {
