@@ -141,6 +141,8 @@ pub struct RouteForward {
     pub retry_policy: Option<Arc<RetryPolicy>>,
     /// `upgrade_configs`: `(lower-case type, enabled)`, overriding the connection manager's.
     pub upgrades: Vec<(Arc<str>, bool)>,
+    /// `connect_config` of the CONNECT upgrade: CONNECT ends here and its bytes go to the endpoint raw.
+    pub terminates_connect: bool,
     /// `priority: HIGH`.
     pub high_priority: bool,
 }

@@ -93,6 +93,7 @@ mod tests {
             max_stream_duration: None,
             retry_policy: None,
             upgrades: Vec::new(),
+            terminates_connect: false,
             high_priority: false,
         }
     }

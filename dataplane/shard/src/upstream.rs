@@ -141,9 +141,10 @@ impl Shard {
                 if let Some(timer) = upstream.timer.disarm() {
                     self.wheel.cancel(timer);
                 }
-                let session = match &upstream.carries {
-                    Carries::Tcp(downstream) => Some(*downstream),
-                    Carries::Http(_) => None,
+                // Only a connection that carries a tunnel has its stream before it is connected.
+                let (session, tunnelled) = match &upstream.carries {
+                    Carries::Tcp(downstream) => (Some(*downstream), None),
+                    Carries::Http(http) => (None, http.stream),
                 };
                 if session.is_none()
                     && let Some(link) = &mut upstream.link
@@ -156,6 +157,9 @@ impl Shard {
                 self.run_pool_actions(cluster);
                 if let Some(downstream) = session {
                     self.tcp_connected(downstream, key);
+                }
+                if let Some(stream) = tunnelled {
+                    self.tunnel_opened(stream, key);
                 }
             }
             Err(error) => self.connect_failed(key, error),
@@ -172,9 +176,9 @@ impl Shard {
         if error.kind() == IoErrorKind::TimedOut {
             self.stats.inc(scope, metric::UPSTREAM_CX_CONNECT_TIMEOUT);
         }
-        let session = match &upstream.carries {
-            Carries::Tcp(downstream) => Some(*downstream),
-            Carries::Http(_) => None,
+        let (session, tunnelled) = match &upstream.carries {
+            Carries::Tcp(downstream) => (Some(*downstream), None),
+            Carries::Http(http) => (None, http.stream),
         };
         self.connect_error = connect_error_text(error);
         self.connect_timed_out = error.kind() == IoErrorKind::TimedOut;
@@ -185,6 +189,9 @@ impl Shard {
         self.run_pool_actions(cluster);
         if let Some(downstream) = session {
             self.tcp_connect_failed(downstream);
+        }
+        if let Some(stream) = tunnelled {
+            self.tunnel_failed(stream);
         }
     }
 

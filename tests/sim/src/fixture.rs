@@ -254,6 +254,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         max_stream_duration: None,
         retry_policy,
         upgrades: Vec::new(),
+        terminates_connect: false,
         high_priority: false,
     };
     let route = Route {

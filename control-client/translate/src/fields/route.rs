@@ -140,9 +140,13 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.route.v3.RouteAction.UpgradeConfig",
+        fields: &[(Served, "upgrade_type enabled connect_config")],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig",
         fields: &[
-            (Served, "upgrade_type enabled"),
-            (Refused("CONNECT is forwarded, not ended here"), "connect_config"),
+            (Refused("PROXY protocol is not sent by this build"), "proxy_protocol_config"),
+            (Refused("only CONNECT is ended here"), "allow_post"),
         ],
     },
     Table {

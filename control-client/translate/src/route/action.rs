@@ -44,6 +44,7 @@ pub(super) fn forward(
         ),
         retry_policy,
         upgrades: upgrades(action, path)?,
+        terminates_connect: action.upgrade_configs.iter().any(|u| u.connect_config.is_some()),
         high_priority: action.priority() == RoutingPriority::High,
     })
 }
@@ -123,6 +124,12 @@ fn upgrades(action: &pb::RouteAction, path: &Path) -> Result<Vec<(Arc<str>, bool
             return Err(Rejection::new(
                 &path.join("upgrade_configs").at(i),
                 format!("Duplicate upgrade {}", upgrade.upgrade_type),
+            ));
+        }
+        if upgrade.connect_config.is_some() && kind != "connect" {
+            return Err(Rejection::new(
+                &path.join("upgrade_configs").at(i).join("connect_config"),
+                format!("Non-CONNECT upgrade type {} has ConnectConfig", upgrade.upgrade_type),
             ));
         }
         out.push((kind.into(), value::flag(upgrade.enabled.as_ref(), true)));

@@ -105,6 +105,7 @@ pub(crate) fn forward() -> RouteForward {
         max_stream_duration: None,
         retry_policy: None,
         upgrades: Vec::new(),
+        terminates_connect: false,
         high_priority: false,
     }
 }

@@ -61,6 +61,9 @@ impl Shard {
         if stream.avoids_hosts {
             stream.tried_hosts.push(chosen.host);
         }
+        if stream.terminated {
+            return self.open_tunnel(id, cluster, chosen.host);
+        }
         match state.acquire(chosen.host, priority, id, &mut self.actions) {
             Acquire::Reuse { conn, .. } => {
                 self.run_pool_actions(cluster);
@@ -107,7 +110,7 @@ impl Shard {
         }
     }
 
-    fn pool_failed(&mut self, id: Key, failure: PoolFailure) {
+    pub(super) fn pool_failed(&mut self, id: Key, failure: PoolFailure) {
         match failure {
             PoolFailure::PendingOverflow | PoolFailure::RequestOverflow | PoolFailure::ConnectionOverflow => {
                 self.attempt_failed(id, ResetReason::Overflow, false);
@@ -194,6 +197,10 @@ impl Shard {
                     state.cancel(wait, &mut self.actions);
                 }
                 self.run_pool_actions(cluster);
+            }
+            Attempt::Connecting(conn) => {
+                self.forget_tunnel(conn);
+                self.close_upstream(conn, by);
             }
             Attempt::BackOff(_) | Attempt::None => {}
         }

@@ -129,6 +129,16 @@ impl HttpUpstream {
         }
     }
 
+    /// For a CONNECT that ends here: this connection carries raw bytes of `stream` alone.
+    pub(crate) fn tunnel(stream: Key, now: Time) -> Self {
+        Self {
+            stream: Some(stream),
+            body: BodyDecoder::new(BodyFraming::Tunnel),
+            keep_alive: false,
+            ..Self::new(now)
+        }
+    }
+
     /// Prepares for the response to `stream`.
     pub(crate) fn begin(&mut self, stream: Key, info: RequestInfo, now: Time) {
         debug_assert!(self.stream.is_none() && self.input.is_empty(), "the last exchange is over");

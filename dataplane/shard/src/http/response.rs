@@ -184,7 +184,7 @@ impl Shard {
     }
 
     /// Turns the endpoint's head into the client's and sends it.
-    fn send_response_head(&mut self, conn: Key, id: Key, framing: BodyFraming) {
+    pub(super) fn send_response_head(&mut self, conn: Key, id: Key, framing: BodyFraming) {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return };

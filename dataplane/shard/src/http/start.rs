@@ -215,6 +215,7 @@ impl Shard {
             return Err(reject::upgrade_rejected().into());
         }
         stream.upgrade = stream.wants_upgrade();
+        stream.terminated = forward.terminates_connect && stream.request.method_kind() == Method::Connect;
         stream.facts.high_priority = forward.high_priority;
         let levels = Levels { config, selected, weighted: choice.entry(forward) };
         let renderer =

@@ -26,6 +26,8 @@ pub(crate) enum Attempt {
     Queued(WaitId),
     /// Sent, or being sent, on this connection.
     Sent(Key),
+    /// A CONNECT that ends here: the endpoint's connection is being opened.
+    Connecting(Key),
     /// Waits for the back-off of a retry.
     BackOff(Time),
 }
@@ -128,6 +130,8 @@ pub(crate) struct Stream {
     pub(crate) is_grpc: bool,
     /// The request asked for an upgrade or a CONNECT that the configuration allows.
     pub(crate) upgrade: bool,
+    /// A CONNECT that ends here; the endpoint gets only the bytes behind it.
+    pub(crate) terminated: bool,
     /// Bytes flow both ways without HTTP.
     pub(crate) tunnel: bool,
 
@@ -181,6 +185,7 @@ impl Stream {
             is_head: false,
             is_grpc: false,
             upgrade: false,
+            terminated: false,
             tunnel: false,
             response_framing: BodyFraming::None,
             response_started: false,
@@ -220,7 +225,7 @@ impl Stream {
     pub(crate) fn upstream(&self) -> Option<Key> {
         match self.attempt {
             Attempt::Sent(key) => Some(key),
-            Attempt::None | Attempt::Queued(_) | Attempt::BackOff(_) => None,
+            Attempt::None | Attempt::Queued(_) | Attempt::Connecting(_) | Attempt::BackOff(_) => None,
         }
     }
 

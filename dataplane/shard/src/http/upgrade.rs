@@ -1,14 +1,18 @@
 //! Upgrades (WebSocket) and CONNECT: which are allowed, and how a stream becomes a tunnel.
 
 use millrace_base::Key;
-use millrace_config::{HttpConnectionManager, RouteForward};
+use millrace_config::{ClusterId, HttpConnectionManager, RouteForward};
 use millrace_http::Method;
 use millrace_http::h1::{BodyFraming, upgrade_type};
-use millrace_observe::stats::http as metric;
+use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, http as metric};
+use millrace_upstream::{HostId, PoolFailure};
 
+use super::HttpUpstream;
+use super::attempt::priority;
 use super::request::http;
-use super::stream::Stream;
+use super::stream::{Attempt, Stream};
 use crate::shard::Shard;
+use crate::upstream::Carries;
 
 impl Stream {
     /// True when the request asks for something other than HTTP on this connection.
@@ -31,6 +35,76 @@ impl Stream {
 }
 
 impl Shard {
+    /// Opens the endpoint's connection of a CONNECT that ends here.
+    pub(super) fn open_tunnel(&mut self, id: Key, cluster: ClusterId, host: HostId) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let priority = priority(stream.facts.high_priority);
+        let Some(state) = self.clusters.get_mut(cluster) else { return };
+        let pool = state.acquire_tcp(host, priority, &mut self.actions);
+        self.run_pool_actions(cluster);
+        let pool = match pool {
+            Ok(pool) => pool,
+            Err(failure) => return self.pool_failed(id, failure),
+        };
+        let now = self.io.now;
+        let carries = Carries::Http(Box::new(HttpUpstream::tunnel(id, now)));
+        let conn = self.open_upstream(cluster, pool, host, carries);
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.facts.times.upstream_connect_begin.get_or_insert(now);
+        match conn {
+            Some(conn) => stream.attempt = Attempt::Connecting(conn),
+            None => {
+                if let Some(state) = self.clusters.get_mut(cluster) {
+                    state.connect_failed(pool, &mut self.actions);
+                }
+                self.run_pool_actions(cluster);
+                self.pool_failed(id, PoolFailure::HostGone);
+            }
+        }
+    }
+
+    /// The endpoint's connection is there: the answer to CONNECT is our own `200`.
+    pub(crate) fn tunnel_opened(&mut self, id: Key, conn: Key) {
+        let now = self.io.now;
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if let Carries::Http(http) = &mut upstream.carries {
+            http.head_done = true;
+        }
+        stream.attempt = Attempt::Sent(conn);
+        let facts = &mut stream.facts;
+        facts.upstream_local.clone_from(&upstream.local);
+        facts.upstream_connection = Some(upstream.id);
+        facts.times.upstream_connect_end.get_or_insert(now);
+        facts.times.upstream_pool_ready = Some(now);
+        facts.times.upstream_tx_begin.get_or_insert(now);
+        facts.times.upstream_rx_begin.get_or_insert(now);
+        let (scope, host_scope) = (upstream.scope, upstream.host_scope);
+        self.stats.inc(scope, cluster_metric::UPSTREAM_RQ_TOTAL);
+        self.stats.gauge_inc(scope, cluster_metric::UPSTREAM_RQ_ACTIVE);
+        self.stats.inc(host_scope, host_metric::RQ_TOTAL);
+        self.stats.inc(host_scope, host_metric::RQ_SUCCESS);
+        self.stats.gauge_inc(host_scope, host_metric::RQ_ACTIVE);
+        stream.response.clear();
+        stream.response.status = 200;
+        self.end_retry_slot(id);
+        self.send_response_head(conn, id, BodyFraming::Tunnel);
+    }
+
+    /// The endpoint's connection could not be had, and is gone already.
+    pub(crate) fn tunnel_failed(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.attempt = Attempt::None;
+        self.pool_failed(id, PoolFailure::ConnectFailed);
+    }
+
+    /// Nobody waits for this connection any more.
+    pub(super) fn forget_tunnel(&mut self, conn: Key) {
+        if let Some(Carries::Http(http)) = self.upstreams.get_mut(conn).map(|u| &mut u.carries) {
+            http.stream = None;
+        }
+    }
+
     /// The upstream agreed: from here on bytes pass both ways as they come.
     pub(super) fn become_tunnel(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
