@@ -158,13 +158,15 @@ fn json_file_in_camel_case(subject: &Subject) {
 fn bad_configurations() -> Vec<(&'static str, String, &'static str)> {
     let routed = |route: &str| Bootstrap::new().http(Http::routes(route)).yaml();
     let good = direct().yaml();
+    let line = good.lines().find(|l| l.trim_start().starts_with("stat_prefix:")).unwrap_or_default();
+    let indent = &line[..line.len() - line.trim_start().len()];
     vec![
         ("not-yaml.yaml", "a: [".into(), "not-yaml.yaml"),
         ("bad.json", "{\"a\":".into(), "bad.json"),
         ("unknown-field.yaml", good.replace("static_resources:", "statik_resources:"), "statik_resources"),
         (
             "deep-field.yaml",
-            good.replace("stat_prefix:", "stat_prefixx: 1\n        stat_prefix:"),
+            good.replace("stat_prefix:", &format!("stat_prefixx: 1\n{indent}stat_prefix:")),
             "stat_prefixx",
         ),
         ("type-url.yaml", good.replace("router.v3.Router", "router.v3.Rooter"), "Rooter"),
