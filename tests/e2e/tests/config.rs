@@ -176,7 +176,7 @@ fn bad_configurations() -> Vec<(&'static str, String, &'static str)> {
             routed("- match: {safe_regex: {regex: \"(\"}}\n  direct_response: {status: 200}\n"),
             "(",
         ),
-        ("bad-duration.yaml", direct().cluster("up", &[], "connect_timeout: soon").yaml(), "soon"),
+        ("bad-duration.yaml", direct().cluster("up", &[], "connect_timeout: soon").yaml(), "connect_timeout"),
         ("negative.yaml", direct().cluster("up", &[], "connect_timeout: -1s").yaml(), "connect_timeout"),
         (
             "bad-address.yaml",
