@@ -6,9 +6,6 @@ use std::process::ExitCode;
 use millrace_proxy::cli;
 use millrace_proxy::logging::{Component, Level, Logger};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let options = match cli::parse(&args) {

@@ -14,6 +14,7 @@ mod config;
 mod epoll;
 mod error;
 mod event;
+pub mod memory;
 mod op;
 mod payload;
 pub mod sim;

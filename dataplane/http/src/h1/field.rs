@@ -70,7 +70,7 @@ fn suspicious(word: u64) -> bool {
 /// The table of `token`, reached only for the words that look suspicious. The last word overlaps the one before it,
 /// so that no byte is left over.
 #[inline]
-fn is_value(value: &[u8]) -> bool {
+pub(crate) fn is_value(value: &[u8]) -> bool {
     let fine = |word: &[u8; 8]| !suspicious(u64::from_ne_bytes(*word)) || token::all(word, VALUE);
     match value.last_chunk::<8>() {
         Some(last) => value.as_chunks::<8>().0.iter().all(fine) && fine(last),

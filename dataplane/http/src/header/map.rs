@@ -201,7 +201,7 @@ impl HeaderMap {
 
     #[inline]
     fn push(&mut self, name: &[u8], value: &[u8], id: Option<HeaderId>, sanitise: bool) -> bool {
-        let Some(mut entry) = self.write_line(name, value, sanitise) else { return false };
+        let Some(mut entry) = self.write_line(name, value, id.is_none(), sanitise) else { return false };
         entry.id = id.or_else(|| HeaderId::lookup(&self.bytes[entry.name()]));
         if let Some(id) = entry.id {
             self.present |= id.bit();
@@ -212,12 +212,15 @@ impl HeaderMap {
     }
 
     #[inline]
-    fn write_line(&mut self, name: &[u8], value: &[u8], sanitise: bool) -> Option<Entry> {
+    fn write_line(&mut self, name: &[u8], value: &[u8], lower: bool, sanitise: bool) -> Option<Entry> {
         let at = self.bytes.len();
         // Positions are 32 bits wide; heads are bounded far below, this keeps the cast honest.
         u32::try_from(at + name.len() + value.len() + 4).ok()?;
+        self.bytes.reserve(name.len() + value.len() + 4);
         self.bytes.extend_from_slice(name);
-        self.bytes[at..].make_ascii_lowercase();
+        if lower {
+            self.bytes[at..].make_ascii_lowercase();
+        }
         self.bytes.extend_from_slice(b": ");
         let value_at = self.bytes.len();
         self.bytes.extend_from_slice(value);
@@ -264,7 +267,7 @@ impl HeaderMap {
             self.bytes[range.clone()].copy_from_slice(value);
             blank_invalid(&mut self.bytes[range]);
         } else {
-            let Some(new) = self.write_line(name, value, true) else { return false };
+            let Some(new) = self.write_line(name, value, id.is_none(), true) else { return false };
             self.entries[at] = Entry { id: old.id, cased_at: old.cased_at, ..new };
         }
         for i in at + 1..self.entries.len() {
@@ -370,6 +373,9 @@ impl HeaderMap {
 }
 
 fn blank_invalid(value: &mut [u8]) {
+    if crate::h1::is_value(value) {
+        return;
+    }
     for b in value {
         if token::CLASS[*b as usize] & token::VALUE == 0 {
             *b = b' ';

@@ -83,8 +83,7 @@ impl Shard {
             let elapsed = self.io.now.since(since);
             let (timeouts, attempt) = (stream.timeouts, stream.facts.attempts + 1);
             let head = &mut stream.request;
-            let scratch = &mut self.scratch;
-            router::prepare_retry(&levels, options.router, &timeouts, attempt, elapsed, head, scratch);
+            router::prepare_retry(&levels, options.router, &timeouts, attempt, elapsed, head);
         }
         self.attempt(id);
     }

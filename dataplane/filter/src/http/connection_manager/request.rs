@@ -117,7 +117,7 @@ fn client_address(
         && (hops == 0 || !headers.contains(HeaderId::XForwardedPort))
         && let Some(local) = downstream.local
     {
-        set_number(headers, HeaderId::XForwardedPort, u64::from(local.port()), scratch);
+        set_number(headers, HeaderId::XForwardedPort, u64::from(local.port()));
     }
     (forwarded.or(downstream.peer), trusted)
 }
@@ -226,12 +226,19 @@ pub(crate) fn append_list(headers: &mut HeaderMap, id: HeaderId, value: &[u8], s
     headers.set_id(id, scratch);
 }
 
-pub(crate) fn set_number(headers: &mut HeaderMap, id: HeaderId, value: u64, scratch: &mut Vec<u8>) {
-    use std::io::Write as _;
-    scratch.clear();
-    // Writing to a Vec cannot fail.
-    let _ = write!(scratch, "{value}");
-    headers.set_id(id, scratch);
+pub(crate) fn set_number(headers: &mut HeaderMap, id: HeaderId, value: u64) {
+    // The longest u64 has 20 digits.
+    let mut text = [0; 20];
+    let (mut at, mut left) = (text.len(), value);
+    loop {
+        at -= 1;
+        text[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 || at == 0 {
+            break;
+        }
+    }
+    headers.set_id(id, &text[at..]);
 }
 
 fn set_ip(headers: &mut HeaderMap, id: HeaderId, ip: IpAddr, scratch: &mut Vec<u8>) {

@@ -10,21 +10,29 @@ const TRACE_REASON: usize = 14;
 
 /// A random UUID (version 4, RFC 9562). Its version nibble, `4`, reads as "not traced" to Envoy.
 pub fn generate(rng: &mut Rng) -> [u8; UUID_LEN] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let random = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
-    let version = (random & !(0xf000 << 64)) | (0x4000 << 64);
-    let uuid = (version & !(0b11 << 62)) | (0b10 << 62);
+    let high = (rng.next_u64() & !0xf000) | 0x4000;
+    let low = (rng.next_u64() & !(0b11 << 62)) | (0b10 << 62);
     let mut out = [b'-'; UUID_LEN];
-    let mut at = 0;
-    for nibble in 0..32 {
-        if matches!(nibble, 8 | 12 | 16 | 20) {
-            at += 1;
-        }
-        out[at] = HEX[(uuid >> (124 - 4 * nibble)) as usize & 15];
-        at += 1;
+    // Bytes of the number and where the two digits of each stand in the text.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    let bytes = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
+    for (byte, at) in bytes.zip(PLACES) {
+        [out[at], out[at + 1]] = HEX_PAIRS[usize::from(byte)];
     }
     out
 }
+
+/// Two digits for every byte.
+static HEX_PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
 /// Sets `x-request-id` where the policy asks for it. `edge` is an external request with
 /// `use_remote_address`; `preserve` is `preserve_external_request_id`.

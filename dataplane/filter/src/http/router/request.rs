@@ -46,7 +46,7 @@ pub fn finalize(
     head: &mut RequestHead,
     scratch: &mut Vec<u8>,
 ) -> Finalized {
-    let timeouts = Timeouts::take(forward, options.timeouts(), head, scratch);
+    let timeouts = Timeouts::take(forward, options.timeouts(), head);
     head.headers.remove_id(HeaderId::XEnvoyUpstreamAltStatName);
     let timeout_is_204 = head.headers.remove_id(HeaderId::XEnvoyUpstreamRqTimeoutAltResponse) > 0;
     if levels.selected.virtual_host.include_request_attempt_count {
@@ -74,12 +74,11 @@ pub fn prepare_retry(
     attempt: u32,
     elapsed: std::time::Duration,
     head: &mut RequestHead,
-    scratch: &mut Vec<u8>,
 ) {
     if levels.selected.virtual_host.include_request_attempt_count {
-        set_number(&mut head.headers, HeaderId::XEnvoyAttemptCount, u64::from(attempt), scratch);
+        set_number(&mut head.headers, HeaderId::XEnvoyAttemptCount, u64::from(attempt));
     }
-    timeouts.announce(options.timeouts(), elapsed, &mut head.headers, scratch);
+    timeouts.announce(options.timeouts(), elapsed, &mut head.headers);
 }
 
 fn rewrite_host(

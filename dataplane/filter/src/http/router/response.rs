@@ -31,11 +31,11 @@ pub fn finalize(
 ) {
     if let Some(time) = facts.service_time.filter(|_| !options.suppress_envoy_headers) {
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        set_number(&mut head.headers, HeaderId::XEnvoyUpstreamServiceTime, ms, scratch);
+        set_number(&mut head.headers, HeaderId::XEnvoyUpstreamServiceTime, ms);
     }
     mutation::response(levels, render, sent, head, scratch);
     if levels.selected.virtual_host.include_attempt_count_in_response && facts.attempts > 0 {
-        set_number(&mut head.headers, HeaderId::XEnvoyAttemptCount, u64::from(facts.attempts), scratch);
+        set_number(&mut head.headers, HeaderId::XEnvoyAttemptCount, u64::from(facts.attempts));
     }
 }
 

@@ -29,12 +29,7 @@ pub struct TimeoutOptions {
 
 impl Timeouts {
     /// Reads and removes the request's timeout fields and sets the expected timeout for the first try.
-    pub fn take(
-        forward: &RouteForward,
-        options: TimeoutOptions,
-        head: &mut RequestHead,
-        scratch: &mut Vec<u8>,
-    ) -> Self {
+    pub fn take(forward: &RouteForward, options: TimeoutOptions, head: &mut RequestHead) -> Self {
         let policy = forward.retry_policy.as_deref();
         let mut timeouts = Self {
             // A route with `max_stream_duration` uses that one instead.
@@ -55,18 +50,12 @@ impl Timeouts {
         if timeouts.global.is_some_and(|global| timeouts.per_try.is_some_and(|per_try| per_try >= global)) {
             timeouts.per_try = None;
         }
-        timeouts.announce(options, Duration::ZERO, headers, scratch);
+        timeouts.announce(options, Duration::ZERO, headers);
         timeouts
     }
 
     /// Sets `x-envoy-expected-rq-timeout-ms` for a try that starts `elapsed` after the request ended.
-    pub fn announce(
-        &self,
-        options: TimeoutOptions,
-        elapsed: Duration,
-        headers: &mut HeaderMap,
-        scratch: &mut Vec<u8>,
-    ) {
+    pub fn announce(&self, options: TimeoutOptions, elapsed: Duration, headers: &mut HeaderMap) {
         let Some(expected) = self.per_try.or(self.global).filter(|_| options.announce) else { return };
         let left = match self.global {
             // 0 would mean forever.
@@ -75,7 +64,7 @@ impl Timeouts {
             None => expected,
         };
         let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        set_number(headers, HeaderId::XEnvoyExpectedRqTimeoutMs, ms, scratch);
+        set_number(headers, HeaderId::XEnvoyExpectedRqTimeoutMs, ms);
     }
 }
 
@@ -107,7 +96,7 @@ mod tests {
         let per_try_timeout = (per_try > 0).then(|| Duration::from_millis(per_try));
         forward.retry_policy = Some(Arc::new(RetryPolicy { per_try_timeout, ..RetryPolicy::default() }));
         let mut head = head("/", list);
-        let timeouts = Timeouts::take(&forward, options, &mut head, &mut Vec::new());
+        let timeouts = Timeouts::take(&forward, options, &mut head);
         (timeouts, lines(&head.headers))
     }
 
@@ -153,7 +142,7 @@ mod tests {
         let mut forward = forward();
         forward.max_stream_duration = Some(ms(300));
         let mut head = head("/", &[]);
-        let timeouts = Timeouts::take(&forward, ON, &mut head, &mut Vec::new());
+        let timeouts = Timeouts::take(&forward, ON, &mut head);
         assert_eq!((timeouts, lines(&head.headers)), (Timeouts::default(), String::new()));
     }
 
@@ -162,7 +151,7 @@ mod tests {
         let left = |global, per_try, elapsed| {
             let timeouts = Timeouts { global, per_try, per_try_idle: None };
             let mut headers = HeaderMap::new();
-            timeouts.announce(ON, Duration::from_millis(elapsed), &mut headers, &mut Vec::new());
+            timeouts.announce(ON, Duration::from_millis(elapsed), &mut headers);
             lines(&headers)
         };
         assert_eq!(left(ms(15_000), None, 4), format!("{EXPECTED}: 14996"));
