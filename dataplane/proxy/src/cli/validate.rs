@@ -139,6 +139,8 @@ pub(super) fn without_effect(values: &Values) -> Vec<(&'static str, &'static str
         ("enable-fine-grain-logging", "levels are set per component"),
         ("log-stacktrace-single-entry", "stack traces are always one entry"),
         ("enable-core-dump", "core dumps follow the process limits"),
+        ("disable-extensions", "the extensions of this build cannot be disabled"),
+        ("file-flush-min-size-kb", "a buffer of log lines is handed over at 64 KiB"),
     ];
     known.into_iter().filter(|(name, _)| values.has(name)).collect()
 }
