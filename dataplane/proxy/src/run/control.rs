@@ -197,6 +197,7 @@ impl Control {
                 self.stats.workers_started(created as u64);
                 self.handle(Event::WorkersStarted);
                 self.refresh_stats();
+                millrace_ring::memory::release_startup_pages();
             }
             Action::Drain { inbound_only, .. } => {
                 let what = if inbound_only { Draining::Inbound } else { Draining::Everything };
