@@ -77,6 +77,39 @@ impl Payload {
         other.clear();
     }
 
+    /// Moves the first `most` bytes, or all of them, behind `into`'s content; received ranges are shared, own
+    /// bytes copied.
+    pub fn move_front(&mut self, most: usize, into: &mut Self) {
+        let mut left = most;
+        let mut moved = 0;
+        for segment in &mut self.segments {
+            if left == 0 {
+                break;
+            }
+            let whole = match segment {
+                Segment::Bytes { start, end } => {
+                    let take = left.min((*end - *start) as usize);
+                    into.push_bytes(&self.bytes[*start as usize..*start as usize + take]);
+                    *start += take as u32;
+                    left -= take;
+                    start == end
+                }
+                Segment::Buffer(data) => {
+                    let take = left.min(data.len());
+                    into.push_buffer(data.split_to(take));
+                    left -= take;
+                    data.is_empty()
+                }
+            };
+            moved += usize::from(whole);
+        }
+        self.segments.drain(..moved);
+        self.length -= most - left;
+        if self.segments.is_empty() {
+            self.clear();
+        }
+    }
+
     /// Forgets the content (buffers go home) and keeps the capacity, up to 64 KiB of it.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -148,6 +181,14 @@ mod tests {
             let offset = rng.below(expected.len() as u64 + 1) as usize;
             assert_eq!(payload.slices_from(offset).collect::<Vec<_>>().concat(), expected[offset..]);
             assert!(payload.slices_from(offset).all(|slice| !slice.is_empty()));
+            let mut moved = Vec::new();
+            while !payload.is_empty() {
+                payload.move_front(rng.below(50) as usize + 1, &mut other);
+                assert_eq!(moved.len() + other.len() + payload.len(), expected.len());
+                moved.extend_from_slice(&other.to_vec());
+                other.clear();
+            }
+            assert_eq!(moved, expected);
             payload.clear();
             assert_eq!((pool.home(), payload.is_empty(), other.is_empty()), (8, true, true));
         }

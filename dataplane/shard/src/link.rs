@@ -19,6 +19,9 @@ pub(crate) struct Io {
     spare: Vec<Payload>,
 }
 
+/// Bytes of one send. A send is answered when all of it was taken, so its size and the write-stall timeout
+/// set the slowest reader that is still served (128 KiB in 60 s).
+const SEND_BYTES_MAX: usize = 128 * 1024;
 /// Empty payloads kept for reuse.
 const SPARE_PAYLOADS_MAX: usize = 256;
 
@@ -206,7 +209,13 @@ impl Link {
             return;
         }
         if !self.out.is_empty() {
-            let payload = std::mem::take(&mut self.out);
+            let payload = if self.out.len() > SEND_BYTES_MAX {
+                let mut piece = io.payload();
+                self.out.move_front(SEND_BYTES_MAX, &mut piece);
+                piece
+            } else {
+                std::mem::take(&mut self.out)
+            };
             self.in_flight = payload.len() as u32;
             self.sending = true;
             self.send_started = io.now;

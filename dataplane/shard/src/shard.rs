@@ -280,8 +280,8 @@ impl Shard {
 
     fn run_runnable(&mut self) {
         // What becomes runnable meanwhile waits for the next turn, so that nobody starves the others.
-        for _ in 0..self.runnable.len() {
-            let Some(key) = self.runnable.pop() else { break };
+        let mut batch = std::mem::take(&mut self.runnable);
+        for key in batch.drain(..) {
             if let Some(Protocol::Http(http)) = self.downstreams.get_mut(key).map(|d| &mut d.protocol) {
                 http.runnable = false;
                 self.http_pump(key);

@@ -122,8 +122,12 @@ impl Shard {
     pub(crate) fn tcp_connect_failed(&mut self, key: Key) {
         let reason = self.connect_error;
         let Some(session) = self.tcp_session(key) else { return };
+        let cluster = session.cluster;
         session.upstream = None;
         session.transport_failure = Some(reason).filter(|r| !r.is_empty());
+        if let Some(config) = cluster.and_then(|id| self.snapshot.cluster(id)) {
+            self.stats.inc(config.scope, cluster_metric::UPSTREAM_RQ_PENDING_FAILURE_EJECT);
+        }
         self.tcp_fail(key, ConnectError::Failed);
     }
 
@@ -257,6 +261,7 @@ impl Shard {
         if let Some(downstream) = self.downstreams.get_mut(key) {
             if failed && let Protocol::Tcp(session) = &mut downstream.protocol {
                 session.broken = true;
+                session.flags.set(ResponseFlag::UpstreamRemoteReset);
             }
             if !failed {
                 downstream.link.shutdown(&mut self.io);
@@ -270,9 +275,6 @@ impl Shard {
 
     /// The client's connection failed: the endpoint must not take what it got for everything.
     fn tcp_broken(&mut self, key: Key) {
-        if let Some(session) = self.tcp_session(key) {
-            session.flags.set(ResponseFlag::DownstreamConnectionTermination);
-        }
         self.tcp_close(key, true);
     }
 

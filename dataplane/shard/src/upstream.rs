@@ -199,7 +199,6 @@ impl Shard {
     pub(crate) fn upstream_timer(&mut self, key: Key) {
         let now = self.io.now;
         if self.upstreams.get(key).is_some_and(|u| u.link.is_none() && u.connect_deadline <= now) {
-            self.io.ops.push(Op::CancelConnect { token: Kind::Upstream.token(key) });
             self.connect_failed(key, IoError::TIMED_OUT);
         }
     }
@@ -313,8 +312,9 @@ impl Shard {
         self.stats.gauge_dec(upstream.host_scope, host_metric::CX_ACTIVE);
         let lived = self.io.now.since(upstream.began).as_millis() as u64;
         self.stats.record(scope, metric::UPSTREAM_CX_LENGTH_MS, lived);
-        if let Some(link) = &mut upstream.link {
-            link.close(&mut self.io, false);
+        match &mut upstream.link {
+            Some(link) => link.close(&mut self.io, false),
+            None => self.io.ops.push(Op::CancelConnect { token: Kind::Upstream.token(key) }),
         }
     }
 

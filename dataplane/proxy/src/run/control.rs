@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millrace_admin::{self as admin, AdminCommand};
 use millrace_base::{Time, WallTime};
-use millrace_config::{Address, Cluster, ClusterId, ScopeId, Snapshot};
+use millrace_config::{Address, Cluster, ClusterId, ScopeId, Snapshot, TrafficDirection};
 use millrace_driver::admin_server::{AdminCall, AdminRequest, AdminResponse, AdminServer, Limits};
 use millrace_driver::dns::{DnsUpdate, DnsUpdates, SystemResolver};
 use millrace_driver::log_writer::LogWriter;
@@ -20,7 +20,7 @@ use super::demo::Demo;
 use super::listeners::{self, Bound};
 use super::stats::ProcessStats;
 use super::workers::Workers;
-use crate::cli::Options;
+use crate::cli::{Mode, Options};
 use crate::control::{Action, Event, Lifecycle};
 use crate::logging::{Component, Level, Logger};
 use crate::signals::Signals;
@@ -197,11 +197,17 @@ impl Control {
                 self.stats.workers_started(created as u64);
                 self.handle(Event::WorkersStarted);
                 self.refresh_stats();
+                if self.options.mode == Mode::InitOnly {
+                    self.exit = Some(0);
+                }
                 millrace_ring::memory::release_startup_pages();
             }
             Action::Drain { inbound_only, .. } => {
                 let what = if inbound_only { Draining::Inbound } else { Draining::Everything };
-                self.workers.shared.set_draining(what);
+                // A drain of everything is never taken back to one of inbound connections.
+                if self.workers.shared.draining() != Draining::Everything {
+                    self.workers.shared.set_draining(what);
+                }
                 // A drain that ends the process closes idle connections; others wait for their next response.
                 if self.lifecycle.wants_connections() {
                     self.stop_idle_at = Some(self.now() + IDLE_GRACE);
@@ -209,7 +215,9 @@ impl Control {
             }
             Action::StopListeners { inbound_only } => {
                 self.workers.broadcast(|| Message::StopListening { inbound_only });
-                self.stats.listeners_stopped(self.bound.len() as u64);
+                let inbound = |b: &&Bound| b.listener.traffic_direction == TrafficDirection::Inbound;
+                let stopped = self.bound.iter().filter(|b| !inbound_only || inbound(b)).count();
+                self.stats.listeners_stopped(stopped as u64);
             }
             Action::FailHealthChecks(fail) => self.workers.shared.set_failing_health_checks(fail),
             Action::ReopenLogs => self.reopen_logs(),

@@ -185,6 +185,14 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         match std::mem::replace(&mut stream.attempt, Attempt::None) {
             Attempt::Sent(conn) => {
+                if let Some(scope) = self.upstreams.get(conn).map(|u| u.scope) {
+                    let active = match by {
+                        EndedBy::Local => metric::UPSTREAM_CX_DESTROY_LOCAL_WITH_ACTIVE_RQ,
+                        EndedBy::Remote => metric::UPSTREAM_CX_DESTROY_REMOTE_WITH_ACTIVE_RQ,
+                    };
+                    self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
+                    self.stats.inc(scope, active);
+                }
                 self.leave_upstream(conn);
                 self.close_upstream(conn, by);
             }

@@ -50,13 +50,13 @@ impl Shard {
         let key = stream.downstream;
         let (unread, tunnel) = (!stream.request_complete, stream.tunnel);
         // What follows a refused upgrade may belong to the other protocol, and is no request.
-        let refused = stream.upgrade && !tunnel;
+        let refused = stream.wants_upgrade() && !tunnel;
         self.drop_attempt(id, EndedBy::Local);
         self.end_stream(id);
         let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
-        if unread && !tunnel {
+        if unread || tunnel || refused {
             let scope = http.hcm.scope;
-            self.stats.inc(scope, metric::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_RX_RESET);
         }
         let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return };
         if unread || tunnel || refused || http.closing == Closing::AfterResponse || http.ended {
@@ -90,7 +90,7 @@ impl Shard {
         let (scope, listener_scope) = (hcm.scope, hcm.listener_scope);
         let took = self.io.now.since(stream.facts.times.start).as_millis() as u64;
         self.stats.gauge_dec(scope, metric::DOWNSTREAM_RQ_ACTIVE);
-        if stream.tunnel {
+        if stream.upgrade {
             self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_UPGRADES_ACTIVE);
         }
         self.stats.record(scope, metric::DOWNSTREAM_RQ_TIME, took);
@@ -112,6 +112,7 @@ impl Shard {
         self.stats.add(scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, bytes.downstream_wire_sent);
         // What the upstream answered counts for its cluster, and so do local replies that stand in for it.
         let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+        let status = stream.facts.cluster_status.unwrap_or(status);
         let Some(cluster_scope) = self.cluster_scope(cluster).filter(|_| status > 0) else { return };
         self.stats.code(cluster_scope, CodeFamily::Plain, status);
         let family = if stream.facts.internal { CodeFamily::Internal } else { CodeFamily::External };
@@ -224,6 +225,8 @@ impl Shard {
         let Some(http) = http(downstream) else { return };
         debug_assert!(http.stream.is_none(), "streams end before their connection");
         let scope = http.hcm.scope;
+        // Whoever closes the socket in the end: we said that the connection is over.
+        let by_us = by_us || matches!(http.closing, Closing::Flushing | Closing::Lingering(_));
         self.stats.inc(scope, metric::DOWNSTREAM_CX_DESTROY);
         let side =
             if by_us { metric::DOWNSTREAM_CX_DESTROY_LOCAL } else { metric::DOWNSTREAM_CX_DESTROY_REMOTE };

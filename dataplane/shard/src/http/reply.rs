@@ -25,6 +25,8 @@ impl Shard {
             stream.flag(flag);
         }
         stream.local_reply = true;
+        // Only the router's replies stand for an answer of the cluster, under their own status for gRPC.
+        stream.facts.cluster_status = Some(if reply.by_router { reply.status } else { 0 });
         let key = stream.downstream;
         if (reply.close || !stream.request_complete)
             && let Some(http) = self.downstreams.get_mut(key).and_then(http)
@@ -93,11 +95,12 @@ impl Shard {
     pub(super) fn abort_stream(&mut self, id: Key, by: EndedBy) {
         let Some(stream) = self.streams.get(id) else { return };
         let key = stream.downstream;
-        let started = stream.response_started;
+        let started = stream.response_started && stream.is_grpc;
         self.drop_attempt(id, by);
         if let Some(http) = self.downstreams.get_mut(key).and_then(http) {
             let scope = http.hcm.scope;
             self.stats.inc(scope, metric::DOWNSTREAM_RQ_TX_RESET);
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_RX_RESET);
             if started {
                 self.stats.inc(scope, metric::RQ_RESET_AFTER_DOWNSTREAM_RESPONSE_STARTED);
             }

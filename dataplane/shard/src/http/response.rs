@@ -1,6 +1,7 @@
 //! What an endpoint answers: heads are cut out of received bytes and become the client's response.
 
 use millrace_base::{Key, ResponseFlag};
+use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::response::{self as manager, ResponseContext};
 use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::response::{self as router, ResponseFacts};
@@ -11,7 +12,7 @@ use millrace_http::h1::{
     parse_response, response_keep_alive,
 };
 use millrace_http::hop;
-use millrace_observe::stats::{cluster as metric, host as host_metric};
+use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric, http as http_metric};
 use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
 
@@ -128,13 +129,26 @@ impl Shard {
         let failed = stream.response.status >= 500;
         self.stats.inc(host_scope, if failed { host_metric::RQ_ERROR } else { host_metric::RQ_SUCCESS });
         let was_retry = stream.retrying;
+        let (status, closes) = (stream.response.status, !response_keep_alive(&stream.response));
+        if closes {
+            self.stats.inc(scope, metric::UPSTREAM_CX_CLOSE_NOTIFY);
+        }
         self.end_retry_slot(id);
         if self.try_again(id, Outcome::Response) {
+            self.stats.code(scope, CodeFamily::Retry, status);
             self.retire_answer(conn);
             return false;
         }
-        if was_retry {
+        let Some(stream) = self.streams.get(id) else { return false };
+        let given_up = stream.facts.flags.contains(ResponseFlag::UpstreamRetryLimitExceeded)
+            || stream.facts.flags.contains(ResponseFlag::UpstreamOverflow);
+        if was_retry && !given_up {
             self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_SUCCESS);
+        }
+        if framing != BodyFraming::Tunnel && stream.response.status < 400 && stream.is_websocket() {
+            let refusal = LocalReply::new(stream.response.status, "", "websocket_handshake_unsuccessful");
+            self.local_reply(id, refusal);
+            return false;
         }
         self.send_response_head(conn, id, framing);
         true
@@ -234,7 +248,13 @@ impl Shard {
             _ if unbounded => BodyFraming::Chunked,
             other => other,
         };
-        if draining || stream.response_framing == BodyFraming::UntilClose {
+        // Bytes behind the head of an upgrade are part of that request. As in Envoy, a response that comes
+        // before all of its request ends the connection.
+        let early = !stream.request_complete || stream.wants_upgrade();
+        if early {
+            self.stats.inc(options.hcm.scope, http_metric::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
+        }
+        if draining || early || stream.response_framing == BodyFraming::UntilClose {
             http.closing = Closing::AfterResponse;
         }
         let close = http.closing != Closing::No && !stream.tunnel;
@@ -246,8 +266,9 @@ impl Shard {
             (false, true) => ConnectionLine::KeepAlive,
             (false, false) => ConnectionLine::FromMap,
         };
-        // An HTTP/1.0 client gets an HTTP/1.1 status line, as Envoy sends it (RFC 9110 section 6.2).
-        let encode = EncodeOptions { connection, ..options.encode };
+        // Measured: Envoy 1.40 answers in the client's version once HTTP/1.0 is accepted.
+        let version = if http10 && options.parse.accept_http_10 { Version::Http10 } else { Version::Http11 };
+        let encode = EncodeOptions { connection, version, ..options.encode };
         let info = RequestInfo { head: stream.is_head, ..RequestInfo::of(&stream.request) };
         let (head, framing) = (&stream.response, stream.response_framing);
         let mut head_bytes = 0;
@@ -287,14 +308,25 @@ impl Shard {
             }
             return self.response_broken(id, !tunnel);
         }
+        let reason = match http.input.is_empty() {
+            true => ResetReason::ConnectionTermination,
+            false => {
+                self.stats.inc(scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
+                ResetReason::ProtocolError
+            }
+        };
         self.drop_attempt(id, EndedBy::Remote);
-        self.attempt_failed(id, ResetReason::ConnectionTermination, started);
+        self.attempt_failed(id, reason, started);
     }
 
     /// The endpoint closed its half of a tunnel.
     fn tunnel_response_ended(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.response_complete = true;
+        if !stream.request_complete {
+            stream.flag(ResponseFlag::UpstreamConnectionTermination);
+            stream.facts.details = "upstream_reset_after_response_started{connection_termination}".into();
+        }
         if let Some(downstream) = self.downstreams.get_mut(stream.downstream) {
             downstream.link.shutdown(&mut self.io);
         }

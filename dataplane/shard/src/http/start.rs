@@ -65,7 +65,7 @@ impl Shard {
         stream.facts.times.start = self.io.now;
         stream.facts.times.start_wall = self.wall;
         stream.active = self.io.now;
-        let body = reason_phrase(error.status());
+        let body = if error.is_protocol_error() { reason_phrase(error.status()) } else { "" };
         let mut reply = LocalReply::new(error.status(), body, error.details()).closing();
         if error.is_protocol_error() {
             reply = reply.flagged(ResponseFlag::DownstreamProtocolError);
@@ -151,6 +151,7 @@ impl Shard {
         let Some(options) = stream.options.clone() else { return Ok(()) };
         let hcm = &options.hcm;
         let Some(config) = &hcm.route_config else {
+            self.stats.inc(hcm.scope, metric::RQ_TOTAL);
             self.stats.inc(hcm.scope, metric::NO_ROUTE);
             return Err(reply::no_route().into());
         };
@@ -158,6 +159,7 @@ impl Shard {
             Selection::Route(selected) => selected,
             Selection::TlsRedirect(_) => return Err(reply::tls_redirect(&stream.request).into()),
             Selection::NotFound => {
+                self.stats.inc(hcm.scope, metric::RQ_TOTAL);
                 self.stats.inc(hcm.scope, metric::NO_ROUTE);
                 return Err(reply::no_route().into());
             }
@@ -167,10 +169,13 @@ impl Shard {
         match &selected.route.action {
             RouteAction::Forward(forward) => self.plan_forward(key, id, plan, selected, forward),
             RouteAction::Redirect(redirect) => {
-                self.stats.inc(hcm.scope, metric::RQ_REDIRECT);
+                self.stats.inc(hcm.scope, metric::RQ_TOTAL);
+                // Redirects are direct responses to Envoy, too; its `rq_redirect` counts other ones.
+                self.stats.inc(hcm.scope, metric::RQ_DIRECT_RESPONSE);
                 Err(reply::redirect(redirect, &selected.route.matcher, &stream.request).into())
             }
             RouteAction::DirectResponse(direct) => {
+                self.stats.inc(hcm.scope, metric::RQ_TOTAL);
                 self.stats.inc(hcm.scope, metric::RQ_DIRECT_RESPONSE);
                 let downstream = self.downstreams.get(key);
                 let format = direct.body_format.as_ref();
@@ -207,6 +212,7 @@ impl Shard {
         let choice = millrace_route::cluster(forward, &stream.request, self.rng.next_u64(), &self.snapshot);
         stream.facts.plan = plan.map(|p| Plan { weighted: choice.weighted, cluster: choice.id(), ..p });
         if choice.cluster.is_none() {
+            self.stats.inc(hcm.scope, metric::RQ_TOTAL);
             self.stats.inc(hcm.scope, metric::NO_CLUSTER);
             return Err(reply::no_cluster(forward.cluster_not_found_status).into());
         }
@@ -214,7 +220,12 @@ impl Shard {
             self.stats.inc(hcm.scope, metric::DOWNSTREAM_RQ_WS_ON_NON_WS_ROUTE);
             return Err(reject::upgrade_rejected().into());
         }
+        self.stats.inc(hcm.scope, metric::RQ_TOTAL);
         stream.upgrade = stream.wants_upgrade();
+        if stream.upgrade {
+            self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_UPGRADES_TOTAL);
+            self.stats.gauge_inc(hcm.scope, metric::DOWNSTREAM_CX_UPGRADES_ACTIVE);
+        }
         stream.terminated = forward.terminates_connect && stream.request.method_kind() == Method::Connect;
         stream.facts.high_priority = forward.high_priority;
         let levels = Levels { config, selected, weighted: choice.entry(forward) };
@@ -241,7 +252,6 @@ impl Shard {
         stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(|p| p.avoid_previous_hosts);
         stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
         stream.keeps_replay = stream.retry.is_some() && !stream.request_complete;
-        self.stats.inc(hcm.scope, metric::RQ_TOTAL);
         Ok(())
     }
 
@@ -249,7 +259,9 @@ impl Shard {
     pub(super) fn request_arrived(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.request_complete = true;
-        stream.facts.times.downstream_rx_end = Some(self.io.now);
+        if !stream.wants_upgrade() {
+            stream.facts.times.downstream_rx_end = Some(self.io.now);
+        }
         stream.request_deadline = Time::MAX;
         if !stream.upgrade && !stream.response_complete {
             stream.response_deadline = deadline(self.io.now, stream.timeouts.global);

@@ -88,6 +88,8 @@ pub(crate) struct Facts {
     pub(crate) attempts: u32,
     /// Status of the response head that was sent downstream; 0 before.
     pub(crate) status: u16,
+    /// What the cluster's counters are told instead of `status`; 0 for nothing.
+    pub(crate) cluster_status: Option<u16>,
     pub(crate) high_priority: bool,
 }
 

@@ -80,7 +80,8 @@ impl Shard {
         self.start_timed_out(key, stream, reject::request_header_timeout());
     }
 
-    /// A client that takes no byte for [`millrace_base::Limits::write_stall_timeout`] is cut off.
+    /// A client that did not take one send (at most 128 KiB) within
+    /// [`millrace_base::Limits::write_stall_timeout`] is cut off.
     fn client_stalled(&mut self, key: Key) {
         let stream = self.downstreams.get_mut(key).and_then(http).and_then(|h| h.stream);
         if let Some(id) = stream {

@@ -1,10 +1,10 @@
 //! Upgrades (WebSocket) and CONNECT: which are allowed, and how a stream becomes a tunnel.
 
-use millrace_base::Key;
+use millrace_base::{Key, ResponseFlag};
 use millrace_config::{ClusterId, HttpConnectionManager, RouteForward};
 use millrace_http::Method;
 use millrace_http::h1::{BodyFraming, upgrade_type};
-use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, http as metric};
+use millrace_observe::stats::{cluster as cluster_metric, host as host_metric};
 use millrace_upstream::{HostId, PoolFailure};
 
 use super::HttpUpstream;
@@ -18,6 +18,12 @@ impl Stream {
     /// True when the request asks for something other than HTTP on this connection.
     pub(super) fn wants_upgrade(&self) -> bool {
         self.request.method_kind() == Method::Connect || upgrade_type(&self.request.headers).is_some()
+    }
+
+    /// An upgrade to WebSocket that was let through.
+    pub(super) fn is_websocket(&self) -> bool {
+        self.upgrade
+            && upgrade_type(&self.request.headers).is_some_and(|t| t.eq_ignore_ascii_case(b"websocket"))
     }
 
     /// The route's `upgrade_configs` decide, else the connection manager's.
@@ -116,10 +122,6 @@ impl Shard {
         stream.try_deadline = millrace_base::Time::MAX;
         stream.retry = None;
         let key = stream.downstream;
-        if let Some(scope) = self.http_scope(key) {
-            self.stats.inc(scope, metric::DOWNSTREAM_CX_UPGRADES_TOTAL);
-            self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_UPGRADES_ACTIVE);
-        }
         self.run_later(key);
     }
 
@@ -131,6 +133,10 @@ impl Shard {
             return;
         }
         stream.request_complete = true;
+        if !stream.response_complete {
+            stream.flag(ResponseFlag::DownstreamConnectionTermination);
+            stream.facts.details = "downstream_remote_disconnect".into();
+        }
         if let Some(link) =
             stream.upstream().and_then(|u| self.upstreams.get_mut(u)).and_then(|u| u.link.as_mut())
         {
