@@ -230,7 +230,11 @@ mod tests {
         std::thread::scope(|scope| {
             for own in 0..4 {
                 let shared = &shared;
-                scope.spawn(move || (0..1000).for_each(|_| drop(shared.assign(own))));
+                scope.spawn(move || {
+                    for _ in 0..1000 {
+                        shared.assign(own);
+                    }
+                });
             }
         });
         let counts: Vec<u32> = shared.doors.iter().map(Door::connections).collect();

@@ -26,7 +26,6 @@ pub(crate) struct TcpSession {
     upstream: Option<Key>,
     attempts: ConnectAttempts,
     flags: ResponseFlags,
-    details: &'static str,
     times: Times,
     received: u64,
     sent: u64,
@@ -46,7 +45,6 @@ impl TcpSession {
             upstream: None,
             attempts: ConnectAttempts::default(),
             flags: ResponseFlags::default(),
-            details: "",
             times: Times::default(),
             received: 0,
             sent: 0,
@@ -314,11 +312,9 @@ impl Shard {
         let scope = session.proxy.scope;
         if due(opened, session.proxy.max_downstream_connection_duration) {
             session.flags.set(ResponseFlag::DurationTimeout);
-            session.details = "max_connection_duration_reached";
             self.stats.inc(scope, metric::MAX_DOWNSTREAM_CONNECTION_DURATION);
             self.tcp_close(key, false);
         } else if due(session.active, session.proxy.idle_timeout) {
-            session.details = "idle_timeout";
             self.stats.inc(scope, metric::IDLE_TIMEOUT);
             self.tcp_close(key, false);
         }
@@ -363,7 +359,6 @@ impl Shard {
         let info = StreamInfo {
             log_type: AccessLogType::TcpConnectionEnd,
             flags: session.flags,
-            connection_termination_details: Some(session.details).filter(|d| !d.is_empty()),
             times,
             bytes: Bytes {
                 received: session.received,

@@ -19,6 +19,14 @@ use crate::downstream::Protocol;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
+/// Bytes that chunked framing adds to a piece of this many bytes: its size in hexadecimal and two line ends.
+fn chunk_overhead(len: usize, framing: BodyFraming) -> u64 {
+    if framing != BodyFraming::Chunked || len == 0 {
+        return 0;
+    }
+    u64::from(len.ilog2() / 4 + 1 + 4)
+}
+
 /// Appends one range of body bytes in the framing of the receiver.
 fn append(input: &Input, range: Range<usize>, framing: BodyFraming, scarce: bool, out: &mut Payload) {
     let chunked = framing == BodyFraming::Chunked;
@@ -32,18 +40,23 @@ fn append(input: &Input, range: Range<usize>, framing: BodyFraming, scarce: bool
     }
 }
 
-/// Appends the end of a message.
-fn append_end(framing: BodyFraming, trailers: Option<&HeaderMap>, out: &mut Payload) {
+/// Appends the end of a message; tells its bytes.
+fn append_end(framing: BodyFraming, trailers: Option<&HeaderMap>, out: &mut Payload) -> u64 {
     if framing != BodyFraming::Chunked {
-        return;
+        return 0;
     }
-    match trailers.filter(|t| !t.is_empty()) {
-        Some(trailers) => out.write_with(|bytes| {
-            bytes.extend_from_slice(LAST_CHUNK_LINE);
-            encode_trailers(trailers, &EncodeOptions::default(), bytes);
-        }),
-        None => out.push_bytes(LAST_CHUNK),
-    }
+    let Some(trailers) = trailers.filter(|t| !t.is_empty()) else {
+        out.push_bytes(LAST_CHUNK);
+        return LAST_CHUNK.len() as u64;
+    };
+    let mut written = 0;
+    out.write_with(|bytes| {
+        let before = bytes.len();
+        bytes.extend_from_slice(LAST_CHUNK_LINE);
+        encode_trailers(trailers, &EncodeOptions::default(), bytes);
+        written = bytes.len() - before;
+    });
+    written as u64
 }
 
 impl Shard {
@@ -95,7 +108,7 @@ impl Shard {
         match step.event {
             BodyEvent::Data(range) => {
                 bytes.received += range.len() as u64;
-                bytes.upstream_wire_sent += range.len() as u64;
+                bytes.upstream_wire_sent += range.len() as u64 + chunk_overhead(range.len(), framing);
                 if stream.keeps_replay {
                     if stream.replay.len() + range.len() <= REPLAY_BYTES_MAX.min(upstream.buffer_limit) {
                         stream.replay.extend_from_slice(&http.input.front()[range.clone()]);
@@ -112,7 +125,9 @@ impl Shard {
         http.input.consume(step.consumed);
         if stream.request_body.is_done() && !stream.tunnel && !stream.request_complete {
             let trailers = http.hcm.http1.enable_trailers.then_some(&stream.trailers);
-            link.write(&mut self.io, |out| append_end(framing, trailers, out));
+            let mut sent = 0;
+            link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));
+            stream.facts.bytes.upstream_wire_sent += sent;
             stream.trailers.clear();
             stream.facts.times.upstream_tx_end = Some(now);
             self.request_arrived(id);
@@ -144,7 +159,7 @@ impl Shard {
         if let BodyEvent::Data(range) = step.event {
             stream.facts.times.upstream_rx_body_begin.get_or_insert(now);
             bytes.sent += range.len() as u64;
-            bytes.downstream_wire_sent += range.len() as u64;
+            bytes.downstream_wire_sent += range.len() as u64 + chunk_overhead(range.len(), framing);
             downstream.link.write(&mut self.io, |out| append(&http.input, range, framing, scarce, out));
         }
         http.input.consume(step.consumed);
@@ -177,7 +192,9 @@ impl Shard {
             Protocol::Http(http) if http.hcm.http1.enable_trailers => Some(&stream.trailers),
             Protocol::Http(_) | Protocol::Tcp(_) => None,
         };
-        downstream.link.write(&mut self.io, |out| append_end(framing, trailers, out));
+        let mut sent = 0;
+        downstream.link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));
+        stream.facts.bytes.downstream_wire_sent += sent;
         self.release_upstream(id);
         self.finish_stream(id);
     }

@@ -123,6 +123,7 @@ impl Shard {
                     Err(error) => {
                         http.scanner.reset();
                         http.head_since = None;
+                        stream.facts.bytes.downstream_wire_received = http.input.len() as u64;
                         http.input.clear();
                         self.refuse_head(key, stream, error);
                         return Step::Wait;

@@ -106,15 +106,8 @@ impl Shard {
         }
         if stream.max_duration_deadline <= now {
             self.stats.inc(scope, metric::DOWNSTREAM_RQ_MAX_DURATION_REACHED);
-            let answer = match stream.facts.plan.and_then(|p| p.cluster) {
-                Some(cluster) => {
-                    if let Some(cluster) = self.cluster_scope(cluster) {
-                        self.stats.inc(cluster, cluster_metric::UPSTREAM_RQ_MAX_DURATION_REACHED);
-                    }
-                    reply::max_stream_duration()
-                }
-                None => reject::max_stream_duration(stream.request_complete),
-            };
+            // Measured: a route's limit takes the place of the connection manager's and is answered alike.
+            let answer = reject::max_stream_duration(stream.request_complete);
             return self.time_out(id, answer);
         }
         if stream.request_deadline <= now {
