@@ -218,6 +218,14 @@ impl Shard {
         self.rearm_downstream(key);
     }
 
+    /// Resets a downstream HTTP connection that has no stream; what is queued is lost.
+    pub(super) fn http_abort(&mut self, key: Key) {
+        if let Some(downstream) = self.downstreams.get_mut(key) {
+            downstream.link.close(&mut self.io, true);
+        }
+        self.http_close(key, true);
+    }
+
     /// Closes a downstream HTTP connection that has no stream.
     pub(super) fn http_close(&mut self, key: Key, by_us: bool) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };

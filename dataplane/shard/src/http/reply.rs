@@ -96,6 +96,8 @@ impl Shard {
         let Some(stream) = self.streams.get(id) else { return };
         let key = stream.downstream;
         let started = stream.response_started && stream.is_grpc;
+        // A body that ends with its connection must not look whole: only a reset tells the client.
+        let unbounded = stream.response_started && stream.response_framing == BodyFraming::UntilClose;
         self.drop_attempt(id, by);
         if let Some(http) = self.downstreams.get_mut(key).and_then(http) {
             let scope = http.hcm.scope;
@@ -106,7 +108,11 @@ impl Shard {
             }
         }
         self.end_stream(id);
-        self.http_close_after_flush(key);
+        if unbounded {
+            self.http_abort(key);
+        } else {
+            self.http_close_after_flush(key);
+        }
     }
 
     /// The client went away with a request open.
