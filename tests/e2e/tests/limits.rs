@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(response_header_section_too_large),
     case!(request_headers_timeout),
     case!(request_timeout_covers_the_body),
+    case!(longest_duration_of_a_stream),
     case!(stream_idle_timeout_before_the_response),
     case!(stream_idle_timeout_within_the_response),
     case!(connection_idle_timeout),
@@ -112,6 +113,15 @@ fn request_timeout_covers_the_body(subject: &Subject) {
     let response = client.response("POST").expect("a response");
     assert_eq!((response.status, response.text().as_str()), (408, "request timeout"));
     assert_eq!(proxy.log().line(0).verdict(), ("408", "-", "request_overall_timeout"));
+}
+
+fn longest_duration_of_a_stream(subject: &Subject) {
+    let upstream = Upstream::start(|_| Reply::hang());
+    let proxy = start(subject, &upstream, "common_http_protocol_options: {max_stream_duration: 0.3s}");
+    let response = proxy.client().get("/");
+    assert_eq!((response.status, response.text().as_str()), (504, "downstream duration timeout"));
+    assert_eq!(proxy.log().line(0).verdict(), ("504", "-", "max_duration_timeout"));
+    assert_eq!(proxy.stat("cluster.up.upstream_rq_504").unwrap_or(0), 0);
 }
 
 fn stream_idle_timeout_before_the_response(subject: &Subject) {

@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(early_hints),
     case!(websocket),
     case!(websocket_refused_by_the_upstream),
+    case!(websocket_answered_with_another_success),
     case!(websocket_needs_configuration),
     case!(bytes_before_the_switch_wait),
     case!(connect_needs_configuration),
@@ -113,7 +114,23 @@ fn websocket_refused_by_the_upstream(subject: &Subject) {
     let proxy = start(subject, &upstream, UPGRADES);
     let mut client = proxy.client();
     client.request("GET", "/chat", &WEBSOCKET, b"");
-    assert_eq!(client.response("GET").map(|r| (r.status, r.text())), Ok((403, "not here".to_owned())));
+    let response = client.response("GET").expect("the refusal");
+    assert_eq!((response.status, response.text().as_str()), (403, "not here"));
+    // Whatever follows the head is not HTTP.
+    assert!(response.closes());
+    assert_eq!(proxy.log().line(0).verdict(), ("403", "-", "via_upstream"));
+    proxy.wait_stat("http.main.downstream_cx_upgrades_total", 1);
+    proxy.wait_stat("http.main.downstream_cx_upgrades_active", 0);
+}
+
+fn websocket_answered_with_another_success(subject: &Subject) {
+    let upstream = Upstream::start(|_| Reply::bytes(200, b"a page"));
+    let proxy = start(subject, &upstream, UPGRADES);
+    let mut client = proxy.client();
+    client.request("GET", "/chat", &WEBSOCKET, b"");
+    let response = client.response("GET").expect("a response");
+    assert_eq!((response.status, response.text().as_str(), response.closes()), (200, "", true));
+    assert_eq!(proxy.log().line(0).verdict(), ("200", "-", "websocket_handshake_unsuccessful"));
 }
 
 fn websocket_needs_configuration(subject: &Subject) {

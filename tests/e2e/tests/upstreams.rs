@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(reset_within_the_response),
     case!(truncated_response_by_length),
     case!(garbage_instead_of_a_response),
+    case!(closed_within_the_head),
     case!(bad_framing_from_the_upstream),
     case!(no_healthy_upstream),
     case!(stale_connection_is_not_blamed_on_the_client),
@@ -124,6 +125,16 @@ fn reset_within_the_response(subject: &Subject) {
 
 fn truncated_response_by_length(subject: &Subject) {
     cut(subject, Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").then(Then::Close));
+}
+
+fn closed_within_the_head(subject: &Subject) {
+    let upstream = Upstream::start(|_| Reply::raw("HTTP/1.1 200 OK\r\nx: ").then(Then::Close));
+    let proxy = start(subject, &upstream);
+    assert_eq!(proxy.client().get("/").status, 502);
+    let details = "upstream_reset_before_response_started{protocol_error}";
+    assert_eq!(proxy.log().line(0).verdict(), ("502", "UPE", details));
+    proxy.wait_stat("cluster.up.upstream_cx_protocol_error", 1);
+    proxy.wait_stat("cluster.up.upstream_cx_destroy_remote_with_active_rq", 1);
 }
 
 fn garbage_instead_of_a_response(subject: &Subject) {

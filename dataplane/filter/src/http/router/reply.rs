@@ -37,12 +37,6 @@ pub fn per_try_timeout(as_204: bool) -> LocalReply {
     LocalReply { details: Cow::Borrowed("upstream_per_try_timeout"), ..request_timeout(as_204) }
 }
 
-/// The route's `max_stream_duration` before the response began.
-pub fn max_stream_duration() -> LocalReply {
-    by_router(504, "upstream max stream duration reached", "upstream_max_stream_duration_reached")
-        .flagged(ResponseFlag::UpstreamMaxStreamDurationReached)
-}
-
 /// The request body does not fit the buffer that a filter needs.
 pub fn payload_too_large() -> LocalReply {
     LocalReply::new(413, "Payload Too Large", "request_payload_too_large").closing()
