@@ -24,7 +24,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            buffers: 256,
+            buffers: 512,
             buffer_bytes: 16 * 1024,
             sq_entries: 256,
             cq_entries: 4096,

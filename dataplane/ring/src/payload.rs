@@ -105,8 +105,25 @@ impl Payload {
         }
         self.segments.drain(..moved);
         self.length -= most - left;
-        if self.segments.is_empty() {
-            self.clear();
+        self.drop_moved_bytes();
+    }
+
+    /// Gives back own bytes that no segment names any more, once they are the larger part.
+    fn drop_moved_bytes(&mut self) {
+        let first = self.segments.iter().find_map(|segment| match segment {
+            Segment::Bytes { start, .. } => Some(*start),
+            Segment::Buffer(_) => None,
+        });
+        let unused = first.unwrap_or(self.bytes.len() as u32);
+        if (unused as usize) < self.bytes.len().div_ceil(2) {
+            return;
+        }
+        self.bytes.drain(..unused as usize);
+        for segment in &mut self.segments {
+            if let Segment::Bytes { start, end } = segment {
+                *start -= unused;
+                *end -= unused;
+            }
         }
     }
 
@@ -155,6 +172,19 @@ mod tests {
         payload.push_bytes(b"");
         payload.write_with(|out| out.extend_from_slice(b"200 OK"));
         assert_eq!(payload.slices().collect::<Vec<_>>(), [b"HTTP/1.1 200 OK"]);
+    }
+
+    #[test]
+    fn a_queue_that_is_never_empty_does_not_grow() {
+        let (mut queue, mut piece) = (Payload::new(), Payload::new());
+        queue.push_bytes(&[1; 1000]);
+        for _ in 0..10_000 {
+            queue.push_bytes(&[2; 1000]);
+            queue.move_front(1000, &mut piece);
+            piece.clear();
+        }
+        assert_eq!(queue.len(), 1000);
+        assert!(queue.bytes.capacity() < 64 * 1024, "{}", queue.bytes.capacity());
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub(crate) struct Io {
 /// Bytes of one send. A send is answered when all of it was taken, so its size and the write-stall timeout
 /// set the slowest reader that is still served (128 KiB in 60 s).
 const SEND_BYTES_MAX: usize = 128 * 1024;
+/// Bytes queued towards one socket at the most before its source is paused (one piece more may arrive).
+const QUEUE_HIGH_BYTES: usize = 128 * 1024;
+/// The same while more than half of the receive buffers are on their way.
+const QUEUE_TIGHT_BYTES: usize = 64 * 1024;
 /// Empty payloads kept for reuse.
 const SPARE_PAYLOADS_MAX: usize = 256;
 
@@ -30,10 +34,22 @@ impl Io {
         Self { ops: Vec::new(), dirty: Vec::new(), now: Time::ZERO, pool, spare: Vec::new() }
     }
 
-    /// True when so few receive buffers are home that bytes which must wait are better copied: slow peers
-    /// may hold half of the buffers, never all of them.
+    /// True when so few receive buffers are left that bytes which must wait are better copied: slow peers may
+    /// hold three quarters of the buffers, never all of them.
     pub(crate) fn is_scarce(&self) -> bool {
+        self.pool.outstanding() > self.pool.count() / 4 * 3
+    }
+
+    /// True when more than half of the receive buffers are on their way: queues are kept short.
+    fn is_tight(&self) -> bool {
         self.pool.outstanding() > self.pool.count() / 2
+    }
+
+    /// Bytes queued towards a socket above which its source is no longer read. `limit` is
+    /// `per_connection_buffer_limit_bytes`; a queue that keeps the socket busy needs less, and while receive
+    /// buffers are in demand every queue is kept short, so that bulk traffic need not be copied.
+    pub(crate) fn high_watermark(&self, limit: usize) -> usize {
+        limit.min(if self.is_tight() { QUEUE_TIGHT_BYTES } else { QUEUE_HIGH_BYTES })
     }
 
     /// The buffers of the back end, for the invariant that all of them come home.
@@ -71,6 +87,11 @@ enum Fin {
     /// After the queued bytes.
     Wanted,
     Sent,
+}
+
+/// The queue is short enough for its source to be read again.
+pub(crate) fn low_watermark(limit: usize) -> usize {
+    limit.min(QUEUE_HIGH_BYTES) / 2
 }
 
 /// One connected socket.

@@ -15,6 +15,7 @@ use millrace_ring::{Filled, IoError};
 use millrace_upstream::{ChooseContext, ResourcePriority};
 
 use crate::downstream::{Downstream, Protocol};
+use crate::link::low_watermark;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
@@ -177,7 +178,7 @@ impl Shard {
         let limit = upstream.buffer_limit;
         let Some(link) = &mut upstream.link else { return };
         link.write_buffer(&mut self.io, data);
-        if link.queued() >= limit && !downstream.link.is_paused() {
+        if link.queued() >= self.io.high_watermark(limit) && !downstream.link.is_paused() {
             downstream.link.pause(&mut self.io);
             self.stats.inc(session.proxy.scope, metric::DOWNSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
         }
@@ -192,7 +193,7 @@ impl Shard {
         session.sent += data.len() as u64;
         self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, data.len() as u64);
         downstream.link.write_buffer(&mut self.io, data);
-        if downstream.link.queued() >= limit
+        if downstream.link.queued() >= self.io.high_watermark(limit)
             && let Some(upstream) = self.upstreams.get_mut(upstream)
             && let Some(link) = &mut upstream.link
             && !link.is_paused()
@@ -210,7 +211,7 @@ impl Shard {
         let limit = downstream.origin.listener.buffer_limit_bytes as usize;
         let Protocol::Tcp(session) = &mut downstream.protocol else { return };
         session.active = self.io.now;
-        if downstream.link.queued() <= limit / 2
+        if downstream.link.queued() <= low_watermark(limit)
             && let Some(upstream) = session.upstream.and_then(|u| self.upstreams.get_mut(u))
             && let Some(link) = &mut upstream.link
             && link.is_paused()
@@ -227,7 +228,7 @@ impl Shard {
         }
         let Some(upstream) = self.upstreams.get_mut(upstream) else { return };
         let limit = upstream.buffer_limit;
-        let drained = upstream.link.as_ref().is_some_and(|l| l.queued() <= limit / 2);
+        let drained = upstream.link.as_ref().is_some_and(|l| l.queued() <= low_watermark(limit));
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let Protocol::Tcp(session) = &mut downstream.protocol else { return };
         session.active = self.io.now;

@@ -78,9 +78,12 @@ impl Lending {
         self.lent > 0
     }
 
-    /// The kernel ran dry: lend more from now on.
+    /// The kernel ran dry: lend more from now on, up to a quarter of the pool. One bulk receive takes all that is
+    /// lent at once; the rest stays for what is on its way to a peer.
     pub(super) fn widen(&mut self) {
-        self.window = self.window.saturating_mul(2).min(self.pool.count() as u16);
+        let count = self.pool.count() as u16;
+        let most = (count / 4).max(WINDOW_AT_START).min(count);
+        self.window = self.window.saturating_mul(2).min(most);
     }
 
     /// Takes a lent buffer back that the kernel says it wrote `length` bytes into.

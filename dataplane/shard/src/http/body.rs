@@ -83,7 +83,7 @@ impl Shard {
         }
         let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
         let Some(link) = upstream.link.as_mut() else { return false };
-        if link.queued() >= upstream.buffer_limit {
+        if link.queued() >= self.io.high_watermark(upstream.buffer_limit) {
             return false;
         }
         stream.active = now;
@@ -168,7 +168,7 @@ impl Shard {
             self.response_arrived(id);
             return true;
         }
-        if downstream.link.queued() >= limit
+        if downstream.link.queued() >= self.io.high_watermark(limit)
             && let Some(link) = &mut upstream.link
             && !link.is_paused()
         {

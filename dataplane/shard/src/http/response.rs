@@ -22,6 +22,7 @@ use super::retry::Outcome;
 use super::stream::Attempt;
 use super::{Closing, INPUT_BYTES_MAX};
 use crate::downstream::Protocol;
+use crate::link::low_watermark;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
@@ -363,7 +364,7 @@ impl Shard {
             }
             return;
         }
-        let drained = link.queued() <= upstream.buffer_limit / 2;
+        let drained = link.queued() <= low_watermark(upstream.buffer_limit);
         let Some(id) = http.stream.filter(|_| drained) else { return };
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.active = self.io.now;
@@ -378,7 +379,7 @@ impl Shard {
     pub(super) fn resume_response(&mut self, key: Key) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let limit = downstream.origin.listener.buffer_limit_bytes as usize;
-        let low = downstream.link.queued() <= limit / 2;
+        let low = downstream.link.queued() <= low_watermark(limit);
         let Some(id) = http(downstream).and_then(|h| h.stream).filter(|_| low) else { return };
         let Some(conn) = self.streams.get(id).and_then(|s| s.upstream()) else { return };
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
