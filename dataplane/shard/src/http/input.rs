@@ -9,67 +9,79 @@ use std::ops::Range;
 
 use millrace_ring::{Filled, Payload};
 
-/// A queue of received bytes.
+/// A queue of received bytes. Small when empty, because every idle connection holds one.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
     /// Bytes moved out of the kernel's buffers; they come before everything else.
-    spill: Vec<u8>,
-    spill_at: usize,
+    spill: Option<Box<Spill>>,
     front: Option<Filled>,
-    rest: VecDeque<Filled>,
+    /// What follows `front`.
+    #[expect(clippy::box_collection, reason = "a pointer is a quarter of a queue, and nearly always empty")]
+    rest: Option<Box<VecDeque<Filled>>>,
+}
+
+/// Own bytes; never empty.
+#[derive(Debug, Default)]
+struct Spill {
+    bytes: Vec<u8>,
+    at: usize,
 }
 
 impl Input {
     pub(crate) fn push(&mut self, data: Filled) {
-        if self.front.is_none() && self.rest.is_empty() {
+        if self.front.is_none() {
             self.front = Some(data);
         } else {
-            self.rest.push_back(data);
+            self.rest.get_or_insert_default().push_back(data);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.front.is_none() && self.spill.is_empty()
+        self.front.is_none() && self.spill.is_none()
     }
 
     /// Bytes in the queue.
     pub(crate) fn len(&self) -> usize {
-        let buffers = self.front.iter().chain(&self.rest).map(|f| f.len()).sum::<usize>();
-        self.spill.len() - self.spill_at + buffers
+        let rest = self.rest.iter().flat_map(|rest| rest.iter());
+        let buffers = self.front.iter().chain(rest).map(|f| f.len()).sum::<usize>();
+        self.spill.as_ref().map_or(0, |s| s.bytes.len() - s.at) + buffers
     }
 
     /// The first contiguous bytes; empty only when the queue is.
     pub(crate) fn front(&self) -> &[u8] {
-        if self.spill.is_empty() {
-            self.front.as_deref().unwrap_or_default()
-        } else {
-            &self.spill[self.spill_at..]
+        match &self.spill {
+            Some(spill) => &spill.bytes[spill.at..],
+            None => self.front.as_deref().unwrap_or_default(),
         }
     }
 
     /// Drops the first `count` bytes of [`Input::front`].
     pub(crate) fn consume(&mut self, count: usize) {
-        if !self.spill.is_empty() {
-            self.spill_at += count;
-            if self.spill_at >= self.spill.len() {
+        if let Some(spill) = &mut self.spill {
+            spill.at += count;
+            if spill.at >= spill.bytes.len() {
                 // Freed, not kept: an idle connection holds no buffer.
-                self.spill = Vec::new();
-                self.spill_at = 0;
+                self.spill = None;
             }
         } else if let Some(front) = &mut self.front {
             front.advance(count);
             if front.is_empty() {
-                self.front = self.rest.pop_front();
-                if self.rest.is_empty() && self.rest.capacity() > 0 {
-                    self.rest = VecDeque::new();
-                }
+                self.next_front();
             }
+        }
+    }
+
+    /// Moves on to the buffer behind the front one.
+    fn next_front(&mut self) {
+        self.front = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
+            self.rest = None;
         }
     }
 
     /// Appends a range of [`Input::front`] to a payload, without a copy where that pays.
     pub(crate) fn append_to(&self, range: Range<usize>, copy: bool, out: &mut Payload) {
-        match (&self.front, copy || !self.spill.is_empty()) {
+        match (&self.front, copy || self.spill.is_some()) {
             (Some(front), false) => out.push_buffer(front.share(range)),
             _ => out.push_bytes(&self.front()[range]),
         }
@@ -77,27 +89,23 @@ impl Input {
 
     /// Makes [`Input::front`] longer by joining it with what follows; false when nothing does.
     pub(crate) fn join_front(&mut self) -> bool {
-        let following = if self.spill.is_empty() { self.rest.pop_front() } else { None };
-        if self.spill.is_empty() {
-            let Some(next) = following else { return false };
-            if let Some(front) = self.front.take() {
-                self.spill.extend_from_slice(&front);
-            }
-            self.spill.extend_from_slice(&next);
-            self.front = self.rest.pop_front();
-            return true;
+        if self.spill.is_none() && self.rest.is_none() {
+            return false;
         }
+        let spilled = self.spill.is_some();
         let Some(front) = self.front.take() else { return false };
-        self.spill.extend_from_slice(&front);
-        self.front = self.rest.pop_front();
-        true
+        let spill = self.spill.get_or_insert_default();
+        spill.bytes.extend_from_slice(&front);
+        self.next_front();
+        // The first join takes two buffers: one alone would not be longer than before.
+        spilled || self.join_front()
     }
 
     /// Moves everything to memory of its own and sends the buffers home.
     pub(crate) fn release_buffers(&mut self) {
-        while self.join_front() {}
-        if let Some(front) = self.front.take() {
-            self.spill.extend_from_slice(&front);
+        while let Some(front) = self.front.take() {
+            self.spill.get_or_insert_default().bytes.extend_from_slice(&front);
+            self.next_front();
         }
     }
 
