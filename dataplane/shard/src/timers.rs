@@ -5,7 +5,7 @@
 //! the wheel nothing per request.
 
 use millrace_base::{Key, Time};
-use millrace_ring::timer::TimerId;
+use millrace_ring::timer::{TimerId, TimerWheel};
 
 use crate::downstream::Protocol;
 use crate::shard::Shard;
@@ -23,6 +23,19 @@ impl ConnectionTimer {
         self.armed.take().map(|(id, _)| id)
     }
 
+    /// Makes sure that `value` fires no later than `next`.
+    fn arm(&mut self, wheel: &mut TimerWheel<u64>, next: Time, value: u64) {
+        let id = match self.armed {
+            Some((_, at)) if at <= next => return,
+            Some((id, _)) => {
+                wheel.reset(id, next);
+                id
+            }
+            None => wheel.insert(next, value),
+        };
+        self.armed = Some((id, next));
+    }
+
     /// True when the connection is looked at by this time anyway.
     pub(crate) fn covers(&self, by: Time) -> bool {
         self.armed.is_some_and(|(_, at)| at <= by)
@@ -34,36 +47,14 @@ impl Shard {
     pub(crate) fn rearm_downstream(&mut self, key: Key) {
         let Some(next) = self.downstream_deadline(key) else { return };
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let timer = &mut downstream.timer;
-        match timer.armed {
-            Some((_, at)) if at <= next => {}
-            Some((id, _)) => {
-                self.wheel.reset(id, next);
-                timer.armed = Some((id, next));
-            }
-            None => {
-                let id = self.wheel.insert(next, Kind::Downstream.token(key).0);
-                timer.armed = Some((id, next));
-            }
-        }
+        downstream.timer.arm(&mut self.wheel, next, Kind::Downstream.token(key).0);
     }
 
     /// As [`Shard::rearm_downstream`], for a connection that we opened.
     pub(crate) fn rearm_upstream(&mut self, key: Key) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let Some(next) = upstream.deadline() else { return };
-        let timer = &mut upstream.timer;
-        match timer.armed {
-            Some((_, at)) if at <= next => {}
-            Some((id, _)) => {
-                self.wheel.reset(id, next);
-                timer.armed = Some((id, next));
-            }
-            None => {
-                let id = self.wheel.insert(next, Kind::Upstream.token(key).0);
-                timer.armed = Some((id, next));
-            }
-        }
+        upstream.timer.arm(&mut self.wheel, next, Kind::Upstream.token(key).0);
     }
 
     /// A timer fired: act on what is due, then wait for what comes next.

@@ -1,5 +1,5 @@
-//! Decisions of the TCP proxy: where a connection goes, how often connecting is tried, and when each side
-//! is closed. The bytes themselves are the shard's business.
+//! Decisions of the TCP proxy: where a connection goes and how often connecting is tried. The bytes themselves
+//! are the shard's business.
 
 use millrace_base::{ResponseFlag, ResponseFlags};
 use millrace_config::{ClusterId, TcpClusterSpecifier, TcpProxy};
@@ -79,77 +79,6 @@ impl ConnectAttempts {
     }
 }
 
-/// One of the two connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The client's.
-    Downstream,
-    /// The endpoint's.
-    Upstream,
-}
-
-impl Side {
-    /// The other one.
-    #[must_use]
-    pub fn peer(self) -> Self {
-        match self {
-            Self::Downstream => Self::Upstream,
-            Self::Upstream => Self::Downstream,
-        }
-    }
-}
-
-/// What the shard does to the sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseStep {
-    /// Nothing yet.
-    Wait,
-    /// Send what is queued for this side, then FIN (`shutdown(SHUT_WR)`).
-    ShutdownWrite(Side),
-    /// Both directions are over: send what is queued on both sides, then close both.
-    CloseBoth,
-    /// Close both at once; `reset` tells the side named to see a reset rather than an orderly end.
-    Abort {
-        /// Which side is reset.
-        reset: Side,
-    },
-}
-
-/// Half-closed state of a proxied pair.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HalfClose {
-    downstream_ended: bool,
-    upstream_ended: bool,
-}
-
-impl HalfClose {
-    /// One side will send no more (FIN received). The other direction goes on until it ends, too.
-    pub fn ended(&mut self, side: Side) -> CloseStep {
-        let (this, other) = match side {
-            Side::Downstream => (&mut self.downstream_ended, self.upstream_ended),
-            Side::Upstream => (&mut self.upstream_ended, self.downstream_ended),
-        };
-        if *this {
-            return CloseStep::Wait;
-        }
-        *this = true;
-        if other { CloseStep::CloseBoth } else { CloseStep::ShutdownWrite(side.peer()) }
-    }
-
-    /// A reset or write error on one side ends both.
-    pub fn broken(&self, side: Side) -> CloseStep {
-        CloseStep::Abort { reset: side.peer() }
-    }
-
-    /// Whether a side has ended.
-    pub fn has_ended(&self, side: Side) -> bool {
-        match side {
-            Side::Downstream => self.downstream_ended,
-            Side::Upstream => self.upstream_ended,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use millrace_config::ScopeId;
@@ -192,17 +121,5 @@ mod tests {
             (0..5).filter_map(|random| cluster(&weighted, random)).map(|id| id.0).collect();
         assert_eq!(picked, [1, 2, 2, 2, 1]);
         assert_eq!(cluster(&TcpClusterSpecifier::Cluster(ClusterId(7)), 3), Some(ClusterId(7)));
-    }
-
-    #[test]
-    fn each_end_is_passed_on_once_and_both_close_the_pair() {
-        for first in [Side::Downstream, Side::Upstream] {
-            let mut pair = HalfClose::default();
-            assert_eq!(pair.ended(first), CloseStep::ShutdownWrite(first.peer()));
-            assert_eq!(pair.ended(first), CloseStep::Wait);
-            assert!(pair.has_ended(first) && !pair.has_ended(first.peer()));
-            assert_eq!(pair.ended(first.peer()), CloseStep::CloseBoth);
-            assert_eq!(pair.broken(first), CloseStep::Abort { reset: first.peer() });
-        }
     }
 }
