@@ -105,7 +105,7 @@ impl Shard {
         let Some(options) = &origin.http else { return Ok(()) };
         let Protocol::Http(http) = &mut downstream.protocol else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
-        let hcm = http.hcm.clone();
+        let hcm = &options.hcm;
         if !request_keep_alive(&stream.request) || origin.is_draining(&self.shared) {
             http.closing = Closing::AfterResponse;
         }
@@ -134,7 +134,7 @@ impl Shard {
             host_address: self.host_address,
             node: &self.snapshot.node,
         };
-        let accepted = manager::mutate(&hcm, &peer, &mut stream.request, &mut self.rng, &mut self.scratch);
+        let accepted = manager::mutate(hcm, &peer, &mut stream.request, &mut self.rng, &mut self.scratch);
         stream.facts.internal = accepted.internal;
         if accepted.remote != peer.peer {
             stream.facts.remote = accepted.remote.map(Address::Inet);
