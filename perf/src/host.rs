@@ -2,12 +2,15 @@
 
 use std::fs;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::peer::output;
 
+/// The scenarios with 10,000 connections need two descriptors for each.
+const DESCRIPTORS: u64 = 20_000;
+
 /// Facts about the machine and the checkout.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Host {
     /// Folder name under `perf/results/`.
     pub(crate) slug: String,
@@ -23,6 +26,35 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// What must be there before anything is measured.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.cores < 2 {
+            return Err("needs two cores: one for the proxy, one for client and origin".into());
+        }
+        for (program, package) in [("wrk", "wrk"), ("taskset", "util-linux")] {
+            if output("which", &[program]).is_none() {
+                return Err(format!("{program} is missing: apt-get install {package}"));
+            }
+        }
+        let descriptors = self.descriptors.parse().unwrap_or(0);
+        if descriptors < DESCRIPTORS {
+            println!(
+                "! only {descriptors} open files are allowed (ulimit -n {DESCRIPTORS}): scenarios with more \
+                 connections will show errors"
+            );
+        }
+        Ok(())
+    }
+
+    /// What the reader of a terminal must know.
+    pub(crate) fn print(&self) {
+        println!(
+            "{} x{}, Linux {}, commit {}, {}",
+            self.cpu, self.cores, self.kernel, self.commit, self.date
+        );
+        println!("load average before: {}; {}", self.load_average, self.wrk);
+    }
+
     pub(crate) fn read() -> Self {
         let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into());
         let cores = std::thread::available_parallelism().map_or(0, usize::from);

@@ -1,56 +1,135 @@
-//! Whole-proxy scenarios: every peer in its turn, A B A B, on core 0; client and origin on core 1.
-//! `perf help` says how to call it; `docs/performance.md` says how to read what it prints.
+//! The performance lab: whole-proxy scenarios, every peer in its turn, A B A B, on core 0; client and origin on
+//! core 1. `perf --help` says how to call it; `docs/performance.md` says how to read what it prints.
 
-mod client;
+mod ab;
 mod host;
 mod load;
 mod origin;
 mod peer;
 mod process;
-mod report;
+mod result;
+mod run;
 mod scenario;
+mod table;
+mod template;
+mod validity;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use host::Host;
-use load::{Origin, Sample};
-use peer::Peer;
-use report::{Report, Series};
-use scenario::Scenario;
+use clap::{Args, Parser, Subcommand};
 
-const HELP: &str = "\
-perf list                        scenarios and peers, and which peers are installed
-perf quick [scenario...]         2 rounds of 2 s of the quick scenarios, under 5 minutes
-perf run [options] [scenario...] 5 rounds of 5 s of all or the named scenarios
-  --rounds N  --seconds S        other figures
-  --peers a,b                    only these peers
-  --no-save                      do not write perf/results/
-Binaries: MILLRACE_BIN, MILLRACE_RELAY and ENVOY_BIN name others than the release build's and pip's.";
+use peer::Binary;
+use run::Plan;
+use scenario::Kind;
 
-struct Plan {
-    rounds: usize,
-    seconds: f64,
-    peers: Option<Vec<String>>,
+/// Measures Millrace beside Envoy, linkerd2-proxy, HAProxy, nginx and others on this machine.
+#[derive(Parser)]
+#[command(name = "perf", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Scenarios and peers, and which peers are installed
+    List,
+    /// 2 rounds of 2 s of the quick scenarios: under 5 minutes
+    Quick(Choice),
+    /// All or the named scenarios, with the rounds and seconds each asks for: under 40 minutes
+    Run(Choice),
+    /// Two Millrace binaries in one run: `perf ab target/base/millrace target/release/millrace http1-small`
+    Ab {
+        base: PathBuf,
+        change: PathBuf,
+        /// Peer file whose executable the two replace
+        #[arg(long, default_value = "millrace-uring")]
+        peer: String,
+        #[command(flatten)]
+        choice: Choice,
+    },
+    #[command(hide = true)]
+    Turn(TurnArgs),
+    #[command(hide = true)]
+    Origin { role: String, body: usize, headers: usize },
+    #[command(hide = true)]
+    Client { address: SocketAddr, connections: usize, size: usize, seconds: f64 },
+    #[command(hide = true)]
+    OpenLoop { address: SocketAddr, connections: usize, rate: f64, seconds: f64 },
+}
+
+#[derive(Args)]
+struct Choice {
+    /// Scenarios; without any, all (`quick`: the quick ones)
     scenarios: Vec<String>,
-    quick: bool,
-    save: bool,
+    /// Turns of each peer
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of load in each turn
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Only these peers
+    #[arg(long, value_delimiter = ',')]
+    peers: Option<Vec<String>>,
+    /// Do not write perf/results/
+    #[arg(long)]
+    no_save: bool,
+}
+
+/// One turn of one peer, for the runner itself.
+#[derive(Args)]
+struct TurnArgs {
+    #[arg(long)]
+    scenario: String,
+    #[arg(long)]
+    point: usize,
+    #[arg(long)]
+    peer: String,
+    #[arg(long)]
+    seconds: f64,
+    #[arg(long)]
+    rate: f64,
+    #[arg(long)]
+    calibrate: bool,
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+impl Choice {
+    fn plan(self, quick: bool) -> Result<Plan, String> {
+        if self.rounds == Some(0) || self.seconds.is_some_and(|s| !(0.5..=600.0).contains(&s)) {
+            return Err("at least one round, and 0.5 to 600 seconds".into());
+        }
+        Ok(Plan {
+            rounds: self.rounds,
+            seconds: self.seconds,
+            peers: self.peers,
+            scenarios: self.scenarios,
+            quick,
+            save: !self.no_save,
+        })
+    }
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let done = match words[..] {
-        ["origin", role, body] => serve_origin(role, body),
-        ["client", port, connections, size, seconds] => run_client([port, connections, size, seconds]),
-        ["list"] => list(folder),
-        ["quick", ref rest @ ..] => plan(rest, true).and_then(|plan| run(folder, &plan)),
-        ["run", ref rest @ ..] => plan(rest, false).and_then(|plan| run(folder, &plan)),
-        _ => {
-            println!("{HELP}");
-            Ok(())
+    let done = match Cli::parse().command {
+        Verb::List => list(folder),
+        Verb::Quick(choice) => choice.plan(true).and_then(|plan| run::run(folder, &plan)),
+        Verb::Run(choice) => choice.plan(false).and_then(|plan| run::run(folder, &plan)),
+        Verb::Ab { base, change, peer, choice } => {
+            choice.plan(false).and_then(|plan| ab::run(folder, &plan, &ab::Comparison { base, change, peer }))
+        }
+        Verb::Turn(arguments) => turn(folder, &arguments),
+        Verb::Origin { role, body, headers } => origin::serve(&role, body, headers),
+        Verb::Client { address, connections, size, seconds } => {
+            load::run_tcp(address, connections, size, seconds)
+        }
+        Verb::OpenLoop { address, connections, rate, seconds } => {
+            load::run_open_loop(address, connections, rate, seconds)
         }
     };
     match done {
@@ -62,42 +141,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("not a number: {text:?}"))
-}
-
-fn serve_origin(role: &str, body: &str) -> Result<(), String> {
-    let role = match role {
-        "http" => origin::Role::Http,
-        "echo" => origin::Role::Echo,
-        "stream" => origin::Role::Stream,
-        other => return Err(format!("unknown origin {other:?}")),
-    };
-    origin::serve(role, number(body)?)
-}
-
-fn run_client([port, connections, size, seconds]: [&str; 4]) -> Result<(), String> {
-    let tally = client::run(number(port)?, number(connections)?, number(size)?, number(seconds)?)?;
-    println!("{} {}", tally.done, tally.errors);
-    Ok(())
-}
-
-fn plan(words: &[&str], quick: bool) -> Result<Plan, String> {
-    let (rounds, seconds) = if quick { (2, 2.0) } else { (5, 5.0) };
-    let mut plan = Plan { rounds, seconds, peers: None, scenarios: Vec::new(), quick, save: true };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().copied().ok_or_else(|| format!("{word} needs a value"));
-        match *word {
-            "--rounds" => plan.rounds = number(value()?)?,
-            "--seconds" => plan.seconds = number(value()?)?,
-            "--peers" => plan.peers = Some(value()?.split(',').map(str::to_owned).collect()),
-            "--no-save" => plan.save = false,
-            option if option.starts_with('-') => return Err(format!("unknown option {option}")),
-            name => plan.scenarios.push(name.to_owned()),
-        }
+fn turn(folder: &Path, arguments: &TurnArgs) -> Result<(), String> {
+    let scenarios = scenario::load_all(folder)?;
+    let scenario = scenarios.iter().find(|s| s.name == arguments.scenario).ok_or("no such scenario")?;
+    let mut load = scenario.loads.get(arguments.point).ok_or("no such point")?.clone();
+    if arguments.calibrate {
+        load.kind = Kind::Http;
     }
-    Ok(plan)
+    let peers = peer::load_all(folder)?;
+    let mut peer = peers.into_iter().find(|p| p.name == arguments.peer).ok_or("no such peer")?;
+    if let Some(path) = &arguments.binary {
+        peer.binary = Some(Binary::at(path));
+    }
+    let turn =
+        load::Turn { folder, peer: &peer, load: &load, seconds: arguments.seconds, rate: arguments.rate };
+    let sample = turn.run()?;
+    println!("{}", serde_json::to_string(&sample).map_err(|e| e.to_string())?);
+    Ok(())
 }
 
 /// The files of a folder with this extension, as (name without it, text), by name.
@@ -118,98 +178,15 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<(String, String)>, String
 
 fn list(folder: &Path) -> Result<(), String> {
     for scenario in scenario::load_all(folder)? {
-        println!("{:<14}{}", scenario.name, scenario.title);
+        let quick = if scenario.quick { "quick" } else { "" };
+        println!("{:<20}{quick:<7}{}", scenario.name, scenario.title);
     }
+    println!();
     for peer in peer::load_all(folder)? {
         match peer.locate() {
-            Some(binary) => println!("{:<16}{} ({})", peer.name, peer.version(&binary), binary.display()),
-            None => println!("{:<16}not installed", peer.name),
+            Ok(path) => println!("{:<20}{} {}", peer.name, peer.version(&path), path.display()),
+            Err(reason) => println!("{:<20}{reason}", peer.name),
         }
     }
     Ok(())
-}
-
-fn run(folder: &Path, plan: &Plan) -> Result<(), String> {
-    let host = Host::read();
-    println!("{} x{}, Linux {}, commit {}, {}", host.cpu, host.cores, host.kernel, host.commit, host.date);
-    println!("load average before: {}; {}", host.load_average, host.wrk);
-    if host.cores < 2 {
-        return Err("needs two cores: one for the proxy, one for client and origin".into());
-    }
-    let peers = installed(folder, plan)?;
-    let all = scenario::load_all(folder)?;
-    if let Some(name) = plan.scenarios.iter().find(|n| all.iter().all(|s| s.name != **n)) {
-        return Err(format!("no scenario {name:?}"));
-    }
-    for scenario in &all {
-        let named = plan.scenarios.contains(&scenario.name);
-        if named || (plan.scenarios.is_empty() && (scenario.quick || !plan.quick)) {
-            measure(folder, plan, &host, scenario, &peers)?;
-        }
-    }
-    Ok(())
-}
-
-fn installed(folder: &Path, plan: &Plan) -> Result<Vec<(Peer, PathBuf)>, String> {
-    let mut out = Vec::new();
-    for peer in peer::load_all(folder)? {
-        if plan.peers.as_ref().is_some_and(|names| !names.contains(&peer.name)) {
-            continue;
-        }
-        match peer.locate() {
-            Some(binary) => out.push((peer, binary)),
-            None => println!("{}: not installed, left out", peer.name),
-        }
-    }
-    if out.is_empty() { Err("no peer to measure".into()) } else { Ok(out) }
-}
-
-fn measure(
-    folder: &Path,
-    plan: &Plan,
-    host: &Host,
-    scenario: &Scenario,
-    peers: &[(Peer, PathBuf)],
-) -> Result<(), String> {
-    let peers: Vec<_> = peers.iter().filter(|(peer, _)| !scenario.skip.contains(&peer.name)).collect();
-    let mut report = Report {
-        scenario: &scenario.name,
-        title: &scenario.title,
-        host,
-        rounds: plan.rounds,
-        seconds: plan.seconds,
-        peers: peers.iter().map(|(peer, binary)| Series::new(&peer.name, peer.version(binary))).collect(),
-        warnings: Vec::new(),
-    };
-    for _ in 0..plan.rounds {
-        for ((peer, binary), series) in peers.iter().zip(&mut report.peers) {
-            match turn(folder, plan, scenario, peer, binary) {
-                Ok(sample) => series.samples.push(sample),
-                Err(reason) => report.warnings.push(format!("{}: {reason}", peer.name)),
-            }
-        }
-    }
-    report.peers.retain(|series| !series.samples.is_empty());
-    report.close(scenario);
-    report.print(scenario);
-    if plan.save {
-        println!("  saved {}", report.save(folder)?.display());
-    }
-    Ok(())
-}
-
-/// One peer's turn: fresh origin, fresh proxy, a short warm-up, the measurement.
-fn turn(
-    folder: &Path,
-    plan: &Plan,
-    scenario: &Scenario,
-    peer: &Peer,
-    binary: &Path,
-) -> Result<Sample, String> {
-    let origin = Origin::start(scenario)?;
-    let proxy = peer.start(binary, folder, scenario, origin.port)?;
-    if scenario.kind != scenario::Kind::Idle {
-        load::measure(scenario, proxy.pid(), proxy.listen, 1.0)?;
-    }
-    load::measure(scenario, proxy.pid(), proxy.listen, plan.seconds)
 }

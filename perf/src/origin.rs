@@ -10,7 +10,7 @@ use rustix::fd::AsRawFd;
 
 /// What the origin does with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+enum Role {
     /// Answers each request head with the same bytes.
     Http,
     /// Sends back what it receives.
@@ -29,34 +29,71 @@ struct Connection {
     sent: usize,
 }
 
-/// Prints its port and serves for ever.
-pub(crate) fn serve(role: Role, body: usize) -> Result<(), String> {
-    run(role, body).map_err(|e| format!("origin: {e}"))
-}
+/// Keys of the listening sockets in epoll stand above this.
+const LISTENERS: u64 = u64::MAX - 16;
+/// The origin is reachable under each of these, so that a cluster can have several endpoints.
+const ADDRESSES: [Ipv4Addr; 3] =
+    [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
 
-fn run(role: Role, body: usize) -> std::io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    rustix::net::listen(&listener, 4096)?;
-    listener.set_nonblocking(true)?;
-    println!("{}", listener.local_addr()?.port());
+/// Prints its port and serves for ever. `headers` further fields stand in each response.
+pub(crate) fn serve(role: &str, body: usize, headers: usize) -> Result<(), String> {
+    let role = match role {
+        "http" => Role::Http,
+        "echo" => Role::Echo,
+        "stream" => Role::Stream,
+        other => return Err(format!("unknown origin {other:?}")),
+    };
     let payload = match role {
-        Role::Http => response(body),
+        Role::Http => response(body, headers),
         Role::Echo | Role::Stream => vec![b'x'; body.max(1)],
     };
+    run(role, &payload).map_err(|e| format!("origin: {e}"))
+}
+
+fn listeners() -> std::io::Result<Vec<TcpListener>> {
+    let mut tries = 0;
+    loop {
+        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = first.local_addr()?.port();
+        let others: std::io::Result<Vec<_>> =
+            ADDRESSES.iter().skip(1).map(|a| TcpListener::bind((*a, port))).collect();
+        tries += 1;
+        match others {
+            Ok(others) => return Ok(std::iter::once(first).chain(others).collect()),
+            Err(e) if tries > 20 => return Err(e),
+            // Somebody has that port on another address: take the next one.
+            Err(_) => {}
+        }
+    }
+}
+
+fn run(role: Role, payload: &[u8]) -> std::io::Result<()> {
+    let listeners = listeners()?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(&poll, &listener, epoll::EventData::new_u64(u64::MAX), epoll::EventFlags::IN)?;
+    for (n, listener) in listeners.iter().enumerate() {
+        rustix::net::listen(listener, 4096)?;
+        listener.set_nonblocking(true)?;
+        let key = epoll::EventData::new_u64(LISTENERS + n as u64);
+        epoll::add(&poll, listener, key, epoll::EventFlags::IN)?;
+    }
+    if let Some(first) = listeners.first() {
+        println!("{}", first.local_addr()?.port());
+    }
     let mut connections: BTreeMap<u64, Connection> = BTreeMap::new();
     let mut buffer = vec![0u8; 256 * 1024];
     let mut events = Vec::with_capacity(256);
     loop {
         events.clear();
-        epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None)?;
+        match epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
         for event in &events {
             let key = event.data.u64();
-            if key == u64::MAX {
-                accept(&listener, &poll, &mut connections)?;
+            if let Some(listener) = key.checked_sub(LISTENERS).and_then(|n| listeners.get(n as usize)) {
+                accept(listener, &poll, &mut connections)?;
             } else if let Some(connection) = connections.get_mut(&key)
-                && !turn(connection, role, &payload, &mut buffer)
+                && !turn(connection, role, payload, &mut buffer)
             {
                 connections.remove(&key);
             }
@@ -64,8 +101,13 @@ fn run(role: Role, body: usize) -> std::io::Result<()> {
     }
 }
 
-fn response(body: usize) -> Vec<u8> {
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {body}\r\n\r\n");
+/// A response as an application server sends it, with `headers` more fields.
+fn response(body: usize, headers: usize) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {body}\r\n");
+    for n in 0..headers {
+        head.push_str(&format!("x-response-field-{n}: a value of ordinary length, number {n}\r\n"));
+    }
+    head.push_str("\r\n");
     [head.as_bytes(), &vec![b'x'; body]].concat()
 }
 

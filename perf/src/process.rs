@@ -31,9 +31,9 @@ pub(crate) fn terminate(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// A process and all its descendants.
-pub(crate) fn tree(pid: u32) -> Vec<u32> {
-    let mut all = vec![pid];
+/// Processes and all their descendants.
+fn tree(pids: &[u32]) -> Vec<u32> {
+    let mut all = pids.to_vec();
     let mut next = 0;
     while let Some(parent) = all.get(next).copied() {
         let path = format!("/proc/{parent}/task/{parent}/children");
@@ -44,10 +44,10 @@ pub(crate) fn tree(pid: u32) -> Vec<u32> {
     all
 }
 
-/// CPU time of the whole tree, every thread, user and system, in seconds.
-pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+/// CPU time of the trees, every thread, user and system, in seconds.
+pub(crate) fn cpu_seconds(pids: &[u32]) -> f64 {
     let ticks = rustix::param::clock_ticks_per_second() as f64;
-    tree(pid).into_iter().map(|p| process_ticks(p) as f64 / ticks).sum()
+    tree(pids).into_iter().map(|p| process_ticks(p) as f64 / ticks).sum()
 }
 
 fn process_ticks(pid: u32) -> u64 {
@@ -58,9 +58,28 @@ fn process_ticks(pid: u32) -> u64 {
     [11, 12].iter().filter_map(|n| fields.get(*n)?.parse::<u64>().ok()).sum()
 }
 
-/// Resident memory of the tree in KiB; pages that its processes share count once.
-pub(crate) fn resident_kib(pid: u32) -> u64 {
-    let all = tree(pid);
+/// Voluntary and involuntary context switches of every thread of the trees.
+pub(crate) fn switches(pids: &[u32]) -> (u64, u64) {
+    let mut sum = (0, 0);
+    for pid in tree(pids) {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            let text = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            sum.0 += status_number(&text, "voluntary_ctxt_switches:");
+            sum.1 += status_number(&text, "nonvoluntary_ctxt_switches:");
+        }
+    }
+    sum
+}
+
+fn status_number(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("0");
+    line.trim().parse().unwrap_or(0)
+}
+
+/// Resident memory of the trees in KiB; pages that several processes share count once.
+pub(crate) fn resident_kib(pids: &[u32]) -> u64 {
+    let all = tree(pids);
     let key = if all.len() == 1 { "Rss:" } else { "Pss:" };
     all.into_iter().map(|p| rollup(p, key)).sum()
 }
@@ -80,4 +99,19 @@ pub(crate) fn core_busy_seconds(core: usize) -> f64 {
     // user nice system idle iowait irq softirq steal
     let idle: u64 = fields.iter().skip(3).take(2).sum();
     (fields.iter().take(8).sum::<u64>() - idle) as f64 / ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_a_cost() {
+        let own = [std::process::id()];
+        assert!(resident_kib(&own) > 100);
+        let (voluntary, involuntary) = switches(&own);
+        assert!(voluntary + involuntary > 0);
+        assert_eq!(status_number("a: 1\nvoluntary_ctxt_switches:\t7\n", "voluntary_ctxt_switches:"), 7);
+        assert!(core_busy_seconds(0) > 0.0);
+    }
 }

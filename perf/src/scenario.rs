@@ -1,57 +1,306 @@
 //! What is measured: one scenario for each file in `perf/scenarios/`, named after the file.
+//!
+//! At most one of `connections`, `body` and `clusters` may be a list: the scenario then has a point for each
+//! of its values.
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The shape of the load.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
-    /// `wrk` against the HTTP origin, closed loop.
+    /// `wrk` against the HTTP origin, closed loop: as fast as the proxy can.
     Http,
+    /// Own client, open loop: a fixed rate of requests that nobody's slowness delays.
+    Latency,
     /// Own client, closed loop: one message out, the same message back.
     TcpEcho,
     /// Own client reads what the origin sends without end.
     TcpStream,
     /// Connections that have served one request and stay.
     Idle,
+    /// From exec to the first response, with many clusters in the configuration.
+    Start,
+    /// Size of the executable.
+    Size,
 }
 
-/// One scenario.
+/// Which of the clusters get requests.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Traffic {
+    /// Ten of them.
+    #[default]
+    Few,
+    All,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Values {
+    One(usize),
+    Many(Vec<usize>),
+}
+
+impl Values {
+    fn all(&self) -> Vec<usize> {
+        match self {
+            Self::One(value) => vec![*value],
+            Self::Many(values) => values.clone(),
+        }
+    }
+}
+
+/// A peer that does not take part, and why; with bounds, only at the points from them on.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Skip {
+    peer: String,
+    reason: String,
+    #[serde(default)]
+    connections_from: usize,
+    #[serde(default)]
+    clusters_from: usize,
+}
+
+/// A scenario file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    title: String,
+    group: String,
+    kind: Option<Kind>,
+    connections: Values,
+    body: Values,
+    clusters: Values,
+    endpoints: usize,
+    traffic: Traffic,
+    request_headers: usize,
+    response_headers: usize,
+    access_log: bool,
+    close: bool,
+    rounds: Option<usize>,
+    seconds: Option<f64>,
+    quick: bool,
+    peers: Vec<String>,
+    also: Vec<String>,
+    skip: Vec<Skip>,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            title: String::new(),
+            group: String::new(),
+            kind: None,
+            connections: Values::One(64),
+            body: Values::One(128),
+            clusters: Values::One(1),
+            endpoints: 1,
+            traffic: Traffic::Few,
+            request_headers: 0,
+            response_headers: 0,
+            access_log: false,
+            close: false,
+            rounds: None,
+            seconds: None,
+            quick: false,
+            peers: Vec::new(),
+            also: Vec::new(),
+            skip: Vec::new(),
+        }
+    }
+}
+
+/// One scenario, ready to run.
+#[derive(Clone, Debug)]
 pub(crate) struct Scenario {
-    #[serde(skip)]
     pub(crate) name: String,
     pub(crate) title: String,
+    /// Section of the report.
+    pub(crate) group: String,
+    pub(crate) kind: Kind,
+    /// Part of `perf quick`.
+    pub(crate) quick: bool,
+    /// What the scenario asks for itself; a command line wins over it.
+    pub(crate) rounds: Option<usize>,
+    pub(crate) seconds: Option<f64>,
+    /// What is varied; empty for one point.
+    pub(crate) axis: String,
+    pub(crate) loads: Vec<Load>,
+    /// Only these peers; empty: every one that is not on request, and those of `also`.
+    peers: Vec<String>,
+    also: Vec<String>,
+    skip: Vec<Skip>,
+}
+
+/// The load of one point.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Load {
+    /// Value on the scenario's axis, 0 without one.
+    pub(crate) at: usize,
     pub(crate) kind: Kind,
     /// Downstream connections.
     pub(crate) connections: usize,
     /// Octets of a response body or message.
     pub(crate) body: usize,
-    /// Part of `perf quick`.
-    #[serde(default)]
-    pub(crate) quick: bool,
-    /// Peers that cannot run it.
-    #[serde(default)]
-    pub(crate) skip: Vec<String>,
+    /// Clusters in the configuration, each with a virtual host of its own, and how many are asked for.
+    pub(crate) clusters: usize,
+    pub(crate) asked: usize,
+    /// Addresses in each cluster, at most 3.
+    pub(crate) endpoints: usize,
+    /// Further fields in every request, and in every response.
+    pub(crate) request_headers: usize,
+    pub(crate) response_headers: usize,
+    /// The proxy writes an access log.
+    pub(crate) access_log: bool,
+    /// Every request on a connection of its own.
+    pub(crate) close: bool,
+}
+
+impl Load {
+    /// True when the proxy works on HTTP.
+    pub(crate) fn is_http(&self) -> bool {
+        !matches!(self.kind, Kind::TcpEcho | Kind::TcpStream)
+    }
 }
 
 impl Scenario {
-    /// True when the proxy works on HTTP.
-    pub(crate) fn is_http(&self) -> bool {
-        matches!(self.kind, Kind::Http | Kind::Idle)
+    fn new(name: String, file: File) -> Result<Self, String> {
+        let kind = file.kind.ok_or("`kind` is missing")?;
+        let loads = loads(kind, &file)?;
+        let axes = [("connections", &file.connections), ("body", &file.body), ("clusters", &file.clusters)];
+        let axis = axes.iter().find(|(_, values)| matches!(values, Values::Many(_))).map_or("", |a| a.0);
+        if file.title.is_empty() || file.group.is_empty() {
+            return Err("`title` and `group` are needed".into());
+        }
+        Ok(Self {
+            name,
+            title: file.title,
+            group: file.group,
+            kind,
+            quick: file.quick,
+            rounds: file.rounds,
+            seconds: file.seconds,
+            axis: axis.to_owned(),
+            loads,
+            peers: file.peers,
+            also: file.also,
+            skip: file.skip,
+        })
     }
+
+    /// Whether a peer belongs to it; `on_request` peers only where they are named.
+    pub(crate) fn wants(&self, peer: &str, on_request: bool) -> bool {
+        let names = |list: &[String]| list.iter().any(|name| name == peer);
+        if self.peers.is_empty() { !on_request || names(&self.also) } else { names(&self.peers) }
+    }
+
+    /// Why a peer has no part in a point, if it has none.
+    pub(crate) fn skips(&self, peer: &str, load: &Load) -> Option<&str> {
+        let applies = |s: &&Skip| {
+            s.peer == peer && load.connections >= s.connections_from && load.clusters >= s.clusters_from
+        };
+        self.skip.iter().find(applies).map(|s| s.reason.as_str())
+    }
+
+    /// How a point is named: "10000 connections".
+    pub(crate) fn point_name(&self, load: &Load) -> String {
+        if self.axis.is_empty() { String::new() } else { format!("{} {}", load.at, self.axis) }
+    }
+}
+
+fn loads(kind: Kind, file: &File) -> Result<Vec<Load>, String> {
+    let lists = [&file.connections, &file.body, &file.clusters].map(|v| matches!(v, Values::Many(_)));
+    if lists.iter().filter(|list| **list).count() > 1 {
+        return Err("only one of connections, body and clusters can be a list".into());
+    }
+    let mut loads = Vec::new();
+    for connections in file.connections.all() {
+        for body in file.body.all() {
+            for clusters in file.clusters.all() {
+                let varied = [connections, body, clusters].into_iter().zip(lists).find(|(_, list)| *list);
+                let asked = if file.traffic == Traffic::All { clusters } else { clusters.min(10) };
+                loads.push(Load {
+                    at: varied.map_or(0, |(value, _)| value),
+                    kind,
+                    connections,
+                    body,
+                    clusters,
+                    asked,
+                    endpoints: file.endpoints.clamp(1, 3),
+                    request_headers: file.request_headers,
+                    response_headers: file.response_headers,
+                    access_log: file.access_log,
+                    close: file.close,
+                });
+            }
+        }
+    }
+    if loads.is_empty() { Err("a list of points is empty".into()) } else { Ok(loads) }
+}
+
+fn parse(name: &str, text: &str) -> Result<Scenario, String> {
+    let file: File = toml::from_str(text).map_err(|e| format!("scenario {name}: {e}"))?;
+    Scenario::new(name.to_owned(), file).map_err(|e| format!("scenario {name}: {e}"))
 }
 
 /// Every scenario, by name.
 pub(crate) fn load_all(folder: &Path) -> Result<Vec<Scenario>, String> {
-    let mut all = Vec::new();
-    for (name, text) in crate::files(&folder.join("scenarios"), "toml")? {
-        let mut scenario: Scenario = toml::from_str(&text).map_err(|e| format!("scenario {name}: {e}"))?;
-        scenario.name = name;
-        all.push(scenario);
+    let files = crate::files(&folder.join("scenarios"), "toml")?;
+    files.iter().map(|(name, text)| parse(name, text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "title = 't'\ngroup = 'g'\n";
+
+    #[test]
+    fn a_list_makes_points() {
+        let text = format!("{HEAD}kind = 'http'\nclusters = [10, 1000]\ntraffic = 'few'\n");
+        let scenario = parse("s", &text).unwrap();
+        assert_eq!(scenario.axis, "clusters");
+        let points: Vec<_> = scenario.loads.iter().map(|l| (l.at, l.clusters, l.asked)).collect();
+        assert_eq!(points, [(10, 10, 10), (1000, 1000, 10)]);
+        assert_eq!(scenario.point_name(&scenario.loads[1]), "1000 clusters");
     }
-    Ok(all)
+
+    #[test]
+    fn a_bound_skips_the_points_from_there_on() {
+        let text = format!(
+            "{HEAD}kind = 'http'\nconnections = [1, 100]\n\
+             skip = [{{ peer = 'a', reason = 'r', connections_from = 50 }}, {{ peer = 'b', reason = 'q' }}]\n"
+        );
+        let scenario = parse("s", &text).unwrap();
+        let [one, hundred] = &scenario.loads[..] else { unreachable!("two points") };
+        assert_eq!(scenario.skips("a", one), None);
+        assert_eq!(scenario.skips("a", hundred), Some("r"));
+        assert_eq!(scenario.skips("b", one), Some("q"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_file_named() {
+        for (text, word) in [
+            ("kind = 'http'\n".to_owned(), "title"),
+            (format!("{HEAD}kind = 'udp'\n"), "udp"),
+            (format!("{HEAD}kind = 'http'\nconnections = [1]\nbody = [2]\n"), "only one"),
+            (format!("{HEAD}kind = 'http'\nconnections = []\n"), "empty"),
+            (format!("{HEAD}kind = 'http'\nconection = 1\n"), "conection"),
+            (HEAD.to_owned(), "kind"),
+        ] {
+            let said = parse("bad", &text).unwrap_err();
+            assert!(said.contains("scenario bad") && said.contains(word), "{said}");
+        }
+    }
+
+    #[test]
+    fn every_scenario_of_the_repository_is_sound() {
+        let all = load_all(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert!(all.len() >= 10, "{} scenarios", all.len());
+        assert!(all.iter().any(|s| s.quick));
+    }
 }

@@ -1,0 +1,199 @@
+//! One turn: a fresh origin, a fresh proxy, a warm-up, the load, and what it cost. It runs as a process of its
+//! own (`perf turn`), so that a peer which needs a network namespace gets one around all of it.
+
+mod http;
+mod idle;
+mod open_loop;
+mod start;
+mod tcp;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub(crate) use open_loop::run as run_open_loop;
+pub(crate) use tcp::run as run_tcp;
+
+use crate::peer::{Peer, Running};
+use crate::process::{core_busy_seconds, cpu_seconds, pinned, resident_kib, switches, terminate};
+use crate::result::{Latency, Sample};
+use crate::scenario::{Kind, Load};
+
+/// What a load generator counted.
+pub(crate) struct Tally {
+    pub(crate) operations: f64,
+    pub(crate) errors: u64,
+    pub(crate) latency: Option<Latency>,
+}
+
+/// Everything that a turn needs to know.
+pub(crate) struct Turn<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) peer: &'a Peer,
+    pub(crate) load: &'a Load,
+    pub(crate) seconds: f64,
+    /// Open loop: requests in a second.
+    pub(crate) rate: f64,
+}
+
+/// The origin as a process of its own on core 1.
+struct Origin {
+    child: Child,
+    port: u16,
+}
+
+impl Origin {
+    fn start(load: &Load) -> Result<Self, String> {
+        let role = match load.kind {
+            Kind::TcpEcho => "echo",
+            Kind::TcpStream => "stream",
+            _ => "http",
+        };
+        let mut child = pinned(1, &own()?)
+            .args(["origin", role, &load.body.to_string(), &load.response_headers.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("origin: {e}"))?;
+        let mut line = String::new();
+        if let Some(out) = child.stdout.take() {
+            use std::io::BufRead;
+            std::io::BufReader::new(out).read_line(&mut line).map_err(|e| e.to_string())?;
+        }
+        let port = line.trim().parse().map_err(|_| format!("origin said {line:?}"))?;
+        Ok(Self { child, port })
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        terminate(&mut self.child);
+    }
+}
+
+fn own() -> Result<std::path::PathBuf, String> {
+    std::env::current_exe().map_err(|e| e.to_string())
+}
+
+impl Turn<'_> {
+    /// Does all of it.
+    pub(crate) fn run(&self) -> Result<Sample, String> {
+        if self.load.kind == Kind::Size {
+            return size(&self.peer.locate()?);
+        }
+        let origin = Origin::start(self.load)?;
+        let mut proxy = Running::start(self.peer, self.folder, self.load, origin.port)?;
+        match self.load.kind {
+            Kind::Start => start::measure(&mut proxy, self.load),
+            Kind::Idle => {
+                proxy.wait_listening()?;
+                idle::measure(&proxy, self.load)
+            }
+            _ => {
+                proxy.wait_listening()?;
+                // With many clusters every one of them needs its connections first.
+                let warm_up = if self.load.asked > 100 { 3.0 } else { 1.0 };
+                self.drive(&proxy, warm_up)?.wait()?;
+                proxy.check_alive("stderr")?;
+                self.measure(&proxy)
+            }
+        }
+    }
+
+    fn measure(&self, proxy: &Running) -> Result<Sample, String> {
+        let pids = proxy.measured();
+        let (busy, cpu, switched) = (core_busy_seconds(0), cpu_seconds(pids), switches(pids));
+        let begin = Instant::now();
+        let load = self.drive(proxy, self.seconds)?;
+        std::thread::sleep(Duration::from_secs_f64(self.seconds * 0.8));
+        let resident = resident_kib(pids);
+        let tally = load.wait()?;
+        let (cpu, time) = (cpu_seconds(pids) - cpu, begin.elapsed().as_secs_f64());
+        let (busy, after) = (core_busy_seconds(0) - busy, switches(pids));
+        let operations = tally.operations.max(1.0);
+        let size = if self.load.kind == Kind::TcpStream { 1_048_576.0 } else { self.load.body as f64 };
+        Ok(Sample {
+            operations: tally.operations,
+            cpu_us: cpu * 1e6 / operations,
+            rate: tally.operations / time,
+            bytes_rate: tally.operations * size / time,
+            rss_mib: resident as f64 / 1024.0,
+            proxy_busy: cpu / time,
+            foreign_busy: ((busy - cpu) / time).max(0.0),
+            switches_voluntary: after.0.saturating_sub(switched.0) as f64 / operations,
+            switches_involuntary: after.1.saturating_sub(switched.1) as f64 / operations,
+            errors: tally.errors,
+            latency: tally.latency,
+            ..Sample::default()
+        })
+    }
+
+    /// Starts the load generator that fits.
+    fn drive(&self, proxy: &Running, seconds: f64) -> Result<Generator, String> {
+        let (load, address) = (self.load, proxy.address());
+        match load.kind {
+            Kind::Http => http::start(load, address, proxy.directory(), seconds),
+            Kind::Latency => {
+                let arguments = [
+                    address.to_string(),
+                    load.connections.to_string(),
+                    self.rate.to_string(),
+                    seconds.to_string(),
+                ];
+                Generator::start(pinned(1, &own()?).arg("open-loop").args(arguments), open_loop::read)
+            }
+            _ => {
+                let size = if load.kind == Kind::TcpStream { 0 } else { load.body };
+                let arguments = [
+                    address.to_string(),
+                    load.connections.to_string(),
+                    size.to_string(),
+                    seconds.to_string(),
+                ];
+                let read = if size == 0 { tcp::read_stream } else { tcp::read_echo };
+                Generator::start(pinned(1, &own()?).arg("client").args(arguments), read)
+            }
+        }
+    }
+}
+
+/// A load generator at work, and how to read what it prints.
+struct Generator {
+    child: Child,
+    read: fn(&str) -> Option<Tally>,
+}
+
+impl Generator {
+    fn start(command: &mut Command, read: fn(&str) -> Option<Tally>) -> Result<Self, String> {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(|e| format!("{:?}: {e}", command.get_program()))?;
+        Ok(Self { child, read })
+    }
+
+    fn wait(self) -> Result<Tally, String> {
+        let out = self.child.wait_with_output().map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        if !out.status.success() {
+            return Err(format!("the load generator ended with {}: {text}", out.status));
+        }
+        (self.read)(&text).ok_or_else(|| format!("the load generator said {text:?}"))
+    }
+}
+
+/// The executable's size, and what `strip` leaves of it.
+fn size(path: &Path) -> Result<Sample, String> {
+    let mib = |path: &Path| std::fs::metadata(path).map(|m| m.len() as f64 / 1_048_576.0);
+    let stripped = std::env::temp_dir().join(format!("millrace-perf-stripped-{}", std::process::id()));
+    let done = Command::new("strip").arg("-o").arg(&stripped).arg(path).stderr(Stdio::null()).status();
+    let without_symbols = match done {
+        Ok(status) if status.success() => mib(&stripped).ok(),
+        _ => None,
+    };
+    // It may never have been written.
+    let _ = std::fs::remove_file(&stripped);
+    let whole = mib(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(Sample { binary_mib: Some(whole), stripped_mib: without_symbols, ..Sample::default() })
+}

@@ -1,0 +1,176 @@
+//! Who is measured: one proxy for each TOML file in `perf/peers/`, with its configuration templates beside it.
+
+mod binary;
+mod running;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub(crate) use binary::{Binary, output};
+pub(crate) use running::Running;
+
+use crate::scenario::{Kind, Load};
+
+/// What a peer can do besides forwarding everything to one origin.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Feature {
+    /// Its template makes as many clusters as the load asks for.
+    Clusters,
+    AccessLog,
+    /// More than 1,000 connections: its template bounds the upstream connections.
+    ManyConnections,
+}
+
+/// How to tell that a process is ready.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Ready {
+    /// Its error output has this text.
+    Log(String),
+    /// A GET of this `address:port/path` answers 200.
+    Http(String),
+}
+
+/// One process of a peer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Process {
+    pub(crate) binary: Binary,
+    #[serde(default)]
+    pub(crate) arguments: Vec<String>,
+    #[serde(default)]
+    pub(crate) environment: BTreeMap<String, String>,
+    /// User and group id to run as; needs root.
+    #[serde(default)]
+    pub(crate) user: Option<u32>,
+    /// Part of the proxy: on core 0, and its cost counts. Otherwise on core 1 with the client.
+    #[serde(default)]
+    pub(crate) measured: bool,
+    pub(crate) ready: Option<Ready>,
+}
+
+/// One proxy.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Peer {
+    #[serde(skip)]
+    pub(crate) name: String,
+    /// Takes part only where a scenario names it.
+    #[serde(default)]
+    pub(crate) on_request: bool,
+    pub(crate) binary: Option<Binary>,
+    #[serde(default)]
+    version: Vec<String>,
+    #[serde(default)]
+    pub(crate) arguments: Vec<String>,
+    #[serde(default)]
+    pub(crate) environment: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) user: Option<u32>,
+    /// Template of the configuration for HTTP, for TCP. With neither it forwards bytes and needs none.
+    http: Option<String>,
+    tcp: Option<String>,
+    /// Serves HTTP only.
+    #[serde(default)]
+    http_only: bool,
+    #[serde(default)]
+    features: Vec<Feature>,
+    /// Every turn has a network namespace of its own, client and origin included.
+    #[serde(default)]
+    pub(crate) namespace: bool,
+    /// Where clients connect to; 127.0.0.1 and the template's `listen` otherwise.
+    pub(crate) address: Option<String>,
+    /// Commands before the first process.
+    #[serde(default)]
+    pub(crate) setup: Vec<Vec<String>>,
+    /// Processes that must be ready before the proxy starts, in order.
+    #[serde(default)]
+    pub(crate) before: Vec<Process>,
+    pub(crate) ready: Option<Ready>,
+    /// Further templates, rendered into the directory under their own names.
+    #[serde(default)]
+    pub(crate) files: Vec<String>,
+}
+
+/// Every peer, by name.
+pub(crate) fn load_all(folder: &Path) -> Result<Vec<Peer>, String> {
+    let mut all = Vec::new();
+    for (name, text) in crate::files(&folder.join("peers"), "toml")? {
+        let mut peer: Peer = toml::from_str(&text).map_err(|e| format!("peer {name}: {e}"))?;
+        peer.name = name;
+        all.push(peer);
+    }
+    Ok(all)
+}
+
+impl Peer {
+    /// True for "no proxy at all": the client talks to the origin.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.binary.is_none()
+    }
+
+    /// The executable; an empty path when there is nothing to execute.
+    pub(crate) fn locate(&self) -> Result<PathBuf, String> {
+        for process in &self.before {
+            process.binary.locate()?;
+        }
+        self.binary.as_ref().map_or(Ok(PathBuf::new()), Binary::locate)
+    }
+
+    /// The line in which the program names its version.
+    pub(crate) fn version(&self, path: &Path) -> String {
+        if self.is_direct() {
+            return "no proxy".into();
+        }
+        binary::version(path, &self.version)
+    }
+
+    /// Why it cannot run under this load, if it cannot.
+    pub(crate) fn lacks(&self, load: &Load) -> Option<&'static str> {
+        let has = |feature| self.features.contains(&feature);
+        if !load.is_http() && self.http_only {
+            return Some("serves HTTP only");
+        }
+        if load.clusters > 1 && !has(Feature::Clusters) {
+            return Some("has one cluster only");
+        }
+        if load.access_log && !has(Feature::AccessLog) {
+            return Some("its access log is not set up here");
+        }
+        if load.connections > 1000 && !has(Feature::ManyConnections) && load.kind != Kind::Idle {
+            return Some(
+                "would open an upstream connection for each downstream one: beyond the descriptor limit",
+            );
+        }
+        if self.namespace && !rustix::process::geteuid().is_root() {
+            return Some("needs root for a network namespace of its own");
+        }
+        None
+    }
+
+    pub(crate) fn template(&self, load: &Load) -> Option<&String> {
+        if load.is_http() { self.http.as_ref() } else { self.tcp.as_ref() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_of_the_repository_is_sound() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let all = load_all(folder).unwrap();
+        for name in ["envoy", "floor", "haproxy", "nginx", "millrace-uring", "millrace-epoll", "direct"] {
+            assert!(all.iter().any(|p| p.name == name), "{name}");
+        }
+        for peer in &all {
+            for file in [&peer.http, &peer.tcp].into_iter().flatten().chain(&peer.files) {
+                assert!(folder.join("peers").join(file).is_file(), "{}: {file}", peer.name);
+            }
+        }
+    }
+}
