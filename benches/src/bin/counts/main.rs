@@ -67,7 +67,7 @@ fn counted(act: impl FnOnce(String) -> Result<bool>) -> Result<bool> {
         Some(version) => act(version),
         None => {
             println!("{NO_VALGRIND}");
-            Ok(std::env::var("CI").is_ok_and(|ci| ci == "true").then_some(false).unwrap_or(true))
+            Ok(std::env::var("CI").map_or(true, |ci| ci != "true"))
         }
     }
 }
@@ -92,7 +92,8 @@ fn list() {
 }
 
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+    let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    package.parent().map_or(package.clone(), PathBuf::from)
 }
 
 fn run(names: &[&str]) -> Result<bool> {
