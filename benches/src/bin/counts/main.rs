@@ -218,3 +218,30 @@ fn profile(name: &str) -> Result<bool> {
     println!("callgrind_annotate --inclusive=yes {}", file.display());
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use excuse::Excuse;
+    use history::Change;
+
+    #[test]
+    fn a_baseline_is_not_raised_in_silence() {
+        let history = |before: &str, after: &str, excuses: Vec<Excuse>| History {
+            last_change: Some(Change {
+                commit: "c0ffee".into(),
+                before: before.into(),
+                after: after.into(),
+                excuses,
+            }),
+            ..History::default()
+        };
+        let said = raised(&history("a 100\nb 100\n", "a 104\nb 102\n", Vec::new()));
+        assert!(said.len() == 1 && said[0].starts_with("a: commit c0ffee raised"), "{said:?}");
+        let excuse = Excuse { bench: "*".into(), reason: "checks more".into() };
+        assert!(raised(&history("a 100\n", "a 104\n", vec![excuse])).is_empty());
+        let compiler = raised(&history("# rustc: 1.95.0\na 100\n", "# rustc: 1.96.0\na 104\n", Vec::new()));
+        assert!(compiler.is_empty(), "another compiler is no regression");
+        assert!(raised(&History::default()).is_empty());
+    }
+}
