@@ -1,0 +1,99 @@
+//! The choice of an endpoint, and its connections.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use millrace_base::{Key, Rng, Time};
+use millrace_config::{
+    Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus, LbPolicy,
+    LeastRequest, LocalityEndpoints, ScopeId, UpstreamHttp,
+};
+use millrace_upstream::{Acquire, ChooseContext, ClusterBudgets, ClusterState, PoolAction, ResourcePriority};
+
+use crate::{Bench, Routine, repeat};
+
+const LEAST: LbPolicy = LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0 });
+
+pub(crate) const BENCHES: &[Bench] = &[
+    Bench::new("upstream/round_robin_10", "round robin over 10 endpoints", || pick(LbPolicy::RoundRobin, 10)),
+    Bench::new("upstream/round_robin_10000", "round robin over 10,000 endpoints", || {
+        pick(LbPolicy::RoundRobin, 10_000)
+    }),
+    Bench::new("upstream/random_10", "random over 10 endpoints", || pick(LbPolicy::Random, 10)),
+    Bench::new("upstream/random_10000", "random over 10,000 endpoints", || pick(LbPolicy::Random, 10_000)),
+    Bench::new("upstream/least_request_10", "least request (2 choices) over 10 endpoints", || {
+        pick(LEAST, 10)
+    }),
+    Bench::new("upstream/least_request_10000", "least request (2 choices) over 10,000 endpoints", || {
+        pick(LEAST, 10_000)
+    }),
+    Bench::new("upstream/pool", "take an idle connection of one endpoint and give it back", pool),
+];
+
+fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
+    let endpoint = |number: u32| Endpoint {
+        address: Address::Inet(([10, 0, (number >> 8) as u8, number as u8], 80).into()),
+        hostname: "".into(),
+        weight: 1,
+        health: HealthStatus::Healthy,
+        scope: ScopeId(number),
+    };
+    let localities =
+        vec![LocalityEndpoints { endpoints: (0..endpoints).map(endpoint).collect(), ..Default::default() }];
+    Cluster {
+        name: "service".into(),
+        id: ClusterId(0),
+        scope: ScopeId(0),
+        stat_name: "service".into(),
+        discovery: ClusterDiscovery::Static,
+        localities,
+        endpoints_version: 0,
+        lb_policy: policy,
+        panic_threshold: 50.0,
+        overprovisioning_factor: 140,
+        connect_timeout: std::time::Duration::from_secs(5),
+        circuit_breakers: CircuitBreakers::default(),
+        buffer_limit_bytes: 1024 * 1024,
+        tcp_keepalive: None,
+        bind_source: None,
+        close_on_health_failure: false,
+        http: UpstreamHttp::default(),
+    }
+}
+
+fn state(policy: LbPolicy, endpoints: u32) -> ClusterState {
+    ClusterState::new(&Arc::new(cluster(policy, endpoints)), Arc::new(ClusterBudgets::default()), 1)
+}
+
+fn pick(policy: LbPolicy, endpoints: u32) -> Routine {
+    let (mut state, mut rng) = (state(policy, endpoints), Rng::new(1));
+    repeat(move || {
+        black_box(state.choose_host(black_box(&mut rng), &ChooseContext::default()))
+            .expect("healthy endpoints");
+    })
+}
+
+fn pool() -> Routine {
+    let mut state = state(LbPolicy::RoundRobin, 1);
+    let (key, priority, mut out) = (Key { slot: 1, generation: 0 }, ResourcePriority::Default, Vec::new());
+    let host = state.hosts().map(|(id, _)| id).next().expect("one endpoint");
+    assert!(matches!(state.acquire(host, priority, key, &mut out), Acquire::Queued(_)));
+    let opened = out.iter().find_map(|action| match action {
+        PoolAction::Connect { conn, .. } => Some(*conn),
+        _ => None,
+    });
+    let conn = opened.expect("a connection is opened");
+    state.bind(conn, key);
+    state.connected(conn, Time(1), &mut out);
+    state.released(conn, true, Time(2), &mut out);
+    let mut now = 2;
+    repeat(move || {
+        now += 1;
+        out.clear();
+        match state.acquire(host, priority, key, &mut out) {
+            Acquire::Reuse { id, .. } => state.released(id, true, Time(now), &mut out),
+            other => unreachable!("{other:?}"),
+        }
+        black_box(&out);
+    })
+}
