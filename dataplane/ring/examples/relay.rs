@@ -74,7 +74,7 @@ impl Relay {
                 }
             }
             Event::Accepted { result: Err(error), .. } => eprintln!("accept: {error}"),
-            Event::Wake => {}
+            Event::Relayed { .. } | Event::Wake => {}
         }
     }
 

@@ -45,6 +45,17 @@ pub enum Event {
         /// The payload, cleared (its buffers are home), to be used again.
         payload: Payload,
     },
+    /// Bytes of an [`Op::Relay`](crate::Op::Relay) were moved, or it ended.
+    Relayed {
+        /// Token of the relay.
+        token: Token,
+        /// Bytes that the sink took since the last report.
+        bytes: usize,
+        /// The sink takes no more for now: what the relay waits for is its peer. Cleared by the next report.
+        sink_full: bool,
+        /// The relay is over, and both sockets may be used again.
+        end: Option<RelayEnd>,
+    },
     /// Another thread called [`Waker::wake`](crate::Waker::wake) since the last turn.
     Wake,
 }
@@ -67,4 +78,22 @@ pub enum RecvEnd {
     Stopped,
     /// The connection failed.
     Error(IoError),
+}
+
+/// Why a relay ended. Everything that was taken from the source has been given to the sink, unless the sink
+/// failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayEnd {
+    /// As many bytes as were asked for were moved.
+    Limit,
+    /// The source is empty and gave little at a time; receiving is cheaper. Only without a limit.
+    Idle,
+    /// The source's peer closed its write half.
+    Eof,
+    /// The source failed, or was closed here (`CANCELED`).
+    From(IoError),
+    /// The sink failed, or was closed here (`CANCELED`); bytes under way are lost with it.
+    To(IoError),
+    /// The kernel has no means left (descriptors, pipes); receive and send instead.
+    Unavailable,
 }

@@ -59,6 +59,14 @@ pub enum Op {
         /// Comes back with every event.
         token: Token,
     },
+    /// As [`Op::Recv`], but stop by itself after one buffer of bytes: for a source that may turn out to send in
+    /// bulk, of which no more shall be taken than it needs to tell.
+    RecvOnce {
+        /// A connected socket.
+        socket: Socket,
+        /// Comes back with every event.
+        token: Token,
+    },
     /// Stop receiving. Bytes already taken from the kernel are delivered before the
     /// [`RecvEnd::Stopped`](crate::RecvEnd::Stopped); the rest stays in the kernel for the next [`Op::Recv`]. If the
     /// stream ends at the same moment its own end is reported instead. Ignored when nothing is being received.
@@ -76,7 +84,20 @@ pub enum Op {
         /// What to send; not empty.
         payload: Payload,
     },
-    /// Close the write half (FIN), after the send in flight if there is one.
+    /// Move bytes from one socket to another inside the kernel, as they come, at most `limit` of them.
+    /// Answered by any number of [`Event::Relayed`](crate::Event::Relayed), exactly one of which has an end,
+    /// also after a close of either socket. Until then the source has no receive and the sink no other send.
+    Relay {
+        /// The source; nothing is being received from it.
+        from: Socket,
+        /// The sink; nothing is being sent to it.
+        to: Socket,
+        /// Comes back with the reports.
+        token: Token,
+        /// Bytes at most; `u64::MAX` for no limit.
+        limit: u64,
+    },
+    /// Close the write half (FIN), after the send or relay in flight if there is one.
     Shutdown {
         /// A connected socket.
         socket: Socket,

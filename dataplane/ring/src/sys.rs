@@ -3,6 +3,7 @@
 use crate::{ConnectOptions, IoError, Keepalive, Socket, SocketAddress, UnixAddress};
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// A socket address as the kernel reads it.
 #[derive(Clone, Copy)]
@@ -181,6 +182,29 @@ pub(crate) fn stream_socket(family: libc::c_int) -> Result<Socket, IoError> {
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: creates a descriptor, touches no memory of ours.
     check(unsafe { libc::socket(family, kind, 0) }).map(Socket::from_raw)
+}
+
+/// A non-blocking, close-on-exec pipe of about `bytes`; read end first.
+pub(crate) fn pipe(bytes: usize) -> Result<(OwnedFd, OwnedFd), IoError> {
+    let mut ends = [-1; 2];
+    // SAFETY: the kernel writes two descriptors into a local array of two.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) })?;
+    // SAFETY: both descriptors are fresh and nobody else owns them.
+    let [read, write] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    // A user whose pipes have used up what they may hold keeps the kernel's default size.
+    // SAFETY: touches no memory of ours.
+    unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, bytes as libc::c_int) };
+    Ok((read, write))
+}
+
+/// Moves up to `most` bytes between a socket and a pipe, without waiting. Zero: the end of the source. A sink
+/// that was shut is EPIPE; the signal that comes with it is ignored by every Rust program (std's start-up).
+pub(crate) fn splice(from: i32, to: i32, most: usize) -> Result<usize, IoError> {
+    let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE;
+    let (none_in, none_out) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: no offsets are passed; the kernel moves references to its own pages and touches none of ours.
+    let count = unsafe { libc::splice(from, none_in, to, none_out, most, flags) };
+    usize::try_from(count).map_err(|_| IoError::last())
 }
 
 /// Closes a descriptor. The kernel frees it whatever `close` returns.

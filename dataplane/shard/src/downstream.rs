@@ -7,7 +7,7 @@ use millrace_base::{Key, Time};
 use millrace_config::{Address, DrainType, FilterChain, Listener, NetworkFilter, TrafficDirection};
 use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::listener as metric;
-use millrace_ring::{Filled, IoError, Payload, RecvEnd};
+use millrace_ring::{Filled, IoError, Payload, RecvEnd, RelayEnd};
 
 use crate::http::{HttpDownstream, HttpOptions};
 use crate::link::Link;
@@ -149,7 +149,9 @@ impl Shard {
 
     pub(crate) fn on_downstream_recv_ended(&mut self, key: Key, reason: RecvEnd) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let Some(end) = downstream.link.receive_ended(reason, &mut self.io) else { return };
+        let Some(end) = downstream.link.receive_ended(reason, &mut self.io) else {
+            return self.start_relays(key);
+        };
         match &downstream.protocol {
             Protocol::Tcp(_) => self.tcp_downstream_ended(key, end),
             Protocol::Http(_) => self.http_downstream_ended(key, end),
@@ -165,6 +167,34 @@ impl Shard {
             Some(Protocol::Tcp(_)) => self.tcp_downstream_sent(key, result),
             Some(Protocol::Http(_)) => self.http_downstream_sent(key, result),
             None => {}
+        }
+    }
+
+    /// Begins what relays its links want; called when reading has stopped, and when a queue is empty.
+    pub(crate) fn start_relays(&mut self, key: Key) {
+        match self.downstreams.get(key).map(|d| &d.protocol) {
+            Some(Protocol::Tcp(_)) => self.tcp_start_relays(key),
+            Some(Protocol::Http(_)) => self.http_start_relay(key),
+            None => {}
+        }
+    }
+
+    /// Bytes of the endpoint went to this client without passing through here.
+    pub(crate) fn on_downstream_relayed(
+        &mut self,
+        key: Key,
+        bytes: usize,
+        sink_full: bool,
+        end: Option<RelayEnd>,
+    ) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.link.relayed(bytes, sink_full, end.is_some(), &mut self.io);
+        match &downstream.protocol {
+            Protocol::Tcp(_) => self.tcp_downstream_relayed(key, bytes, end),
+            Protocol::Http(_) => self.http_downstream_relayed(key, bytes, end),
+        }
+        if sink_full {
+            self.rearm_downstream(key);
         }
     }
 

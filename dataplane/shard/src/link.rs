@@ -4,7 +4,7 @@
 //! written during a turn into the next send, and turns reading off and on for back-pressure.
 
 use millrace_base::Time;
-use millrace_ring::{BufferPool, Filled, IoError, Op, Payload, RecvEnd, Socket, Token};
+use millrace_ring::{BufferPool, Filled, IoError, Op, Payload, RecvEnd, RelayEnd, Socket, Token};
 
 /// What the links of a shard share: the batch for the kernel, empty payloads, and who has something to send.
 #[derive(Debug)]
@@ -26,6 +26,9 @@ const SEND_BYTES_MAX: usize = 128 * 1024;
 const QUEUE_HIGH_BYTES: usize = 128 * 1024;
 /// The same while more than half of the receive buffers are on their way.
 const QUEUE_TIGHT_BYTES: usize = 64 * 1024;
+/// Full receive buffers in a row after which a source counts as bulk: its bytes are relayed inside the kernel
+/// where nobody has to look at them.
+const BULK_BUFFERS: usize = 4;
 /// Empty payloads kept for reuse.
 const SPARE_PAYLOADS_MAX: usize = 256;
 
@@ -50,6 +53,11 @@ impl Io {
     /// buffers are in demand every queue is kept short, so that bulk traffic need not be copied.
     pub(crate) fn high_watermark(&self, limit: usize) -> usize {
         limit.min(if self.is_tight() { QUEUE_TIGHT_BYTES } else { QUEUE_HIGH_BYTES })
+    }
+
+    /// Bytes from which on a relay pays.
+    pub(crate) fn bulk_bytes(&self) -> u64 {
+        (BULK_BUFFERS * self.pool.buffer_bytes()) as u64
     }
 
     /// The buffers of the back end, for the invariant that all of them come home.
@@ -77,6 +85,8 @@ enum Receiving {
     Yes,
     /// Asked to stop; `wanted` says what happens then.
     Stopping,
+    /// A relay takes the bytes.
+    Relayed,
     /// The peer sent FIN, or the socket failed.
     Ended,
 }
@@ -87,6 +97,16 @@ enum Fin {
     /// After the queued bytes.
     Wanted,
     Sent,
+}
+
+/// Whether bytes of this source shall bypass user space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bypass {
+    No,
+    /// As soon as reading has stopped and the sink has nothing left to send.
+    Wanted,
+    /// The kernel could not do it: not asked again before the next resume.
+    Refused,
 }
 
 /// The queue is short enough for its source to be read again.
@@ -105,6 +125,14 @@ pub(crate) struct Link {
     dirty: bool,
     closed: bool,
     fin: Fin,
+    bypass: Bypass,
+    /// Full receive buffers since the last one that was not.
+    full_buffers: u8,
+    /// The source was bulk lately: of what comes next one buffer is taken to see whether it is again.
+    once: bool,
+    /// What is being sent comes from a relay; `stalled` if it is this side that holds it up.
+    relaying: bool,
+    stalled: bool,
     in_flight: u32,
     /// When the send in flight began; a slow reader is found by it.
     pub(crate) send_started: Time,
@@ -122,6 +150,11 @@ impl Link {
             dirty: false,
             closed: false,
             fin: Fin::No,
+            bypass: Bypass::No,
+            full_buffers: 0,
+            once: false,
+            relaying: false,
+            stalled: false,
             in_flight: 0,
             send_started: Time::ZERO,
             out: Payload::new(),
@@ -138,6 +171,11 @@ impl Link {
         self.sending
     }
 
+    /// Since when the peer has taken nothing of what is being sent to it.
+    pub(crate) fn stalled_since(&self) -> Option<Time> {
+        (self.sending && (!self.relaying || self.stalled)).then_some(self.send_started)
+    }
+
     /// True when the peer has closed its write half or the socket failed.
     pub(crate) fn is_ended(&self) -> bool {
         self.receiving == Receiving::Ended
@@ -148,12 +186,23 @@ impl Link {
         !self.wanted && self.receiving != Receiving::Ended
     }
 
-    /// Starts reading, or goes on with it.
+    /// True when back-pressure may stop the reading.
+    pub(crate) fn can_pause(&self) -> bool {
+        !self.is_paused() && self.bypass != Bypass::Wanted
+    }
+
+    /// Starts reading, or goes on with it. A relay that has not begun is no longer wanted; one that was refused
+    /// may be asked for again.
     pub(crate) fn resume(&mut self, io: &mut Io) {
         self.wanted = true;
+        self.bypass = Bypass::No;
         if self.receiving == Receiving::No && !self.closed {
             self.receiving = Receiving::Yes;
-            io.ops.push(Op::Recv { socket: self.socket, token: self.token });
+            let (socket, token) = (self.socket, self.token);
+            io.ops.push(match std::mem::take(&mut self.once) {
+                true => Op::RecvOnce { socket, token },
+                false => Op::Recv { socket, token },
+            });
         }
     }
 
@@ -171,7 +220,7 @@ impl Link {
         match reason {
             RecvEnd::Stopped => {
                 self.receiving = Receiving::No;
-                if self.wanted {
+                if self.wanted && self.bypass != Bypass::Wanted {
                     self.resume(io);
                 }
                 None
@@ -183,6 +232,78 @@ impl Link {
             RecvEnd::Error(error) => {
                 self.receiving = Receiving::Ended;
                 Some(Err(error))
+            }
+        }
+    }
+
+    /// Looks at the size of what was received; true when the source sends in bulk.
+    pub(crate) fn is_bulk(&mut self, data: &Filled) -> bool {
+        let full = data.len() == data.buffer_bytes();
+        self.full_buffers = if full { self.full_buffers.saturating_add(1) } else { 0 };
+        usize::from(self.full_buffers) >= BULK_BUFFERS && self.bypass != Bypass::Refused
+    }
+
+    /// Asks for a relay: reading stops, and [`Link::start_relay`] begins once everything has left.
+    pub(crate) fn want_relay(&mut self, io: &mut Io) {
+        let possible = matches!(self.receiving, Receiving::Yes | Receiving::Stopping);
+        if self.bypass == Bypass::No && possible && self.wanted && !self.closed {
+            self.pause(io);
+            self.bypass = Bypass::Wanted;
+            // Not paused: nobody has to resume it.
+            self.wanted = true;
+        }
+    }
+
+    /// True when a relay from here could begin now.
+    pub(crate) fn is_ready_for_relay(&self) -> bool {
+        self.bypass == Bypass::Wanted && self.receiving == Receiving::No && !self.closed
+    }
+
+    /// Begins the relay that `from` wants, if both ends are ready for it.
+    pub(crate) fn start_relay(from: &mut Self, to: &mut Self, limit: u64, io: &mut Io) -> bool {
+        let sink_ready = !to.sending && !to.closed && to.out.is_empty() && to.fin == Fin::No;
+        if !from.is_ready_for_relay() || !sink_ready {
+            return false;
+        }
+        (from.receiving, from.bypass, from.full_buffers) = (Receiving::Relayed, Bypass::No, 0);
+        (to.sending, to.relaying, to.stalled) = (true, true, false);
+        // Something is on its way for as long as the relay runs.
+        to.in_flight = 1;
+        io.ops.push(Op::Relay { from: from.socket, to: to.socket, token: to.token, limit });
+        true
+    }
+
+    /// Takes a report of the relay to this link. After its end the link sends again.
+    pub(crate) fn relayed(&mut self, bytes: usize, sink_full: bool, over: bool, io: &mut Io) {
+        if bytes > 0 || !self.stalled {
+            self.send_started = io.now;
+        }
+        self.stalled = sink_full;
+        if over {
+            (self.sending, self.relaying, self.stalled) = (false, false, false);
+            self.in_flight = 0;
+            self.flush(io);
+        }
+    }
+
+    /// Takes the end of the relay from this link, and reads on. `Some` as in [`Link::receive_ended`].
+    pub(crate) fn relay_ended(&mut self, end: RelayEnd, io: &mut Io) -> Option<Result<(), IoError>> {
+        if self.receiving != Receiving::Relayed {
+            return None;
+        }
+        match end {
+            RelayEnd::Eof => self.receive_ended(RecvEnd::Eof, io),
+            RelayEnd::From(error) => self.receive_ended(RecvEnd::Error(error), io),
+            RelayEnd::Unavailable => {
+                let ended = self.receive_ended(RecvEnd::Stopped, io);
+                self.bypass = Bypass::Refused;
+                ended
+            }
+            RelayEnd::Limit | RelayEnd::Idle | RelayEnd::To(_) => {
+                self.once = true;
+                // One full buffer is enough to tell.
+                self.full_buffers = BULK_BUFFERS as u8 - 1;
+                self.receive_ended(RecvEnd::Stopped, io)
             }
         }
     }
@@ -310,5 +431,50 @@ mod tests {
         assert_eq!(link.receive_ended(RecvEnd::Eof, &mut io), Some(Ok(())));
         link.resume(&mut io);
         assert_eq!(io.ops.len(), 3, "an ended stream is not read again");
+    }
+
+    #[test]
+    fn a_relay_begins_when_reading_has_stopped_and_everything_has_left() {
+        let (mut from, mut io) = link();
+        let mut to = Link::new(Socket::from_raw(8), Token(10));
+        from.resume(&mut io);
+        let full = io.pool().copy_from(&[0; 64]).unwrap();
+        assert_eq!((0..4).map(|_| from.is_bulk(&full)).collect::<Vec<_>>(), [false, false, false, true]);
+        to.write_buffer(&mut io, full);
+        from.want_relay(&mut io);
+        assert!(matches!(io.ops.pop(), Some(Op::StopRecv { .. })));
+        assert!(!from.is_paused() && !from.can_pause());
+        assert!(!Link::start_relay(&mut from, &mut to, 9, &mut io), "still reading");
+        assert!(from.receive_ended(RecvEnd::Stopped, &mut io).is_none());
+        assert!(!Link::start_relay(&mut from, &mut to, 9, &mut io), "a byte is queued");
+        to.flush(&mut io);
+        let Some(Op::Send { payload, .. }) = io.ops.pop() else { panic!("a send") };
+        to.sent(payload, &mut io);
+        assert!(Link::start_relay(&mut from, &mut to, 9, &mut io));
+        assert!(matches!(io.ops.pop(), Some(Op::Relay { limit: 9, token: Token(10), .. })));
+        to.shutdown(&mut io);
+        to.relayed(5, false, false, &mut io);
+        assert_eq!((to.queued() > 0, to.stalled_since(), io.ops.len()), (true, None, 1));
+        to.relayed(0, true, false, &mut io);
+        assert_eq!(to.stalled_since(), Some(io.now));
+        to.relayed(4, false, true, &mut io);
+        assert!(matches!(io.ops.pop(), Some(Op::Shutdown { .. })), "FIN behind the relay");
+        assert!(from.relay_ended(RelayEnd::Limit, &mut io).is_none());
+        assert!(matches!(io.ops.pop(), Some(Op::RecvOnce { .. })), "one look at what follows");
+    }
+
+    #[test]
+    fn a_refused_relay_is_not_asked_for_again_at_once() {
+        let (mut from, mut io) = link();
+        let mut to = Link::new(Socket::from_raw(8), Token(10));
+        from.resume(&mut io);
+        from.want_relay(&mut io);
+        from.receive_ended(RecvEnd::Stopped, &mut io);
+        assert!(Link::start_relay(&mut from, &mut to, 9, &mut io));
+        to.relayed(0, false, true, &mut io);
+        assert!(from.relay_ended(RelayEnd::Unavailable, &mut io).is_none());
+        assert!(matches!(io.ops.pop(), Some(Op::Recv { .. })));
+        from.want_relay(&mut io);
+        assert_eq!((from.can_pause(), from.is_ready_for_relay()), (true, false));
     }
 }

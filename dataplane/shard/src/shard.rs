@@ -216,6 +216,11 @@ impl Shard {
                     Link::orphaned(payload, &mut self.io);
                 }
             },
+            Event::Relayed { token, bytes, sink_full, end } => match Kind::parse(token.0) {
+                Some((Kind::Downstream, key)) => self.on_downstream_relayed(key, bytes, sink_full, end),
+                Some((Kind::Upstream, key)) => self.on_upstream_relayed(key, bytes, sink_full, end),
+                Some((Kind::Listener | Kind::Housekeeping, _)) | None => {}
+            },
             Event::RecvEnded { token, reason } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_recv_ended(key, reason),
                 Some((Kind::Upstream, key)) => self.on_upstream_recv_ended(key, reason),

@@ -11,11 +11,11 @@ use millrace_config::{Address, ClusterId, TcpProxy};
 use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, ConnectStep};
 use millrace_observe::access_log::{AccessLogType, Bytes, StreamInfo, Times};
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, tcp as metric};
-use millrace_ring::{Filled, IoError};
+use millrace_ring::{Filled, IoError, RelayEnd};
 use millrace_upstream::{ChooseContext, ResourcePriority};
 
 use crate::downstream::{Downstream, Protocol};
-use crate::link::low_watermark;
+use crate::link::{Link, low_watermark};
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
@@ -177,8 +177,11 @@ impl Shard {
         let Some(upstream) = session.upstream.and_then(|u| self.upstreams.get_mut(u)) else { return };
         let limit = upstream.buffer_limit;
         let Some(link) = &mut upstream.link else { return };
+        let bulk = downstream.link.is_bulk(&data);
         link.write_buffer(&mut self.io, data);
-        if link.queued() >= self.io.high_watermark(limit) && !downstream.link.is_paused() {
+        if bulk {
+            downstream.link.want_relay(&mut self.io);
+        } else if link.queued() >= self.io.high_watermark(limit) && downstream.link.can_pause() {
             downstream.link.pause(&mut self.io);
             self.stats.inc(session.proxy.scope, metric::DOWNSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
         }
@@ -192,12 +195,13 @@ impl Shard {
         session.active = now;
         session.sent += data.len() as u64;
         self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, data.len() as u64);
+        let Some(upstream) = self.upstreams.get_mut(upstream) else { return };
+        let Some(link) = &mut upstream.link else { return };
+        let bulk = link.is_bulk(&data);
         downstream.link.write_buffer(&mut self.io, data);
-        if downstream.link.queued() >= self.io.high_watermark(limit)
-            && let Some(upstream) = self.upstreams.get_mut(upstream)
-            && let Some(link) = &mut upstream.link
-            && !link.is_paused()
-        {
+        if bulk {
+            link.want_relay(&mut self.io);
+        } else if downstream.link.queued() >= self.io.high_watermark(limit) && link.can_pause() {
             link.pause(&mut self.io);
             self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
         }
@@ -219,6 +223,7 @@ impl Shard {
             link.resume(&mut self.io);
             self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
         }
+        self.tcp_start_relays(key);
         self.tcp_settle(key);
     }
 
@@ -236,7 +241,67 @@ impl Shard {
             downstream.link.resume(&mut self.io);
             self.stats.inc(session.proxy.scope, metric::DOWNSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
         }
+        self.tcp_start_relays(key);
         self.tcp_settle(key);
+    }
+
+    /// Begins the relays that are wanted and possible now, either way.
+    pub(crate) fn tcp_start_relays(&mut self, key: Key) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let Protocol::Tcp(session) = &downstream.protocol else { return };
+        let upstream = session.upstream.and_then(|u| self.upstreams.get_mut(u));
+        let Some(link) = upstream.and_then(|u| u.link.as_mut()) else { return };
+        Link::start_relay(&mut downstream.link, link, u64::MAX, &mut self.io);
+        Link::start_relay(link, &mut downstream.link, u64::MAX, &mut self.io);
+    }
+
+    /// A relay from the endpoint reports.
+    pub(crate) fn tcp_downstream_relayed(&mut self, key: Key, bytes: usize, end: Option<RelayEnd>) {
+        let now = self.io.now;
+        let Some(session) = self.tcp_session(key) else { return };
+        session.active = now;
+        session.sent += bytes as u64;
+        let (scope, upstream) = (session.proxy.scope, session.upstream);
+        self.stats.add(scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, bytes as u64);
+        if let Some(upstream_key) = upstream
+            && let Some(upstream) = self.upstreams.get_mut(upstream_key)
+        {
+            self.stats.add(upstream.scope, cluster_metric::UPSTREAM_CX_RX_BYTES_TOTAL, bytes as u64);
+            if let (Some(end), Some(link)) = (end, &mut upstream.link)
+                && let Some(ended) = link.relay_ended(end, &mut self.io)
+            {
+                return self.tcp_upstream_ended(key, upstream_key, ended);
+            }
+        }
+        match end {
+            Some(RelayEnd::To(_)) => self.tcp_broken(key),
+            Some(_) => self.tcp_settle(key),
+            None => {}
+        }
+    }
+
+    /// A relay from the client reports.
+    pub(crate) fn tcp_upstream_relayed(
+        &mut self,
+        key: Key,
+        upstream: Key,
+        bytes: usize,
+        end: Option<RelayEnd>,
+    ) {
+        let now = self.io.now;
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let Protocol::Tcp(session) = &mut downstream.protocol else { return };
+        session.active = now;
+        session.received += bytes as u64;
+        self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_RX_BYTES_TOTAL, bytes as u64);
+        let Some(end) = end else { return };
+        if let Some(ended) = downstream.link.relay_ended(end, &mut self.io) {
+            return self.tcp_downstream_ended(key, ended);
+        }
+        match end {
+            RelayEnd::To(error) => self.tcp_upstream_ended(key, upstream, Err(error)),
+            _ => self.tcp_settle(key),
+        }
     }
 
     /// The client closed its half, or the connection failed.

@@ -6,7 +6,9 @@
 use millrace_base::{Key, Time};
 use millrace_config::{Address, Cluster, ClusterId, ScopeId};
 use millrace_observe::stats::{cluster as metric, host as host_metric};
-use millrace_ring::{ConnectOptions, Filled, IoError, IoErrorKind, Keepalive, Op, Payload, RecvEnd, Socket};
+use millrace_ring::{
+    ConnectOptions, Filled, IoError, IoErrorKind, Keepalive, Op, Payload, RecvEnd, RelayEnd, Socket,
+};
 use millrace_upstream::{ConnId, HostId, PoolAction, PoolEvent};
 
 use crate::address::{from_ring, to_ring};
@@ -219,7 +221,11 @@ impl Shard {
     pub(crate) fn on_upstream_recv_ended(&mut self, key: Key, reason: RecvEnd) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let Some(end) = upstream.link.as_mut().and_then(|l| l.receive_ended(reason, &mut self.io)) else {
-            return;
+            let user = match &upstream.carries {
+                Carries::Http(http) => http.stream.and_then(|s| self.streams.get(s)).map(|s| s.downstream),
+                Carries::Tcp(downstream) => Some(*downstream),
+            };
+            return user.map_or((), |user| self.start_relays(user));
         };
         match &upstream.carries {
             Carries::Http(_) => self.http_upstream_ended(key, end),
@@ -245,6 +251,24 @@ impl Shard {
                 let downstream = *downstream;
                 self.tcp_upstream_sent(downstream, key, result);
             }
+        }
+    }
+
+    /// Bytes of the client went to this endpoint without passing through here.
+    pub(crate) fn on_upstream_relayed(
+        &mut self,
+        key: Key,
+        bytes: usize,
+        sink_full: bool,
+        end: Option<RelayEnd>,
+    ) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(link) = upstream.link.as_mut() else { return };
+        link.relayed(bytes, sink_full, end.is_some(), &mut self.io);
+        self.stats.add(upstream.scope, metric::UPSTREAM_CX_TX_BYTES_TOTAL, bytes as u64);
+        if let Carries::Tcp(downstream) = &upstream.carries {
+            let downstream = *downstream;
+            self.tcp_upstream_relayed(downstream, key, bytes, end);
         }
     }
 

@@ -108,6 +108,12 @@ impl Setup {
         }
     }
 
+    /// Buffers so small against the bodies that most of them are relayed.
+    #[must_use]
+    pub fn bulk(self) -> Self {
+        Self { buffers: (24, 256), body_max: 40_000, ..self }
+    }
+
     /// Few and small buffers: every head is split.
     #[must_use]
     pub fn tiny(self, rng: &mut Rng) -> Self {

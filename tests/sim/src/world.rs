@@ -42,6 +42,8 @@ pub struct Report {
     pub all: usize,
     /// Turns of the shard.
     pub turns: u64,
+    /// Bytes that went through relays.
+    pub relayed: u64,
 }
 
 /// Peers of either kind.
@@ -72,6 +74,7 @@ pub struct World {
     verbose: bool,
     trace: u64,
     turns: u64,
+    relayed: u64,
     idle_turns: u64,
     turns_at_once: u32,
     next_disturbance: Time,
@@ -110,6 +113,7 @@ impl World {
             verbose: std::env::var_os("MILLRACE_SIM_TRACE").is_some(),
             trace: seed,
             turns: 0,
+            relayed: 0,
             idle_turns: 0,
             turns_at_once: 0,
             next_disturbance: net.now() + Duration::from_millis(rng.below(400)),
@@ -290,6 +294,9 @@ impl World {
                     eprintln!("{:?} {at} event {event:?}", self.net.now());
                 }
                 self.trace = mix(self.trace, hash_event(event));
+                if let Event::Relayed { bytes, .. } = event {
+                    self.relayed += *bytes as u64;
+                }
             }
             let (now, mut ops) = (self.net.now(), Vec::new());
             let woken = events.is_empty() && shard.timeout(now) == Some(Duration::ZERO);
@@ -366,7 +373,14 @@ impl World {
         let all = self.ledger.requests.len() + self.ledger.pipes.len();
         let outcomes = format!("{:?}{:?}{:?}", self.ledger.requests, self.ledger.pipes, self.net.now());
         let trace = outcomes.bytes().fold(self.trace, |hash, byte| mix(hash, u64::from(byte)));
-        Report { trace, violations: self.ledger.violations, good, all, turns: self.turns }
+        Report {
+            trace,
+            violations: self.ledger.violations,
+            good,
+            all,
+            turns: self.turns,
+            relayed: self.relayed,
+        }
     }
 }
 
@@ -393,6 +407,9 @@ fn hash_event(event: &Event) -> u64 {
         Event::RecvEnded { token, reason } => mix(token.0, 5 + u64::from(format!("{reason:?}").len() as u32)),
         Event::Sent { token, result, .. } => mix(token.0, result.map_or(1, |count| 100 + count as u64)),
         Event::Wake => 7,
+        Event::Relayed { token, bytes, end, .. } => {
+            mix(token.0, 8 + *bytes as u64 * 2 + u64::from(end.is_some()))
+        }
     }
 }
 
@@ -403,6 +420,8 @@ fn hash_op(op: &Op) -> u64 {
         }
         Op::Accept { token, .. } | Op::Connect { token, .. } | Op::CancelConnect { token } => token.0,
         Op::Recv { token, .. } => mix(token.0, 1),
+        Op::RecvOnce { token, .. } => mix(token.0, 6),
+        Op::Relay { token, limit, .. } => mix(token.0, *limit),
         Op::StopRecv { socket } => mix(socket.raw() as u64, 2),
         Op::Shutdown { socket } => mix(socket.raw() as u64, 3),
         Op::Close { socket, reset } => mix(socket.raw() as u64, 4 + u64::from(*reset)),

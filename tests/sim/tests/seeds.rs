@@ -15,9 +15,15 @@ fn number(name: &str) -> Option<u64> {
 
 /// Runs `count` seeds and fails with the name of every bad one.
 fn seeds(count: u64, setup: impl Fn(&mut Rng) -> Setup) {
+    relaying_seeds(count, false, setup);
+}
+
+/// As [`seeds`]; with `relays` some bytes must have gone through relays.
+fn relaying_seeds(count: u64, relays: bool, setup: impl Fn(&mut Rng) -> Setup) {
     let one = number("MILLRACE_SIM_SEED");
     let count = count * number("MILLRACE_SIM_RUNS").unwrap_or(1);
     let (mut bad, mut good, mut all, mut turns, mut name) = (Vec::new(), 0, 0, 0, "");
+    let mut relayed = 0;
     for seed in one.map_or(0..count, |seed| seed..seed + 1) {
         let setup = setup(&mut Rng::new(!seed));
         name = setup.name;
@@ -26,6 +32,7 @@ fn seeds(count: u64, setup: impl Fn(&mut Rng) -> Setup) {
                 good += report.good;
                 all += report.all;
                 turns += report.turns;
+                relayed += report.relayed;
                 if !report.violations.is_empty() {
                     bad.push(format!("mode {name} seed {seed}: {:#?}", report.violations));
                 }
@@ -39,8 +46,11 @@ fn seeds(count: u64, setup: impl Fn(&mut Rng) -> Setup) {
             break;
         }
     }
-    println!("{name}: {good} of {all} requests or tunnels were served in full, {turns} turns");
+    println!(
+        "{name}: {good} of {all} requests or tunnels were served in full, {turns} turns, {relayed} bytes relayed"
+    );
     assert!(bad.is_empty(), "{}", bad.join("\n"));
+    assert!(relayed > 100_000 || !relays || one.is_some(), "{name}: only {relayed} bytes were relayed");
     assert!(good * 6 > all || one.is_some(), "{name}: {good} of {all} is too little to have tested anything");
 }
 
@@ -148,6 +158,35 @@ fn tcp_slow() {
 #[test]
 fn tcp_rough() {
     seeds(60, |_| Setup::rough("tcp_rough", Mode::Tcp));
+}
+
+#[test]
+fn bulk() {
+    relaying_seeds(60, true, |_| Setup::choppy("bulk", Mode::Http).bulk());
+}
+
+#[test]
+fn bulk_rough() {
+    relaying_seeds(100, true, |_| Setup::rough("bulk_rough", Mode::HttpRetries).bulk());
+}
+
+#[test]
+fn bulk_swap() {
+    let disturbance = Disturbance::SwapHard;
+    relaying_seeds(60, true, |_| Setup {
+        disturbance,
+        ..Setup::rough("bulk_swap", Mode::Http).bulk().slow()
+    });
+}
+
+#[test]
+fn bulk_tcp() {
+    relaying_seeds(60, true, |_| Setup::choppy("bulk_tcp", Mode::Tcp).bulk());
+}
+
+#[test]
+fn bulk_tcp_rough() {
+    relaying_seeds(80, true, |_| Setup::rough("bulk_tcp_rough", Mode::Tcp).bulk());
 }
 
 #[test]

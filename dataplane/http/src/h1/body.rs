@@ -144,6 +144,24 @@ impl BodyDecoder {
         matches!(self.state, State::Done | State::TrailersTold)
     }
 
+    /// Bytes left of a body of known length; 0 for any other.
+    #[inline]
+    pub fn counted_left(&self) -> u64 {
+        if self.state == State::Counted { self.left } else { 0 }
+    }
+
+    /// Counts bytes of a body of known length that were forwarded unseen: at most
+    /// [`counted_left`](Self::counted_left).
+    pub fn skip(&mut self, count: u64) {
+        debug_assert!(count <= self.counted_left(), "only a counted body is forwarded unseen");
+        if self.state == State::Counted {
+            self.left -= count.min(self.left);
+            if self.left == 0 {
+                self.state = State::Done;
+            }
+        }
+    }
+
     /// Reports the connection's end: fine after the last byte of a message, and the only end of a body
     /// that is delimited by it.
     pub fn eof(&mut self) -> Result<(), BodyError> {

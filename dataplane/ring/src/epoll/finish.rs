@@ -29,7 +29,10 @@ impl Epoll {
             let state = self.state(socket);
             state.readable = true;
             state.hang_up |= failed || ready & libc::EPOLLRDHUP != 0;
-            self.queue_read(socket);
+            match state.relay {
+                Some(relay) => self.queue_relay(relay),
+                None => self.queue_read(socket),
+            }
         }
         if failed || ready & libc::EPOLLOUT != 0 {
             self.resume_send(socket, events);
@@ -93,8 +96,13 @@ impl Epoll {
                 events.push(Event::Received { token, data });
                 // A short read emptied the socket: new bytes make a new edge. An end does not follow again.
                 let state = self.state(socket);
-                if (count as usize) < room && !state.hang_up {
-                    state.readable = false;
+                let emptied = (count as usize) < room && !state.hang_up;
+                state.readable &= !emptied;
+                if state.once {
+                    state.recv = None;
+                    return events.push(Event::RecvEnded { token, reason: RecvEnd::Stopped });
+                }
+                if emptied {
                     return;
                 }
                 continue;

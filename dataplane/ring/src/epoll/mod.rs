@@ -4,11 +4,14 @@
 //! peer cannot starve the others; what is left unread keeps its place in the queue for the next turn.
 
 mod finish;
+mod relaying;
 mod start;
 
+use crate::relay::Pipes;
 use crate::sys;
 use crate::{BufferPool, Config, Event, IoError, Op, OpenError, Payload, Socket, Token, Waker};
 use millrace_base::{Key, Slab};
+use relaying::Relaying;
 use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -35,7 +38,11 @@ struct Watched {
     /// In the queue of reads.
     queued: bool,
     shutdown_after_send: bool,
+    /// The receive is for one buffer.
+    once: bool,
     recv: Option<Token>,
+    /// The relay that takes its bytes.
+    relay: Option<Key>,
     role: Role,
 }
 
@@ -46,6 +53,8 @@ enum Role {
     Idle,
     /// Key of the payload in `Epoll::sends`.
     Sending(Key),
+    /// Key of the relay that gives it bytes.
+    Relayed(Key),
     Connecting {
         token: Token,
     },
@@ -72,6 +81,10 @@ pub struct Epoll {
     reports: Vec<libc::epoll_event>,
     /// Sends that wait for room.
     sends: Slab<Sending>,
+    relays: Slab<Relaying>,
+    /// Relays that may go on, longest waiting first.
+    to_relay: VecDeque<Key>,
+    pipes: Pipes,
     waker: Waker,
 }
 
@@ -98,6 +111,9 @@ impl Epoll {
             connecting: Vec::new(),
             reports: Vec::with_capacity(REPORTS_MAX),
             sends: Slab::new(),
+            relays: Slab::new(),
+            to_relay: VecDeque::new(),
+            pipes: Pipes::default(),
             waker,
         };
         let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
@@ -121,6 +137,7 @@ impl Epoll {
         let work_left = !self.to_read.is_empty() && !self.pool.none_free();
         let may_sleep = events.len() == before
             && !work_left
+            && self.to_relay.is_empty()
             && timeout.is_none_or(|t| !t.is_zero())
             && self.waker.prepare_sleep();
         let waited = self.wait(if may_sleep { timeout } else { Some(Duration::ZERO) });
@@ -133,6 +150,7 @@ impl Epoll {
             self.finish(report.u64, report.events, events);
         }
         self.read_ready(events);
+        self.pump_relays(events);
         Ok(())
     }
 

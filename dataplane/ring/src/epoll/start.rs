@@ -13,17 +13,19 @@ impl Epoll {
             Op::Accept { listener, token } => self.start_accept(listener, token, events),
             Op::Connect { token, address, options } => self.start_connect(token, &address, &options, events),
             Op::CancelConnect { token } => self.cancel_connect(token, events),
-            Op::Recv { socket, token } => self.start_recv(socket, token, events),
+            Op::Recv { socket, token } => self.start_recv(socket, token, false, events),
+            Op::RecvOnce { socket, token } => self.start_recv(socket, token, true, events),
             Op::StopRecv { socket } => {
                 if let Some(token) = self.state(socket).recv.take() {
                     events.push(Event::RecvEnded { token, reason: RecvEnd::Stopped });
                 }
             }
             Op::Send { socket, token, payload } => self.start_send(socket, token, payload, events),
+            Op::Relay { from, to, token, limit } => self.start_relay(from, to, token, limit, events),
             Op::Shutdown { socket } => {
                 let state = self.state(socket);
                 match state.role {
-                    Role::Sending(_) => state.shutdown_after_send = true,
+                    Role::Sending(_) | Role::Relayed(_) => state.shutdown_after_send = true,
                     _ => sys::shutdown_write(socket),
                 }
             }
@@ -86,19 +88,20 @@ impl Epoll {
         events.push(Event::Connected { token, result: Err(IoError::CANCELED) });
     }
 
-    fn start_recv(&mut self, socket: Socket, token: Token, events: &mut Vec<Event>) {
+    fn start_recv(&mut self, socket: Socket, token: Token, once: bool, events: &mut Vec<Event>) {
         if self.state(socket).recv.is_some() {
             return;
         }
         if let Err(error) = self.register(socket) {
             return events.push(Event::RecvEnded { token, reason: RecvEnd::Error(error) });
         }
-        self.state(socket).recv = Some(token);
+        let state = self.state(socket);
+        (state.recv, state.once) = (Some(token), once);
         self.queue_read(socket);
     }
 
     fn start_send(&mut self, socket: Socket, token: Token, mut payload: Payload, events: &mut Vec<Event>) {
-        let busy = matches!(self.state(socket).role, Role::Sending(_));
+        let busy = matches!(self.state(socket).role, Role::Sending(_) | Role::Relayed(_));
         debug_assert!(!busy, "one send in flight per socket");
         if busy {
             payload.clear();
@@ -125,7 +128,11 @@ impl Epoll {
 
     /// The socket takes bytes again: goes on with the send that waited.
     pub(super) fn resume_send(&mut self, socket: Socket, events: &mut Vec<Event>) {
-        let Role::Sending(key) = self.state(socket).role else { return };
+        let key = match self.state(socket).role {
+            Role::Sending(key) => key,
+            Role::Relayed(key) => return self.queue_relay(key),
+            Role::Idle | Role::Connecting { .. } | Role::Accepting { .. } => return,
+        };
         let Some(sending) = self.sends.get_mut(key) else { return };
         let result = send_some(socket, &sending.payload, &mut sending.sent);
         if result != Ok(false) {
@@ -148,6 +155,7 @@ impl Epoll {
 
     fn close(&mut self, socket: Socket, reset: bool, events: &mut Vec<Event>) {
         self.end_send(socket, Err(IoError::CANCELED), events);
+        self.close_relays(socket, events);
         if reset {
             sys::linger_zero(socket);
         }

@@ -3,6 +3,7 @@
 use super::faults::strikes;
 use super::net::{Net, ReadResult};
 use super::peer::SimNet;
+use super::relaying::Relaying;
 use crate::{
     Accepted, BufferPool, Config, ConnectOptions, Event, IoError, Op, OpenError, Payload, RecvEnd, Socket,
     SocketAddress, Token, Waker,
@@ -17,10 +18,10 @@ const READS_PER_TURN: u64 = 4;
 
 /// An operation that may make progress from `not_before` on.
 #[derive(Debug)]
-struct Pending<T> {
-    token: Token,
-    not_before: Time,
-    work: T,
+pub(super) struct Pending<T> {
+    pub(super) token: Token,
+    pub(super) not_before: Time,
+    pub(super) work: T,
 }
 
 #[derive(Debug)]
@@ -40,7 +41,8 @@ struct Connecting {
 #[derive(Debug, Default)]
 struct Watched {
     accept: Option<Pending<()>>,
-    recv: Option<Pending<()>>,
+    /// Work: whether it is for one buffer.
+    recv: Option<Pending<bool>>,
     send: Option<Pending<Sending>>,
     shutdown_after_send: bool,
 }
@@ -48,14 +50,15 @@ struct Watched {
 /// A back end in virtual time.
 #[derive(Debug)]
 pub struct Sim {
-    net: SimNet,
+    pub(super) net: SimNet,
     pool: BufferPool,
     waker: Waker,
     /// By socket id; only sockets with operations.
     watched: BTreeMap<i32, Watched>,
     connecting: Vec<Pending<Connecting>>,
+    pub(super) relays: Vec<Pending<Relaying>>,
     /// Events of closed sockets that come later.
-    late: Vec<(Time, Event)>,
+    pub(super) late: Vec<(Time, Event)>,
 }
 
 impl Sim {
@@ -67,7 +70,8 @@ impl Sim {
         let pool = BufferPool::new(config).map_err(|e| OpenError::System("mmap of buffers", e))?;
         let waker = Waker::new().map_err(|e| OpenError::System("eventfd", e))?;
         let (watched, connecting, late) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Ok(Self { net: net.clone(), pool, waker, watched, connecting, late })
+        let relays = Vec::new();
+        Ok(Self { net: net.clone(), pool, waker, watched, connecting, relays, late })
     }
 
     /// The receive buffers.
@@ -130,7 +134,8 @@ impl Sim {
             let accept = accept.filter(|_| net.has_backlog(*id));
             [accept, recv, send].into_iter().flatten()
         });
-        late.chain(connects).chain(sockets).min()
+        let relays = self.relays.iter().filter_map(|relay| relay.work.next_due(&net, relay.not_before));
+        late.chain(connects).chain(sockets).chain(relays).min()
     }
 
     fn disturb_clock(&self) {
@@ -155,10 +160,8 @@ impl Sim {
                     events.push(Event::Connected { token, result: Err(IoError::CANCELED) });
                 }
             }
-            Op::Recv { socket, token } => {
-                let recv = self.pending(token, ());
-                self.watched.entry(socket.raw()).or_default().recv.get_or_insert(recv);
-            }
+            Op::Recv { socket, token } => self.start_recv(socket, token, false),
+            Op::RecvOnce { socket, token } => self.start_recv(socket, token, true),
             Op::StopRecv { socket } => {
                 let recv = self.watched.get_mut(&socket.raw()).and_then(|watched| watched.recv.take());
                 events.extend(
@@ -176,6 +179,11 @@ impl Sim {
                 let work = Sending { payload, sent: 0 };
                 watched.send = Some(Pending { token, not_before: send.not_before, work });
             }
+            Op::Relay { from, to, token, limit } => {
+                let relay = self.pending(token, Relaying::new(from, to, limit));
+                self.relays.push(relay);
+            }
+            Op::Shutdown { socket } if self.shutdown_after_relay(socket) => {}
             Op::Shutdown { socket } => match self.watched.get_mut(&socket.raw()) {
                 Some(watched) if watched.send.is_some() => watched.shutdown_after_send = true,
                 _ => self.net.0.borrow_mut().shutdown(socket.raw()),
@@ -187,6 +195,11 @@ impl Sim {
     /// An operation that starts now, or is delayed by the fault plan.
     fn pending<T>(&self, token: Token, work: T) -> Pending<T> {
         Pending { token, not_before: delayed(&mut self.net.0.borrow_mut()), work }
+    }
+
+    fn start_recv(&mut self, socket: Socket, token: Token, once: bool) {
+        let recv = self.pending(token, once);
+        self.watched.entry(socket.raw()).or_default().recv.get_or_insert(recv);
     }
 
     fn start_connect(&mut self, token: Token, address: SocketAddress, options: Box<ConnectOptions>) {
@@ -215,8 +228,9 @@ impl Sim {
             let reason = RecvEnd::Error(IoError::CANCELED);
             self.late.push((when, Event::RecvEnded { token: recv.token, reason }));
         }
-        net.close(socket.raw(), reset);
         drop(net);
+        self.close_relays(socket, late.then_some(when), events);
+        self.net.0.borrow_mut().close(socket.raw(), reset);
         if let Some(send) = watched.send {
             let mut payload = send.work.payload;
             payload.clear();
@@ -255,6 +269,7 @@ impl Sim {
             self.send_some(id, &mut watched, now, events);
             self.watched.insert(id, watched);
         }
+        self.pump_relays(now, events);
     }
 
     fn finish_connect(&mut self, connect: Pending<Connecting>, events: &mut Vec<Event>) {
@@ -297,7 +312,10 @@ impl Sim {
                 ReadResult::Bytes(bytes) => {
                     recv.not_before = delayed(&mut net);
                     events.extend(self.pool.copy_from(&bytes).map(|data| Event::Received { token, data }));
-                    continue;
+                    if !recv.work {
+                        continue;
+                    }
+                    RecvEnd::Stopped
                 }
                 ReadResult::Eof => RecvEnd::Eof,
                 ReadResult::Reset => RecvEnd::Error(IoError::RESET),
@@ -339,13 +357,13 @@ impl Sim {
     }
 }
 
-fn strikes_net(net: &mut RefMut<'_, Net>, rate: impl Fn(&super::FaultPlan) -> u16) -> bool {
+pub(super) fn strikes_net(net: &mut RefMut<'_, Net>, rate: impl Fn(&super::FaultPlan) -> u16) -> bool {
     let rate = rate(&net.plan);
     strikes(&mut net.rng, rate)
 }
 
 /// Now, or a little later if the fault plan has it so.
-fn delayed(net: &mut RefMut<'_, Net>) -> Time {
+pub(super) fn delayed(net: &mut RefMut<'_, Net>) -> Time {
     if !strikes_net(net, |plan| plan.delays) {
         return net.now;
     }

@@ -8,6 +8,7 @@ mod backend;
 mod faults;
 mod net;
 mod peer;
+mod relaying;
 
 pub use backend::Sim;
 pub use faults::FaultPlan;

@@ -46,12 +46,17 @@ impl Uring {
             return Ok(());
         }
         let outcome = Outcome { key, result, more };
-        match self.works.get(key) {
+        match self.works.get_mut(key) {
             Some(Work::Recv { .. }) => self.finish_recv(&outcome, data, events),
             Some(Work::Send { .. }) => self.finish_send(&outcome, events),
             Some(Work::Accept { .. }) => self.finish_accept(&outcome, events),
             Some(Work::Connect { .. }) => {
                 self.finish_connect(&outcome, events);
+                Ok(())
+            }
+            Some(Work::Relay { waiting, .. }) => {
+                *waiting = false;
+                self.relays.push_back(key);
                 Ok(())
             }
             None => Ok(()),
@@ -70,8 +75,10 @@ impl Uring {
         events: &mut Vec<Event>,
     ) -> Result<(), IoError> {
         let key = outcome.key;
-        let Some(Work::Recv { socket, token, state, next }) = self.works.get_mut(key) else { return Ok(()) };
-        let (socket, token, next) = (*socket, *token, *next);
+        let Some(Work::Recv { socket, token, once, state, next }) = self.works.get_mut(key) else {
+            return Ok(());
+        };
+        let (socket, token, once, next) = (*socket, *token, *once, *next);
         if *state == RecvState::Detached {
             if !outcome.more {
                 self.works.remove(key);
@@ -84,7 +91,8 @@ impl Uring {
         if outcome.more {
             return Ok(());
         }
-        let stopping = *state == RecvState::Stopping;
+        // A single shot that brought bytes is through, as one that was stopped.
+        let stopping = *state == RecvState::Stopping || (once && matches!(outcome.result, Ok(1..)));
         let reason = match outcome.result {
             Ok(0) => RecvEnd::Eof,
             Err(error) if ends_stream(error, stopping) => RecvEnd::Error(error),
@@ -96,22 +104,15 @@ impl Uring {
                 return Ok(());
             }
             // The kernel ended the multishot (full completion queue): nothing is lost, go on.
-            _ => return self.push_recv(key, socket),
+            _ => return self.push_recv(key, socket, once),
         };
         self.works.remove(key);
         self.state(socket).input = None;
         events.push(Event::RecvEnded { token, reason });
         match next {
-            Some(token) => self.start_again(socket, token),
+            Some((token, once)) => self.start_recv(socket, token, once),
             None => Ok(()),
         }
-    }
-
-    fn start_again(&mut self, socket: Socket, token: Token) -> Result<(), IoError> {
-        let work = Work::Recv { socket, token, state: RecvState::Armed, next: None };
-        let key = self.works.insert(work);
-        self.state(socket).input = Some(key);
-        self.push_recv(key, socket)
     }
 
     fn finish_send(&mut self, outcome: &Outcome, events: &mut Vec<Event>) -> Result<(), IoError> {

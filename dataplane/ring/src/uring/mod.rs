@@ -6,11 +6,13 @@
 mod finish;
 mod lend;
 mod open;
+mod relaying;
 mod scratch;
 mod start;
 
 pub(crate) use finish::is_transient_accept;
 
+use crate::relay::{Pipes, Relay};
 use crate::{BufferPool, Event, IoError, Op, Payload, Socket, Token, Waker};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use lend::Lending;
@@ -33,10 +35,36 @@ const DRAIN_ROUNDS_MAX: u32 = 100;
 
 /// An operation that the kernel has, or (a starved receive) will get again.
 enum Work {
-    Accept { listener: Socket, token: Token, detached: bool },
-    Connect { socket: Socket, token: Token, canceled: bool },
-    Recv { socket: Socket, token: Token, state: RecvState, next: Option<Token> },
-    Send { socket: Socket, token: Token, payload: Payload, sent: usize, detached: bool },
+    Accept {
+        listener: Socket,
+        token: Token,
+        detached: bool,
+    },
+    Connect {
+        socket: Socket,
+        token: Token,
+        canceled: bool,
+    },
+    /// `once`: a single shot. `next`: asked for while this one is being stopped, and whether as a single shot.
+    Recv {
+        socket: Socket,
+        token: Token,
+        once: bool,
+        state: RecvState,
+        next: Option<(Token, bool)>,
+    },
+    Send {
+        socket: Socket,
+        token: Token,
+        payload: Payload,
+        sent: usize,
+        detached: bool,
+    },
+    /// `waiting`: a poll of one of its sockets is in flight.
+    Relay {
+        relay: Box<Relay>,
+        waiting: bool,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,6 +97,9 @@ pub struct Uring {
     sockets: Vec<SocketState>,
     starved: VecDeque<Key>,
     connecting: Vec<Key>,
+    /// Relays that can go on without waiting.
+    relays: VecDeque<Key>,
+    pipes: Pipes,
     /// Completions taken off the ring and not handled yet.
     completions: Vec<cqueue::Entry>,
     waker: Waker,
@@ -97,6 +128,7 @@ impl Uring {
         }
         let may_sleep = events.len() == before
             && self.completions.is_empty()
+            && self.relays.is_empty()
             && timeout.is_none_or(|t| !t.is_zero())
             && self.waker.prepare_sleep();
         let entered = if may_sleep { self.enter(1, timeout) } else { self.enter(0, None) };
@@ -104,7 +136,8 @@ impl Uring {
             events.push(Event::Wake);
         }
         entered?;
-        self.finish_all(events)
+        self.finish_all(events)?;
+        self.pump_relays(events)
     }
 
     pub(crate) fn buffers(&self) -> &BufferPool {
@@ -188,8 +221,16 @@ impl Uring {
         self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS))
     }
 
-    fn push_recv(&mut self, key: Key, socket: Socket) -> Result<(), IoError> {
-        let entry = opcode::RecvMulti::new(types::Fd(socket.raw()), BUFFER_GROUP).build();
+    fn push_recv(&mut self, key: Key, socket: Socket, once: bool) -> Result<(), IoError> {
+        let (fd, room) = (types::Fd(socket.raw()), self.lending.pool().buffer_bytes() as u32);
+        let entry = match once {
+            // No address: the kernel picks a lent buffer.
+            true => opcode::Recv::new(fd, std::ptr::null_mut(), room)
+                .buf_group(BUFFER_GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT),
+            false => opcode::RecvMulti::new(fd, BUFFER_GROUP).build(),
+        };
         self.push(&entry.user_data(key.pack(WORK)))
     }
 
@@ -233,10 +274,10 @@ impl Uring {
         for _ in 0..self.lending.lent() {
             let Some(key) = self.starved.pop_front() else { break };
             // An entry that was stopped or closed meanwhile is gone from the slab.
-            if let Some(Work::Recv { socket, state, .. }) = self.works.get_mut(key) {
+            if let Some(Work::Recv { socket, once, state, .. }) = self.works.get_mut(key) {
                 *state = RecvState::Armed;
-                let socket = *socket;
-                self.push_recv(key, socket)?;
+                let (socket, once) = (*socket, *once);
+                self.push_recv(key, socket, once)?;
             }
         }
         Ok(())
@@ -247,6 +288,7 @@ impl Drop for Uring {
     /// Cancels everything and waits until the kernel lets go of our memory.
     fn drop(&mut self) {
         let mut events = Vec::new();
+        self.drop_relays();
         for key in self.works.keys().collect::<Vec<_>>() {
             self.detach(key);
         }

@@ -1,6 +1,7 @@
 //! Opening a ring: the flags that pay, and the reasons why there may be none.
 
 use super::{BUFFER_GROUP, Uring, lend::Lending, scratch::Scratch};
+use crate::relay::Pipes;
 use crate::{BufferPool, Config, IoError, OpenError, Waker};
 use io_uring::IoUring;
 use millrace_base::Slab;
@@ -33,6 +34,8 @@ impl Uring {
             sockets: Vec::new(),
             starved: VecDeque::new(),
             connecting: Vec::new(),
+            relays: VecDeque::new(),
+            pipes: Pipes::default(),
             completions: Vec::new(),
             waker,
         };

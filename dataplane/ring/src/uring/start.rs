@@ -12,9 +12,14 @@ impl Uring {
             Op::Accept { listener, token } => self.start_accept(listener, token),
             Op::Connect { token, address, options } => self.start_connect(token, &address, &options, events),
             Op::CancelConnect { token } => self.cancel_connect(token),
-            Op::Recv { socket, token } => self.start_recv(socket, token),
+            Op::Recv { socket, token } => self.start_recv(socket, token, false),
+            Op::RecvOnce { socket, token } => self.start_recv(socket, token, true),
             Op::StopRecv { socket } => self.stop_recv(socket, events),
             Op::Send { socket, token, payload } => self.start_send(socket, token, payload, events),
+            Op::Relay { from, to, token, limit } => {
+                self.start_relay(from, to, token, limit, events);
+                Ok(())
+            }
             Op::Shutdown { socket } => {
                 let state = self.state(socket);
                 match state.send {
@@ -23,7 +28,7 @@ impl Uring {
                 }
                 Ok(())
             }
-            Op::Close { socket, reset } => self.close(socket, reset),
+            Op::Close { socket, reset } => self.close(socket, reset, events),
         }
     }
 
@@ -71,18 +76,18 @@ impl Uring {
         self.push_cancel(key)
     }
 
-    fn start_recv(&mut self, socket: Socket, token: Token) -> Result<(), IoError> {
+    pub(super) fn start_recv(&mut self, socket: Socket, token: Token, once: bool) -> Result<(), IoError> {
         if let Some(key) = self.state(socket).input {
             // Still stopping: armed again when the stop is through.
             if let Some(Work::Recv { state: RecvState::Stopping, next, .. }) = self.works.get_mut(key) {
-                *next = Some(token);
+                *next = Some((token, once));
             }
             return Ok(());
         }
-        let work = Work::Recv { socket, token, state: RecvState::Armed, next: None };
+        let work = Work::Recv { socket, token, once, state: RecvState::Armed, next: None };
         let key = self.works.insert(work);
         self.state(socket).input = Some(key);
-        self.push_recv(key, socket)
+        self.push_recv(key, socket, once)
     }
 
     fn stop_recv(&mut self, socket: Socket, events: &mut Vec<Event>) -> Result<(), IoError> {
@@ -100,7 +105,7 @@ impl Uring {
                 Ok(())
             }
             RecvState::Stopping => {
-                if let Some(token) = next.take() {
+                if let Some((token, _)) = next.take() {
                     events.push(Event::RecvEnded { token, reason: RecvEnd::Stopped });
                 }
                 Ok(())
@@ -129,8 +134,10 @@ impl Uring {
         self.push_send(key)
     }
 
-    fn close(&mut self, socket: Socket, reset: bool) -> Result<(), IoError> {
+    fn close(&mut self, socket: Socket, reset: bool, events: &mut Vec<Event>) -> Result<(), IoError> {
         let state = std::mem::take(self.state(socket));
+        self.relay_source_closed(state.input)?;
+        self.relay_sink_closed(state.send, events)?;
         for key in [state.input, state.send].into_iter().flatten() {
             if self.detach(key) {
                 self.push_cancel(key)?;
@@ -149,6 +156,8 @@ impl Uring {
         match self.works.get_mut(key) {
             Some(Work::Accept { detached, .. } | Work::Send { detached, .. }) => *detached = true,
             Some(Work::Connect { canceled, .. }) => *canceled = true,
+            // Its ends are told apart elsewhere; see `relaying`.
+            Some(Work::Relay { .. }) => return false,
             Some(Work::Recv { state: RecvState::Starved, .. }) => {
                 self.works.remove(key);
                 return false;

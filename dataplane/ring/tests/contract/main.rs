@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cases;
+mod relays;
 mod world;
 
 use millrace_ring::sim::{FaultPlan, Sim, SimNet};
@@ -44,13 +45,19 @@ macro_rules! contract {
                 connect_canceled many_small_connections gather_in_order starved_receives_all_get_their_turn
                 late_events_after_reuse close_listener_while_accepting send_to_a_closed_peer_fails
                 wake_before_the_turn);
+            contract!(@relays $open; relay_moves_a_stream_to_its_end relay_both_ways relay_stops_at_its_limit
+                relay_waits_for_either_side relay_delivers_what_a_closed_source_gave relay_ends_with_its_sink
+                relay_sees_a_failed_sink relay_sees_a_failed_source shutdown_follows_the_relay
+                many_relays_at_once recv_once_takes_one_buffer recv_once_can_be_stopped_and_followed);
         }
     )* };
-    (@cases $open:expr; $($case:ident)*) => { $(
+    (@cases $open:expr; $($case:ident)*) => { contract!(@in cases $open; $($case)*); };
+    (@relays $open:expr; $($case:ident)*) => { contract!(@in relays $open; $($case)*); };
+    (@in $file:ident $open:expr; $($case:ident)*) => { $(
         #[test]
         fn $case() {
             if let Some(mut world) = $open {
-                cases::$case(&mut world);
+                $file::$case(&mut world);
                 world.finish();
             }
         }

@@ -4,8 +4,8 @@
 use millrace_base::Time;
 use millrace_ring::sim::{Sim, SimNet};
 use millrace_ring::{
-    Backend, BufferPool, ConnectOptions, Event, IoError, Op, Payload, RecvEnd, Socket, SocketAddress, Token,
-    Waker, sockets,
+    Backend, BufferPool, ConnectOptions, Event, IoError, Op, Payload, RecvEnd, RelayEnd, Socket,
+    SocketAddress, Token, Waker, sockets,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -95,6 +95,8 @@ pub struct Seen {
     pub sent: Vec<Result<usize, IoError>>,
     pub connected: Vec<Result<Socket, IoError>>,
     pub accept_errors: Vec<IoError>,
+    pub relayed: usize,
+    pub relay_ends: Vec<RelayEnd>,
 }
 
 pub struct World {
@@ -168,6 +170,13 @@ impl World {
                     self.spare.push(payload);
                     self.seen(token).sent.push(result);
                 }
+                Event::Relayed { token, bytes, sink_full, end } => {
+                    let seen = self.seen(token);
+                    assert!(seen.relay_ends.is_empty(), "a report after the end");
+                    assert!(bytes > 0 || sink_full || end.is_some(), "a report of nothing");
+                    seen.relayed += bytes;
+                    seen.relay_ends.extend(end);
+                }
                 Event::Wake => self.wakes += 1,
             }
         }
@@ -223,6 +232,32 @@ impl World {
         let token = self.token();
         self.ops.push(Op::Recv { socket, token });
         token
+    }
+
+    pub fn recv_once(&mut self, socket: Socket) -> Token {
+        let token = self.token();
+        self.ops.push(Op::RecvOnce { socket, token });
+        token
+    }
+
+    pub fn relay(&mut self, from: Socket, to: Socket, limit: u64) -> Token {
+        let token = self.token();
+        self.ops.push(Op::Relay { from, to, token, limit });
+        token
+    }
+
+    /// Relays until it ends for a reason of the connection's; tells the bytes moved and the reason.
+    pub fn relay_through(&mut self, from: Socket, to: Socket, limit: u64) -> (usize, RelayEnd) {
+        let mut moved = 0;
+        loop {
+            let token = self.relay(from, to, limit.saturating_sub(moved as u64).max(1));
+            self.until("the relay's end", |w| !w.seen(token).relay_ends.is_empty());
+            moved += self.seen(token).relayed;
+            match self.seen(token).relay_ends[0] {
+                RelayEnd::Idle | RelayEnd::Unavailable => self.turn(Duration::from_millis(1)),
+                end => return (moved, end),
+            }
+        }
     }
 
     pub fn send(&mut self, socket: Socket, bytes: &[u8]) -> Token {

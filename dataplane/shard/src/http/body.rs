@@ -168,10 +168,15 @@ impl Shard {
             self.response_arrived(id);
             return true;
         }
-        if downstream.link.queued() >= self.io.high_watermark(limit)
-            && let Some(link) = &mut upstream.link
-            && !link.is_paused()
+        let Some(link) = &mut upstream.link else { return false };
+        // Nobody looks at the rest of a body whose length both sides know.
+        if http.body.counted_left() >= self.io.bulk_bytes()
+            && matches!(framing, BodyFraming::Length(_))
+            && !stream.tunnel
         {
+            link.want_relay(&mut self.io);
+        }
+        if downstream.link.queued() >= self.io.high_watermark(limit) && link.can_pause() {
             link.pause(&mut self.io);
             self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
         }

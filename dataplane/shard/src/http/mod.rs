@@ -9,6 +9,7 @@ mod attempt;
 mod body;
 mod finish;
 mod input;
+mod relay;
 mod render;
 mod reply;
 mod request;

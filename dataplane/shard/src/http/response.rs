@@ -389,5 +389,6 @@ impl Shard {
             link.resume(&mut self.io);
             self.stats.inc(upstream.scope, metric::UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
         }
+        self.http_start_relay(key);
     }
 }

@@ -20,8 +20,8 @@ impl Shard {
         let downstream = self.downstreams.get(key)?;
         let Protocol::Http(http) = &downstream.protocol else { return None };
         let mut next = connection_deadline(http, downstream.opened);
-        if downstream.link.is_sending() {
-            next = next.min(downstream.link.send_started + self.limits.write_stall_timeout);
+        if let Some(since) = downstream.link.stalled_since() {
+            next = next.min(since + self.limits.write_stall_timeout);
         }
         if let Some(stream) = http.stream.and_then(|s| self.streams.get(s)) {
             next = next.min(stream.deadline());
@@ -33,8 +33,7 @@ impl Shard {
         let now = self.io.now;
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let opened = downstream.opened;
-        let stall = downstream.link.send_started + self.limits.write_stall_timeout;
-        let stalled = downstream.link.is_sending() && stall <= now;
+        let stalled = due_since(downstream.link.stalled_since(), self.limits.write_stall_timeout, now);
         let Some(http) = http(downstream) else { return };
         let scope = http.hcm.scope;
         if stalled {
@@ -148,6 +147,10 @@ impl Shard {
         self.drop_attempt(id, EndedBy::Local);
         self.abort_or_reply(id, answer);
     }
+}
+
+fn due_since(since: Option<Time>, limit: std::time::Duration, now: Time) -> bool {
+    since.is_some_and(|since| since + limit <= now)
 }
 
 fn due(since: Time, limit: Option<std::time::Duration>, now: Time) -> bool {

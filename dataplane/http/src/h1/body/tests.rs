@@ -162,3 +162,18 @@ fn malformed_or_endless_trailers_are_refused() {
     let many = std::format!("0\r\n{}\r\n", "a: b\r\n".repeat(101));
     assert_eq!(run(BodyFraming::Chunked, many.as_bytes(), 1 << 20), Err(BodyError::TrailersTooLarge));
 }
+
+#[test]
+fn bytes_that_were_forwarded_unseen_are_counted() {
+    let mut decoder = BodyDecoder::new(BodyFraming::Length(10));
+    let step = decoder.decode(b"abc", &mut HeaderMap::default()).unwrap();
+    assert_eq!((step.event, decoder.counted_left()), (BodyEvent::Data(0..3), 7));
+    decoder.skip(6);
+    assert_eq!((decoder.counted_left(), decoder.is_done()), (1, false));
+    assert!(decoder.clone().eof().is_err());
+    decoder.skip(1);
+    assert_eq!((decoder.counted_left(), decoder.is_done()), (0, true));
+    for framing in [BodyFraming::Chunked, BodyFraming::UntilClose, BodyFraming::None, BodyFraming::Tunnel] {
+        assert_eq!(BodyDecoder::new(framing).counted_left(), 0);
+    }
+}
