@@ -47,6 +47,16 @@ impl Ends {
     }
 }
 
+/// Says why a connection failed, unless a peer just left.
+pub fn report(result: std::io::Result<()>) {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    if let Err(error) = result
+        && ![BrokenPipe, ConnectionReset, NotConnected].contains(&error.kind())
+    {
+        eprintln!("relay: {error}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

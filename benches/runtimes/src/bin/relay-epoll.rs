@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
-use runtimes::{BUFFER_BYTES, Ends, Failure};
+use runtimes::{BUFFER_BYTES, Ends, Failure, report};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -102,7 +102,7 @@ impl Relay {
     fn ready(&mut self, index: usize, side: usize, flags: EventFlags) {
         let Some(pair) = self.pairs.get_mut(index).and_then(Option::as_mut) else { return };
         let done = turn(pair, side, flags, &mut self.buffer).unwrap_or_else(|error| {
-            eprintln!("relay: {error}");
+            report(Err(error));
             true
         });
         if done {

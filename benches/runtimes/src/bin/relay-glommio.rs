@@ -3,7 +3,7 @@
 use futures_lite::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutorBuilder, Placement};
-use runtimes::{BUFFER_BYTES, Ends, Failure};
+use runtimes::{BUFFER_BYTES, Ends, Failure, report};
 
 /// Registered memory and entries of each of its three rings, below the 8 MiB that may be locked by default.
 const IO_MEMORY: usize = 1 << 20;
@@ -19,12 +19,7 @@ fn main() -> Result<(), Failure> {
         let listener = TcpListener::bind(ends.listen).map_err(|e| e.to_string())?;
         loop {
             let downstream = listener.accept().await.map_err(|e| e.to_string())?;
-            glommio::spawn_local(async move {
-                if let Err(error) = relay(downstream, ends).await {
-                    eprintln!("relay: {error}");
-                }
-            })
-            .detach();
+            glommio::spawn_local(async move { report(relay(downstream, ends).await) }).detach();
         }
     })
 }

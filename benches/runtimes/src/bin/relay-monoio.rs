@@ -4,7 +4,7 @@ use monoio::IoUringDriver;
 use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, Splitable};
 use monoio::net::{TcpListener, TcpStream};
-use runtimes::{BUFFER_BYTES, Ends, Failure};
+use runtimes::{BUFFER_BYTES, Ends, Failure, report};
 
 fn main() -> Result<(), Failure> {
     let ends = Ends::from_command_line()?;
@@ -14,11 +14,7 @@ fn main() -> Result<(), Failure> {
         let listener = TcpListener::from_std(listener)?;
         loop {
             let (downstream, _) = listener.accept().await?;
-            monoio::spawn(async move {
-                if let Err(error) = relay(downstream, ends).await {
-                    eprintln!("relay: {error}");
-                }
-            });
+            monoio::spawn(async move { report(relay(downstream, ends).await) });
         }
     })
 }

@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 use std::rc::Rc;
 
-use runtimes::{BUFFER_BYTES, Ends, Failure};
+use runtimes::{BUFFER_BYTES, Ends, Failure, report};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream};
 
@@ -14,11 +14,7 @@ fn main() -> Result<(), Failure> {
         let listener = TcpListener::from_std(listener);
         loop {
             let (downstream, _) = listener.accept().await?;
-            tokio_uring::spawn(async move {
-                if let Err(error) = relay(downstream, ends).await {
-                    eprintln!("relay: {error}");
-                }
-            });
+            tokio_uring::spawn(async move { report(relay(downstream, ends).await) });
         }
     })
 }
@@ -29,11 +25,24 @@ async fn relay(downstream: TcpStream, ends: Ends) -> std::io::Result<()> {
     upstream.set_nodelay(true)?;
     let (downstream, upstream) = (Rc::new(downstream), Rc::new(upstream));
     let back = tokio_uring::spawn(copy(Rc::clone(&upstream), Rc::clone(&downstream)));
-    copy(downstream, upstream).await?;
-    back.await?
+    let there = copy(downstream, upstream).await;
+    let back = back.await?;
+    there.and(back)
 }
 
+/// One direction. When it fails, the other would wait for ever: both sockets are shut.
 async fn copy(from: Rc<TcpStream>, to: Rc<TcpStream>) -> std::io::Result<()> {
+    let result = until_end(&from, &to).await;
+    if result.is_err() {
+        for stream in [from, to] {
+            // Whoever left already needs none.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+    result
+}
+
+async fn until_end(from: &TcpStream, to: &TcpStream) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let (read, filled) = from.read(buffer).await;

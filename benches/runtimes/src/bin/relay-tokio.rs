@@ -1,6 +1,6 @@
 //! The relay on tokio's current-thread runtime.
 
-use runtimes::{BUFFER_BYTES, Ends, Failure};
+use runtimes::{BUFFER_BYTES, Ends, Failure, report};
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -12,11 +12,7 @@ async fn main() -> Result<(), Failure> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (downstream, _) = listener.accept().await?;
-        tokio::spawn(async move {
-            if let Err(error) = relay(downstream, ends).await {
-                eprintln!("relay: {error}");
-            }
-        });
+        tokio::spawn(async move { report(relay(downstream, ends).await) });
     }
 }
 
