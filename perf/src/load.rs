@@ -41,9 +41,9 @@ impl Origin {
     pub(crate) fn start(scenario: &Scenario) -> Result<Self, String> {
         let own = std::env::current_exe().map_err(|e| e.to_string())?;
         let role = match scenario.kind {
-            Kind::Http | Kind::Idle => "http",
             Kind::TcpEcho => "echo",
             Kind::TcpStream => "stream",
+            _ => "http",
         };
         let mut child = pinned(1, &own)
             .args(["origin", role, &scenario.body.to_string()])

@@ -8,17 +8,29 @@ mod origin;
 mod peer;
 mod process;
 mod report;
+mod result;
 mod scenario;
+mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Parser;
+
 use host::Host;
 use load::{Origin, Sample};
 use peer::Peer;
-use report::{Report, Series};
 use scenario::Scenario;
+use table::{Report, Series};
+
+/// `perf report`, until all verbs are clap's.
+#[derive(Parser)]
+#[command(name = "perf report")]
+struct ReportCli {
+    #[command(flatten)]
+    options: report::Options,
+}
 
 const HELP: &str = "\
 perf list                        scenarios and peers, and which peers are installed
@@ -27,6 +39,7 @@ perf run [options] [scenario...] 5 rounds of 5 s of all or the named scenarios
   --rounds N  --seconds S        other figures
   --peers a,b                    only these peers
   --no-save                      do not write perf/results/
+perf report [options]            HTML page, plots and Markdown from perf/results/; see perf report --help
 Binaries: MILLRACE_BIN, MILLRACE_RELAY and ENVOY_BIN name others than the release build's and pip's.";
 
 struct Plan {
@@ -45,6 +58,9 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["origin", role, body] => serve_origin(role, body),
         ["client", port, connections, size, seconds] => run_client([port, connections, size, seconds]),
+        ["report", ..] => {
+            report::run(folder, &ReportCli::parse_from(arguments.iter().map(String::as_str)).options)
+        }
         ["list"] => list(folder),
         ["quick", ref rest @ ..] => plan(rest, true).and_then(|plan| run(folder, &plan)),
         ["run", ref rest @ ..] => plan(rest, false).and_then(|plan| run(folder, &plan)),

@@ -2,20 +2,26 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The shape of the load.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     /// `wrk` against the HTTP origin, closed loop.
     Http,
+    /// Own client, open loop: a fixed rate of requests that nobody's slowness delays.
+    Latency,
     /// Own client, closed loop: one message out, the same message back.
     TcpEcho,
     /// Own client reads what the origin sends without end.
     TcpStream,
     /// Connections that have served one request and stay.
     Idle,
+    /// From exec to the first response, with many clusters in the configuration.
+    Start,
+    /// Size of the executable.
+    Size,
 }
 
 /// One scenario.

@@ -106,7 +106,7 @@ impl Report<'_> {
                     m.rss_mib,
                     m.cpu_us / base
                 ),
-                Kind::Http | Kind::TcpEcho => println!(
+                _ => println!(
                     "{name}{:>8.2} us/request  {:>7.0}/s  {:>6.1} MiB resident  {:>5.2} x the CPU of {against}",
                     m.cpu_us,
                     m.rate,

@@ -1,0 +1,1 @@
+//! Synthetic results through the whole of the report.
