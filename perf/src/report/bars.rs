@@ -151,14 +151,14 @@ fn one(svg: &mut Svg, sizes: &Sizes, frame: &Frame, bar: &Bar, top: f64) {
 fn spread(svg: &mut Svg, sizes: &Sizes, value: &Value, middle: f64) {
     let (low, high) = (sizes.x(value.low), sizes.x(value.high).min(sizes.right));
     let half = sizes.bar * 0.24;
-    svg.line((low, middle), (high, middle), 1.4, &ink("ink"), "");
+    svg.line((low, middle), (high, middle), 1.1, &ink("ink"), "");
     for x in [low, high] {
-        svg.line((x, middle - half), (x, middle + half), 1.4, &ink("ink"), "");
+        svg.line((x, middle - half), (x, middle + half), 1.1, &ink("ink"), "");
     }
     for (index, sample) in value.samples.iter().enumerate() {
         // Apart from each other, so that equal rounds are all seen.
-        let shift = [0.0, -3.2, 3.2, -1.6, 1.6][index % 5];
-        svg.dot(sizes.x(*sample), middle + shift, 2.6, &ink("ink"), &ink("card"));
+        let lane = [-2.0, 1.0, -1.0, 2.0, 0.0][index % 5] * sizes.bar / 6.0;
+        svg.dot(sizes.x(*sample), middle + lane, 2.2, &ink("ink"), &ink("card"));
     }
 }
 

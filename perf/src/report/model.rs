@@ -91,7 +91,7 @@ impl Metric {
         all
     }
 
-    fn is_added(self) -> bool {
+    pub(crate) fn is_added(self) -> bool {
         matches!(self, Self::AddedP50 | Self::AddedP99 | Self::AddedP999)
     }
 
@@ -204,7 +204,9 @@ pub(crate) fn point_name(result: &ScenarioResult, point: &Point) -> String {
     if result.axis.is_empty() {
         String::new()
     } else {
-        format!("{} {}", super::number::tick(point.at), result.axis)
+        let one = (point.at - 1.0).abs() < 1e-9;
+        let axis = if one { result.axis.trim_end_matches('s') } else { &result.axis };
+        format!("{} {axis}", super::number::tick(point.at))
     }
 }
 
@@ -220,12 +222,12 @@ pub(crate) enum Standing {
 #[derive(Clone, Debug)]
 pub(crate) struct NotAhead {
     pub(crate) scenario: String,
-    pub(crate) title: String,
     pub(crate) kind: Kind,
     /// Of the figures: where it is worst.
     pub(crate) point: String,
-    /// Other points with the same standing.
-    pub(crate) others: Vec<String>,
+    /// On the axis, as `others`: the other points with the same standing, rising.
+    pub(crate) at: f64,
+    pub(crate) others: Vec<f64>,
     pub(crate) metric: Metric,
     pub(crate) peer: String,
     pub(crate) ours: Value,
@@ -282,9 +284,9 @@ fn judge(result: &ScenarioResult, point: &Point, metric: Metric, verdict: &mut V
         }
         verdict.not_ahead.push(NotAhead {
             scenario: result.scenario.clone(),
-            title: result.title.clone(),
             kind: result.kind,
             point: point_name(result, point),
+            at: point.at,
             others: Vec::new(),
             metric,
             peer: series.peer.clone(),
@@ -310,9 +312,12 @@ fn merged(mut all: Vec<NotAhead>) -> Vec<NotAhead> {
                 == (&entry.scenario, entry.metric, &entry.peer, entry.standing)
         };
         match out.iter_mut().find(same) {
-            Some(first) => first.others.push(entry.point),
+            Some(first) => first.others.push(entry.at),
             None => out.push(entry),
         }
+    }
+    for entry in &mut out {
+        entry.others.sort_by(f64::total_cmp);
     }
     out
 }

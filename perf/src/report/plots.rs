@@ -217,7 +217,7 @@ pub(crate) fn headline(result: &ScenarioResult) -> Option<Plot> {
     }
     let host = &result.host;
     let day = host.date.get(..10).unwrap_or(&host.date);
-    let title = format!("{}: HTTP/1.1, small requests", metric.name(result.kind));
+    let title = "CPU for each small HTTP/1.1 request".to_owned();
     let kernel: Vec<&str> = host.kernel.split('.').take(2).collect();
     let frame = bars::Frame {
         title: title.clone(),
@@ -232,18 +232,18 @@ pub(crate) fn headline(result: &ScenarioResult) -> Option<Plot> {
     Some(Plot { name: "headline".to_owned(), title, svg, peers: peers(bars.into_iter().map(|b| b.peer)) })
 }
 
-/// The headline in a sentence: "5.2× less CPU than Envoy, 1.3× less than HAProxy, ...".
-pub(crate) fn sentence(result: &ScenarioResult) -> Option<Vec<(String, String)>> {
-    let point = result.points.first()?;
-    let ours = Metric::Cpu.read(model::find(point, MILLRACE)?, None)?;
-    let mut told: Vec<(f64, String)> = Vec::new();
-    for series in &point.series {
-        let look = look(&series.peer);
-        if look.role == Role::Competitor || series.peer == "floor" {
-            let theirs = Metric::Cpu.read(series, None)?;
-            told.push((theirs.median / ours.median, look.label));
-        }
-    }
-    told.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    Some(told.into_iter().map(|(times, label)| (ratio(times), label)).collect())
+/// How many times less CPU than Envoy and than the best competitor: (ratio, label).
+pub(crate) fn against(result: &ScenarioResult) -> Vec<(String, String)> {
+    let Some(point) = result.points.first() else { return Vec::new() };
+    let read = |series| Metric::Cpu.read(series, None).map(|value| value.median);
+    let Some(ours) = model::find(point, MILLRACE).and_then(read) else { return Vec::new() };
+    let competitors = point.series.iter().filter(|s| look(&s.peer).role == Role::Competitor);
+    let best = competitors
+        .filter_map(|series| Some((series, read(series)?)))
+        .min_by(|a, b| a.1.total_cmp(&b.1));
+    let envoy = model::find(point, "envoy").and_then(|series| Some((series, read(series)?)));
+    let mut told: Vec<(String, String)> =
+        envoy.into_iter().chain(best).map(|(s, theirs)| (ratio(theirs / ours), look(&s.peer).label)).collect();
+    told.dedup();
+    told
 }

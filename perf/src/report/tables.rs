@@ -34,6 +34,8 @@ pub(crate) struct Row {
     pub(crate) class: String,
     pub(crate) own: bool,
     pub(crate) aside: bool,
+    /// Every figure is; otherwise the cells say which.
+    pub(crate) doubtful: bool,
     pub(crate) cells: Vec<Cell>,
 }
 
@@ -54,7 +56,7 @@ pub(crate) fn of(result: &ScenarioResult) -> Vec<Table> {
     let columns = columns(result);
     let several = result.points.len() > 1 && result.kind != Kind::Idle;
     if !several {
-        return vec![table(result, String::new(), &columns, false, true)];
+        return together(result, &columns);
     }
     let mut metrics: Vec<Metric> = Vec::new();
     for (_, metric) in &columns {
@@ -67,6 +69,17 @@ pub(crate) fn of(result: &ScenarioResult) -> Vec<Table> {
         let own: Vec<_> = columns.iter().filter(|(_, m)| *m == metric).copied().collect();
         let caption = format!("{}, {}", capital(metric.name(result.kind)), metric.unit(result.kind));
         tables.push(table(result, caption, &own, true, index == 0));
+    }
+    tables
+}
+
+/// All figures in one table; what a proxy adds to response times in one of its own.
+fn together(result: &ScenarioResult, columns: &[(&Point, Metric)]) -> Vec<Table> {
+    let (added, plain): (Vec<_>, Vec<_>) = columns.iter().copied().partition(|(_, m)| m.is_added());
+    let mut tables = vec![table(result, String::new(), &plain, false, true)];
+    if !added.is_empty() {
+        let caption = "Added to the response times of no proxy".to_owned();
+        tables.push(table(result, caption, &added, false, true));
     }
     tables
 }
@@ -109,12 +122,16 @@ fn row(kind: Kind, peer: &str, columns: &[(&Point, Metric)]) -> Row {
     let cell = |(point, metric): &(&Point, Metric)| {
         model::find(point, peer).map_or_else(Cell::default, |series| cell(kind, point, series, *metric))
     };
+    let mut cells: Vec<Cell> = columns.iter().map(cell).collect();
+    let doubtful = cells.iter().all(|cell| cell.doubtful || cell.median.is_empty());
+    cells.iter_mut().for_each(|cell| cell.doubtful &= !doubtful);
     Row {
         label: look.label,
         class: look.class,
         own: peer == MILLRACE,
         aside: matches!(look.role, Role::Floor | Role::Direct),
-        cells: columns.iter().map(cell).collect(),
+        doubtful,
+        cells,
     }
 }
 

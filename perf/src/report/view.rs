@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::goals::{Judged, State};
 use super::look::{Role, dark_style, look, rank};
 use super::model::{NotAhead, Standing, Verdict, point_name};
-use super::number::{figure, ratio};
+use super::number::{figure, ratio, tick};
 use super::plots::{self, Plot};
 use super::read::{Found, HEADLINE};
 use super::tables::{self, Table};
@@ -21,7 +21,7 @@ pub(crate) struct Page {
     slug: String,
     commit: String,
     headline: Option<Drawing>,
-    sentence: Vec<Fact>,
+    against: Vec<Fact>,
     compared: usize,
     ahead: usize,
     behind: usize,
@@ -34,7 +34,9 @@ pub(crate) struct Page {
     groups: Vec<Group>,
     versions: Vec<Fact>,
     problems: Vec<Fact>,
+    /// Peers that can be hidden, and all of them.
     legend: Vec<Chip>,
+    colours: Vec<Chip>,
     style: String,
 }
 
@@ -77,7 +79,6 @@ struct Scenario {
     doubts: Vec<Fact>,
     skipped: Vec<Fact>,
     unsaturated: bool,
-    daggers: bool,
     spreads: bool,
 }
 
@@ -86,7 +87,6 @@ struct Place {
     behind: bool,
     factor: String,
     scenario: String,
-    title: String,
     place: String,
     others: String,
     metric: String,
@@ -137,7 +137,7 @@ pub(crate) fn build(found: &Found, verdict: &Verdict, goals: &[Judged]) -> Built
     let count = |standing| verdict.not_ahead.iter().filter(|e| e.standing == standing).count();
     let state = |wanted| goals.iter().filter(|g| g.state == wanted).count();
     let peers = peers(found);
-    let sentence = headline_result.and_then(plots::sentence).unwrap_or_default();
+    let against = headline_result.map(plots::against).unwrap_or_default();
     let host = newest.map(|r| &r.host);
     let page = Page {
         facts: facts(found, newest),
@@ -146,7 +146,7 @@ pub(crate) fn build(found: &Found, verdict: &Verdict, goals: &[Judged]) -> Built
         slug: host.map_or(String::new(), |h| h.slug.clone()),
         commit: host.map_or(String::new(), |h| h.commit.clone()),
         headline: headline.as_ref().map(drawing),
-        sentence: sentence.into_iter().map(|(text, name)| Fact { name, text }).collect(),
+        against: against.into_iter().map(|(text, name)| Fact { name, text }).collect(),
         compared: verdict.compared,
         ahead: verdict.ahead,
         behind: count(Standing::Behind),
@@ -159,7 +159,8 @@ pub(crate) fn build(found: &Found, verdict: &Verdict, goals: &[Judged]) -> Built
         groups,
         versions: versions(found),
         problems: problems(found),
-        legend: peers.iter().map(|peer| chip(peer)).collect(),
+        legend: peers.iter().filter(|peer| look(peer).role != Role::Runtime).map(|peer| chip(peer)).collect(),
+        colours: peers.iter().map(|peer| chip(peer)).collect(),
         style: dark_style(peers.iter().map(String::as_str)),
     };
     Built { page, plots: all_plots, headline }
@@ -261,8 +262,8 @@ fn scenario(result: &ScenarioResult, newest: Option<&ScenarioResult>, plots: &[P
         (Kind::Size, _) => String::new(),
         (Kind::Start | Kind::Idle, 1) => "1 round".to_owned(),
         (Kind::Start | Kind::Idle, rounds) => format!("{rounds} rounds"),
-        (_, 1) => format!("1 round of {} s", figure(result.seconds)),
-        (_, rounds) => format!("{rounds} rounds of {} s", figure(result.seconds)),
+        (_, 1) => format!("1 round of {} s", tick(result.seconds)),
+        (_, rounds) => format!("{rounds} rounds of {} s", tick(result.seconds)),
     };
     if newest.is_some_and(|newest| newest.host.commit != result.host.commit) {
         let separator = if meta.is_empty() { "" } else { " · " };
@@ -278,7 +279,6 @@ fn scenario(result: &ScenarioResult, newest: Option<&ScenarioResult>, plots: &[P
         meta,
         plots: plots.iter().map(drawing).collect(),
         unsaturated: any(|cell| cell.unsaturated),
-        daggers: any(|cell| cell.doubtful),
         spreads: any(|cell| !cell.spread.is_empty()),
         tables,
         doubts,
@@ -292,9 +292,8 @@ fn place(entry: &NotAhead) -> Place {
         behind: entry.standing == Standing::Behind,
         factor: ratio(entry.factor),
         scenario: entry.scenario.clone(),
-        title: entry.title.clone(),
         place: entry.point.clone(),
-        others: entry.others.join(", "),
+        others: entry.others.iter().map(|at| tick(*at)).collect::<Vec<_>>().join(", "),
         metric: entry.metric.name(entry.kind).to_owned(),
         unit: entry.metric.unit(entry.kind),
         peer: look.label,
