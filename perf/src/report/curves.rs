@@ -168,7 +168,8 @@ fn one(svg: &mut Svg, frame: &Frame, scale: &Scale, curve: &Curve) {
         Across::Count => curve.spots.iter().map(|s| format!("{}: {}", tick(s.x), figure(s.y))).collect(),
         Across::Percentile => Vec::new(),
     };
-    let about = if told.is_empty() { String::new() } else { format!(" ({}) {}", told.join("; "), frame.unit) };
+    let about =
+        if told.is_empty() { String::new() } else { format!(" ({}) {}", told.join("; "), frame.unit) };
     svg.open(&curve.look.class, &format!("{}{about}", curve.look.label));
     let colour = paint(&curve.look);
     let own = curve.peer == MILLRACE;

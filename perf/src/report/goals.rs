@@ -106,9 +106,7 @@ pub(crate) fn judge(goals: Vec<Goal>, results: &[ScenarioResult]) -> Vec<Judged>
                     let state = if good { State::Reached } else { State::NotReached };
                     Judged { goal, state, measured: found.text, bound, doubtful: found.doubtful }
                 }
-                Err(measured) => {
-                    Judged { goal, state: State::NotMeasured, measured, bound, doubtful: false }
-                }
+                Err(measured) => Judged { goal, state: State::NotMeasured, measured, bound, doubtful: false },
             }
         })
         .collect()
@@ -139,7 +137,8 @@ impl Goal {
         }
         let missing = |what: &str| format!("not measured yet: {what}");
         let metric = self.metric.ok_or_else(|| missing("no metric"))?;
-        let result = self.result(results).ok_or_else(|| missing(&format!("no result of {}", self.scenario)))?;
+        let result =
+            self.result(results).ok_or_else(|| missing(&format!("no result of {}", self.scenario)))?;
         let at = |value: f64| result.points.iter().find(|p| (p.at - value).abs() < 0.5);
         let point = match self.at {
             Some(value) => {
@@ -160,8 +159,13 @@ impl Goal {
             let over = metric.ratio(theirs, ours).ok_or_else(|| missing("the figure is zero"))?;
             let better = if metric.lower_is_better() { over } else { 1.0 / over };
             let value = if self.at_least.is_some() { better } else { 1.0 / over };
-            let text =
-                format!("{} ({} {unit}, {} {})", ratio(value), figure(ours), look(peer).label, figure(theirs));
+            let text = format!(
+                "{} ({} {unit}, {} {})",
+                ratio(value),
+                figure(ours),
+                look(peer).label,
+                figure(theirs)
+            );
             return Ok(Measured { value, text, doubtful: doubt || other });
         }
         if let Some(from) = self.flat_from {

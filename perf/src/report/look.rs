@@ -128,14 +128,8 @@ mod tests {
     fn parts_are_told_by_name() {
         let roles = ["millrace-uring", "envoy-uring", "relay-new", "floor-epoll", "direct", "someone"];
         let roles = roles.map(|peer| look(peer).role);
-        let expected = [
-            Role::Millrace,
-            Role::Competitor,
-            Role::Runtime,
-            Role::Floor,
-            Role::Direct,
-            Role::Competitor,
-        ];
+        let expected =
+            [Role::Millrace, Role::Competitor, Role::Runtime, Role::Floor, Role::Direct, Role::Competitor];
         assert_eq!(roles, expected);
     }
 

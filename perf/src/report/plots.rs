@@ -45,7 +45,8 @@ fn plain_bars(result: &ScenarioResult, point: &Point) -> Option<Plot> {
     let metric = Metric::told(result.kind, point).first().copied()?;
     let bars = bars_of(point, metric);
     let at = point_name(result, point);
-    let name = if at.is_empty() { result.scenario.clone() } else { format!("{}-{}", result.scenario, point.at) };
+    let name =
+        if at.is_empty() { result.scenario.clone() } else { format!("{}-{}", result.scenario, point.at) };
     let title = capital(metric.name(result.kind));
     let place = if at.is_empty() { String::new() } else { format!(" · {at}") };
     let frame = bars::Frame {
@@ -155,7 +156,8 @@ fn percentiles(result: &ScenarioResult, point: &Point) -> Option<Plot> {
         return None;
     }
     let title = "Response time by percentile".to_owned();
-    let rate = point.offered_rate.map_or(String::new(), |r| format!(" · {} requests/s offered to each", figure(r)));
+    let rate =
+        point.offered_rate.map_or(String::new(), |r| format!(" · {} requests/s offered to each", figure(r)));
     let frame = curves::Frame {
         title: title.clone(),
         subtitle: format!("µs from the moment a request was due, lower is better{rate}"),
@@ -192,12 +194,7 @@ fn latency_curve(series: &Series) -> Option<Curve> {
 fn curve_of(latency: &Latency) -> Vec<(f64, f64)> {
     let inside = |(p, us): &(f64, f64)| (0.0..=99.9999).contains(p) && us.is_finite() && *us > 0.0;
     let all = if latency.curve.is_empty() {
-        vec![
-            (50.0, latency.p50_us),
-            (90.0, latency.p90_us),
-            (99.0, latency.p99_us),
-            (99.9, latency.p999_us),
-        ]
+        vec![(50.0, latency.p50_us), (90.0, latency.p90_us), (99.0, latency.p99_us), (99.9, latency.p999_us)]
     } else {
         latency.curve.clone()
     };
@@ -221,12 +218,18 @@ pub(crate) fn headline(result: &ScenarioResult) -> Option<Plot> {
     let kernel: Vec<&str> = host.kernel.split('.').take(2).collect();
     let frame = bars::Frame {
         title: title.clone(),
-        subtitle: "µs of user and system time, lower is better · 64 keep-alive connections, 128 B bodies, one core"
-            .to_owned(),
+        subtitle:
+            "µs of user and system time, lower is better · 64 keep-alive connections, 128 B bodies, one core"
+                .to_owned(),
         unit: metric.unit(result.kind).to_owned(),
         reference: reference_name(point),
         large: true,
-        foot: format!("{} rounds, dots and whiskers  ·  {}, Linux {}, {day}", result.rounds, host.cpu, kernel.join(".")),
+        foot: format!(
+            "{} rounds, dots and whiskers  ·  {}, Linux {}, {day}",
+            result.rounds,
+            host.cpu,
+            kernel.join(".")
+        ),
     };
     let svg = bars::draw(&frame, &bars);
     Some(Plot { name: "headline".to_owned(), title, svg, peers: peers(bars.into_iter().map(|b| b.peer)) })
@@ -238,12 +241,14 @@ pub(crate) fn against(result: &ScenarioResult) -> Vec<(String, String)> {
     let read = |series| Metric::Cpu.read(series, None).map(|value| value.median);
     let Some(ours) = model::find(point, MILLRACE).and_then(read) else { return Vec::new() };
     let competitors = point.series.iter().filter(|s| look(&s.peer).role == Role::Competitor);
-    let best = competitors
-        .filter_map(|series| Some((series, read(series)?)))
-        .min_by(|a, b| a.1.total_cmp(&b.1));
+    let best =
+        competitors.filter_map(|series| Some((series, read(series)?))).min_by(|a, b| a.1.total_cmp(&b.1));
     let envoy = model::find(point, "envoy").and_then(|series| Some((series, read(series)?)));
-    let mut told: Vec<(String, String)> =
-        envoy.into_iter().chain(best).map(|(s, theirs)| (ratio(theirs / ours), look(&s.peer).label)).collect();
+    let mut told: Vec<(String, String)> = envoy
+        .into_iter()
+        .chain(best)
+        .map(|(s, theirs)| (ratio(theirs / ours), look(&s.peer).label))
+        .collect();
     told.dedup();
     told
 }

@@ -235,7 +235,9 @@ mod tests {
         let mut svg = Svg::new(10.0, 10.0, "a \"b\" <c>");
         svg.text(0.04, 3.25, "x < y & z", &Set::new(12.0, Anchor::End, ink("ink")));
         let text = svg.inline();
-        assert!(text.contains("x &lt; y &amp; z") && text.contains("aria-label=\"a &quot;b&quot; &lt;c&gt;\""));
+        assert!(
+            text.contains("x &lt; y &amp; z") && text.contains("aria-label=\"a &quot;b&quot; &lt;c&gt;\"")
+        );
         assert!(text.contains("x=\"0\" y=\"3.2\""), "{text}");
     }
 }

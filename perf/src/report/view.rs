@@ -131,7 +131,11 @@ pub(crate) fn build(found: &Found, verdict: &Verdict, goals: &[Judged]) -> Built
         all_plots.extend(plots);
         match groups.last_mut() {
             Some(group) if group.name == result.group => group.scenarios.push(view),
-            _ => groups.push(Group { name: result.group.clone(), id: id(&result.group), scenarios: vec![view] }),
+            _ => groups.push(Group {
+                name: result.group.clone(),
+                id: id(&result.group),
+                scenarios: vec![view],
+            }),
         }
     }
     let count = |standing| verdict.not_ahead.iter().filter(|e| e.standing == standing).count();
@@ -213,8 +217,7 @@ fn facts(found: &Found, newest: Option<&ScenarioResult>) -> Vec<Fact> {
         _ => format!("{low:.2} to {high:.2}"),
     };
     let oldest = found.results.iter().map(|r| r.host.date.as_str()).min().unwrap_or_default();
-    let dates =
-        if oldest == host.date { host.date.clone() } else { format!("{oldest} to {}", host.date) };
+    let dates = if oldest == host.date { host.date.clone() } else { format!("{oldest} to {}", host.date) };
     vec![
         fact("CPU", several(|r| &r.host.cpu)),
         fact("Cores", host.cores.to_string()),
