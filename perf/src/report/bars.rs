@@ -1,6 +1,6 @@
 //! Bars with whiskers from the lowest to the highest round, and the rounds as dots.
 
-use super::look::{Look, MILLRACE, Role};
+use super::look::{Look, MILLRACE};
 use super::model::Value;
 use super::number::{figure, ratio, tick};
 use super::svg::{Anchor, Set, Svg, ink, paint, width_of};
@@ -54,7 +54,7 @@ impl Sizes {
 /// Draws bars in the order given.
 pub(crate) fn draw(frame: &Frame, bars: &[Bar]) -> Svg {
     let (row, bar, text) = if frame.large { (36.0, 22.0, 14.5) } else { (30.0, 17.0, 13.0) };
-    let label = |b: &Bar| width_of(&b.look.label, text * 1.06) + note_width(&b.note, text);
+    let label = |b: &Bar| width_of(&b.look.label, text * 1.14) + note_width(&b.note, text);
     let left = PAD + 12.0 + bars.iter().map(label).fold(90.0, f64::max).min(300.0);
     let right = WIDTH - PAD - 150.0;
     let highest = bars.iter().map(|b| b.value.high).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
@@ -121,7 +121,7 @@ pub(crate) fn step(highest: f64, count: f64) -> f64 {
 }
 
 fn one(svg: &mut Svg, sizes: &Sizes, frame: &Frame, bar: &Bar, top: f64) {
-    let own = bar.peer == MILLRACE || (bar.look.role == Role::Floor && frame.reference == "floor");
+    let own = bar.peer == MILLRACE || (bar.peer == "floor" && frame.reference == "floor");
     let (value, text, middle) = (&bar.value, sizes.text, top + sizes.row / 2.0);
     let rounds: Vec<String> = value.samples.iter().map(|s| figure(*s)).collect();
     let label = &bar.look.label;

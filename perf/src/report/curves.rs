@@ -101,7 +101,7 @@ fn scale(frame: &Frame, curves: &[Curve]) -> Scale {
     let low = spots().map(|s| s.y).fold(f64::MAX, f64::min).max(1e-6);
     let high = spots().map(|s| s.high.max(s.y)).fold(0.0, f64::max).max(low);
     // A wide field does not fit on a linear axis; response times always want a logarithmic one.
-    let log = frame.across == Across::Percentile || high / low > 30.0;
+    let log = frame.across == Across::Percentile || high / low > 5.0;
     let y = if log {
         let floor = (low * 0.85).log10();
         (floor, (high * 1.1).log10())
@@ -130,7 +130,8 @@ fn grid(svg: &mut Svg, frame: &Frame, scale: &Scale, curves: &[Curve]) {
         svg.text(x, BOTTOM + 19.0, &label, &Set::new(11.5, Anchor::Middle, ink("muted")));
     }
     let small = Set::new(11.5, Anchor::Start, ink("muted"));
-    svg.text(LEFT, TOP - 10.0, &frame.unit, &small);
+    let unit = if scale.log { format!("{}, logarithmic", frame.unit) } else { frame.unit.clone() };
+    svg.text(LEFT, TOP - 10.0, &unit, &small);
     let middle = f64::midpoint(LEFT, scale.right);
     svg.text(middle, BOTTOM + 40.0, &frame.axis, &Set::new(12.0, Anchor::Middle, ink("muted")));
 }
