@@ -7,6 +7,7 @@ mod load;
 mod origin;
 mod peer;
 mod process;
+mod report;
 mod result;
 mod run;
 mod scenario;
@@ -51,6 +52,8 @@ enum Verb {
         #[command(flatten)]
         choice: Choice,
     },
+    /// Page, plots and Markdown from the saved results of a host
+    Report(report::Options),
     #[command(hide = true)]
     Turn(TurnArgs),
     #[command(hide = true)]
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Verb::Ab { base, change, peer, choice } => {
             choice.plan(false).and_then(|plan| ab::run(folder, &plan, &ab::Comparison { base, change, peer }))
         }
+        Verb::Report(options) => report::run(folder, &options),
         Verb::Turn(arguments) => turn(folder, &arguments),
         Verb::Origin { role, body, headers } => origin::serve(&role, body, headers),
         Verb::Client { address, connections, size, seconds } => {

@@ -65,6 +65,8 @@ pub(super) fn version(path: &Path, arguments: &[String]) -> String {
     let text = String::from_utf8_lossy(&text).into_owned();
     let line = text.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("unknown");
     let line = line.rsplit_once("version: ").map_or(line, |(_, v)| v);
+    // linkerd2-proxy logs it behind a time.
+    let line = line.rsplit_once("linkerd2_proxy: ").map_or(line, |(_, v)| v);
     // Some add advice or build paths after it.
     line.split(" - ").next().unwrap_or(line).to_owned()
 }
