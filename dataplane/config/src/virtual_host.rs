@@ -1,6 +1,7 @@
 //! Route configurations and the choice of a virtual host.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::route::PerFilterConfigs;
@@ -68,10 +69,51 @@ pub struct RouteConfiguration {
 /// Exact names, `*suffix` and `prefix*` by length (longest first), and the catch-all.
 #[derive(Clone, Debug, Default)]
 struct DomainTable {
-    exact: HashMap<Arc<str>, u32>,
-    suffixes: Vec<(usize, HashMap<Box<str>, u32>)>,
-    prefixes: Vec<(usize, HashMap<Box<str>, u32>)>,
+    exact: Domains,
+    suffixes: Vec<(usize, Domains)>,
+    prefixes: Vec<(usize, Domains)>,
     any: Option<u32>,
+}
+
+type Domains = HashMap<Box<[u8]>, u32, BuildHasherDefault<DomainHasher>>;
+
+/// Fast, and with no secret: only configured names are stored, so whoever chooses the name that is looked up cannot
+/// make two of them collide, let alone many.
+#[derive(Clone, Debug, Default)]
+struct DomainHasher(u64);
+
+impl DomainHasher {
+    #[inline]
+    fn mix(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+impl Hasher for DomainHasher {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        match bytes.last_chunk() {
+            Some(_) if rest.is_empty() => {}
+            // Bytes that were mixed already do no harm.
+            Some(last) => self.mix(u64::from_le_bytes(*last)),
+            None => self.mix(rest.iter().fold(0, |word, b| word << 8 | u64::from(*b))),
+        }
+    }
+
+    #[inline]
+    fn write_usize(&mut self, n: usize) {
+        self.mix(!(n as u64));
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl RouteConfiguration {
@@ -97,7 +139,7 @@ impl RouteConfiguration {
 
     /// Envoy's order: exact, longest suffix wildcard, longest prefix wildcard, `*`. `host` is lower case
     /// and has lost its port when `ignore_port_in_host` says so.
-    pub fn virtual_host(&self, host: &str) -> Option<&Arc<VirtualHost>> {
+    pub fn virtual_host(&self, host: &[u8]) -> Option<&Arc<VirtualHost>> {
         self.domains.find(host).and_then(|index| self.virtual_hosts.get(index as usize))
     }
 }
@@ -108,15 +150,19 @@ impl DomainTable {
             return self.any.replace(index).is_none();
         }
         if let Some(suffix) = domain.strip_prefix('*') {
-            return by_length(&mut self.suffixes, suffix.len()).insert(suffix.into(), index).is_none();
+            return by_length(&mut self.suffixes, suffix.len())
+                .insert(suffix.as_bytes().into(), index)
+                .is_none();
         }
         if let Some(prefix) = domain.strip_suffix('*') {
-            return by_length(&mut self.prefixes, prefix.len()).insert(prefix.into(), index).is_none();
+            return by_length(&mut self.prefixes, prefix.len())
+                .insert(prefix.as_bytes().into(), index)
+                .is_none();
         }
-        self.exact.insert(domain.clone(), index).is_none()
+        self.exact.insert(domain.as_bytes().into(), index).is_none()
     }
 
-    fn find(&self, host: &str) -> Option<u32> {
+    fn find(&self, host: &[u8]) -> Option<u32> {
         if let Some(index) = self.exact.get(host) {
             return Some(*index);
         }
@@ -136,9 +182,9 @@ impl DomainTable {
     }
 }
 
-fn by_length(tables: &mut Vec<(usize, HashMap<Box<str>, u32>)>, len: usize) -> &mut HashMap<Box<str>, u32> {
+fn by_length(tables: &mut Vec<(usize, Domains)>, len: usize) -> &mut Domains {
     let at = tables.iter().position(|(l, _)| *l == len).unwrap_or_else(|| {
-        tables.push((len, HashMap::new()));
+        tables.push((len, Domains::default()));
         tables.len() - 1
     });
     &mut tables[at].1
@@ -174,7 +220,7 @@ mod tests {
             host("exact", &["www.example.com"]),
         ];
         let config = RouteConfiguration { virtual_hosts: hosts, ..Default::default() }.compile().unwrap();
-        let name = |h: &str| config.virtual_host(h).map(|v| v.name.to_string());
+        let name = |h: &str| config.virtual_host(h.as_bytes()).map(|v| v.name.to_string());
         assert_eq!(name("www.example.com").as_deref(), Some("exact"));
         assert_eq!(name("foo-bar.example.com").as_deref(), Some("longer"));
         assert_eq!(name("foo.example.com").as_deref(), Some("suffix"));

@@ -34,6 +34,11 @@ pub fn fuzz_request(data: &[u8]) {
     let opts = options();
     let mut head = RequestHead::new();
     let verdict = parse_request(data, &opts, &mut head);
+    // Kept spelling takes lines one by one, lost spelling takes them in runs.
+    let mut in_runs = RequestHead::new();
+    let plain = ParseOptions { preserve_case: false, ..opts.clone() };
+    assert_eq!(parse_request(data, &plain, &mut in_runs), verdict, "{}", data.escape_ascii());
+    assert_eq!(in_runs, head, "{}", data.escape_ascii());
     assert_eq!(
         verdict.map(|p| is_complete(&p)),
         twin::request(data, &opts),
@@ -126,6 +131,10 @@ pub fn fuzz_response(data: &[u8]) {
     let opts = options();
     let mut head = ResponseHead::new();
     let verdict = parse_response(data, &opts, &request, &mut head);
+    let mut in_runs = ResponseHead::new();
+    let plain = ParseOptions { preserve_case: false, ..opts.clone() };
+    assert_eq!(parse_response(data, &plain, &request, &mut in_runs), verdict, "{}", data.escape_ascii());
+    assert_eq!(in_runs, head, "{}", data.escape_ascii());
     assert_eq!(
         verdict.map(|p| is_complete(&p)),
         twin::response(data, &opts, &request),

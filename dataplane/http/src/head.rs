@@ -32,7 +32,7 @@ impl Version {
 }
 
 /// Methods that the data plane treats specially (RFC 9110 section 9.3); methods are case-sensitive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each variant is the method of its name")]
 pub enum Method {
     Get,
@@ -45,6 +45,7 @@ pub enum Method {
     Trace,
     Patch,
     /// Any other token.
+    #[default]
     Other,
 }
 
@@ -87,6 +88,8 @@ pub struct RequestHead {
     /// The version that the request arrived with.
     pub version: Version,
     text: Vec<u8>,
+    /// The class of `method`.
+    kind: Method,
     method: Span,
     path: Span,
     authority: Span,
@@ -103,7 +106,7 @@ impl RequestHead {
     pub fn clear(&mut self) {
         self.headers.clear();
         self.text.clear();
-        self.version = Version::default();
+        (self.version, self.kind) = Default::default();
         (self.method, self.path, self.authority, self.scheme) = Default::default();
     }
 
@@ -116,7 +119,7 @@ impl RequestHead {
     /// The method's class.
     #[inline]
     pub fn method_kind(&self) -> Method {
-        Method::of(self.method())
+        self.kind
     }
 
     /// `:path` with its query; `*` for server-wide OPTIONS; empty for CONNECT.
@@ -140,6 +143,7 @@ impl RequestHead {
     /// Replaces `:method`. Bytes that are no visible ASCII are dropped, here and in the other setters.
     pub fn set_method(&mut self, method: &[u8]) {
         self.method = self.write(self.method, method);
+        self.kind = Method::of(self.method());
     }
 
     /// Replaces `:path`.
@@ -175,7 +179,8 @@ impl RequestHead {
 
     // A setter must not let SP, CR or LF into a request line whatever a rewrite template produced.
     fn write(&mut self, old: Span, new: &[u8]) -> Span {
-        let clean = crate::header::token::all(new, crate::header::token::TARGET);
+        let clean = crate::block::none(new, crate::block::not_graphic)
+            || crate::header::token::all(new, crate::header::token::TARGET);
         if clean && new.len() == old.len as usize {
             self.text[old.range()].copy_from_slice(new);
             return old;

@@ -57,8 +57,11 @@ pub fn strip_response(head: &mut ResponseHead) {
 }
 
 fn strip_common(headers: &mut HeaderMap) {
-    for id in [HeaderId::KeepAlive, HeaderId::ProxyConnection, HeaderId::TransferEncoding] {
-        headers.remove_id(id);
+    const IDS: [HeaderId; 3] = [HeaderId::KeepAlive, HeaderId::ProxyConnection, HeaderId::TransferEncoding];
+    if headers.contains_any(const { HeaderId::set(&IDS) }) {
+        for id in IDS {
+            headers.remove_id(id);
+        }
     }
 }
 

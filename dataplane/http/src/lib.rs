@@ -12,6 +12,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub(crate) mod block;
 pub mod date;
 pub mod event;
 #[doc(hidden)]

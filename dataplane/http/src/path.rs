@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use memchr::{memchr, memchr3};
 
+use crate::block;
 use crate::head::{Method, RequestHead};
 
 /// `path_with_escaped_slashes_action`: what to do with `%2F` and `%5C` in the path.
@@ -65,6 +66,9 @@ pub const PATH_DETAILS: &str = "path_normalization_failed";
 /// Applies the policies to the head's path in Envoy's order. `scratch` is cleared and reused. CONNECT without a
 /// path and `*` have no path to normalise.
 pub fn apply(head: &mut RequestHead, opts: &PathOptions, scratch: &mut Vec<u8>) -> PathAction {
+    if is_untouched(head.path()) {
+        return PathAction::Continue;
+    }
     if head.path().is_empty() || (head.path() == b"*" && head.method_kind() == Method::Options) {
         return PathAction::Continue;
     }
@@ -118,6 +122,32 @@ pub fn split_query(path: &[u8]) -> (&[u8], Option<&[u8]>) {
         Some(at) => (&path[..at], Some(&path[at + 1..])),
         None => (path, None),
     }
+}
+
+/// [`is_plain`] for the path and no fragment behind it, a word at a time. False says nothing: it is for the few bytes
+/// that most paths are made of.
+fn is_untouched(path: &[u8]) -> bool {
+    let (mut at, mut after_slash) = (0, 0);
+    if path.first() != Some(&b'/') {
+        return false;
+    }
+    while let Some(word) = block::load(path, at) {
+        let stops = block::not_path(word);
+        let slashes = block::slashes(word);
+        // A slash or a dot behind a slash.
+        let behind_slash = slashes << 8 | after_slash;
+        if block::dots_and_slashes(word) & behind_slash & block::before(stops) != 0 {
+            return false;
+        }
+        if stops != 0 {
+            // Zeros stand behind the end.
+            let rest = path.get(at + block::first(stops)..).unwrap_or_default();
+            return rest.is_empty() || (rest[0] == b'?' && memchr(b'#', rest).is_none());
+        }
+        after_slash = slashes >> (8 * (block::LEN - 1));
+        at += block::LEN;
+    }
+    true
 }
 
 /// True when no policy can change the path: only bytes that stay as they are, and no dot or empty segment. Nearly
@@ -326,6 +356,40 @@ mod tests {
         for refused in ["/%2e%2e/x/%2e/y%00", "/%00", "/#", "/a?b#c"] {
             assert_eq!(with(&ALL, refused).0, PathAction::Reject, "{refused}");
         }
+    }
+
+    #[test]
+    fn paths_that_look_untouched_are_plain() {
+        let mut untouched = 0;
+        let mut check = |path: &[u8]| {
+            let (before, _) = split_query(path);
+            if is_untouched(path) {
+                untouched += 1;
+                assert!(is_plain(before) && !path.contains(&b'#'), "{}", path.escape_ascii());
+            }
+            // Only rare bytes and short paths go the long way.
+            let rare = |b: &u8| !b.is_ascii_alphanumeric() && !b"-./_~".contains(b);
+            if is_plain(before) && !before.iter().any(rare) && !path.contains(&b'#') {
+                assert!(is_untouched(path), "{}", path.escape_ascii());
+            }
+        };
+        for b in 0..=255u8 {
+            for at in 0..20 {
+                for second in b"a/.?#" {
+                    let mut path = *b"/0123456/890123456/8";
+                    path[at] = b;
+                    path[(at + 1) % 20] = *second;
+                    check(&path);
+                }
+            }
+        }
+        let mut rng = millrace_base::Rng::new(7);
+        for _ in 0..20_000 {
+            let len = rng.below(30) as usize;
+            let path: Vec<u8> = (0..len).map(|_| b"//..aaaaaaaazZ09-_~?#%"[rng.below(22) as usize]).collect();
+            check(&[b"/", path.as_slice()].concat());
+        }
+        assert!(untouched > 5000, "{untouched}");
     }
 
     #[test]

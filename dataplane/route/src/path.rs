@@ -59,7 +59,8 @@ pub(crate) fn matched_len(matcher: &RouteMatch, path: &[u8]) -> Option<usize> {
 #[inline]
 fn starts_with(path: &[u8], pattern: &[u8], case_sensitive: bool) -> bool {
     match path.get(..pattern.len()) {
-        Some(head) if case_sensitive => head == pattern,
+        // Routes of one host often begin alike; their last bytes tell most of them apart without a call.
+        Some(head) if case_sensitive => head.last_chunk::<8>() == pattern.last_chunk() && head == pattern,
         Some(head) => head.eq_ignore_ascii_case(pattern),
         None => false,
     }

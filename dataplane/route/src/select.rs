@@ -67,19 +67,25 @@ pub fn virtual_host<'c>(config: &'c RouteConfiguration, authority: &[u8]) -> Opt
         true => strip_port(authority),
         false => authority,
     };
-    if authority.iter().all(|b| !b.is_ascii_uppercase())
-        && let Ok(host) = std::str::from_utf8(authority)
-    {
-        return config.virtual_host(host);
+    if is_lower_ascii(authority) {
+        return config.virtual_host(authority);
     }
     let mut buffer = [0; AUTHORITY_MAX];
     let lower = match buffer.get_mut(..authority.len()) {
         Some(lower) => lower,
-        None => return config.virtual_host(""),
+        None => return config.virtual_host(b""),
     };
     lower.copy_from_slice(authority);
     lower.make_ascii_lowercase();
-    config.virtual_host(std::str::from_utf8(lower).unwrap_or(""))
+    config.virtual_host(std::str::from_utf8(lower).map_or(b"", str::as_bytes))
+}
+
+/// No capital letter and no byte above 0x7f; without a branch a byte, so that the compiler takes many at a time.
+fn is_lower_ascii(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    let odd = |b: u8| b >= 0x80 || b.is_ascii_uppercase();
+    let any = words.iter().fold(false, |any, word| word.iter().fold(any, |any, b| any | odd(*b)));
+    !rest.iter().fold(any, |any, b| any | odd(*b))
 }
 
 /// The authority without the text after its last colon, as `ignore_port_in_host_matching` means it; a colon
@@ -133,6 +139,17 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(strip_port(authority.as_bytes()), host.as_bytes());
+        }
+    }
+
+    #[test]
+    fn every_odd_byte_is_seen_at_every_place() {
+        for b in 0..=255u8 {
+            for (len, at) in (1..20).flat_map(|len| (0..len).map(move |at| (len, at))) {
+                let mut text = vec![b'a'; len];
+                text[at] = b;
+                assert_eq!(is_lower_ascii(&text), b.is_ascii() && !b.is_ascii_uppercase(), "{b:#x} at {at}");
+            }
         }
     }
 

@@ -338,7 +338,7 @@ impl BodyDecoder {
             if fields > self.limits.trailer_fields_max {
                 return Err(BodyError::TrailersTooLarge);
             }
-            if trailers.push_wire(line, name, value, false) {
+            if trailers.push_wire(name, value, false) {
                 kept = true;
             }
             at += line.len();

@@ -2,6 +2,8 @@
 
 use memchr::memchr;
 
+use crate::block;
+use crate::header::HeaderId;
 use crate::header::token::{self, CLASS, TOKEN, VALUE};
 
 /// What stands at the start of the input.
@@ -22,6 +24,79 @@ pub(crate) enum LineError {
     Field,
     /// A control byte in the value.
     Value,
+}
+
+/// A line in the form that nearly all have: `name: value` with a name of letters, digits and `-`, one space, no tab and
+/// no blank at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plain {
+    pub(crate) name_len: usize,
+    pub(crate) value_len: usize,
+    /// The name has capital letters.
+    pub(crate) capitals: bool,
+    pub(crate) id: Option<HeaderId>,
+}
+
+impl Plain {
+    /// Length of the line with its CRLF.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.name_len + self.value_len + ": \r\n".len()
+    }
+}
+
+/// Where the colon of a plain name is looked for: what is looked at behind the last field must have a bound.
+const NAME_BYTES_MAX: usize = 64;
+
+/// The first line of `rest` if it is a [`Plain`] one. `None` says nothing: [`split`] is the judge of all others.
+// Its parts are functions of their own: they need few registers, and the parser around them has none left.
+#[inline]
+pub(crate) fn plain(rest: &[u8]) -> Option<Plain> {
+    let name_len = colon(rest)?;
+    let (id, capitals) = match HeaderId::find(rest, name_len) {
+        // A known name is one of letters, digits and `-`.
+        Some((id, capitals)) => (Some(id), capitals),
+        None => (None, unknown_name(rest, name_len)?),
+    };
+    let value_len = value_len(rest.get(name_len..)?)?;
+    Some(Plain { name_len, value_len, capitals, id })
+}
+
+/// Where the first colon of a line may be.
+#[inline(never)]
+fn colon(rest: &[u8]) -> Option<usize> {
+    // The end of the section: what follows is no name.
+    if rest.first() == Some(&b'\r') {
+        return None;
+    }
+    block::find(rest.get(..NAME_BYTES_MAX).unwrap_or(rest), block::colons)
+}
+
+/// Whether a name of letters, digits and `-` has capitals; `None` for others.
+#[inline(never)]
+fn unknown_name(rest: &[u8], len: usize) -> Option<bool> {
+    let (mut at, mut raised) = (0, 0);
+    while at < len {
+        let word = block::load(rest, at)?;
+        let inside = block::first_bytes(len - at);
+        if block::not_name(word) & inside != 0 {
+            return None;
+        }
+        raised |= block::raised(word) & inside;
+        at += block::LEN;
+    }
+    (len > 0).then_some(raised != 0)
+}
+
+/// The length of a value behind `: ` at the start of `rest` if it has no blank at its ends, no tab, and CRLF behind it.
+#[inline(never)]
+fn value_len(rest: &[u8]) -> Option<usize> {
+    let value = rest.strip_prefix(b": ")?;
+    let len = block::find(value, block::controls)?;
+    let [b'\r', b'\n', ..] = value.get(len..)? else { return None };
+    // Before an empty value stands the space behind the colon.
+    let last = rest.get(len + 1).filter(|_| len > 0);
+    (value.first() != Some(&b' ') && last != Some(&b' ')).then_some(len)
 }
 
 /// Splits the first line of `input`. White space around the value is not part of it.
@@ -55,27 +130,10 @@ pub(crate) fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
-
-/// Eight bytes at a time: true if one may be below 0x20 or DEL. HTAB is a false alarm.
-#[inline]
-fn suspicious(word: u64) -> bool {
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let del = word ^ (ONES * 0x7f);
-    let del = del.wrapping_sub(ONES) & !del;
-    (control | del) & HIGH != 0
-}
-
-/// The table of `token`, reached only for the words that look suspicious. The last word overlaps the one before it,
-/// so that no byte is left over.
+/// The table of `token` decides for short values and where a word has a control byte, which HTAB is, too.
 #[inline]
 pub(crate) fn is_value(value: &[u8]) -> bool {
-    let fine = |word: &[u8; 8]| !suspicious(u64::from_ne_bytes(*word)) || token::all(word, VALUE);
-    match value.last_chunk::<8>() {
-        Some(last) => value.as_chunks::<8>().0.iter().all(fine) && fine(last),
-        None => token::all(value, VALUE),
-    }
+    block::none(value, block::controls) || token::all(value, VALUE)
 }
 
 #[cfg(test)]
@@ -125,11 +183,61 @@ mod tests {
     #[test]
     fn the_fast_value_check_agrees_with_the_table() {
         for b in 0..=255u8 {
-            for at in 0..17 {
-                let mut value = [b'a'; 17];
+            for at in 0..37 {
+                let mut value = [b'a'; 37];
                 value[at] = b;
                 assert_eq!(is_value(&value), token::all(&value, VALUE), "{b:#x} at {at}");
             }
         }
+    }
+
+    /// What [`plain`] must say, from [`split`].
+    fn plain_by_split(input: &[u8]) -> Option<Plain> {
+        let Ok(Line::Field { name, value, line }) = split(input) else { return None };
+        let simple = name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') && !value.contains(&b'\t');
+        let stored = line.len() == name.len() + value.len() + 4 && line[name.len() + 1] == b' ';
+        (simple && stored && name.len() < NAME_BYTES_MAX).then(|| Plain {
+            name_len: name.len(),
+            value_len: value.len(),
+            capitals: name.iter().any(u8::is_ascii_uppercase),
+            id: HeaderId::lookup(&name.to_ascii_lowercase()),
+        })
+    }
+
+    #[test]
+    fn plain_lines_are_those_that_split_finds() {
+        let lines: [&[u8]; 7] = [
+            b"a: b\r\n\r\n",
+            b"x-request-id: 5f9c6d2e-2c5b-4d1f\r\n\r\n",
+            b"X-Envoy-Upstream-Rq-Timeout-Alt-Response: 0123456789abcdef0123\r\nnext: line\r\n",
+            b"content-length: 0\r\n\r\n0123456789",
+            b"cookie: \r\n0123456789abcdef",
+            b"a-name-of-sixteen-and-sixteen-bytes: b c d\r\n",
+            b"accept: */*\r\n\r\n",
+        ];
+        let mut found = 0;
+        let mut check = |input: &[u8]| {
+            let expected = plain_by_split(input);
+            found += usize::from(expected.is_some());
+            assert_eq!(plain(input), expected, "{}", input.escape_ascii());
+        };
+        for line in lines {
+            for end in 0..=line.len() {
+                check(&line[..end]);
+            }
+            for at in 0..line.len() {
+                for b in 0..=255u8 {
+                    let mut changed = line.to_vec();
+                    changed[at] = b;
+                    check(&changed);
+                    changed = line.to_vec();
+                    changed.insert(at, b);
+                    check(&changed);
+                    changed.insert(at, b);
+                    check(&changed);
+                }
+            }
+        }
+        assert!(found > 10_000, "{found}");
     }
 }

@@ -20,7 +20,7 @@ mod response;
 mod scan;
 mod target;
 
-pub(crate) use field::{is_value, trim as trim_ows};
+pub(crate) use field::{Plain as PlainLine, is_value, trim as trim_ows};
 
 pub use body::{BodyDecoder, BodyEvent, BodyLimits, DecodeStep};
 pub use connection::{

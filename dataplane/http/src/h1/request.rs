@@ -6,14 +6,19 @@ use super::framing::{BodyFraming, request_framing};
 use super::options::{ParseOptions, UnderscoreAction};
 use super::scan::Parsed;
 use super::target;
+use crate::block;
 use crate::head::{RequestHead, Version};
-use crate::header::token::{CLASS, TARGET, TOKEN};
+use crate::header::token::{CLASS, TOKEN};
 use crate::header::{HeaderId, is_token};
 
 /// Longest method that is looked at; the longest registered one has 11 bytes.
 const METHOD_MAX: usize = 24;
 /// Empty lines tolerated before the request line (RFC 9112 section 2.2).
 const LEADING_EMPTY_LINES: usize = 2;
+
+/// Longest input whose plain lines are taken in runs: positions in a map have 32 bits, and lines that are not plain
+/// grow by a space at the most.
+pub(super) const RUN_BYTES_MAX: usize = 1 << 30;
 
 /// Methods that Envoy 1.40 knows; others are refused unless `allow_custom_methods`.
 const METHODS: &[&[u8]] = &[
@@ -76,17 +81,18 @@ fn parse_window(input: &[u8], opts: &ParseOptions, out: &mut RequestHead) -> Res
     let Some(line_len) = request_line(&input[start..], opts, out)? else { return Ok(Parsed::Incomplete) };
     let mut hosts = Host { absolute: !out.authority().is_empty(), count: 0 };
     let mut at = start + line_len;
-    let mut fields = 0;
+    let mut left = opts.head_fields_max;
     loop {
+        // Runs of plain lines are the rule; every other line is split on its own, and ends the run before it.
+        if !opts.preserve_case && input.len() <= RUN_BYTES_MAX {
+            plain_lines(input, &mut at, &mut left, &mut hosts, out)?;
+        }
         match field::split(&input[at..]) {
             Ok(Line::Incomplete) => return Ok(Parsed::Incomplete),
             Ok(Line::End) => break,
             Ok(Line::Field { name, value, line }) => {
-                fields += 1;
-                if fields > opts.head_fields_max {
-                    return Err(RequestError::TooManyFields);
-                }
-                store(line, name, value, opts, &mut hosts, out)?;
+                left = left.checked_sub(1).ok_or(RequestError::TooManyFields)?;
+                store(name, value, opts, &mut hosts, out)?;
                 at += line.len();
             }
             Err(LineError::Field) => return Err(RequestError::BadField),
@@ -95,6 +101,36 @@ fn parse_window(input: &[u8], opts: &ParseOptions, out: &mut RequestHead) -> Res
     }
     let framing = finish(opts, &hosts, out)?;
     Ok(Parsed::Complete { consumed: at + 2, framing })
+}
+
+/// Stores plain lines up to the first that is none. `left` is how many fields there may still be.
+fn plain_lines(
+    input: &[u8],
+    at: &mut usize,
+    left: &mut usize,
+    hosts: &mut Host,
+    out: &mut RequestHead,
+) -> Result<(), RequestError> {
+    let mut run = out.headers.begin_run(*at);
+    let mut verdict = Ok(());
+    while let Some(line) = field::plain(&input[*at..]) {
+        let Some(less) = left.checked_sub(1) else {
+            verdict = Err(RequestError::TooManyFields);
+            break;
+        };
+        if line.id == Some(HeaderId::Host) {
+            out.headers.end_run(&run, &input[..*at]);
+            let value = *at + "host: ".len();
+            hosts.take(&input[value..value + line.value_len], out)?;
+            run = out.headers.begin_run(*at + line.len());
+        } else {
+            out.headers.add_to_run(&mut run, *at, &line);
+        }
+        *left = less;
+        *at += line.len();
+    }
+    out.headers.end_run(&run, &input[..*at]);
+    verdict
 }
 
 fn skip_empty_lines(input: &[u8]) -> Result<Option<usize>, RequestError> {
@@ -117,7 +153,7 @@ fn request_line(
 ) -> Result<Option<usize>, RequestError> {
     let Some(method_len) = method(input, opts)? else { return Ok(None) };
     let rest = &input[method_len + 1..];
-    let Some(target_len) = rest.iter().position(|b| CLASS[*b as usize] & TARGET == 0) else {
+    let Some(target_len) = block::find(rest, block::not_graphic) else {
         return if rest.len() > opts.target_bytes_max { Err(RequestError::TargetTooLong) } else { Ok(None) };
     };
     if target_len > opts.target_bytes_max {
@@ -145,7 +181,7 @@ fn method(input: &[u8], opts: &ParseOptions) -> Result<Option<usize>, RequestErr
     if len == 0 || seen[len] != b' ' {
         return Err(RequestError::BadRequestLine);
     }
-    if !opts.allow_custom_methods && !METHODS.contains(&&seen[..len]) {
+    if !opts.allow_custom_methods && seen[..len] != *b"GET" && !METHODS.contains(&&seen[..len]) {
         return Err(RequestError::UnknownMethod);
     }
     Ok(Some(len))
@@ -188,9 +224,22 @@ struct Host {
     count: usize,
 }
 
-#[inline]
+impl Host {
+    /// Takes the value of a `Host` field.
+    #[inline]
+    fn take(&mut self, value: &[u8], out: &mut RequestHead) -> Result<(), RequestError> {
+        self.count += 1;
+        if self.count > 1 || !target::is_valid_authority(value) {
+            return Err(RequestError::BadHost);
+        }
+        if !self.absolute {
+            out.set_authority(value);
+        }
+        Ok(())
+    }
+}
+
 fn store(
-    line: &[u8],
     name: &[u8],
     value: &[u8],
     opts: &ParseOptions,
@@ -199,14 +248,7 @@ fn store(
 ) -> Result<(), RequestError> {
     debug_assert!(is_token(name), "the line was split at a token");
     if name.len() == 4 && name.eq_ignore_ascii_case(b"host") {
-        hosts.count += 1;
-        if hosts.count > 1 || !target::is_valid_authority(value) {
-            return Err(RequestError::BadHost);
-        }
-        if !hosts.absolute {
-            out.set_authority(value);
-        }
-        return Ok(());
+        return hosts.take(value, out);
     }
     if name.contains(&b'_') {
         let shadows = shadows(name);
@@ -217,7 +259,7 @@ fn store(
             UnderscoreAction::Allow => {}
         }
     }
-    match out.headers.push_wire(line, name, value, opts.preserve_case) {
+    match out.headers.push_wire(name, value, opts.preserve_case) {
         true => Ok(()),
         false => Err(RequestError::HeadTooLarge),
     }

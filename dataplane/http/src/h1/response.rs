@@ -4,7 +4,7 @@ use super::error::ResponseError;
 use super::field::{self, Line, LineError};
 use super::framing::{RequestInfo, response_framing};
 use super::options::ParseOptions;
-use super::request::VERSION_LEN;
+use super::request::{RUN_BYTES_MAX, VERSION_LEN};
 use super::scan::Parsed;
 use crate::head::{ResponseHead, Version};
 use crate::header::is_valid_value;
@@ -33,17 +33,17 @@ fn parse_window(
     out: &mut ResponseHead,
 ) -> Result<Parsed, ResponseError> {
     let Some(mut at) = status_line(input, out)? else { return Ok(Parsed::Incomplete) };
-    let mut fields = 0;
+    let mut left = opts.head_fields_max;
     loop {
+        if !opts.preserve_case && input.len() <= RUN_BYTES_MAX {
+            plain_lines(input, &mut at, &mut left, out)?;
+        }
         match field::split(&input[at..]) {
             Ok(Line::Incomplete) => return Ok(Parsed::Incomplete),
             Ok(Line::End) => break,
             Ok(Line::Field { name, value, line }) => {
-                fields += 1;
-                if fields > opts.head_fields_max {
-                    return Err(ResponseError::TooManyFields);
-                }
-                if !out.headers.push_wire(line, name, value, opts.preserve_case) {
+                left = left.checked_sub(1).ok_or(ResponseError::TooManyFields)?;
+                if !out.headers.push_wire(name, value, opts.preserve_case) {
                     return Err(ResponseError::HeadTooLarge);
                 }
                 at += line.len();
@@ -54,6 +54,28 @@ fn parse_window(
     }
     let framing = response_framing(out, request)?;
     Ok(Parsed::Complete { consumed: at + 2, framing })
+}
+
+/// Stores plain lines up to the first that is none. `left` is how many fields there may still be.
+fn plain_lines(
+    input: &[u8],
+    at: &mut usize,
+    left: &mut usize,
+    out: &mut ResponseHead,
+) -> Result<(), ResponseError> {
+    let mut run = out.headers.begin_run(*at);
+    let mut verdict = Ok(());
+    while let Some(line) = field::plain(&input[*at..]) {
+        let Some(less) = left.checked_sub(1) else {
+            verdict = Err(ResponseError::TooManyFields);
+            break;
+        };
+        out.headers.add_to_run(&mut run, *at, &line);
+        *left = less;
+        *at += line.len();
+    }
+    out.headers.end_run(&run, &input[..*at]);
+    verdict
 }
 
 /// `version SP 3DIGIT [SP reason] CRLF`. The space after the status is missing from enough servers that

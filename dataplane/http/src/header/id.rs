@@ -1,5 +1,7 @@
 //! Well-known field names as numbers, found by one hash and one comparison.
 
+use crate::block;
+
 macro_rules! ids {
     ($($variant:ident = $name:literal,)*) => {
         /// A field name that the data plane knows. At most 128, so that a set of them is one `u128`.
@@ -12,6 +14,7 @@ macro_rules! ids {
             /// Every known name, in declaration order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
             const NAMES: &'static [&'static str] = &[$($name,)*];
+            const STARTS: &'static [&'static str] = &[$(concat!($name, ": "),)*];
         }
     };
 }
@@ -164,6 +167,34 @@ impl HeaderId {
         }
     }
 
+    /// The lower-case name with what follows it in a stored line.
+    #[inline]
+    pub(crate) fn line_start(self) -> &'static [u8] {
+        Self::STARTS[self as usize].as_bytes()
+    }
+
+    /// [`HeaderId::lookup`] for the first `len` bytes of `rest` in any case of letters, and whether there are capitals.
+    // A function of its own has the registers that it needs; inlined into the parser it had not.
+    #[inline(never)]
+    pub(crate) fn find(rest: &[u8], len: usize) -> Option<(Self, bool)> {
+        let name = rest.get(..len)?;
+        let (first, last) = ends(name, || block::load(rest, 0));
+        let mut slot = slot(block::lower(first), block::lower(last), len);
+        loop {
+            let index = TABLE[slot];
+            if index == EMPTY {
+                return None;
+            }
+            let known = &KNOWN[index as usize];
+            if known.len == len
+                && let Some(capitals) = known.is(name, last)
+            {
+                return Some((Self::ALL[index as usize], capitals));
+            }
+            slot = (slot + 1) % SLOTS;
+        }
+    }
+
     /// Fields that delimit or route a message on one connection; a peer must not be able to smuggle,
     /// strip or trail them (RFC 9112 section 6, RFC 9110 section 7.6.1).
     pub fn is_framing(self) -> bool {
@@ -203,27 +234,115 @@ impl HeaderId {
 
     /// This name's bit in a set of names.
     #[inline]
-    pub(crate) fn bit(self) -> u128 {
+    pub(crate) const fn bit(self) -> u128 {
         1 << self as u8
+    }
+
+    /// A set of names for [`HeaderMap::contains_any`](super::HeaderMap::contains_any).
+    pub const fn set(ids: &[Self]) -> u128 {
+        let (mut set, mut i) = (0, 0);
+        while i < ids.len() {
+            set |= ids[i].bit();
+            i += 1;
+        }
+        set
     }
 }
 
 const SLOTS: usize = 512;
 const EMPTY: u8 = u8::MAX;
 
-/// Mixes the length and four bytes; good enough that few of our names share a slot.
+/// Whole words of the longest name.
+const WORDS: usize = 5;
+
+/// A name as it is compared: its whole words, and its last eight bytes, which overlap them.
+struct Known {
+    len: usize,
+    words: [u64; WORDS],
+    last: u64,
+}
+
+impl Known {
+    const NONE: Self = Self { len: 0, words: [0; WORDS], last: 0 };
+
+    const fn of(name: &[u8]) -> Self {
+        assert!(!name.is_empty() && name.len() < (WORDS + 1) * block::LEN, "a name needs more words");
+        let mut known = Self { len: name.len(), ..Self::NONE };
+        let (words, _) = name.as_chunks();
+        let mut i = 0;
+        while i < words.len() {
+            known.words[i] = u64::from_le_bytes(words[i]);
+            i += 1;
+        }
+        known.last = lower_ends(name).1;
+        known
+    }
+
+    /// Compares a name of this length that has these last bytes; `Some` says whether it has capitals.
+    #[inline]
+    fn is(&self, name: &[u8], last: u64) -> Option<bool> {
+        let wrong = |word: u64, wanted: u64| (block::lower(word) ^ wanted) | block::raised_controls(word);
+        let (mut differs, mut raised) = (wrong(last, self.last), block::raised(last));
+        for (word, wanted) in name.as_chunks().0.iter().zip(&self.words) {
+            let word = u64::from_le_bytes(*word);
+            differs |= wrong(word, *wanted);
+            raised |= block::raised(word);
+        }
+        (differs == 0).then_some(raised != 0)
+    }
+}
+
+static KNOWN: [Known; HeaderId::NAMES.len()] = {
+    let mut table = [const { Known::NONE }; HeaderId::NAMES.len()];
+    let mut i = 0;
+    while i < table.len() {
+        table[i] = Known::of(HeaderId::NAMES[i].as_bytes());
+        i += 1;
+    }
+    table
+};
+
+/// The first and the last eight bytes of a name; a shorter one, which `word` starts with, is filled up with blanks.
+#[inline]
+fn ends(name: &[u8], word: impl FnOnce() -> Option<u64>) -> (u64, u64) {
+    match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => {
+            let inside = block::first_bytes(name.len());
+            let word = word().unwrap_or(0) & inside | block::lower(0) & !inside;
+            (word, word)
+        }
+    }
+}
+
+/// [`ends`] of a name in lower case.
+#[inline]
+const fn lower_ends(name: &[u8]) -> (u64, u64) {
+    match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => {
+            let (mut word, mut at) = ([b' '; block::LEN], 0);
+            while at < name.len() {
+                word[at] = name[at];
+                at += 1;
+            }
+            (u64::from_le_bytes(word), u64::from_le_bytes(word))
+        }
+    }
+}
+
+/// Mixes the length and the first and the last eight bytes; good enough that few of our names share a slot.
+#[inline]
+const fn slot(first: u64, last: u64, len: usize) -> usize {
+    let mixed = (first ^ last.rotate_left(27) ^ len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> (u64::BITS - SLOTS.trailing_zeros())) as usize
+}
+
+/// The slot of a name given in lower case.
 #[inline]
 const fn hash(name: &[u8]) -> usize {
-    let n = name.len();
-    if n == 0 {
-        return 0;
-    }
-    let mixed = (n as u32).wrapping_mul(0x9e37)
-        ^ (name[0] as u32).wrapping_mul(0x85eb_ca6b)
-        ^ (name[n - 1] as u32).wrapping_mul(0xc2b2_ae35)
-        ^ (name[n / 2] as u32).wrapping_mul(0x27d4_eb2f)
-        ^ (name[n * 3 / 4] as u32).wrapping_mul(0x1656_67b1);
-    ((mixed ^ (mixed >> 15)).wrapping_mul(0x2c1b_3c6d) >> 23) as usize % SLOTS
+    let (first, last) = lower_ends(name);
+    slot(first, last, name.len())
 }
 
 static TABLE: [u8; SLOTS] = build();
@@ -255,6 +374,36 @@ mod tests {
         for unknown in ["", "x", "Host", "content-lengtj", "x-envoy-", "zz-top"] {
             assert_eq!(HeaderId::lookup(unknown.as_bytes()), None, "{unknown}");
         }
+    }
+
+    #[test]
+    fn names_in_any_case_are_found_as_lookup_finds_them() {
+        let mut rng = millrace_base::Rng::new(5);
+        let found = |name: &[u8]| {
+            let by_end = [&b""[..], b": ", b": value\r\n\r\n"]
+                .map(|behind| HeaderId::find(&[name, behind].concat(), name.len()));
+            assert!(by_end.iter().all(|found| *found == by_end[0]), "{}", name.escape_ascii());
+            by_end[0]
+        };
+        for id in HeaderId::ALL {
+            for round in 0..50 {
+                let mut name = id.name().as_bytes().to_vec();
+                if round > 0 {
+                    let at = rng.below(name.len() as u64) as usize;
+                    name[at] = b"abcxyz019-"[rng.below(10) as usize];
+                }
+                let known = HeaderId::lookup(&name);
+                for b in &mut name {
+                    if rng.chance(1, 2) {
+                        b.make_ascii_uppercase();
+                    }
+                }
+                let capitals = name.iter().any(u8::is_ascii_uppercase);
+                assert_eq!(found(&name), known.map(|id| (id, capitals)), "{}", name.escape_ascii());
+            }
+        }
+        assert_eq!(found(b"content\rlength"), None, "bit 5 makes a dash of a CR");
+        assert_eq!((found(&[b'a'; 60]), found(b"")), (None, None));
     }
 
     #[test]

@@ -50,14 +50,24 @@ pub struct HeaderMap {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     cased: Vec<u8>,
-    present: u128,
+    /// Known names that are present.
+    present: [u64; 2],
+    /// Known names that may stand in several fields; only ever too many of them.
+    repeated: [u64; 2],
     live: u32,
 }
 
 impl HeaderMap {
     /// An empty map that allocates nothing yet.
     pub const fn new() -> Self {
-        Self { bytes: Vec::new(), entries: Vec::new(), cased: Vec::new(), present: 0, live: 0 }
+        Self {
+            bytes: Vec::new(),
+            entries: Vec::new(),
+            cased: Vec::new(),
+            present: [0; 2],
+            repeated: [0; 2],
+            live: 0,
+        }
     }
 
     /// Forgets every field and keeps the allocations.
@@ -65,8 +75,7 @@ impl HeaderMap {
         self.bytes.clear();
         self.entries.clear();
         self.cased.clear();
-        self.present = 0;
-        self.live = 0;
+        (self.present, self.repeated, self.live) = ([0; 2], [0; 2], 0);
     }
 
     /// Number of fields (lines, not distinct names).
@@ -87,7 +96,7 @@ impl HeaderMap {
     /// The first value of a known name.
     #[inline]
     pub fn get(&self, id: HeaderId) -> Option<&[u8]> {
-        if self.present & id.bit() == 0 {
+        if !self.contains(id) {
             return None;
         }
         self.values(id).next()
@@ -95,14 +104,16 @@ impl HeaderMap {
 
     /// The first value of a name given in lower case.
     pub fn get_name(&self, lower_name: &[u8]) -> Option<&[u8]> {
-        let id = HeaderId::lookup(lower_name);
-        self.live().find(|e| self.matches(e, id, lower_name)).map(|e| &self.bytes[e.value()])
+        match HeaderId::lookup(lower_name) {
+            Some(id) => self.get(id),
+            None => self.live().find(|e| self.matches(e, None, lower_name)).map(|e| &self.bytes[e.value()]),
+        }
     }
 
     /// All values of a known name, in order.
     #[inline]
     pub fn values(&self, id: HeaderId) -> impl Iterator<Item = &[u8]> + Clone + '_ {
-        let entries = if self.present & id.bit() == 0 { &[] } else { self.entries.as_slice() };
+        let entries = if self.contains(id) { self.entries.as_slice() } else { &[] };
         entries.iter().filter(move |e| e.live && e.id == Some(id)).map(|e| &self.bytes[e.value()])
     }
 
@@ -118,7 +129,13 @@ impl HeaderMap {
     /// True when a field of this known name exists.
     #[inline]
     pub fn contains(&self, id: HeaderId) -> bool {
-        self.present & id.bit() != 0
+        is_in(&self.present, id)
+    }
+
+    /// True when a field of one of these names exists ([`HeaderId::set`]).
+    #[inline]
+    pub fn contains_any(&self, set: u128) -> bool {
+        self.present() & set != 0
     }
 
     /// True when a field of this lower-case name exists.
@@ -155,39 +172,9 @@ impl HeaderMap {
         self.push(id.name().as_bytes(), value, Some(id), true)
     }
 
-    /// Adds a line that the parser already checked and split; `line` is all of it with its CRLF. `keep_case`
-    /// remembers the original spelling.
-    #[inline]
-    pub(crate) fn push_wire(&mut self, line: &[u8], name: &[u8], value: &[u8], keep_case: bool) -> bool {
+    /// Adds a line that the parser already checked and split. `keep_case` remembers the original spelling.
+    pub(crate) fn push_wire(&mut self, name: &[u8], value: &[u8], keep_case: bool) -> bool {
         debug_assert!(is_token(name) && token::is_valid_value(value), "the parser checks before it stores");
-        // Nearly all lines come in the form that is stored: one copy.
-        let stored_form =
-            line.len() == name.len() + value.len() + 4 && line.get(name.len() + 1) == Some(&b' ');
-        if !stored_form || keep_case {
-            return self.push_wire_parts(name, value, keep_case);
-        }
-        let at = self.bytes.len();
-        if u32::try_from(at + line.len()).is_err() {
-            return false;
-        }
-        self.bytes.extend_from_slice(line);
-        self.bytes[at..at + name.len()].make_ascii_lowercase();
-        let id = HeaderId::lookup(&self.bytes[at..at + name.len()]);
-        self.present |= id.map_or(0, HeaderId::bit);
-        let (name_len, value_len) = (name.len() as u32, value.len() as u32);
-        self.entries.push(Entry {
-            line_at: at as u32,
-            name_len,
-            value_len,
-            cased_at: NO_CASE,
-            id,
-            live: true,
-        });
-        self.live += 1;
-        true
-    }
-
-    fn push_wire_parts(&mut self, name: &[u8], value: &[u8], keep_case: bool) -> bool {
         let pushed = self.push(name, value, None, false);
         if keep_case
             && pushed
@@ -201,27 +188,44 @@ impl HeaderMap {
 
     #[inline]
     fn push(&mut self, name: &[u8], value: &[u8], id: Option<HeaderId>, sanitise: bool) -> bool {
-        let Some(mut entry) = self.write_line(name, value, id.is_none(), sanitise) else { return false };
+        let Some(mut entry) = self.write_line(name, value, id, sanitise) else { return false };
         entry.id = id.or_else(|| HeaderId::lookup(&self.bytes[entry.name()]));
-        if let Some(id) = entry.id {
-            self.present |= id.bit();
-        }
+        self.note(entry.id);
         self.entries.push(entry);
-        self.live += 1;
         true
     }
 
+    /// Counts a new entry.
     #[inline]
-    fn write_line(&mut self, name: &[u8], value: &[u8], lower: bool, sanitise: bool) -> Option<Entry> {
+    fn note(&mut self, id: Option<HeaderId>) {
+        self.live += 1;
+        if let Some(id) = id {
+            let (word, bit) = place(id);
+            self.repeated[word] |= self.present[word] & bit;
+            self.present[word] |= bit;
+        }
+    }
+
+    #[inline]
+    fn write_line(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        id: Option<HeaderId>,
+        sanitise: bool,
+    ) -> Option<Entry> {
         let at = self.bytes.len();
         // Positions are 32 bits wide; heads are bounded far below, this keeps the cast honest.
         u32::try_from(at + name.len() + value.len() + 4).ok()?;
         self.bytes.reserve(name.len() + value.len() + 4);
-        self.bytes.extend_from_slice(name);
-        if lower {
-            self.bytes[at..].make_ascii_lowercase();
+        match id {
+            Some(id) => self.bytes.extend_from_slice(id.line_start()),
+            None => {
+                self.bytes.extend_from_slice(name);
+                self.bytes[at..].make_ascii_lowercase();
+                self.bytes.extend_from_slice(b": ");
+            }
         }
-        self.bytes.extend_from_slice(b": ");
         let value_at = self.bytes.len();
         self.bytes.extend_from_slice(value);
         if sanitise {
@@ -267,8 +271,11 @@ impl HeaderMap {
             self.bytes[range.clone()].copy_from_slice(value);
             blank_invalid(&mut self.bytes[range]);
         } else {
-            let Some(new) = self.write_line(name, value, id.is_none(), true) else { return false };
+            let Some(new) = self.write_line(name, value, id, true) else { return false };
             self.entries[at] = Entry { id: old.id, cased_at: old.cased_at, ..new };
+        }
+        if old.id.is_some_and(|id| !is_in(&self.repeated, id)) {
+            return true;
         }
         for i in at + 1..self.entries.len() {
             let entry = self.entries[i];
@@ -289,23 +296,44 @@ impl HeaderMap {
         if !self.contains(id) {
             return 0;
         }
-        self.retain(|entry_id, _, _| entry_id != Some(id))
+        let (word, bit) = place(id);
+        self.present[word] &= !bit;
+        self.kill(|_, e| e.id == Some(id), !is_in(&self.repeated, id))
     }
 
     /// Removes every field of a lower-case name and returns how many there were.
     pub fn remove_name(&mut self, lower_name: &[u8]) -> usize {
         match HeaderId::lookup(lower_name) {
             Some(id) => self.remove_id(id),
-            None => self.retain(|id, name, _| id.is_some() || name != lower_name),
+            None => self.kill(|bytes, e| e.id.is_none() && &bytes[e.name()] == lower_name, false),
         }
+    }
+
+    /// Removes the entries that `hit` names; with `once` there is no second one.
+    #[inline]
+    fn kill(&mut self, hit: impl Fn(&[u8], &Entry) -> bool, once: bool) -> usize {
+        let mut removed = 0;
+        for entry in &mut self.entries {
+            if entry.live && hit(&self.bytes, entry) {
+                entry.live = false;
+                removed += 1;
+                if once {
+                    break;
+                }
+            }
+        }
+        self.live -= removed;
+        removed as usize
     }
 
     /// Keeps the fields for which `keep(id, name, value)` holds; returns how many were removed.
     pub fn retain(&mut self, mut keep: impl FnMut(Option<HeaderId>, &[u8], &[u8]) -> bool) -> usize {
-        let (mut present, mut removed) = (0, 0);
+        let (mut present, mut removed) = ([0; 2], 0);
         for entry in self.entries.iter_mut().filter(|e| e.live) {
             if keep(entry.id, &self.bytes[entry.name()], &self.bytes[entry.value()]) {
-                present |= entry.id.map_or(0, HeaderId::bit);
+                if let Some((word, bit)) = entry.id.map(place) {
+                    present[word] |= bit;
+                }
             } else {
                 entry.live = false;
                 removed += 1;
@@ -353,8 +381,9 @@ impl HeaderMap {
     }
 
     /// Known names that are present, as a set of bits.
+    #[inline]
     pub(crate) fn present(&self) -> u128 {
-        self.present
+        u128::from(self.present[1]) << 64 | u128::from(self.present[0])
     }
 
     /// Bytes and entries that the map can hold without allocating; for tests of steady state.
@@ -370,6 +399,18 @@ impl HeaderMap {
     fn matches(&self, entry: &Entry, id: Option<HeaderId>, lower_name: &[u8]) -> bool {
         entry.id == id && (id.is_some() || &self.bytes[entry.name()] == lower_name)
     }
+}
+
+/// A name's word and bit in a set of two words.
+#[inline]
+fn place(id: HeaderId) -> (usize, u64) {
+    (usize::from(id as u8 >> 6) & 1, 1 << (id as u8 & 63))
+}
+
+#[inline]
+fn is_in(set: &[u64; 2], id: HeaderId) -> bool {
+    let (word, bit) = place(id);
+    set[word] & bit != 0
 }
 
 fn blank_invalid(value: &mut [u8]) {
@@ -425,5 +466,6 @@ impl<'a> IntoIterator for &'a HeaderMap {
     }
 }
 
+mod run;
 #[cfg(test)]
 mod tests;

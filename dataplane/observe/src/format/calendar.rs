@@ -120,12 +120,27 @@ pub fn push_iso8601(time: WallTime, out: &mut Vec<u8>) {
 }
 
 fn iso8601(p: &Parts, zone: &str, out: &mut Vec<u8>) {
+    if p.year > 9999 {
+        let _ = write!(out, "{}", p.year / 10_000);
+    }
     let millis = p.nanos / 1_000_000;
-    let _ = write!(
-        out,
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{millis:03}{zone}",
-        p.year, p.month, p.day, p.hour, p.minute, p.second
-    );
+    let digit = |n: u64| b'0' + (n % 10) as u8;
+    let mut text = *b"0000-00-00T00:00:00.000";
+    for (at, n) in [
+        (0, p.year / 100),
+        (2, p.year),
+        (5, p.month),
+        (8, p.day),
+        (11, p.hour),
+        (14, p.minute),
+        (17, p.second),
+        (20, u64::from(millis / 10)),
+    ] {
+        (text[at], text[at + 1]) = (digit(n / 10), digit(n));
+    }
+    text[22] = digit(millis.into());
+    out.extend_from_slice(&text);
+    out.extend_from_slice(zone.as_bytes());
 }
 
 fn formatted(format: &TimeFormat, p: &Parts, out: &mut Vec<u8>) {
@@ -239,5 +254,19 @@ mod tests {
             "Mon Nov 23 03:36:53 2026_11/23/26_03:36:53_03:36:53 AM_\t_47_ 3_ 3_%v_%q_%E_%"
         );
         assert_eq!(at(0, "%D %R %r %w %U %V %g"), "01/01/70 00:00 12:00:00 AM 4 00 01 70");
+    }
+
+    #[test]
+    fn iso8601_is_what_format_makes_of_the_parts() {
+        let mut rng = millrace_base::Rng::new(11);
+        let ends = [0, u64::MAX];
+        for time in ends.into_iter().chain((0..5000).map(|_| rng.next_u64())) {
+            let (p, mut out) = (Parts::new(WallTime(time)), Vec::new());
+            iso8601(&p, "+0000", &mut out);
+            let date = format!("{:04}-{:02}-{:02}", p.year, p.month, p.day);
+            let millis = p.nanos / 1_000_000;
+            let expected = format!("{date}T{:02}:{:02}:{:02}.{millis:03}+0000", p.hour, p.minute, p.second);
+            assert_eq!(String::from_utf8_lossy(&out), expected);
+        }
     }
 }

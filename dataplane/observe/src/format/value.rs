@@ -1,6 +1,5 @@
 //! One operator, one value.
 
-use std::io::Write;
 use std::time::Duration;
 
 use millrace_base::Time;
@@ -40,8 +39,28 @@ impl Value {
 }
 
 pub(crate) fn push_number(n: impl Into<i128>, out: &mut Vec<u8>) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{}", n.into());
+    let n = n.into();
+    if n < 0 {
+        out.push(b'-');
+    }
+    // Nothing that is logged has more than 64 bits.
+    push_decimal(u64::try_from(n.unsigned_abs()).unwrap_or(u64::MAX), out);
+}
+
+/// Decimal digits, made on the stack from the last to the first.
+#[inline]
+pub(crate) fn push_decimal(mut n: u64, out: &mut Vec<u8>) {
+    if n < 10 {
+        return out.push(b'0' + n as u8);
+    }
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    while n > 0 && at > 0 {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 fn number(n: u64) -> Value {
@@ -254,4 +273,22 @@ fn uuid(bits: u128, out: &mut Vec<u8>) -> Value {
         }
     }
     Value::Text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_printed_as_they_display_themselves() {
+        let powers = (0..19).map(|n| 10i64.pow(n)).flat_map(|n| [n - 1, n, n + 1, n / 7]);
+        for n in powers.chain(-300..1100).chain([i64::MIN, i64::MAX, -1_000_000_007]) {
+            let mut out = Vec::new();
+            push_number(n, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), n.to_string());
+        }
+        let mut out = Vec::new();
+        push_number(u64::MAX, &mut out);
+        assert_eq!(String::from_utf8_lossy(&out), u64::MAX.to_string());
+    }
 }
