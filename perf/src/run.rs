@@ -18,7 +18,7 @@ const CALIBRATION_SECONDS: f64 = 2.0;
 
 /// What the command line asks for.
 pub(crate) struct Plan {
-    /// Of every scenario; otherwise what each asks for, or 3 rounds of 3 s.
+    /// Of every scenario; otherwise what each asks for, or 3 rounds of 2 s.
     pub(crate) rounds: Option<usize>,
     pub(crate) seconds: Option<f64>,
     pub(crate) peers: Option<Vec<String>>,
@@ -102,7 +102,7 @@ fn contenders(folder: &Path, plan: &Plan) -> Result<(Vec<Contender>, Vec<Skipped
 
 impl Runner<'_> {
     fn scenario(&self, scenario: &Scenario) -> Result<(), String> {
-        let (rounds, seconds) = if self.plan.quick { (2, 2.0) } else { (3, 3.0) };
+        let (rounds, seconds) = if self.plan.quick { (2, 2.0) } else { (3, 2.0) };
         let once = scenario.kind == Kind::Size;
         let own = if self.plan.quick { (None, None) } else { (scenario.rounds, scenario.seconds) };
         let mut result = ScenarioResult {

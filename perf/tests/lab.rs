@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 fn perf(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_perf")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_perf")).args(arguments).output().expect("perf starts")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -26,7 +26,7 @@ fn turn(scenario: &str, more: &[&str]) -> serde_json::Value {
     ];
     let out = perf(&[&fixed[..], more].concat());
     assert!(out.status.success(), "{}", text(&out.stderr));
-    serde_json::from_slice(&out.stdout).unwrap()
+    serde_json::from_slice(&out.stdout).expect("a turn prints JSON")
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn weighted_clusters_redirects_and_direct_responses() {
 #[test]
 fn the_virtual_hosts_retry_policy_is_inherited() {
     let table = table("{virtual_hosts: [{name: v, domains: [A.com], retry_policy: {retry_on: reset, num_retries: 7}, routes: [{match: {prefix: /}, route: {cluster: x}}]}]}").unwrap();
-    let host = table.virtual_host("a.com").unwrap();
+    let host = table.virtual_host(b"a.com").unwrap();
     let RouteAction::Forward(forward) = &host.routes[0].action else { panic!("a forwarding route") };
     assert_eq!(forward.retry_policy.as_ref().unwrap().num_retries, 7);
 }
