@@ -1,4 +1,4 @@
-//! Two Millrace binaries in one run, A B A B: what a change cost or gained.
+//! Two Millrace binaries in one run, A B B A: what a change cost or gained.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub(crate) fn run(folder: &Path, plan: &Plan, comparison: &Comparison) -> Result
         comparison.change.display(),
         sides[1].version
     );
-    let (rounds, seconds) = (plan.rounds.unwrap_or(7), plan.seconds.unwrap_or(2.0));
+    let (rounds, seconds) = (plan.rounds.unwrap_or(15), plan.seconds.unwrap_or(1.0));
     for scenario in chosen(folder, plan)? {
         for (index, load) in scenario.loads.iter().enumerate() {
             if let Some(reason) = sides[0].peer.lacks(load) {
@@ -39,9 +39,11 @@ pub(crate) fn run(folder: &Path, plan: &Plan, comparison: &Comparison) -> Result
                 continue;
             }
             let (mut ratios, mut costs) = (Vec::new(), [Vec::new(), Vec::new()]);
-            for _ in 0..rounds {
+            for round in 0..rounds {
                 let mut pair = [0.0; 2];
-                for (n, side) in sides.iter().enumerate() {
+                // A B, B A, ...: a machine that gets slower all the time favours nobody.
+                for n in [round % 2, 1 - round % 2] {
+                    let side = &sides[n];
                     let sample = turn_in_child(&scenario, index, side, false, 2000.0, seconds)?;
                     let (_, value) = figure(scenario.kind, &sample);
                     pair[n] = value;

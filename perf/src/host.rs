@@ -94,6 +94,9 @@ fn descriptors() -> String {
 
 /// For instance `amd-epyc-2c-linux-6.18`.
 fn slug(cpu: &str, cores: usize, kernel: &str) -> String {
+    let cpu = ["(R)", "(TM)", "(r)", "(tm)", " Processor", " CPU"]
+        .iter()
+        .fold(cpu.to_owned(), |s, w| s.replace(w, ""));
     let version: Vec<&str> = kernel.split('.').take(2).collect();
     let text = format!("{cpu}-{cores}c-linux-{}", version.join(".")).to_ascii_lowercase();
     let mut out = String::new();
@@ -112,6 +115,7 @@ mod tests {
 
     #[test]
     fn a_slug_is_a_plain_folder_name() {
-        assert_eq!(slug("AMD EPYC (TM)", 2, "6.18.44-fc"), "amd-epyc-tm-2c-linux-6.18");
+        assert_eq!(slug("AMD EPYC (TM)", 2, "6.18.44-fc"), "amd-epyc-2c-linux-6.18");
+        assert_eq!(slug("Intel(R) Xeon(R) Processor", 2, "6.18.44"), "intel-xeon-2c-linux-6.18");
     }
 }
