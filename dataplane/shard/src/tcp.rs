@@ -218,12 +218,15 @@ impl Shard {
         if downstream.link.queued() <= low_watermark(limit)
             && let Some(upstream) = session.upstream.and_then(|u| self.upstreams.get_mut(u))
             && let Some(link) = &mut upstream.link
-            && link.is_paused()
         {
-            link.resume(&mut self.io);
-            self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
+            if link.is_paused() {
+                link.resume(&mut self.io);
+                self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
+            }
+            if link.is_ready_for_relay() {
+                self.tcp_start_relays(key);
+            }
         }
-        self.tcp_start_relays(key);
         self.tcp_settle(key);
     }
 
@@ -241,7 +244,9 @@ impl Shard {
             downstream.link.resume(&mut self.io);
             self.stats.inc(session.proxy.scope, metric::DOWNSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
         }
-        self.tcp_start_relays(key);
+        if downstream.link.is_ready_for_relay() {
+            self.tcp_start_relays(key);
+        }
         self.tcp_settle(key);
     }
 

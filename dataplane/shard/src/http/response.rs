@@ -383,12 +383,13 @@ impl Shard {
         let Some(id) = http(downstream).and_then(|h| h.stream).filter(|_| low) else { return };
         let Some(conn) = self.streams.get(id).and_then(|s| s.upstream()) else { return };
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
-        if let Some(link) = &mut upstream.link
-            && link.is_paused()
-        {
+        let Some(link) = &mut upstream.link else { return };
+        if link.is_paused() {
             link.resume(&mut self.io);
             self.stats.inc(upstream.scope, metric::UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
         }
-        self.http_start_relay(key);
+        if link.is_ready_for_relay() {
+            self.http_start_relay(key);
+        }
     }
 }
