@@ -181,7 +181,14 @@ fn snapshot(node: Node, listeners: Vec<Arc<Listener>>, clusters: Vec<Cluster>, c
         let at = cluster.id.0 as usize;
         slots[at] = Some(Arc::new(cluster));
     }
-    Snapshot { version: 1, node: Arc::new(node), listeners, clusters: slots, cluster_names: names.clone() }
+    Snapshot {
+        version: 1,
+        node: Arc::new(node),
+        listeners,
+        clusters: slots,
+        cluster_names: Arc::new(names.clone()),
+        route_tables: Vec::new(),
+    }
 }
 
 fn flush_interval(bootstrap: &pb::Bootstrap) -> Option<Duration> {

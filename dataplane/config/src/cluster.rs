@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Address, ClusterId, ScopeId};
+use crate::{Address, ClusterId, ScopeId, SourceId};
 
 /// `core.v3.HealthStatus` of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +76,15 @@ pub struct DnsTarget {
 pub enum ClusterDiscovery {
     /// `STATIC`.
     Static,
+    /// `EDS`: a load assignment that comes on its own.
+    Eds {
+        /// `eds_cluster_config.service_name`, or the cluster's name.
+        service_name: Arc<str>,
+        /// `eds_cluster_config.eds_config`.
+        source: SourceId,
+        /// `initial_fetch_timeout`, default 15 s; `None` (0 s) waits for ever.
+        initial_fetch_timeout: Option<Duration>,
+    },
     /// `STRICT_DNS`: every address of every name is an endpoint. `LOGICAL_DNS`: the first address of one name.
     Dns {
         /// True for `LOGICAL_DNS`.

@@ -25,6 +25,8 @@ pub struct FilterChain {
     pub filters: Vec<NetworkFilter>,
     /// `transport_socket_connect_timeout`.
     pub transport_socket_connect_timeout: Option<Duration>,
+    /// Hash of everything that the chain was made of; chains with equal ones are the same chain.
+    pub fingerprint: u64,
 }
 
 /// `FilterChainMatch.source_type`.

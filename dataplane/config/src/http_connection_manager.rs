@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccessLog, Cidr, FilterConfigId, RouteConfiguration, ScopeId};
+use crate::{AccessLog, Cidr, FilterConfigId, RouteConfiguration, RouteTableId, ScopeId};
 
 /// `server_header_transformation`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +111,25 @@ pub struct HttpFilter {
     pub kind: HttpFilterKind,
 }
 
+/// `route_specifier`.
+#[derive(Clone, Debug)]
+pub enum RouteSource {
+    /// `route_config`.
+    Inline(Arc<RouteConfiguration>),
+    /// `rds`: the table of this id in the [`Snapshot`](crate::Snapshot); until it is there, requests get 404.
+    Rds(RouteTableId),
+}
+
+impl RouteSource {
+    /// The table that needs no look-up.
+    pub fn inline(&self) -> Option<&Arc<RouteConfiguration>> {
+        match self {
+            Self::Inline(table) => Some(table),
+            Self::Rds(_) => None,
+        }
+    }
+}
+
 /// One HTTP connection manager.
 #[derive(Clone, Debug)]
 pub struct HttpConnectionManager {
@@ -120,8 +139,8 @@ pub struct HttpConnectionManager {
     pub scope: ScopeId,
     /// Statistics scope `listener.<address>.http.<stat_prefix>.`.
     pub listener_scope: ScopeId,
-    /// Inline `route_config`, or the RDS one once it arrived; `None` answers 404.
-    pub route_config: Option<Arc<RouteConfiguration>>,
+    /// Where requests are looked up.
+    pub routes: RouteSource,
     /// The chain, router last.
     pub http_filters: Vec<HttpFilter>,
     /// `access_log`.

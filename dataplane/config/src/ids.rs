@@ -4,6 +4,14 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(pub u32);
 
+/// A route table that comes over RDS, interned by the control thread. Stays the same across updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteTableId(pub u32);
+
+/// A place that configuration comes from (`core.v3.ConfigSource`), interned by the control thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub u32);
+
 /// A statistics scope (one listener, one `http.<stat_prefix>`, one cluster ...), interned by the control
 /// thread. A shard holds the scope's counters in an array; names exist only when somebody scrapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

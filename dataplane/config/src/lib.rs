@@ -34,9 +34,9 @@ pub use filter_chain::{
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
 pub use http_connection_manager::{
     ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind,
-    PathNormalization, PathWithEscapedSlashes, ServerHeaderTransformation, UnderscoresAction,
+    PathNormalization, PathWithEscapedSlashes, RouteSource, ServerHeaderTransformation, UnderscoresAction,
 };
-pub use ids::{ClusterId, FilterConfigId, Fraction, ScopeId};
+pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, SourceId};
 pub use listener::{DrainType, Listener, ListenerFilter, TrafficDirection};
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
@@ -45,6 +45,6 @@ pub use route::{
     PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward, RouteMatch, WeightedCluster,
     WeightedClusters,
 };
-pub use snapshot::{Node, Snapshot};
+pub use snapshot::{ListenerChange, Node, Snapshot, Update};
 pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy};
 pub use virtual_host::{RequireTls, RouteConfiguration, VirtualHost};

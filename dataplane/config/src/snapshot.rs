@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{Cluster, ClusterId, Listener};
+use crate::{Cluster, ClusterId, Listener, RouteConfiguration, RouteTableId};
 
 /// `envoy.config.core.v3.Node` as far as templates and admin print it.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +29,45 @@ pub struct Snapshot {
     /// Clusters by [`ClusterId`]; `None` where an interned name has no cluster now.
     pub clusters: Vec<Option<Arc<Cluster>>>,
     /// Ids by name, for `cluster_header` and admin.
-    pub cluster_names: BTreeMap<Arc<str>, ClusterId>,
+    pub cluster_names: Arc<BTreeMap<Arc<str>, ClusterId>>,
+    /// Tables that came over RDS, by [`RouteTableId`]; `None` where none has arrived.
+    pub route_tables: Vec<Option<Arc<RouteConfiguration>>>,
+}
+
+/// What changes from one snapshot to the next. Its size is that of the change, not of the configuration:
+/// every holder of a [`Snapshot`] applies it in place.
+#[derive(Clone, Debug, Default)]
+pub struct Update {
+    /// The version after it.
+    pub version: u64,
+    /// Clusters that are new or changed, and those that are gone.
+    pub clusters: Vec<(ClusterId, Option<Arc<Cluster>>)>,
+    /// All names, when there are new ones.
+    pub cluster_names: Option<Arc<BTreeMap<Arc<str>, ClusterId>>>,
+    /// Route tables that are new or changed, and those that are gone.
+    pub route_tables: Vec<(RouteTableId, Option<Arc<RouteConfiguration>>)>,
+    /// Listeners, in the order in which they take effect.
+    pub listeners: Vec<ListenerChange>,
+}
+
+/// What happens to a listener that is in force. New ones come with their sockets instead.
+#[derive(Clone, Debug)]
+pub enum ListenerChange {
+    /// It keeps its name, its addresses and its sockets. Connections whose filter chain (by `Arc`) is not
+    /// among the new ones drain for the given time; all others go on.
+    Replace(Arc<Listener>, Duration),
+    /// Its sockets close and its connections drain for the given time.
+    Remove(Arc<str>, Duration),
+}
+
+impl Update {
+    /// True when applying it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty()
+            && self.cluster_names.is_none()
+            && self.route_tables.is_empty()
+            && self.listeners.is_empty()
+    }
 }
 
 impl Snapshot {
@@ -42,4 +81,43 @@ impl Snapshot {
     pub fn cluster_by_name(&self, name: &str) -> Option<&Arc<Cluster>> {
         self.cluster(*self.cluster_names.get(name)?)
     }
+
+    /// The table that came over RDS, if it did.
+    #[inline]
+    pub fn route_table(&self, id: RouteTableId) -> Option<&Arc<RouteConfiguration>> {
+        self.route_tables.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Takes the next version. Costs what the update holds.
+    pub fn apply(&mut self, update: &Update) {
+        self.version = update.version;
+        for (id, cluster) in &update.clusters {
+            *slot(&mut self.clusters, id.0) = cluster.clone();
+        }
+        if let Some(names) = &update.cluster_names {
+            self.cluster_names = names.clone();
+        }
+        for (id, table) in &update.route_tables {
+            *slot(&mut self.route_tables, id.0) = table.clone();
+        }
+        for change in &update.listeners {
+            match change {
+                ListenerChange::Replace(listener, _) => {
+                    let old = self.listeners.iter_mut().find(|old| old.name == listener.name);
+                    if let Some(old) = old {
+                        *old = listener.clone();
+                    }
+                }
+                ListenerChange::Remove(name, _) => self.listeners.retain(|old| old.name != *name),
+            }
+        }
+    }
+}
+
+fn slot<T>(slots: &mut Vec<Option<T>>, id: u32) -> &mut Option<T> {
+    let at = id as usize;
+    if slots.len() <= at {
+        slots.resize_with(at + 1, || None);
+    }
+    &mut slots[at]
 }

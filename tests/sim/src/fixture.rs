@@ -97,14 +97,19 @@ pub fn build(
             NetworkFilter::HttpConnectionManager(Arc::new(manager(registry, listen, mode, knobs)))
         }
     };
-    let chain =
-        FilterChain { name: "".into(), filters: vec![filter], transport_socket_connect_timeout: None };
+    let chain = FilterChain {
+        name: "".into(),
+        filters: vec![filter],
+        transport_socket_connect_timeout: None,
+        fingerprint: 0,
+    };
     let listener = listener(registry, listen, chain, knobs);
     Snapshot {
         version: 1,
         node: Arc::new(Node::default()),
         listeners: vec![Arc::new(listener)],
-        cluster_names: [(cluster.name.clone(), cluster.id)].into(),
+        cluster_names: std::sync::Arc::new([(cluster.name.clone(), cluster.id)].into()),
+        route_tables: Vec::new(),
         clusters: vec![Some(Arc::new(cluster))],
     }
 }
@@ -189,7 +194,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         stat_prefix: "ingress".into(),
         scope: registry.scope(ScopeKind::Http, "ingress"),
         listener_scope: registry.scope(ScopeKind::HttpListener, &format!("{address}.http.ingress")),
-        route_config: Some(Arc::new(routes(mode, knobs))),
+        routes: millrace_config::RouteSource::Inline(Arc::new(routes(mode, knobs))),
         http_filters: vec![HttpFilter {
             name: "envoy.filters.http.router".into(),
             id: FilterConfigId(0),

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("control-client/proto", 1),
     ("control-client/ads", 2),
     ("control-client/translate", 3),
+    ("control-client/assembly", 4),
     ("control-client/driver", 4),
     ("dataplane/proxy", 5),
 ];

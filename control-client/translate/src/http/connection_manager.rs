@@ -53,7 +53,7 @@ pub(crate) fn connection_manager(
         scope: cx.scope(ScopeKind::Http, &manager.stat_prefix),
         listener_scope: cx
             .scope(ScopeKind::HttpListener, &format!("{listener}.http.{}", manager.stat_prefix)),
-        route_config: Some(Arc::new(routes(manager, path, cx)?)),
+        routes: millrace_config::RouteSource::Inline(Arc::new(routes(manager, path, cx)?)),
         http_filters: filters::filters(&manager.http_filters, &path.join("http_filters"), cx)?,
         access_logs: access_logs(&manager.access_log, &path.join("access_log"), cx)?,
         http1: http1::downstream(

@@ -48,7 +48,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
         stat_prefix: "x".into(),
         scope: ScopeId(0),
         listener_scope: ScopeId(1),
-        route_config: None,
+        routes: millrace_config::RouteSource::Rds(millrace_config::RouteTableId(0)),
         http_filters: vec![HttpFilter {
             name: "envoy.filters.http.router".into(),
             id: FilterConfigId(0),

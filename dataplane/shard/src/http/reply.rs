@@ -67,7 +67,7 @@ impl Shard {
         reply.write(grpc, &mut stream.response, body, |head| {
             let (Some(options), Some(plan)) = (&options, facts.plan) else { return };
             let hcm = &options.hcm;
-            let Some(config) = &hcm.route_config else { return };
+            let Some(config) = hcm.routes.inline() else { return };
             let Some(virtual_host) = config.virtual_hosts.get(plan.virtual_host) else { return };
             let Some(route) = virtual_host.routes.get(plan.route) else { return };
             let entry = plan.weighted_entry(hcm);

@@ -207,7 +207,7 @@ impl Shard {
         stream.facts.details = "via_upstream".into();
         hop::strip_response(&mut stream.response);
         let hcm = &options.hcm;
-        if let Some(config) = &hcm.route_config
+        if let Some(config) = hcm.routes.inline()
             && let Some(virtual_host) = config.virtual_hosts.get(plan.virtual_host)
             && let Some(route) = virtual_host.routes.get(plan.route)
         {

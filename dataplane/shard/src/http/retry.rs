@@ -71,10 +71,9 @@ impl Shard {
         stream.facts.transport_failure = None;
         let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return };
         let hcm = &options.hcm;
-        let (Some(config), Some(virtual_host)) = (
-            &hcm.route_config,
-            hcm.route_config.as_ref().and_then(|c| c.virtual_hosts.get(plan.virtual_host)),
-        ) else {
+        let (Some(config), Some(virtual_host)) =
+            (hcm.routes.inline(), hcm.routes.inline().and_then(|c| c.virtual_hosts.get(plan.virtual_host)))
+        else {
             return;
         };
         if let Some(route) = virtual_host.routes.get(plan.route) {

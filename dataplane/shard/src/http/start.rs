@@ -150,7 +150,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let Some(options) = stream.options.clone() else { return Ok(()) };
         let hcm = &options.hcm;
-        let Some(config) = &hcm.route_config else {
+        let Some(config) = hcm.routes.inline() else {
             self.stats.inc(hcm.scope, metric::RQ_TOTAL);
             self.stats.inc(hcm.scope, metric::NO_ROUTE);
             return Err(reply::no_route().into());
@@ -208,7 +208,7 @@ impl Shard {
         let Protocol::Http(http) = &downstream.protocol else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let Some(options) = &downstream.origin.http else { return Ok(()) };
-        let (hcm, Some(config)) = (&http.hcm, &http.hcm.route_config) else { return Ok(()) };
+        let (hcm, Some(config)) = (&http.hcm, http.hcm.routes.inline()) else { return Ok(()) };
         let choice = millrace_route::cluster(forward, &stream.request, self.rng.next_u64(), &self.snapshot);
         stream.facts.plan = plan.map(|p| Plan { weighted: choice.weighted, cluster: choice.id(), ..p });
         if choice.cluster.is_none() {

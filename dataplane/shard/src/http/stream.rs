@@ -45,7 +45,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn virtual_host<'a>(&self, hcm: &'a HttpConnectionManager) -> Option<&'a VirtualHost> {
-        hcm.route_config.as_ref()?.virtual_hosts.get(self.virtual_host).map(|v| &**v)
+        hcm.routes.inline()?.virtual_hosts.get(self.virtual_host).map(|v| &**v)
     }
 
     pub(crate) fn route<'a>(&self, hcm: &'a HttpConnectionManager) -> Option<&'a Route> {

@@ -191,7 +191,7 @@ fn strip_internal(hcm: &HttpConnectionManager, edge: bool, headers: &mut HeaderM
             headers.remove_id(id);
         }
     }
-    for name in hcm.route_config.iter().flat_map(|config| &config.internal_only_headers) {
+    for name in hcm.routes.inline().iter().flat_map(|config| &config.internal_only_headers) {
         headers.remove_name(name);
     }
 }

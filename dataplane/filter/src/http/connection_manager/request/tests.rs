@@ -191,7 +191,7 @@ fn internal_only_headers_and_certificates() {
     let mut case = Case::new(|hcm| {
         let mut config = RouteConfiguration::default();
         config.internal_only_headers.push(bytes("x-secret"));
-        hcm.route_config = Some(Arc::new(config));
+        hcm.routes = millrace_config::RouteSource::Inline(Arc::new(config));
         hcm.forward_client_cert = ForwardClientCertDetails::AlwaysForwardOnly;
     });
     let sent = [("x-secret", "1"), ("x-forwarded-client-cert", "By=x")];
