@@ -26,6 +26,6 @@ pub use render::{
 pub use scope::ScopeKind;
 pub use shard::ShardStats;
 pub use tables::{
-    cluster, cluster_manager, dns, filesystem, host, http, http_listener, http1, listener, listener_manager,
-    process, route, runtime, server, tcp,
+    cds, cluster, cluster_manager, control_plane, dns, filesystem, host, http, http_listener, http1, lds, listener,
+    listener_manager, process, rds, route, runtime, server, tcp,
 };

@@ -34,6 +34,14 @@ pub enum ScopeKind {
     Cluster,
     /// `vhost.<name>.`: `name` is `<virtual host>.route.<stat_prefix>` or `<virtual host>.vcluster.<name>`.
     Route,
+    /// `cluster_manager.cds.`; `name` is empty.
+    Cds,
+    /// `listener_manager.lds.`; `name` is empty.
+    Lds,
+    /// `http.<name>.`: `name` is `<stat_prefix>.rds.<route configuration>`.
+    Rds,
+    /// `control_plane.`; `name` is empty.
+    ControlPlane,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
     Host,
 }
@@ -55,6 +63,10 @@ impl ScopeKind {
         Self::Tcp,
         Self::Cluster,
         Self::Route,
+        Self::Cds,
+        Self::Lds,
+        Self::Rds,
+        Self::ControlPlane,
         Self::Host,
     ];
 
@@ -75,6 +87,10 @@ impl ScopeKind {
             Self::Tcp => &tables::tcp::TABLE,
             Self::Cluster => &tables::cluster::TABLE,
             Self::Route => &tables::route::TABLE,
+            Self::Cds => &tables::cds::TABLE,
+            Self::Lds => &tables::lds::TABLE,
+            Self::Rds => &tables::rds::TABLE,
+            Self::ControlPlane => &tables::control_plane::TABLE,
             Self::Host => &tables::host::TABLE,
         }
     }
@@ -91,7 +107,10 @@ impl ScopeKind {
             Self::Dns => "dns.cares",
             Self::Http1 => "http1",
             Self::Listener | Self::HttpListener => "listener",
-            Self::Http => "http",
+            Self::Http | Self::Rds => "http",
+            Self::Cds => "cluster_manager.cds",
+            Self::Lds => "listener_manager.lds",
+            Self::ControlPlane => "control_plane",
             Self::Tcp => "tcp",
             Self::Cluster => "cluster",
             Self::Route => "vhost",

@@ -124,6 +124,14 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
         ScopeKind::Tcp => token("envoy_tcp_prefix", start),
         ScopeKind::Cluster => token("envoy_cluster_name", start),
         ScopeKind::Http => token("envoy_http_conn_manager_prefix", start),
+        ScopeKind::Rds => {
+            token("envoy_http_conn_manager_prefix", start);
+            if let Some(at) = scope.name.find(".rds.") {
+                let from = at + ".rds.".len();
+                let value = &scope.name[from..];
+                tags.take("envoy_rds_route_config", value, start + from..start + scope.name.len() + 1);
+            }
+        }
         ScopeKind::Listener | ScopeKind::HttpListener => {
             let address_len = scope.name.find(".http.").unwrap_or(scope.name.len());
             if scope.kind == ScopeKind::HttpListener {

@@ -3,17 +3,21 @@
 
 use super::metric::metrics;
 
+pub mod cds;
 pub mod cluster;
 pub mod cluster_manager;
+pub mod control_plane;
 pub mod dns;
 pub mod filesystem;
 pub mod host;
 pub mod http;
 pub mod http1;
 pub mod http_listener;
+pub mod lds;
 pub mod listener;
 pub mod listener_manager;
 pub mod process;
+pub mod rds;
 pub mod route;
 pub mod runtime;
 pub mod server;
