@@ -4,6 +4,7 @@
 //! the shards up and renders text when somebody scrapes; nothing here is locked while traffic flows.
 
 mod codes;
+mod control;
 #[cfg(test)]
 mod docs;
 mod histogram;
@@ -16,6 +17,7 @@ mod slots;
 pub mod tables;
 
 pub use codes::CodeFamily;
+pub use control::ControlStats;
 pub use metric::{Counter, Gauge, Group, Histogram};
 pub use millrace_config::ScopeId;
 pub use registry::Registry;

@@ -1,11 +1,12 @@
 //! Names of scopes, and the arrays of every thread. Locked on slow paths only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millrace_config::ScopeId;
 
 use super::codes::CodeFamily;
+use super::control::ControlStats;
 use super::histogram::Merged;
 use super::metric::{Counter, Gauge, Group, ValueType};
 use super::render::{StatsMatcher, TagRules};
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) scopes: Vec<Scope>,
     by_name: BTreeMap<(ScopeKind, Arc<str>), ScopeId>,
     pub(crate) threads: Vec<Thread>,
+    /// What the control thread counts, by scope: few values of many scopes, so no array.
+    control: HashMap<u32, Vec<(u16, u64)>>,
     pub(crate) texts: BTreeMap<String, String>,
     pub(crate) matcher: StatsMatcher,
     pub(crate) tags: TagRules,
@@ -102,6 +105,11 @@ impl Registry {
         let thread = Thread { label: label.to_owned(), slots: Vec::new(), to_sweep: Vec::new() };
         state.threads.push(thread);
         ShardStats::new(self.clone(), state.threads.len() - 1)
+    }
+
+    /// The control thread's own counters.
+    pub fn attach_control(&self) -> ControlStats {
+        ControlStats::new(self.clone())
     }
 
     /// Sets a text readout; an empty text is printed as such.
@@ -191,12 +199,29 @@ impl State {
     }
 
     pub(crate) fn inflated(&self, scope: usize) -> bool {
-        self.slots(scope).next().is_some()
+        self.slots(scope).next().is_some() || self.control.contains_key(&(scope as u32))
+    }
+
+    fn control_raw(&self, scope: usize, value: usize) -> u64 {
+        let values = self.control.get(&(scope as u32)).map(|values| &values[..]).unwrap_or_default();
+        values.iter().find(|(at, _)| *at as usize == value).map_or(0, |(_, raw)| *raw)
+    }
+
+    pub(crate) fn change_control(&mut self, scope: ScopeId, value: u16, change: impl FnOnce(u64) -> u64) {
+        if self.scopes.get(scope.0 as usize).is_none_or(|scope| !scope.live) {
+            return;
+        }
+        let values = self.control.entry(scope.0).or_default();
+        match values.iter_mut().find(|(at, _)| *at == value) {
+            Some((_, raw)) => *raw = change(*raw),
+            None => values.push((value, change(0))),
+        }
     }
 
     /// Counters as counted since the start, over all threads.
     pub(crate) fn raw_sum(&self, scope: usize, value: usize) -> u64 {
-        self.slots(scope).map(|slots| slots.raw(value)).fold(0, u64::wrapping_add)
+        let control = self.control_raw(scope, value);
+        self.slots(scope).map(|slots| slots.raw(value)).fold(control, u64::wrapping_add)
     }
 
     pub(crate) fn counter_value(&self, scope: usize, value: usize) -> u64 {
@@ -206,7 +231,8 @@ impl State {
 
     /// The sum and whether any thread ever wrote it.
     pub(crate) fn gauge_value(&self, scope: usize, value: usize) -> (u64, bool) {
-        let raw = self.slots(scope).map(|slots| slots.raw(value)).filter(|raw| *raw != 0);
+        let raw = self.slots(scope).map(|slots| slots.raw(value));
+        let raw = raw.chain([self.control_raw(scope, value)]).filter(|raw| *raw != 0);
         let (sum, used) =
             raw.fold((0i64, false), |(sum, _), raw| (sum.wrapping_add((raw as i64) >> 1), true));
         (sum.max(0) as u64, used)
@@ -268,11 +294,17 @@ impl State {
     fn retire(&mut self, id: ScopeId) {
         let Some(scope) = self.scopes.get_mut(id.0 as usize).filter(|s| s.live) else { return };
         scope.live = false;
+        self.control.remove(&id.0);
         self.by_name.remove(&(scope.kind, Arc::clone(&scope.name)));
+        // Who never counted in it has nothing to let go of, and cannot begin to any more.
+        let mut held = false;
         for thread in &mut self.threads {
-            thread.to_sweep.push(id);
+            if thread.slots.get(id.0 as usize).is_some_and(Option::is_some) {
+                thread.to_sweep.push(id);
+                held = true;
+            }
         }
-        if self.threads.is_empty() {
+        if !held {
             self.free.push(id);
         }
     }

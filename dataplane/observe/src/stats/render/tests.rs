@@ -331,3 +331,26 @@ fn every_name_and_label_of_a_busy_envoy_in_its_order() {
         });
     assert_eq!(ours.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }
+
+#[test]
+fn the_control_thread_counts_without_arrays() {
+    let registry = Registry::new();
+    let scope = registry.scope(ScopeKind::Cluster, "c");
+    let (mut control, mut shard) = (registry.attach_control(), registry.attach_shard("worker_0"));
+    control.gauge_set(scope, cluster::MEMBERSHIP_TOTAL, 3);
+    control.inc(scope, cluster::UPDATE_SUCCESS);
+    shard.inc(scope, cluster::UPDATE_SUCCESS);
+    assert_eq!(registry.gauge(scope, cluster::MEMBERSHIP_TOTAL), 3);
+    assert_eq!(registry.counter(scope, cluster::UPDATE_SUCCESS), 2);
+    registry.reset_counters();
+    control.add(scope, cluster::UPDATE_SUCCESS, 5);
+    assert_eq!(registry.counter(scope, cluster::UPDATE_SUCCESS), 5);
+    let mut out = String::new();
+    assert!(render_text(&registry, &Selection { used_only: true, ..Selection::ALL }, &mut out));
+    assert!(out.contains("cluster.c.membership_total: 3"), "{out}");
+    registry.retire(scope);
+    shard.sweep();
+    control.gauge_set(scope, cluster::MEMBERSHIP_TOTAL, 9);
+    assert_eq!(registry.scope(ScopeKind::Cluster, "d"), scope);
+    assert_eq!(registry.gauge(scope, cluster::MEMBERSHIP_TOTAL), 0);
+}

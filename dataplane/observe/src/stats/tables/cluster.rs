@@ -31,6 +31,7 @@ metrics! {
         HTTP1_METADATA_NOT_SUPPORTED_ERROR = counter "http1.metadata_not_supported_error", "METADATA frames that HTTP/1 cannot carry.";
         HTTP1_REQUESTS_REJECTED_WITH_UNDERSCORES_IN_HEADERS = counter "http1.requests_rejected_with_underscores_in_headers", "Requests rejected for an underscore in a name.";
         HTTP1_RESPONSE_FLOOD = counter "http1.response_flood", "Connections closed for responses queued in excess.";
+        INIT_FETCH_TIMEOUT = counter "init_fetch_timeout" in OnUse, "First assignments that did not come in time.";
         LB_HEALTHY_PANIC = counter "lb_healthy_panic", "Choices made in panic mode, health ignored.";
         LB_LOCAL_CLUSTER_NOT_OK = counter "lb_local_cluster_not_ok", "Zone-aware choices refused: the local cluster is unfit.";
         LB_RECALCULATE_ZONE_STRUCTURES = counter "lb_recalculate_zone_structures", "Recalculations of zone-aware routing.";
@@ -78,7 +79,9 @@ metrics! {
         UPDATE_EMPTY = counter "update_empty", "Updates without an endpoint.";
         UPDATE_FAILURE = counter "update_failure", "Updates that failed.";
         UPDATE_NO_REBUILD = counter "update_no_rebuild", "Updates that changed nothing.";
+        UPDATE_REJECTED = counter "update_rejected" in OnUse, "Assignments that were refused.";
         UPDATE_SUCCESS = counter "update_success", "Updates applied.";
+        UPDATE_TIME = gauge "update_time" in OnUse, "Time of the last assignment, milliseconds since 1970.";
         UPSTREAM_CX_ACTIVE = gauge "upstream_cx_active", "Open connections.";
         UPSTREAM_CX_CLOSE_NOTIFY = counter "upstream_cx_close_notify", "Connections ended by connection: close or GOAWAY.";
         UPSTREAM_CX_CONNECT_ATTEMPTS_EXCEEDED = counter "upstream_cx_connect_attempts_exceeded", "TCP sessions that used up their connection attempts.";
