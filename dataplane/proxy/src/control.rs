@@ -15,8 +15,10 @@ use crate::signals::Signal;
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The first clusters are there (static ones, or every DNS cluster that start-up waits for).
+    /// Every cluster that start-up waits for is warm: those of the bootstrap, then those of CDS.
     ClustersReady,
+    /// The first listeners are there, with their route tables.
+    ListenersReady,
     /// The shards listen.
     WorkersStarted,
     /// A signal arrived.
@@ -68,7 +70,7 @@ pub enum Action {
 enum Phase {
     /// Waiting for clusters.
     Starting,
-    /// Clusters are there, workers start.
+    /// Clusters are there, listeners come and workers start.
     Initializing,
     Serving,
     /// A signal asked for the end; gives up at this time.
@@ -137,18 +139,24 @@ impl Lifecycle {
         matches!(self.phase, Phase::Leaving { .. })
     }
 
+    /// True once the shards listen.
+    pub fn workers_run(&self) -> bool {
+        matches!(self.phase, Phase::Serving | Phase::Leaving { .. })
+    }
+
     /// Takes one event and says what to do.
     pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
         match event {
             Event::ClustersReady if self.phase == Phase::Starting => {
                 self.phase = Phase::Initializing;
-                vec![Action::StartWorkers]
+                Vec::new()
             }
+            Event::ListenersReady if self.phase == Phase::Initializing => vec![Action::StartWorkers],
             Event::WorkersStarted if self.phase == Phase::Initializing => {
                 self.phase = Phase::Serving;
                 Vec::new()
             }
-            Event::ClustersReady | Event::WorkersStarted => Vec::new(),
+            Event::ClustersReady | Event::ListenersReady | Event::WorkersStarted => Vec::new(),
             Event::Signal(Signal::ReopenLogs) => vec![Action::ReopenLogs],
             Event::Signal(Signal::Terminate | Signal::Interrupt) => self.leave(now),
             Event::Admin(command) => self.admin(now, command),
@@ -260,8 +268,10 @@ mod tests {
         let options = crate::cli::parse(&["x".to_owned(), "--drain-time-s 10".to_owned()]).unwrap();
         let mut life = Lifecycle::new(&options);
         assert_eq!(life.server_state(), ServerState::PreInitializing);
-        assert_eq!(life.handle(Time::ZERO, Event::ClustersReady), [Action::StartWorkers]);
+        assert_eq!(life.handle(Time::ZERO, Event::ListenersReady), [], "clusters come first");
+        assert_eq!(life.handle(Time::ZERO, Event::ClustersReady), []);
         assert_eq!(life.server_state(), ServerState::Initializing);
+        assert_eq!(life.handle(Time::ZERO, Event::ListenersReady), [Action::StartWorkers]);
         assert_eq!(life.handle(Time::ZERO, Event::WorkersStarted), []);
         assert_eq!(life.server_state(), ServerState::Live);
         life

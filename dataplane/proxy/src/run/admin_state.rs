@@ -1,5 +1,6 @@
 //! What the admin endpoints read of the process, and what they may ask of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_admin::{
@@ -7,16 +8,12 @@ use millrace_admin::{
     LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat, StatsQuery,
 };
 use millrace_observe::stats::{self, Selection, host as metric};
-use millrace_translate::RawResource;
 use serde_json::{Value, json};
 
 use super::control::Control;
 use super::process;
 use crate::cli;
 
-const BOOTSTRAP: &str = "type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap";
-const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
-const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// Largest `/stats` answer.
 const STATS_BYTES_MAX: usize = 256 << 20;
 
@@ -66,8 +63,12 @@ impl AdminState for Control {
                 rq_total: registry.counter(scope, metric::RQ_TOTAL),
             }
         };
-        let clusters = self.snapshot.clusters.iter().flatten();
-        clusters.map(|cluster| ClusterStatus::from_config(cluster, false, host)).collect()
+        let assembly = &self.xds.assembly;
+        let clusters = assembly.snapshot().clusters.iter().flatten();
+        let status = |cluster: &Arc<millrace_config::Cluster>| {
+            ClusterStatus::from_config(cluster, assembly.is_dynamic_cluster(&cluster.name), host)
+        };
+        clusters.map(status).collect()
     }
 
     fn listeners(&self) -> Vec<ListenerStatus> {
@@ -107,35 +108,7 @@ impl AdminState for Control {
     }
 
     fn config_dump(&mut self, section: ConfigSection) -> Option<Value> {
-        let updated = self.loaded_at();
-        let list = |type_url: &str, field: &str, resources: &[RawResource]| -> Vec<Value> {
-            let one = |raw: &RawResource| {
-                let mut value = to_json(type_url, &raw.bytes);
-                if let Some(object) = value.as_object_mut() {
-                    object.shift_insert(0, "@type".to_owned(), json!(type_url));
-                }
-                json!({ field: value, "last_updated": updated })
-            };
-            resources.iter().map(one).collect()
-        };
-        match section {
-            ConfigSection::Bootstrap => {
-                Some(json!({ "bootstrap": self.bootstrap_json(), "last_updated": updated }))
-            }
-            ConfigSection::Clusters => {
-                let clusters = list(CLUSTER, "cluster", &self.compiled.static_clusters);
-                Some(if clusters.is_empty() { json!({}) } else { json!({ "static_clusters": clusters }) })
-            }
-            ConfigSection::Listeners => {
-                let listeners = list(LISTENER, "listener", &self.compiled.static_listeners);
-                Some(if listeners.is_empty() { json!({}) } else { json!({ "static_listeners": listeners }) })
-            }
-            ConfigSection::Routes => Some(self.routes_dump(&updated)),
-            ConfigSection::Endpoints => Some(self.endpoints_dump()),
-            ConfigSection::ScopedRoutes => Some(json!({})),
-            ConfigSection::Secrets => Some(json!({})),
-            ConfigSection::Ecds => Some(json!({})),
-        }
+        Some(self.dump_section(section))
     }
 
     fn runtime(&self) -> RuntimeView {
@@ -168,8 +141,7 @@ impl AdminState for Control {
     }
 
     fn unready_targets(&self) -> Vec<String> {
-        let name = |id| self.snapshot.cluster(id).map(|cluster| format!("Cluster {}", cluster.name));
-        self.unresolved.iter().filter_map(|id| name(*id)).collect()
+        self.xds.assembly.unready()
     }
 
     fn loggers(&self) -> Vec<LoggerStatus> {
@@ -180,75 +152,6 @@ impl AdminState for Control {
     fn execute(&mut self, command: AdminCommand) {
         self.execute_command(command);
     }
-}
-
-impl Control {
-    fn bootstrap_json(&self) -> Value {
-        to_json(BOOTSTRAP, &self.compiled.bootstrap)
-    }
-
-    /// When the static configuration was taken, as proto3 JSON writes a timestamp.
-    fn loaded_at(&self) -> String {
-        let wall = std::time::SystemTime::now() - self.started.elapsed();
-        let since = wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let mut out = Vec::new();
-        let wall = millrace_base::WallTime(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
-        millrace_observe::format::push_iso8601(wall, &mut out);
-        String::from_utf8_lossy(&out).into_owned()
-    }
-
-    /// Inline route configurations, as their listeners hold them.
-    fn routes_dump(&self, updated: &str) -> Value {
-        let mut routes = Vec::new();
-        for raw in &self.compiled.static_listeners {
-            collect_routes(&to_json(LISTENER, &raw.bytes), updated, &mut routes);
-        }
-        if routes.is_empty() { json!({}) } else { json!({ "static_route_configs": routes }) }
-    }
-
-    fn endpoints_dump(&self) -> Value {
-        let endpoints: Vec<Value> = self
-            .compiled
-            .static_clusters
-            .iter()
-            .filter_map(|raw| {
-                let cluster = to_json(CLUSTER, &raw.bytes);
-                let assignment = cluster.get("load_assignment")?.clone();
-                let type_url = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
-                let mut value = assignment;
-                value.as_object_mut()?.shift_insert(0, "@type".to_owned(), json!(type_url));
-                Some(json!({ "endpoint_config": value }))
-            })
-            .collect();
-        if endpoints.is_empty() { json!({}) } else { json!({ "static_endpoint_configs": endpoints }) }
-    }
-}
-
-/// Finds every `route_config` of a listener's connection managers.
-fn collect_routes(value: &Value, updated: &str, out: &mut Vec<Value>) {
-    match value {
-        Value::Object(object) => {
-            for (key, inner) in object {
-                if key == "route_config" && inner.is_object() {
-                    let type_url = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
-                    let mut config = inner.clone();
-                    if let Some(fields) = config.as_object_mut() {
-                        fields.shift_insert(0, "@type".to_owned(), json!(type_url));
-                    }
-                    out.push(json!({ "route_config": config, "last_updated": updated }));
-                } else {
-                    collect_routes(inner, updated, out);
-                }
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|inner| collect_routes(inner, updated, out)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// A resource that was accepted prints; what does not is shown as such rather than left out.
-fn to_json(type_url: &str, bytes: &[u8]) -> Value {
-    millrace_proto::to_json(type_url, bytes).unwrap_or_else(|error| json!({ "error": error.to_string() }))
 }
 
 fn stat_type(ty: StatType) -> stats::StatType {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use millrace_admin::{self as admin, AdminCommand};
 use millrace_base::{Time, WallTime};
-use millrace_config::{Address, Cluster, ClusterId, ScopeId, Snapshot, TrafficDirection};
+use millrace_assembly::Assembly;
+use millrace_config::{Address, Cluster, Snapshot, TrafficDirection};
 use millrace_driver::admin_server::{AdminCall, AdminRequest, AdminResponse, AdminServer, Limits};
 use millrace_driver::dns::{DnsUpdate, DnsUpdates, SystemResolver};
 use millrace_driver::log_writer::LogWriter;
@@ -20,6 +21,7 @@ use super::demo::Demo;
 use super::listeners::{self, Bound};
 use super::stats::ProcessStats;
 use super::workers::Workers;
+use super::xds::{self, Xds};
 use crate::cli::{Mode, Options};
 use crate::control::{Action, Event, Lifecycle};
 use crate::logging::{Component, Level, Logger};
@@ -41,24 +43,21 @@ pub struct Control {
     pub(super) logger: Logger,
     pub(super) registry: Registry,
     pub(super) compiled: Compiled,
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) xds: Xds,
     pub(super) lifecycle: Lifecycle,
     pub(super) workers: Workers,
     pub(super) bound: Vec<Bound>,
     pub(super) started: Instant,
     /// Overrides of the admin layer (`/runtime_modify`).
     pub(super) runtime_overrides: BTreeMap<String, String>,
-    /// Clusters whose first resolution start-up waits for.
-    pub(super) unresolved: Vec<ClusterId>,
     pub(super) stats: ProcessStats,
     pub(super) writer: Arc<LogWriter>,
-    /// Scopes of resolved endpoints, so that an address that comes back keeps its numbers.
-    host_scopes: BTreeMap<(ClusterId, Address), ScopeId>,
-    dns: DnsUpdates<SystemResolver>,
+    pub(super) dns: DnsUpdates<SystemResolver>,
     admin_lines: LogBuffers,
     exit: Option<u8>,
     stop_idle_at: Option<Time>,
-    _context: Context,
+    demo: Option<Demo>,
+    admin_address: Option<Address>,
 }
 
 impl Control {
@@ -73,13 +72,16 @@ impl Control {
         workers: Workers,
         bound: Vec<Bound>,
         (writer, queue): (Arc<LogWriter>, Arc<LogQueue>),
+        demo: Option<Demo>,
     ) -> Self {
         let admin_lines = LogBuffers::new(queue, options.file_flush_interval);
         let mut stats = ProcessStats::new(&registry);
         stats.loaded(&compiled, workers.shared.doors().len(), revision());
+        let sources = xds::sources(&compiled);
+        let assembly = Assembly::new(&compiled, context, options.drain_time);
         Self {
             lifecycle: Lifecycle::new(&options),
-            snapshot: Arc::new(compiled.snapshot.clone()),
+            xds: Xds::new(&compiled, &registry, assembly, sources),
             options,
             logger,
             registry,
@@ -88,15 +90,14 @@ impl Control {
             bound,
             started: Instant::now(),
             runtime_overrides: BTreeMap::new(),
-            unresolved: Vec::new(),
             stats,
             writer,
-            host_scopes: BTreeMap::new(),
             dns: DnsUpdates::new(SystemResolver::default()),
             admin_lines,
             exit: None,
             stop_idle_at: None,
-            _context: context,
+            demo,
+            admin_address: None,
         }
     }
 
@@ -104,18 +105,11 @@ impl Control {
     ///
     /// # Errors
     /// Signal handlers that cannot be installed.
-    pub async fn serve(mut self, admin: Option<AdminServer>, demo: Option<&Demo>) -> Result<u8, String> {
+    pub async fn serve(mut self, admin: Option<AdminServer>) -> Result<u8, String> {
         let mut signals = Signals::install().map_err(|e| format!("cannot install signal handlers: {e}"))?;
-        if let Some(demo) = demo {
-            demo.announce(&self.bound, admin.as_ref().map(AdminServer::address));
-        }
+        self.admin_address = admin.as_ref().map(|admin| admin.address().clone());
         let mut calls = admin.map(|server| server.start(Limits::default()));
-        self.watch_dns();
-        self.logger.log(
-            Component::MAIN,
-            Level::Info,
-            format_args!("all dependencies initialized. starting workers"),
-        );
+        self.assemble(Assembly::start);
         let mut flushed = Instant::now();
         while self.exit.is_none() {
             let sleep = tokio::time::sleep(self.next_wait());
@@ -127,6 +121,7 @@ impl Control {
                     self.handle(Event::Signal(signal));
                 }
                 update = self.dns.next() => self.resolved(update),
+                event = self.xds.sources.next() => self.from_source(event),
                 () = sleep => self.tick(&mut flushed),
             }
         }
@@ -143,16 +138,15 @@ impl Control {
         Ok(code)
     }
 
-    fn now(&self) -> Time {
+    pub(super) fn now(&self) -> Time {
         Time(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
     fn next_wait(&self) -> Duration {
         let tick = if self.lifecycle.wants_connections() { LEAVING_TICK } else { TICK };
-        match self.lifecycle.deadline() {
-            Some(deadline) => deadline.since(self.now()).min(tick),
-            None => tick,
-        }
+        let deadlines = self.lifecycle.deadline().into_iter().chain(self.xds.assembly.deadline());
+        let now = self.now();
+        deadlines.map(|deadline| deadline.since(now)).fold(tick, Duration::min)
     }
 
     fn tick(&mut self, flushed: &mut Instant) {
@@ -163,6 +157,9 @@ impl Control {
         }
         if self.lifecycle.deadline().is_some_and(|deadline| deadline <= now) {
             self.handle(Event::Deadline);
+        }
+        if self.xds.assembly.deadline().is_some_and(|deadline| deadline <= now) {
+            self.assemble(Assembly::tick);
         }
         // Idle connections of the grace still count: leaving waits for their close.
         if self.lifecycle.wants_connections() {
@@ -192,10 +189,13 @@ impl Control {
     fn act(&mut self, action: Action) {
         match action {
             Action::StartWorkers => {
-                listeners::start(&mut self.bound, &self.workers);
-                let created = self.bound.len() * self.workers.shared.doors().len();
-                self.stats.workers_started(created as u64);
+                let created = listeners::start(self.bound.iter_mut(), &self.workers);
+                self.stats.workers_started();
+                self.stats.listeners_created(created);
                 self.handle(Event::WorkersStarted);
+                if let Some(demo) = &self.demo {
+                    demo.announce(&self.bound, self.admin_address.as_ref());
+                }
                 self.refresh_stats();
                 if self.options.mode == Mode::InitOnly {
                     self.exit = Some(0);
@@ -313,50 +313,13 @@ impl Control {
         self.handle(Event::Admin(command));
     }
 
-    /// Starts to resolve; without names to wait for, the workers start at once.
-    fn watch_dns(&mut self) {
-        let clusters: Vec<Arc<Cluster>> = self.snapshot.clusters.iter().flatten().cloned().collect();
-        for cluster in &clusters {
-            if let millrace_config::ClusterDiscovery::Dns { wait_for_warm, .. } = &cluster.discovery {
-                self.dns.watch(cluster);
-                if *wait_for_warm {
-                    self.unresolved.push(cluster.id);
-                }
-            }
-        }
-        if self.unresolved.is_empty() {
-            self.handle(Event::ClustersReady);
-        }
-    }
-
     fn resolved(&mut self, update: DnsUpdate) {
-        let Some(old) = self.snapshot.cluster(update.cluster).cloned() else { return };
-        self.count_resolution(&old, &update);
-        if let Some(mut localities) = update.localities {
-            for endpoint in localities.iter_mut().flat_map(|l| &mut l.endpoints) {
-                let key = (update.cluster, endpoint.address.clone());
-                endpoint.scope = *self.host_scopes.entry(key).or_insert_with(|| self.registry.host_scope());
-            }
-            let version = old.endpoints_version + 1;
-            let cluster = Cluster { localities, endpoints_version: version, ..(*old).clone() };
-            let mut snapshot = (*self.snapshot).clone();
-            snapshot.version += 1;
-            if let Some(slot) = snapshot.clusters.get_mut(update.cluster.0 as usize) {
-                *slot = Some(Arc::new(cluster));
-            }
-            self.snapshot = Arc::new(snapshot);
-            let snapshot = self.snapshot.clone();
-            self.workers.broadcast(|| Message::Snapshot(snapshot.clone()));
-            self.stats.stats.inc(old.scope, metric::MEMBERSHIP_CHANGE);
-            self.stats.membership(&self.snapshot);
+        let cluster = self.xds.assembly.snapshot().cluster(update.cluster).cloned();
+        if let Some(cluster) = cluster {
+            self.count_resolution(&cluster, &update);
         }
-        if update.warm {
-            let before = self.unresolved.len();
-            self.unresolved.retain(|id| *id != update.cluster);
-            if before > 0 && self.unresolved.is_empty() {
-                self.handle(Event::ClustersReady);
-            }
-        }
+        let DnsUpdate { cluster, localities, warm, .. } = update;
+        self.assemble(|assembly, turn| assembly.resolved(turn, cluster, localities, warm));
     }
 
     fn count_resolution(&mut self, cluster: &Cluster, update: &DnsUpdate) {

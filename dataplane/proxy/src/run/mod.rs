@@ -4,6 +4,7 @@
 //! listening socket. [`control`] is the loop that runs from then on.
 
 mod admin_state;
+mod config_dump;
 mod control;
 mod demo;
 mod listeners;
@@ -11,6 +12,7 @@ mod logs;
 mod process;
 mod stats;
 mod workers;
+mod xds;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -107,8 +109,9 @@ fn prepare_and_serve(mut options: Options, logger: &Logger) -> Result<u8, String
             workers,
             bound,
             (writer, queue),
+            demo,
         );
-        control.serve(admin, demo.as_ref()).await
+        control.serve(admin).await
     })?;
     process::exit_now(code)
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use millrace_config::{HealthStatus, Snapshot};
 use millrace_observe::stats::{
-    Registry, ScopeId, ScopeKind, ShardStats, StatsMatcher, TagRule, TagRules, cluster, cluster_manager,
+    Registry, ScopeId, ScopeKind, ShardStats, StatsMatcher, TagRule, TagRules, cluster_manager,
     listener_manager, runtime, server,
 };
 use millrace_translate::{Compiled, StatsMatcher as Configured, TagValue};
@@ -79,32 +78,17 @@ impl ProcessStats {
         stats.gauge_set(*layers, runtime::NUM_KEYS, keys as u64);
         let added = compiled.snapshot.listeners.len() as u64;
         stats.add(*listeners, listener_manager::LISTENER_ADDED, added);
-        stats.gauge_set(*listeners, listener_manager::TOTAL_LISTENERS_ACTIVE, added);
         let count = compiled.snapshot.clusters.iter().flatten().count() as u64;
         stats.add(*clusters, cluster_manager::CLUSTER_ADDED, count);
-        stats.gauge_set(*clusters, cluster_manager::ACTIVE_CLUSTERS, count);
-        self.membership(&compiled.snapshot);
     }
 
-    /// Endpoint gauges of every cluster.
-    pub fn membership(&mut self, snapshot: &Snapshot) {
-        for config in snapshot.clusters.iter().flatten() {
-            let endpoints = || config.localities.iter().flat_map(|l| &l.endpoints);
-            let of =
-                |wanted: &[HealthStatus]| endpoints().filter(|e| wanted.contains(&e.health)).count() as u64;
-            let healthy = of(&[HealthStatus::Unknown, HealthStatus::Healthy]);
-            let (scope, stats) = (config.scope, &mut self.stats);
-            stats.gauge_set(scope, cluster::MEMBERSHIP_TOTAL, endpoints().count() as u64);
-            stats.gauge_set(scope, cluster::MEMBERSHIP_HEALTHY, healthy);
-            stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, of(&[HealthStatus::Degraded]));
-            let heaviest = endpoints().map(|e| u64::from(e.weight)).max().unwrap_or(0);
-            stats.gauge_set(scope, cluster::MAX_HOST_WEIGHT, heaviest);
-        }
-    }
-
-    /// The shards accept connections, each of them listener by listener.
-    pub fn workers_started(&mut self, created: u64) {
+    /// The shards accept connections.
+    pub fn workers_started(&mut self) {
         self.stats.gauge_set(self.listeners, listener_manager::WORKERS_STARTED, 1);
+    }
+
+    /// Shards got listeners, one by one.
+    pub fn listeners_created(&mut self, created: u64) {
         self.stats.add(self.listeners, listener_manager::LISTENER_CREATE_SUCCESS, created);
     }
 

@@ -1,4 +1,6 @@
-//! `millrace demo`: the proxy, two demo upstreams and a configuration in one process, with URLs to try.
+//! `millrace demo`: the proxy, two demo upstreams and a control plane in one process, with URLs to try.
+
+mod control_plane;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,14 +11,15 @@ use millrace_config::Address;
 use super::listeners::Bound;
 use crate::cli::Options;
 
-/// The embedded configuration; `{blue}` and `{green}` are the upstreams' addresses.
-const CONFIG: &str = include_str!("demo.yaml");
+/// The embedded bootstrap; `{xds}` is the control plane's port.
+const BOOTSTRAP: &str = include_str!("bootstrap.yaml");
 
 /// The running upstreams.
 pub struct Demo;
 
 impl Demo {
-    /// Starts two upstreams on free ports and points the command line at the embedded configuration.
+    /// Starts two upstreams and the control plane on free ports and points the command line at the embedded
+    /// bootstrap.
     ///
     /// # Errors
     /// No free port, or `-c` was given, too.
@@ -26,8 +29,8 @@ impl Demo {
         }
         let blue = upstream("blue")?;
         let green = upstream("green")?;
-        let config = CONFIG.replace("{blue}", &blue.port().to_string());
-        options.config_yaml = config.replace("{green}", &green.port().to_string());
+        let xds = control_plane::start(blue.port(), green.port())?;
+        options.config_yaml = BOOTSTRAP.replace("{xds}", &xds.port().to_string());
         Ok(Self)
     }
 
@@ -40,13 +43,15 @@ impl Demo {
         let (http, tcp) = (find("http"), find("tcp"));
         let admin = admin.map(ToString::to_string).unwrap_or_default();
         let text = format!(
-            "Millrace demo: one proxy, two upstreams (blue and green). Try:\n\
+            "Millrace demo: one proxy, two upstreams (blue and green) and a control plane. Try:\n\
              \n  curl http://{http}/            # balanced over both upstreams\
+             \n  curl -i http://{http}/release  # blue or green: the control plane changes its route every 5 s\
              \n  curl http://{http}/green       # one of them, prefix rewritten\
              \n  curl -i http://{http}/old      # a redirect\
              \n  curl -i http://{http}/teapot   # a direct response\
              \n  curl http://{tcp}/             # the same upstreams through the TCP proxy\
              \n  curl http://{admin}/stats?filter=upstream_rq_total\
+             \n  curl http://{admin}/config_dump?include_eds  # everything as the control plane sent it\
              \n  open http://{admin}/           # the admin page\n\
              \nCtrl-C drains and ends it.\n"
         );

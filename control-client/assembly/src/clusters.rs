@@ -1,0 +1,322 @@
+//! CDS: clusters come, warm, serve and go.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use millrace_ads::{Interest, Rejected, Resource, ResourceType, Update};
+use millrace_config::{Cluster, ClusterDiscovery, ClusterId, LocalityEndpoints, SourceId};
+use millrace_observe::stats::{cluster as metric, cluster_manager};
+use millrace_translate::{Sources, resource};
+
+use crate::action::{Action, Level};
+use crate::cluster_book::ClusterVersion;
+use crate::deadlines::Due;
+use crate::start::Wait;
+use crate::stored::{Failure, Stored};
+use crate::{Assembly, Turn, gauges};
+
+impl Assembly {
+    /// Additions and changes first, then removals, so that a route never points into nothing in between.
+    pub(crate) fn update_clusters(
+        &mut self,
+        turn: &mut Turn<'_>,
+        source: SourceId,
+        aggregated: bool,
+        update: Update,
+    ) {
+        let mut rejected = update.broken;
+        let mut warming = HashSet::new();
+        for resource in &update.changed {
+            match self.put_cluster(turn, source, resource) {
+                Ok(()) => {}
+                Err(reason) => rejected.push(Rejected { name: resource.name.clone(), reason }),
+            }
+            if self.clusters.entries.get(&resource.name).is_some_and(|entry| entry.warming.is_some()) {
+                warming.insert(resource.name.clone());
+            }
+        }
+        for name in &update.removed {
+            self.remove_cluster(turn, name);
+        }
+        self.versions.clusters = update.version.clone();
+        self.count_cds(turn, &update.version, rejected.is_empty());
+        if self.startup.is_waiting(&Wait::Cds) {
+            warming.iter().for_each(|name| self.startup.wait(Wait::Cluster(name.clone())));
+            self.startup.done(&Wait::Cds);
+        }
+        if aggregated {
+            self.acks.when_warm(source, update.id, rejected, warming, &mut self.out);
+        } else {
+            self.acks.now(source, update.id, rejected, &mut self.out);
+        }
+    }
+
+    /// Takes a new or changed cluster; it serves at once unless something of it has to come first.
+    fn put_cluster(
+        &mut self,
+        turn: &mut Turn<'_>,
+        source: SourceId,
+        resource: &Resource,
+    ) -> Result<(), String> {
+        if self.clusters.entries.get(&resource.name).is_some_and(|entry| entry.is_static) {
+            let text = format!("cds: the static cluster '{}' cannot be changed", resource.name);
+            self.log(Level::Debug, text);
+            return Ok(());
+        }
+        let translated = resource::cluster(&resource.body, &mut self.cx);
+        let checked = translated.map_err(|rejection| rejection.to_string()).and_then(|mut cluster| {
+            if cluster.name == resource.name {
+                take_parents_source(&mut cluster.discovery, source);
+                return Ok(cluster);
+            }
+            Err(format!("name: '{}' came as the resource '{}'", cluster.name, resource.name))
+        });
+        let cluster = match checked {
+            Ok(cluster) => cluster,
+            Err(reason) => {
+                let failure = Failure::new(resource, turn.wall, &reason);
+                if let Some(entry) = self.clusters.entries.get_mut(&resource.name) {
+                    entry.failure = Some(failure);
+                }
+                return Err(reason);
+            }
+        };
+        let stored = Stored::new(resource, turn.wall);
+        self.clusters.entry(&resource.name, false).failure = None;
+        self.introduce_cluster(turn, cluster, stored);
+        Ok(())
+    }
+
+    /// Lets a translated cluster serve, or warm if its endpoints come from elsewhere.
+    pub(crate) fn introduce_cluster(&mut self, turn: &mut Turn<'_>, cluster: Cluster, stored: Stored) {
+        let name = cluster.name.clone();
+        let entry = self.clusters.entry(&name, false);
+        let before = entry.latest().map(|version| version.cluster.clone());
+        self.let_go_of_discovery(before.as_deref(), &cluster);
+        match &cluster.discovery {
+            ClusterDiscovery::Static => {
+                self.activate_cluster(turn, &name, ClusterVersion { cluster: Arc::new(cluster), stored });
+            }
+            ClusterDiscovery::Eds { service_name, source, initial_fetch_timeout } => {
+                let (service_name, source) = (service_name.clone(), *source);
+                let deadline = initial_fetch_timeout.map(|timeout| turn.now + timeout);
+                let is_new = self.assignments.join(source, &service_name, &name);
+                if is_new {
+                    let interest = Interest::Name(service_name.clone());
+                    self.out.push(Action::Subscribe(source, ResourceType::Endpoint, interest));
+                } else {
+                    self.out.push(Action::Refresh(source, ResourceType::Endpoint, service_name.clone()));
+                }
+                let mut version = ClusterVersion { cluster: Arc::new(cluster), stored };
+                // Endpoints that are known already are good for the new version, too.
+                if let Some(cluster) = self.with_known_endpoints(turn, source, &service_name, &version.cluster) {
+                    version.cluster = cluster;
+                    return self.activate_cluster(turn, &name, version);
+                }
+                self.clusters.start_warming(&name, version, deadline);
+                if let Some(at) = deadline {
+                    self.deadlines.insert(at, Due::Cluster(name));
+                }
+            }
+            ClusterDiscovery::Dns { wait_for_warm, .. } => {
+                let waits = *wait_for_warm;
+                let version = ClusterVersion { cluster: Arc::new(cluster), stored };
+                self.clusters.resolves(&version.cluster);
+                self.out.push(Action::WatchDns(version.cluster.clone()));
+                if waits {
+                    self.clusters.start_warming(&name, version, None);
+                } else {
+                    self.activate_cluster(turn, &name, version);
+                }
+            }
+        }
+    }
+
+    /// A cluster of the bootstrap asks for its endpoints.
+    pub(crate) fn warm_static(&mut self, turn: &mut Turn<'_>, cluster: &Arc<Cluster>) {
+        let ClusterDiscovery::Eds { service_name, source, initial_fetch_timeout } = &cluster.discovery else {
+            return;
+        };
+        let deadline = initial_fetch_timeout.map(|timeout| turn.now + timeout);
+        if self.assignments.join(*source, service_name, &cluster.name) {
+            let interest = Interest::Name(service_name.clone());
+            self.out.push(Action::Subscribe(*source, ResourceType::Endpoint, interest));
+        }
+        let version = ClusterVersion { cluster: cluster.clone(), stored: Stored::default() };
+        self.clusters.start_warming(&cluster.name, version, deadline);
+        if let Some(at) = deadline {
+            self.deadlines.insert(at, Due::Cluster(cluster.name.clone()));
+        }
+    }
+
+    /// Ends what the version before `next` asked for and `next` does not.
+    fn let_go_of_discovery(&mut self, before: Option<&Cluster>, next: &Cluster) {
+        let Some(before) = before else { return };
+        match (&before.discovery, &next.discovery) {
+            (
+                ClusterDiscovery::Eds { service_name: old, source: from, .. },
+                ClusterDiscovery::Eds { service_name: new, source: to, .. },
+            ) if old == new && from == to => {}
+            (ClusterDiscovery::Eds { service_name, source, .. }, _) => {
+                self.leave_assignment(*source, service_name, &before.name);
+            }
+            (ClusterDiscovery::Dns { .. }, ClusterDiscovery::Dns { .. }) => {}
+            (ClusterDiscovery::Dns { .. }, _) => {
+                if self.clusters.resolves_no_more(before.id) {
+                    self.out.push(Action::UnwatchDns(before.id));
+                }
+            }
+            (ClusterDiscovery::Static, _) => {}
+        }
+    }
+
+    /// Puts a version in force.
+    pub(crate) fn activate_cluster(&mut self, turn: &mut Turn<'_>, name: &Arc<str>, version: ClusterVersion) {
+        self.clusters.stop_warming(name);
+        let cluster = version.cluster.clone();
+        let before = self.clusters.activate(name, version);
+        let counter = match before {
+            Some(_) => cluster_manager::CLUSTER_MODIFIED,
+            None => cluster_manager::CLUSTER_ADDED,
+        };
+        turn.stats.inc(self.scopes.clusters, counter);
+        self.publish_cluster(turn, before.map(|before| before.cluster), cluster);
+        self.cx.cluster_added(name);
+        self.settled(name);
+    }
+
+    /// Gives the shards a new version of a cluster.
+    pub(crate) fn publish_cluster(
+        &mut self,
+        turn: &mut Turn<'_>,
+        before: Option<Arc<Cluster>>,
+        cluster: Arc<Cluster>,
+    ) {
+        gauges::membership(turn.stats, &cluster);
+        if let Some(before) = before.filter(|before| before.localities != cluster.localities) {
+            turn.stats.inc(cluster.scope, metric::MEMBERSHIP_CHANGE);
+            let left = gone_hosts(&before.localities, &cluster.localities);
+            self.graveyard.hosts(turn.now, left, &mut self.deadlines);
+        }
+        self.next.clusters.push((cluster.id, Some(cluster)));
+    }
+
+    fn settled(&mut self, name: &Arc<str>) {
+        self.startup.done(&Wait::Cluster(name.clone()));
+        self.acks.settled(name, &mut self.out);
+    }
+
+    fn remove_cluster(&mut self, turn: &mut Turn<'_>, name: &Arc<str>) {
+        if self.clusters.entries.get(name).is_none_or(|entry| entry.is_static) {
+            return;
+        }
+        let Some(entry) = self.clusters.remove(name) else { return };
+        if let Some(latest) = entry.latest() {
+            let cluster = latest.cluster.clone();
+            match &cluster.discovery {
+                ClusterDiscovery::Eds { service_name, source, .. } => {
+                    self.leave_assignment(*source, service_name, name);
+                }
+                ClusterDiscovery::Dns { .. } => {
+                    self.clusters.resolves_no_more(cluster.id);
+                    self.out.push(Action::UnwatchDns(cluster.id));
+                }
+                ClusterDiscovery::Static => {}
+            }
+        }
+        if let Some(active) = entry.active {
+            self.next.clusters.push((active.cluster.id, None));
+            turn.stats.inc(self.scopes.clusters, cluster_manager::CLUSTER_REMOVED);
+            self.graveyard.cluster(turn.now, active.cluster, &mut self.deadlines);
+        }
+        self.cx.cluster_removed(name);
+        self.settled(name);
+    }
+
+    /// The endpoints of a warming cluster have not come in time: it serves without them.
+    pub(crate) fn cluster_is_due(&mut self, turn: &mut Turn<'_>, name: &Arc<str>) {
+        let Some(entry) = self.clusters.entries.get(name) else { return };
+        if entry.deadline.is_none_or(|at| at > turn.now) {
+            return;
+        }
+        if let Some(version) = self.clusters.stop_warming(name) {
+            turn.stats.inc(version.cluster.scope, metric::INIT_FETCH_TIMEOUT);
+            self.log(Level::Warning, format!("eds: no endpoints of the cluster '{name}' came in time"));
+            self.activate_cluster(turn, name, version);
+        }
+    }
+
+    /// What the names of a cluster resolve to now.
+    pub fn resolved(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ClusterId,
+        localities: Option<Vec<LocalityEndpoints>>,
+        warm: bool,
+    ) {
+        let Some(name) = self.clusters.resolved_name(id) else { return };
+        if let Some(mut localities) = localities {
+            self.resolved_to(turn, &name, &mut localities);
+        }
+        if warm && let Some(version) = self.clusters.stop_warming(&name) {
+            self.activate_cluster(turn, &name, version);
+        } else if warm {
+            self.settled(&name);
+        }
+        self.end_turn(turn);
+    }
+
+    fn resolved_to(&mut self, turn: &mut Turn<'_>, name: &Arc<str>, localities: &mut Vec<LocalityEndpoints>) {
+        let Some(entry) = self.clusters.entries.get_mut(name) else { return };
+        let known = entry.active.as_ref().map(|version| version.cluster.clone());
+        let old = known.as_deref().map(|cluster| &cluster.localities[..]).unwrap_or_default();
+        keep_scopes(localities, old, || self.cx.registry.host_scope());
+        if let Some(version) = &mut entry.warming {
+            version.cluster = Arc::new(with_localities(&version.cluster, localities, known.as_deref()));
+        } else if let Some(version) = &mut entry.active {
+            version.cluster = Arc::new(with_localities(&version.cluster, localities, known.as_deref()));
+            let cluster = version.cluster.clone();
+            turn.stats.inc(self.scopes.clusters, cluster_manager::CLUSTER_UPDATED);
+            self.publish_cluster(turn, known, cluster);
+        }
+    }
+}
+
+/// `self: {}` means the source that the cluster came from.
+fn take_parents_source(discovery: &mut ClusterDiscovery, parent: SourceId) {
+    if let ClusterDiscovery::Eds { source, .. } = discovery
+        && *source == Sources::SAME_AS_PARENT
+    {
+        *source = parent;
+    }
+}
+
+/// A cluster with other endpoints.
+pub(crate) fn with_localities(
+    cluster: &Cluster,
+    localities: &mut Vec<LocalityEndpoints>,
+    before: Option<&Cluster>,
+) -> Cluster {
+    let version = before.map_or(0, |before| before.endpoints_version) + 1;
+    Cluster { localities: std::mem::take(localities), endpoints_version: version, ..cluster.clone() }
+}
+
+/// Endpoints that stay keep their numbers.
+fn keep_scopes(
+    new: &mut [LocalityEndpoints],
+    old: &[LocalityEndpoints],
+    mut fresh: impl FnMut() -> millrace_config::ScopeId,
+) {
+    let known: std::collections::BTreeMap<_, _> =
+        old.iter().flat_map(|l| &l.endpoints).map(|e| (&e.address, e.scope)).collect();
+    for endpoint in new.iter_mut().flat_map(|l| &mut l.endpoints) {
+        endpoint.scope = known.get(&endpoint.address).copied().unwrap_or_else(&mut fresh);
+    }
+}
+
+/// Scopes of endpoints that are not there any more.
+fn gone_hosts(old: &[LocalityEndpoints], new: &[LocalityEndpoints]) -> Vec<millrace_config::ScopeId> {
+    let kept: HashSet<_> = new.iter().flat_map(|l| &l.endpoints).map(|e| e.scope).collect();
+    let all = old.iter().flat_map(|l| &l.endpoints).map(|e| e.scope);
+    all.filter(|scope| !kept.contains(scope)).collect()
+}

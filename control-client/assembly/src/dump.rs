@@ -1,0 +1,76 @@
+//! What `config_dump` shows of dynamic resources.
+
+use crate::stored::{Failure, Stored};
+use crate::Assembly;
+
+/// One resource, or the last one that was refused under its name.
+#[derive(Clone, Copy, Debug)]
+pub struct DumpEntry<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// In force.
+    pub active: Option<&'a Stored>,
+    /// On its way into force.
+    pub warming: Option<&'a Stored>,
+    /// Refused since.
+    pub failure: Option<&'a Failure>,
+}
+
+impl Assembly {
+    /// `version_info` of the clusters.
+    pub fn clusters_version(&self) -> &str {
+        &self.versions.clusters
+    }
+
+    /// `version_info` of the listeners.
+    pub fn listeners_version(&self) -> &str {
+        &self.versions.listeners
+    }
+
+    /// Clusters of CDS, by name.
+    pub fn dynamic_clusters(&self) -> impl Iterator<Item = DumpEntry<'_>> {
+        let dynamic = self.clusters.entries.iter().filter(|(_, entry)| !entry.is_static);
+        dynamic.map(|(name, entry)| DumpEntry {
+            name,
+            active: entry.active.as_ref().map(|version| &version.stored),
+            warming: entry.warming.as_ref().map(|version| &version.stored),
+            failure: entry.failure.as_deref(),
+        })
+    }
+
+    /// Listeners of LDS, by name.
+    pub fn dynamic_listeners(&self) -> impl Iterator<Item = DumpEntry<'_>> {
+        let dynamic = self.listeners.iter().filter(|(_, entry)| !entry.is_static);
+        dynamic.map(|(name, entry)| DumpEntry {
+            name,
+            active: entry.active.as_ref().map(|version| &version.stored),
+            warming: entry.warming.as_ref().map(|version| &version.stored),
+            failure: entry.failure.as_deref(),
+        })
+    }
+
+    /// Route tables of RDS.
+    pub fn dynamic_routes(&self) -> impl Iterator<Item = DumpEntry<'_>> {
+        self.routes.iter().map(|entry| DumpEntry {
+            name: &entry.name,
+            active: entry.stored.as_ref(),
+            warming: None,
+            failure: entry.failure.as_deref(),
+        })
+    }
+
+    /// Load assignments of EDS.
+    pub fn dynamic_endpoints(&self) -> impl Iterator<Item = DumpEntry<'_>> {
+        self.assignments.iter().map(|(name, assignment)| DumpEntry {
+            name,
+            active: assignment.stored.as_ref(),
+            warming: None,
+            failure: assignment.failure.as_deref(),
+        })
+    }
+
+    /// True for a cluster that came over CDS (`added_via_api`).
+    pub fn is_dynamic_cluster(&self, name: &str) -> bool {
+        self.clusters.entries.get(name).is_some_and(|entry| !entry.is_static)
+    }
+}

@@ -1,0 +1,189 @@
+//! EDS: load assignments, and the clusters that wait for them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millrace_ads::{Interest, Rejected, Resource, ResourceType, Update};
+use millrace_config::{Cluster, SourceId};
+use millrace_observe::stats::{cluster as metric, cluster_manager};
+use millrace_translate::resource;
+
+use crate::action::Action;
+use crate::stored::{Failure, Stored};
+use crate::{Assembly, Turn, gauges};
+
+/// One load assignment.
+#[derive(Default)]
+pub(crate) struct Assignment {
+    /// The last good one.
+    pub(crate) stored: Option<Stored>,
+    pub(crate) failure: Option<Box<Failure>>,
+    /// Names of the clusters that use it.
+    users: Vec<Arc<str>>,
+}
+
+/// Load assignments by where they come from and what they are called.
+#[derive(Default)]
+pub(crate) struct Assignments {
+    by_name: BTreeMap<(SourceId, Arc<str>), Assignment>,
+}
+
+impl Assignments {
+    /// A cluster uses it from now on; true when it is the first one.
+    pub(crate) fn join(&mut self, source: SourceId, service: &Arc<str>, cluster: &Arc<str>) -> bool {
+        let assignment = self.by_name.entry((source, service.clone())).or_default();
+        let is_new = assignment.users.is_empty();
+        if !assignment.users.contains(cluster) {
+            assignment.users.push(cluster.clone());
+        }
+        is_new
+    }
+
+    /// A cluster uses it no more; true when it was the last one, and the assignment is forgotten.
+    fn leave(&mut self, source: SourceId, service: &Arc<str>, cluster: &Arc<str>) -> bool {
+        let key = (source, service.clone());
+        let Some(assignment) = self.by_name.get_mut(&key) else { return false };
+        assignment.users.retain(|user| user != cluster);
+        let last = assignment.users.is_empty();
+        if last {
+            self.by_name.remove(&key);
+        }
+        last
+    }
+
+    fn get(&self, source: SourceId, service: &Arc<str>) -> Option<&Assignment> {
+        self.by_name.get(&(source, service.clone()))
+    }
+
+    fn get_mut(&mut self, source: SourceId, service: &Arc<str>) -> Option<&mut Assignment> {
+        self.by_name.get_mut(&(source, service.clone()))
+    }
+
+    /// All of them, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Assignment)> {
+        self.by_name.iter().map(|((_, name), assignment)| (name, assignment))
+    }
+}
+
+impl Assembly {
+    pub(crate) fn update_endpoints(&mut self, turn: &mut Turn<'_>, source: SourceId, update: Update) {
+        let mut rejected = update.broken;
+        for resource in &update.changed {
+            if let Err(reason) = self.put_assignment(turn, source, resource) {
+                rejected.push(Rejected { name: resource.name.clone(), reason });
+            }
+        }
+        // An assignment that does not exist is an answer, too: whoever waits for it serves without endpoints. One that
+        // is taken away leaves the last endpoints in place, as in Envoy.
+        for name in &update.removed {
+            for cluster in self.users(source, name) {
+                if let Some(version) = self.clusters.stop_warming(&cluster) {
+                    turn.stats.inc(version.cluster.scope, metric::UPDATE_EMPTY);
+                    self.activate_cluster(turn, &cluster, version);
+                }
+            }
+        }
+        self.acks.now(source, update.id, rejected, &mut self.out);
+    }
+
+    /// One assignment for every cluster that uses it: all of them take it, or none.
+    fn put_assignment(
+        &mut self,
+        turn: &mut Turn<'_>,
+        source: SourceId,
+        resource: &Resource,
+    ) -> Result<(), String> {
+        let users = self.users(source, &resource.name);
+        let mut built = Vec::with_capacity(users.len());
+        for name in &users {
+            let Some(entry) = self.clusters.entries.get(name) else { continue };
+            let Some(latest) = entry.latest().map(|version| version.cluster.clone()) else { continue };
+            let before = entry.active.as_ref().map(|version| version.cluster.clone());
+            match self.with_assignment(&latest, before.as_deref(), &resource.body) {
+                Ok(cluster) => built.push((name, before, cluster)),
+                Err(reason) => {
+                    turn.stats.inc(latest.scope, metric::UPDATE_REJECTED);
+                    let failure = Failure::new(resource, turn.wall, &reason);
+                    if let Some(assignment) = self.assignments.get_mut(source, &resource.name) {
+                        assignment.failure = Some(failure);
+                    }
+                    return Err(reason);
+                }
+            }
+        }
+        if let Some(assignment) = self.assignments.get_mut(source, &resource.name) {
+            assignment.stored = Some(Stored::new(resource, turn.wall));
+            assignment.failure = None;
+        }
+        for (name, before, cluster) in built {
+            gauges::assignment(turn, &cluster, &resource.version);
+            self.take_endpoints(turn, name, before, Arc::new(cluster));
+        }
+        Ok(())
+    }
+
+    fn take_endpoints(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &Arc<str>,
+        before: Option<Arc<Cluster>>,
+        cluster: Arc<Cluster>,
+    ) {
+        if let Some(mut version) = self.clusters.stop_warming(name) {
+            version.cluster = cluster;
+            return self.activate_cluster(turn, name, version);
+        }
+        let active = self.clusters.entries.get_mut(name).and_then(|entry| entry.active.as_mut());
+        let Some(version) = active else { return };
+        version.cluster = cluster.clone();
+        turn.stats.inc(self.scopes.clusters, cluster_manager::CLUSTER_UPDATED);
+        self.publish_cluster(turn, before, cluster);
+    }
+
+    /// The cluster with the endpoints of an assignment.
+    fn with_assignment(
+        &mut self,
+        cluster: &Cluster,
+        before: Option<&Cluster>,
+        body: &[u8],
+    ) -> Result<Cluster, String> {
+        let known = before.map(|before| &before.localities[..]).unwrap_or_default();
+        let load = resource::load_assignment(body, cluster, known, &mut self.cx);
+        let load = load.map_err(|rejection| rejection.to_string())?;
+        let version = before.map_or(0, |before| before.endpoints_version) + 1;
+        Ok(Cluster {
+            localities: load.localities,
+            overprovisioning_factor: load.overprovisioning_factor,
+            endpoints_version: version,
+            ..cluster.clone()
+        })
+    }
+
+    /// The cluster with the endpoints that are known already, if they are.
+    pub(crate) fn with_known_endpoints(
+        &mut self,
+        turn: &mut Turn<'_>,
+        source: SourceId,
+        service: &Arc<str>,
+        cluster: &Arc<Cluster>,
+    ) -> Option<Arc<Cluster>> {
+        let stored = self.assignments.get(source, service)?.stored.clone()?;
+        let active = self.clusters.entries.get(&cluster.name).and_then(|entry| entry.active.as_ref());
+        let before = active.map(|version| version.cluster.clone());
+        let built = self.with_assignment(cluster, before.as_deref(), &stored.body).ok()?;
+        turn.stats.inc(cluster.scope, metric::ASSIGNMENT_USE_CACHED);
+        Some(Arc::new(built))
+    }
+
+    /// A cluster is done with an assignment.
+    pub(crate) fn leave_assignment(&mut self, source: SourceId, service: &Arc<str>, cluster: &Arc<str>) {
+        if self.assignments.leave(source, service, cluster) {
+            let interest = Interest::Name(service.clone());
+            self.out.push(Action::Unsubscribe(source, ResourceType::Endpoint, interest));
+        }
+    }
+
+    fn users(&self, source: SourceId, service: &Arc<str>) -> Vec<Arc<str>> {
+        self.assignments.get(source, service).map(|assignment| assignment.users.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,102 @@
+//! Counters and gauges that control planes and people read.
+
+use millrace_ads::{ResourceType, Update};
+use millrace_config::{Cluster, HealthStatus};
+use millrace_observe::stats::{ControlStats, cds, cluster, cluster_manager, lds, listener_manager};
+use xxhash_rust::xxh64::xxh64;
+
+use crate::{Assembly, Turn};
+
+/// Endpoint gauges of a cluster.
+pub(crate) fn membership(stats: &mut ControlStats, config: &Cluster) {
+    let endpoints = || config.localities.iter().flat_map(|l| &l.endpoints);
+    let of = |wanted: &[HealthStatus]| endpoints().filter(|e| wanted.contains(&e.health)).count() as u64;
+    let healthy = of(&[HealthStatus::Unknown, HealthStatus::Healthy]);
+    let scope = config.scope;
+    stats.gauge_set(scope, cluster::MEMBERSHIP_TOTAL, endpoints().count() as u64);
+    stats.gauge_set(scope, cluster::MEMBERSHIP_HEALTHY, healthy);
+    stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, of(&[HealthStatus::Degraded]));
+    let heaviest = endpoints().map(|e| u64::from(e.weight)).max().unwrap_or(0);
+    stats.gauge_set(scope, cluster::MAX_HOST_WEIGHT, heaviest);
+}
+
+/// A cluster took a load assignment.
+pub(crate) fn assignment(turn: &mut Turn<'_>, config: &Cluster, version: &str) {
+    turn.stats.inc(config.scope, cluster::UPDATE_ATTEMPT);
+    turn.stats.inc(config.scope, cluster::UPDATE_SUCCESS);
+    turn.stats.gauge_set(config.scope, cluster::UPDATE_TIME, turn.wall.0 / 1_000_000);
+    turn.stats.gauge_set(config.scope, cluster::VERSION, version_hash(version));
+}
+
+/// Envoy prints versions as the hash of their text.
+pub(crate) fn version_hash(version: &str) -> u64 {
+    xxh64(version.as_bytes(), 0)
+}
+
+impl Assembly {
+    pub(crate) fn count_attempt(&mut self, turn: &mut Turn<'_>, update: &Update) {
+        match update.resource_type {
+            ResourceType::Cluster => turn.stats.inc(self.scopes.cds, cds::UPDATE_ATTEMPT),
+            ResourceType::Listener => turn.stats.inc(self.scopes.lds, lds::UPDATE_ATTEMPT),
+            ResourceType::Endpoint
+            | ResourceType::Route
+            | ResourceType::Runtime
+            | ResourceType::Secret
+            | ResourceType::ExtensionConfig
+            | ResourceType::ScopedRoute
+            | ResourceType::VirtualHost => {}
+        }
+    }
+
+    /// An update of CDS was applied, as far as it was good.
+    pub(crate) fn count_cds(&mut self, turn: &mut Turn<'_>, version: &str, is_good: bool) {
+        let (stats, scope) = (&mut *turn.stats, self.scopes.cds);
+        if !is_good {
+            return stats.inc(scope, cds::UPDATE_REJECTED);
+        }
+        let milliseconds = turn.wall.0 / 1_000_000;
+        stats.inc(scope, cds::UPDATE_SUCCESS);
+        stats.inc(scope, cds::CONFIG_RELOAD);
+        stats.gauge_set(scope, cds::CONFIG_RELOAD_TIME_MS, milliseconds);
+        stats.gauge_set(scope, cds::UPDATE_TIME, milliseconds);
+        stats.gauge_set(scope, cds::VERSION, version_hash(version));
+        self.cx.registry.set_text("cluster_manager.cds.version_text", version);
+    }
+
+    /// As [`Self::count_cds`].
+    pub(crate) fn count_lds(&mut self, turn: &mut Turn<'_>, version: &str, is_good: bool) {
+        let (stats, scope) = (&mut *turn.stats, self.scopes.lds);
+        if !is_good {
+            return stats.inc(scope, lds::UPDATE_REJECTED);
+        }
+        stats.inc(scope, lds::UPDATE_SUCCESS);
+        stats.gauge_set(scope, lds::UPDATE_TIME, turn.wall.0 / 1_000_000);
+        stats.gauge_set(scope, lds::VERSION, version_hash(version));
+        self.cx.registry.set_text("listener_manager.lds.version_text", version);
+    }
+
+    /// A stream of CDS or LDS failed or ended.
+    pub fn count_failure(&mut self, stats: &mut ControlStats, cds_failed: bool, lds_failed: bool) {
+        if cds_failed {
+            stats.inc(self.scopes.cds, cds::UPDATE_FAILURE);
+        }
+        if lds_failed {
+            stats.inc(self.scopes.lds, lds::UPDATE_FAILURE);
+        }
+    }
+
+    pub(crate) fn refresh_gauges(&mut self, stats: &mut ControlStats) {
+        let clusters = self.scopes.clusters;
+        stats.gauge_set(clusters, cluster_manager::ACTIVE_CLUSTERS, self.clusters.active as u64);
+        stats.gauge_set(clusters, cluster_manager::WARMING_CLUSTERS, self.clusters.warming as u64);
+        let count = |is: fn(&crate::ListenerEntry) -> bool| {
+            self.listeners.values().filter(|entry| is(entry)).count() as u64
+        };
+        let scope = self.scopes.listeners;
+        let active = count(|entry| entry.active.is_some());
+        stats.gauge_set(scope, listener_manager::TOTAL_LISTENERS_ACTIVE, active);
+        let warming = count(|entry| entry.warming.is_some());
+        stats.gauge_set(scope, listener_manager::TOTAL_LISTENERS_WARMING, warming);
+        stats.gauge_set(scope, listener_manager::TOTAL_LISTENERS_DRAINING, self.draining);
+    }
+}

@@ -1,0 +1,6 @@
+//! A control plane's words in, actions out.
+
+mod clusters;
+mod lab;
+mod listeners;
+mod start;

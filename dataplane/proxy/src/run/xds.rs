@@ -1,0 +1,203 @@
+//! Between the assembly, which decides, and everything that it decides about: shards, control planes, sockets, names.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use millrace_ads::source::ConfigSource;
+use millrace_assembly::{Action, Assembly, Host, Level as Loudness, Turn};
+use millrace_base::WallTime;
+use millrace_config::{Listener, ScopeId, SourceId};
+use millrace_driver::xds::{Event as FromSource, SourceEvent, Sources};
+use millrace_observe::stats::{ControlStats, Registry, ScopeKind, control_plane};
+use millrace_shard::shared::Message;
+use millrace_translate::{Compiled, Sources as Known};
+
+use super::control::Control;
+use super::listeners::{self, Bound};
+use crate::control::Event;
+use crate::logging::{Component, Level};
+
+/// The control planes and what came of them.
+pub struct Xds {
+    pub(super) assembly: Assembly,
+    pub(super) sources: Sources,
+    stats: ControlStats,
+    /// Sources that were handed to the transports.
+    opened: BTreeSet<SourceId>,
+    /// How `ads: {}` is reached.
+    ads: Option<ConfigSource>,
+    cds: Option<SourceId>,
+    lds: Option<SourceId>,
+    /// `control_plane.`, where there is an aggregated stream.
+    scope: Option<ScopeId>,
+}
+
+impl Xds {
+    /// Nothing is contacted before the assembly says so.
+    pub fn new(compiled: &Compiled, registry: &Registry, assembly: Assembly, sources: Sources) -> Self {
+        let ads = compiled.dynamic.ads.and_then(|id| assembly.context().sources.get(id)).cloned();
+        Self {
+            stats: registry.attach_control(),
+            opened: BTreeSet::new(),
+            scope: ads.is_some().then(|| registry.scope(ScopeKind::ControlPlane, "")),
+            ads,
+            cds: compiled.dynamic.cds.map(|subscription| subscription.source),
+            lds: compiled.dynamic.lds.map(|subscription| subscription.source),
+            assembly,
+            sources,
+        }
+    }
+
+    /// Hands a source to the transports at its first subscription.
+    fn open(&mut self, id: SourceId) {
+        if !self.opened.insert(id) {
+            return;
+        }
+        match self.assembly.context().sources.get(id) {
+            Some(ConfigSource::Ads) => {
+                if let Some(config) = &self.ads {
+                    self.sources.add(id, config.clone(), true);
+                }
+            }
+            Some(config) => self.sources.add(id, config.clone(), false),
+            None => {}
+        }
+    }
+}
+
+/// Sources that introduce themselves as the bootstrap's node.
+pub fn sources(compiled: &Compiled) -> Sources {
+    Sources::new(millrace_driver::xds::node(compiled.node_proto.clone()), seed())
+}
+
+/// Different for every start: back-off must not be in step with other proxies.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// Opens sockets for the assembly.
+struct Sockets<'a> {
+    bound: &'a mut Vec<Bound>,
+    shards: usize,
+}
+
+impl Host for Sockets<'_> {
+    fn bind(&mut self, listener: &Arc<Listener>) -> Result<(), String> {
+        let bound = listeners::bind(listener, self.shards)?;
+        self.bound.push(bound);
+        Ok(())
+    }
+
+    fn replace(&mut self, listener: &Arc<Listener>) {
+        for bound in self.bound.iter_mut().filter(|bound| bound.listener.name == listener.name) {
+            bound.listener = listener.clone();
+        }
+    }
+
+    fn unbind(&mut self, listener: &Arc<Listener>) {
+        for bound in self.bound.extract_if(.., |bound| Arc::ptr_eq(&bound.listener, listener)) {
+            listeners::close(&bound);
+        }
+    }
+}
+
+impl Control {
+    /// Lets the assembly work, then does what it says.
+    pub(super) fn assemble(&mut self, work: impl FnOnce(&mut Assembly, &mut Turn<'_>)) {
+        let now = self.now();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let wall = WallTime(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+        let shards = self.workers.shared.doors().len();
+        let mut host = Sockets { bound: &mut self.bound, shards };
+        let mut turn = Turn { now, wall, stats: &mut self.xds.stats, host: &mut host };
+        work(&mut self.xds.assembly, &mut turn);
+        for action in self.xds.assembly.take_actions() {
+            self.carry_out(action);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Publish(update) => self.workers.broadcast(|| Message::Update(update.clone())),
+            Action::Listen(listener) => {
+                if self.lifecycle.workers_run() {
+                    let new = self.bound.iter_mut().filter(|bound| Arc::ptr_eq(&bound.listener, &listener));
+                    let count = listeners::start(new, &self.workers);
+                    self.stats.listeners_created(count);
+                }
+            }
+            Action::Subscribe(source, ty, interest) => {
+                self.xds.open(source);
+                self.xds.sources.subscribe(source, ty, interest);
+            }
+            Action::Unsubscribe(source, ty, interest) => self.xds.sources.unsubscribe(source, ty, &interest),
+            Action::Refresh(source, ty, name) => self.xds.sources.refresh(source, ty, &name),
+            Action::Verdict(source, id, verdict) => {
+                for rejected in &verdict.rejected {
+                    let message = format_args!("xds: '{}' is refused: {}", rejected.name, rejected.reason);
+                    self.logger.log(Component::CONFIG, Level::Warning, message);
+                }
+                self.xds.sources.verdict(source, id, verdict);
+            }
+            Action::WatchDns(cluster) => self.dns.watch(&cluster),
+            Action::UnwatchDns(id) => self.dns.unwatch(id),
+            Action::ClustersReady => {
+                self.logger.log(
+                    Component::MAIN,
+                    Level::Info,
+                    format_args!("cm init: all clusters initialized"),
+                );
+                self.handle(Event::ClustersReady);
+            }
+            Action::ListenersReady => {
+                self.logger.log(
+                    Component::MAIN,
+                    Level::Info,
+                    format_args!("all dependencies initialized. starting workers"),
+                );
+                self.handle(Event::ListenersReady);
+            }
+            Action::Log(loudness, text) => {
+                let level = match loudness {
+                    Loudness::Debug => Level::Debug,
+                    Loudness::Info => Level::Info,
+                    Loudness::Warning => Level::Warning,
+                };
+                self.logger.log(Component::CONFIG, level, format_args!("{text}"));
+            }
+        }
+    }
+
+    /// Something came from a control plane, or one came or went.
+    pub(super) fn from_source(&mut self, event: SourceEvent) {
+        let source = event.source;
+        let is_ads = source == Known::ADS;
+        match event.event {
+            FromSource::Update(update) => {
+                self.assemble(|assembly, turn| assembly.update(turn, source, is_ads, update));
+            }
+            FromSource::Connected { service, identifier } => {
+                let state = service as u64 + 1;
+                self.connected(is_ads, state);
+                if let Some(text) = identifier.filter(|_| is_ads) {
+                    self.registry.set_text("control_plane.identifier", &text);
+                }
+            }
+            FromSource::Disconnected { reason } => {
+                self.connected(is_ads, 0);
+                let failed = |wanted: Option<SourceId>| wanted == Some(source);
+                let (cds, lds) = (failed(self.xds.cds), failed(self.xds.lds));
+                self.xds.assembly.count_failure(&mut self.xds.stats, cds, lds);
+                self.logger.log(Component::CONFIG, Level::Warning, format_args!("xds: {reason}"));
+            }
+        }
+    }
+
+    fn connected(&mut self, is_ads: bool, state: u64) {
+        if let Some(scope) = self.xds.scope.filter(|_| is_ads) {
+            self.xds.stats.gauge_set(scope, control_plane::CONNECTED_STATE, state);
+        }
+    }
+}
