@@ -4,6 +4,7 @@ use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
 const FEDERATION: &str = "xdstp: names are not served by this build";
+const MOVED: &str = "a file is read again when another is moved onto it";
 const CLOUD: &str = "tokens of a cloud or a token service are not served by this build";
 
 pub(super) const TABLES: &[Table] = &[
@@ -33,10 +34,13 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.config.core.v3.PathConfigSource",
         fields: &[
             (Served, "path watched_directory"),
-            (Reported("files are read again when they are moved"), "poll_interval"),
+            (Reported(MOVED), "poll_interval"),
         ],
     },
-    Table { message: "envoy.config.core.v3.WatchedDirectory", fields: &[(Served, "path")] },
+    Table {
+        message: "envoy.config.core.v3.WatchedDirectory",
+        fields: &[(Served, "path"), (Reported(MOVED), "watch_modify")],
+    },
     Table {
         message: "envoy.config.core.v3.ApiConfigSource",
         fields: &[
