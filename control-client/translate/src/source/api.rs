@@ -67,13 +67,11 @@ pub(super) fn api(
     }
 }
 
-/// Only v3 travels; an unset version means `AUTO`, which Envoy refuses too.
+/// Only v3 travels, which an unset version (`AUTO`) means too.
 pub(super) fn version(version: pb::ApiVersion, path: &Path) -> Result<(), Rejection> {
     match version {
-        pb::ApiVersion::V3 => Ok(()),
-        pb::ApiVersion::Auto | pb::ApiVersion::V2 => {
-            Err(Rejection::new(path, "V2 (and AUTO) xDS transport protocol versions are deprecated"))
-        }
+        pb::ApiVersion::V3 | pb::ApiVersion::Auto => Ok(()),
+        pb::ApiVersion::V2 => Err(Rejection::new(path, "the v2 API is gone, from Envoy too")),
     }
 }
 
