@@ -1,5 +1,6 @@
 //! `config.bootstrap.v3.Bootstrap`: everything static, clusters first so that routes can name them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,11 @@ use millrace_proto::{BOOTSTRAP, Message, Path, schema, validate};
 use crate::admin::{AdminConfig, admin};
 use crate::cluster::cluster;
 use crate::context::{Context, Source};
-use crate::error::{Rejection, Unsupported};
+use crate::dynamic::{Dynamic, dynamic};
+use crate::error::{Rejection, RejectionKind, Unsupported};
 use crate::listener::listener;
 use crate::runtime::{Runtime, layered};
+use crate::source::{StaticResources, cluster_path, upstream};
 use crate::stats_config::{StatsConfig, stats_config};
 use crate::{fields, value};
 
@@ -53,10 +56,15 @@ pub struct Compiled {
     pub runtime: Runtime,
     /// `application_log_config`, unless the command line says otherwise.
     pub log_format: Option<LogFormat>,
+    /// `dynamic_resources`. What RTDS layers name stands in `runtime`, what resources name in the resources.
+    pub dynamic: Dynamic,
     /// Fields without effect.
     pub unsupported: Vec<Unsupported>,
     /// The bootstrap's wire bytes, command line merged in.
     pub bootstrap: Vec<u8>,
+    /// The wire bytes of `node`, command line merged in: what control planes are told, but for the version and the
+    /// extensions of this build.
+    pub node: Vec<u8>,
     /// Static listeners as written.
     pub static_listeners: Vec<RawResource>,
     /// Static clusters as written.
@@ -73,17 +81,19 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
         .ok_or_else(|| Rejection::new(&root, "this build has no schema of the bootstrap"))?;
     cx.source = Source::Static;
     validate::validate(message, bytes, &root)?;
-    fields::check(message, bytes, &root, cx)?;
+    let aside = fields::check_bootstrap(message, bytes, cx)?;
     let mut typed = pb::Bootstrap::decode(bytes)
         .map_err(|error| Rejection::new(&root, format!("not a bootstrap: {error}")))?;
     let node = node(&mut typed, cx);
-    cx.runtime = layered(typed.layered_runtime.as_ref(), &Path::from("layered_runtime"))?;
+    cx.statics = Arc::new(StaticResources::of(&typed)?);
+    cx.runtime = layered(typed.layered_runtime.as_ref(), &Path::from("layered_runtime"), cx)?;
     let stats = stats_config(typed.stats_config.as_ref(), &Path::from("stats_config"))?;
     let admin = admin(typed.admin.as_ref(), &Path::from("admin"), cx)?;
     let log_format = log_format(&typed)?;
     let resources = typed.static_resources.take().unwrap_or_default();
     let static_clusters = raw(&resources.clusters, |cluster| &cluster.name);
-    let clusters = clusters(&resources, cx)?;
+    let clusters = clusters(&resources, aside, cx)?;
+    let dynamic = dynamic(typed.dynamic_resources.as_ref(), cx)?;
     let static_listeners = raw(&resources.listeners, |listener| &listener.name);
     let listeners = listeners(&resources, cx)?;
     typed.static_resources = Some(resources);
@@ -95,8 +105,10 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
         stats_server_version_override: typed.stats_server_version_override.as_ref().map(|v| v.value),
         runtime: cx.runtime.clone(),
         log_format,
-        unsupported: std::mem::take(&mut cx.unsupported),
+        dynamic,
+        unsupported: cx.take_reports(),
         bootstrap: typed.encode_to_vec(),
+        node: typed.node.as_ref().map(Message::encode_to_vec).unwrap_or_default(),
         static_listeners,
         static_clusters,
     })
@@ -124,16 +136,43 @@ fn node(bootstrap: &mut pb::Bootstrap, cx: &Context) -> Node {
     Node { id: node.id.as_str().into(), cluster: node.cluster.as_str().into(), zone: zone.into() }
 }
 
-fn clusters(resources: &pb::bootstrap::StaticResources, cx: &mut Context) -> Result<Vec<Cluster>, Rejection> {
-    let path = Path::from("static_resources").join("clusters");
+/// A cluster that traffic cannot use, but the control client can, is kept out of the snapshot: nothing that names it
+/// is served, so that no traffic leaves in another form than configured.
+fn clusters(
+    resources: &pb::bootstrap::StaticResources,
+    mut aside: BTreeMap<usize, Rejection>,
+    cx: &mut Context,
+) -> Result<Vec<Cluster>, Rejection> {
     cx.known_clusters.clear();
+    cx.control_clusters.clear();
     let mut out = Vec::with_capacity(resources.clusters.len());
     for (i, message) in resources.clusters.iter().enumerate() {
-        if !cx.known_clusters.insert(message.name.as_str().into()) {
-            let why = format!("cluster manager: duplicate cluster '{}'", message.name);
-            return Err(Rejection::new(&path.at(i).join("name"), why));
+        let path = cluster_path(i);
+        let name: Arc<str> = message.name.as_str().into();
+        if cx.known_clusters.contains(&name) || cx.control_clusters.contains_key(&name) {
+            let why = format!("cluster manager: duplicate cluster '{name}'");
+            return Err(Rejection::new(&path.join("name"), why));
         }
-        out.push(cluster(message, &path.at(i), cx)?);
+        let reported = cx.unsupported.len();
+        let built = match aside.remove(&i) {
+            Some(refused) => Err(refused),
+            None => cluster(message, None, &path, cx),
+        };
+        match built {
+            Ok(built) => {
+                cx.known_clusters.insert(name);
+                out.push(built);
+            }
+            Err(refused) if refused.kind == RejectionKind::NotServed => {
+                cx.unsupported.truncate(reported);
+                if let Err(also) = upstream(message, &path, cx) {
+                    return Err(if also.kind == RejectionKind::Invalid { also } else { refused });
+                }
+                cx.report(&path, format!("only the control client uses the cluster: {refused}"));
+                cx.control_clusters.insert(name, refused);
+            }
+            Err(invalid) => return Err(invalid),
+        }
     }
     Ok(out)
 }
@@ -146,7 +185,7 @@ fn listeners(
     let mut out: Vec<Arc<Listener>> = Vec::with_capacity(resources.listeners.len());
     for (i, message) in resources.listeners.iter().enumerate() {
         let path = path.at(i);
-        let built = listener(message, &path, cx)?;
+        let built = listener(message, None, &path, cx)?;
         if let Some(at) = out.iter().position(|earlier| earlier.name == built.name) {
             cx.report(
                 &path.join("name"),

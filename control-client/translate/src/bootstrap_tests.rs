@@ -165,8 +165,8 @@ fn the_connection_manager() {
     assert!(built.http1.allow_absolute_url && built.generate_request_id && !built.use_remote_address);
     for (fields, reason) in [
         (
-            "rds: {route_config_name: x, config_source: {ads: {}}}",
-            "rds: control planes are not served by this build",
+            "scoped_routes: {name: x, scope_key_builder: {fragments: [{header_value_extractor: {name: h}}]}, rds_config_source: {ads: {}}, scoped_rds: {scoped_rds_config_source: {ads: {}}}}",
+            "scoped_routes: one route table serves all requests of a connection manager",
         ),
         ("route_config: {}, codec_type: HTTP2", "codec_type: HTTP/2 is not served by this build"),
         ("route_config: {}, max_request_headers_kb: 9000", "value must be less than or equal to 8192"),

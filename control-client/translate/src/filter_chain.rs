@@ -1,9 +1,10 @@
 //! `config.listener.v3.FilterChain` and `FilterChainMatch`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use millrace_config::{FilterChain, FilterChainCriteria, NetworkFilter, SourceType, TransportProtocol};
-use millrace_proto::Path;
+use millrace_proto::{Message, Path};
 use millrace_proto::pb::envoy::config::listener::v3 as pb;
 use millrace_proto::pb::envoy::config::listener::v3::filter::ConfigType;
 
@@ -35,8 +36,23 @@ pub(crate) fn filter_chain(
         name: chain.name.as_str().into(),
         filters,
         transport_socket_connect_timeout: value::limit(chain.transport_socket_connect_timeout.as_ref()),
-        fingerprint: 0,
+        fingerprint: fingerprint(chain, listener),
     })
+}
+
+/// Equal for chains that would be translated alike: what the chain says and the listener's name in statistics, which
+/// its filters count under. Metadata has no effect and is left out; values of the runtime too, so that a chain that
+/// stays keeps those it was made with.
+pub(crate) fn fingerprint(chain: &pb::FilterChain, listener: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    listener.hash(&mut hasher);
+    match &chain.metadata {
+        // A map is encoded in any order.
+        Some(_) => pb::FilterChain { metadata: None, ..chain.clone() }.encode_to_vec(),
+        None => chain.encode_to_vec(),
+    }
+    .hash(&mut hasher);
+    hasher.finish()
 }
 
 fn network_filter(
@@ -52,7 +68,7 @@ fn network_filter(
             let path = path.join("config_discovery");
             return Err(Rejection::not_served(
                 &path,
-                "filters from a control plane are not served by this build",
+                "filters whose configuration comes on its own (ECDS) are not served by this build",
             ));
         }
         None => return Err(extension::not_served("network filter", &filter.name, None, path)),

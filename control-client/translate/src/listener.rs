@@ -1,10 +1,11 @@
 //! `config.listener.v3.Listener`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, ChainConflict, DrainType, FilterChainMatch, Listener, ListenerFilter, TrafficDirection,
+    Address, ChainConflict, DrainType, FilterChain, FilterChainMatch, Listener, ListenerFilter, TrafficDirection,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
@@ -21,9 +22,11 @@ const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 const BUFFER_LIMIT: u32 = 1024 * 1024;
 const ORIGINAL_DST: &str = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst";
 
-/// Translates a listener whose fields have been checked.
+/// Translates a listener whose fields have been checked. Filter chains that `previous` has in the same form are the
+/// very same ones.
 pub(crate) fn listener(
     listener: &pb::Listener,
+    previous: Option<&Listener>,
     path: &Path,
     cx: &mut Context,
 ) -> Result<Listener, Rejection> {
@@ -35,12 +38,10 @@ pub(crate) fn listener(
         return Err(Rejection::new(&path.join("filter_chains"), why));
     }
     let counted = if listener.stat_prefix.is_empty() { first } else { listener.stat_prefix.clone() };
-    let (filter_chains, chain_match) = chains(listener, &counted, path, cx)?;
+    let kept = Kept::of(previous);
+    let (filter_chains, chain_match) = chains(listener, &counted, &kept, path, cx)?;
     let default_filter_chain = match &listener.default_filter_chain {
-        Some(chain) => {
-            let path = path.join("default_filter_chain");
-            Some(Arc::new(filter_chain::filter_chain(chain, &counted, &path, cx)?))
-        }
+        Some(chain) => Some(kept.chain(chain, &counted, &path.join("default_filter_chain"), cx)?),
         None => None,
     };
     let deprecated_bind = listener.deprecated_v1.as_ref().and_then(|v1| v1.bind_to_port.as_ref());
@@ -98,11 +99,35 @@ fn addresses(listener: &pb::Listener, path: &Path) -> Result<Vec<Address>, Rejec
     Ok(out)
 }
 
-type Chains = (Vec<Arc<millrace_config::FilterChain>>, FilterChainMatch);
+/// The filter chains of the version before, by fingerprint.
+struct Kept(HashMap<u64, Arc<FilterChain>>);
+
+impl Kept {
+    fn of(previous: Option<&Listener>) -> Self {
+        let chains = previous.map(|old| old.filter_chains.iter().chain(&old.default_filter_chain));
+        Self(chains.into_iter().flatten().map(|chain| (chain.fingerprint, Arc::clone(chain))).collect())
+    }
+
+    fn chain(
+        &self,
+        chain: &pb::FilterChain,
+        counted: &str,
+        path: &Path,
+        cx: &mut Context,
+    ) -> Result<Arc<FilterChain>, Rejection> {
+        match self.0.get(&filter_chain::fingerprint(chain, counted)) {
+            Some(kept) => Ok(Arc::clone(kept)),
+            None => Ok(Arc::new(filter_chain::filter_chain(chain, counted, path, cx)?)),
+        }
+    }
+}
+
+type Chains = (Vec<Arc<FilterChain>>, FilterChainMatch);
 
 fn chains(
     listener: &pb::Listener,
     counted: &str,
+    kept: &Kept,
     path: &Path,
     cx: &mut Context,
 ) -> Result<Chains, Rejection> {
@@ -111,11 +136,11 @@ fn chains(
     let mut criteria = Vec::with_capacity(listener.filter_chains.len());
     for (i, chain) in listener.filter_chains.iter().enumerate() {
         let path = path.at(i);
-        let built = filter_chain::filter_chain(chain, counted, &path, cx)?;
+        let built = kept.chain(chain, counted, &path, cx)?;
         let match_path = path.join("filter_chain_match");
         match filter_chain::criteria(chain.filter_chain_match.as_ref(), &match_path)? {
             Some(wanted) => {
-                chains.push(Arc::new(built));
+                chains.push(built);
                 criteria.push(wanted);
             }
             None => cx.report(
@@ -133,7 +158,7 @@ fn chains(
     Ok((chains, compiled))
 }
 
-fn conflict_text(conflict: &ChainConflict, chains: &[Arc<millrace_config::FilterChain>]) -> String {
+fn conflict_text(conflict: &ChainConflict, chains: &[Arc<FilterChain>]) -> String {
     let name = |at: usize| chains.get(at).map(|chain| chain.name.to_string()).unwrap_or_default();
     let (first, second) = (name(conflict.first), name(conflict.second));
     match conflict.identical {
@@ -155,7 +180,7 @@ fn listener_filters(filters: &[pb::ListenerFilter], path: &Path) -> Result<Vec<L
         }
         Some(ConfigType::ConfigDiscovery(_)) => {
             let path = path.at(i).join("config_discovery");
-            Err(Rejection::not_served(&path, "filters from a control plane are not served by this build"))
+            Err(Rejection::not_served(&path, "filters whose configuration comes on its own (ECDS) are not served by this build"))
         }
         None => Err(extension::not_served("listener filter", &filter.name, None, &path.at(i))),
     };

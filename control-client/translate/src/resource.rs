@@ -1,14 +1,25 @@
 //! Single resources, as a control plane sends them: wire bytes in, model out.
+//!
+//! Every function treats its message as dynamic ([`Source::Dynamic`]), never panics whatever the bytes, and changes
+//! nothing but the context's ids when it refuses.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millrace_config::{Cluster, Listener, RouteConfiguration};
 use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
+use millrace_proto::pb::envoy::config::endpoint::v3 as endpoints;
 use millrace_proto::pb::envoy::config::listener::v3 as listeners;
 use millrace_proto::pb::envoy::config::route::v3 as routes;
+use millrace_proto::pb::envoy::service::runtime::v3 as runtimes;
 use millrace_proto::{Message, Path, schema, validate};
 
-use crate::context::Context;
-use crate::error::Rejection;
-use crate::{cluster as cluster_, fields, listener as listener_, route};
+use crate::context::{Context, Source};
+use crate::error::{Rejection, Unsupported};
+use crate::runtime::RuntimeValue;
+use crate::{cluster as cluster_, fields, listener as listener_, route, runtime as runtime_};
+
+pub use crate::cluster::{LoadAssignment, retired_scopes};
 
 /// Type URL of listeners.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
@@ -16,39 +27,124 @@ pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listene
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// Type URL of route tables.
 pub const ROUTE_CONFIGURATION: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+/// Type URL of load assignments.
+pub const CLUSTER_LOAD_ASSIGNMENT: &str =
+    "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+/// Type URL of runtime layers.
+pub const RUNTIME: &str = "type.googleapis.com/envoy.service.runtime.v3.Runtime";
 
-fn checked<T: Message + Default>(type_url: &str, bytes: &[u8], cx: &mut Context) -> Result<T, Rejection> {
+/// A resource that can be served.
+#[derive(Clone, Debug)]
+pub struct Translated<T> {
+    /// What it became.
+    pub value: T,
+    /// Fields without effect that no earlier resource had.
+    pub unsupported: Vec<Unsupported>,
+}
+
+/// `envoy.service.runtime.v3.Runtime`: what one RTDS layer says. [`Runtime::set_rtds`](crate::Runtime::set_rtds)
+/// puts it in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuntimeValues {
+    /// `name`.
+    pub name: Arc<str>,
+    /// `layer`, by dotted key.
+    pub values: BTreeMap<String, RuntimeValue>,
+}
+
+/// The three gates in a row.
+fn translated<M: Message + Default, T>(
+    type_url: &str,
+    bytes: &[u8],
+    cx: &mut Context,
+    translate: impl FnOnce(&M, &mut Context) -> Result<T, Rejection>,
+) -> Result<Translated<T>, Rejection> {
+    cx.source = Source::Dynamic;
+    cx.unsupported.clear();
+    let verdict = checked::<M>(type_url, bytes, cx).and_then(|typed| translate(&typed, cx));
+    match verdict {
+        Ok(value) => Ok(Translated { value, unsupported: cx.take_reports() }),
+        Err(rejection) => {
+            cx.unsupported.clear();
+            Err(rejection)
+        }
+    }
+}
+
+fn checked<M: Message + Default>(type_url: &str, bytes: &[u8], cx: &mut Context) -> Result<M, Rejection> {
     let root = Path::default();
     let message = schema::Message::by_type_url(type_url)
         .ok_or_else(|| Rejection::new(&root, format!("this build has no schema of {type_url}")))?;
     validate::validate(message, bytes, &root)?;
     fields::check(message, bytes, &root, cx)?;
-    T::decode(bytes).map_err(|error| Rejection::new(&root, format!("not a {}: {error}", message.name())))
+    M::decode(bytes).map_err(|error| Rejection::new(&root, format!("not a {}: {error}", message.name())))
 }
 
-/// Checks and translates a listener.
+/// Checks and translates a listener. Filter chains that are the same in `previous`, the version in force, stay the
+/// very same (`Arc::ptr_eq`), so that their connections go on.
 ///
 /// # Errors
 /// The first thing that cannot be served as written, with its path inside the resource.
-pub fn listener(bytes: &[u8], cx: &mut Context) -> Result<Listener, Rejection> {
-    let typed: listeners::Listener = checked(LISTENER, bytes, cx)?;
-    listener_::listener(&typed, &Path::default(), cx)
+pub fn listener(
+    bytes: &[u8],
+    previous: Option<&Listener>,
+    cx: &mut Context,
+) -> Result<Translated<Listener>, Rejection> {
+    translated(LISTENER, bytes, cx, |typed: &listeners::Listener, cx| {
+        listener_::listener(typed, previous, &Path::default(), cx)
+    })
 }
 
-/// Checks and translates a cluster.
+/// Checks and translates a cluster. Endpoints whose addresses `previous`, the version in force, has too keep their
+/// scopes; [`retired_scopes`] names the others. An EDS cluster has no localities.
 ///
 /// # Errors
 /// As [`listener`].
-pub fn cluster(bytes: &[u8], cx: &mut Context) -> Result<Cluster, Rejection> {
-    let typed: clusters::Cluster = checked(CLUSTER, bytes, cx)?;
-    cluster_::cluster(&typed, &Path::default(), cx)
+pub fn cluster(
+    bytes: &[u8],
+    previous: Option<&Cluster>,
+    cx: &mut Context,
+) -> Result<Translated<Cluster>, Rejection> {
+    translated(CLUSTER, bytes, cx, |typed: &clusters::Cluster, cx| {
+        cluster_::cluster(typed, previous, &Path::default(), cx)
+    })
 }
 
 /// Checks and translates a route table that came on its own, so that unknown clusters are no error.
 ///
 /// # Errors
 /// As [`listener`].
-pub fn route_configuration(bytes: &[u8], cx: &mut Context) -> Result<RouteConfiguration, Rejection> {
-    let typed: routes::RouteConfiguration = checked(ROUTE_CONFIGURATION, bytes, cx)?;
-    route::route_configuration(&typed, false, &Path::default(), cx)
+pub fn route_configuration(
+    bytes: &[u8],
+    cx: &mut Context,
+) -> Result<Translated<RouteConfiguration>, Rejection> {
+    translated(ROUTE_CONFIGURATION, bytes, cx, |typed: &routes::RouteConfiguration, cx| {
+        route::route_configuration(typed, false, &Path::default(), cx)
+    })
+}
+
+/// Checks and translates the endpoints of an EDS cluster. Endpoints whose addresses the cluster has now keep their
+/// scopes.
+///
+/// # Errors
+/// As [`listener`]; also an assignment for another cluster.
+pub fn load_assignment(
+    bytes: &[u8],
+    cluster: &Cluster,
+    cx: &mut Context,
+) -> Result<Translated<LoadAssignment>, Rejection> {
+    translated(CLUSTER_LOAD_ASSIGNMENT, bytes, cx, |typed: &endpoints::ClusterLoadAssignment, cx| {
+        cluster_::load_assignment(typed, cluster, cx)
+    })
+}
+
+/// Checks and translates a runtime layer.
+///
+/// # Errors
+/// As [`listener`].
+pub fn runtime(bytes: &[u8], cx: &mut Context) -> Result<Translated<RuntimeValues>, Rejection> {
+    translated(RUNTIME, bytes, cx, |typed: &runtimes::Runtime, _| {
+        let values = typed.layer.as_ref().map(runtime_::flat).unwrap_or_default();
+        Ok(RuntimeValues { name: typed.name.as_str().into(), values })
+    })
 }

@@ -1,6 +1,7 @@
-//! `layered_runtime`: static layers flattened to dotted keys, and the look-ups that other messages ask for.
+//! `layered_runtime`: layers flattened to dotted keys, and the look-ups that other messages ask for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millrace_config::Fraction;
 use millrace_proto::pb::envoy::config::bootstrap::v3::{LayeredRuntime, runtime_layer::LayerSpecifier};
@@ -9,7 +10,9 @@ use millrace_proto::pb::envoy::r#type::v3 as kinds;
 use millrace_proto::pb::google::protobuf::{Struct, Value, value::Kind};
 use millrace_proto::{Message, Path, to_json};
 
+use crate::context::Context;
 use crate::error::Rejection;
+use crate::source::{Subscription, subscription};
 
 /// One value of a layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +56,17 @@ pub struct RuntimeLayer {
     pub values: BTreeMap<String, RuntimeValue>,
     /// True for `admin_layer`.
     pub admin: bool,
+    /// `rtds_layer`: the resource whose values these are, and where it comes from.
+    pub rtds: Option<RtdsLayer>,
+}
+
+/// `RuntimeLayer.rtds_layer`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtdsLayer {
+    /// Name of the resource.
+    pub name: Arc<str>,
+    /// `rtds_config`.
+    pub subscription: Subscription,
 }
 
 /// All layers; a later one overrides an earlier one.
@@ -63,6 +77,24 @@ pub struct Runtime {
 }
 
 impl Runtime {
+    /// The layers that come over RTDS, in configuration order.
+    pub fn rtds_layers(&self) -> impl Iterator<Item = &RtdsLayer> {
+        self.layers.iter().filter_map(|layer| layer.rtds.as_ref())
+    }
+
+    /// Puts the values of a runtime resource into its layers, empty ones when it is gone. True when a value changed;
+    /// resources keep the values that they were translated with until they are translated again.
+    pub fn set_rtds(&mut self, name: &str, values: &BTreeMap<String, RuntimeValue>) -> bool {
+        let mut changed = false;
+        for layer in &mut self.layers {
+            if layer.rtds.as_ref().is_some_and(|rtds| &*rtds.name == name) && layer.values != *values {
+                layer.values.clone_from(values);
+                changed = true;
+            }
+        }
+        changed
+    }
+
     /// The value that counts.
     pub fn get(&self, key: &str) -> Option<&RuntimeValue> {
         self.layers.iter().rev().find_map(|layer| layer.values.get(key))
@@ -120,8 +152,12 @@ pub(crate) fn fraction(percent: &kinds::FractionalPercent) -> Fraction {
     Fraction { numerator: percent.numerator, denominator }
 }
 
-/// Reads the layers. Disk and RTDS layers are judged by the table of fields.
-pub(crate) fn layered(runtime: Option<&LayeredRuntime>, path: &Path) -> Result<Runtime, Rejection> {
+/// Reads the layers. Disk layers are judged by the table of fields.
+pub(crate) fn layered(
+    runtime: Option<&LayeredRuntime>,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Runtime, Rejection> {
     let mut layers: Vec<RuntimeLayer> = Vec::new();
     let Some(runtime) = runtime else {
         return Ok(Runtime::default());
@@ -141,13 +177,26 @@ pub(crate) fn layered(runtime: Option<&LayeredRuntime>, path: &Path) -> Result<R
                 "Too many admin layers specified in LayeredRuntime, at most one may be specified",
             ));
         }
-        let mut values = BTreeMap::new();
-        if let Some(LayerSpecifier::StaticLayer(tree)) = &layer.layer_specifier {
-            flatten("", tree, &mut values);
+        let (mut values, mut rtds) = (BTreeMap::new(), None);
+        match &layer.layer_specifier {
+            Some(LayerSpecifier::StaticLayer(tree)) => values = flat(tree),
+            Some(LayerSpecifier::RtdsLayer(layer)) => {
+                let path = path.at(i).join("rtds_layer").join("rtds_config");
+                let subscription = subscription(layer.rtds_config.as_ref(), &path, cx)?;
+                rtds = Some(RtdsLayer { name: layer.name.as_str().into(), subscription });
+            }
+            Some(LayerSpecifier::AdminLayer(_) | LayerSpecifier::DiskLayer(_)) | None => {}
         }
-        layers.push(RuntimeLayer { name: layer.name.clone(), values, admin });
+        layers.push(RuntimeLayer { name: layer.name.clone(), values, admin, rtds });
     }
     Ok(Runtime { layers })
+}
+
+/// The values of a tree, by dotted key.
+pub(crate) fn flat(tree: &Struct) -> BTreeMap<String, RuntimeValue> {
+    let mut values = BTreeMap::new();
+    flatten("", tree, &mut values);
+    values
 }
 
 fn flatten(prefix: &str, tree: &Struct, out: &mut BTreeMap<String, RuntimeValue>) {
@@ -200,7 +249,8 @@ mod tests {
         let parsed =
             millrace_proto::bootstrap_from_yaml(json, &millrace_proto::LoadOptions::default()).unwrap();
         let bootstrap = millrace_proto::decode(&parsed.bytes).unwrap();
-        layered(bootstrap.layered_runtime.as_ref(), &Path::from("layered_runtime")).unwrap()
+        let mut cx = Context::new(millrace_observe::stats::Registry::new(), crate::Overrides::default());
+        layered(bootstrap.layered_runtime.as_ref(), &Path::from("layered_runtime"), &mut cx).unwrap()
     }
 
     #[test]
@@ -218,5 +268,20 @@ mod tests {
         let percent = core::RuntimeFractionalPercent { runtime_key: "x.y".into(), default_value: None };
         assert_eq!(runtime.fraction(&percent), Fraction { numerator: 2, denominator: 100 });
         assert!(runtime.layers[1].admin);
+    }
+
+    #[test]
+    fn a_layer_of_its_own_resource() {
+        let mut runtime = runtime(
+            "layered_runtime: {layers: [{name: a, static_layer: {k: 1}}, {name: b, rtds_layer: {name: r, rtds_config: {ads: {}, initial_fetch_timeout: 0s}}}, {name: c, static_layer: {z: 1}}]}",
+        );
+        let layers: Vec<_> = runtime.rtds_layers().cloned().collect();
+        assert_eq!((layers.len(), &*layers[0].name), (1, "r"));
+        assert_eq!(layers[0].subscription.initial_fetch_timeout, None);
+        let values = BTreeMap::from([("k".to_owned(), RuntimeValue::Number(5.0)), ("z".to_owned(), RuntimeValue::Number(9.0))]);
+        assert!(runtime.set_rtds("r", &values) && !runtime.set_rtds("r", &values) && !runtime.set_rtds("b", &values));
+        assert_eq!((runtime.integer("k"), runtime.integer("z")), (Some(5), Some(1)));
+        assert!(runtime.set_rtds("r", &BTreeMap::new()));
+        assert_eq!(runtime.integer("k"), Some(1));
     }
 }

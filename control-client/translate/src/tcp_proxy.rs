@@ -21,15 +21,17 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub(crate) fn tcp_proxy(proxy: &pb::TcpProxy, path: &Path, cx: &mut Context) -> Result<TcpProxy, Rejection> {
     let cluster = match &proxy.cluster_specifier {
         Some(pb::tcp_proxy::ClusterSpecifier::Cluster(name)) => {
-            TcpClusterSpecifier::Cluster(cx.cluster_ids.intern(name))
+            TcpClusterSpecifier::Cluster(cx.target_cluster(name, &path.join("cluster"))?)
         }
         Some(pb::tcp_proxy::ClusterSpecifier::WeightedClusters(list)) => {
-            let entries =
-                list.clusters.iter().map(|entry| (cx.cluster_ids.intern(&entry.name), entry.weight));
-            let entries: Vec<_> = entries.collect();
+            let path = path.join("weighted_clusters");
+            let mut entries = Vec::with_capacity(list.clusters.len());
+            for (i, entry) in list.clusters.iter().enumerate() {
+                let path = path.join("clusters").at(i).join("name");
+                entries.push((cx.target_cluster(&entry.name, &path)?, entry.weight));
+            }
             let total = entries.iter().map(|(_, weight)| u64::from(*weight)).sum();
             if total == 0 {
-                let path = path.join("weighted_clusters");
                 return Err(Rejection::new(&path, "the sum of the weights must be greater than 0"));
             }
             TcpClusterSpecifier::Weighted(entries, total)

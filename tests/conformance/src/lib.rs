@@ -9,8 +9,10 @@ pub mod table;
 
 /// The folder of a corpus, e.g. `http1/llhttp`. The corpora are a sibling of the repository and not part of it:
 /// where they are absent the caller skips, which is said once a call; in CI (`CI=true`) their absence fails.
+/// `MILLRACE_CORPORA` names another place, for work trees elsewhere.
 pub fn corpus(name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora").join(name);
+    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
+    let path = std::env::var_os("MILLRACE_CORPORA").map_or_else(beside, PathBuf::from).join(name);
     if path.exists() {
         return Some(path);
     }

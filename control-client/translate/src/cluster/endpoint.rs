@@ -1,4 +1,4 @@
-//! `config.endpoint.v3.ClusterLoadAssignment`.
+//! `config.endpoint.v3.ClusterLoadAssignment`, inside a cluster or on its own.
 
 use std::sync::Arc;
 
@@ -10,12 +10,14 @@ use millrace_proto::pb::envoy::config::core::v3 as core;
 use millrace_proto::pb::envoy::config::endpoint::v3 as eps;
 use millrace_proto::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 
-use crate::context::Context;
+use super::scopes;
 use crate::error::Rejection;
 use crate::{address, value};
 
-/// What a load assignment says.
-#[derive(Debug)]
+const OVERPROVISIONING_FACTOR: u32 = 140;
+
+/// What a load assignment says. Its endpoints have no scopes yet.
+#[derive(Debug, Default)]
 pub(super) struct Load {
     /// By priority, then configuration order; without endpoints for DNS clusters.
     pub localities: Vec<LocalityEndpoints>,
@@ -29,27 +31,40 @@ pub(super) fn load_assignment(
     cluster: &pb::Cluster,
     kind: DiscoveryType,
     path: &Path,
-    cx: &mut Context,
 ) -> Result<Load, Rejection> {
     let path = path.join("load_assignment");
     let empty = eps::ClusterLoadAssignment::default();
-    let assignment = cluster.load_assignment.as_ref().unwrap_or(&empty);
-    let mut load = Load {
-        localities: Vec::new(),
-        targets: Vec::new(),
-        overprovisioning_factor: value::number(
-            assignment.policy.as_ref().and_then(|policy| policy.overprovisioning_factor.as_ref()),
-            140,
-        ),
+    let assignment = match kind {
+        // What EDS says replaces everything.
+        DiscoveryType::Eds => &empty,
+        _ => cluster.load_assignment.as_ref().unwrap_or(&empty),
     };
     if kind == DiscoveryType::LogicalDns && !is_single(assignment) {
         let why = "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint";
         return Err(Rejection::new(&path, why));
     }
+    translate(assignment, kind, &path)
+}
+
+/// Every endpoint of an assignment, sorted by priority.
+pub(super) fn translate(
+    assignment: &eps::ClusterLoadAssignment,
+    kind: DiscoveryType,
+    path: &Path,
+) -> Result<Load, Rejection> {
+    let policy = assignment.policy.as_ref();
+    let mut load = Load {
+        overprovisioning_factor: value::number(
+            policy.and_then(|policy| policy.overprovisioning_factor.as_ref()),
+            OVERPROVISIONING_FACTOR,
+        ),
+        ..Load::default()
+    };
+    let path = path.join("endpoints");
     let mut order: Vec<usize> = (0..assignment.endpoints.len()).collect();
     order.sort_by_key(|i| assignment.endpoints[*i].priority);
     for i in order {
-        locality(&assignment.endpoints[i], kind, &path.join("endpoints").at(i), &mut load, cx)?;
+        locality(&assignment.endpoints[i], kind, &path.at(i), &mut load)?;
     }
     Ok(load)
 }
@@ -63,7 +78,6 @@ fn locality(
     kind: DiscoveryType,
     path: &Path,
     load: &mut Load,
-    cx: &mut Context,
 ) -> Result<(), Rejection> {
     let name = from.locality.clone().unwrap_or_default();
     let mut built = LocalityEndpoints {
@@ -76,9 +90,9 @@ fn locality(
         let path = path.join("lb_endpoints").at(i);
         match kind {
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
-                load.targets.push(target(endpoint, load.localities.len(), kind, &path, cx)?);
+                load.targets.push(target(endpoint, load.localities.len(), kind, &path)?);
             }
-            _ => built.endpoints.push(fixed(endpoint, &path, cx)?),
+            _ => built.endpoints.push(fixed(endpoint, &path)?),
         }
     }
     load.localities.push(built);
@@ -105,7 +119,7 @@ fn host<'a>(
     }
 }
 
-fn build(from: &eps::LbEndpoint, hostname: &str, address: Address, cx: &Context) -> Endpoint {
+fn build(from: &eps::LbEndpoint, hostname: &str, address: Address) -> Endpoint {
     Endpoint {
         address,
         hostname: hostname.into(),
@@ -118,11 +132,11 @@ fn build(from: &eps::LbEndpoint, hostname: &str, address: Address, cx: &Context)
             core::HealthStatus::Timeout => HealthStatus::Timeout,
             core::HealthStatus::Degraded => HealthStatus::Degraded,
         },
-        scope: cx.registry.host_scope(),
+        scope: scopes::NONE,
     }
 }
 
-fn fixed(from: &eps::LbEndpoint, path: &Path, cx: &Context) -> Result<Endpoint, Rejection> {
+fn fixed(from: &eps::LbEndpoint, path: &Path) -> Result<Endpoint, Rejection> {
     let (endpoint, place) = host(from, path)?;
     let path = path.join("endpoint").join("address");
     let found = address::address(place, &path).map_err(|mut rejection| {
@@ -133,7 +147,7 @@ fn fixed(from: &eps::LbEndpoint, path: &Path, cx: &Context) -> Result<Endpoint, 
         }
         rejection
     })?;
-    Ok(build(from, &endpoint.hostname, found, cx))
+    Ok(build(from, &endpoint.hostname, found))
 }
 
 fn target(
@@ -141,7 +155,6 @@ fn target(
     locality: usize,
     kind: DiscoveryType,
     path: &Path,
-    cx: &Context,
 ) -> Result<DnsTarget, Rejection> {
     let (endpoint, place) = host(from, path)?;
     let path = path.join("endpoint").join("address");
@@ -158,7 +171,7 @@ fn target(
     Ok(DnsTarget {
         host: socket.address.as_str().into(),
         port,
-        template: build(from, hostname, address::unspecified(port, false), cx),
+        template: build(from, hostname, address::unspecified(port, false)),
         locality,
     })
 }

@@ -1,9 +1,11 @@
 //! `config.cluster.v3.Cluster`.
 
+mod assignment;
 mod circuit_breakers;
 mod endpoint;
 mod http_options;
 mod lb_policy;
+mod scopes;
 
 use std::time::Duration;
 
@@ -14,30 +16,45 @@ use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use millrace_proto::pb::envoy::config::core::v3 as core;
 
+pub(crate) use assignment::load_assignment;
+pub use assignment::{LoadAssignment, retired_scopes};
+
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{address, extension, transport_socket, value};
+use crate::{address, extension, source, transport_socket, value};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BUFFER_LIMIT: u32 = 1024 * 1024;
 const DNS_REFRESH_RATE: Duration = Duration::from_secs(5);
 
-/// Translates a cluster whose fields have been checked.
-pub(crate) fn cluster(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> Result<Cluster, Rejection> {
+/// Translates a cluster whose fields have been checked. Endpoints that `previous` has too keep their scopes; an EDS
+/// cluster has no endpoints until its assignment comes.
+pub(crate) fn cluster(
+    cluster: &pb::Cluster,
+    previous: Option<&Cluster>,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Cluster, Rejection> {
     transport_socket::upstream(cluster.transport_socket.as_ref(), &path.join("transport_socket"))?;
     let kind = discovery_type(cluster, path)?;
-    let load = endpoint::load_assignment(cluster, kind, path, cx)?;
+    let mut load = endpoint::load_assignment(cluster, kind, path)?;
+    let discovery = discovery(cluster, kind, std::mem::take(&mut load.targets), path, cx)?;
+    let lb_policy = lb_policy::lb_policy(cluster, path, cx)?;
+    let bind_source = bind_source(cluster, path)?;
+    let http = http_options::upstream_http(cluster, path, cx)?;
     let stat_name = if cluster.alt_stat_name.is_empty() { &cluster.name } else { &cluster.alt_stat_name };
     let common = cluster.common_lb_config.as_ref();
-    Ok(Cluster {
+    let options = cluster.upstream_connection_options.as_ref();
+    // Nothing fails from here on, so that a refused cluster leaves no scopes behind.
+    let mut built = Cluster {
         name: cluster.name.as_str().into(),
         id: cx.cluster_ids.intern(&cluster.name),
         scope: cx.scope(ScopeKind::Cluster, stat_name),
         stat_name: stat_name.as_str().into(),
-        discovery: discovery(cluster, kind, load.targets),
+        discovery,
         localities: load.localities,
         endpoints_version: 0,
-        lb_policy: lb_policy::lb_policy(cluster, path, cx)?,
+        lb_policy,
         panic_threshold: common
             .and_then(|c| c.healthy_panic_threshold.as_ref())
             .map_or(50.0, |percent| percent.value),
@@ -45,15 +62,13 @@ pub(crate) fn cluster(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> R
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
         circuit_breakers: circuit_breakers::circuit_breakers(cluster.circuit_breakers.as_ref()),
         buffer_limit_bytes: value::number(cluster.per_connection_buffer_limit_bytes.as_ref(), BUFFER_LIMIT),
-        tcp_keepalive: cluster
-            .upstream_connection_options
-            .as_ref()
-            .and_then(|options| options.tcp_keepalive.as_ref())
-            .map(tcp_keepalive),
-        bind_source: bind_source(cluster, path)?,
+        tcp_keepalive: options.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
+        bind_source,
         close_on_health_failure: cluster.close_connections_on_host_health_failure,
-        http: http_options::upstream_http(cluster, path, cx)?,
-    })
+        http,
+    };
+    scopes::assign(&mut built, previous, &cx.registry);
+    Ok(built)
 }
 
 fn discovery_type(cluster: &pb::Cluster, path: &Path) -> Result<DiscoveryType, Rejection> {
@@ -61,14 +76,11 @@ fn discovery_type(cluster: &pb::Cluster, path: &Path) -> Result<DiscoveryType, R
         None => Ok(DiscoveryType::Static),
         Some(ClusterDiscoveryType::Type(number)) => {
             match DiscoveryType::try_from(*number).unwrap_or_default() {
-                served @ (DiscoveryType::Static | DiscoveryType::StrictDns | DiscoveryType::LogicalDns) => {
-                    Ok(served)
-                }
-                other => {
-                    let why =
-                        format!("clusters of type {} are not served by this build", other.as_str_name());
+                DiscoveryType::OriginalDst => {
+                    let why = "clusters of type ORIGINAL_DST are not served by this build";
                     Err(Rejection::not_served(&path.join("type"), why))
                 }
+                served => Ok(served),
             }
         }
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
@@ -82,11 +94,50 @@ fn discovery(
     cluster: &pb::Cluster,
     kind: DiscoveryType,
     targets: Vec<millrace_config::DnsTarget>,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<ClusterDiscovery, Rejection> {
+    match (kind, &cluster.eds_cluster_config) {
+        (DiscoveryType::Eds, Some(config)) => eds(cluster, config, path, cx),
+        (DiscoveryType::Eds, None) => {
+            Err(Rejection::new(path, "cannot create an EDS cluster without an EDS config"))
+        }
+        (_, Some(_)) => {
+            let path = path.join("eds_cluster_config");
+            Err(Rejection::new(&path, "eds_cluster_config set in a non-EDS cluster"))
+        }
+        (DiscoveryType::Static, None) => Ok(ClusterDiscovery::Static),
+        (_, None) => Ok(dns(cluster, kind, targets)),
+    }
+}
+
+fn eds(
+    cluster: &pb::Cluster,
+    config: &pb::cluster::EdsClusterConfig,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<ClusterDiscovery, Rejection> {
+    if cluster.load_assignment.is_some() {
+        cx.report(&path.join("load_assignment"), "the endpoints of an EDS cluster come over EDS only");
+    }
+    let path = path.join("eds_cluster_config");
+    source::refuse_locator(&config.service_name, &path.join("service_name"))?;
+    let name = if config.service_name.is_empty() { &cluster.name } else { &config.service_name };
+    source::refuse_locator(name, &path.join("service_name"))?;
+    let from = source::subscription(config.eds_config.as_ref(), &path.join("eds_config"), cx)?;
+    Ok(ClusterDiscovery::Eds {
+        service_name: name.as_str().into(),
+        source: from.source,
+        initial_fetch_timeout: from.initial_fetch_timeout,
+    })
+}
+
+fn dns(
+    cluster: &pb::Cluster,
+    kind: DiscoveryType,
+    targets: Vec<millrace_config::DnsTarget>,
 ) -> ClusterDiscovery {
     use pb::cluster::DnsLookupFamily as Family;
-    if kind == DiscoveryType::Static {
-        return ClusterDiscovery::Static;
-    }
     ClusterDiscovery::Dns {
         logical: kind == DiscoveryType::LogicalDns,
         targets,

@@ -13,7 +13,8 @@ fn cluster_of(fields: &str) -> Result<Cluster, Rejection> {
     let message = schema::Message::by_type_url(resource::CLUSTER).unwrap();
     let bytes =
         message_from_json(message, &yaml::parse(&format!("{{name: 'a:b', {fields}}}")).unwrap()).unwrap();
-    resource::cluster(&bytes, &mut Context::new(Registry::new(), Overrides::default()))
+    resource::cluster(&bytes, None, &mut Context::new(Registry::new(), Overrides::default()))
+        .map(|translated| translated.value)
 }
 
 const LOAD: &str = "load_assignment: {cluster_name: x, endpoints: [{priority: 1, lb_endpoints: [{endpoint: {address: \
@@ -73,7 +74,7 @@ fn policies_limits_and_http_options() {
 #[test]
 fn what_cannot_be_served_is_refused() {
     for (fields, reason) in [
-        ("type: EDS", "type: clusters of type EDS are not served by this build"),
+        ("type: ORIGINAL_DST", "type: clusters of type ORIGINAL_DST are not served by this build"),
         ("lb_policy: RING_HASH", "lb_policy: the balancer RING_HASH is not served by this build"),
         (
             "http2_protocol_options: {}",
@@ -114,7 +115,7 @@ fn fields_without_effect_are_reported() {
     let text = "{name: a, outlier_detection: {}, ignore_health_on_host_removal: false}";
     let bytes = message_from_json(message, &yaml::parse(text).unwrap()).unwrap();
     let mut cx = Context::new(Registry::new(), Overrides::default());
-    resource::cluster(&bytes, &mut cx).unwrap();
-    let paths: Vec<_> = cx.unsupported.iter().map(|field| field.path.as_str()).collect();
+    let unsupported = resource::cluster(&bytes, None, &mut cx).unwrap().unsupported;
+    let paths: Vec<_> = unsupported.iter().map(|field| field.path.as_str()).collect();
     assert_eq!(paths, ["outlier_detection"]);
 }

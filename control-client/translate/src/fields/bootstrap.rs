@@ -3,7 +3,7 @@
 use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
-const XDS: &str = "control planes are not served by this build";
+const FEDERATION: &str = "every source is named where it is used";
 
 pub(super) const TABLES: &[Table] = &[
     Table {
@@ -11,12 +11,13 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[
             (
                 Served,
-                "node static_resources cluster_manager stats_config stats_flush_interval stats_flush_on_admin \
+                "node static_resources dynamic_resources cluster_manager stats_config stats_flush_interval stats_flush_on_admin \
                  layered_runtime admin stats_server_version_override application_log_config",
             ),
-            (Refused(XDS), "dynamic_resources hds_config"),
-            (NoEffect(XDS), "node_context_params config_sources default_config_source"),
-            (Reported(XDS), "xds_delegate_extension xds_config_tracker_extension"),
+            (Reported("health is not reported to a control plane"), "hds_config"),
+            (NoEffect("xdstp: names are refused"), "node_context_params"),
+            (Reported(FEDERATION), "config_sources default_config_source"),
+            (Reported("the extension is not served by this build"), "xds_delegate_extension xds_config_tracker_extension"),
             (NoEffect("nothing reads the directory"), "flags_path"),
             (
                 NoEffect("statistics are created when first read"),
@@ -24,7 +25,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (NoEffect("header names cost the same with and without"), "inline_headers"),
             (NoEffect("every regular expression runs in linear time"), "default_regex_engine"),
-            (NoEffect("there is no gRPC client"), "grpc_async_client_manager_config"),
+            (NoEffect("clients are kept as long as their source"), "grpc_async_client_manager_config"),
             (NoEffect("memory is returned on its own"), "memory_allocator_manager"),
             (NoEffect("shards are pinned to their cores by the command line"), "enable_worker_cpu_affinity"),
             (Reported("statistics are pulled from the admin server only"), "stats_sinks"),
@@ -46,7 +47,7 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
         fields: &[
             (Served, "listeners clusters"),
-            (Reported("TLS is not served by this build; nothing can use the secret"), "secrets"),
+            (NoEffect("the control client reads what its clusters name; traffic uses none"), "secrets"),
         ],
     },
     Table {
@@ -79,9 +80,8 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.bootstrap.v3.RuntimeLayer",
         fields: &[
-            (Served, "name static_layer admin_layer"),
+            (Served, "name static_layer admin_layer rtds_layer"),
             (Refused("runtime values on disk are not served by this build"), "disk_layer"),
-            (Refused(XDS), "rtds_layer"),
         ],
     },
     Table { message: "envoy.config.bootstrap.v3.RuntimeLayer.AdminLayer", fields: &[] },

@@ -3,7 +3,7 @@
 use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
-const XDS: &str = "control planes are not served by this build";
+const LEDS: &str = "endpoints that come one by one (LEDS) are not served by this build";
 const HTTP2: &str = "HTTP/2 and HTTP/3 upstreams are not served by this build";
 const HEALTH: &str = "every endpoint counts as healthy unless health_status says otherwise";
 const BALANCER: &str = "only balancers that are refused read it";
@@ -18,13 +18,12 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "name alt_stat_name type cluster_type connect_timeout per_connection_buffer_limit_bytes lb_policy \
-                 load_assignment max_requests_per_connection circuit_breakers common_http_protocol_options \
+                 load_assignment eds_cluster_config max_requests_per_connection circuit_breakers common_http_protocol_options \
                  http_protocol_options typed_extension_protocol_options dns_refresh_rate dns_jitter respect_dns_ttl \
                  dns_lookup_family wait_for_warm_on_init upstream_bind_config least_request_lb_config \
                  round_robin_lb_config common_lb_config transport_socket upstream_connection_options \
                  close_connections_on_host_health_failure load_balancing_policy",
             ),
-            (Refused(XDS), "eds_cluster_config"),
             (Refused(HTTP2), "http2_protocol_options"),
             (Refused("TLS is not served by this build"), "transport_socket_matches transport_socket_matcher"),
             (Refused("subsets of endpoints are not served by this build"), "lb_subset_config"),
@@ -194,14 +193,14 @@ pub(super) const TABLES: &[Table] = &[
             (Served, "overprovisioning_factor"),
             (Refused("requests are not dropped on purpose"), "drop_overloads"),
             (Reported("priorities are weighed by the number of endpoints"), "weighted_priority_health"),
-            (NoEffect("static endpoints do not age"), "endpoint_stale_after"),
+            (Reported("endpoints stay until the control plane removes them"), "endpoint_stale_after"),
         ],
     },
     Table {
         message: "envoy.config.endpoint.v3.LocalityLbEndpoints",
         fields: &[
             (Served, "locality lb_endpoints load_balancing_weight priority"),
-            (Refused(XDS), "load_balancer_endpoints leds_cluster_locality_config"),
+            (Refused(LEDS), "load_balancer_endpoints leds_cluster_locality_config"),
             (NoEffect("nothing reads it"), "metadata proximity"),
         ],
     },

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use millrace_proto::schema::Message;
 
-use super::{Status, Table, tables};
+use super::{Status, Table, control_tables, tables};
 
 const HEAD: &str = "# Configuration coverage
 
@@ -25,6 +25,15 @@ messages do not have is refused in files (`--allow-unknown-static-fields` turns 
 
 ";
 
+const CONTROL: &str = "
+## Static clusters that a control plane is reached through
+
+A config source names a static cluster (`envoy_grpc.cluster_name`, `cluster_names`). The control client speaks HTTP/2
+and TLS to it, which traffic cannot yet. A static cluster that only the control client can use is kept out of the data
+plane and named in the log; routes and TCP proxies that name it are refused. For such clusters, and for the secrets
+that they name, these tables replace the ones above.
+";
+
 /// The whole document.
 pub fn document() -> String {
     let mut out = HEAD.to_owned();
@@ -34,7 +43,11 @@ pub fn document() -> String {
     let parts = counts.map(|(name, n)| format!("{n} {name}"));
     let _ = writeln!(out, "{} messages, {total} fields: {}.", tables().count(), parts.join(", "));
     for table in tables() {
-        section(table, &mut out);
+        section(table, 2, &mut out);
+    }
+    out.push_str(CONTROL);
+    for table in control_tables() {
+        section(table, 3, &mut out);
     }
     out
 }
@@ -45,8 +58,8 @@ fn count(table: &Table, status: Status) -> usize {
     same.map(|(_, names)| names.split_whitespace().count()).sum()
 }
 
-fn section(table: &Table, out: &mut String) {
-    let _ = writeln!(out, "\n## {}\n", table.message);
+fn section(table: &Table, level: usize, out: &mut String) {
+    let _ = writeln!(out, "\n{} {}\n", "#".repeat(level), table.message);
     if Message::by_name(table.message).is_none_or(|message| message.fields().next().is_none()) {
         out.push_str("No fields.\n");
         return;

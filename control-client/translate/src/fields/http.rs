@@ -3,7 +3,7 @@
 use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
-const XDS: &str = "control planes are not served by this build";
+const ECDS: &str = "filters whose configuration comes on its own (ECDS) are not served by this build";
 const HTTP2: &str = "connections speak HTTP/1.1 only";
 
 pub(super) const TABLES: &[Table] = &[
@@ -12,7 +12,7 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[
             (
                 Served,
-                "codec_type stat_prefix route_config http_filters add_user_agent common_http_protocol_options \
+                "codec_type stat_prefix route_config rds http_filters add_user_agent common_http_protocol_options \
                  http_protocol_options server_name server_header_transformation max_request_headers_kb \
                  stream_idle_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout \
                  access_log use_remote_address xff_num_trusted_hops internal_address_config skip_xff_append via \
@@ -22,7 +22,7 @@ pub(super) const TABLES: &[Table] = &[
                  path_with_escaped_slashes_action strip_matching_host_port strip_any_host_port \
                  strip_trailing_host_dot append_x_forwarded_port",
             ),
-            (Refused(XDS), "rds scoped_routes"),
+            (Refused("one route table serves all requests of a connection manager"), "scoped_routes"),
             (Refused("local replies cannot be changed"), "local_reply_config"),
             (
                 Refused("the peer's address comes from x-forwarded-for or the connection only"),
@@ -78,7 +78,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
-        fields: &[(Served, "name typed_config is_optional disabled"), (Refused(XDS), "config_discovery")],
+        fields: &[(Served, "name typed_config is_optional disabled"), (Refused(ECDS), "config_discovery")],
     },
     Table {
         message: "envoy.extensions.filters.http.router.v3.Router",

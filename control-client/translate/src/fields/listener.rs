@@ -3,7 +3,7 @@
 use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
-const XDS: &str = "control planes are not served by this build";
+const ECDS: &str = "filters whose configuration comes on its own (ECDS) are not served by this build";
 const SOCKET: &str = "the socket keeps its defaults";
 const LOG_FILTER: &str = "this access-log filter is not served by this build";
 
@@ -18,7 +18,8 @@ pub(super) const TABLES: &[Table] = &[
                  continue_on_listener_filters_timeout transparent freebind traffic_direction reuse_port \
                  enable_reuse_port access_log tcp_backlog_size bind_to_port ignore_global_conn_limit",
             ),
-            (Refused(XDS), "fcds_config api_listener"),
+            (Refused("filter chains come with their listener"), "fcds_config"),
+            (Refused("listeners of gRPC clients without a proxy are not served by this build"), "api_listener"),
             (Refused("matcher trees are not served by this build"), "filter_chain_matcher"),
             (Refused("UDP is not served by this build"), "udp_listener_config"),
             (Refused("internal listeners are not served by this build"), "internal_listener"),
@@ -43,7 +44,7 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.config.listener.v3.ListenerFilter",
         fields: &[
             (Served, "name typed_config"),
-            (Refused(XDS), "config_discovery"),
+            (Refused(ECDS), "config_discovery"),
             (Refused("the filter cannot be switched off for some connections"), "filter_disabled"),
         ],
     },
@@ -71,7 +72,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.listener.v3.Filter",
-        fields: &[(Served, "name typed_config"), (Refused(XDS), "config_discovery")],
+        fields: &[(Served, "name typed_config"), (Refused(ECDS), "config_discovery")],
     },
     Table { message: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", fields: &[] },
     Table {
@@ -82,7 +83,7 @@ pub(super) const TABLES: &[Table] = &[
                 "stat_prefix cluster weighted_clusters idle_timeout access_log max_connect_attempts \
                  max_downstream_connection_duration",
             ),
-            (Refused(XDS), "on_demand"),
+            (Refused("clusters come with CDS, not one by one"), "on_demand"),
             (Refused("tunnelling is not served by this build"), "tunneling_config"),
             (Refused("subsets of endpoints are not served by this build"), "metadata_match"),
             (

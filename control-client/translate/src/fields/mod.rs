@@ -3,13 +3,15 @@
 
 mod bootstrap;
 mod cluster;
+mod control;
 mod core;
 mod document;
 mod http;
 mod listener;
 mod route;
+mod source;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use millrace_proto::Path;
@@ -17,7 +19,7 @@ use millrace_proto::schema::{Field, Kind, Label, Message};
 use millrace_proto::walk::{Descend, Raw, Visitor, walk};
 
 use crate::context::{Context, Source};
-use crate::error::Rejection;
+use crate::error::{Rejection, RejectionKind};
 
 pub use document::document;
 
@@ -45,14 +47,40 @@ pub struct Table {
 
 /// All tables, in the order of the document.
 pub fn tables() -> impl Iterator<Item = &'static Table> {
-    [bootstrap::TABLES, listener::TABLES, http::TABLES, route::TABLES, cluster::TABLES, core::TABLES]
-        .into_iter()
-        .flatten()
+    [
+        bootstrap::TABLES,
+        source::TABLES,
+        listener::TABLES,
+        http::TABLES,
+        route::TABLES,
+        cluster::TABLES,
+        core::TABLES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
-static INDEX: LazyLock<HashMap<Message, HashMap<Field, Status>>> = LazyLock::new(|| {
+/// The tables of a static cluster that a control plane is reached through, in the order of the document. They
+/// replace those of [`tables`] for the same message.
+pub fn control_tables() -> impl Iterator<Item = &'static Table> {
+    control::TABLES.iter()
+}
+
+type Index = HashMap<Message, HashMap<Field, Status>>;
+
+const STATIC_RESOURCES: &str = "envoy.config.bootstrap.v3.Bootstrap.StaticResources";
+
+static INDEX: LazyLock<Index> = LazyLock::new(|| index(&mut tables()));
+
+static CONTROL_INDEX: LazyLock<Index> = LazyLock::new(|| {
+    let mut all = INDEX.clone();
+    all.extend(index(&mut control_tables()));
+    all
+});
+
+fn index(tables: &mut dyn Iterator<Item = &'static Table>) -> Index {
     let mut index = HashMap::new();
-    for table in tables() {
+    for table in tables {
         let Some(message) = Message::by_name(table.message) else {
             continue;
         };
@@ -64,16 +92,62 @@ static INDEX: LazyLock<HashMap<Message, HashMap<Field, Status>>> = LazyLock::new
         }
     }
     index
-});
+}
 
 /// Checks every field that is set in `bytes`, `Any`s included; types without a table are left to the translator
 /// that opens them. Reported fields are added to the context.
 pub(crate) fn check(message: Message, bytes: &[u8], path: &Path, cx: &mut Context) -> Result<(), Rejection> {
-    walk(&mut Check { cx }, message, bytes, path)
+    walk(&mut Check { cx, index: &INDEX, aside: None }, message, bytes, path)
+}
+
+/// As [`check`] for a static cluster that a control plane is reached through.
+pub(crate) fn check_control(
+    message: Message,
+    bytes: &[u8],
+    path: &Path,
+    cx: &mut Context,
+) -> Result<(), Rejection> {
+    walk(&mut Check { cx, index: &CONTROL_INDEX, aside: None }, message, bytes, path)
+}
+
+/// As [`check`] for a bootstrap. Static clusters with a field that traffic through them cannot have, but the control
+/// client can, are returned by their position.
+pub(crate) fn check_bootstrap(
+    message: Message,
+    bytes: &[u8],
+    cx: &mut Context,
+) -> Result<BTreeMap<usize, Rejection>, Rejection> {
+    let mut check = Check { cx, index: &INDEX, aside: Some(BTreeMap::new()) };
+    walk(&mut check, message, bytes, &Path::default())?;
+    Ok(check.aside.unwrap_or_default())
 }
 
 struct Check<'a> {
     cx: &'a mut Context,
+    index: &'static Index,
+    /// The static clusters that are set aside, when there can be any.
+    aside: Option<BTreeMap<usize, Rejection>>,
+}
+
+impl Check<'_> {
+    /// Each static cluster on its own.
+    fn clusters(&mut self, path: &Path, message: Message, values: &[Raw<'_>]) -> Result<(), Rejection> {
+        for (i, raw) in values.iter().enumerate() {
+            let reported = self.cx.unsupported.len();
+            match check(message, raw.bytes(), &path.at(i), self.cx) {
+                Err(refused) if refused.kind == RejectionKind::NotServed => {
+                    self.cx.unsupported.truncate(reported);
+                    if check_control(message, raw.bytes(), &path.at(i), self.cx).is_err() {
+                        return Err(refused);
+                    }
+                    self.cx.unsupported.truncate(reported);
+                    self.aside.get_or_insert_default().insert(i, refused);
+                }
+                verdict => verdict?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Visitor for Check<'_> {
@@ -86,7 +160,13 @@ impl Visitor for Check<'_> {
         field: Field,
         values: &[Raw<'_>],
     ) -> Result<Descend, Rejection> {
-        let status = INDEX.get(&message).and_then(|fields| fields.get(&field));
+        if self.aside.is_some() && message.name() == STATIC_RESOURCES && field.name() == "clusters" {
+            if let Some(cluster) = field.message() {
+                self.clusters(path, cluster, values)?;
+            }
+            return Ok(Descend::Over);
+        }
+        let status = self.index.get(&message).and_then(|fields| fields.get(&field));
         match status {
             Some(Status::Served) => Ok(Descend::Into),
             Some(Status::NoEffect(_)) => Ok(Descend::Over),
@@ -103,8 +183,12 @@ impl Visitor for Check<'_> {
     fn unknown(&mut self, path: &Path, message: Message, number: u32) -> Result<(), Rejection> {
         let overrides = &self.cx.overrides;
         let (refuse, silent) = match self.cx.source {
-            Source::Static => (!overrides.allow_unknown_static_fields, false),
+            Source::Static => {
+                self.cx.static_unknown_fields += 1;
+                (!overrides.allow_unknown_static_fields, false)
+            }
             Source::Dynamic => {
+                self.cx.dynamic_unknown_fields += 1;
                 (overrides.reject_unknown_dynamic_fields, overrides.ignore_unknown_dynamic_fields)
             }
         };
@@ -124,7 +208,7 @@ impl Visitor for Check<'_> {
     }
 
     fn message(&mut self, _path: &Path, message: Message) -> Result<Descend, Rejection> {
-        Ok(if INDEX.contains_key(&message) { Descend::Into } else { Descend::Over })
+        Ok(if self.index.contains_key(&message) { Descend::Into } else { Descend::Over })
     }
 }
 

@@ -3,7 +3,6 @@
 use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
-const XDS: &str = "control planes are not served by this build";
 const SUBSETS: &str = "subsets of endpoints are not served by this build";
 const MATCHER: &str = "matcher trees are not served by this build";
 const MIRROR: &str = "requests are not mirrored";
@@ -22,7 +21,7 @@ pub(super) const TABLES: &[Table] = &[
                  max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config",
             ),
             (Served, HEADERS),
-            (Refused(XDS), "vhds"),
+            (Refused("virtual hosts come with their table"), "vhds"),
             (Refused("cluster specifier plugins are not served by this build"), "cluster_specifier_plugins"),
             (Refused("virtual hosts are chosen by the host"), "vhost_header"),
             (Refused("paths are matched with their parameters"), "ignore_path_parameters_in_path_matching"),

@@ -7,8 +7,9 @@ use super::*;
 #[test]
 fn every_field_of_every_table_is_judged_once() {
     let mut messages = BTreeSet::new();
-    for table in tables() {
-        assert!(messages.insert(table.message), "{} has two tables", table.message);
+    for table in tables().chain(control_tables()) {
+        let new = messages.insert((table.message, control_tables().any(|control| std::ptr::eq(control, table))));
+        assert!(new, "{} has two tables", table.message);
         let message =
             Message::by_name(table.message).unwrap_or_else(|| panic!("{} is no message", table.message));
         let mut judged = BTreeSet::new();
@@ -25,13 +26,15 @@ fn every_field_of_every_table_is_judged_once() {
 
 #[test]
 fn messages_inside_served_fields_have_tables() {
-    for table in tables() {
+    for (table, index) in
+        tables().map(|table| (table, &INDEX)).chain(control_tables().map(|table| (table, &CONTROL_INDEX)))
+    {
         let message = Message::by_name(table.message).unwrap();
-        for field in message.fields().filter(|f| INDEX[&message][f] == Status::Served) {
+        for field in message.fields().filter(|f| index[&message][f] == Status::Served) {
             let Some(inner) = field.message() else { continue };
             let leaf = inner.name().starts_with("google.protobuf.") || inner.is_map_entry();
             assert!(
-                leaf || INDEX.contains_key(&inner),
+                leaf || index.contains_key(&inner),
                 "{}.{} holds {}",
                 table.message,
                 field.name(),

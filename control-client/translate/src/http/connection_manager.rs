@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    ForwardClientCertDetails, HttpConnectionManager, PathNormalization, PathWithEscapedSlashes,
-    ServerHeaderTransformation, UnderscoresAction,
+    ForwardClientCertDetails, HttpConnectionManager, PathNormalization, PathWithEscapedSlashes, RouteSource,
+    RouteTableId, ServerHeaderTransformation, UnderscoresAction,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
@@ -17,8 +17,9 @@ use super::{filters, http1};
 use crate::access_log::access_logs;
 use crate::context::Context;
 use crate::error::Rejection;
+use crate::interned::RouteTableInfo;
 use crate::route::route_configuration;
-use crate::{address, value};
+use crate::{address, source, value};
 
 /// Type of the configuration.
 pub(crate) const TYPE: &str =
@@ -53,7 +54,7 @@ pub(crate) fn connection_manager(
         scope: cx.scope(ScopeKind::Http, &manager.stat_prefix),
         listener_scope: cx
             .scope(ScopeKind::HttpListener, &format!("{listener}.http.{}", manager.stat_prefix)),
-        routes: millrace_config::RouteSource::Inline(Arc::new(routes(manager, path, cx)?)),
+        routes: routes(manager, path, cx)?,
         http_filters: filters::filters(&manager.http_filters, &path.join("http_filters"), cx)?,
         access_logs: access_logs(&manager.access_log, &path.join("access_log"), cx)?,
         http1: http1::downstream(
@@ -121,21 +122,33 @@ fn routes(
     manager: &pb::HttpConnectionManager,
     path: &Path,
     cx: &mut Context,
-) -> Result<millrace_config::RouteConfiguration, Rejection> {
+) -> Result<RouteSource, Rejection> {
     match &manager.route_specifier {
         Some(hcm::RouteSpecifier::RouteConfig(config)) => {
-            route_configuration(config, true, &path.join("route_config"), cx)
+            let table = route_configuration(config, true, &path.join("route_config"), cx)?;
+            Ok(RouteSource::Inline(Arc::new(table)))
         }
-        Some(hcm::RouteSpecifier::Rds(_)) => Err(Rejection::not_served(
-            &path.join("rds"),
-            "routes from a control plane are not served by this build",
-        )),
+        Some(hcm::RouteSpecifier::Rds(rds)) => table(rds, &path.join("rds"), cx).map(RouteSource::Rds),
         Some(hcm::RouteSpecifier::ScopedRoutes(_)) => Err(Rejection::not_served(
             &path.join("scoped_routes"),
-            "scoped routes are not served by this build",
+            "scoped routes are not served by this build; name one table in rds",
         )),
         None => Err(Rejection::new(&path.join("route_specifier"), "is required")),
     }
+}
+
+fn table(rds: &pb::Rds, path: &Path, cx: &mut Context) -> Result<RouteTableId, Rejection> {
+    let name_path = path.join("route_config_name");
+    if rds.route_config_name.is_empty() {
+        return Err(Rejection::new(&name_path, "value length must be at least 1 characters"));
+    }
+    source::refuse_locator(&rds.route_config_name, &name_path)?;
+    let from = source::subscription(rds.config_source.as_ref(), &path.join("config_source"), cx)?;
+    Ok(cx.route_tables.intern(RouteTableInfo {
+        name: rds.route_config_name.as_str().into(),
+        source: from.source,
+        initial_fetch_timeout: from.initial_fetch_timeout,
+    }))
 }
 
 fn server_header(manager: &pb::HttpConnectionManager) -> ServerHeaderTransformation {

@@ -26,7 +26,7 @@ pub(super) fn filters(
                 let path = path.join("config_discovery");
                 return Err(Rejection::not_served(
                     &path,
-                    "filters from a control plane are not served by this build",
+                    "filters whose configuration comes on its own (ECDS) are not served by this build",
                 ));
             }
             None => return Err(extension::not_served("HTTP filter", &filter.name, None, &path)),

@@ -57,13 +57,11 @@ fn cluster(
 ) -> Result<ClusterSpecifier, Rejection> {
     match &action.cluster_specifier {
         Some(act::ClusterSpecifier::Cluster(name)) => {
-            if scope.validate_clusters && !cx.known_clusters.contains(name.as_str()) {
-                return Err(Rejection::new(
-                    &path.join("cluster"),
-                    format!("route: unknown cluster '{name}'"),
-                ));
-            }
-            Ok(ClusterSpecifier::Cluster(cx.cluster_ids.intern(name)))
+            let path = path.join("cluster");
+            Ok(ClusterSpecifier::Cluster(match scope.validate_clusters {
+                true => cx.existing_cluster(name, "cluster", &path)?,
+                false => cx.target_cluster(name, &path)?,
+            }))
         }
         Some(act::ClusterSpecifier::ClusterHeader(name)) => {
             Ok(ClusterSpecifier::Header(value::lower_bytes(name)))

@@ -48,13 +48,11 @@ fn one(
             return Err(Rejection::new(path, "At least one of name or cluster_header need to be specified"));
         }
         (name, "") => {
-            if scope.validate_clusters && !cx.known_clusters.contains(name) {
-                return Err(Rejection::new(
-                    &path.join("name"),
-                    format!("route: unknown weighted cluster '{name}'"),
-                ));
-            }
-            ClusterSpecifier::Cluster(cx.cluster_ids.intern(name))
+            let path = path.join("name");
+            ClusterSpecifier::Cluster(match scope.validate_clusters {
+                true => cx.existing_cluster(name, "weighted cluster", &path)?,
+                false => cx.target_cluster(name, &path)?,
+            })
         }
         ("", header) => ClusterSpecifier::Header(value::lower_bytes(header)),
         _ => return Err(Rejection::new(path, "Only one of name or cluster_header can be specified")),

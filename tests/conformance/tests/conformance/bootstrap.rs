@@ -154,7 +154,8 @@ fn general(reason: &str) -> String {
 #[test]
 fn istio_bootstraps_parse() {
     let Some(root) = corpora() else { return };
-    let mut parsed = 0;
+    let (mut parsed, mut accepted) = (0, 0);
+    let mut refused: BTreeMap<String, usize> = BTreeMap::new();
     files(&root.join("istio/pkg/bootstrap/testdata"), &mut |path| {
         let bytes = std::fs::read(path).expect("a readable file");
         let result = bootstrap_from_text(Format::Json, &bytes, &LoadOptions::default());
@@ -162,13 +163,17 @@ fn istio_bootstraps_parse() {
             panic!("{}: {error}", path.display());
         }
         parsed += 1;
-        assert!(
-            matches!(verdict(path), Verdict::NotServed(_)),
-            "{}: an Istio bootstrap needs a control plane: {:?}",
-            path.display(),
-            verdict(path)
-        );
+        // Envoy runs with all of them, so that none may be called wrong.
+        match verdict(path) {
+            Verdict::Accept => accepted += 1,
+            Verdict::NotServed(reason) => *refused.entry(general(&reason)).or_default() += 1,
+            wrong @ (Verdict::Reject(_) | Verdict::Format) => panic!("{}: {wrong:?}", path.display()),
+        }
     });
+    for (reason, count) in &refused {
+        println!("{count:4} not served: {reason}");
+    }
+    println!("{accepted:4} accepted");
     println!("{parsed} bootstraps of Istio parsed");
     assert!(parsed >= 20);
 }
