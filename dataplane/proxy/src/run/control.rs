@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millrace_admin::{self as admin, AdminCommand};
 use millrace_base::{Time, WallTime};
-use millrace_config::{Address, Cluster, ClusterId, ScopeId, Snapshot, TrafficDirection};
+use millrace_config::{Address, Cluster, ClusterId, ScopeId, Snapshot, TrafficDirection, Update};
 use millrace_driver::admin_server::{AdminCall, AdminRequest, AdminResponse, AdminServer, Limits};
 use millrace_driver::dns::{DnsUpdate, DnsUpdates, SystemResolver};
 use millrace_driver::log_writer::LogWriter;
@@ -28,6 +28,8 @@ use crate::signals::Signals;
 /// How often gauges are refreshed and, while leaving, connections counted.
 const TICK: Duration = Duration::from_secs(1);
 const LEAVING_TICK: Duration = Duration::from_millis(50);
+/// How often messages that found a full mailbox are tried again.
+const BACKLOG_TICK: Duration = Duration::from_millis(10);
 /// After a signal, idle keep-alive connections stay this long: a request that is already on its way to
 /// them is still served, with `connection: close`.
 const IDLE_GRACE: Duration = Duration::from_millis(500);
@@ -41,7 +43,7 @@ pub struct Control {
     pub(super) logger: Logger,
     pub(super) registry: Registry,
     pub(super) compiled: Compiled,
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Snapshot,
     pub(super) lifecycle: Lifecycle,
     pub(super) workers: Workers,
     pub(super) bound: Vec<Bound>,
@@ -79,7 +81,7 @@ impl Control {
         stats.loaded(&compiled, workers.shared.doors().len(), revision());
         Self {
             lifecycle: Lifecycle::new(&options),
-            snapshot: Arc::new(compiled.snapshot.clone()),
+            snapshot: compiled.snapshot.clone(),
             options,
             logger,
             registry,
@@ -148,7 +150,11 @@ impl Control {
     }
 
     fn next_wait(&self) -> Duration {
-        let tick = if self.lifecycle.wants_connections() { LEAVING_TICK } else { TICK };
+        let tick = match (self.workers.has_backlog(), self.lifecycle.wants_connections()) {
+            (true, _) => BACKLOG_TICK,
+            (false, true) => LEAVING_TICK,
+            (false, false) => TICK,
+        };
         match self.lifecycle.deadline() {
             Some(deadline) => deadline.since(self.now()).min(tick),
             None => tick,
@@ -157,6 +163,7 @@ impl Control {
 
     fn tick(&mut self, flushed: &mut Instant) {
         let now = self.now();
+        self.deliver();
         if self.stop_idle_at.is_some_and(|at| at <= now) {
             self.stop_idle_at = None;
             self.workers.broadcast(|| Message::Drain { inbound_only: false });
@@ -177,6 +184,15 @@ impl Control {
         }
     }
 
+    /// Delivers what found a full mailbox.
+    fn deliver(&mut self) {
+        if self.workers.has_backlog() && self.workers.flush() {
+            let overflows = self.workers.overflows();
+            let message = format_args!("a worker's mailbox was full; {overflows} messages waited so far");
+            self.logger.log(Component::MAIN, Level::Warning, message);
+        }
+    }
+
     pub(super) fn refresh_stats(&mut self) {
         let state = self.lifecycle.server_state() as u64;
         self.stats.refresh(state, self.started.elapsed(), self.workers.connections());
@@ -192,7 +208,7 @@ impl Control {
     fn act(&mut self, action: Action) {
         match action {
             Action::StartWorkers => {
-                listeners::start(&mut self.bound, &self.workers);
+                listeners::start(&mut self.bound, &mut self.workers);
                 let created = self.bound.len() * self.workers.shared.doors().len();
                 self.stats.workers_started(created as u64);
                 self.handle(Event::WorkersStarted);
@@ -339,14 +355,13 @@ impl Control {
             }
             let version = old.endpoints_version + 1;
             let cluster = Cluster { localities, endpoints_version: version, ..(*old).clone() };
-            let mut snapshot = (*self.snapshot).clone();
-            snapshot.version += 1;
-            if let Some(slot) = snapshot.clusters.get_mut(update.cluster.0 as usize) {
-                *slot = Some(Arc::new(cluster));
-            }
-            self.snapshot = Arc::new(snapshot);
-            let snapshot = self.snapshot.clone();
-            self.workers.broadcast(|| Message::Snapshot(snapshot.clone()));
+            let change = Arc::new(Update {
+                version: self.snapshot.version + 1,
+                clusters: vec![(update.cluster, Some(Arc::new(cluster)))],
+                ..Update::default()
+            });
+            self.snapshot.apply(&change);
+            self.workers.broadcast(|| Message::Update(change.clone()));
             self.stats.stats.inc(old.scope, metric::MEMBERSHIP_CHANGE);
             self.stats.membership(&self.snapshot);
         }

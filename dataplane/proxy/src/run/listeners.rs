@@ -6,12 +6,14 @@ use millrace_config::{Address, Listener};
 use millrace_ring::{Socket, SocketAddress, UnixAddress, sockets};
 
 use super::workers::Workers;
-use millrace_shard::shared::Message;
+use millrace_shard::shared::{ListenerHandle, Message};
 
 /// The open sockets of one listener.
 pub struct Bound {
     /// The listener.
     pub listener: Arc<Listener>,
+    /// What the shards know it by.
+    pub handle: Arc<ListenerHandle>,
     /// The addresses with their real ports, in the order of [`Listener::addresses`].
     pub addresses: Vec<Address>,
     sockets: Vec<Vec<Socket>>,
@@ -37,7 +39,12 @@ pub fn bind_all(listeners: &[Arc<Listener>], shards: usize) -> Result<Vec<Bound>
 }
 
 fn bind(listener: &Arc<Listener>, shards: usize) -> Result<Bound, String> {
-    let mut bound = Bound { listener: listener.clone(), addresses: Vec::new(), sockets: Vec::new() };
+    let mut bound = Bound {
+        listener: listener.clone(),
+        handle: ListenerHandle::new(&listener.name),
+        addresses: Vec::new(),
+        sockets: Vec::new(),
+    };
     for address in &listener.addresses {
         match bind_address(listener, address, shards) {
             Ok((actual, sockets)) => {
@@ -99,15 +106,16 @@ fn close(bound: &Bound) {
     bound.sockets.iter().flatten().copied().for_each(sockets::close);
 }
 
-/// Gives the sockets to the shards, which accept from now on. Every shard learns of every listener, so that
-/// it can serve what another one accepted.
-pub fn start(bound: &mut [Bound], workers: &Workers) {
-    let doors = workers.shared.doors();
+/// Gives the sockets to the shards, which accept from now on. First every shard learns of every listener, so
+/// that it can serve what another one accepts; a socket waits for that (see [`Workers::send_after_all`]).
+pub fn start(bound: &mut [Bound], workers: &mut Workers) {
+    for listener in bound.iter() {
+        workers.broadcast(|| Message::Know(listener.handle.clone(), listener.listener.clone()));
+    }
     for listener in bound {
         for sockets in std::mem::take(&mut listener.sockets) {
-            for (index, door) in doors.iter().enumerate() {
-                let socket = sockets.get(index).copied();
-                let _ = door.send(Message::Listen(listener.listener.clone(), socket));
+            for (shard, socket) in sockets.into_iter().enumerate() {
+                workers.send_after_all(shard, Message::Listen(listener.handle.clone(), socket));
             }
         }
     }
