@@ -104,7 +104,7 @@ fn manager_request() -> Routine {
             node: &node,
         };
         black_box(hop::strip_request(&mut head, false)).expect("nothing to refuse");
-        black_box(manager::mutate(&hcm, &downstream, &mut head, &mut rng, &mut scratch));
+        black_box(manager::mutate(&hcm, None, &downstream, &mut head, &mut rng, &mut scratch));
     })
 }
 

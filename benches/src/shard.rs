@@ -16,7 +16,7 @@ use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
 use millrace_ring::sim::{FaultPlan, Peer, PeerListener, PeerRead, Sim, SimNet};
 use millrace_ring::{Config, Event, Op, SocketAddress};
-use millrace_shard::shared::{Message, Shared};
+use millrace_shard::shared::{ListenerHandle, Message, Shared};
 use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
 use millrace_sim::fixture::{self, Mode};
 
@@ -141,8 +141,11 @@ impl World {
         });
         let listen = SocketAddress::Inet(listen);
         let socket = net.listen(listen.clone()).expect("a free address");
-        let told = shared.doors()[0].send(Message::Listen(snapshot.listeners[0].clone(), Some(socket)));
-        assert!(told.is_ok(), "an empty mailbox takes a message");
+        let listener = snapshot.listeners[0].clone();
+        let handle = ListenerHandle::new(&listener.name);
+        for message in [Message::Know(handle.clone(), listener), Message::Listen(handle, socket)] {
+            assert!(shared.doors()[0].send(message).is_ok(), "an empty mailbox takes a message");
+        }
         let endpoint = net.listen_peer(SocketAddress::Inet(endpoint)).expect("a free address");
         Self {
             net,

@@ -104,7 +104,9 @@ pub enum Op {
     },
     /// Close the socket at once, cancelling whatever is outstanding on it. A send in flight still hands its
     /// payload back; other events of its tokens may still come (the simulator makes a point of it), also when
-    /// the id is reused already: tell them by the token's generation.
+    /// the id is reused already: tell them by the token's generation. What waits in the queue of a listener with
+    /// an [`Op::Accept`] is accepted first and reported with its token as usual, but then nothing says that
+    /// accepting has ended.
     Close {
         /// A connected socket or a listener.
         socket: Socket,

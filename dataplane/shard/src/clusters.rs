@@ -1,4 +1,4 @@
-//! The clusters that this shard has used: inflated at first use, kept across snapshots.
+//! The clusters that this shard has used: inflated at first use, kept across updates.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Clusters {
         used.map(|(at, _)| ClusterId(at as u32)).collect()
     }
 
-    /// Takes over what a new snapshot says of one cluster; actions are for the caller to run.
+    /// Takes over what an update says of one cluster; actions are for the caller to run.
     pub(crate) fn update(&mut self, id: ClusterId, snapshot: &Snapshot, out: &mut Vec<PoolAction>) {
         let Some(state) = self.get_mut(id) else { return };
         match snapshot.cluster(id) {
@@ -63,11 +63,12 @@ impl Clusters {
         }
     }
 
-    /// Drops a state that nothing uses any more and that the snapshot no longer knows.
-    pub(crate) fn forget_if_gone(&mut self, id: ClusterId, snapshot: &Snapshot) {
+    /// Drops a state that nothing uses any more and that the configuration no longer knows.
+    pub(crate) fn forget_if_gone(&mut self, id: ClusterId, snapshot: &Snapshot, shared: &Shared) {
         let gone = snapshot.cluster(id).is_none() && self.get(id).is_some_and(ClusterState::is_quiescent);
         if let (true, Some(state)) = (gone, self.states.get_mut(id.0 as usize)) {
             *state = None;
+            shared.forget_budgets(id);
         }
     }
 

@@ -1,48 +1,21 @@
 //! A connection that a client opened: its socket, its filter chain, and the protocol it speaks.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use millrace_base::{Key, Time};
-use millrace_config::{Address, DrainType, FilterChain, Listener, NetworkFilter, TrafficDirection};
+use millrace_config::{Address, NetworkFilter};
 use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::listener as metric;
 use millrace_ring::{Filled, IoError, Payload, RecvEnd, RelayEnd};
 
-use crate::http::{HttpDownstream, HttpOptions};
+use crate::http::{Closing, HttpDownstream};
 use crate::link::Link;
+use crate::origin::Origin;
 use crate::shard::Shard;
-use crate::shared::{Draining, HandOver, Shared};
+use crate::shared::HandOver;
 use crate::tcp::TcpSession;
 use crate::timers::ConnectionTimer;
 use crate::token::Kind;
-
-/// The filter chain of a connection as the configuration had it when the connection was accepted. Shared by
-/// the connections of a shard without touching a counter that other cores see.
-#[derive(Debug)]
-pub(crate) struct Origin {
-    pub(crate) listener: Arc<Listener>,
-    pub(crate) chain: Arc<FilterChain>,
-    /// Of a chain that ends in an HTTP connection manager.
-    pub(crate) http: Option<Rc<HttpOptions>>,
-}
-
-impl Origin {
-    /// Towards the application (`Listener.traffic_direction`).
-    pub(crate) fn is_inbound(&self) -> bool {
-        self.listener.traffic_direction == TrafficDirection::Inbound
-    }
-
-    /// True when connections of this origin shall end with their current request.
-    pub(crate) fn is_draining(&self, shared: &Shared) -> bool {
-        let draining = match shared.draining() {
-            Draining::Nothing => false,
-            Draining::Inbound => self.is_inbound(),
-            Draining::Everything => true,
-        };
-        draining || (shared.is_failing_health_checks() && self.listener.drain_type == DrainType::Default)
-    }
-}
 
 /// What both ends of a downstream connection are called.
 #[derive(Debug)]
@@ -72,16 +45,20 @@ pub(crate) struct Downstream {
     pub(crate) protocol: Protocol,
 }
 
+impl Downstream {
+    /// True when everything has left and only the client's FIN, or a moment, is waited for.
+    pub(crate) fn is_lingering(&self) -> bool {
+        match &self.protocol {
+            Protocol::Http(http) => matches!(http.closing, Closing::Lingering(_)),
+            Protocol::Tcp(_) => false,
+        }
+    }
+}
+
 impl Shard {
     /// Takes a connection whose filter chain is known into service.
-    pub(crate) fn open_downstream(
-        &mut self,
-        listener: Key,
-        config: &Arc<Listener>,
-        chain: &Arc<FilterChain>,
-        new: HandOver,
-    ) {
-        let protocol = match chain.filters.last() {
+    pub(crate) fn open_downstream(&mut self, listener: Key, origin: Rc<Origin>, new: HandOver) {
+        let protocol = match origin.chain.filters.last() {
             Some(NetworkFilter::TcpProxy(proxy)) => Protocol::Tcp(Box::new(TcpSession::new(proxy.clone()))),
             Some(NetworkFilter::HttpConnectionManager(hcm)) => {
                 Protocol::Http(Box::new(HttpDownstream::new(hcm.clone(), self.io.now)))
@@ -93,7 +70,11 @@ impl Shard {
                 return;
             }
         };
-        let origin = self.origin(config, chain);
+        let scope = origin.listener.scope;
+        origin.opened();
+        if origin.is_replaced() {
+            self.shared.add_draining(self.index, 1);
+        }
         self.connection_ids += 1;
         let id = self.connection_ids * self.shared.doors().len() as u64 + self.index as u64;
         let now = self.io.now;
@@ -109,34 +90,14 @@ impl Shard {
                 protocol,
             })
         });
-        if let Some(state) = self.listeners.get_mut(listener) {
-            state.connections += 1;
-        }
-        self.stats.gauge_inc(config.scope, metric::DOWNSTREAM_CX_ACTIVE);
+        self.listeners.connection_opened(listener);
+        self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_ACTIVE);
         match self.downstreams.get(key).map(|d| &d.protocol) {
             Some(Protocol::Tcp(_)) => self.tcp_opened(key),
             Some(Protocol::Http(_)) => self.http_opened(key),
             None => {}
         }
         self.rearm_downstream(key);
-    }
-
-    /// One shared record for all connections of the same chain.
-    fn origin(&mut self, listener: &Arc<Listener>, chain: &Arc<FilterChain>) -> Rc<Origin> {
-        let same = |o: &&Rc<Origin>| Arc::ptr_eq(&o.chain, chain) && Arc::ptr_eq(&o.listener, listener);
-        if let Some(found) = self.origins.iter().find(same) {
-            return found.clone();
-        }
-        self.origins.retain(|o| Rc::strong_count(o) > 1);
-        let http = match chain.filters.last() {
-            Some(NetworkFilter::HttpConnectionManager(hcm)) => {
-                Some(Rc::new(HttpOptions::new(hcm, &self.limits)))
-            }
-            Some(NetworkFilter::TcpProxy(_)) | None => None,
-        };
-        let origin = Rc::new(Origin { listener: listener.clone(), chain: chain.clone(), http });
-        self.origins.push(origin.clone());
-        origin
     }
 
     pub(crate) fn on_downstream_data(&mut self, key: Key, data: Filled) {
@@ -211,9 +172,11 @@ impl Shard {
         self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_ACTIVE);
         let lived = self.io.now.since(downstream.opened);
         self.stats.record(scope, metric::DOWNSTREAM_CX_LENGTH_MS, lived.as_millis() as u64);
-        if let Some(listener) = self.listeners.get_mut(downstream.listener) {
-            listener.connections -= 1;
+        let left = downstream.origin.closed();
+        if downstream.origin.is_replaced() {
+            self.shared.end_draining(self.index);
         }
+        self.listeners.connection_closed(downstream.listener, left, self.io.now);
         self.shared.unassign(self.index);
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The shard is sans-io: [`Shard::turn`] takes events and a time and appends plain operations, which a back
 //! end of `millrace_ring` carries out. Read in the order a byte travels: `listener`, `downstream`, then
-//! `tcp` or `http`, `upstream`, `link`. What crosses cores stands in [`shared`].
+//! `tcp` or `http`, `upstream`, `link`. What crosses cores stands in [`shared`]; `origin` is what a connection
+//! pins of the configuration.
 
 mod address;
 mod clusters;
@@ -11,6 +12,8 @@ mod http;
 mod link;
 mod listener;
 mod logs;
+mod origin;
+mod route_users;
 mod shard;
 pub mod shared;
 mod tcp;

@@ -5,13 +5,12 @@
 //! written bytes leave in one batch at the end.
 
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::logs::Logs;
 use millrace_base::{Key, Limits, Rng, Slab, Time, WallTime};
-use millrace_config::Snapshot;
+use millrace_config::{Snapshot, Update};
 use millrace_filter::http::connection_manager::date::DateCache;
 use millrace_http::HeaderMap;
 use millrace_http::h1::ParseOptions;
@@ -21,10 +20,11 @@ use millrace_ring::{BufferPool, Event, Op, Socket, SocketAddress, Waker, sockets
 use millrace_upstream::PoolAction;
 
 use crate::clusters::Clusters;
-use crate::downstream::{Downstream, Origin, Protocol};
+use crate::downstream::{Downstream, Protocol};
 use crate::http::{Names, Stream};
 use crate::link::{Io, Link};
-use crate::listener::ListenerState;
+use crate::listener::Listeners;
+use crate::route_users::RouteUsers;
 use crate::shared::{Message, Shared};
 use crate::token::Kind;
 use crate::upstream::Upstream;
@@ -58,7 +58,7 @@ pub struct ShardParts {
     pub index: usize,
     /// What crosses cores.
     pub shared: Arc<Shared>,
-    /// The first configuration.
+    /// The first configuration; the shard makes its own copy. Listeners come as messages.
     pub snapshot: Arc<Snapshot>,
     /// The back end's buffers.
     pub buffers: BufferPool,
@@ -94,7 +94,8 @@ pub enum Running {
 pub struct Shard {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) snapshot: Arc<Snapshot>,
+    /// The configuration in force, changed in place; without listeners, which [`Listeners`] holds.
+    pub(crate) snapshot: Snapshot,
     pub(crate) limits: Limits,
     pub(crate) io: Io,
     pub(crate) wheel: TimerWheel<u64>,
@@ -106,8 +107,8 @@ pub struct Shard {
     pub(crate) host_address: Option<IpAddr>,
     pub(crate) socket_facts: SocketFacts,
 
-    pub(crate) listeners: Slab<ListenerState>,
-    pub(crate) origins: Vec<Rc<Origin>>,
+    pub(crate) listeners: Listeners,
+    pub(crate) route_users: RouteUsers,
     pub(crate) downstreams: Slab<Box<Downstream>>,
     pub(crate) upstreams: Slab<Box<Upstream>>,
     pub(crate) streams: Slab<Box<Stream>>,
@@ -121,7 +122,7 @@ pub struct Shard {
     /// Why the last connect failed; read while its pool fails the waiters.
     pub(crate) connect_error: &'static str,
     pub(crate) connect_timed_out: bool,
-    stopping: bool,
+    pub(crate) stopping: bool,
 
     // Work space, kept for its capacity.
     pub(crate) scratch: Vec<u8>,
@@ -144,7 +145,7 @@ impl Shard {
         Self {
             index: parts.index,
             shared: parts.shared,
-            snapshot: parts.snapshot,
+            snapshot: Snapshot { listeners: Vec::new(), ..Snapshot::clone(&parts.snapshot) },
             response_parse: ParseOptions::with_limits(&parts.limits),
             limits: parts.limits,
             io: Io::new(parts.buffers),
@@ -156,8 +157,8 @@ impl Shard {
             names: Names { hostname: parts.hostname },
             host_address: parts.host_address,
             socket_facts: parts.socket_facts,
-            listeners: Slab::new(),
-            origins: Vec::new(),
+            listeners: Listeners::default(),
+            route_users: RouteUsers::default(),
             downstreams: Slab::new(),
             upstreams: Slab::new(),
             streams: Slab::new(),
@@ -207,24 +208,24 @@ impl Shard {
             Event::Received { token, data } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_data(key, data),
                 Some((Kind::Upstream, key)) => self.on_upstream_data(key, data),
-                Some((Kind::Listener | Kind::Housekeeping, _)) | None => {}
+                Some((Kind::Listener | Kind::Housekeeping | Kind::Drain, _)) | None => {}
             },
             Event::Sent { token, result, payload } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_sent(key, result, payload),
                 Some((Kind::Upstream, key)) => self.on_upstream_sent(key, result, payload),
-                Some((Kind::Listener | Kind::Housekeeping, _)) | None => {
+                Some((Kind::Listener | Kind::Housekeeping | Kind::Drain, _)) | None => {
                     Link::orphaned(payload, &mut self.io);
                 }
             },
             Event::Relayed { token, bytes, sink_full, end } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_relayed(key, bytes, sink_full, end),
                 Some((Kind::Upstream, key)) => self.on_upstream_relayed(key, bytes, sink_full, end),
-                Some((Kind::Listener | Kind::Housekeeping, _)) | None => {}
+                Some((Kind::Listener | Kind::Housekeeping | Kind::Drain, _)) | None => {}
             },
             Event::RecvEnded { token, reason } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_recv_ended(key, reason),
                 Some((Kind::Upstream, key)) => self.on_upstream_recv_ended(key, reason),
-                Some((Kind::Listener | Kind::Housekeeping, _)) | None => {}
+                Some((Kind::Listener | Kind::Housekeeping | Kind::Drain, _)) | None => {}
             },
             Event::Accepted { token, result, more } => {
                 if let Some((Kind::Listener, key)) = Kind::parse(token.0) {
@@ -245,8 +246,9 @@ impl Shard {
             let Some(message) = self.shared.receive(self.index) else { return };
             match message {
                 Message::Connection(new) => self.serve(new),
-                Message::Snapshot(snapshot) => self.adopt(snapshot),
-                Message::Listen(listener, socket) => self.listen(listener, socket),
+                Message::Update(update) => self.update(&update),
+                Message::Know(listener, config) => self.know(listener, config),
+                Message::Listen(listener, socket) => self.listen(&listener, socket),
                 Message::StopListening { inbound_only } => self.stop_listening(inbound_only),
                 Message::Drain { inbound_only } => self.drain(inbound_only),
                 Message::FlushLogs => self.logs.flush_all(),
@@ -255,22 +257,21 @@ impl Shard {
         }
     }
 
-    /// Serves a new configuration. Streams under way finish under the old one.
-    fn adopt(&mut self, snapshot: Arc<Snapshot>) {
-        for id in self.clusters.ids() {
-            self.clusters.update(id, &snapshot, &mut self.actions);
-            self.run_pool_actions(id);
-            self.clusters.forget_if_gone(id, &snapshot);
+    /// Applies a change of configuration, at a cost that follows from the change alone. Streams under way
+    /// finish under what they began with.
+    fn update(&mut self, update: &Update) {
+        self.snapshot.apply(update);
+        for (id, _) in &update.clusters {
+            self.clusters.update(*id, &self.snapshot, &mut self.actions);
+            self.run_pool_actions(*id);
+            self.clusters.forget_if_gone(*id, &self.snapshot, &self.shared);
         }
-        for listener in &snapshot.listeners {
-            let keys: Vec<Key> = self.listeners.keys().collect();
-            for key in keys {
-                if let Some(state) = self.listeners.get_mut(key).filter(|s| s.config.name == listener.name) {
-                    state.config = listener.clone();
-                }
-            }
+        for (table, _) in &update.route_tables {
+            self.route_users.changed(*table, &self.snapshot);
         }
-        self.snapshot = snapshot;
+        for change in &update.listeners {
+            self.change_listener(change);
+        }
         self.stats.sweep();
     }
 
@@ -314,7 +315,7 @@ impl Shard {
                         link.flush(&mut self.io);
                     }
                 }
-                Some((Kind::Listener | Kind::Housekeeping, _)) | None => {}
+                Some((Kind::Listener | Kind::Housekeeping | Kind::Drain, _)) | None => {}
             }
         }
     }
@@ -329,7 +330,7 @@ impl Shard {
                 state.expire(now, &mut self.actions);
                 self.run_pool_actions(id);
             }
-            self.clusters.forget_if_gone(id, &self.snapshot);
+            self.clusters.forget_if_gone(id, &self.snapshot, &self.shared);
         }
         self.logs.flush_due(now);
         let token = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
@@ -377,6 +378,8 @@ impl Shard {
         assert!(self.streams.is_empty(), "streams left");
         assert_eq!(self.io.pool().outstanding(), 0, "buffers not home");
         assert!(self.runnable.is_empty() && self.actions.is_empty() && self.io.dirty.is_empty());
+        self.listeners.assert_quiescent();
+        assert_eq!(self.shared.doors()[self.index].draining_connections(), 0, "draining connections left");
         assert!(self.wheel.len() <= 1, "{} timers left", self.wheel.len());
         for state in self.clusters.ids().into_iter().filter_map(|id| self.clusters.get(id)) {
             state.check_invariants();

@@ -5,12 +5,37 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
-use millrace_config::{Address, ClusterId, Listener, Snapshot};
+use millrace_config::{Address, ClusterId, Listener, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_upstream::ClusterBudgets;
 
 /// Messages that may wait for one shard.
 const MAILBOX_MAX: usize = 4096;
+
+/// One listener from its start to the end of its last connection, whatever its configuration is meanwhile.
+/// It is told by identity: a listener that was removed and a later one of the same name are two.
+#[derive(Debug)]
+pub struct ListenerHandle {
+    name: Arc<str>,
+}
+
+impl ListenerHandle {
+    /// A new listener; its maker keeps the handle for as long as it wants to ask about it.
+    pub fn new(name: &Arc<str>) -> Arc<Self> {
+        Arc::new(Self { name: name.clone() })
+    }
+
+    /// `Listener.name`.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// True while a shard, or a message on its way to one, still has to do with the listener. Only exact for
+    /// a caller that holds the one handle outside of the shards.
+    pub fn is_in_use(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
+    }
+}
 
 /// A connection accepted on one shard and served on another.
 #[derive(Debug)]
@@ -21,8 +46,8 @@ pub struct HandOver {
     pub peer: Address,
     /// Our end.
     pub local: Address,
-    /// The listener, by name.
-    pub listener: Arc<str>,
+    /// The listener.
+    pub listener: Arc<ListenerHandle>,
 }
 
 /// What a shard is told from outside.
@@ -30,10 +55,13 @@ pub struct HandOver {
 pub enum Message {
     /// Serve this connection.
     Connection(HandOver),
-    /// Serve this configuration from now on.
-    Snapshot(Arc<Snapshot>),
-    /// Serve this listener's connections, and accept on the socket if there is one for this shard.
-    Listen(Arc<Listener>, Option<Socket>),
+    /// Apply this to the configuration at hand.
+    Update(Arc<Update>),
+    /// Serve the connections of this new listener from now on. Every shard must have this message in its
+    /// mailbox before any shard gets a socket of the listener: what one accepts another may have to serve.
+    Know(Arc<ListenerHandle>, Arc<Listener>),
+    /// Accept on this socket. If the listener has gone or was told to stop meanwhile, the socket is closed.
+    Listen(Arc<ListenerHandle>, Socket),
     /// Stop accepting on the listeners for which the flag is true (all when `inbound_only` is false).
     StopListening {
         /// Only listeners whose `traffic_direction` is INBOUND.
@@ -67,6 +95,7 @@ pub enum Draining {
 #[repr(align(64))]
 pub struct Door {
     connections: AtomicU32,
+    draining: AtomicU32,
     mailbox: ArrayQueue<Message>,
     waker: OnceLock<Waker>,
 }
@@ -75,6 +104,11 @@ impl Door {
     /// Downstream connections that this shard serves or is about to.
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Downstream connections of this shard whose listener, or filter chain, was removed or replaced.
+    pub fn draining_connections(&self) -> u32 {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Puts a message into the mailbox and wakes the shard.
@@ -104,6 +138,7 @@ impl Shared {
     pub fn new(shards: usize) -> Self {
         let door = |_| Door {
             connections: AtomicU32::new(0),
+            draining: AtomicU32::new(0),
             mailbox: ArrayQueue::new(MAILBOX_MAX),
             waker: OnceLock::new(),
         };
@@ -163,6 +198,21 @@ impl Shared {
         self.doors[index].connections.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// So many more connections of a shard drain because of a change of configuration.
+    pub(crate) fn add_draining(&self, index: usize, more: u32) {
+        self.doors[index].draining.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// One of them is gone.
+    pub(crate) fn end_draining(&self, index: usize) {
+        self.doors[index].draining.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Downstream connections of all shards whose listener or filter chain is gone.
+    pub fn draining_connections(&self) -> u64 {
+        self.doors.iter().map(|door| u64::from(door.draining_connections())).sum()
+    }
+
     /// What is being drained: responses of these connections carry `connection: close`.
     pub fn draining(&self) -> Draining {
         match self.draining.load(Ordering::Relaxed) {
@@ -207,6 +257,23 @@ impl Shared {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         budgets.entry(cluster).or_default().clone()
     }
+
+    /// A shard has forgotten a cluster that left the configuration. The last one takes its circuit breakers
+    /// along.
+    pub(crate) fn forget_budgets(&self, cluster: ClusterId) {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock nobody can take another reference.
+        if budgets.get(&cluster).is_some_and(|budget| Arc::strong_count(budget) == 1) {
+            budgets.remove(&cluster);
+        }
+    }
+
+    /// True while a shard has state of this cluster: connections, requests, or none of them but the
+    /// configuration. One that was removed is over when this says false.
+    pub fn is_cluster_in_use(&self, cluster: ClusterId) -> bool {
+        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.contains_key(&cluster)
+    }
 }
 
 #[cfg(test)]
@@ -222,6 +289,27 @@ mod tests {
         assert_eq!((shared.doors[0].connections(), shared.doors[1].connections()), (5, 5));
         shared.unassign(0);
         assert_eq!(shared.assign(1), 0);
+    }
+
+    #[test]
+    fn circuit_breakers_go_with_the_last_shard_that_forgets_their_cluster() {
+        let shared = Shared::new(2);
+        let (first, second) = (shared.budgets(ClusterId(7)), shared.budgets(ClusterId(7)));
+        drop(first);
+        shared.forget_budgets(ClusterId(7));
+        assert!(shared.is_cluster_in_use(ClusterId(7)));
+        drop(second);
+        shared.forget_budgets(ClusterId(7));
+        assert!(!shared.is_cluster_in_use(ClusterId(7)));
+    }
+
+    #[test]
+    fn a_handle_tells_whether_anybody_else_has_it() {
+        let handle = ListenerHandle::new(&"ingress".into());
+        let other = handle.clone();
+        assert!(handle.is_in_use() && &**other.name() == "ingress");
+        drop(other);
+        assert!(!handle.is_in_use());
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Shard {
         let cluster = session.cluster;
         session.upstream = None;
         session.transport_failure = Some(reason).filter(|r| !r.is_empty());
-        if let Some(config) = cluster.and_then(|id| self.snapshot.cluster(id)) {
+        if let Some(config) = cluster.and_then(|id| self.clusters.get(id)).map(|state| state.config()) {
             self.stats.inc(config.scope, cluster_metric::UPSTREAM_RQ_PENDING_FAILURE_EJECT);
         }
         self.tcp_fail(key, ConnectError::Failed);
@@ -190,7 +190,7 @@ impl Shard {
     pub(crate) fn tcp_upstream_data(&mut self, key: Key, upstream: Key, data: Filled) {
         let now = self.io.now;
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let limit = downstream.origin.listener.buffer_limit_bytes as usize;
+        let limit = downstream.origin.listener.buffer_limit_bytes;
         let Protocol::Tcp(session) = &mut downstream.protocol else { return };
         session.active = now;
         session.sent += data.len() as u64;
@@ -212,7 +212,7 @@ impl Shard {
             return self.tcp_broken(key);
         }
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let limit = downstream.origin.listener.buffer_limit_bytes as usize;
+        let limit = downstream.origin.listener.buffer_limit_bytes;
         let Protocol::Tcp(session) = &mut downstream.protocol else { return };
         session.active = self.io.now;
         if downstream.link.queued() <= low_watermark(limit)
@@ -425,7 +425,7 @@ impl Shard {
         if session.proxy.access_logs.is_empty() && listener_logs.is_empty() {
             return;
         }
-        let cluster = session.cluster.and_then(|id| self.snapshot.cluster(id));
+        let cluster = session.cluster.and_then(|id| self.clusters.get(id)).map(|state| state.config());
         let times = Times { end: Some(now), ..session.times };
         let info = StreamInfo {
             log_type: AccessLogType::TcpConnectionEnd,

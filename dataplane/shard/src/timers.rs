@@ -77,6 +77,7 @@ impl Shard {
             }
             Some((Kind::Listener, key)) => self.accept_again(key),
             Some((Kind::Housekeeping, _)) => self.housekeeping(),
+            Some((Kind::Drain, _)) => self.end_drains(),
             None => {}
         }
     }

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Upstream = 3,
     /// The shard's own periodic work.
     Housekeeping = 4,
+    /// The end of a drain.
+    Drain = 5,
 }
 
 impl Kind {
@@ -31,6 +33,7 @@ impl Kind {
             2 => Self::Downstream,
             3 => Self::Upstream,
             4 => Self::Housekeeping,
+            5 => Self::Drain,
             _ => return None,
         };
         Some((kind, key))

@@ -1,5 +1,6 @@
 //! One cluster on one shard: its hosts, its balancer, its pools. Created at first use.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub struct ClusterState {
     pub(crate) waiters: Slab<Waiter>,
     pub(crate) idle: List<{ pool::IDLE }>,
     pub(crate) age: List<{ pool::AGE }>,
+    /// Retries of this shard that hold a unit of the budget.
+    retries: Cell<u32>,
 }
 
 impl ClusterState {
@@ -48,6 +51,7 @@ impl ClusterState {
             waiters: Slab::new(),
             idle: List::default(),
             age: List::default(),
+            retries: Cell::new(0),
         };
         state.place_hosts(&mut Vec::new());
         state
@@ -148,20 +152,23 @@ impl ClusterState {
         self.waiters.len()
     }
 
-    /// True when nothing is open and nobody waits: the state may be dropped.
+    /// True when nothing is open, nobody waits and no retry is under way: the state may be dropped.
     pub fn is_quiescent(&self) -> bool {
-        self.conns.is_empty() && self.waiters.is_empty()
+        self.conns.is_empty() && self.waiters.is_empty() && self.retries.get() == 0
     }
 
     /// Takes a retry before its back-off starts; false when the breaker is open (count
     /// `upstream_rq_retry_overflow`, flag `UO`). Undo with [`Self::end_retry`].
     #[must_use]
     pub fn try_retry(&self, priority: ResourcePriority) -> bool {
-        retry::try_retry(self.thresholds(priority), self.budget(priority))
+        let granted = retry::try_retry(self.thresholds(priority), self.budget(priority));
+        self.retries.set(self.retries.get() + u32::from(granted));
+        granted
     }
 
     /// The retry's attempt ended, or the request was given up during its back-off.
     pub fn end_retry(&self, priority: ResourcePriority) {
+        self.retries.set(self.retries.get().saturating_sub(1));
         self.budget(priority).retries.release();
     }
 

@@ -8,7 +8,7 @@ use millrace_base::{Limits, Time, WallTime};
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
 use millrace_ring::{Backend, Config, IoChoice, SocketAddress, sockets};
-use millrace_shard::shared::{Message, Shared};
+use millrace_shard::shared::{ListenerHandle, Message, Shared};
 use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
 use millrace_sim::fixture::{Mode, snapshot};
 
@@ -25,7 +25,9 @@ fn main() {
     let shared = Arc::new(Shared::new(1));
     let socket = sockets::listen(&SocketAddress::Inet(listen), &Default::default()).expect("a free port");
     let listener = snapshot.listeners[0].clone();
-    shared.doors()[0].send(Message::Listen(listener, Some(socket))).expect("an empty mailbox");
+    let handle = ListenerHandle::new(&listener.name);
+    shared.doors()[0].send(Message::Know(handle.clone(), listener)).expect("an empty mailbox");
+    shared.doors()[0].send(Message::Listen(handle, socket)).expect("an empty mailbox");
     let queue = LogQueue::new(4);
     let mut shard = Shard::new(ShardParts {
         index: 0,

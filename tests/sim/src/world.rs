@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::{Limits, Rng, Time, WallTime};
-use millrace_config::Snapshot;
+use millrace_config::{Snapshot, Update};
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
 use millrace_ring::sim::{Sim, SimNet};
 use millrace_ring::{Config, Event, Op, SocketAddress};
-use millrace_shard::shared::{Draining, Message, Shared};
+use millrace_shard::shared::{Draining, ListenerHandle, Message, Shared};
 use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
 
 use crate::check;
@@ -61,6 +61,7 @@ pub struct World {
     pub(crate) shared: Arc<Shared>,
     pub(crate) registry: Registry,
     pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) handle: Arc<ListenerHandle>,
     pub(crate) endpoints: Vec<SocketAddr>,
     pub(crate) servers: Vec<Server>,
     pub(crate) ledger: Ledger,
@@ -121,6 +122,7 @@ impl World {
             net,
             shared,
             registry,
+            handle: ListenerHandle::new(&snapshot.listeners[0].name),
             snapshot,
             endpoints,
             setup,
@@ -154,7 +156,10 @@ impl World {
         });
         // One shard accepts; the others get their connections by hand-over.
         let socket = (index == 0).then(|| self.net.listen(self.listen.clone()).expect("a free address"));
-        self.tell(index, Message::Listen(self.snapshot.listeners[0].clone(), socket));
+        self.tell(index, Message::Know(self.handle.clone(), self.snapshot.listeners[0].clone()));
+        if let Some(socket) = socket {
+            self.tell(index, Message::Listen(self.handle.clone(), socket));
+        }
         self.shards.push((shard, sim, Vec::new()));
     }
 
@@ -255,13 +260,12 @@ impl World {
         }
     }
 
-    /// Publishes a snapshot with some of the endpoints.
+    /// Publishes the cluster with some of its endpoints.
     fn swap(&mut self, hard: bool) {
-        let mut next = Snapshot::clone(&self.snapshot);
-        next.version += 1;
+        let version = self.snapshot.version + 1;
         let Some(full) = self.snapshot.clusters.first().cloned().flatten() else { return };
         let mut cluster = millrace_config::Cluster::clone(&full);
-        cluster.endpoints_version = next.version;
+        cluster.endpoints_version = version;
         let rng = &mut self.rng;
         for locality in &mut cluster.localities {
             let first = rng.below(locality.endpoints.len() as u64) as usize;
@@ -277,9 +281,9 @@ impl World {
             }
         }
         let gone = hard && rng.chance(1, 5);
-        next.clusters[0] = (!gone).then(|| Arc::new(cluster));
-        let next = Arc::new(next);
-        self.tell_all(|| Message::Snapshot(next.clone()));
+        let clusters = vec![(cluster.id, (!gone).then(|| Arc::new(cluster)))];
+        let update = Arc::new(Update { version, clusters, ..Update::default() });
+        self.tell_all(|| Message::Update(update.clone()));
     }
 
     /// One turn of every shard and every peer; virtual time passes up to `until` if nothing is to do.

@@ -12,7 +12,7 @@ use millrace_base::{Limits, Time, WallTime};
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
 use millrace_ring::{Backend, Config, IoChoice, SocketAddress, sockets};
-use millrace_shard::shared::{Message, Shared};
+use millrace_shard::shared::{ListenerHandle, Message, Shared};
 use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
 use millrace_sim::fixture::{Mode, snapshot};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -56,7 +56,9 @@ fn start_shard(io: IoChoice, upstream: SocketAddr) -> Option<(SocketAddr, Arc<Sh
             return;
         };
         let listener = snapshot.listeners[0].clone();
-        doors.doors()[0].send(Message::Listen(listener, Some(socket))).unwrap();
+        let handle = ListenerHandle::new(&listener.name);
+        doors.doors()[0].send(Message::Know(handle.clone(), listener)).unwrap();
+        doors.doors()[0].send(Message::Listen(handle, socket)).unwrap();
         let queue = LogQueue::new(4);
         let mut shard = Shard::new(ShardParts {
             index: 0,

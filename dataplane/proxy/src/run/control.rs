@@ -30,6 +30,8 @@ use crate::signals::Signals;
 /// How often gauges are refreshed and, while leaving, connections counted.
 const TICK: Duration = Duration::from_secs(1);
 const LEAVING_TICK: Duration = Duration::from_millis(50);
+/// How often messages that found a full mailbox are tried again.
+const BACKLOG_TICK: Duration = Duration::from_millis(10);
 /// After a signal, idle keep-alive connections stay this long: a request that is already on its way to
 /// them is still served, with `connection: close`.
 const IDLE_GRACE: Duration = Duration::from_millis(500);
@@ -143,7 +145,11 @@ impl Control {
     }
 
     fn next_wait(&self) -> Duration {
-        let tick = if self.lifecycle.wants_connections() { LEAVING_TICK } else { TICK };
+        let tick = match (self.workers.has_backlog(), self.lifecycle.wants_connections()) {
+            (true, _) => BACKLOG_TICK,
+            (false, true) => LEAVING_TICK,
+            (false, false) => TICK,
+        };
         let deadlines = self.lifecycle.deadline().into_iter().chain(self.xds.assembly.deadline());
         let now = self.now();
         deadlines.map(|deadline| deadline.since(now)).fold(tick, Duration::min)
@@ -151,6 +157,7 @@ impl Control {
 
     fn tick(&mut self, flushed: &mut Instant) {
         let now = self.now();
+        self.deliver();
         if self.stop_idle_at.is_some_and(|at| at <= now) {
             self.stop_idle_at = None;
             self.workers.broadcast(|| Message::Drain { inbound_only: false });
@@ -174,6 +181,15 @@ impl Control {
         }
     }
 
+    /// Delivers what found a full mailbox.
+    fn deliver(&mut self) {
+        if self.workers.has_backlog() && self.workers.flush() {
+            let overflows = self.workers.overflows();
+            let message = format_args!("a worker's mailbox was full; {overflows} messages waited so far");
+            self.logger.log(Component::MAIN, Level::Warning, message);
+        }
+    }
+
     pub(super) fn refresh_stats(&mut self) {
         let state = self.lifecycle.server_state() as u64;
         self.stats.refresh(state, self.started.elapsed(), self.workers.connections());
@@ -189,7 +205,7 @@ impl Control {
     fn act(&mut self, action: Action) {
         match action {
             Action::StartWorkers => {
-                let created = listeners::start(self.bound.iter_mut(), &self.workers);
+                let created = listeners::start(self.bound.iter_mut(), &mut self.workers);
                 self.stats.workers_started();
                 self.stats.listeners_created(created);
                 self.handle(Event::WorkersStarted);

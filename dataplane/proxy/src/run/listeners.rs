@@ -6,12 +6,14 @@ use millrace_config::{Address, Listener};
 use millrace_ring::{Socket, SocketAddress, UnixAddress, sockets};
 
 use super::workers::Workers;
-use millrace_shard::shared::Message;
+use millrace_shard::shared::{ListenerHandle, Message};
 
 /// The open sockets of one listener.
 pub struct Bound {
     /// The listener.
     pub listener: Arc<Listener>,
+    /// What the shards know it by.
+    pub handle: Arc<ListenerHandle>,
     /// The addresses with their real ports, in the order of [`Listener::addresses`].
     pub addresses: Vec<Address>,
     sockets: Vec<Vec<Socket>>,
@@ -36,8 +38,17 @@ pub fn bind_all(listeners: &[Arc<Listener>], shards: usize) -> Result<Vec<Bound>
     Ok(all)
 }
 
-fn bind(listener: &Arc<Listener>, shards: usize) -> Result<Bound, String> {
-    let mut bound = Bound { listener: listener.clone(), addresses: Vec::new(), sockets: Vec::new() };
+/// Opens the sockets of one listener.
+///
+/// # Errors
+/// The first address that cannot be had; nothing stays open.
+pub fn bind(listener: &Arc<Listener>, shards: usize) -> Result<Bound, String> {
+    let mut bound = Bound {
+        listener: listener.clone(),
+        handle: ListenerHandle::new(&listener.name),
+        addresses: Vec::new(),
+        sockets: Vec::new(),
+    };
     for address in &listener.addresses {
         match bind_address(listener, address, shards) {
             Ok((actual, sockets)) => {
@@ -95,20 +106,25 @@ fn bind_address(
     Ok((actual, opened))
 }
 
-fn close(bound: &Bound) {
+/// Closes the sockets that were not given to the shards.
+pub fn close(bound: &Bound) {
     bound.sockets.iter().flatten().copied().for_each(sockets::close);
 }
 
-/// Gives the sockets to the shards, which accept from now on. Every shard learns of every listener, so that
-/// it can serve what another one accepted.
-pub fn start(bound: &mut [Bound], workers: &Workers) {
-    let doors = workers.shared.doors();
-    for listener in bound {
+/// Gives the sockets to the shards, which accept from now on; returns how many listeners all shards have now. First
+/// every shard learns of every listener, so that it can serve what another one accepts; a socket waits for that (see
+/// [`Workers::send_after_all`]).
+pub fn start<'a>(bound: impl Iterator<Item = &'a mut Bound>, workers: &mut Workers) -> u64 {
+    let mut listeners: Vec<&mut Bound> = bound.collect();
+    for listener in &listeners {
+        workers.broadcast(|| Message::Know(listener.handle.clone(), listener.listener.clone()));
+    }
+    for listener in &mut listeners {
         for sockets in std::mem::take(&mut listener.sockets) {
-            for (index, door) in doors.iter().enumerate() {
-                let socket = sockets.get(index).copied();
-                let _ = door.send(Message::Listen(listener.listener.clone(), socket));
+            for (shard, socket) in sockets.into_iter().enumerate() {
+                workers.send_after_all(shard, Message::Listen(listener.handle.clone(), socket));
             }
         }
     }
+    (listeners.len() * workers.shared.doors().len()) as u64
 }

@@ -9,6 +9,7 @@ mod control;
 mod demo;
 mod listeners;
 mod logs;
+mod outbox;
 mod process;
 mod stats;
 mod workers;
@@ -98,6 +99,7 @@ fn prepare_and_serve(mut options: Options, logger: &Logger) -> Result<u8, String
         io: workers::io_choice(options.io),
     });
     let (workers, line) = workers::Workers::start(&plan, &parts)?;
+    drop(parts);
     logger.log(Component::MAIN, Level::Info, format_args!("{line}; {} shards", plan.shards));
     let code = runtime.block_on(async {
         let control = Control::new(

@@ -14,10 +14,14 @@ use millrace_ring::{Backend, Config, IoChoice, affinity};
 use millrace_shard::shared::{Message, Shared};
 use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
 
+use super::outbox::Outbox;
 use crate::cli::{self, Options};
 
 /// A shard's stack. Its state lives on the heap; nothing recurses.
 const STACK_BYTES: usize = 512 * 1024;
+
+/// How long the order to stop may wait for room in a mailbox.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many shards run, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +88,7 @@ pub struct Workers {
     /// Doors and counts.
     pub shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    outbox: Outbox,
 }
 
 impl Workers {
@@ -94,7 +99,7 @@ impl Workers {
     /// A back end or a thread could not be had; the shards that had started are stopped.
     pub fn start(plan: &Plan, parts: &Arc<Parts>) -> Result<(Self, String), String> {
         let shared = Arc::new(Shared::new(plan.shards));
-        let mut workers = Self { shared: shared.clone(), threads: Vec::new() };
+        let mut workers = Self { shared: shared.clone(), threads: Vec::new(), outbox: Outbox::default() };
         let (ready, opened) = mpsc::channel();
         for index in 0..plan.shards {
             let (shared, parts, ready) = (shared.clone(), parts.clone(), ready.clone());
@@ -102,7 +107,7 @@ impl Workers {
             let spawned = std::thread::Builder::new()
                 .name(format!("wrk:worker_{index}"))
                 .stack_size(STACK_BYTES)
-                .spawn(move || worker(index, cpu, &shared, &parts, &ready));
+                .spawn(move || worker(index, cpu, shared, parts, ready));
             match spawned {
                 Ok(thread) => workers.threads.push(thread),
                 Err(error) => {
@@ -129,12 +134,32 @@ impl Workers {
         Ok((workers, line))
     }
 
-    /// Sends a message to every shard.
-    pub fn broadcast(&self, mut message: impl FnMut() -> Message) {
-        for door in self.shared.doors() {
-            // A full mailbox belongs to a shard that hangs; nothing else can be done for it.
-            let _ = door.send(message());
+    /// Sends a message to every shard. What finds a full mailbox waits for [`Workers::flush`]; the order of
+    /// messages to one shard is kept.
+    pub fn broadcast(&mut self, mut message: impl FnMut() -> Message) {
+        for shard in 0..self.shared.doors().len() {
+            self.outbox.send(self.shared.doors(), shard, message());
         }
+    }
+
+    /// Sends a message to one shard once every shard has all messages of before.
+    pub fn send_after_all(&mut self, shard: usize, message: Message) {
+        self.outbox.send_after_all(self.shared.doors(), shard, message);
+    }
+
+    /// Delivers what waits; true when nothing does any more. Call it until then.
+    pub fn flush(&mut self) -> bool {
+        self.outbox.flush(self.shared.doors())
+    }
+
+    /// True when messages wait for room in a mailbox: a shard is overloaded, or hangs.
+    pub fn has_backlog(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Messages that found a full mailbox since the start.
+    pub fn overflows(&self) -> u64 {
+        self.outbox.overflows()
     }
 
     /// Downstream connections of all shards.
@@ -145,6 +170,14 @@ impl Workers {
     /// Closes everything and waits for the threads.
     pub fn stop(&mut self) {
         self.broadcast(|| Message::Stop);
+        let patience = Instant::now();
+        while !self.flush() {
+            if patience.elapsed() > STOP_PATIENCE {
+                // A shard hangs; its thread ends with the process.
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         for thread in self.threads.drain(..) {
             // A shard that panicked has closed its sockets by unwinding.
             let _ = thread.join();
@@ -155,9 +188,9 @@ impl Workers {
 fn worker(
     index: usize,
     cpu: Option<usize>,
-    shared: &Arc<Shared>,
-    parts: &Arc<Parts>,
-    ready: &mpsc::Sender<Result<String, String>>,
+    shared: Arc<Shared>,
+    parts: Arc<Parts>,
+    ready: mpsc::Sender<Result<String, String>>,
 ) {
     let pinned = cpu.map(affinity::pin_current_thread);
     let config = Config::default();
@@ -170,7 +203,7 @@ fn worker(
     };
     let mut shard = Shard::new(ShardParts {
         index,
-        shared: shared.clone(),
+        shared,
         snapshot: parts.snapshot.clone(),
         buffers: backend.buffers().clone(),
         waker: backend.waker(),
@@ -191,6 +224,8 @@ fn worker(
         Some(Ok(())) | None => report.to_string(),
     };
     let _ = ready.send(Ok(line));
+    // The first configuration must not live for as long as the thread.
+    drop((parts, ready));
     let (mut events, mut ops) = (Vec::new(), Vec::new());
     let start = Instant::now();
     loop {

@@ -124,7 +124,7 @@ impl Control {
             Action::Listen(listener) => {
                 if self.lifecycle.workers_run() {
                     let new = self.bound.iter_mut().filter(|bound| Arc::ptr_eq(&bound.listener, &listener));
-                    let count = listeners::start(new, &self.workers);
+                    let count = listeners::start(new, &mut self.workers);
                     self.stats.listeners_created(count);
                 }
             }

@@ -1,6 +1,6 @@
 //! From readiness to events.
 
-use super::{ACCEPTS_PER_TURN, Epoll, READS_PER_TURN, Role, WAKE};
+use super::{ACCEPTS_AT_CLOSE, ACCEPTS_PER_TURN, Epoll, READS_PER_TURN, Role, WAKE};
 use crate::sys::{self, RawAddress};
 use crate::uring::is_transient_accept;
 use crate::{Accepted, Event, IoError, RecvEnd, Socket, Token};
@@ -120,6 +120,18 @@ impl Epoll {
             };
             self.state(socket).recv = None;
             return events.push(Event::RecvEnded { token, reason });
+        }
+    }
+}
+
+/// Takes what waits in the queue of a listener that is about to be closed; the kernel would reset it.
+pub(crate) fn accept_queued(listener: Socket, token: Token, events: &mut Vec<Event>) {
+    for _ in 0..ACCEPTS_AT_CLOSE {
+        match accept(listener) {
+            Ok(accepted) => events.push(Event::Accepted { token, result: Ok(accepted), more: true }),
+            Err(error) if error.errno() == libc::EAGAIN => return,
+            Err(error) if is_transient_accept(error) => {}
+            Err(_) => return,
         }
     }
 }

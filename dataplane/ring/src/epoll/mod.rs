@@ -7,6 +7,8 @@ mod finish;
 mod relaying;
 mod start;
 
+pub(crate) use finish::accept_queued;
+
 use crate::relay::Pipes;
 use crate::sys;
 use crate::{BufferPool, Config, Event, IoError, Op, OpenError, Payload, Socket, Token, Waker};
@@ -21,6 +23,8 @@ use std::time::Duration;
 const READS_PER_TURN: usize = 4;
 /// Connections accepted from one listener in a turn.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Connections accepted from a listener that is being closed: as many as the largest usual backlog.
+const ACCEPTS_AT_CLOSE: usize = 4096;
 /// Readiness reports taken in one call.
 const REPORTS_MAX: usize = 256;
 /// `epoll_data` of the waker; descriptors are below.

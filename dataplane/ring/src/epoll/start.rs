@@ -1,6 +1,6 @@
 //! From an operation to system calls and watched descriptors.
 
-use super::{Epoll, Role, Sending, Watched};
+use super::{Epoll, Role, Sending, Watched, accept_queued};
 use crate::sys::{self, RawAddress};
 use crate::{ConnectOptions, Event, IoError, Op, Payload, RecvEnd, Socket, SocketAddress, Token};
 
@@ -154,6 +154,9 @@ impl Epoll {
     }
 
     fn close(&mut self, socket: Socket, reset: bool, events: &mut Vec<Event>) {
+        if let Role::Accepting { token } = self.state(socket).role {
+            accept_queued(socket, token, events);
+        }
         self.end_send(socket, Err(IoError::CANCELED), events);
         self.close_relays(socket, events);
         if reset {

@@ -219,6 +219,9 @@ impl Sim {
     fn close(&mut self, socket: Socket, reset: bool, events: &mut Vec<Event>) {
         let watched = self.watched.remove(&socket.raw()).unwrap_or_default();
         let mut net = self.net.0.borrow_mut();
+        if let Some(token) = watched.accept.map(|accept| accept.token) {
+            accept_queued(&mut net, socket.raw(), token, events);
+        }
         let late = strikes_net(&mut net, |plan| plan.late_events);
         let when = net.now + net.plan.delay_max / 2;
         if let Some(recv) = watched.recv.filter(|_| late) {
@@ -292,10 +295,7 @@ impl Sim {
                 let result = Err(IoError::from_errno(libc::EMFILE));
                 return events.push(Event::Accepted { token, result, more: false });
             }
-            let Some(socket) = net.backlog(id).and_then(|backlog| backlog.pop_front()) else { return };
-            let Some(peer) = net.stream(socket).map(|endpoint| endpoint.remote.clone()) else { continue };
-            let accepted = Accepted { socket: Socket::from_raw(socket), peer };
-            events.push(Event::Accepted { token, result: Ok(accepted), more: true });
+            accept_one(&mut net, id, token, events);
         }
     }
 
@@ -369,4 +369,18 @@ pub(super) fn delayed(net: &mut RefMut<'_, Net>) -> Time {
     }
     let most = net.plan.delay_max.as_nanos() as u64;
     net.now + Duration::from_nanos(net.rng.below(most + 1))
+}
+
+fn accept_one(net: &mut Net, listener: i32, token: Token, events: &mut Vec<Event>) {
+    let Some(socket) = net.backlog(listener).and_then(|backlog| backlog.pop_front()) else { return };
+    let Some(peer) = net.stream(socket).map(|endpoint| endpoint.remote.clone()) else { return };
+    let accepted = Accepted { socket: Socket::from_raw(socket), peer };
+    events.push(Event::Accepted { token, result: Ok(accepted), more: true });
+}
+
+/// Takes what waits for a listener that is about to be closed.
+fn accept_queued(net: &mut Net, listener: i32, token: Token, events: &mut Vec<Event>) {
+    while net.has_backlog(listener) {
+        accept_one(net, listener, token, events);
+    }
 }

@@ -151,7 +151,8 @@ impl Uring {
         let Some(Work::Accept { listener, token, detached }) = self.works.get(key) else { return Ok(()) };
         let (listener, token, detached) = (*listener, *token, *detached);
         if let Ok(fd) = outcome.result {
-            report_accepted(Socket::from_raw(fd as i32), token, detached, events);
+            // Also of a listener that was closed meanwhile: the client was told that it is connected.
+            report_accepted(Socket::from_raw(fd as i32), token, events);
         }
         if outcome.more {
             return Ok(());
@@ -216,12 +217,10 @@ pub(crate) fn is_transient_accept(error: IoError) -> bool {
     )
 }
 
-fn report_accepted(socket: Socket, token: Token, detached: bool, events: &mut Vec<Event>) {
+fn report_accepted(socket: Socket, token: Token, events: &mut Vec<Event>) {
     // A connection that is reset by now has no peer name: nobody is left to talk to.
     match sys::address_of(socket, true) {
-        Ok(peer) if !detached => {
-            events.push(Event::Accepted { token, result: Ok(Accepted { socket, peer }), more: true });
-        }
-        _ => sys::close(socket),
+        Ok(peer) => events.push(Event::Accepted { token, result: Ok(Accepted { socket, peer }), more: true }),
+        Err(_) => sys::close(socket),
     }
 }

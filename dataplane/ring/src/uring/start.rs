@@ -1,6 +1,7 @@
 //! From an operation to submission entries.
 
 use super::{RecvState, Uring, WORK, Work};
+use crate::epoll::accept_queued;
 use crate::sys::{self, RawAddress};
 use crate::{ConnectOptions, Event, IoError, Op, Payload, RecvEnd, Socket, SocketAddress, Token};
 use io_uring::{opcode, squeue, types};
@@ -136,6 +137,9 @@ impl Uring {
 
     fn close(&mut self, socket: Socket, reset: bool, events: &mut Vec<Event>) -> Result<(), IoError> {
         let state = std::mem::take(self.state(socket));
+        if let Some(Work::Accept { token, .. }) = state.input.and_then(|key| self.works.get(key)) {
+            accept_queued(socket, *token, events);
+        }
         self.relay_source_closed(state.input)?;
         self.relay_sink_closed(state.send, events)?;
         for key in [state.input, state.send].into_iter().flatten() {

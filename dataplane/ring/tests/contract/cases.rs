@@ -179,6 +179,16 @@ pub fn close_listener_while_accepting(w: &mut World) {
     w.until("the bytes", |w| w.seen(at_far).bytes == b"still here");
 }
 
+pub fn close_listener_with_connections_waiting(w: &mut World) {
+    let (listener, address) = w.listen();
+    let tokens: Vec<_> = (0..3).map(|_| w.start_connect(&address)).collect();
+    w.until("all connected", |w| tokens.iter().all(|t| !w.seen(*t).connected.is_empty()));
+    w.close(listener, false);
+    w.until("all accepted", |w| w.accepted.len() == 3);
+    w.settle();
+    assert!(tokens.iter().all(|t| matches!(w.seen(*t).connected[..], [Ok(_)])));
+}
+
 pub fn wake_from_another_thread(w: &mut World) {
     for delay in [0, 0, 20, 20] {
         let waker = w.io.waker();

@@ -52,7 +52,7 @@ impl Shard {
             let options = stream.options.clone();
             let plan = stream.facts.plan;
             if let Some(options) = &options
-                && let Some(forward) = plan.and_then(|p| p.forward(&options.hcm))
+                && let Some(forward) = plan.and_then(|p| p.forward(options))
             {
                 let (head, name) = (&mut stream.request, host.hostname.as_bytes());
                 router::rewrite_host_for_endpoint(forward, options.router, name, head, &mut self.scratch);
@@ -137,9 +137,9 @@ impl Shard {
         };
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let (Carries::Http(http), Some(link)) = (&mut upstream.carries, &mut upstream.link) else { return };
-        let config = self.snapshot.cluster(upstream.cluster);
+        let http_options = self.clusters.get(upstream.cluster).map(|state| &state.config().http);
         let case =
-            config.map_or_else(Default::default, |c| header_case(c.http.proper_case, c.http.preserve_case));
+            http_options.map_or_else(Default::default, |h| header_case(h.proper_case, h.preserve_case));
         let options = EncodeOptions { header_case: case, ..EncodeOptions::default() };
         http.begin(id, RequestInfo::of(&stream.request), now);
         stream.attempt = Attempt::Sent(conn);

@@ -163,7 +163,7 @@ impl Shard {
             downstream.link.write(&mut self.io, |out| append(&http.input, range, framing, scarce, out));
         }
         http.input.consume(step.consumed);
-        let limit = downstream.origin.listener.buffer_limit_bytes as usize;
+        let limit = downstream.origin.listener.buffer_limit_bytes;
         if http.body.is_done() && !stream.tunnel {
             self.response_arrived(id);
             return true;

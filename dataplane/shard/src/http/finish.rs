@@ -1,8 +1,9 @@
 //! The end of a stream: its connection is given back, its numbers counted, its line logged; and the end of
 //! downstream HTTP connections.
 
-use millrace_base::Key;
+use millrace_base::{Key, ResponseFlag};
 use millrace_config::{ClusterId, ScopeId};
+use millrace_http::h1::BodyFraming;
 use millrace_observe::access_log::AccessLogType;
 use millrace_observe::stats::{CodeFamily, cluster as cluster_metric, http as metric, http_listener};
 use millrace_ring::IoError;
@@ -131,8 +132,13 @@ impl Shard {
         }
         let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
         let random = self.rng.next_u64();
-        let renderer =
-            Renderer { downstream, facts: &stream.facts, shard: &self.names, snapshot: &self.snapshot };
+        let renderer = Renderer {
+            downstream,
+            options: Some(options),
+            facts: &stream.facts,
+            shard: &self.names,
+            snapshot: &self.snapshot,
+        };
         let mut info = renderer.info();
         let cluster = stream.facts.plan.and_then(|p| p.cluster);
         let state = cluster.and_then(|c| self.clusters.get(c));
@@ -257,6 +263,35 @@ impl Shard {
             self.end_stream(id);
         }
         self.http_close(key, true);
+    }
+
+    /// The drain of the connection's filter chain is over: whatever it is doing ends.
+    pub(crate) fn http_drain_over(&mut self, key: Key) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let queued = downstream.link.queued() > 0;
+        let Some(http) = http(downstream) else { return };
+        let (scope, stream) = (http.hcm.scope, http.stream);
+        let Some(id) = stream else {
+            if queued {
+                return self.http_close(key, true);
+            }
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
+            return self.http_close_after_flush(key);
+        };
+        self.drop_attempt(id, EndedBy::Local);
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        // A body that ends with its connection must not look whole.
+        let unbounded = stream.response_started && stream.response_framing == BodyFraming::UntilClose;
+        stream.flag(ResponseFlag::DownstreamConnectionTermination);
+        stream.facts.details = "downstream_local_disconnect(filter_chain_is_being_removed)".into();
+        self.stats.inc(scope, metric::DOWNSTREAM_RQ_RX_RESET);
+        self.stats.inc(scope, metric::DOWNSTREAM_CX_DESTROY_ACTIVE_RQ);
+        self.stats.inc(scope, metric::DOWNSTREAM_CX_DESTROY_LOCAL_ACTIVE_RQ);
+        self.end_stream(id);
+        match unbounded {
+            true => self.http_abort(key),
+            false => self.http_close(key, true),
+        }
     }
 
     /// Drain: idle connections close now, the others after their response.

@@ -23,7 +23,7 @@ mod upgrade;
 use std::sync::Arc;
 
 use millrace_base::{Key, Time};
-use millrace_config::{HttpConnectionManager, UnderscoresAction};
+use millrace_config::{HttpConnectionManager, RouteConfiguration, UnderscoresAction};
 use millrace_filter::http::chain;
 use millrace_filter::http::router::request::RouterOptions;
 use millrace_http::h1::{
@@ -153,10 +153,12 @@ impl HttpUpstream {
     }
 }
 
-/// What follows from a connection manager's configuration; made once per filter chain.
-#[derive(Debug)]
+/// What follows from a connection manager's configuration; made once per filter chain and route table.
+#[derive(Clone, Debug)]
 pub(crate) struct HttpOptions {
     pub(crate) hcm: Arc<HttpConnectionManager>,
+    /// Where requests are looked up; `None` while the table has not come over RDS, or is gone.
+    pub(crate) routes: Option<Arc<RouteConfiguration>>,
     pub(crate) parse: ParseOptions,
     pub(crate) encode: EncodeOptions,
     pub(crate) router: RouterOptions,
@@ -164,11 +166,16 @@ pub(crate) struct HttpOptions {
 }
 
 impl HttpOptions {
-    pub(crate) fn new(hcm: &Arc<HttpConnectionManager>, limits: &millrace_base::Limits) -> Self {
+    pub(crate) fn new(
+        hcm: &Arc<HttpConnectionManager>,
+        limits: &millrace_base::Limits,
+        routes: Option<Arc<RouteConfiguration>>,
+    ) -> Self {
         let http1 = &hcm.http1;
         let header_case = header_case(http1.proper_case, http1.preserve_case);
         Self {
             hcm: hcm.clone(),
+            routes,
             parse: ParseOptions {
                 head_bytes_max: hcm.head_bytes_max as usize,
                 head_fields_max: usize::from(hcm.head_fields_max),
@@ -190,6 +197,11 @@ impl HttpOptions {
             router: chain::router(hcm),
             paths: path_options(hcm),
         }
+    }
+
+    /// The same with another table.
+    pub(crate) fn with_routes(&self, routes: Option<Arc<RouteConfiguration>>) -> Self {
+        Self { routes, ..self.clone() }
     }
 }
 

@@ -9,8 +9,9 @@ use millrace_http::{RequestHead, ResponseHead};
 use millrace_observe::access_log::StreamInfo;
 use millrace_observe::format::{self, Missing};
 
+use super::HttpOptions;
 use super::stream::Facts;
-use crate::downstream::{Downstream, Protocol};
+use crate::downstream::Downstream;
 
 /// Texts that are the same for every stream of a shard.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(crate) struct Names {
 #[derive(Clone, Copy)]
 pub(crate) struct Renderer<'a> {
     pub(crate) downstream: &'a Downstream,
+    /// What the stream began under.
+    pub(crate) options: Option<&'a HttpOptions>,
     pub(crate) facts: &'a Facts,
     pub(crate) shard: &'a Names,
     pub(crate) snapshot: &'a Snapshot,
@@ -33,11 +36,7 @@ impl<'a> Renderer<'a> {
     pub(crate) fn info(&self) -> StreamInfo<'a> {
         let (downstream, facts) = (self.downstream, self.facts);
         let peer = &downstream.addresses.peer;
-        let hcm = match &downstream.protocol {
-            Protocol::Http(http) => Some(&http.hcm),
-            Protocol::Tcp(_) => None,
-        };
-        let plan = facts.plan.zip(hcm);
+        let plan = facts.plan.zip(self.options);
         let cluster = facts.plan.and_then(|p| p.cluster).and_then(|id| self.snapshot.cluster(id));
         StreamInfo {
             protocol: Some(millrace_http::Version::Http11),

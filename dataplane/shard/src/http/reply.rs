@@ -66,14 +66,13 @@ impl Shard {
         let attempts = if reply.by_router { facts.attempts } else { 0 };
         reply.write(grpc, &mut stream.response, body, |head| {
             let (Some(options), Some(plan)) = (&options, facts.plan) else { return };
-            let hcm = &options.hcm;
-            let Some(config) = hcm.routes.inline() else { return };
+            let Some(config) = &options.routes else { return };
             let Some(virtual_host) = config.virtual_hosts.get(plan.virtual_host) else { return };
             let Some(route) = virtual_host.routes.get(plan.route) else { return };
-            let entry = plan.weighted_entry(hcm);
+            let entry = plan.weighted_entry(options);
             let levels = Levels { config, selected: Selected { virtual_host, route }, weighted: entry };
             let router_facts = ResponseFacts { attempts, service_time: None };
-            let renderer = Renderer { downstream, facts, shard: names, snapshot };
+            let renderer = Renderer { downstream, options: Some(options), facts, shard: names, snapshot };
             router::finalize(&levels, options.router, router_facts, &renderer, request, head, scratch);
         });
     }

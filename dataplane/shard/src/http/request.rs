@@ -103,8 +103,8 @@ impl Shard {
 
     fn read_head(&mut self, key: Key) -> Step {
         let Some(downstream) = self.downstreams.get_mut(key) else { return Step::Wait };
-        let origin = downstream.origin.clone();
-        let Some(options) = &origin.http else { return Step::Wait };
+        // The configuration that the connection has now is the one that the request ends under.
+        let Some(options) = downstream.origin.http() else { return Step::Wait };
         let Some(http) = http(downstream) else { return Step::Wait };
         http.head_since.get_or_insert(self.io.now);
         let mut stream = self.spare_streams.pop().unwrap_or_else(|| Box::new(Stream::new(key)));
@@ -116,6 +116,7 @@ impl Shard {
                         http.input.consume(consumed);
                         http.scanner.reset();
                         let since = http.head_since.take().unwrap_or(self.io.now);
+                        stream.options = Some(options);
                         self.start_request(key, stream, consumed, framing, since);
                         return Step::Progress;
                     }
@@ -170,7 +171,9 @@ impl Shard {
         }
     }
 
-    pub(crate) fn recycle_stream(&mut self, stream: Box<Stream>) {
+    pub(crate) fn recycle_stream(&mut self, mut stream: Box<Stream>) {
+        // A spare stream must not keep an old configuration.
+        stream.options = None;
         if self.spare_streams.len() < SPARE_STREAMS_MAX {
             self.spare_streams.push(stream);
         }

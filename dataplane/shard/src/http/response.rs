@@ -79,7 +79,9 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
         let Carries::Http(http) = &mut upstream.carries else { return false };
         let Some(stream) = self.streams.get_mut(id) else { return false };
-        let Some(options) = self.snapshot.cluster(upstream.cluster).map(|c| &c.http) else { return false };
+        // Of the cluster as this shard knows it: it may have left the configuration meanwhile.
+        let Some(state) = self.clusters.get(upstream.cluster) else { return false };
+        let options = &state.config().http;
         self.response_parse.head_bytes_max = options.head_bytes_max as usize;
         self.response_parse.head_fields_max = usize::from(options.head_fields_max);
         self.response_parse.preserve_case = options.preserve_case;
@@ -206,17 +208,21 @@ impl Shard {
         let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
         stream.facts.details = "via_upstream".into();
         hop::strip_response(&mut stream.response);
-        let hcm = &options.hcm;
-        if let Some(config) = hcm.routes.inline()
+        if let Some(config) = &options.routes
             && let Some(virtual_host) = config.virtual_hosts.get(plan.virtual_host)
             && let Some(route) = virtual_host.routes.get(plan.route)
         {
-            let entry = plan.weighted_entry(hcm);
+            let entry = plan.weighted_entry(&options);
             let levels = Levels { config, selected: Selected { virtual_host, route }, weighted: entry };
             let service_time = stream.facts.times.downstream_rx_end.map(|end| now.since(end));
             let facts = ResponseFacts { attempts: stream.facts.attempts, service_time };
-            let renderer =
-                Renderer { downstream, facts: &stream.facts, shard: &self.names, snapshot: &self.snapshot };
+            let renderer = Renderer {
+                downstream,
+                options: Some(&options),
+                facts: &stream.facts,
+                shard: &self.names,
+                snapshot: &self.snapshot,
+            };
             let head = &mut stream.response;
             let scratch = &mut self.scratch;
             router::finalize(&levels, options.router, facts, &renderer, &stream.request, head, scratch);
@@ -255,7 +261,11 @@ impl Shard {
         if early {
             self.stats.inc(options.hcm.scope, http_metric::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
         }
-        if draining || early || stream.response_framing == BodyFraming::UntilClose {
+        if draining && http.closing == Closing::No {
+            self.stats.inc(options.hcm.scope, http_metric::DOWNSTREAM_CX_DRAIN_CLOSE);
+            http.closing = Closing::AfterResponse;
+        }
+        if early || stream.response_framing == BodyFraming::UntilClose {
             http.closing = Closing::AfterResponse;
         }
         let close = http.closing != Closing::No && !stream.tunnel;
@@ -378,7 +388,7 @@ impl Shard {
     /// Goes on reading the answer once the client has taken enough of it.
     pub(super) fn resume_response(&mut self, key: Key) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let limit = downstream.origin.listener.buffer_limit_bytes as usize;
+        let limit = downstream.origin.listener.buffer_limit_bytes;
         let low = downstream.link.queued() <= low_watermark(limit);
         let Some(id) = http(downstream).and_then(|h| h.stream).filter(|_| low) else { return };
         let Some(conn) = self.streams.get(id).and_then(|s| s.upstream()) else { return };

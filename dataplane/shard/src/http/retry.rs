@@ -29,7 +29,7 @@ impl Shard {
         }
         let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return false };
         let (Some(retry), Some(cluster)) = (&mut stream.retry, plan.cluster) else { return false };
-        let policy = plan.forward(&options.hcm).and_then(|f| f.retry_policy.as_deref());
+        let policy = plan.forward(&options).and_then(|f| f.retry_policy.as_deref());
         let high = stream.facts.high_priority;
         let clusters = &self.clusters;
         let slot = || clusters.get(cluster).is_some_and(|state| state.try_retry(priority(high)));
@@ -70,12 +70,8 @@ impl Shard {
         stream.response.clear();
         stream.facts.transport_failure = None;
         let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return };
-        let hcm = &options.hcm;
-        let (Some(config), Some(virtual_host)) =
-            (hcm.routes.inline(), hcm.routes.inline().and_then(|c| c.virtual_hosts.get(plan.virtual_host)))
-        else {
-            return;
-        };
+        let Some(config) = &options.routes else { return };
+        let Some(virtual_host) = config.virtual_hosts.get(plan.virtual_host) else { return };
         if let Some(route) = virtual_host.routes.get(plan.route) {
             let levels = Levels { config, selected: Selected { virtual_host, route }, weighted: None };
             let since = stream.facts.times.downstream_rx_end.unwrap_or(self.io.now);
@@ -96,10 +92,10 @@ impl Shard {
         let priority = priority(stream.facts.high_priority);
         let cluster = stream.facts.plan.and_then(|p| p.cluster);
         let Some(cluster) = cluster else { return };
-        match self.clusters.get(cluster) {
-            Some(state) => state.end_retry(priority),
-            // The cluster left the configuration during the back-off.
-            None => self.shared.budgets(cluster).of(priority).retries.release(),
+        // A cluster that left the configuration meanwhile is kept for as long as a retry holds its budget.
+        debug_assert!(self.clusters.get(cluster).is_some(), "a cluster outlives its retries");
+        if let Some(state) = self.clusters.get(cluster) {
+            state.end_retry(priority);
         }
     }
 }

@@ -86,7 +86,9 @@ impl Shard {
     /// Makes a stream part of its connection and counts it.
     fn admit(&mut self, key: Key, mut stream: Box<Stream>) -> Option<Key> {
         let downstream = self.downstreams.get_mut(key)?;
-        stream.options = downstream.origin.http.clone();
+        if stream.options.is_none() {
+            stream.options = downstream.origin.http();
+        }
         let http = http(downstream)?;
         http.requests += 1;
         let scope = http.hcm.scope;
@@ -101,12 +103,16 @@ impl Shard {
     /// Everything between the codec and the first try.
     fn prepare(&mut self, key: Key, id: Key) -> Result<(), Box<LocalReply>> {
         let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(()) };
-        let origin = downstream.origin.clone();
-        let Some(options) = &origin.http else { return Ok(()) };
+        let draining = downstream.origin.is_draining(&self.shared);
         let Protocol::Http(http) = &mut downstream.protocol else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
+        let Some(options) = stream.options.clone() else { return Ok(()) };
         let hcm = &options.hcm;
-        if !request_keep_alive(&stream.request) || origin.is_draining(&self.shared) {
+        if !request_keep_alive(&stream.request) {
+            http.closing = Closing::AfterResponse;
+        }
+        if draining && http.closing == Closing::No {
+            self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
             http.closing = Closing::AfterResponse;
         }
         if hcm.max_requests_per_connection.is_some_and(|max| http.requests >= max) {
@@ -117,7 +123,7 @@ impl Shard {
         stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);
         manager::validate(&stream.request)?;
-        normalize(stream, options, &mut self.scratch)?;
+        normalize(stream, &options, &mut self.scratch)?;
         let local_port = inet(&downstream.addresses.local).map(|a| a.port());
         let port = host::normalize(&hcm.paths, local_port, &mut stream.request, &mut self.scratch);
         hop::strip_request(&mut stream.request, true).map_err(|error| {
@@ -134,7 +140,9 @@ impl Shard {
             host_address: self.host_address,
             node: &self.snapshot.node,
         };
-        let accepted = manager::mutate(hcm, &peer, &mut stream.request, &mut self.rng, &mut self.scratch);
+        let routes = options.routes.as_deref();
+        let accepted =
+            manager::mutate(hcm, routes, &peer, &mut stream.request, &mut self.rng, &mut self.scratch);
         stream.facts.internal = accepted.internal;
         if accepted.remote != peer.peer {
             stream.facts.remote = accepted.remote.map(Address::Inet);
@@ -150,7 +158,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let Some(options) = stream.options.clone() else { return Ok(()) };
         let hcm = &options.hcm;
-        let Some(config) = hcm.routes.inline() else {
+        let Some(config) = &options.routes else {
             self.stats.inc(hcm.scope, metric::RQ_TOTAL);
             self.stats.inc(hcm.scope, metric::NO_ROUTE);
             return Err(reply::no_route().into());
@@ -167,7 +175,7 @@ impl Shard {
         let plan = Plan::of(config, selected);
         stream.facts.plan = plan;
         match &selected.route.action {
-            RouteAction::Forward(forward) => self.plan_forward(key, id, plan, selected, forward),
+            RouteAction::Forward(forward) => self.plan_forward(key, id, &options, plan, selected, forward),
             RouteAction::Redirect(redirect) => {
                 self.stats.inc(hcm.scope, metric::RQ_TOTAL);
                 // Redirects are direct responses to Envoy, too; its `rq_redirect` counts other ones.
@@ -182,6 +190,7 @@ impl Shard {
                 let rendered = format.zip(downstream).map(|(template, downstream)| {
                     let renderer = Renderer {
                         downstream,
+                        options: Some(&options),
                         facts: &stream.facts,
                         shard: &self.names,
                         snapshot: &self.snapshot,
@@ -200,15 +209,14 @@ impl Shard {
         &mut self,
         key: Key,
         id: Key,
+        options: &HttpOptions,
         plan: Option<Plan>,
         selected: Selected<'_>,
         forward: &RouteForward,
     ) -> Result<(), Box<LocalReply>> {
         let Some(downstream) = self.downstreams.get(key) else { return Ok(()) };
-        let Protocol::Http(http) = &downstream.protocol else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
-        let Some(options) = &downstream.origin.http else { return Ok(()) };
-        let (hcm, Some(config)) = (&http.hcm, http.hcm.routes.inline()) else { return Ok(()) };
+        let (hcm, Some(config)) = (&options.hcm, &options.routes) else { return Ok(()) };
         let choice = millrace_route::cluster(forward, &stream.request, self.rng.next_u64(), &self.snapshot);
         stream.facts.plan = plan.map(|p| Plan { weighted: choice.weighted, cluster: choice.id(), ..p });
         if choice.cluster.is_none() {
@@ -229,8 +237,13 @@ impl Shard {
         stream.terminated = forward.terminates_connect && stream.request.method_kind() == Method::Connect;
         stream.facts.high_priority = forward.high_priority;
         let levels = Levels { config, selected, weighted: choice.entry(forward) };
-        let renderer =
-            Renderer { downstream, facts: &stream.facts, shard: &self.names, snapshot: &self.snapshot };
+        let renderer = Renderer {
+            downstream,
+            options: Some(options),
+            facts: &stream.facts,
+            shard: &self.names,
+            snapshot: &self.snapshot,
+        };
         let finalized = router::finalize(
             &levels,
             forward,

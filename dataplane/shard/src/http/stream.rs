@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
 use millrace_config::{
-    Address, ClusterId, ClusterSpecifier, HttpConnectionManager, Route, RouteForward, VirtualHost,
-    WeightedCluster,
+    Address, ClusterId, ClusterSpecifier, Route, RouteForward, VirtualHost, WeightedCluster,
 };
 use millrace_filter::http::router::retry::RetryState;
 use millrace_filter::http::router::timeout::Timeouts;
@@ -33,7 +32,7 @@ pub(crate) enum Attempt {
 }
 
 /// What was decided once per request and is reused by its retries: indices into the route configuration
-/// that the connection pins.
+/// that the stream pins ([`Stream::options`]).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) virtual_host: usize,
@@ -44,23 +43,23 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn virtual_host<'a>(&self, hcm: &'a HttpConnectionManager) -> Option<&'a VirtualHost> {
-        hcm.routes.inline()?.virtual_hosts.get(self.virtual_host).map(|v| &**v)
+    pub(crate) fn virtual_host<'a>(&self, options: &'a HttpOptions) -> Option<&'a VirtualHost> {
+        options.routes.as_ref()?.virtual_hosts.get(self.virtual_host).map(|v| &**v)
     }
 
-    pub(crate) fn route<'a>(&self, hcm: &'a HttpConnectionManager) -> Option<&'a Route> {
-        self.virtual_host(hcm)?.routes.get(self.route).map(|r| &**r)
+    pub(crate) fn route<'a>(&self, options: &'a HttpOptions) -> Option<&'a Route> {
+        self.virtual_host(options)?.routes.get(self.route).map(|r| &**r)
     }
 
-    pub(crate) fn weighted_entry<'a>(&self, hcm: &'a HttpConnectionManager) -> Option<&'a WeightedCluster> {
-        match &self.forward(hcm)?.cluster {
+    pub(crate) fn weighted_entry<'a>(&self, options: &'a HttpOptions) -> Option<&'a WeightedCluster> {
+        match &self.forward(options)?.cluster {
             ClusterSpecifier::Weighted(weighted) => weighted.clusters.get(self.weighted?),
             ClusterSpecifier::Cluster(_) | ClusterSpecifier::Header(_) => None,
         }
     }
 
-    pub(crate) fn forward<'a>(&self, hcm: &'a HttpConnectionManager) -> Option<&'a RouteForward> {
-        match &self.route(hcm)?.action {
+    pub(crate) fn forward<'a>(&self, options: &'a HttpOptions) -> Option<&'a RouteForward> {
+        match &self.route(options)?.action {
             millrace_config::RouteAction::Forward(forward) => Some(forward),
             millrace_config::RouteAction::Redirect(_) | millrace_config::RouteAction::DirectResponse(_) => {
                 None

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use millrace_base::Rng;
-use millrace_config::{ForwardClientCertDetails, HttpConnectionManager};
+use millrace_config::{ForwardClientCertDetails, HttpConnectionManager, RouteConfiguration};
 use millrace_http::{HeaderId, HeaderMap, Method, RequestHead};
 
 use super::{Accepted, Downstream, address, reject, request_id};
@@ -24,9 +24,11 @@ pub fn validate(head: &RequestHead) -> Result<(), LocalReply> {
 }
 
 /// Makes the head what filters, routes and the upstream may trust (Envoy's `mutateRequestHeaders`). Hop-by-hop
-/// fields are gone already ([`millrace_http::hop::strip_request`]). `scratch` is cleared and used.
+/// fields are gone already ([`millrace_http::hop::strip_request`]). `routes` is the table in force, for its
+/// `internal_only_headers`. `scratch` is cleared and used.
 pub fn mutate(
     hcm: &HttpConnectionManager,
+    routes: Option<&RouteConfiguration>,
     downstream: &Downstream<'_>,
     head: &mut RequestHead,
     rng: &mut Rng,
@@ -41,7 +43,7 @@ pub fn mutate(
     if internal {
         head.headers.set_id(HeaderId::XEnvoyInternal, b"true");
     } else {
-        strip_internal(hcm, edge, &mut head.headers);
+        strip_internal(routes, edge, &mut head.headers);
     }
     if hcm.add_user_agent {
         add_user_agent(downstream, &mut head.headers);
@@ -179,7 +181,7 @@ const INTERNAL_ONLY: [HeaderId; 14] = [
     HeaderId::XEnvoyHedgeOnPerTryTimeout,
 ];
 
-fn strip_internal(hcm: &HttpConnectionManager, edge: bool, headers: &mut HeaderMap) {
+fn strip_internal(routes: Option<&RouteConfiguration>, edge: bool, headers: &mut HeaderMap) {
     // Most requests carry none of them: one test for all.
     if edge && headers.contains_any(const { HeaderId::set(&EDGE_ONLY) }) {
         for id in EDGE_ONLY {
@@ -191,7 +193,7 @@ fn strip_internal(hcm: &HttpConnectionManager, edge: bool, headers: &mut HeaderM
             headers.remove_id(id);
         }
     }
-    for name in hcm.routes.inline().iter().flat_map(|config| &config.internal_only_headers) {
+    for name in routes.iter().flat_map(|config| &config.internal_only_headers) {
         headers.remove_name(name);
     }
 }

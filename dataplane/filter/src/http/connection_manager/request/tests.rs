@@ -60,7 +60,14 @@ impl Case {
         let mut head = head("/", list);
         head.set_scheme(b"");
         let (mut rng, mut scratch) = (Rng::new(1), Vec::new());
-        self.accepted = Some(mutate(&self.hcm, &downstream, &mut head, &mut rng, &mut scratch));
+        self.accepted = Some(mutate(
+            &self.hcm,
+            self.hcm.routes.inline().map(|table| &**table),
+            &downstream,
+            &mut head,
+            &mut rng,
+            &mut scratch,
+        ));
         assert!(matches!(head.scheme(), b"http" | b"https"));
         let id = text(head.headers.get(HeaderId::XRequestId).unwrap_or_default());
         let given = list.iter().any(|(n, v)| *n == "x-request-id" && *v == id);

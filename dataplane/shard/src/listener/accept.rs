@@ -1,0 +1,228 @@
+//! Accepting: from a listening socket to a connection on the right shard with its filter chain chosen.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
+use millrace_config::{ConnectionFacts, Listener, TrafficDirection, TransportProtocol};
+use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
+use millrace_observe::stats::listener as metric;
+use millrace_ring::{Accepted, IoError, Op, Socket};
+
+use super::{Acceptor, ListenerState, chains};
+use crate::address::{from_ring, ip_port};
+use crate::origin::{Origin, http_options};
+use crate::shard::{Shard, SocketFacts};
+use crate::shared::{HandOver, ListenerHandle, Message};
+use crate::token::Kind;
+
+/// Pause after accepting failed (out of files), so that a full process does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Shard {
+    /// Serves the connections of a listener from now on.
+    pub(crate) fn know(&mut self, handle: Arc<ListenerHandle>, config: Arc<Listener>) {
+        // Names are unique: an earlier listener was removed before, or is now.
+        self.remove_listener(&config.name, Duration::ZERO);
+        let name = config.name.clone();
+        let key = self.listeners.states.insert(ListenerState::new(handle, config));
+        self.listeners.by_name.insert(name, key);
+    }
+
+    /// Accepts on one more socket of a listener.
+    pub(crate) fn listen(&mut self, handle: &Arc<ListenerHandle>, socket: Socket) {
+        let key = self.listeners.find(handle);
+        let open = |state: &&mut ListenerState| !state.stopped && state.removed.is_none();
+        let state = key.and_then(|key| self.listeners.states.get_mut(key)).filter(open);
+        let (Some(state), Some(listener)) = (state.filter(|_| !self.stopping), key) else {
+            self.io.ops.push(Op::Close { socket, reset: false });
+            return;
+        };
+        let acceptor = self.listeners.acceptors.insert(Acceptor { listener, socket: Some(socket) });
+        state.acceptors.push(acceptor);
+        self.io.ops.push(Op::Accept { listener: socket, token: Kind::Listener.token(acceptor) });
+    }
+
+    /// Closes the listening sockets; connections go on.
+    pub(crate) fn stop_listening(&mut self, inbound_only: bool) {
+        let inbound = |state: &ListenerState| state.config.traffic_direction == TrafficDirection::Inbound;
+        let states = self.listeners.states.iter();
+        let keys: Vec<Key> =
+            states.filter(|(_, s)| !inbound_only || inbound(s)).map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(state) = self.listeners.states.get_mut(key) {
+                state.stopped = true;
+            }
+            self.close_acceptors(key);
+        }
+    }
+
+    /// Closes the listening sockets of one listener. What waits in the kernel's queues is accepted first by
+    /// the back end, and comes as usual.
+    pub(super) fn close_acceptors(&mut self, key: Key) {
+        let Some(state) = self.listeners.states.get(key) else { return };
+        for acceptor in &state.acceptors {
+            let acceptor = self.listeners.acceptors.get_mut(*acceptor);
+            if let Some(socket) = acceptor.and_then(|a| a.socket.take()) {
+                self.io.ops.push(Op::Close { socket, reset: false });
+            }
+        }
+    }
+
+    pub(crate) fn on_accepted(&mut self, key: Key, result: Result<Accepted, IoError>, more: bool) {
+        let acceptor = self.listeners.acceptors.get(key).filter(|_| !self.stopping);
+        let Some((listener, socket)) = acceptor.map(|a| (a.listener, a.socket)) else {
+            if let Ok(accepted) = result {
+                self.io.ops.push(Op::Close { socket: accepted.socket, reset: false });
+            }
+            return;
+        };
+        // An error means that we are out of files or that the client was gone before we looked: the pause
+        // below is all there is to do.
+        if let Ok(accepted) = result {
+            self.place(listener, accepted);
+        }
+        if !more && socket.is_some() {
+            self.wheel.insert(self.io.now + ACCEPT_PAUSE, Kind::Listener.token(key).0);
+        }
+    }
+
+    /// The pause after a failed accept is over.
+    pub(crate) fn accept_again(&mut self, key: Key) {
+        if let Some(socket) = self.listeners.acceptors.get(key).and_then(|a| a.socket) {
+            self.io.ops.push(Op::Accept { listener: socket, token: Kind::Listener.token(key) });
+        }
+    }
+
+    /// Gives a fresh connection to the shard with the fewest.
+    fn place(&mut self, key: Key, accepted: Accepted) {
+        let Some(state) = self.listeners.states.get(key) else { return };
+        let config = &state.config;
+        let limit = self.limits.downstream_connections_max;
+        let chosen = self.shared.assign(self.index);
+        let over = self.shared.doors()[chosen].connections() > limit
+            || config.connection_limit.is_some_and(|max| u64::from(state.connections) >= max);
+        if over {
+            self.shared.unassign(chosen);
+            self.stats.inc(config.scope, metric::DOWNSTREAM_CX_OVERFLOW);
+            self.io.ops.push(Op::Close { socket: accepted.socket, reset: false });
+            return;
+        }
+        let local = (self.socket_facts.local)(accepted.socket).map(|a| from_ring(&a));
+        let hand_over = HandOver {
+            socket: accepted.socket,
+            peer: from_ring(&accepted.peer),
+            local: local.or_else(|| config.addresses.first().cloned()).unwrap_or(from_ring(&accepted.peer)),
+            listener: state.handle.clone(),
+        };
+        if chosen == self.index {
+            self.serve_for(key, hand_over);
+            return;
+        }
+        if let Err(Message::Connection(back)) =
+            self.shared.doors()[chosen].send(Message::Connection(hand_over))
+        {
+            // The other mailbox is full: that shard is in trouble, so the connection stays here.
+            self.shared.unassign(chosen);
+            self.shared.count_here(self.index);
+            self.serve_for(key, back);
+        }
+    }
+
+    /// Logs a connection that no filter chain took (`Listener.access_log`).
+    fn log_unmatched(&mut self, config: &Listener, new: &HandOver) {
+        if config.access_logs.is_empty() {
+            return;
+        }
+        let mut flags = ResponseFlags::default();
+        flags.set(ResponseFlag::NoRouteFound);
+        let now = self.io.now;
+        let info = StreamInfo {
+            log_type: AccessLogType::NotSet,
+            flags,
+            response_code_details: Some("filter_chain_not_found"),
+            times: Times { start: now, start_wall: self.wall, end: Some(now), ..Times::default() },
+            downstream_remote: Some(&new.peer),
+            downstream_direct_remote: Some(&new.peer),
+            downstream_local: Some(&new.local),
+            downstream_direct_local: Some(&new.local),
+            hostname: &self.names.hostname,
+            ..StreamInfo::default()
+        };
+        let random = self.rng.next_u64();
+        self.logs.write(&config.access_logs, &info, random, self.io.now);
+    }
+
+    /// Serves a connection that another shard accepted and counted for this one.
+    pub(crate) fn serve(&mut self, new: HandOver) {
+        match self.listeners.find(&new.listener) {
+            Some(key) => self.serve_for(key, new),
+            // Its listener is gone since longer than a message waits.
+            None => self.turn_away(&new),
+        }
+    }
+
+    fn turn_away(&mut self, new: &HandOver) {
+        self.shared.unassign(self.index);
+        self.io.ops.push(Op::Close { socket: new.socket, reset: false });
+    }
+
+    /// Serves a connection that was counted for this shard already.
+    fn serve_for(&mut self, key: Key, new: HandOver) {
+        let Some(state) = self.listeners.states.get(key) else { return self.turn_away(&new) };
+        let over = state.removed.is_some_and(|removed| removed.drain_until <= self.io.now);
+        if over || self.stopping {
+            return self.turn_away(&new);
+        }
+        let config = state.config.clone();
+        self.stats.inc(config.scope, metric::DOWNSTREAM_CX_TOTAL);
+        let chain = choose_chain(&config, &new, &self.socket_facts);
+        match chain.and_then(|at| self.origin(key, at)) {
+            Some(origin) => self.open_downstream(key, origin, new),
+            None => {
+                self.stats.inc(config.scope, metric::NO_FILTER_CHAIN_MATCH);
+                self.stats.inc(config.scope, metric::DOWNSTREAM_CX_DESTROY);
+                self.log_unmatched(&config, &new);
+                self.turn_away(&new);
+            }
+        }
+    }
+
+    /// The record of a filter chain, made now if this is its first connection.
+    fn origin(&mut self, key: Key, at: usize) -> Option<Rc<Origin>> {
+        let state = self.listeners.states.get_mut(key)?;
+        if let Some(known) = state.origins.get(at)? {
+            return Some(known.clone());
+        }
+        let chain = chains(&state.config).nth(at)?;
+        let http = http_options(chain, &self.limits, &self.snapshot);
+        let drain_until = state.removed.map_or(Time::MAX, |removed| removed.drain_until);
+        let origin = Rc::new(Origin::new(state.facts.clone(), chain, http, drain_until));
+        if let Some(slot) = state.origins.get_mut(at) {
+            *slot = Some(origin.clone());
+        }
+        self.route_users.add(&origin);
+        Some(origin)
+    }
+}
+
+/// Chooses the filter chain by what is known without reading a byte: its position among all.
+fn choose_chain(config: &Listener, new: &HandOver, facts: &SocketFacts) -> Option<usize> {
+    let restored = config
+        .listener_filters
+        .contains(&millrace_config::ListenerFilter::OriginalDst)
+        .then(|| (facts.original_dst)(new.socket).map(|a| from_ring(&a)))
+        .flatten();
+    let (peer, local) = (ip_port(&new.peer), ip_port(restored.as_ref().unwrap_or(&new.local)));
+    let facts = ConnectionFacts {
+        destination: local,
+        source: peer,
+        direct_source: peer.0,
+        server_name: None,
+        transport_protocol: TransportProtocol::RawBuffer,
+        application_protocols: &[],
+    };
+    let default = config.default_filter_chain.as_ref().map(|_| config.filter_chains.len());
+    config.chain_match.find(&facts).filter(|at| *at < config.filter_chains.len()).or(default)
+}
