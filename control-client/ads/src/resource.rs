@@ -17,6 +17,11 @@ pub enum Interest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpdateId(pub u64);
 
+impl UpdateId {
+    /// Of an update that no server sent: a time to live has ended. It needs no verdict; one is ignored.
+    pub const NO_VERDICT: Self = Self(0);
+}
+
 /// One resource as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
@@ -41,7 +46,8 @@ pub struct Update {
     pub changed: Vec<Resource>,
     /// Names that are gone: listed as removed, missing from a complete state, or past their time to live.
     pub removed: Vec<Arc<str>>,
-    /// Names that the response held in unchanged form; their subscriptions are answered.
+    /// Names that the response held in unchanged form: as accepted, or as an earlier update without a verdict handed
+    /// them out (that verdict then counts for this response as well). Their subscriptions are answered.
     pub unchanged: Vec<Arc<str>>,
     /// What could not even be handed on (no name, a second one of the same name, a body of another type), with the
     /// reasons. They are part of the NACK whatever the verdict says.
