@@ -49,6 +49,7 @@ pub struct Http {
     routes: String,
     route_config: String,
     listener: String,
+    rds: Option<String>,
     log: bool,
 }
 
@@ -67,6 +68,7 @@ impl Http {
             routes: routes.into(),
             route_config: String::new(),
             listener: String::new(),
+            rds: None,
             log: true,
         }
     }
@@ -74,6 +76,12 @@ impl Http {
     /// These virtual hosts.
     pub fn virtual_hosts(hosts: &str) -> Self {
         Self { virtual_hosts: Some(hosts.into()), ..Self::routes("") }
+    }
+
+    /// The route table of this name from RDS; `source` is a `ConfigSource` as flow YAML.
+    pub fn rds(name: &str, source: &str) -> Self {
+        let rds = format!("rds: {{route_config_name: {name}, config_source: {source}}}\n");
+        Self { rds: Some(rds), ..Self::routes("") }
     }
 
     /// Another name than `main`.
@@ -112,7 +120,8 @@ impl Http {
         self
     }
 
-    fn yaml(&self) -> String {
+    /// The listener as a YAML list with one item.
+    pub fn yaml(&self) -> String {
         let hosts = self.virtual_hosts.clone().unwrap_or_else(|| {
             format!("- name: all\n  domains: [\"*\"]\n  routes:\n{}", indent(&self.routes, 2))
         });
@@ -128,8 +137,12 @@ impl Http {
                 "http_filters:\n- name: envoy.filters.http.router\n  typed_config: {{{router}}}\n"
             ));
         }
-        config.push_str(&format!("route_config:\n  name: routes\n{}", indent(&self.route_config, 2)));
-        config.push_str(&format!("  virtual_hosts:\n{}", indent(&hosts, 2)));
+        if let Some(rds) = &self.rds {
+            config.push_str(rds);
+        } else {
+            config.push_str(&format!("route_config:\n  name: routes\n{}", indent(&self.route_config, 2)));
+            config.push_str(&format!("  virtual_hosts:\n{}", indent(&hosts, 2)));
+        }
         let filter = format!(
             "- name: envoy.filters.network.http_connection_manager\n  typed_config:\n{}",
             indent(&config, 4)

@@ -1,8 +1,9 @@
 //! What tests of the whole proxy stand on: a strict recording upstream with its own parser, a ledger
-//! client, a byte-level client, a chaos proxy, and a harness that starts the subject under test.
+//! client, a byte-level client, a chaos proxy, a scripted control plane, and a harness that starts the
+//! subject under test.
 //!
-//! Everything here is blocking and uses one thread per connection: it must be obviously right, not
-//! fast. It shares no code with the proxy, so that a misreading of a standard has to be made twice
+//! Everything but the control plane is blocking and uses one thread per connection: it must be obviously
+//! right, not fast. It shares no code with the proxy, so that a misreading of a standard has to be made twice
 //! before a test agrees with it.
 
 pub mod access_log;
@@ -19,3 +20,4 @@ pub mod tcp;
 pub mod upstream;
 pub mod wait;
 pub mod wire;
+pub mod xds;

@@ -122,9 +122,36 @@ impl Proxy {
         Self::launch(command, directory)
     }
 
+    /// Starts with one worker, but waits only for the admin endpoint: a control plane that says nothing keeps
+    /// the subject from being ready.
+    #[track_caller]
+    pub fn start_unready(subject: &Subject, bootstrap: &Bootstrap, arguments: &[&str]) -> Self {
+        let directory = Directory::new();
+        let config = directory.write("bootstrap.yaml", &bootstrap.yaml());
+        let mut command = subject.command();
+        command.arg("-c").arg(config).args(["--concurrency", "1"]).args(arguments);
+        Self::launch_until(command, directory, |admin| Client::try_connect(admin).is_ok())
+    }
+
+    /// Waits until `/ready` answers 200.
+    #[track_caller]
+    pub fn wait_ready(&self) {
+        wait::for_true("the subject to be ready", || ready(self.admin));
+    }
+
+    /// True when `/ready` answers 200.
+    pub fn is_ready(&self) -> bool {
+        ready(self.admin)
+    }
+
     /// Starts a command that names its configuration itself.
     #[track_caller]
-    pub fn launch(mut command: Command, directory: Directory) -> Self {
+    pub fn launch(command: Command, directory: Directory) -> Self {
+        Self::launch_until(command, directory, ready)
+    }
+
+    #[track_caller]
+    fn launch_until(mut command: Command, directory: Directory, is_up: fn(SocketAddr) -> bool) -> Self {
         let address_file = directory.path().join("admin.address");
         command.arg("--admin-address-path").arg(&address_file);
         command.args(["--disable-hot-restart", "--file-flush-interval-msec", "20", "--log-level", "warning"]);
@@ -138,7 +165,7 @@ impl Proxy {
                 return Some(None);
             }
             let address = fs::read_to_string(&address_file).ok()?.trim().parse().ok()?;
-            ready(address).then_some(Some(address))
+            is_up(address).then_some(Some(address))
         });
         let stderr = fs::read_to_string(directory.path().join("stderr")).unwrap_or_default();
         if admin.flatten().is_none() {
@@ -200,6 +227,21 @@ impl Proxy {
         let prefix = format!("{name}::");
         let found = text.lines().find_map(|l| l.strip_prefix(&prefix)?.parse().ok());
         found.unwrap_or_else(|| unreachable!("no listener {name} in {text:?}"))
+    }
+
+    /// The address of a named listener, if it is bound.
+    pub fn bound(&self, name: &str) -> Option<SocketAddr> {
+        let text = self.admin_get("/listeners").text();
+        let prefix = format!("{name}::");
+        text.lines().find_map(|l| l.strip_prefix(&prefix)?.parse().ok())
+    }
+
+    /// Waits until a named listener is bound.
+    #[track_caller]
+    pub fn wait_listener(&self, name: &str) -> SocketAddr {
+        let found = wait::until(wait::PATIENCE, || self.bound(name));
+        assert!(found.is_some(), "waited in vain for the listener {name}");
+        found.unwrap_or_else(|| unreachable!("asserted above"))
     }
 
     /// A new connection to the listener `main`.
