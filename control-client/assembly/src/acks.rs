@@ -28,7 +28,9 @@ impl Acks {
         rejected: Vec<Rejected>,
         out: &mut Vec<Action>,
     ) {
-        out.push(Action::Verdict(source, id, Verdict { rejected }));
+        if id != UpdateId::NO_VERDICT {
+            out.push(Action::Verdict(source, id, Verdict { rejected }));
+        }
     }
 
     /// Answers when none of `clusters` warms any more.
@@ -40,7 +42,7 @@ impl Acks {
         clusters: HashSet<Arc<str>>,
         out: &mut Vec<Action>,
     ) {
-        if clusters.is_empty() {
+        if clusters.is_empty() || id == UpdateId::NO_VERDICT {
             return self.now(source, id, rejected, out);
         }
         self.0.push(Waiting { source, id, rejected, clusters });

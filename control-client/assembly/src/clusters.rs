@@ -63,8 +63,10 @@ impl Assembly {
             self.log(Level::Debug, text);
             return Ok(());
         }
-        let translated = resource::cluster(&resource.body, &mut self.cx);
-        let checked = translated.map_err(|rejection| rejection.to_string()).and_then(|mut cluster| {
+        let previous = self.clusters.entries.get(&resource.name).and_then(|entry| entry.active.as_ref());
+        let previous = previous.map(|version| version.cluster.clone());
+        let translated = resource::cluster(&resource.body, previous.as_deref(), &mut self.cx);
+        let checked = self.taken(translated).and_then(|mut cluster| {
             if cluster.name == resource.name {
                 take_parents_source(&mut cluster.discovery, source);
                 return Ok(cluster);
@@ -195,7 +197,7 @@ impl Assembly {
         gauges::membership(turn.stats, &cluster);
         if let Some(before) = before.filter(|before| before.localities != cluster.localities) {
             turn.stats.inc(cluster.scope, metric::MEMBERSHIP_CHANGE);
-            let left = gone_hosts(&before.localities, &cluster.localities);
+            let left = resource::retired_scopes(&before.localities, &cluster.localities);
             self.graveyard.hosts(turn.now, left, &mut self.deadlines);
         }
         self.next.clusters.push((cluster.id, Some(cluster)));
@@ -312,11 +314,4 @@ fn keep_scopes(
     for endpoint in new.iter_mut().flat_map(|l| &mut l.endpoints) {
         endpoint.scope = known.get(&endpoint.address).copied().unwrap_or_else(&mut fresh);
     }
-}
-
-/// Scopes of endpoints that are not there any more.
-fn gone_hosts(old: &[LocalityEndpoints], new: &[LocalityEndpoints]) -> Vec<millrace_config::ScopeId> {
-    let kept: HashSet<_> = new.iter().flat_map(|l| &l.endpoints).map(|e| e.scope).collect();
-    let all = old.iter().flat_map(|l| &l.endpoints).map(|e| e.scope);
-    all.filter(|scope| !kept.contains(scope)).collect()
 }

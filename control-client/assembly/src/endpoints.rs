@@ -99,10 +99,11 @@ impl Assembly {
             let Some(entry) = self.clusters.entries.get(name) else { continue };
             let Some(latest) = entry.latest().map(|version| version.cluster.clone()) else { continue };
             let before = entry.active.as_ref().map(|version| version.cluster.clone());
-            match self.with_assignment(&latest, before.as_deref(), &resource.body) {
+            let scope = latest.scope;
+            match self.with_assignment(latest, before.as_deref(), &resource.body) {
                 Ok(cluster) => built.push((name, before, cluster)),
                 Err(reason) => {
-                    turn.stats.inc(latest.scope, metric::UPDATE_REJECTED);
+                    turn.stats.inc(scope, metric::UPDATE_REJECTED);
                     let failure = Failure::new(resource, turn.wall, &reason);
                     if let Some(assignment) = self.assignments.get_mut(source, &resource.name) {
                         assignment.failure = Some(failure);
@@ -140,23 +141,23 @@ impl Assembly {
         self.publish_cluster(turn, before, cluster);
     }
 
-    /// The cluster with the endpoints of an assignment.
+    /// The cluster with the endpoints of an assignment; those that the version in force has keep their numbers.
     fn with_assignment(
         &mut self,
-        cluster: &Cluster,
+        cluster: Arc<Cluster>,
         before: Option<&Cluster>,
         body: &[u8],
     ) -> Result<Cluster, String> {
-        let known = before.map(|before| &before.localities[..]).unwrap_or_default();
-        let load = resource::load_assignment(body, cluster, known, &mut self.cx);
-        let load = load.map_err(|rejection| rejection.to_string())?;
-        let version = before.map_or(0, |before| before.endpoints_version) + 1;
-        Ok(Cluster {
-            localities: load.localities,
-            overprovisioning_factor: load.overprovisioning_factor,
-            endpoints_version: version,
-            ..cluster.clone()
-        })
+        let mut cluster = Arc::unwrap_or_clone(cluster);
+        if let Some(before) = before {
+            cluster.localities.clone_from(&before.localities);
+        }
+        let translated = resource::load_assignment(body, &cluster, &mut self.cx);
+        let load = self.taken(translated)?;
+        cluster.localities = load.localities;
+        cluster.overprovisioning_factor = load.overprovisioning_factor;
+        cluster.endpoints_version = before.map_or(0, |before| before.endpoints_version) + 1;
+        Ok(cluster)
     }
 
     /// The cluster with the endpoints that are known already, if they are.
@@ -170,7 +171,7 @@ impl Assembly {
         let stored = self.assignments.get(source, service)?.stored.clone()?;
         let active = self.clusters.entries.get(&cluster.name).and_then(|entry| entry.active.as_ref());
         let before = active.map(|version| version.cluster.clone());
-        let built = self.with_assignment(cluster, before.as_deref(), &stored.body).ok()?;
+        let built = self.with_assignment(cluster.clone(), before.as_deref(), &stored.body).ok()?;
         turn.stats.inc(cluster.scope, metric::ASSIGNMENT_USE_CACHED);
         Some(Arc::new(built))
     }

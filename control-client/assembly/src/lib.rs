@@ -31,7 +31,8 @@ use millrace_ads::{ResourceType, Update};
 use millrace_base::{Time, WallTime};
 use millrace_config::{ScopeId, Snapshot, SourceId};
 use millrace_observe::stats::{ScopeKind, ControlStats};
-use millrace_translate::{Compiled, Context};
+use millrace_translate::resource::Translated;
+use millrace_translate::{Compiled, Context, Rejection};
 
 pub use action::{Action, Host, Level};
 pub use dump::DumpEntry;
@@ -191,9 +192,15 @@ impl Assembly {
         }
         self.snapshot.listeners.append(&mut self.added);
         self.advance_startup(turn);
-        for unsupported in std::mem::take(&mut self.cx.unsupported) {
-            self.out.push(Action::Log(Level::Warning, format!("{}: {}", unsupported.path, unsupported.why)));
+    }
+
+    /// A translated resource; what of it has no effect is for the log.
+    fn taken<T>(&mut self, translated: Result<Translated<T>, Rejection>) -> Result<T, String> {
+        let Translated { value, unsupported } = translated.map_err(|rejection| rejection.to_string())?;
+        for field in unsupported {
+            self.log(Level::Warning, format!("{}: {}", field.path, field.why));
         }
+        Ok(value)
     }
 
     fn log(&mut self, level: Level, text: String) {

@@ -82,8 +82,8 @@ impl Assembly {
         }
         let previous = entry.and_then(|entry| entry.warming.as_ref().or(entry.active.as_ref()));
         let previous = previous.map(|version| version.listener.clone());
-        let listener = resource::listener(&resource.body, previous.as_deref(), &mut self.cx)
-            .map_err(|rejection| rejection.to_string())?;
+        let translated = resource::listener(&resource.body, previous.as_deref(), &mut self.cx);
+        let listener = self.taken(translated)?;
         if listener.name != resource.name {
             return Err(format!("name: '{}' came as the resource '{}'", listener.name, resource.name));
         }

@@ -55,11 +55,11 @@ impl Assembly {
 
     fn put_table(&mut self, turn: &mut Turn<'_>, id: RouteTableId, resource: &Resource) -> Result<(), String> {
         let translated = resource::route_configuration(&resource.body, &mut self.cx);
+        let translated = self.taken(translated);
         let entry = &mut self.routes[id.0 as usize];
         let table = match translated {
             Ok(table) => Arc::new(table),
-            Err(rejection) => {
-                let reason = rejection.to_string();
+            Err(reason) => {
                 entry.failure = Some(Failure::new(resource, turn.wall, &reason));
                 return Err(reason);
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millrace_ads::{Interest, Rejected, ResourceType, Update};
 use millrace_config::SourceId;
-use millrace_translate::{Compiled, Subscription, resource};
+use millrace_translate::{Compiled, RtdsLayer, Subscription, resource};
 
 use crate::action::{Action, Level};
 use crate::deadlines::Due;
@@ -26,10 +26,18 @@ pub(crate) struct Layers(pub(crate) BTreeMap<Arc<str>, Layer>);
 
 impl Layers {
     pub(crate) fn new(compiled: &Compiled) -> Self {
-        let one = |(name, subscription): &(Arc<str>, Subscription)| {
-            (name.clone(), Layer { subscription: *subscription, stored: None })
+        let one = |layer: &RtdsLayer| {
+            (layer.name.clone(), Layer { subscription: layer.subscription, stored: None })
         };
-        Self(compiled.dynamic.runtime.iter().map(one).collect())
+        Self(compiled.runtime.rtds_layers().map(one).collect())
+    }
+}
+
+impl Layers {
+    fn store(&mut self, stored: Stored, name: &str) {
+        if let Some(layer) = self.0.get_mut(name) {
+            layer.stored = Some(stored);
+        }
     }
 }
 
@@ -49,12 +57,16 @@ impl Assembly {
     pub(crate) fn update_runtime(&mut self, turn: &mut Turn<'_>, source: SourceId, update: Update) {
         let mut rejected = update.broken;
         for changed in &update.changed {
-            let Some(layer) = self.layers.0.get_mut(&changed.name) else { continue };
-            match resource::runtime(&changed.body, &mut self.cx) {
-                Ok(()) => layer.stored = Some(Stored::new(changed, turn.wall)),
-                Err(rejection) => {
-                    rejected.push(Rejected { name: changed.name.clone(), reason: rejection.to_string() });
+            if !self.layers.0.contains_key(&changed.name) {
+                continue;
+            }
+            let translated = resource::runtime(&changed.body, &mut self.cx);
+            match self.taken(translated) {
+                Ok(layer) => {
+                    self.cx.runtime.set_rtds(&layer.name, &layer.values);
+                    self.layers.store(Stored::new(changed, turn.wall), &changed.name);
                 }
+                Err(reason) => rejected.push(Rejected { name: changed.name.clone(), reason }),
             }
             self.startup.done(&Wait::Layer(changed.name.clone()));
         }
