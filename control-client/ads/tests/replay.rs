@@ -214,12 +214,12 @@ fn replay_aggregated(file: &str, variant: Variant) {
                     owner.lab.input(Input::Disconnected);
                 }
             }
-            Event::Open(_) if owner.streams == 0 => {
+            Event::Open if owner.streams == 0 => {
                 owner.lab.client.subscribe(ResourceType::Cluster, Interest::Wildcard);
                 owner.lab.run();
                 owner.connect();
             }
-            Event::Open(_) => owner.connect(),
+            Event::Open => owner.connect(),
             Event::End(_) => {}
             Event::Response(_, ty, said) => owner.respond(variant, ty, &said),
             Event::Request(_, ty, envoy) => {
@@ -267,7 +267,7 @@ fn sotw_over_separate_streams() {
                     owners[index].2.lab.input(Input::Disconnected);
                 }
             }
-            Event::Step(_) | Event::Open(_) => {}
+            Event::Step(_) | Event::Open => {}
             // Envoy gave the subscription up.
             Event::End(stream) => {
                 streams.remove(&stream).map(|index| owners[index].1.clear());

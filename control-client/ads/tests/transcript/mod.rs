@@ -26,7 +26,7 @@ pub struct Said {
 pub enum Event {
     /// The control plane does this next.
     Step(String),
-    Open(String),
+    Open,
     End(String),
     Request(String, ResourceType, Said),
     Response(String, ResourceType, Said),
@@ -44,7 +44,7 @@ fn event(line: &Value) -> (f64, Event) {
     let stream = text("stream");
     let event = match &*text("kind") {
         "STEP" => Event::Step(text("step")),
-        "stream_open" => Event::Open(stream),
+        "stream_open" => Event::Open,
         "stream_end" => Event::End(stream),
         "request" => Event::Request(stream, resource_type(&text("type_url")), message(line)),
         "response" => Event::Response(stream, resource_type(&text("type")), message(line)),
