@@ -3,6 +3,7 @@
 //! What the owner of the client does (subscriptions, verdicts) is read off Envoy's next request; what our client then
 //! sends is compared with it in all that matters: type, names, versions, nonce, error code. `DIFFERENCES` lists
 //! where we differ on purpose.
+#![allow(clippy::panic, reason = "test helpers")]
 
 mod helpers;
 mod transcript;
@@ -270,7 +271,9 @@ fn sotw_over_separate_streams() {
             Event::Step(_) | Event::Open => {}
             // Envoy gave the subscription up.
             Event::End(stream) => {
-                streams.remove(&stream).map(|index| owners[index].1.clear());
+                if let Some(index) = streams.remove(&stream) {
+                    owners[index].1.clear();
+                }
             }
             Event::Response(stream, ty, said) => {
                 owners[streams[&stream]].2.respond(Variant::Sotw, ty, &said);

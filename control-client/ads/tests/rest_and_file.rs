@@ -1,4 +1,5 @@
 //! Polling over REST, and files.
+#![allow(clippy::panic, reason = "test helpers")]
 
 mod helpers;
 

@@ -1,4 +1,5 @@
 //! Reads the transcripts: recorded streams of Envoy 1.40 and a scripted control plane, one JSON object a line.
+#![allow(clippy::panic, reason = "test helpers")]
 
 use std::collections::BTreeMap;
 
