@@ -159,8 +159,8 @@ impl Tracker {
             return;
         }
         let Some(body) = item.body else {
-            intake.heartbeat = true;
             if self.known.version(&name).is_some_and(|version| *version == item.version) {
+                intake.heartbeat = true;
                 self.expiry.set(&name, now, item.ttl);
                 update.unchanged.push(name);
             } else if self.ty == ResourceType::VirtualHost {
@@ -290,12 +290,6 @@ impl Tracker {
             self.answers.pop_front();
         }
         self.answers.push_back(answer);
-    }
-
-    /// An answer to a response that changes nothing because nothing is wanted.
-    pub fn acknowledge(&mut self, nonce: String, version: Arc<str>) {
-        self.version = version;
-        self.answer(Answer { nonce, rejected: Vec::new() });
     }
 
     /// A response on this stream waits for its verdict.
