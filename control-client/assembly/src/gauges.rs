@@ -89,6 +89,9 @@ impl Assembly {
         let clusters = self.scopes.clusters;
         stats.gauge_set(clusters, cluster_manager::ACTIVE_CLUSTERS, self.clusters.active as u64);
         stats.gauge_set(clusters, cluster_manager::WARMING_CLUSTERS, self.clusters.warming as u64);
+        if !std::mem::take(&mut self.listeners_changed) {
+            return;
+        }
         let count = |is: fn(&crate::ListenerEntry) -> bool| {
             self.listeners.values().filter(|entry| is(entry)).count() as u64
         };

@@ -82,8 +82,10 @@ pub struct Assembly {
     scopes: Scopes,
     versions: Versions,
     drain_time: Duration,
-    /// Listeners and chains that drain now.
+    /// Listeners that drain now.
     draining: u64,
+    /// The gauges of listeners are not up to date.
+    listeners_changed: bool,
 }
 
 /// `version_info` of the last update that was applied, for `config_dump`.
@@ -130,6 +132,7 @@ impl Assembly {
             versions: Versions::default(),
             drain_time,
             draining: 0,
+            listeners_changed: true,
             cx,
         };
         assembly.adopt_static();
@@ -188,8 +191,8 @@ impl Assembly {
             update.version = self.snapshot.version + 1;
             self.snapshot.apply(&update);
             self.out.insert(0, Action::Publish(Arc::new(update)));
-            self.refresh_gauges(turn.stats);
         }
+        self.refresh_gauges(turn.stats);
         self.snapshot.listeners.append(&mut self.added);
         self.advance_startup(turn);
     }

@@ -51,6 +51,7 @@ impl Assembly {
     /// Removals first, so that an address can move to another listener within one update.
     pub(crate) fn update_listeners(&mut self, turn: &mut Turn<'_>, source: SourceId, update: Update) {
         let mut rejected = update.broken;
+        self.listeners_changed = true;
         for name in &update.removed {
             self.remove_listener(turn, name);
         }
@@ -186,6 +187,7 @@ impl Assembly {
 
     /// A route table was answered, or nobody waits for it any longer: listeners that waited for it only serve now.
     pub(crate) fn table_is_answered(&mut self, turn: &mut Turn<'_>, table: RouteTableId) {
+        self.listeners_changed = true;
         let waits = |entry: &ListenerEntry| {
             entry.warming.as_ref().is_some_and(|version| version.tables.iter().any(|used| used.id == table))
         };

@@ -114,6 +114,10 @@ impl Assembly {
         for listener in self.snapshot.listeners.clone() {
             self.adopt_static_listener(&listener);
         }
+        // Clusters that only the control client uses serve no traffic, but their names are taken.
+        for name in self.cx.control_clusters.keys() {
+            self.clusters.entry(name, true);
+        }
         for cluster in self.snapshot.clusters.iter().flatten() {
             self.clusters.entry(&cluster.name, true);
             let version = ClusterVersion { cluster: cluster.clone(), stored: Stored::default() };
@@ -137,7 +141,6 @@ impl Assembly {
         for cluster in self.snapshot.clusters.iter().flatten() {
             gauges::membership(turn.stats, cluster);
         }
-        self.refresh_gauges(turn.stats);
         self.end_turn(turn);
     }
 
@@ -215,7 +218,7 @@ impl Assembly {
                 }
                 Due::Drained => {
                     self.draining = self.draining.saturating_sub(1);
-                    self.refresh_gauges(turn.stats);
+                    self.listeners_changed = true;
                 }
                 Due::Graves => self.tend_graves(turn),
             }

@@ -106,11 +106,14 @@ fn a_removed_cluster_settles_what_waited_for_it() {
 
 #[test]
 fn clusters_of_the_bootstrap_stay() {
-    let mut lab = Lab::serving();
-    let actions = lab.say(Cluster, &[static_cluster("xds", 9)], &["xds"]);
+    let mut lab = Lab::with(&format!("{BOOTSTRAP}  - {}\n", static_cluster("own", 1)));
+    lab.start();
+    let sent = [static_cluster("own", 9), static_cluster("xds", 9)];
+    let actions = lab.say(Cluster, &sent, &["own", "xds"]);
     assert!(verdicts(&actions)[0].rejected.is_empty());
-    let cluster = lab.assembly.snapshot().cluster_by_name("xds").unwrap();
+    let cluster = lab.assembly.snapshot().cluster_by_name("own").unwrap();
     assert_eq!(cluster.localities[0].endpoints[0].address.to_string(), "127.0.0.1:1");
+    assert!(lab.assembly.snapshot().cluster_by_name("xds").is_none(), "it is the control client's");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{Action, Assembly, Host, Turn};
 
 /// The control plane's own cluster, ADS for everything.
 pub(super) const BOOTSTRAP: &str = r#"
-node: { id: n, cluster: c }
+node: { id: node, cluster: cluster }
 dynamic_resources:
   ads_config:
     api_type: DELTA_GRPC

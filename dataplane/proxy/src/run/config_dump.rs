@@ -165,7 +165,7 @@ fn endpoints(cluster: &Cluster) -> Value {
         ClusterDiscovery::Eds { service_name, .. } => service_name,
         ClusterDiscovery::Static | ClusterDiscovery::Dns { .. } => &cluster.name,
     };
-    out.insert("cluster_name".to_owned(), json!(name));
+    out.insert("cluster_name".to_owned(), json!(**name));
     put_list(&mut out, "endpoints", localities);
     let policy = json!({ "overprovisioning_factor": cluster.overprovisioning_factor });
     out.insert("policy".to_owned(), policy);
@@ -177,7 +177,7 @@ fn locality(from: &LocalityEndpoints) -> Value {
     let (region, zone, sub_zone) = &from.locality;
     for (field, text) in [("region", region), ("zone", zone), ("sub_zone", sub_zone)] {
         if !text.is_empty() {
-            name.insert(field.to_owned(), json!(text));
+            name.insert(field.to_owned(), json!(**text));
         }
     }
     let hosts: Vec<Value> = from.endpoints.iter().map(host).collect();
@@ -196,13 +196,13 @@ fn host(endpoint: &millrace_config::Endpoint) -> Value {
         millrace_config::Address::Inet(socket) => {
             json!({ "socket_address": { "address": socket.ip().to_string(), "port_value": socket.port() } })
         }
-        millrace_config::Address::Pipe { path, .. } => json!({ "pipe": { "path": path } }),
+        millrace_config::Address::Pipe { path, .. } => json!({ "pipe": { "path": **path } }),
     };
     let mut inner = Map::new();
     inner.insert("address".to_owned(), address);
     inner.insert("health_check_config".to_owned(), json!({}));
     if !endpoint.hostname.is_empty() {
-        inner.insert("hostname".to_owned(), json!(endpoint.hostname));
+        inner.insert("hostname".to_owned(), json!(*endpoint.hostname));
     }
     // Envoy says what it makes of the health, not what it was told.
     let health = match endpoint.health {

@@ -4,17 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use millrace_ads::ResourceType;
 use millrace_ads::source::ConfigSource;
 use millrace_assembly::{Action, Assembly, Host, Level as Loudness, Turn};
 use millrace_base::WallTime;
 use millrace_config::{Listener, ScopeId, SourceId};
-use millrace_driver::xds::{Event as FromSource, SourceEvent, Sources};
+use millrace_driver::xds::{Build, Event as FromSource, SERVED, SourceEvent, Sources, node};
 use millrace_observe::stats::{ControlStats, Registry, ScopeKind, control_plane};
+use millrace_proto::Message as _;
+use millrace_proto::pb::envoy::config::core::v3::Node;
 use millrace_shard::shared::Message;
 use millrace_translate::{Compiled, Sources as Known};
 
 use super::control::Control;
 use super::listeners::{self, Bound};
+use crate::cli;
 use crate::control::Event;
 use crate::logging::{Component, Level};
 
@@ -36,7 +40,7 @@ pub struct Xds {
 impl Xds {
     /// Nothing is contacted before the assembly says so.
     pub fn new(compiled: &Compiled, registry: &Registry, assembly: Assembly, sources: Sources) -> Self {
-        let ads = compiled.dynamic.ads.and_then(|id| assembly.context().sources.get(id)).cloned();
+        let ads = compiled.dynamic.ads.clone().map(ConfigSource::Grpc);
         Self {
             stats: registry.attach_control(),
             opened: BTreeSet::new(),
@@ -68,7 +72,14 @@ impl Xds {
 
 /// Sources that introduce themselves as the bootstrap's node.
 pub fn sources(compiled: &Compiled) -> Sources {
-    Sources::new(millrace_driver::xds::node(compiled.node_proto.clone()), seed())
+    let own = Node::decode(&compiled.node[..]).unwrap_or_default();
+    let text = cli::version();
+    let mut parts = text.split('/');
+    let revision = parts.next().unwrap_or_default();
+    let mut numbers = parts.next().unwrap_or_default().split('.').map(|part| part.parse().unwrap_or(0));
+    let mut number = || numbers.next().unwrap_or(0);
+    let build = Build { version: (number(), number(), number()), revision, ssl: "rustls" };
+    Sources::new(node(own, build, SERVED), seed())
 }
 
 /// Different for every start: back-off must not be in step with other proxies.
@@ -179,14 +190,22 @@ impl Control {
                 self.assemble(|assembly, turn| assembly.update(turn, source, is_ads, update));
             }
             FromSource::Connected { service, identifier } => {
-                let state = service as u64 + 1;
-                self.connected(is_ads, state);
+                let message = format_args!("xds: connected to service {service} of source {}", source.0);
+                self.logger.log(Component::CONFIG, Level::Debug, message);
                 if let Some(text) = identifier.filter(|_| is_ads) {
                     self.registry.set_text("control_plane.identifier", &text);
                 }
             }
+            FromSource::State(state) => self.connected(is_ads, state as u64),
+            FromSource::Failed { resource_type, reason } => {
+                let (cds, lds) = (resource_type == ResourceType::Cluster, resource_type == ResourceType::Listener);
+                self.xds.assembly.count_failure(&mut self.xds.stats, cds, lds);
+                self.logger.log(Component::CONFIG, Level::Warning, format_args!("xds: {reason}"));
+            }
+            FromSource::Warning(text) => {
+                self.logger.log(Component::CONFIG, Level::Warning, format_args!("xds: {text}"));
+            }
             FromSource::Disconnected { reason } => {
-                self.connected(is_ads, 0);
                 let failed = |wanted: Option<SourceId>| wanted == Some(source);
                 let (cds, lds) = (failed(self.xds.cds), failed(self.xds.lds));
                 self.xds.assembly.count_failure(&mut self.xds.stats, cds, lds);
