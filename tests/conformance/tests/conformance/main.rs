@@ -2,5 +2,8 @@
 
 mod bootstrap;
 mod bootstrap_exceptions;
+mod resource_exceptions;
+mod resource_files;
+mod resources;
 mod http1;
 mod url;

@@ -1,0 +1,15 @@
+//! Resources on which we differ from Envoy on purpose, each with the reason.
+
+/// One resource of one file.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Exception {
+    /// Part of the file's path.
+    pub file: &'static str,
+    /// The resource's name.
+    pub resource: &'static str,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// All of them.
+pub const EXCEPTIONS: &[Exception] = &[];
