@@ -47,7 +47,9 @@ fn an_eds_cluster_waits_for_its_assignment() {
     )
     .unwrap()
     .value;
-    let ClusterDiscovery::Eds { service_name, initial_fetch_timeout, .. } = &named.discovery else { panic!("EDS") };
+    let ClusterDiscovery::Eds { service_name, initial_fetch_timeout, .. } = &named.discovery else {
+        panic!("EDS")
+    };
     assert_eq!((&**service_name, *initial_fetch_timeout), ("s", None));
 }
 
@@ -56,7 +58,8 @@ fn endpoints_keep_their_scopes_by_address() {
     let mut cx = context();
     let mut c = eds_cluster(&mut cx, "");
     let (a, b) = (endpoint("10.0.0.1", ""), endpoint("10.0.0.2", "health_status: DRAINING"));
-    let first = load(&mut cx, &c, &format!("{{priority: 1, lb_endpoints: [{b}]}}, {{lb_endpoints: [{a}, {a}]}}"));
+    let first =
+        load(&mut cx, &c, &format!("{{priority: 1, lb_endpoints: [{b}]}}, {{lb_endpoints: [{a}, {a}]}}"));
     let [high, low] = &first.localities[..] else { panic!("two priorities") };
     assert_eq!((high.priority, low.priority, first.overprovisioning_factor), (0, 1, 140));
     // The second endpoint of one address is left out, as in Envoy.
@@ -83,13 +86,21 @@ fn a_static_cluster_keeps_the_scopes_of_its_endpoints() {
     let mut cx = context();
     let text = |address: &str| {
         let endpoints = endpoint(address, "");
-        bytes(CLUSTER, &format!("{{name: c, load_assignment: {{cluster_name: c, endpoints: [{{lb_endpoints: [{endpoints}]}}]}}}}"))
+        bytes(
+            CLUSTER,
+            &format!(
+                "{{name: c, load_assignment: {{cluster_name: c, endpoints: [{{lb_endpoints: [{endpoints}]}}]}}}}"
+            ),
+        )
     };
     let first = cluster(&text("10.0.0.1"), None, &mut cx).unwrap().value;
     let same = cluster(&text("10.0.0.1"), Some(&first), &mut cx).unwrap().value;
     assert_eq!(same.localities, first.localities);
     let other = cluster(&text("10.0.0.2"), Some(&first), &mut cx).unwrap().value;
-    assert_eq!(retired_scopes(&first.localities, &other.localities), [first.localities[0].endpoints[0].scope]);
+    assert_eq!(
+        retired_scopes(&first.localities, &other.localities),
+        [first.localities[0].endpoints[0].scope]
+    );
 }
 
 const HCM: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -102,7 +113,8 @@ fn chain(port: u16, cluster: &str) -> String {
 }
 
 fn listener_of(cx: &mut Context, previous: Option<&Listener>, fields: &str) -> Listener {
-    let text = format!("{{name: l, address: {{socket_address: {{address: 127.0.0.1, port_value: 1}}}}, {fields}}}");
+    let text =
+        format!("{{name: l, address: {{socket_address: {{address: 127.0.0.1, port_value: 1}}}}, {fields}}}");
     listener(&bytes(LISTENER, &text), previous, cx).unwrap().value
 }
 
@@ -120,7 +132,10 @@ fn filter_chains_that_stay_are_the_same_ones() {
     let default = |listener: &Listener| Arc::clone(listener.default_filter_chain.as_ref().unwrap());
     assert!(Arc::ptr_eq(&default(&first), &default(&second)));
     // Metadata is not part of what a chain does; the listener's name in statistics is.
-    let named = chains("b").replace("default_filter_chain: {", "default_filter_chain: {metadata: {filter_metadata: {a: {k: v}, b: {}}}, ");
+    let named = chains("b").replace(
+        "default_filter_chain: {",
+        "default_filter_chain: {metadata: {filter_metadata: {a: {k: v}, b: {}}}, ",
+    );
     let third = listener_of(&mut cx, Some(&second), &named);
     assert!(Arc::ptr_eq(&default(&third), &default(&second)));
     let counted = listener_of(&mut cx, Some(&second), &format!("stat_prefix: other, {}", chains("b")));
@@ -158,7 +173,8 @@ fn tables_over_rds_are_named_once() {
              config_source: {{ads: {{}}, {timeout}}}}}}}}}]}}"
         )
     };
-    let fields = format!("filter_chains: [{}, {}]", manager("r1", ""), manager("r2", "initial_fetch_timeout: 0s"));
+    let fields =
+        format!("filter_chains: [{}, {}]", manager("r1", ""), manager("r2", "initial_fetch_timeout: 0s"));
     let built = listener_of(&mut cx, None, &fields);
     let ids: Vec<_> = built
         .filter_chains
@@ -244,7 +260,10 @@ fn garbage_is_refused() {
     let seeds = [
         bytes(CLUSTER, "{name: c, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}"),
         bytes(LISTENER, &format!("{{address: {{pipe: {{path: /x}}}}, filter_chains: [{}]}}", chain(80, "a"))),
-        bytes(CLUSTER_LOAD_ASSIGNMENT, &format!("{{cluster_name: c, endpoints: [{{lb_endpoints: [{}]}}]}}", endpoint("10.0.0.1", ""))),
+        bytes(
+            CLUSTER_LOAD_ASSIGNMENT,
+            &format!("{{cluster_name: c, endpoints: [{{lb_endpoints: [{}]}}]}}", endpoint("10.0.0.1", "")),
+        ),
         bytes(RUNTIME, "{name: r, layer: {a: {b: 1}}}"),
     ];
     for _ in 0..4000 {

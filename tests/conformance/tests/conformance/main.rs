@@ -2,8 +2,8 @@
 
 mod bootstrap;
 mod bootstrap_exceptions;
+mod http1;
 mod resource_exceptions;
 mod resource_files;
 mod resources;
-mod http1;
 mod url;

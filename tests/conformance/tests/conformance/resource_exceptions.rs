@@ -13,3 +13,15 @@ pub struct Exception {
 
 /// All of them.
 pub const EXCEPTIONS: &[Exception] = &[];
+
+/// A scenario that Envoy refuses as a bootstrap and we accept resource by resource.
+#[derive(Debug)]
+pub struct Accepted {
+    /// What its files share.
+    pub scenario: &'static str,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// All of them.
+pub const ACCEPTED: &[Accepted] = &[];

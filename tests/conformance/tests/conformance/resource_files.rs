@@ -43,7 +43,8 @@ pub fn resources(path: &Path) -> Vec<Found> {
     };
     typed(&tree, &mut found);
     if found.is_empty() {
-        bare(&tree, &path.file_name().unwrap_or_default().to_string_lossy(), &mut found);
+        let ends: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
+        bare(&tree, &ends.join("."), &mut found);
     }
     found
 }
@@ -70,16 +71,18 @@ fn typed(value: &Value, found: &mut Vec<Found>) {
     }
 }
 
-/// A list of resources, or one, whose type only the file's name tells (Envoy Gateway, Kuma).
+/// A list of resources, or one, whose type only the name of the file or of its folder tells.
 fn bare(value: &Value, file: &str, found: &mut Vec<Found>) {
-    let parts: Vec<&str> = file.split('.').collect();
-    let Some((type_url, _)) = TYPES.iter().find(|(_, word)| parts.iter().any(|part| part.trim_end_matches('s') == *word))
+    let parts: Vec<&str> = file.split(['.', '_']).collect();
+    let Some((type_url, _)) =
+        TYPES.iter().find(|(_, word)| parts.iter().any(|part| part.trim_end_matches('s') == *word))
     else {
         return;
     };
     match value {
         Value::Array(list) => found.extend(list.iter().map(|value| read(type_url, value))),
-        Value::Object(_) => found.push(read(type_url, value)),
+        // A response may be empty.
+        Value::Object(fields) if !fields.contains_key("versionInfo") => found.push(read(type_url, value)),
         _ => {}
     }
 }
