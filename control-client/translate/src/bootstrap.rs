@@ -166,7 +166,7 @@ fn clusters(
             Err(refused) if refused.kind == RejectionKind::NotServed => {
                 cx.unsupported.truncate(reported);
                 if let Err(also) = upstream(message, &path, cx) {
-                    return Err(if also.kind == RejectionKind::Invalid { also } else { refused });
+                    return Err(if also.kind == RejectionKind::Invalid { also } else { refused.nor(&also) });
                 }
                 cx.report(&path, format!("only the control client uses the cluster: {refused}"));
                 cx.control_clusters.insert(name, refused);

@@ -33,6 +33,12 @@ impl Rejection {
     pub(crate) fn not_served(path: &Path, reason: impl Into<String>) -> Self {
         Self { kind: RejectionKind::NotServed, ..Self::new(path, reason) }
     }
+
+    /// Of a static cluster that neither traffic nor the control client can use.
+    pub(crate) fn nor(mut self, control: &Self) -> Self {
+        self.reason = format!("{}; nor can the control client use it: {control}", self.reason);
+        self
+    }
 }
 
 impl fmt::Display for Rejection {

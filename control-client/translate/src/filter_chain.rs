@@ -4,9 +4,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use millrace_config::{FilterChain, FilterChainCriteria, NetworkFilter, SourceType, TransportProtocol};
-use millrace_proto::{Message, Path};
 use millrace_proto::pb::envoy::config::listener::v3 as pb;
 use millrace_proto::pb::envoy::config::listener::v3::filter::ConfigType;
+use millrace_proto::{Message, Path};
 
 use crate::context::Context;
 use crate::error::Rejection;

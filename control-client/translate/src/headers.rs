@@ -1,6 +1,5 @@
 //! `*_headers_to_add` and `*_headers_to_remove`.
 
-use millrace_config::format::Template;
 use millrace_config::{AppendAction, HeaderMutations, HeaderOption};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::{
@@ -60,7 +59,7 @@ fn option(option: &HeaderValueOption, path: &Path) -> Result<HeaderOption, Rejec
             Rejection::new(&path.join("header").join("raw_value"), "the value is not UTF-8 text")
         })?,
     };
-    let template = Template::parse(&text).map_err(|error| Rejection::new(&value_path, error.to_string()))?;
+    let template = value::template(&text, &value_path)?;
     Ok(HeaderOption {
         name: value::lower_bytes(&header.key),
         value: template,

@@ -87,11 +87,12 @@ pub struct RouteTableInfo {
     pub initial_fetch_timeout: Option<Duration>,
 }
 
-/// The route tables that connection managers name. An id is never given to another table.
+/// The route tables that connection managers name. An id is given to another table only after its release.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTables {
     all: Vec<RouteTableInfo>,
     by_key: BTreeMap<(Arc<str>, SourceId), RouteTableId>,
+    free: Vec<RouteTableId>,
 }
 
 impl RouteTables {
@@ -104,15 +105,33 @@ impl RouteTables {
             }
             return *id;
         }
-        let id = RouteTableId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
-        self.all.push(table);
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.all[id.0 as usize] = table;
+                id
+            }
+            None => {
+                self.all.push(table);
+                RouteTableId(u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX))
+            }
+        };
         self.by_key.insert(key, id);
         id
     }
 
+    /// Nothing names the table any more: no listener that is in force, waits or drains. Its id may come back for
+    /// another table. A table that is not known is no error.
+    pub fn release(&mut self, id: RouteTableId) {
+        let key = self.all.get(id.0 as usize).map(|table| (Arc::clone(&table.name), table.source));
+        if let Some(key) = key.filter(|key| self.by_key.get(key) == Some(&id)) {
+            self.by_key.remove(&key);
+            self.free.push(id);
+        }
+    }
+
     /// What is known of the table of this id.
     pub fn get(&self, id: RouteTableId) -> Option<&RouteTableInfo> {
-        self.all.get(id.0 as usize)
+        self.all.get(id.0 as usize).filter(|_| !self.free.contains(&id))
     }
 
     /// The id of a table that some connection manager named.
@@ -122,7 +141,7 @@ impl RouteTables {
 
     /// All of them with their ids.
     pub fn iter(&self) -> impl Iterator<Item = (RouteTableId, &RouteTableInfo)> {
-        (0..).map(RouteTableId).zip(&self.all)
+        self.by_key.values().filter_map(|id| Some((*id, self.all.get(id.0 as usize)?)))
     }
 }
 
@@ -165,5 +184,13 @@ mod tests {
         assert_eq!(tables.get(first).unwrap().initial_fetch_timeout, Some(Duration::from_secs(2)));
         assert_eq!((tables.find("r", SourceId(7)), tables.find("x", SourceId(7))), (Some(second), None));
         assert_eq!(tables.iter().count(), 2);
+        tables.release(first);
+        tables.release(first);
+        assert_eq!(
+            (tables.get(first), tables.find("r", Sources::ADS), tables.iter().count()),
+            (None, None, 1)
+        );
+        let other = tables.intern(RouteTableInfo { name: "s".into(), ..table(Sources::ADS, 1) });
+        assert_eq!((other, tables.intern(table(Sources::ADS, 1)) == first), (first, false));
     }
 }

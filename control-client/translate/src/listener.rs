@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, ChainConflict, DrainType, FilterChain, FilterChainMatch, Listener, ListenerFilter, TrafficDirection,
+    Address, ChainConflict, DrainType, FilterChain, FilterChainMatch, Listener, ListenerFilter,
+    TrafficDirection,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
@@ -180,7 +181,10 @@ fn listener_filters(filters: &[pb::ListenerFilter], path: &Path) -> Result<Vec<L
         }
         Some(ConfigType::ConfigDiscovery(_)) => {
             let path = path.at(i).join("config_discovery");
-            Err(Rejection::not_served(&path, "filters whose configuration comes on its own (ECDS) are not served by this build"))
+            Err(Rejection::not_served(
+                &path,
+                "filters whose configuration comes on its own (ECDS) are not served by this build",
+            ))
         }
         None => Err(extension::not_served("listener filter", &filter.name, None, &path.at(i))),
     };

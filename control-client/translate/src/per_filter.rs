@@ -33,9 +33,15 @@ fn config(name: &str, any: &Any, path: &Path) -> Result<Option<PerFilterConfig>,
     }
     let config: FilterConfig = extension::open(any, path)?;
     match &config.config {
-        // Settings of a filter that may be missing need not be understood.
-        Some(_) if config.is_optional => Ok(Some(PerFilterConfig::Disabled(config.disabled))),
+        // Envoy does not read what is switched off, nor what may be missing.
+        _ if config.disabled => Ok(Some(PerFilterConfig::Disabled(true))),
+        Some(inner) if inner.type_url.is_empty() || config.is_optional => {
+            Ok(Some(PerFilterConfig::Disabled(false)))
+        }
         Some(inner) => Err(extension::not_served("HTTP filter", name, Some(inner), &path.join("config"))),
-        None => Ok(Some(PerFilterConfig::Disabled(config.disabled))),
+        None => {
+            let why = format!("Empty route/virtual host per filter configuration for {name} filter");
+            Err(Rejection::new(&path.join("config"), why))
+        }
     }
 }

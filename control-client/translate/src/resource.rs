@@ -148,3 +148,11 @@ pub fn runtime(bytes: &[u8], cx: &mut Context) -> Result<Translated<RuntimeValue
         Ok(RuntimeValues { name: typed.name.as_str().into(), values })
     })
 }
+
+#[cfg(test)]
+#[path = "resource_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "rejection_tests.rs"]
+mod rejections;

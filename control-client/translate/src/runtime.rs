@@ -278,8 +278,15 @@ mod tests {
         let layers: Vec<_> = runtime.rtds_layers().cloned().collect();
         assert_eq!((layers.len(), &*layers[0].name), (1, "r"));
         assert_eq!(layers[0].subscription.initial_fetch_timeout, None);
-        let values = BTreeMap::from([("k".to_owned(), RuntimeValue::Number(5.0)), ("z".to_owned(), RuntimeValue::Number(9.0))]);
-        assert!(runtime.set_rtds("r", &values) && !runtime.set_rtds("r", &values) && !runtime.set_rtds("b", &values));
+        let values = BTreeMap::from([
+            ("k".to_owned(), RuntimeValue::Number(5.0)),
+            ("z".to_owned(), RuntimeValue::Number(9.0)),
+        ]);
+        assert!(
+            runtime.set_rtds("r", &values)
+                && !runtime.set_rtds("r", &values)
+                && !runtime.set_rtds("b", &values)
+        );
         assert_eq!((runtime.integer("k"), runtime.integer("z")), (Some(5), Some(1)));
         assert!(runtime.set_rtds("r", &BTreeMap::new()));
         assert_eq!(runtime.integer("k"), Some(1));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_config::format::Template;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use millrace_proto::pb::google::protobuf;
@@ -50,6 +51,17 @@ pub(crate) fn lower_bytes(text: &str) -> Arc<[u8]> {
 /// The bytes of a text.
 pub(crate) fn bytes(text: &str) -> Arc<[u8]> {
     Arc::from(text.as_bytes())
+}
+
+/// A format string. Commands that Envoy has and this build has not are told from those that nobody has.
+pub(crate) fn template(text: &str, path: &Path) -> Result<Template, Rejection> {
+    Template::parse(text).map_err(|error| {
+        let why = error.to_string();
+        match why.contains("not served yet") {
+            true => Rejection::not_served(path, why),
+            false => Rejection::new(path, why),
+        }
+    })
 }
 
 /// Reads a data source now: a file, the environment or inline.

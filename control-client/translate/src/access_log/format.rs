@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_config::format::{DEFAULT_ACCESS_LOG, Template};
+use millrace_config::format::DEFAULT_ACCESS_LOG;
 use millrace_config::{AccessLogFormat, JsonValue};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::{
@@ -43,15 +43,11 @@ pub(super) fn default(path: &Path) -> Result<AccessLogFormat, Rejection> {
 }
 
 pub(super) fn text(format: &str, path: &Path) -> Result<AccessLogFormat, Rejection> {
-    Ok(AccessLogFormat::Text(template(format, path)?))
+    Ok(AccessLogFormat::Text(value::template(format, path)?))
 }
 
 pub(super) fn json(tree: &Struct, omit_empty: bool, path: &Path) -> Result<AccessLogFormat, Rejection> {
     Ok(AccessLogFormat::Json { fields: object(tree, path)?, omit_empty })
-}
-
-fn template(text: &str, path: &Path) -> Result<Template, Rejection> {
-    Template::parse(text).map_err(|error| Rejection::new(path, error.to_string()))
 }
 
 fn object(tree: &Struct, path: &Path) -> Result<Vec<(Arc<str>, JsonValue)>, Rejection> {
@@ -63,9 +59,9 @@ fn object(tree: &Struct, path: &Path) -> Result<Vec<(Arc<str>, JsonValue)>, Reje
     Ok(fields)
 }
 
-fn json_value(value: &Value, path: &Path) -> Result<JsonValue, Rejection> {
-    Ok(match &value.kind {
-        Some(Kind::StringValue(text)) => JsonValue::Template(template(text, path)?),
+fn json_value(from: &Value, path: &Path) -> Result<JsonValue, Rejection> {
+    Ok(match &from.kind {
+        Some(Kind::StringValue(text)) => JsonValue::Template(value::template(text, path)?),
         Some(Kind::NumberValue(number)) => JsonValue::Number(*number),
         Some(Kind::BoolValue(value)) => JsonValue::Bool(*value),
         Some(Kind::StructValue(tree)) => JsonValue::Object(object(tree, path)?),

@@ -2,6 +2,7 @@
 
 mod assignment;
 mod circuit_breakers;
+mod dns;
 mod endpoint;
 mod http_options;
 mod lb_policy;
@@ -9,7 +10,7 @@ mod scopes;
 
 use std::time::Duration;
 
-use millrace_config::{Address, Cluster, ClusterDiscovery, DnsLookupFamily, TcpKeepalive};
+use millrace_config::{Address, Cluster, ClusterDiscovery, TcpKeepalive};
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
@@ -25,7 +26,6 @@ use crate::{address, extension, source, transport_socket, value};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BUFFER_LIMIT: u32 = 1024 * 1024;
-const DNS_REFRESH_RATE: Duration = Duration::from_secs(5);
 
 /// Translates a cluster whose fields have been checked. Endpoints that `previous` has too keep their scopes; an EDS
 /// cluster has no endpoints until its assignment comes.
@@ -84,6 +84,9 @@ fn discovery_type(cluster: &pb::Cluster, path: &Path) -> Result<DiscoveryType, R
             }
         }
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            if let Some(resolved) = dns::extension(cluster, path)? {
+                return Ok(dns::kind(&resolved));
+            }
             let any = custom.typed_config.as_ref();
             Err(extension::not_served("cluster type", &custom.name, any, &path.join("cluster_type")))
         }
@@ -107,7 +110,7 @@ fn discovery(
             Err(Rejection::new(&path, "eds_cluster_config set in a non-EDS cluster"))
         }
         (DiscoveryType::Static, None) => Ok(ClusterDiscovery::Static),
-        (_, None) => Ok(dns(cluster, kind, targets)),
+        (_, None) => dns::discovery(cluster, kind, targets, path),
     }
 }
 
@@ -130,29 +133,6 @@ fn eds(
         source: from.source,
         initial_fetch_timeout: from.initial_fetch_timeout,
     })
-}
-
-fn dns(
-    cluster: &pb::Cluster,
-    kind: DiscoveryType,
-    targets: Vec<millrace_config::DnsTarget>,
-) -> ClusterDiscovery {
-    use pb::cluster::DnsLookupFamily as Family;
-    ClusterDiscovery::Dns {
-        logical: kind == DiscoveryType::LogicalDns,
-        targets,
-        family: match cluster.dns_lookup_family() {
-            Family::Auto => DnsLookupFamily::Auto,
-            Family::V4Only => DnsLookupFamily::V4Only,
-            Family::V6Only => DnsLookupFamily::V6Only,
-            Family::V4Preferred => DnsLookupFamily::V4Preferred,
-            Family::All => DnsLookupFamily::All,
-        },
-        refresh_rate: cluster.dns_refresh_rate.as_ref().map_or(DNS_REFRESH_RATE, value::duration),
-        respect_ttl: cluster.respect_dns_ttl,
-        jitter: cluster.dns_jitter.as_ref().map_or(Duration::ZERO, value::duration),
-        wait_for_warm: value::flag(cluster.wait_for_warm_on_init.as_ref(), true),
-    }
 }
 
 fn tcp_keepalive(keepalive: &core::TcpKeepalive) -> TcpKeepalive {

@@ -1,6 +1,6 @@
 //! Clusters: endpoints, policies, limits, and what is refused or reported.
 
-use millrace_config::{HealthStatus, LbPolicy};
+use millrace_config::{DnsLookupFamily, HealthStatus, LbPolicy};
 use millrace_observe::stats::Registry;
 use millrace_proto::{message_from_json, schema, yaml};
 
@@ -45,6 +45,28 @@ fn names_become_targets() {
     assert_eq!((&*targets[0].host, targets[0].port, targets[0].locality), ("up.test", 80, 0));
     assert_eq!(&*targets[0].template.hostname, "up.test");
     assert!(cluster.localities[0].endpoints.is_empty());
+}
+
+#[test]
+fn the_dns_extension_resolves_names() {
+    let of = |fields: &str| {
+        cluster_of(&format!(
+            "cluster_type: {{name: envoy.cluster.dns, typed_config: {{'@type': t/envoy.extensions.clusters.dns.v3.DnsCluster, {fields}}}}}, \
+             load_assignment: {{cluster_name: x, endpoints: {{lb_endpoints: {{endpoint: {{address: {{socket_address: {{address: up.test, port_value: 80}}}}}}}}}}}}"
+        ))
+        .unwrap()
+        .discovery
+    };
+    let strict = of("dns_refresh_rate: 30s, dns_lookup_family: V4_PREFERRED, respect_dns_ttl: true");
+    let ClusterDiscovery::Dns { logical, targets, family, refresh_rate, respect_ttl, .. } = &strict else {
+        panic!("DNS")
+    };
+    assert!(!logical && *respect_ttl && *family == DnsLookupFamily::V4Preferred);
+    assert_eq!((&*targets[0].host, *refresh_rate), ("up.test", Duration::from_secs(30)));
+    let ClusterDiscovery::Dns { logical, family, .. } = of("all_addresses_in_single_endpoint: true") else {
+        panic!("DNS")
+    };
+    assert!(logical && family == DnsLookupFamily::Auto);
 }
 
 #[test]

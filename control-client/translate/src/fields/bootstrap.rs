@@ -17,7 +17,10 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("health is not reported to a control plane"), "hds_config"),
             (NoEffect("xdstp: names are refused"), "node_context_params"),
             (Reported(FEDERATION), "config_sources default_config_source"),
-            (Reported("the extension is not served by this build"), "xds_delegate_extension xds_config_tracker_extension"),
+            (
+                Reported("the extension is not served by this build"),
+                "xds_delegate_extension xds_config_tracker_extension",
+            ),
             (NoEffect("nothing reads the directory"), "flags_path"),
             (
                 NoEffect("statistics are created when first read"),

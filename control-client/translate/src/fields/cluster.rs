@@ -60,6 +60,18 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[(Served, "name typed_config")],
     },
     Table {
+        message: "envoy.extensions.clusters.dns.v3.DnsCluster",
+        fields: &[
+            (
+                Served,
+                "dns_refresh_rate respect_dns_ttl dns_jitter dns_lookup_family all_addresses_in_single_endpoint",
+            ),
+            (Reported("failed look-ups are repeated after dns_refresh_rate"), "dns_failure_refresh_rate"),
+            (Reported(RESOLVER), "typed_dns_resolver_config"),
+            (Reported("dns_refresh_rate and times to live hold as they are"), "dns_min_refresh_rate"),
+        ],
+    },
+    Table {
         message: "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig",
         fields: &[(Reported(SLOW_START), "slow_start_config")],
     },

@@ -71,10 +71,7 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         fields: &[
             (Served, "explicit_http_config use_downstream_protocol_config auto_config"),
-            (
-                Refused("filters on the way to a control plane are not served by this build"),
-                "http_filters",
-            ),
+            (Refused("filters on the way to a control plane are not served by this build"), "http_filters"),
             (
                 NoEffect(HTTP2),
                 "common_http_protocol_options upstream_http_protocol_options retry_policy request_mirror_policies \
@@ -102,7 +99,10 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
         fields: &[
             (Served, "http2_protocol_options"),
-            (NoEffect(HTTP2), "http_protocol_options http3_protocol_options alternate_protocols_cache_options"),
+            (
+                NoEffect(HTTP2),
+                "http_protocol_options http3_protocol_options alternate_protocols_cache_options",
+            ),
         ],
     },
     Table {

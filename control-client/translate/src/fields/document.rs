@@ -21,7 +21,11 @@ For every message that Millrace reads, each field is one of:
 
 A field that is set to its default value is never reported or refused. Messages without a section here belong to
 extensions that this build does not have: a resource that uses one is refused by name. A field that Envoy's
-messages do not have is refused in files (`--allow-unknown-static-fields` turns that into a warning).
+messages do not have is refused in files (`--allow-unknown-static-fields` turns that into a warning), and reported once
+in what a control plane sends (`--reject-unknown-dynamic-fields`, `--ignore-unknown-dynamic-fields`).
+
+How far this carries with real control planes: `tests/conformance/verdicts/resources.tsv` counts the golden resources of
+Consul, Kuma, Envoy Gateway, Istio and Envoy that are accepted, and those that are not, by what they ask for.
 
 ";
 

@@ -19,7 +19,10 @@ pub(super) const TABLES: &[Table] = &[
                  enable_reuse_port access_log tcp_backlog_size bind_to_port ignore_global_conn_limit",
             ),
             (Refused("filter chains come with their listener"), "fcds_config"),
-            (Refused("listeners of gRPC clients without a proxy are not served by this build"), "api_listener"),
+            (
+                Refused("listeners of gRPC clients without a proxy are not served by this build"),
+                "api_listener",
+            ),
             (Refused("matcher trees are not served by this build"), "filter_chain_matcher"),
             (Refused("UDP is not served by this build"), "udp_listener_config"),
             (Refused("internal listeners are not served by this build"), "internal_listener"),

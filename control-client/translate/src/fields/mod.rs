@@ -137,8 +137,8 @@ impl Check<'_> {
             match check(message, raw.bytes(), &path.at(i), self.cx) {
                 Err(refused) if refused.kind == RejectionKind::NotServed => {
                     self.cx.unsupported.truncate(reported);
-                    if check_control(message, raw.bytes(), &path.at(i), self.cx).is_err() {
-                        return Err(refused);
+                    if let Err(also) = check_control(message, raw.bytes(), &path.at(i), self.cx) {
+                        return Err(refused.nor(&also));
                     }
                     self.cx.unsupported.truncate(reported);
                     self.aside.get_or_insert_default().insert(i, refused);

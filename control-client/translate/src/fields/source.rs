@@ -26,16 +26,10 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table { message: "envoy.config.core.v3.AggregatedConfigSource", fields: &[] },
-    Table {
-        message: "envoy.config.core.v3.SelfConfigSource",
-        fields: &[(Served, "transport_api_version")],
-    },
+    Table { message: "envoy.config.core.v3.SelfConfigSource", fields: &[(Served, "transport_api_version")] },
     Table {
         message: "envoy.config.core.v3.PathConfigSource",
-        fields: &[
-            (Served, "path watched_directory"),
-            (Reported(MOVED), "poll_interval"),
-        ],
+        fields: &[(Served, "path watched_directory"), (Reported(MOVED), "poll_interval")],
     },
     Table {
         message: "envoy.config.core.v3.WatchedDirectory",
@@ -72,10 +66,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.core.v3.GrpcService.GoogleGrpc",
         fields: &[
-            (
-                Served,
-                "target_uri channel_credentials call_credentials credentials_factory_name channel_args",
-            ),
+            (Served, "target_uri channel_credentials call_credentials credentials_factory_name channel_args"),
             (Refused(CLOUD), "channel_credentials_plugin call_credentials_plugin"),
             (NoEffect("the control client has no statistics per target"), "stat_prefix"),
             (NoEffect("no served credentials read it"), "config"),
@@ -109,10 +100,7 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.config.grpc_credential.v3.FileBasedMetadataConfig",
         fields: &[(Served, "secret_data header_key header_prefix")],
     },
-    Table {
-        message: "envoy.config.core.v3.GrpcService.GoogleGrpc.ChannelArgs",
-        fields: &[(Served, "args")],
-    },
+    Table { message: "envoy.config.core.v3.GrpcService.GoogleGrpc.ChannelArgs", fields: &[(Served, "args")] },
     Table {
         message: "envoy.config.core.v3.GrpcService.GoogleGrpc.ChannelArgs.Value",
         fields: &[(Served, "string_value int_value")],

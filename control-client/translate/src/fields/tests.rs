@@ -8,7 +8,8 @@ use super::*;
 fn every_field_of_every_table_is_judged_once() {
     let mut messages = BTreeSet::new();
     for table in tables().chain(control_tables()) {
-        let new = messages.insert((table.message, control_tables().any(|control| std::ptr::eq(control, table))));
+        let new =
+            messages.insert((table.message, control_tables().any(|control| std::ptr::eq(control, table))));
         assert!(new, "{} has two tables", table.message);
         let message =
             Message::by_name(table.message).unwrap_or_else(|| panic!("{} is no message", table.message));

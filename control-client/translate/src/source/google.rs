@@ -171,11 +171,9 @@ fn from_plugin(
     };
     let source = config.secret_data.unwrap_or_default();
     match &source.specifier {
-        Some(Specifier::Filename(name)) => built.token_files.push(TokenFile {
-            path: name.into(),
-            header,
-            prefix: config.header_prefix,
-        }),
+        Some(Specifier::Filename(name)) => {
+            built.token_files.push(TokenFile { path: name.into(), header, prefix: config.header_prefix })
+        }
         _ => {
             let token = inline(&source, &path.join("secret_data"))?;
             built.initial_metadata.push((header, format!("{}{token}", config.header_prefix)));

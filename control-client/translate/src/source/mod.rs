@@ -69,16 +69,11 @@ pub(crate) fn subscription(
     let source = cx.sources.intern(built).ok_or_else(|| {
         Rejection::new(path, format!("more than {} different config sources", Sources::MAX))
     })?;
-    let initial_fetch_timeout =
-        value::limit_or(config.initial_fetch_timeout.as_ref(), INITIAL_FETCH_TIMEOUT);
+    let initial_fetch_timeout = value::limit_or(config.initial_fetch_timeout.as_ref(), INITIAL_FETCH_TIMEOUT);
     Ok(Subscription { source, initial_fetch_timeout })
 }
 
-fn same_as_parent(
-    same: &pb::SelfConfigSource,
-    path: &Path,
-    cx: &Context,
-) -> Result<ConfigSource, Rejection> {
+fn same_as_parent(same: &pb::SelfConfigSource, path: &Path, cx: &Context) -> Result<ConfigSource, Rejection> {
     match cx.source {
         Source::Dynamic => {
             api::version(same.transport_api_version(), &path.join("transport_api_version"))?;
@@ -101,7 +96,8 @@ pub(crate) fn refuse_locator(name: &str, path: &Path) -> Result<(), Rejection> {
 /// A file, which must exist as in Envoy.
 pub(crate) fn path_source(file: &pb::PathConfigSource, path: &Path) -> Result<PathSource, Rejection> {
     if !std::path::Path::new(&file.path).exists() {
-        let why = format!("paths must refer to an existing path in the system: '{}' does not exist", file.path);
+        let why =
+            format!("paths must refer to an existing path in the system: '{}' does not exist", file.path);
         return Err(Rejection::new(&path.join("path"), why));
     }
     Ok(PathSource {

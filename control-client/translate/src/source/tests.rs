@@ -74,12 +74,18 @@ fn a_cluster_of_http2_and_tls_is_for_the_control_client_only() {
     assert_eq!((cds.source, lds.source, cds.initial_fetch_timeout), (Sources::ADS, Sources::ADS, None));
     assert_eq!(lds.initial_fetch_timeout, Some(Duration::from_secs(15)));
     // It is listed and reported, and traffic cannot reach it.
-    assert!(compiled.snapshot.cluster_by_name("x").is_none() && compiled.snapshot.cluster_by_name("other").is_some());
+    assert!(
+        compiled.snapshot.cluster_by_name("x").is_none()
+            && compiled.snapshot.cluster_by_name("other").is_some()
+    );
     assert_eq!(compiled.static_clusters.len(), 2);
     assert_eq!(compiled.unsupported[0].path, "static_resources.clusters[0]");
     let refused = cx.target_cluster("x", &Path::from("cluster")).unwrap_err();
     assert_eq!(refused.kind, RejectionKind::NotServed);
-    assert!(refused.reason.contains("'x' cannot be served") && refused.reason.contains("HTTP/2"), "{refused}");
+    assert!(
+        refused.reason.contains("'x' cannot be served") && refused.reason.contains("HTTP/2"),
+        "{refused}"
+    );
     assert!(cx.target_cluster("other", &Path::from("cluster")).is_ok());
 }
 
@@ -122,9 +128,13 @@ fn tls_of_files_text_and_static_secrets() {
     let tls = load(&text).unwrap().0.dynamic.ads.unwrap().services[0].target.tls.clone().unwrap();
     assert_eq!(tls.trusted_ca, Some(DataSource::Inline(b"root".to_vec())));
     assert_eq!(tls.san_matchers.len(), 1);
-    let missing = load(&text.replace("name: s, validation_context", "name: other, validation_context")).unwrap_err();
+    let missing =
+        load(&text.replace("name: s, validation_context", "name: other, validation_context")).unwrap_err();
     assert!(missing.reason.contains("Unknown static certificate validation context: s"), "{missing}");
-    let crl = load(&text.replace("{trusted_ca: {inline_string: root}}", "{trusted_ca: {inline_string: root}, crl: {inline_string: x}}"));
+    let crl = load(&text.replace(
+        "{trusted_ca: {inline_string: root}}",
+        "{trusted_ca: {inline_string: root}, crl: {inline_string: x}}",
+    ));
     // Not served for the control client either, so that the refusal is that of the cluster.
     assert_eq!(crl.unwrap_err().path, "static_resources.clusters[0].transport_socket");
 
@@ -153,7 +163,8 @@ fn google_grpc_as_kuma_writes_it() {
     assert_eq!(service.target.endpoints, [Endpoint::Inet("cp.kuma-system".into(), 5678)]);
     assert_eq!(service.authority, "cp.kuma-system:5678");
     assert_eq!(service.initial_metadata, [("authorization".to_owned(), "Bearer tok".to_owned())]);
-    let token = TokenFile { path: "/var/token".into(), header: "authorization".into(), prefix: String::new() };
+    let token =
+        TokenFile { path: "/var/token".into(), header: "authorization".into(), prefix: String::new() };
     assert_eq!((&service.token_files[..], service.message_bytes_max), (&[token][..], Some(77)));
     assert_eq!(service.target.keepalive, Some((Duration::from_secs(30), Duration::from_secs(20))));
     let tls = service.target.tls.as_ref().unwrap();
@@ -163,7 +174,9 @@ fn google_grpc_as_kuma_writes_it() {
 #[test]
 fn targets_of_google_grpc() {
     let target = |uri: &str| {
-        let ads = format!("api_type: GRPC, grpc_services: {{google_grpc: {{stat_prefix: p, target_uri: '{uri}'}}}}");
+        let ads = format!(
+            "api_type: GRPC, grpc_services: {{google_grpc: {{stat_prefix: p, target_uri: '{uri}'}}}}"
+        );
         ads_of("", &ads).map(|mut ads| ads.services.remove(0).target.endpoints.remove(0))
     };
     for (uri, host, port) in [
@@ -193,11 +206,15 @@ fn rest_and_files() {
          transport_api_version: V3, cluster_names: [x], refresh_delay: 2s}}}}, lds_config: {{resource_api_version: V3, path: /etc/hostname}}}}}}"
     );
     let (compiled, cx) = load(&text).unwrap();
-    let Some(ConfigSource::Rest(rest)) = cx.sources.get(compiled.dynamic.cds.unwrap().source) else { panic!("REST") };
+    let Some(ConfigSource::Rest(rest)) = cx.sources.get(compiled.dynamic.cds.unwrap().source) else {
+        panic!("REST")
+    };
     assert_eq!((rest.authority.as_str(), rest.refresh_delay), ("x", Duration::from_secs(2)));
     assert_eq!(rest.request_timeout, Duration::from_secs(1));
     // A clear-text cluster serves both.
     assert!(compiled.snapshot.cluster_by_name("x").is_some());
-    let Some(ConfigSource::Path(file)) = cx.sources.get(compiled.dynamic.lds.unwrap().source) else { panic!("file") };
+    let Some(ConfigSource::Path(file)) = cx.sources.get(compiled.dynamic.lds.unwrap().source) else {
+        panic!("file")
+    };
     assert_eq!(file.path, std::path::Path::new("/etc/hostname"));
 }

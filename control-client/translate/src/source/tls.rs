@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use millrace_ads::source::{DataSource, PathSource, SanKind, SanMatcher, SanPattern, Tls};
-use millrace_proto::{Message, Path, schema};
 use millrace_proto::pb::envoy::config::core::v3 as core;
 use millrace_proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use millrace_proto::pb::envoy::config::core::v3::data_source::Specifier;
@@ -11,6 +10,7 @@ use millrace_proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use millrace_proto::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use millrace_proto::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use millrace_proto::pb::envoy::r#type::matcher::v3 as matcher;
+use millrace_proto::{Message, Path, schema};
 
 use super::statics::Kind;
 use crate::context::Context;
@@ -61,17 +61,20 @@ fn common_context(
     if let Some(config) = sds.first() {
         let path = path.join("tls_certificate_sds_secret_configs").at(0);
         match found(config, Kind::Certificate, &path, cx)? {
-            Found::Static(at, pb::secret::Type::TlsCertificate(certificate)) => {
-                tls.identity = Some(identity(&certificate, &at.join("tls_certificate"))?);
-            }
-            Found::Static(at, _) => return Err(Rejection::new(&at, "not a TLS certificate")),
+            Found::Static(at, secret) => match *secret {
+                pb::secret::Type::TlsCertificate(certificate) => {
+                    tls.identity = Some(identity(&certificate, &at.join("tls_certificate"))?);
+                }
+                _ => return Err(Rejection::new(&at, "not a TLS certificate")),
+            },
             Found::File(file) => tls.identity_sds = Some((file, config.name.clone())),
         }
     }
     validation_type(common, path, tls, cx)?;
     let trusts = tls.trusted_ca.is_some() || tls.system_roots || tls.validation_sds.is_some();
     if !trusts && !tls.san_matchers.is_empty() {
-        let why = "SAN-based verification of peer certificates without trusted CA is insecure and not allowed";
+        let why =
+            "SAN-based verification of peer certificates without trusted CA is insecure and not allowed";
         return Err(Rejection::new(path, why));
     }
     Ok(())
@@ -118,7 +121,7 @@ fn parameters(params: &pb::TlsParameters, path: &Path) -> Result<(), Rejection> 
 }
 
 enum Found {
-    Static(Path, pb::secret::Type),
+    Static(Path, Box<pb::secret::Type>),
     File(PathSource),
 }
 
@@ -136,7 +139,7 @@ fn found(
                 let message = schema::Message::by_name(SECRET)
                     .ok_or_else(|| Rejection::new(&at, "this build has no schema of secrets"))?;
                 fields::check_control(message, &secret.encode_to_vec(), &at, cx)?;
-                Ok(Found::Static(at, found))
+                Ok(Found::Static(at, Box::new(found)))
             }
             None => {
                 let what = match kind {
@@ -175,10 +178,12 @@ fn validation_sds(
     cx: &mut Context,
 ) -> Result<(), Rejection> {
     match found(config, Kind::Validation, path, cx)? {
-        Found::Static(at, pb::secret::Type::ValidationContext(context)) => {
-            validation(&context, &at.join("validation_context"), tls)
-        }
-        Found::Static(at, _) => Err(Rejection::new(&at, "not a validation context")),
+        Found::Static(at, secret) => match *secret {
+            pb::secret::Type::ValidationContext(context) => {
+                validation(&context, &at.join("validation_context"), tls)
+            }
+            _ => Err(Rejection::new(&at, "not a validation context")),
+        },
         Found::File(file) => {
             tls.validation_sds = Some((file, config.name.clone()));
             Ok(())
@@ -186,10 +191,7 @@ fn validation_sds(
     }
 }
 
-fn identity(
-    certificate: &pb::TlsCertificate,
-    path: &Path,
-) -> Result<(DataSource, DataSource), Rejection> {
+fn identity(certificate: &pb::TlsCertificate, path: &Path) -> Result<(DataSource, DataSource), Rejection> {
     let part = |source: Option<&core::DataSource>, name: &str, what: &str| {
         let path = path.join(name);
         match optional(source, &path)? {

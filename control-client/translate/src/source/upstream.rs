@@ -47,14 +47,17 @@ pub(crate) fn upstream(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> 
     fields::check_control(message, &cluster.encode_to_vec(), path, cx)?;
     let resolves = match &cluster.cluster_discovery_type {
         None => false,
-        Some(ClusterDiscoveryType::Type(number)) => match DiscoveryType::try_from(*number).unwrap_or_default() {
-            DiscoveryType::Static => false,
-            DiscoveryType::StrictDns | DiscoveryType::LogicalDns => true,
-            other => {
-                let why = format!("clusters of type {} are not served by this build", other.as_str_name());
-                return Err(Rejection::not_served(&path.join("type"), why));
+        Some(ClusterDiscoveryType::Type(number)) => {
+            match DiscoveryType::try_from(*number).unwrap_or_default() {
+                DiscoveryType::Static => false,
+                DiscoveryType::StrictDns | DiscoveryType::LogicalDns => true,
+                other => {
+                    let why =
+                        format!("clusters of type {} are not served by this build", other.as_str_name());
+                    return Err(Rejection::not_served(&path.join("type"), why));
+                }
             }
-        },
+        }
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
             let any = custom.typed_config.as_ref();
             let path = path.join("cluster_type");
@@ -68,9 +71,8 @@ pub(crate) fn upstream(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> 
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
         keepalive: keepalive(cluster, path)?,
         tcp_keepalive: options.and_then(|options| options.tcp_keepalive.as_ref()).map(|keepalive| {
-            let number = |n: &Option<millrace_proto::pb::google::protobuf::UInt32Value>| {
-                n.as_ref().map(|n| n.value)
-            };
+            let number =
+                |n: &Option<millrace_proto::pb::google::protobuf::UInt32Value>| n.as_ref().map(|n| n.value);
             (
                 number(&keepalive.keepalive_probes),
                 number(&keepalive.keepalive_time),

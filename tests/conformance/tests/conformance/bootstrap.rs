@@ -10,7 +10,7 @@ use millrace_translate::{Context, Overrides, RejectionKind};
 use crate::bootstrap_exceptions::EXCEPTIONS;
 
 /// The folder of all corpora.
-fn corpora() -> Option<PathBuf> {
+pub fn corpora() -> Option<PathBuf> {
     millrace_conformance::corpus("envoy").and_then(|envoy| envoy.parent().map(Path::to_owned))
 }
 
@@ -91,7 +91,7 @@ fn lost_names(root: &Path) -> Vec<String> {
     names
 }
 
-fn files(dir: &Path, found: &mut dyn FnMut(&Path)) {
+pub fn files(dir: &Path, found: &mut dyn FnMut(&Path)) {
     for entry in std::fs::read_dir(dir).expect("a folder") {
         let path = entry.expect("an entry").path();
         match path.is_dir() {
@@ -146,7 +146,7 @@ fn verdicts_agree_with_envoy() {
 }
 
 /// The reason without names.
-fn general(reason: &str) -> String {
+pub fn general(reason: &str) -> String {
     let words = reason.split(' ').filter(|word| !word.starts_with('\''));
     words.collect::<Vec<_>>().join(" ")
 }
