@@ -101,7 +101,9 @@ impl GrpcFeed {
                 Some(Output::Connect { service }) => self.connect(service, key, context),
                 Some(Output::Send(request)) => {
                     // There is room; a stream that has just ended reports that itself.
-                    let _ = self.link.as_ref().map(|link| link.requests.try_send(request));
+                    if let Some(link) = &self.link {
+                        let _ = link.requests.try_send(request);
+                    }
                 }
                 Some(Output::Update(update)) => return Step::Event(Event::Update(update)),
                 Some(Output::State(state)) => return Step::Event(Event::State(state)),

@@ -48,7 +48,7 @@ enum Scope {
 
 enum Kind {
     Grpc { config: GrpcSource, services: Vec<Arc<Service>>, aggregated: bool },
-    Rest(RestSource),
+    Rest(Arc<RestSource>),
     Path(PathSource),
 }
 
@@ -124,7 +124,7 @@ impl Sources {
                 let services: Vec<_> = config.services.iter().map(service).collect();
                 Kind::Grpc { config, services, aggregated }
             }
-            ConfigSource::Rest(config) => Kind::Rest(config),
+            ConfigSource::Rest(config) => Kind::Rest(Arc::new(config)),
             ConfigSource::Path(config) => Kind::Path(config),
             ConfigSource::Ads | ConfigSource::SameAsParent => {
                 self.warn(id, "a reference to a configuration source was not resolved".to_owned());
@@ -133,7 +133,8 @@ impl Sources {
         };
         for target in kind.targets() {
             if target.tls.as_ref().is_some_and(tls::accepts_anybody) {
-                let text = format!("{}: any certificate is accepted, because no trusted_ca is set", target.name);
+                let text =
+                    format!("{}: any certificate is accepted, because no trusted_ca is set", target.name);
                 self.warn(id, text);
             }
         }
@@ -345,7 +346,9 @@ impl Sources {
 impl Kind {
     fn targets(&self) -> Vec<Upstream> {
         match self {
-            Self::Grpc { config, .. } => config.services.iter().map(|service| service.target.clone()).collect(),
+            Self::Grpc { config, .. } => {
+                config.services.iter().map(|service| service.target.clone()).collect()
+            }
             Self::Rest(config) => vec![config.target.clone()],
             Self::Path(_) => Vec::new(),
         }
@@ -381,7 +384,7 @@ impl Kind {
             }
             Self::Rest(config) => {
                 let options = RestOptions { node: node.clone(), refresh_delay: config.refresh_delay, seed };
-                let feed = RestFeed::new(RestClient::new(options), config.clone(), Arc::clone(resolver));
+                let feed = RestFeed::new(RestClient::new(options), Arc::clone(config), Arc::clone(resolver));
                 Ok(Feed::Rest(Box::new(feed)))
             }
             Self::Path(config) => {
