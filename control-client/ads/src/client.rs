@@ -254,8 +254,9 @@ impl Client {
         let token = self.bucket.as_ref().and_then(Bucket::ready_at).filter(|_| up);
         let trackers = || self.types.values().map(|subscription| &subscription.tracker);
         let expiry = trackers().filter_map(Tracker::expires_at).min();
-        // Answers that wait for nothing but the rate limit have its deadline.
-        let nack = trackers().filter_map(Tracker::answer_at).filter(|at| up && *at > Time::ZERO).min();
+        // Without a token nothing leaves, whatever its own time is.
+        let may_leave = up && token.is_none();
+        let nack = trackers().filter_map(Tracker::answer_at).filter(|at| may_leave && *at > Time::ZERO).min();
         [connect, token, expiry, nack].into_iter().flatten().min()
     }
 
@@ -336,12 +337,13 @@ impl Client {
             Response::Sotw(it) => (incoming::sotw(ty, it), ty.is_full_state()),
             Response::Delta(it) => (incoming::delta(ty, it), false),
         };
+        self.last_id += 1;
+        let id = UpdateId(self.last_id);
+        let update = subscription.tracker.take(now, id, Some(nonce), batch, complete);
         if subscription.tracker.wanted.is_empty() {
-            subscription.tracker.acknowledge(nonce, batch.version);
+            // Nothing in it is ours any longer: nobody needs to see it.
+            subscription.tracker.verdict(id, Verdict::default());
         } else {
-            self.last_id += 1;
-            let id = UpdateId(self.last_id);
-            let update = subscription.tracker.take(now, id, Some(nonce), batch, complete);
             self.outputs.push_back(Output::Update(update));
         }
         self.speak(ty);

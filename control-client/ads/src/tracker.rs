@@ -292,12 +292,6 @@ impl Tracker {
         self.answers.push_back(answer);
     }
 
-    /// An answer to a response that changes nothing because nothing is wanted.
-    pub fn acknowledge(&mut self, nonce: String, version: Arc<str>) {
-        self.version = version;
-        self.answer(Answer { nonce, rejected: Vec::new() });
-    }
-
     /// A response on this stream waits for its verdict.
     pub fn awaits_verdict(&self) -> bool {
         self.unanswered.iter().any(|one| one.nonce.is_some())
