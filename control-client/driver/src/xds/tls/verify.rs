@@ -32,7 +32,6 @@ pub(super) struct Verifier {
 }
 
 /// What a certificate fails at that has no name in rustls.
-#[derive(Debug)]
 enum Refusal {
     NoNameMatches,
     Unreadable,
@@ -44,6 +43,13 @@ impl std::fmt::Display for Refusal {
             Self::NoNameMatches => "no subject alternative name matches",
             Self::Unreadable => "the certificate cannot be read",
         })
+    }
+}
+
+impl std::fmt::Debug for Refusal {
+    /// rustls prints the reasons of others in this form.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
     }
 }
 
