@@ -27,6 +27,9 @@ use crate::dns::SystemResolver;
 /// Messages of tasks that wait for the control loop. Responses are bounded by their streams: one each.
 const INBOX: usize = 16;
 
+/// Least time between two polls of a feed for no other reason than its deadline.
+const POLL_INTERVAL_MIN: Duration = Duration::from_millis(1);
+
 /// Numbers of one source, over all of its streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceStatistics {
@@ -246,13 +249,16 @@ impl Sources {
                     let source = entry.source;
                     return Some(SourceEvent { source, event: self.numbered(source, key, event) });
                 }
-                Step::Blocked => {
+                Step::Blocked(until) => {
                     self.ready.remove(&key);
                     self.blocked.insert(key);
+                    self.set_deadline(key, Some(until));
                 }
                 Step::Idle(deadline) => {
                     self.ready.remove(&key);
-                    self.set_deadline(key, deadline);
+                    // A feed that has nothing to say now is not asked again at once, whatever it believes.
+                    let soonest = now + POLL_INTERVAL_MIN;
+                    self.set_deadline(key, deadline.map(|at| at.max(soonest)));
                 }
             }
         }

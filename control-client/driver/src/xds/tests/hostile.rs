@@ -8,12 +8,19 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use millrace_ads::source::Variant;
-use millrace_ads::{Interest, ResourceType};
+use millrace_ads::{Client, ClientOptions, Interest, ResourceType};
+use millrace_base::Time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
+use super::super::feed::{Context, Step};
+use super::super::grpc::{Service, method};
+use super::super::grpc_feed::GrpcFeed;
+use super::super::told::{FeedKey, Told, What};
 use super::server::{clusters, over_tcp};
 use super::*;
+use crate::dns::SystemResolver;
 
 fn subscribe(service: GrpcService) -> Sources {
     let mut sources = sources();
@@ -157,6 +164,66 @@ async fn the_limit_can_be_raised_and_lowered() {
     let stream = while_driving(&mut sources, server.sotw()).await;
     stream.respond(clusters("1", &names)).await;
     assert_eq!(update(&mut sources).await.changed.len(), 3);
+}
+
+/// A peer that shakes hands on HTTP/2 and takes not one byte of a request: no window for it.
+async fn without_window() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let respond = service_fn(|request: http::Request<Incoming>| async move {
+                // Held without being read.
+                let _unread = request.into_body();
+                std::future::pending::<Result<http::Response<String>, Infallible>>().await
+            });
+            let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            server.initial_stream_window_size(0);
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), respond));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn requests_that_nobody_takes_are_bounded_and_the_stream_is_given_up() {
+    let resolver = Arc::new(SystemResolver::default());
+    let services = vec![Arc::new(Service::new(service(tcp(without_window().await)), resolver))];
+    let options = ClientOptions {
+        variant: Variant::Sotw,
+        node: Node::default(),
+        node_on_first_message_only: true,
+        services: 1,
+        rate_limit: None,
+        seed: 1,
+    };
+    let method = method(None, Variant::Sotw).unwrap();
+    let mut feed = GrpcFeed::new(Client::new(options), Variant::Sotw, method, services);
+    let (tell, mut told) = mpsc::channel(4);
+    let mut context = Context { tell, taken: Arc::default(), last_task: 0 };
+    let key = FeedKey(1);
+    feed.client.subscribe(ResourceType::Cluster, Interest::Wildcard);
+    assert!(matches!(feed.poll(Time(1), key, &mut context), Step::Idle(None)));
+    let Some(Told { what: What::Stream(task, opened), .. }) = within(told.recv()).await else {
+        panic!("the stream opens")
+    };
+    feed.handle(Time(1), task, opened);
+    // Each name is a new request. They queue up to the bound and no further, and the clock that ends it is ours.
+    let mut names = 0;
+    let until = loop {
+        names += 1;
+        assert!(names < 1000, "requests are not bounded");
+        feed.client.subscribe(ResourceType::Endpoint, name(&format!("cluster-{names}")));
+        tokio::task::yield_now().await;
+        match feed.poll(Time(2), key, &mut context) {
+            Step::Event(Event::Connected { .. } | Event::State(_)) | Step::Idle(None) => {}
+            Step::Blocked(until) => break until,
+            Step::Event(other) => panic!("{other:?}"),
+            Step::Idle(deadline) => panic!("{deadline:?}"),
+        }
+    };
+    assert!(matches!(feed.poll(until, key, &mut context), Step::Event(Event::Disconnected { reason })
+        if reason == "StreamAggregatedResources gRPC config stream to xds-grpc closed: the server takes no requests"));
 }
 
 /// A server that sends faster than the loop applies waits: at most one response is decoded and kept.

@@ -182,11 +182,15 @@ impl AsyncWrite for Io {
 
 /// Serves whatever connections come out of the channel.
 pub fn serve(connections: mpsc::Receiver<Io>) -> Played {
+    serve_with(connections, Server::builder())
+}
+
+fn serve_with(connections: mpsc::Receiver<Io>, mut server: Server) -> Played {
     let (sotw_in, sotw) = mpsc::channel(8);
     let (delta_in, delta) = mpsc::channel(8);
     let (secrets_in, secrets) = mpsc::channel(8);
     let services = Services { sotw: sotw_in, delta: delta_in, secrets: secrets_in };
-    let server = Server::builder()
+    let server = server
         .add_service(ads::AggregatedDiscoveryServiceServer::new(services.clone()))
         .add_service(sds::SecretDiscoveryServiceServer::new(services));
     let incoming = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
@@ -196,6 +200,11 @@ pub fn serve(connections: mpsc::Receiver<Io>) -> Played {
 
 /// Over TCP in the clear.
 pub async fn over_tcp() -> (SocketAddr, Played) {
+    over_tcp_with(Server::builder()).await
+}
+
+/// Over TCP, with settings of HTTP/2.
+pub async fn over_tcp_with(server: Server) -> (SocketAddr, Played) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (give, connections) = mpsc::channel(8);
@@ -206,7 +215,7 @@ pub async fn over_tcp() -> (SocketAddr, Played) {
             }
         }
     });
-    (address, serve(connections))
+    (address, serve_with(connections, server))
 }
 
 /// Over a socket in the file system or an abstract one.

@@ -10,8 +10,9 @@ use millrace_proto::pb::envoy::config::core::v3::ControlPlane;
 use millrace_proto::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use tokio::net::UnixListener;
 use tonic::Status;
+use tonic::transport::Server;
 
-use super::server::{CLUSTER, clusters, delta_clusters, over_tcp, over_unix};
+use super::server::{CLUSTER, clusters, delta_clusters, over_tcp, over_tcp_with, over_unix};
 use super::*;
 
 #[tokio::test]
@@ -214,6 +215,21 @@ async fn each_secret_has_its_stream_and_ids_do_not_collide() {
     let (mut stream, _) = kept.into_iter().next().unwrap();
     let ack = while_driving(&mut sources, stream.request()).await.unwrap();
     assert_eq!((ack.resource_names, &*ack.version_info), (vec!["ROOTCA".to_owned()], "1"));
+}
+
+#[tokio::test]
+async fn a_connection_takes_as_many_streams_as_the_server_allows() {
+    let (address, mut server) = over_tcp_with(Server::builder().max_concurrent_streams(2)).await;
+    let mut sources = sources();
+    sources.add(SOURCE, grpc(service(tcp(address)), Variant::Sotw), false);
+    let mut streams = Vec::new();
+    for number in 0..5 {
+        sources.subscribe(SOURCE, ResourceType::Secret, name(&format!("secret-{number}")));
+        let mut stream = while_driving(&mut sources, server.secrets()).await;
+        let request = while_driving(&mut sources, stream.request()).await.unwrap();
+        assert_eq!(request.resource_names, [format!("secret-{number}")]);
+        streams.push(stream);
+    }
 }
 
 #[tokio::test]
