@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// `core.v3.ConfigSource`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::large_enum_variant, reason = "few of them, on the control thread")]
 pub enum ConfigSource {
     /// `ads: {}`: the stream of `dynamic_resources.ads_config`.
     Ads,

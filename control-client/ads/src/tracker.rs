@@ -159,8 +159,8 @@ impl Tracker {
             return;
         }
         let Some(body) = item.body else {
-            intake.heartbeat = true;
             if self.known.version(&name).is_some_and(|version| *version == item.version) {
+                intake.heartbeat = true;
                 self.expiry.set(&name, now, item.ttl);
                 update.unchanged.push(name);
             } else if self.ty == ResourceType::VirtualHost {

@@ -153,7 +153,7 @@ impl Run {
     fn new(seed: u64, variant: Variant) -> Self {
         let mut options = options(variant);
         options.seed = seed;
-        options.rate_limit = (seed % 4 == 0).then_some((5, 2_000));
+        options.rate_limit = seed.is_multiple_of(4).then_some((5, 2_000));
         Self {
             rng: Rng::new(seed),
             lab: Lab::new(options),

@@ -1,5 +1,6 @@
 //! Messages of a control plane and a driver without a socket, for the tests of this crate.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::panic, reason = "test helpers")]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! Reads the transcripts: recorded streams of Envoy 1.40 and a scripted control plane, one JSON object a line.
+#![allow(clippy::panic, reason = "test helpers")]
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ pub struct Said {
 pub enum Event {
     /// The control plane does this next.
     Step(String),
-    Open(String),
+    Open,
     End(String),
     Request(String, ResourceType, Said),
     Response(String, ResourceType, Said),
@@ -44,7 +45,7 @@ fn event(line: &Value) -> (f64, Event) {
     let stream = text("stream");
     let event = match &*text("kind") {
         "STEP" => Event::Step(text("step")),
-        "stream_open" => Event::Open(stream),
+        "stream_open" => Event::Open,
         "stream_end" => Event::End(stream),
         "request" => Event::Request(stream, resource_type(&text("type_url")), message(line)),
         "response" => Event::Response(stream, resource_type(&text("type")), message(line)),
