@@ -31,8 +31,8 @@ impl Context {
 pub(super) enum Step {
     /// Tell this, then poll again.
     Event(Event),
-    /// Poll when a stream has taken a request.
-    Blocked,
+    /// Poll when a stream has taken a request, or at this time.
+    Blocked(Time),
     /// Poll after the next input, or at this time.
     Idle(Option<Time>),
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_ads::source::Variant;
 use millrace_ads::{Client, Input, Output};
@@ -14,7 +15,11 @@ use super::grpc::{Method, Request, Response, Service, StreamEvent, StreamTask};
 use super::told::{FeedKey, Owned, TaskId, Told, What};
 
 /// Requests on their way to a stream.
-const REQUESTS_MAX: usize = 4;
+const REQUESTS_MAX: usize = 16;
+
+/// A server that takes no request for so long while they queue is given up: it may wait for us to read, and we do not
+/// read before our requests are taken.
+const BLOCKED_MAX: Duration = Duration::from_secs(60);
 
 /// One stream.
 pub(super) struct GrpcFeed {
@@ -33,7 +38,20 @@ struct Link {
     id: TaskId,
     service: usize,
     requests: mpsc::Sender<Request>,
+    /// Since when the queue has been full.
+    blocked_since: Option<Time>,
     _task: Owned,
+}
+
+impl Link {
+    /// When the stream is to be given up, while its queue is full.
+    fn blocked_until(&mut self, now: Time) -> Option<Time> {
+        if self.requests.capacity() > 0 {
+            self.blocked_since = None;
+            return None;
+        }
+        Some(*self.blocked_since.get_or_insert(now) + BLOCKED_MAX)
+    }
 }
 
 impl GrpcFeed {
@@ -94,14 +112,20 @@ impl GrpcFeed {
             if let Some(event) = self.events.pop_front() {
                 return Step::Event(event);
             }
-            if self.link.as_ref().is_some_and(|link| link.requests.capacity() == 0) {
-                return Step::Blocked;
+            if let Some(until) = self.link.as_mut().and_then(|link| link.blocked_until(now)) {
+                if now < until {
+                    return Step::Blocked(until);
+                }
+                self.give_up(now);
+                continue;
             }
             match self.client.poll(now) {
                 Some(Output::Connect { service }) => self.connect(service, key, context),
                 Some(Output::Send(request)) => {
                     // There is room; a stream that has just ended reports that itself.
-                    let _ = self.link.as_ref().map(|link| link.requests.try_send(request));
+                    if let Some(link) = &self.link {
+                        let _ = link.requests.try_send(request);
+                    }
                 }
                 Some(Output::Update(update)) => return Step::Event(Event::Update(update)),
                 Some(Output::State(state)) => return Step::Event(Event::State(state)),
@@ -111,6 +135,18 @@ impl GrpcFeed {
                 }
             }
         }
+    }
+
+    fn give_up(&mut self, now: Time) {
+        let Some(link) = self.link.take() else { return };
+        self.permit = None;
+        let target = self.services.get(link.service).map_or("", |service| service.name());
+        let reason = format!(
+            "{} gRPC config stream to {target} closed: the server takes no requests",
+            self.method.name()
+        );
+        self.events.push_back(Event::Disconnected { reason });
+        self.client.handle(now, Input::Disconnected);
     }
 
     fn connect(&mut self, service: usize, key: FeedKey, context: &mut Context) {
@@ -133,7 +169,7 @@ impl GrpcFeed {
             let _ = tell.send(Told { feed: key, what: What::Stream(id, event) }).await;
         };
         let task = Owned(tokio::spawn(task.run(tell)));
-        self.link = Some(Link { id, service, requests, _task: task });
+        self.link = Some(Link { id, service, requests, blocked_since: None, _task: task });
     }
 }
 

@@ -59,3 +59,41 @@ fn extension(served: &ServedExtension) -> Extension {
         ..Extension::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_proto::pb_any::type_name;
+    use millrace_proto::schema::Message as Schema;
+
+    use super::*;
+    use crate::xds::SERVED;
+
+    #[test]
+    fn control_planes_see_an_envoy_with_a_version() {
+        let bootstrap = Node { id: "n".to_owned(), cluster: "c".to_owned(), ..Node::default() };
+        let build = Build { version: (1, 40, 0), revision: "abc", ssl: "AWS-LC" };
+        let node = node(bootstrap, build, SERVED);
+        assert_eq!((&*node.id, &*node.cluster, &*node.user_agent_name), ("n", "c", "envoy"));
+        let Some(node::UserAgentVersionType::UserAgentBuildVersion(built)) = node.user_agent_version_type
+        else {
+            panic!("a build version");
+        };
+        let version = built.version.unwrap();
+        assert_eq!((version.major_number, version.minor_number, version.patch), (1, 40, 0));
+        let mut keys: Vec<_> = built.metadata.unwrap().fields.into_keys().collect();
+        keys.sort();
+        assert_eq!(keys, ["build.type", "revision.sha", "revision.status", "ssl.version"]);
+        assert!(node.client_features.is_empty());
+        assert!(node.extensions.iter().any(|extension| extension.name == "envoy.filters.http.router"));
+    }
+
+    #[test]
+    fn the_list_of_extensions_is_sorted_and_names_messages_that_exist() {
+        assert!(SERVED.is_sorted_by_key(|served| (served.category, served.name)));
+        for served in SERVED {
+            for url in served.type_urls {
+                assert!(Schema::by_name(type_name(url)).is_some(), "{url}");
+            }
+        }
+    }
+}

@@ -24,8 +24,7 @@ pub(super) struct RestFeed {
 }
 
 impl RestFeed {
-    pub(super) fn new(client: RestClient, source: RestSource, resolver: Arc<SystemResolver>) -> Self {
-        let source = Arc::new(source);
+    pub(super) fn new(client: RestClient, source: Arc<RestSource>, resolver: Arc<SystemResolver>) -> Self {
         Self { client, source, resolver, requests: Vec::new(), events: VecDeque::new() }
     }
 

@@ -27,6 +27,9 @@ use crate::dns::SystemResolver;
 /// Messages of tasks that wait for the control loop. Responses are bounded by their streams: one each.
 const INBOX: usize = 16;
 
+/// Least time between two polls of a feed for no other reason than its deadline.
+const POLL_INTERVAL_MIN: Duration = Duration::from_millis(1);
+
 /// Numbers of one source, over all of its streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceStatistics {
@@ -48,7 +51,7 @@ enum Scope {
 
 enum Kind {
     Grpc { config: GrpcSource, services: Vec<Arc<Service>>, aggregated: bool },
-    Rest(RestSource),
+    Rest(Arc<RestSource>),
     Path(PathSource),
 }
 
@@ -124,7 +127,7 @@ impl Sources {
                 let services: Vec<_> = config.services.iter().map(service).collect();
                 Kind::Grpc { config, services, aggregated }
             }
-            ConfigSource::Rest(config) => Kind::Rest(config),
+            ConfigSource::Rest(config) => Kind::Rest(Arc::new(config)),
             ConfigSource::Path(config) => Kind::Path(config),
             ConfigSource::Ads | ConfigSource::SameAsParent => {
                 self.warn(id, "a reference to a configuration source was not resolved".to_owned());
@@ -133,7 +136,8 @@ impl Sources {
         };
         for target in kind.targets() {
             if target.tls.as_ref().is_some_and(tls::accepts_anybody) {
-                let text = format!("{}: any certificate is accepted, because no trusted_ca is set", target.name);
+                let text =
+                    format!("{}: any certificate is accepted, because no trusted_ca is set", target.name);
                 self.warn(id, text);
             }
         }
@@ -245,13 +249,16 @@ impl Sources {
                     let source = entry.source;
                     return Some(SourceEvent { source, event: self.numbered(source, key, event) });
                 }
-                Step::Blocked => {
+                Step::Blocked(until) => {
                     self.ready.remove(&key);
                     self.blocked.insert(key);
+                    self.set_deadline(key, Some(until));
                 }
                 Step::Idle(deadline) => {
                     self.ready.remove(&key);
-                    self.set_deadline(key, deadline);
+                    // A feed that has nothing to say now is not asked again at once, whatever it believes.
+                    let soonest = now + POLL_INTERVAL_MIN;
+                    self.set_deadline(key, deadline.map(|at| at.max(soonest)));
                 }
             }
         }
@@ -345,7 +352,9 @@ impl Sources {
 impl Kind {
     fn targets(&self) -> Vec<Upstream> {
         match self {
-            Self::Grpc { config, .. } => config.services.iter().map(|service| service.target.clone()).collect(),
+            Self::Grpc { config, .. } => {
+                config.services.iter().map(|service| service.target.clone()).collect()
+            }
             Self::Rest(config) => vec![config.target.clone()],
             Self::Path(_) => Vec::new(),
         }
@@ -381,7 +390,7 @@ impl Kind {
             }
             Self::Rest(config) => {
                 let options = RestOptions { node: node.clone(), refresh_delay: config.refresh_delay, seed };
-                let feed = RestFeed::new(RestClient::new(options), config.clone(), Arc::clone(resolver));
+                let feed = RestFeed::new(RestClient::new(options), Arc::clone(config), Arc::clone(resolver));
                 Ok(Feed::Rest(Box::new(feed)))
             }
             Self::Path(config) => {

@@ -126,7 +126,8 @@ impl Watching {
     /// Tries every directory that is not watched yet.
     async fn attach(&mut self) {
         self.retry_at = None;
-        let open: Vec<FeedKey> = self.entries.iter().filter(|(_, e)| e.descriptor.is_none()).map(|(k, _)| *k).collect();
+        let open: Vec<FeedKey> =
+            self.entries.iter().filter(|(_, e)| e.descriptor.is_none()).map(|(k, _)| *k).collect();
         for key in open {
             let Some(directory) = self.entries.get(&key).map(|entry| entry.interest.directory.clone()) else {
                 continue;

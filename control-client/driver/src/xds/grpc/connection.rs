@@ -1,4 +1,5 @@
-//! One HTTP/2 connection to a gRPC service, shared by all streams to it and closed with the last of them.
+//! HTTP/2 to a gRPC service: one connection for all streams to it, or as many as the server's
+//! `MAX_CONCURRENT_STREAMS` makes necessary, each closed with the last of its streams.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use tonic::body::Body;
 
 use crate::dns::SystemResolver;
-use crate::xds::connect::{ConnectError, connect, endpoint_name};
+use crate::xds::connect::{ByteStream, ConnectError, connect, endpoint_name};
 
 /// PING interval and timeout where the configuration has none. gRPC servers may close a connection that asks more often
 /// than every 5 minutes unless they are told otherwise, so a frozen peer is noticed after five and a half; a vanished
@@ -39,12 +40,12 @@ const AGENT: &str = concat!("millrace/", env!("CARGO_PKG_VERSION"));
 pub(crate) struct Service {
     pub(super) config: GrpcService,
     resolver: Arc<SystemResolver>,
-    open: Mutex<Weak<Connection>>,
+    open: Mutex<Vec<Weak<Connection>>>,
 }
 
 impl Service {
     pub(crate) fn new(config: GrpcService, resolver: Arc<SystemResolver>) -> Self {
-        Self { config, resolver, open: Mutex::new(Weak::new()) }
+        Self { config, resolver, open: Mutex::default() }
     }
 
     /// Whom messages name.
@@ -52,14 +53,21 @@ impl Service {
         &self.config.target.name
     }
 
-    /// The open connection, or a new one. Certificates are read anew for it.
+    /// An open connection with room for a stream, or a new one. Certificates are read anew for it.
     pub(super) async fn connection(&self) -> Result<Arc<Connection>, ConnectError> {
         let mut open = self.open.lock().await;
-        if let Some(connection) = open.upgrade().filter(|connection| !connection.sender.is_closed()) {
+        // A connection that was told to go away takes no new stream, though its old ones live on.
+        open.retain(|one| one.upgrade().is_some_and(|connection| !connection.sender.is_closed()));
+        let room = |one: &Weak<Connection>| {
+            // Every stream holds it once.
+            let streams = one.strong_count();
+            one.upgrade().filter(|connection| streams < connection.streams_max())
+        };
+        if let Some(connection) = open.iter().find_map(room) {
             return Ok(connection);
         }
         let fresh = Arc::new(self.dial().await?);
-        *open = Arc::downgrade(&fresh);
+        open.push(Arc::downgrade(&fresh));
         Ok(fresh)
     }
 
@@ -80,19 +88,20 @@ impl Service {
         let shake =
             shake.map_err(|_| http(format!("no HTTP/2 preface within {:?}", target.connect_timeout)))?;
         let (sender, driver) = shake.map_err(|error| http(error.to_string()))?;
+        let driver = Arc::new(Driving(std::sync::Mutex::new(driver)));
         let (keep, dropped) = oneshot::channel::<Infallible>();
+        let driven = Arc::clone(&driver);
         tokio::spawn(async move {
-            tokio::pin!(driver);
-            // How it ended is told to every stream on it.
+            // How it ends is told to every stream on it.
             let ended = tokio::select! {
-                ended = &mut driver => Some(ended),
-                _ = dropped => None,
+                () = driven.run() => true,
+                _ = dropped => false,
             };
-            if ended.is_none() {
-                let _ = timeout(GOODBYE, driver).await;
+            if !ended {
+                let _ = timeout(GOODBYE, driven.run()).await;
             }
         });
-        Ok(Connection { sender, _keep: keep })
+        Ok(Connection { sender, driver, _keep: keep })
     }
 
     /// Scheme and `:authority` of every call.
@@ -115,13 +124,35 @@ impl fmt::Debug for Service {
     }
 }
 
+type Driver = hyper::client::conn::http2::Connection<TokioIo<Box<dyn ByteStream>>, Body, TokioExecutor>;
+
+/// What moves the bytes, shared with whoever asks how many streams the server allows.
+struct Driving(std::sync::Mutex<Driver>);
+
+impl Driving {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Driver> {
+        // A panic in between would have ended the only thread that locks it.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn run(&self) {
+        std::future::poll_fn(|cx| Pin::new(&mut *self.lock()).poll(cx).map(|_ended| ())).await;
+    }
+}
+
 /// The connection lives as long as somebody holds it.
 pub(super) struct Connection {
     sender: SendRequest<Body>,
+    driver: Arc<Driving>,
     _keep: oneshot::Sender<Infallible>,
 }
 
 impl Connection {
+    /// `MAX_CONCURRENT_STREAMS` of the server; 100 until it has said so.
+    fn streams_max(&self) -> usize {
+        self.driver.lock().current_max_send_streams()
+    }
+
     pub(super) fn calls(&self) -> Calls {
         Calls { sender: self.sender.clone() }
     }

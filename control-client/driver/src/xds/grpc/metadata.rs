@@ -3,7 +3,9 @@
 use std::fmt;
 
 use millrace_ads::source::{GrpcService, TokenFile};
-use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap};
+use tonic::metadata::{
+    AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap,
+};
 
 use crate::xds::read_file::{FileError, read_file};
 

@@ -77,7 +77,8 @@ impl StreamTask {
                     Request::Delta(_) => None,
                 });
                 let request = with_metadata(requests, metadata);
-                converse(&mut grpc, request, self.method, tell, |m: pb::DiscoveryResponse| Response::Sotw(m)).await
+                converse(&mut grpc, request, self.method, tell, |m: pb::DiscoveryResponse| Response::Sotw(m))
+                    .await
             }
             Variant::Delta => {
                 let requests = requests.filter_map(|request| match request {
@@ -85,8 +86,10 @@ impl StreamTask {
                     Request::Sotw(_) => None,
                 });
                 let request = with_metadata(requests, metadata);
-                converse(&mut grpc, request, self.method, tell, |m: pb::DeltaDiscoveryResponse| Response::Delta(m))
-                    .await
+                converse(&mut grpc, request, self.method, tell, |m: pb::DeltaDiscoveryResponse| {
+                    Response::Delta(m)
+                })
+                .await
             }
         }
     }

@@ -129,7 +129,9 @@ mod tests {
         }
         assert!(!matches(SanKind::Uri, SanPattern::Regex(text("spiffe://td")), uri), "the whole name");
         assert!(!matches(SanKind::Uri, SanPattern::Regex(text("x|spiffe")), uri), "the whole name");
-        assert!(Matcher::new(&SanMatcher { kind: SanKind::Uri, pattern: SanPattern::Regex(text("(")) }).is_err());
+        assert!(
+            Matcher::new(&SanMatcher { kind: SanKind::Uri, pattern: SanPattern::Regex(text("(")) }).is_err()
+        );
     }
 
     #[test]

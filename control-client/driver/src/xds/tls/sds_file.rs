@@ -34,7 +34,8 @@ pub(super) fn identity(path: &Path, name: &str) -> Result<(DataSource, DataSourc
         ("tls_params", certificate.tls_params.is_some()),
     ];
     refuse_any(name, &unsupported)?;
-    let chain = data_source(certificate.certificate_chain).ok_or_else(|| refuse("has no certificate_chain"))?;
+    let chain =
+        data_source(certificate.certificate_chain).ok_or_else(|| refuse("has no certificate_chain"))?;
     let key = data_source(certificate.private_key).ok_or_else(|| refuse("has no private_key"))?;
     Ok((chain, key))
 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio_rustls::rustls::client::danger::{
-    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-};
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
@@ -34,7 +32,6 @@ pub(super) struct Verifier {
 }
 
 /// What a certificate fails at that has no name in rustls.
-#[derive(Debug)]
 enum Refusal {
     NoNameMatches,
     Unreadable,
@@ -46,6 +43,13 @@ impl std::fmt::Display for Refusal {
             Self::NoNameMatches => "no subject alternative name matches",
             Self::Unreadable => "the certificate cannot be read",
         })
+    }
+}
+
+impl std::fmt::Debug for Refusal {
+    /// rustls prints the reasons of others in this form.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
     }
 }
 
