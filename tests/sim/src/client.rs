@@ -7,8 +7,9 @@ use millrace_base::{Rng, Time};
 use millrace_ring::SocketAddress;
 use millrace_ring::sim::{Peer, PeerRead, SimNet};
 
+use crate::churn::Provenance;
 use crate::ledger::{Ledger, Outcome, Request};
-use crate::setup::{STALL_WINDOW, Setup};
+use crate::setup::{Disturbance, STALL_WINDOW, Setup};
 use crate::wire::{Framing, Head, Item, Reader, fill, framed};
 
 /// Statuses that the proxy may answer itself in these configurations.
@@ -35,6 +36,7 @@ struct Connection {
     open: VecDeque<u64>,
     /// Head of the answer being read.
     head: Option<Head>,
+    provenance: Provenance,
     reader: Reader,
     continued: bool,
     next_write: Time,
@@ -172,6 +174,7 @@ impl Client {
             out: VecDeque::new(),
             open: VecDeque::new(),
             head: None,
+            provenance: Provenance::default(),
             reader: Reader::default(),
             continued: false,
             next_write: Time::ZERO,
@@ -188,7 +191,7 @@ impl Client {
     }
 
     /// Queues requests up to the pipelining depth.
-    fn refill(&mut self, setup: &Setup, ledger: &Ledger) {
+    fn refill(&mut self, setup: &Setup, ledger: &mut Ledger) {
         let Some(connection) = &mut self.connection else { return };
         if connection.gave_up || connection.failed_write || connection.read_after_stall.is_some() {
             return;
@@ -200,7 +203,8 @@ impl Client {
             if last.is_some_and(|r| r.close) {
                 break;
             }
-            let Some(request) = ledger.requests.get(&id) else { break };
+            let Some(request) = ledger.requests.get_mut(&id) else { break };
+            request.table = ledger.in_force.table;
             self.todo.pop_front();
             connection.open.push_back(id);
             let (head, body) = encode(id, request, setup, &mut self.rng);
@@ -417,6 +421,7 @@ fn answer_head(
     if let Some(other) = head.number("x-id").filter(|other| *other != id) {
         return Err(format!("got the answer of {other}"));
     }
+    connection.provenance.check(&head, request, &ledger.in_force)?;
     let declared = head.framing(Framing::UntilClose)?;
     // A head that never became complete is answered without knowing its method.
     let unknown_method = status == 408 && head.number("content-length") == Some(22);
@@ -441,7 +446,8 @@ fn finish(id: u64, head: &Head, body: &[u8], setup: &Setup, ledger: &mut Ledger)
     let status = status(head).unwrap_or(0);
     let reply = &request.reply;
     if head.get("x-id").is_none() {
-        let allowed = LOCAL_STATUSES.contains(&status);
+        let no_table = status == 404 && setup.disturbance == Disturbance::ChurnHard;
+        let allowed = LOCAL_STATUSES.contains(&status) || no_table;
         if !allowed || setup.lossless {
             let text = format!("request {id}: local reply {status}: {head:?} to {request:?}");
             ledger.violation(text);
@@ -473,6 +479,12 @@ fn ended(connection: &mut Connection, clean: bool, setup: &Setup, ledger: &mut L
             "connection {how} with {:?} open, partial {partial}: {reply:?}",
             connection.open
         ));
+    }
+    if setup.lossless
+        && !connection.gave_up
+        && let Err(error) = connection.provenance.ended(&ledger.in_force)
+    {
+        ledger.violation(error);
     }
     if !partial {
         return;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millrace_base::Rng;
 
+use crate::churn::InForce;
 use crate::setup::Setup;
 use crate::wire::Framing;
 
@@ -88,6 +89,8 @@ pub struct Request {
     pub delivered: u32,
     /// How it ended.
     pub outcome: Option<Outcome>,
+    /// The route table that was in force when it was made.
+    pub table: u64,
 }
 
 /// What goes through one tunnel.
@@ -110,6 +113,8 @@ pub struct Ledger {
     pub requests: BTreeMap<u64, Request>,
     /// What must not happen and did.
     pub violations: Vec<String>,
+    /// What configuration answers may come from.
+    pub in_force: InForce,
     /// Tunnels, by number.
     pub pipes: BTreeMap<u64, Pipe>,
 }
@@ -149,6 +154,7 @@ impl Ledger {
             heads: 0,
             delivered: 0,
             outcome: None,
+            table: 0,
         };
         self.requests.insert(id, request);
     }
