@@ -17,6 +17,7 @@ use millrace_ring::SocketAddress;
 use millrace_shard::shared::{ListenerHandle, Message};
 
 use crate::ledger::Request;
+use crate::setup::Setup;
 use crate::wire::Head;
 use crate::world::World;
 
@@ -50,7 +51,13 @@ impl Provenance {
     ///
     /// # Errors
     /// What it says cannot be.
-    pub fn check(&mut self, head: &Head, request: &Request, now: &InForce) -> Result<(), String> {
+    pub fn check(
+        &mut self,
+        head: &Head,
+        request: &Request,
+        setup: &Setup,
+        now: &InForce,
+    ) -> Result<(), String> {
         if now.published == 0 {
             return Ok(());
         }
@@ -60,7 +67,8 @@ impl Provenance {
         }
         let closes = head.get("connection") == Some("close");
         let own = head.get("x-id").is_none();
-        if closes && !own && !request.close && !request.reply.early && now.chains.contains(chain) {
+        let may_close = own || request.close || request.reply.early || setup.knobs.max_requests.is_some();
+        if closes && !may_close && now.chains.contains(chain) {
             return Err(format!("{chain} is in force, but its connection closes"));
         }
         let table = head.number("x-table");
@@ -283,8 +291,8 @@ impl World {
     }
 
     fn drain_time(&mut self, hard: bool) -> Duration {
-        let short = [0, 5, 100, 2000, 20_000, 20_000][self.rng.below(6) as usize];
-        if hard { Duration::from_millis(short) } else { LONG_DRAIN }
+        let short = [0, 5, 100, 2000][self.rng.below(4) as usize];
+        if hard && self.rng.chance(1, 3) { Duration::from_millis(short) } else { LONG_DRAIN }
     }
 
     /// Some of the endpoints, at least one.

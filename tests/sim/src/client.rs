@@ -421,7 +421,7 @@ fn answer_head(
     if let Some(other) = head.number("x-id").filter(|other| *other != id) {
         return Err(format!("got the answer of {other}"));
     }
-    connection.provenance.check(&head, request, &ledger.in_force)?;
+    connection.provenance.check(&head, request, setup, &ledger.in_force)?;
     let declared = head.framing(Framing::UntilClose)?;
     // A head that never became complete is answered without knowing its method.
     let unknown_method = status == 408 && head.number("content-length") == Some(22);
