@@ -92,7 +92,8 @@ impl Provenance {
             Some(chain) if !self.closes && now.chains.contains(chain) => {
                 Err(format!("{chain} is in force, but its connection was closed"))
             }
-            _ => Ok(()),
+            None if now.published > 0 => Err("a connection was closed before its first answer".into()),
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -269,7 +270,7 @@ impl World {
     fn publish(&mut self, churn: &mut Churn, update: Arc<Update>) {
         let now = self.net.now();
         for shard in 0..self.setup.shards {
-            let at = now + Duration::from_micros(self.rng.below(3000));
+            let at = now + Duration::from_micros(self.rng.below(20_000));
             churn.send(shard, at, Message::Update(update.clone()));
         }
         let everywhere = churn.told.iter().copied().max().unwrap_or(now);

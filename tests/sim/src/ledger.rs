@@ -149,7 +149,8 @@ impl Ledger {
             length,
             framing: if chunked { Framing::Chunked } else { Framing::Length(length as u64) },
             expects: with_body && rng.chance(1, 4),
-            close: rng.chance(1, 12),
+            // Under churn connections are many and short, so that some meet every change.
+            close: rng.chance(1, if self.in_force.published > 0 { 2 } else { 12 }),
             reply,
             heads: 0,
             delivered: 0,
