@@ -10,7 +10,7 @@ use millrace_ring::sim::{Peer, PeerRead, SimNet};
 use crate::churn::Provenance;
 use crate::ledger::{Ledger, Outcome, Request};
 use crate::setup::{Disturbance, STALL_WINDOW, Setup};
-use crate::wire::{Framing, Head, Item, Reader, fill, framed};
+use crate::wire::{self, Framing, Head, Item, Reader, fill};
 
 /// Statuses that the proxy may answer itself in these configurations.
 const LOCAL_STATUSES: [u16; 5] = [408, 500, 502, 503, 504];
@@ -207,7 +207,7 @@ impl Client {
             request.table = ledger.in_force.table;
             self.todo.pop_front();
             connection.open.push_back(id);
-            let (head, body) = encode(id, request, setup, &mut self.rng);
+            let (head, body) = wire::request(id, request, setup, &mut self.rng);
             connection.out.push_back(Piece::Bytes(head, 0));
             if request.expects {
                 connection.out.push_back(Piece::Await(id, None));
@@ -334,30 +334,6 @@ impl Client {
             ledger.settle(id, Outcome::Lost);
         }
     }
-}
-
-fn encode(id: u64, request: &Request, setup: &Setup, rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
-    let mut head = format!("{} /r/{id} HTTP/1.1\r\nhost: sim.test\r\nx-id: {id}\r\n", request.method);
-    if matches!(request.method, "POST" | "PUT") {
-        match request.framing {
-            Framing::Length(length) => head.push_str(&format!("Content-Length: {length}\r\n")),
-            Framing::Chunked | Framing::UntilClose => head.push_str("Transfer-Encoding: chunked\r\n"),
-        }
-    }
-    if request.expects {
-        head.push_str("expect: 100-continue\r\n");
-    }
-    if request.close {
-        head.push_str("connection: close\r\n");
-    }
-    head.push_str("\r\n");
-    let chunk = 1 + rng.below(setup.body_max as u64) as usize;
-    let body = fill(!id, request.length);
-    let body = match request.method {
-        "POST" | "PUT" => framed(&body, request.framing, chunk, rng.chance(1, 4), rng),
-        _ => Vec::new(),
-    };
-    (head.into_bytes(), body)
 }
 
 /// Reads as many answers as there are; false when the bytes make no sense.

@@ -312,11 +312,13 @@ fn over_rds(snapshot: &mut Snapshot) -> Option<Arc<RouteConfiguration>> {
 fn a_route_table_comes_and_goes_under_open_connections() {
     let mut table = None;
     let mut bed = Bed::new(Mode::Http, 1, |snapshot| table = over_rds(snapshot));
-    let routes = |table| Update { route_tables: vec![(RouteTableId(3), table)], ..Update::default() };
+    let routes =
+        |table| Update { version: 2, route_tables: vec![(RouteTableId(3), table)], ..Update::default() };
     let peer = bed.connect();
     assert!(bed.ask(peer, REQUEST).starts_with("HTTP/1.1 404"));
     bed.update(routes(table.clone()));
     assert!(is_kept_open(&bed.ask(peer, REQUEST)));
+    assert_eq!(bed.shared.applied_version(), bed.snapshot.version);
     // The chain stays, in a listener that is another one otherwise: it still follows its table.
     let listener = bed.listener();
     bed.change_listener(ListenerChange::Replace(changed(&listener, true), DRAIN));
