@@ -208,6 +208,8 @@ fn connections_of_a_kept_chain_notice_nothing_and_those_of_another_drain() {
     let second = bed.listener();
     bed.change_listener(ListenerChange::Replace(changed(&second, false), DRAIN));
     assert_eq!(bed.shared.draining_connections(), 2, "of an earlier configuration, too");
+    let third = bed.listener();
+    bed.change_listener(ListenerChange::Replace(changed(&third, true), Duration::ZERO));
     let young = bed.connect();
     assert!(is_last(&bed.ask(busy, REQUEST)));
     assert_eq!(bed.read(idle), "", "a request may be on its way");
