@@ -123,6 +123,8 @@ pub struct Shard {
     pub(crate) connect_error: &'static str,
     pub(crate) connect_timed_out: bool,
     pub(crate) stopping: bool,
+    /// Statistics scopes may have been retired since they were looked at.
+    sweeps: bool,
 
     // Work space, kept for its capacity.
     pub(crate) scratch: Vec<u8>,
@@ -139,6 +141,7 @@ impl Shard {
     /// Makes a shard and opens its door. Nothing happens before the first turn.
     pub fn new(parts: ShardParts) -> Self {
         parts.shared.open(parts.index, parts.waker);
+        parts.shared.set_version(parts.index, parts.snapshot.version);
         let mut wheel = TimerWheel::new(Time::ZERO);
         let housekeeping = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
         wheel.insert(Time::ZERO, housekeeping.0);
@@ -169,6 +172,7 @@ impl Shard {
             connect_error: "",
             connect_timed_out: false,
             stopping: false,
+            sweeps: false,
             scratch: Vec::new(),
             reply_body: Vec::new(),
             spare_streams: Vec::new(),
@@ -272,7 +276,8 @@ impl Shard {
         for change in &update.listeners {
             self.change_listener(change);
         }
-        self.stats.sweep();
+        self.sweeps = true;
+        self.shared.set_version(self.index, self.snapshot.version);
     }
 
     fn run_timers(&mut self) {
@@ -320,7 +325,7 @@ impl Shard {
         }
     }
 
-    /// Once a second: idle upstream connections, log lines.
+    /// Once a second: idle upstream connections, clusters that are gone, retired statistics, log lines.
     pub(crate) fn housekeeping(&mut self) {
         let now = self.io.now;
         for id in self.clusters.ids() {
@@ -331,6 +336,9 @@ impl Shard {
                 self.run_pool_actions(id);
             }
             self.clusters.forget_if_gone(id, &self.snapshot, &self.shared);
+        }
+        if std::mem::take(&mut self.sweeps) {
+            self.stats.sweep();
         }
         self.logs.flush_due(now);
         let token = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });

@@ -1,7 +1,7 @@
 //! Everything that crosses cores: mailboxes, connection counts, the drain state and the cluster budgets.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
@@ -96,6 +96,7 @@ pub enum Draining {
 pub struct Door {
     connections: AtomicU32,
     draining: AtomicU32,
+    version: AtomicU64,
     mailbox: ArrayQueue<Message>,
     waker: OnceLock<Waker>,
 }
@@ -109,6 +110,11 @@ impl Door {
     /// Downstream connections of this shard whose listener, or filter chain, was removed or replaced.
     pub fn draining_connections(&self) -> u32 {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The version of the configuration that the shard serves.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Puts a message into the mailbox and wakes the shard.
@@ -139,6 +145,7 @@ impl Shared {
         let door = |_| Door {
             connections: AtomicU32::new(0),
             draining: AtomicU32::new(0),
+            version: AtomicU64::new(0),
             mailbox: ArrayQueue::new(MAILBOX_MAX),
             waker: OnceLock::new(),
         };
@@ -196,6 +203,16 @@ impl Shared {
     /// A connection of the shard is gone.
     pub(crate) fn unassign(&self, index: usize) {
         self.doors[index].connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A shard serves this version from now on.
+    pub(crate) fn set_version(&self, index: usize, version: u64) {
+        self.doors[index].version.store(version, Ordering::Release);
+    }
+
+    /// The version that every shard serves at least: what was removed by it, no request finds any more.
+    pub fn applied_version(&self) -> u64 {
+        self.doors.iter().map(Door::version).min().unwrap_or(0)
     }
 
     /// So many more connections of a shard drain because of a change of configuration.

@@ -16,6 +16,7 @@ use millrace_upstream::{ChooseContext, ResourcePriority};
 
 use crate::downstream::{Downstream, Protocol};
 use crate::link::{Link, low_watermark};
+use crate::listener::QUIET_TIME;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
@@ -364,6 +365,18 @@ impl Shard {
         if over && downstream.link.queued() == 0 && link.queued() == 0 {
             self.tcp_close(key, false);
         }
+    }
+
+    /// The drain of the session's filter chain is over. A FIN amid bytes would look like their end.
+    pub(crate) fn tcp_drain_over(&mut self, key: Key) {
+        let now = self.io.now;
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let Protocol::Tcp(session) = &downstream.protocol else { return };
+        let upstream = session.upstream.and_then(|u| self.upstreams.get(u)).and_then(|u| u.link.as_ref());
+        let queued = downstream.link.queued() > 0 || upstream.is_some_and(|link| link.queued() > 0);
+        let amid = queued || session.active + QUIET_TIME > now;
+        self.stats.inc(session.proxy.scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
+        self.tcp_close(key, amid);
     }
 
     pub(crate) fn tcp_deadline(&self, key: Key) -> Option<Time> {

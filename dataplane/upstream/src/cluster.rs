@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_base::{Rng, Slab};
-use millrace_config::{Address, Cluster, Thresholds};
+use millrace_config::{Address, Cluster, Endpoint, Thresholds};
 
 use crate::budget::PriorityBudgets;
 use crate::lb::Balancer;
@@ -76,38 +76,47 @@ impl ClusterState {
         self.debug_check();
     }
 
+    /// Takes the endpoints of the configuration. Where old and new ones agree from either end of the list on,
+    /// nothing is looked up, so that one endpoint more or less costs little besides the balancer's tables.
     fn place_hosts(&mut self, out: &mut Vec<PoolAction>) {
-        let before = std::mem::take(&mut self.members);
-        let mut by_address: BTreeMap<Address, Vec<HostId>> = BTreeMap::new();
-        // Reversed, so that `pop` gives hosts that share an address back in configuration order.
-        for id in before.iter().flatten().rev() {
-            if let Some(host) = self.hosts.get_mut(id.0) {
-                host.present = false;
-                by_address.entry(host.address.clone()).or_default().push(*id);
-            }
-        }
         let config = Arc::clone(&self.config);
-        let mut failed = Vec::new();
+        let before: Vec<HostId> = std::mem::take(&mut self.members).into_iter().flatten().collect();
+        let mut wanted: Vec<(&Endpoint, u32)> = Vec::with_capacity(before.len());
         for locality in &config.localities {
-            let level = locality.priority.min(PRIORITY_MAX) as usize;
+            wanted.extend(locality.endpoints.iter().map(|endpoint| (endpoint, locality.priority)));
+        }
+        // In the order of `members`, which `before` has; within a level the order of the configuration stays.
+        wanted.sort_by_key(|(_, priority)| (*priority).min(PRIORITY_MAX));
+        let same = |(id, (endpoint, _)): &(&HostId, &(&Endpoint, u32))| {
+            self.hosts.get(id.0).is_some_and(|host| host.address == endpoint.address)
+        };
+        let first = before.iter().zip(&wanted).take_while(same).count();
+        let last = before[first..].iter().rev().zip(wanted[first..].iter().rev()).take_while(same).count();
+        let (old_end, new_end) = (before.len() - last, wanted.len() - last);
+        let mut by_address = self.leave(&before[first..old_end]);
+        let mut failed = Vec::new();
+        for (at, (endpoint, priority)) in wanted.into_iter().enumerate() {
+            let known = match at {
+                at if at < first => Some(before[at]),
+                at if at >= new_end => Some(before[at - new_end + old_end]),
+                _ => by_address.get_mut(&endpoint.address).and_then(Vec::pop),
+            };
+            let id = match known.and_then(|id| Some((id, self.hosts.get_mut(id.0)?))) {
+                Some((id, host)) => {
+                    let was = host.health;
+                    host.refresh(endpoint, priority);
+                    if was != HostHealth::Unhealthy && host.health == HostHealth::Unhealthy {
+                        failed.push(id);
+                    }
+                    id
+                }
+                None => HostId(self.hosts.insert(Host::new(endpoint, priority))),
+            };
+            let level = priority.min(PRIORITY_MAX) as usize;
             if self.members.len() <= level {
                 self.members.resize_with(level + 1, Vec::new);
             }
-            for endpoint in &locality.endpoints {
-                let known = by_address.get_mut(&endpoint.address).and_then(Vec::pop);
-                let id = match known.and_then(|id| Some((id, self.hosts.get_mut(id.0)?))) {
-                    Some((id, host)) => {
-                        let was = host.health;
-                        host.refresh(endpoint, locality.priority);
-                        if was != HostHealth::Unhealthy && host.health == HostHealth::Unhealthy {
-                            failed.push(id);
-                        }
-                        id
-                    }
-                    None => HostId(self.hosts.insert(Host::new(endpoint, locality.priority))),
-                };
-                self.members[level].push(id);
-            }
+            self.members[level].push(id);
         }
         self.balancer.rebuild(&config, &self.members, &self.hosts, &mut self.rng);
         for id in by_address.into_values().flatten() {
@@ -118,6 +127,19 @@ impl ClusterState {
                 self.close_all(id, CloseReason::HostUnhealthy, out);
             }
         }
+    }
+
+    /// Hosts that may be gone, by address; those that share one in such an order that `pop` gives them back in
+    /// configuration order.
+    fn leave(&mut self, ids: &[HostId]) -> BTreeMap<Address, Vec<HostId>> {
+        let mut by_address: BTreeMap<Address, Vec<HostId>> = BTreeMap::new();
+        for id in ids.iter().rev() {
+            if let Some(host) = self.hosts.get_mut(id.0) {
+                host.present = false;
+                by_address.entry(host.address.clone()).or_default().push(*id);
+            }
+        }
+        by_address
     }
 
     /// Draws a host for a request.

@@ -128,6 +128,58 @@ fn a_health_failure_closes_connections_only_when_configured() {
 }
 
 #[test]
+fn hosts_that_stay_keep_their_connections_wherever_they_move() {
+    let mut s = setup(cluster(LbPolicy::RoundRobin, vec![(0..6).map(|n| endpoint(n, 1, Healthy)).collect()]));
+    let conns: Vec<ConnId> = (0..6).map(|n| s.busy(n, n as u32)).collect();
+    let ids = |s: &Setup| s.state.hosts().map(|(id, _)| id).collect::<Vec<_>>();
+    let hosts = s.hosts.clone();
+    // One more in the middle, one less at the front, two change places, one repeats.
+    s.update(|config| config.localities[0].endpoints.insert(3, endpoint(9, 1, Healthy)));
+    assert_eq!([&ids(&s)[..3], &ids(&s)[4..]].concat(), hosts);
+    s.update(|config| drop(config.localities[0].endpoints.remove(0)));
+    s.update(|config| config.localities[0].endpoints.swap(0, 5));
+    assert_eq!((ids(&s)[0], ids(&s)[5]), (hosts[5], hosts[1]));
+    s.update(|config| config.localities[0].endpoints.push(endpoint(1, 1, Healthy)));
+    let now = ids(&s);
+    assert!(now[5] == hosts[1] && !hosts.contains(&now[6]), "a repeated address is another host");
+    s.update(|config| drop(config.localities[0].endpoints.pop()));
+    assert_eq!(ids(&s), now[..6]);
+    assert_eq!(s.actions(), []);
+    for (n, conn) in conns.into_iter().enumerate() {
+        let present = s.state.host_of(conn).and_then(|id| s.state.host(id)).is_some_and(|host| host.present);
+        assert_eq!(present, n != 0);
+        s.state.released(conn, true, Time(9), &mut s.out);
+    }
+    let closed = s.actions();
+    assert!(matches!(closed[..], [PoolAction::Close { reason: CloseReason::HostGone, .. }]), "{closed:?}");
+    assert_eq!(s.budgets.default.connections.used(), 5);
+}
+
+#[test]
+fn an_update_without_other_endpoints_touches_no_host() {
+    let mut s = setup(two_hosts());
+    let before: Vec<_> = s.state.hosts().map(|(id, host)| (id, host.hostname.clone())).collect();
+    s.update(|config| config.buffer_limit_bytes = 7);
+    assert_eq!(s.state.config().buffer_limit_bytes, 7);
+    assert!(
+        s.state
+            .hosts()
+            .zip(&before)
+            .all(|((id, host), (old, name))| id == *old && std::sync::Arc::ptr_eq(&host.hostname, name))
+    );
+    assert!(s.out.is_empty());
+}
+
+#[test]
+fn a_retry_under_way_keeps_the_state() {
+    let s = setup(two_hosts());
+    assert!(s.state.is_quiescent() && s.state.try_retry(Default));
+    assert!(!s.state.is_quiescent());
+    s.state.end_retry(Default);
+    assert!(s.state.is_quiescent());
+}
+
+#[test]
 fn drain_closes_idle_connections_and_lets_requests_end() {
     let mut s = setup(two_hosts());
     let (idle, busy) = (s.busy(0, 1), s.busy(0, 2));

@@ -19,7 +19,9 @@ pub fn after_traffic(world: &mut World) {
     if !world.ledger.violations.is_empty() {
         return;
     }
-    world.settle(QUIET_TIME);
+    let drains = if world.churn.is_some() { crate::churn::LONG_DRAIN } else { Duration::ZERO };
+    world.settle(QUIET_TIME + drains);
+    after_changes(world);
     for (shard, _, _) in &world.shards {
         shard.assert_quiescent();
     }
@@ -36,6 +38,18 @@ pub fn after_traffic(world: &mut World) {
         world.ledger.violation("downstream connections still counted");
     }
     gauges(world, held as i64);
+}
+
+/// Nothing remembers listeners and clusters that were removed.
+fn after_changes(world: &mut World) {
+    let Some(churn) = &world.churn else { return };
+    if churn.removed.iter().any(|handle| handle.is_in_use()) {
+        world.ledger.violation("a removed listener is still in use");
+    }
+    let gone = churn.gone_clusters();
+    if gone.iter().any(|cluster| world.shared.is_cluster_in_use(*cluster)) {
+        world.ledger.violation("a removed cluster is still in use");
+    }
 }
 
 fn gauges(world: &mut World, held: i64) {

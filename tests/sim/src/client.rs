@@ -7,9 +7,10 @@ use millrace_base::{Rng, Time};
 use millrace_ring::SocketAddress;
 use millrace_ring::sim::{Peer, PeerRead, SimNet};
 
+use crate::churn::Provenance;
 use crate::ledger::{Ledger, Outcome, Request};
-use crate::setup::{STALL_WINDOW, Setup};
-use crate::wire::{Framing, Head, Item, Reader, fill, framed};
+use crate::setup::{Disturbance, STALL_WINDOW, Setup};
+use crate::wire::{self, Framing, Head, Item, Reader, fill};
 
 /// Statuses that the proxy may answer itself in these configurations.
 const LOCAL_STATUSES: [u16; 5] = [408, 500, 502, 503, 504];
@@ -35,6 +36,7 @@ struct Connection {
     open: VecDeque<u64>,
     /// Head of the answer being read.
     head: Option<Head>,
+    provenance: Provenance,
     reader: Reader,
     continued: bool,
     next_write: Time,
@@ -172,6 +174,7 @@ impl Client {
             out: VecDeque::new(),
             open: VecDeque::new(),
             head: None,
+            provenance: Provenance::default(),
             reader: Reader::default(),
             continued: false,
             next_write: Time::ZERO,
@@ -188,7 +191,7 @@ impl Client {
     }
 
     /// Queues requests up to the pipelining depth.
-    fn refill(&mut self, setup: &Setup, ledger: &Ledger) {
+    fn refill(&mut self, setup: &Setup, ledger: &mut Ledger) {
         let Some(connection) = &mut self.connection else { return };
         if connection.gave_up || connection.failed_write || connection.read_after_stall.is_some() {
             return;
@@ -200,10 +203,11 @@ impl Client {
             if last.is_some_and(|r| r.close) {
                 break;
             }
-            let Some(request) = ledger.requests.get(&id) else { break };
+            let Some(request) = ledger.requests.get_mut(&id) else { break };
+            request.table = ledger.in_force.table;
             self.todo.pop_front();
             connection.open.push_back(id);
-            let (head, body) = encode(id, request, setup, &mut self.rng);
+            let (head, body) = wire::request(id, request, setup, &mut self.rng);
             connection.out.push_back(Piece::Bytes(head, 0));
             if request.expects {
                 connection.out.push_back(Piece::Await(id, None));
@@ -332,30 +336,6 @@ impl Client {
     }
 }
 
-fn encode(id: u64, request: &Request, setup: &Setup, rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
-    let mut head = format!("{} /r/{id} HTTP/1.1\r\nhost: sim.test\r\nx-id: {id}\r\n", request.method);
-    if matches!(request.method, "POST" | "PUT") {
-        match request.framing {
-            Framing::Length(length) => head.push_str(&format!("Content-Length: {length}\r\n")),
-            Framing::Chunked | Framing::UntilClose => head.push_str("Transfer-Encoding: chunked\r\n"),
-        }
-    }
-    if request.expects {
-        head.push_str("expect: 100-continue\r\n");
-    }
-    if request.close {
-        head.push_str("connection: close\r\n");
-    }
-    head.push_str("\r\n");
-    let chunk = 1 + rng.below(setup.body_max as u64) as usize;
-    let body = fill(!id, request.length);
-    let body = match request.method {
-        "POST" | "PUT" => framed(&body, request.framing, chunk, rng.chance(1, 4), rng),
-        _ => Vec::new(),
-    };
-    (head.into_bytes(), body)
-}
-
 /// Reads as many answers as there are; false when the bytes make no sense.
 fn answers(connection: &mut Connection, setup: &Setup, ledger: &mut Ledger) -> bool {
     loop {
@@ -417,6 +397,7 @@ fn answer_head(
     if let Some(other) = head.number("x-id").filter(|other| *other != id) {
         return Err(format!("got the answer of {other}"));
     }
+    connection.provenance.check(&head, request, setup, &ledger.in_force)?;
     let declared = head.framing(Framing::UntilClose)?;
     // A head that never became complete is answered without knowing its method.
     let unknown_method = status == 408 && head.number("content-length") == Some(22);
@@ -441,7 +422,8 @@ fn finish(id: u64, head: &Head, body: &[u8], setup: &Setup, ledger: &mut Ledger)
     let status = status(head).unwrap_or(0);
     let reply = &request.reply;
     if head.get("x-id").is_none() {
-        let allowed = LOCAL_STATUSES.contains(&status);
+        let no_table = status == 404 && setup.disturbance == Disturbance::ChurnHard;
+        let allowed = LOCAL_STATUSES.contains(&status) || no_table;
         if !allowed || setup.lossless {
             let text = format!("request {id}: local reply {status}: {head:?} to {request:?}");
             ledger.violation(text);
@@ -473,6 +455,12 @@ fn ended(connection: &mut Connection, clean: bool, setup: &Setup, ledger: &mut L
             "connection {how} with {:?} open, partial {partial}: {reply:?}",
             connection.open
         ));
+    }
+    if setup.lossless
+        && !connection.gave_up
+        && let Err(error) = connection.provenance.ended(&ledger.in_force)
+    {
+        ledger.violation(error);
     }
     if !partial {
         return;

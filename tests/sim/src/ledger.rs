@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millrace_base::Rng;
 
+use crate::churn::InForce;
 use crate::setup::Setup;
 use crate::wire::Framing;
 
@@ -88,6 +89,8 @@ pub struct Request {
     pub delivered: u32,
     /// How it ended.
     pub outcome: Option<Outcome>,
+    /// The route table that was in force when it was made.
+    pub table: u64,
 }
 
 /// What goes through one tunnel.
@@ -110,6 +113,8 @@ pub struct Ledger {
     pub requests: BTreeMap<u64, Request>,
     /// What must not happen and did.
     pub violations: Vec<String>,
+    /// What configuration answers may come from.
+    pub in_force: InForce,
     /// Tunnels, by number.
     pub pipes: BTreeMap<u64, Pipe>,
 }
@@ -144,11 +149,13 @@ impl Ledger {
             length,
             framing: if chunked { Framing::Chunked } else { Framing::Length(length as u64) },
             expects: with_body && rng.chance(1, 4),
-            close: rng.chance(1, 12),
+            // Under churn connections are many and short, so that some meet every change.
+            close: rng.chance(1, if self.in_force.published > 0 { 2 } else { 12 }),
             reply,
             heads: 0,
             delivered: 0,
             outcome: None,
+            table: 0,
         };
         self.requests.insert(id, request);
     }

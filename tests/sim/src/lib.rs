@@ -2,10 +2,11 @@
 //! clients and upstreams, and the checks that must hold whatever goes wrong.
 //!
 //! [`setup`] names the modes, [`world`] drives one run, [`client`], [`upstream`] and [`pipe`] are the peers
-//! with [`wire`] as their own HTTP reader, [`ledger`] knows what every request is owed, [`check`] looks at
-//! what is left afterwards.
+//! with [`wire`] as their own HTTP reader, [`churn`] changes the configuration meanwhile, [`ledger`] knows what
+//! every request is owed, [`check`] looks at what is left afterwards.
 
 pub mod check;
+pub mod churn;
 pub mod client;
 pub mod fixture;
 pub mod ledger;

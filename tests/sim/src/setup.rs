@@ -19,6 +19,10 @@ pub enum Disturbance {
     Swap,
     /// As `Swap`; besides, endpoints turn unhealthy and the cluster comes and goes.
     SwapHard,
+    /// Endpoints, clusters, route tables, filter chains and listeners come and go; nothing may get lost.
+    Churn,
+    /// As `Churn`, with drains that are too short, and tables and clusters that vanish.
+    ChurnHard,
     /// A drain.
     Drain,
     /// The order to stop, long before everything is done.
@@ -186,16 +190,28 @@ impl Setup {
             knobs.breakers.max_retries = few(rng);
             setup.lossless = false;
         }
-        setup.disturbance = match rng.below(6) {
+        setup.disturbance = match rng.below(8) {
             0 | 1 => Disturbance::None,
             2 => Disturbance::Swap,
             3 => Disturbance::Drain,
+            4 => Disturbance::Churn,
+            5 => {
+                setup.lossless = false;
+                Disturbance::ChurnHard
+            }
             _ => {
                 setup.lossless = false;
                 Disturbance::SwapHard
             }
         };
         setup
+    }
+
+    /// Configuration that changes all the time.
+    #[must_use]
+    pub fn churned(self, hard: bool, rng: &mut Rng) -> Self {
+        let disturbance = if hard { Disturbance::ChurnHard } else { Disturbance::Churn };
+        Self { disturbance, shards: 1 + rng.below(3) as usize, ..self }
     }
 
     /// Short timeouts and a clock that jumps.

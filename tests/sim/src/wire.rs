@@ -1,7 +1,10 @@
-//! A strict HTTP/1.1 reader for the test's side: one message at a time, nothing forgiven. It shares no line
-//! with the proxy's own codec.
+//! A strict HTTP/1.1 reader for the test's side, one message at a time, nothing forgiven, and the requests that
+//! clients write. It shares no line with the proxy's own codec.
 
 use millrace_base::Rng;
+
+use crate::ledger::Request;
+use crate::setup::Setup;
 
 /// A head as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -261,6 +264,31 @@ pub fn framed(body: &[u8], framing: Framing, chunk: usize, trailers: bool, rng: 
     }
     out.extend_from_slice(if trailers { b"0\r\nx-sum: 1\r\n\r\n" } else { b"0\r\n\r\n" });
     out
+}
+
+/// Head and body of a request; the body in chunks as it comes.
+pub fn request(id: u64, request: &Request, setup: &Setup, rng: &mut Rng) -> (Vec<u8>, Vec<u8>) {
+    let mut head = format!("{} /r/{id} HTTP/1.1\r\nhost: sim.test\r\nx-id: {id}\r\n", request.method);
+    if matches!(request.method, "POST" | "PUT") {
+        match request.framing {
+            Framing::Length(length) => head.push_str(&format!("Content-Length: {length}\r\n")),
+            Framing::Chunked | Framing::UntilClose => head.push_str("Transfer-Encoding: chunked\r\n"),
+        }
+    }
+    if request.expects {
+        head.push_str("expect: 100-continue\r\n");
+    }
+    if request.close {
+        head.push_str("connection: close\r\n");
+    }
+    head.push_str("\r\n");
+    let chunk = 1 + rng.below(setup.body_max as u64) as usize;
+    let body = fill(!id, request.length);
+    let body = match request.method {
+        "POST" | "PUT" => framed(&body, request.framing, chunk, rng.chance(1, 4), rng),
+        _ => Vec::new(),
+    };
+    (head.into_bytes(), body)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use millrace_shard::shared::{Draining, ListenerHandle, Message, Shared};
 use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
 
 use crate::check;
+use crate::churn::{self, Churn};
 use crate::client::Client;
 use crate::fixture;
 use crate::ledger::{Ledger, Pipe};
@@ -68,6 +69,8 @@ pub struct World {
     clients: Vec<Client>,
     pipes: Vec<PipeClient>,
     pub(crate) setup: Setup,
+    /// The control plane of runs whose configuration changes.
+    pub(crate) churn: Option<Churn>,
     pub(crate) listen: SocketAddress,
     pub(crate) rng: Rng,
     pub(crate) running: bool,
@@ -100,13 +103,20 @@ impl World {
         let listen = SocketAddr::from(([10, 0, 0, 1], 8080));
         let count = 1 + rng.below(4) as u16;
         let endpoints: Vec<SocketAddr> = (0..count).map(|i| ([10, 0, 1, 1], 9000 + i).into()).collect();
-        let snapshot = fixture::build(&registry, setup.mode, listen, &endpoints, &setup.knobs);
+        let mut snapshot = fixture::build(&registry, setup.mode, listen, &endpoints, &setup.knobs);
+        let changes = matches!(setup.disturbance, Disturbance::Churn | Disturbance::ChurnHard);
+        if changes {
+            churn::prepare(&mut snapshot);
+        }
+        let churn = changes.then(|| Churn::new(&snapshot, setup.shards));
+        let in_force = churn.as_ref().map(Churn::in_force).unwrap_or_default();
         let snapshot = Arc::new(snapshot);
         let shared = Arc::new(Shared::new(setup.shards));
         let mut world = Self {
             shards: Vec::new(),
             servers: Vec::new(),
-            ledger: Ledger::default(),
+            ledger: Ledger { in_force, ..Ledger::default() },
+            churn,
             clients: Vec::new(),
             pipes: Vec::new(),
             listen: SocketAddress::Inet(listen),
@@ -241,13 +251,15 @@ impl World {
             return;
         }
         self.disturbances += 1;
-        let again = self.disturbances < 8;
+        let again = self.disturbances < if self.churn.is_some() { 16 } else { 8 };
         let pause = Duration::from_millis(self.rng.below(200));
         self.next_disturbance = if again { now + pause } else { Time::MAX };
         match self.setup.disturbance {
             Disturbance::None => self.next_disturbance = Time::MAX,
             Disturbance::Swap => self.swap(false),
             Disturbance::SwapHard => self.swap(true),
+            Disturbance::Churn => self.change(false),
+            Disturbance::ChurnHard => self.change(true),
             Disturbance::Drain => {
                 self.shared.set_draining(Draining::Everything);
                 self.tell_all(|| Message::Drain { inbound_only: false });
@@ -267,17 +279,10 @@ impl World {
         let mut cluster = millrace_config::Cluster::clone(&full);
         cluster.endpoints_version = version;
         let rng = &mut self.rng;
-        for locality in &mut cluster.localities {
-            let first = rng.below(locality.endpoints.len() as u64) as usize;
-            let mut at = 0;
-            locality.endpoints.retain(|_| {
-                at += 1;
-                at == first + 1 || rng.chance(1, 2)
-            });
-            for endpoint in &mut locality.endpoints {
-                if hard && rng.chance(1, 2) {
-                    endpoint.health = millrace_config::HealthStatus::Unhealthy;
-                }
+        churn::thin_out(&mut cluster, rng);
+        for endpoint in cluster.localities.iter_mut().flat_map(|l| &mut l.endpoints) {
+            if hard && rng.chance(1, 2) {
+                endpoint.health = millrace_config::HealthStatus::Unhealthy;
             }
         }
         let gone = hard && rng.chance(1, 5);
@@ -289,7 +294,9 @@ impl World {
     /// One turn of every shard and every peer; virtual time passes up to `until` if nothing is to do.
     pub(crate) fn turn(&mut self, until: Time) {
         let before = self.net.now();
-        let mut wake = self.poll_peers().min(until);
+        self.deliver();
+        let changes = self.churn.as_ref().map_or(Time::MAX, Churn::next);
+        let mut wake = self.poll_peers().min(until).min(changes);
         let mut batches: Vec<Vec<Op>> = Vec::new();
         for at in 0..self.shards.len() {
             let (shard, _, events) = &mut self.shards[at];

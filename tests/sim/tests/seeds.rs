@@ -205,6 +205,40 @@ fn two_shards() {
 }
 
 #[test]
+fn churn() {
+    seeds(60, |rng| Setup::choppy("churn", Mode::Http).churned(false, rng));
+}
+
+#[test]
+fn churn_rough() {
+    seeds(60, |rng| {
+        let setup = Setup::rough("churn_rough", Mode::HttpRetries).churned(true, rng);
+        Setup { fail_first: 200, ..setup }
+    });
+}
+
+#[test]
+fn churn_tcp() {
+    seeds(40, |rng| Setup::choppy("churn_tcp", Mode::Tcp).churned(false, rng));
+}
+
+#[test]
+fn churn_tcp_rough() {
+    seeds(40, |rng| Setup::rough("churn_tcp_rough", Mode::Tcp).churned(true, rng));
+}
+
+#[test]
+fn churn_bulk() {
+    seeds(40, |rng| Setup::choppy("churn_bulk", Mode::Http).bulk().churned(false, rng));
+}
+
+#[test]
+fn churn_upgrades() {
+    let setup = || Setup { tunnel: true, ..Setup::choppy("churn_upgrades", Mode::Http) };
+    seeds(30, |rng| setup().churned(false, rng));
+}
+
+#[test]
 fn stalled() {
     seeds(40, |_| Setup::choppy("stalled", Mode::Http).stalled());
 }

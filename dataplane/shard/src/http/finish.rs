@@ -13,6 +13,7 @@ use super::render::Renderer;
 use super::request::http;
 use super::stream::Attempt;
 use crate::downstream::Protocol;
+use crate::listener::QUIET_TIME;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
@@ -280,8 +281,11 @@ impl Shard {
         };
         self.drop_attempt(id, EndedBy::Local);
         let Some(stream) = self.streams.get_mut(id) else { return };
-        // A body that ends with its connection must not look whole.
-        let unbounded = stream.response_started && stream.response_framing == BodyFraming::UntilClose;
+        // What ends with its connection must not look whole.
+        let unbounded = match stream.tunnel {
+            true => queued || stream.active + QUIET_TIME > self.io.now,
+            false => stream.response_started && stream.response_framing == BodyFraming::UntilClose,
+        };
         stream.flag(ResponseFlag::DownstreamConnectionTermination);
         stream.facts.details = "downstream_local_disconnect(filter_chain_is_being_removed)".into();
         self.stats.inc(scope, metric::DOWNSTREAM_RQ_RX_RESET);

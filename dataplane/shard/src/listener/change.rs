@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_base::Time;
 use millrace_config::{FilterChain, Listener, ListenerChange};
 
 use super::{ListenerFacts, Origin, Removed, chains};
@@ -12,6 +13,9 @@ use crate::shard::Shard;
 /// How long connections that another shard accepted for a removed listener may be on their way, at the most:
 /// until then it is kept although it has none. The drain time is another bound.
 const HAND_OVER_GRACE: Duration = Duration::from_secs(5);
+
+/// No drain takes longer: well within what the timer wheel can tell.
+const DRAIN_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Shard {
     pub(crate) fn change_listener(&mut self, change: &ListenerChange) {
@@ -24,7 +28,8 @@ impl Shard {
     /// The same sockets, another configuration. Connections of the chains that stay notice nothing; those of
     /// the others drain.
     fn replace_listener(&mut self, config: &Arc<Listener>, drain: Duration) {
-        let until = self.io.now + drain;
+        let until = self.io.now + drain.min(DRAIN_MAX);
+        // One that is unknown here was removed by an earlier change.
         let Some(key) = self.listeners.by_name.get(&config.name).copied() else { return };
         let Some(state) = self.listeners.states.get_mut(key) else { return };
         let chains = Chains::of(config);
@@ -32,8 +37,9 @@ impl Shard {
         let same_facts = state.facts.is_same(&facts);
         let facts = if same_facts { state.facts.clone() } else { Rc::new(facts) };
         let mut origins: Vec<Option<Rc<Origin>>> = vec![None; chains.0.len()];
-        let mut draining: u32 =
-            state.older.iter().filter(|o| chains.position(&o.chain).is_none()).map(|o| o.drain(until)).sum();
+        // What drains already goes on as it was told.
+        let dropped = |o: &&Rc<Origin>| !o.is_replaced() && chains.position(&o.chain).is_none();
+        let mut draining: u32 = state.older.iter().filter(dropped).map(|o| o.drain(until)).sum();
         for old in std::mem::take(&mut state.origins).into_iter().flatten() {
             let slot = chains.position(&old.chain).and_then(|at| origins.get_mut(at));
             match slot {
@@ -42,8 +48,7 @@ impl Shard {
                     continue;
                 }
                 Some(slot) => {
-                    let new =
-                        Rc::new(Origin::new(facts.clone(), &old.chain, old.http(), millrace_base::Time::MAX));
+                    let new = Rc::new(Origin::new(facts.clone(), &old.chain, old.http(), Time::MAX));
                     self.route_users.add(&new);
                     *slot = Some(new);
                 }
@@ -64,7 +69,7 @@ impl Shard {
     pub(crate) fn remove_listener(&mut self, name: &str, drain: Duration) {
         let Some(key) = self.listeners.by_name.remove(name) else { return };
         self.close_acceptors(key);
-        let drain_until = self.io.now + drain;
+        let drain_until = self.io.now + drain.min(DRAIN_MAX);
         let keep_until = self.io.now + drain.min(HAND_OVER_GRACE);
         let Some(state) = self.listeners.states.get_mut(key) else { return };
         state.removed = Some(Removed { drain_until, keep_until });

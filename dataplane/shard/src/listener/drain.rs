@@ -35,7 +35,7 @@ impl Shard {
             }
             for key in keys {
                 match self.downstreams.get(key).map(|d| &d.protocol) {
-                    Some(Protocol::Tcp(_)) => self.tcp_close(key, false),
+                    Some(Protocol::Tcp(_)) => self.tcp_drain_over(key),
                     Some(Protocol::Http(_)) => self.http_drain_over(key),
                     None => {}
                 }

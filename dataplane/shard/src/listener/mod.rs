@@ -10,6 +10,7 @@ mod drain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_base::{Key, Slab, Time};
 use millrace_config::Listener;
@@ -17,6 +18,10 @@ use millrace_ring::Socket;
 
 use crate::origin::{ListenerFacts, Origin};
 use crate::shared::ListenerHandle;
+
+/// Raw bytes without a framing of their own that have rested for this long are between messages: when a drain
+/// is over they end with FIN. Otherwise a FIN would look like their end, and a reset tells.
+pub(crate) const QUIET_TIME: Duration = Duration::from_secs(5);
 
 /// A listener that this shard accepts for, or whose connections it serves.
 #[derive(Debug)]

@@ -1,0 +1,356 @@
+//! Changes of configuration one at a time, and what a connection that was open before sees of each.
+
+#![allow(clippy::expect_used, reason = "a failed call fails the test, in helpers as in tests")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_base::{Limits, WallTime};
+use millrace_config::{
+    Address, Cluster, ClusterId, FilterChain, Listener, ListenerChange, NetworkFilter, RouteConfiguration,
+    RouteSource, RouteTableId, Snapshot, Update,
+};
+use millrace_observe::access_log::{LogBuffers, LogQueue};
+use millrace_observe::stats::Registry;
+use millrace_ring::sim::{FaultPlan, Peer, PeerListener, PeerRead, Sim, SimNet};
+use millrace_ring::{Config, Event, SocketAddress};
+use millrace_shard::shared::{ListenerHandle, Message, Shared};
+use millrace_shard::{Logs, Shard, ShardParts, SocketFacts};
+use millrace_sim::fixture::{self, Mode};
+
+const SOON: Duration = Duration::from_millis(20);
+const DRAIN: Duration = Duration::from_secs(2);
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
+
+struct Bed {
+    net: SimNet,
+    shared: Arc<Shared>,
+    shards: Vec<(Shard, Sim, Vec<Event>)>,
+    snapshot: Snapshot,
+    handle: Arc<ListenerHandle>,
+    listen: SocketAddress,
+    upstream: PeerListener,
+    servers: Vec<Peer>,
+    /// Endpoints keep silent.
+    silent: bool,
+}
+
+impl Bed {
+    /// Shard 0 accepts for all.
+    fn new(mode: Mode, shards: usize, change: impl FnOnce(&mut Snapshot)) -> Self {
+        let net = SimNet::new(1, FaultPlan::default());
+        let registry = Registry::new();
+        let (listen, endpoint) =
+            (SocketAddr::from(([10, 0, 0, 1], 8080)), SocketAddr::from(([10, 0, 1, 1], 9000)));
+        let mut snapshot = fixture::snapshot(&registry, mode, listen, &[endpoint]);
+        change(&mut snapshot);
+        let shared = Arc::new(Shared::new(shards));
+        let first = Arc::new(snapshot.clone());
+        let shard = |index: usize| {
+            let sim = Sim::open(&net, &Config { buffers: 16, ..Config::default() }).expect("memory");
+            let queue = LogQueue::new(4);
+            let logs = LogBuffers::new(queue.clone(), Duration::from_secs(10));
+            let shard = Shard::new(ShardParts {
+                index,
+                shared: shared.clone(),
+                snapshot: first.clone(),
+                buffers: sim.buffers().clone(),
+                waker: sim.waker(),
+                stats: registry.attach_shard(&format!("worker_{index}")),
+                logs: Logs::new(logs, queue, Arc::new(|| {})),
+                limits: Limits::default(),
+                seed: index as u64,
+                hostname: "sim".into(),
+                host_address: None,
+                socket_facts: SocketFacts::NONE,
+            });
+            (shard, sim, Vec::new())
+        };
+        let shards = (0..shards).map(shard).collect();
+        let upstream = net.listen_peer(SocketAddress::Inet(endpoint)).expect("a free address");
+        let mut bed = Self {
+            handle: ListenerHandle::new(&snapshot.listeners[0].name),
+            listen: SocketAddress::Inet(listen),
+            servers: Vec::new(),
+            silent: false,
+            net,
+            shared,
+            shards,
+            snapshot,
+            upstream,
+        };
+        bed.open(bed.listener());
+        bed
+    }
+
+    fn listener(&self) -> Arc<Listener> {
+        self.snapshot.listeners[0].clone()
+    }
+
+    /// Makes a listener known everywhere and opens its socket.
+    fn open(&mut self, listener: Arc<Listener>) {
+        let Address::Inet(address) = &listener.addresses[0] else { return };
+        self.listen = SocketAddress::Inet(*address);
+        let socket = self.net.listen(self.listen.clone()).expect("a free address");
+        self.tell_all(|bed| Message::Know(bed.handle.clone(), listener.clone()));
+        self.tell(0, Message::Listen(self.handle.clone(), socket));
+        self.run(SOON);
+    }
+
+    fn tell(&self, shard: usize, message: Message) {
+        assert!(self.shared.doors()[shard].send(message).is_ok(), "a mailbox is full");
+    }
+
+    fn tell_all(&self, message: impl Fn(&Self) -> Message) {
+        (0..self.shards.len()).for_each(|shard| self.tell(shard, message(self)));
+    }
+
+    fn update(&mut self, update: Update) {
+        self.snapshot.apply(&update);
+        let update = Arc::new(update);
+        self.tell_all(|_| Message::Update(update.clone()));
+        self.run(SOON);
+    }
+
+    fn change_listener(&mut self, change: ListenerChange) {
+        self.update(Update { listeners: vec![change], ..Update::default() });
+    }
+
+    /// Lets virtual time pass.
+    fn run(&mut self, time: Duration) {
+        let end = self.net.now() + time;
+        while self.net.now() < end {
+            for (shard, sim, events) in &mut self.shards {
+                let mut ops = Vec::new();
+                let now = self.net.now();
+                shard.turn(now, WallTime(1_700_000_000_000_000_000 + now.0), events, &mut ops);
+                sim.turn(&mut ops, Some(Duration::ZERO), events);
+            }
+            self.serve();
+            self.net.advance(Duration::from_micros(500));
+        }
+    }
+
+    /// The endpoint: answers what looks like a request, and echoes everything else.
+    fn serve(&mut self) {
+        while let Some(peer) = self.net.accept(self.upstream) {
+            self.servers.push(peer);
+        }
+        for peer in self.servers.iter().filter(|_| !self.silent) {
+            if let PeerRead::Bytes(bytes) = self.net.read(*peer, usize::MAX) {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
+                let bytes = if bytes.starts_with(b"GET") { answer } else { bytes };
+                self.net.write(*peer, &bytes).expect("the shard is there");
+            }
+        }
+    }
+
+    fn connect(&mut self) -> Peer {
+        let peer = self.net.connect(&self.listen).expect("a listener");
+        self.run(SOON);
+        peer
+    }
+
+    /// What comes back for these bytes.
+    fn ask(&mut self, peer: Peer, bytes: &[u8]) -> String {
+        self.net.write(peer, bytes).expect("an open connection");
+        self.run(SOON);
+        self.read(peer)
+    }
+
+    fn read(&self, peer: Peer) -> String {
+        match self.net.read(peer, usize::MAX) {
+            PeerRead::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            PeerRead::Nothing => String::new(),
+            PeerRead::Eof => "FIN".into(),
+            PeerRead::Reset => "RST".into(),
+        }
+    }
+
+    fn asserts_nothing_left(&mut self) {
+        self.run(Duration::from_secs(8));
+        for (shard, ..) in &self.shards {
+            shard.assert_quiescent();
+        }
+    }
+}
+
+fn is_kept_open(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200") && !answer.contains("connection: close")
+}
+
+fn is_last(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close")
+}
+
+/// The same listener with another filter chain, or with another limit and the same chain.
+fn changed(listener: &Listener, keeps_chain: bool) -> Arc<Listener> {
+    let mut next = listener.clone();
+    next.buffer_limit_bytes += 1;
+    if !keeps_chain {
+        next.filter_chains = vec![Arc::new(FilterChain::clone(&next.filter_chains[0]))];
+    }
+    Arc::new(next)
+}
+
+#[test]
+fn connections_of_a_kept_chain_notice_nothing_and_those_of_another_drain() {
+    let mut bed = Bed::new(Mode::Http, 1, |_| {});
+    let (busy, idle) = (bed.connect(), bed.connect());
+    assert!(is_kept_open(&bed.ask(busy, REQUEST)));
+    let first = bed.listener();
+    bed.change_listener(ListenerChange::Replace(changed(&first, true), DRAIN));
+    assert_eq!(bed.shared.draining_connections(), 0);
+    bed.run(DRAIN * 2);
+    assert!(is_kept_open(&bed.ask(busy, REQUEST)), "beyond the drain time");
+
+    let second = bed.listener();
+    bed.change_listener(ListenerChange::Replace(changed(&second, false), DRAIN));
+    assert_eq!(bed.shared.draining_connections(), 2, "of an earlier configuration, too");
+    let third = bed.listener();
+    bed.change_listener(ListenerChange::Replace(changed(&third, true), Duration::ZERO));
+    let young = bed.connect();
+    assert!(is_last(&bed.ask(busy, REQUEST)));
+    assert_eq!(bed.read(idle), "", "a request may be on its way");
+    assert!(is_kept_open(&bed.ask(young, REQUEST)));
+    bed.run(DRAIN);
+    assert_eq!((&*bed.read(busy), &*bed.read(idle)), ("FIN", "FIN"));
+    assert!(is_kept_open(&bed.ask(young, REQUEST)));
+    [busy, idle, young].into_iter().for_each(|peer| bed.net.close(peer));
+    bed.asserts_nothing_left();
+}
+
+#[test]
+fn what_is_left_when_a_drain_ends_is_closed() {
+    let mut bed = Bed::new(Mode::Http, 1, |_| {});
+    let stuck = bed.connect();
+    bed.silent = true;
+    bed.ask(stuck, REQUEST);
+    let name = bed.handle.name().clone();
+    bed.change_listener(ListenerChange::Remove(name, DRAIN));
+    assert!(bed.net.connect(&bed.listen).is_err(), "nobody listens any more");
+    bed.run(DRAIN - SOON * 2);
+    assert_eq!((&*bed.read(stuck), bed.handle.is_in_use()), ("", true));
+    bed.run(SOON * 4);
+    assert_eq!((&*bed.read(stuck), bed.handle.is_in_use()), ("FIN", false));
+    bed.net.close(stuck);
+    bed.asserts_nothing_left();
+}
+
+#[test]
+fn tcp_sessions_end_with_the_drain_time_and_tell_if_it_was_amid_bytes() {
+    let mut bed = Bed::new(Mode::Tcp, 1, |_| {});
+    let (quiet, active) = (bed.connect(), bed.connect());
+    assert_eq!(bed.ask(quiet, b"hello"), "hello");
+    bed.run(Duration::from_secs(4));
+    let listener = bed.listener();
+    bed.change_listener(ListenerChange::Replace(changed(&listener, false), DRAIN));
+    assert_eq!(bed.ask(active, b"go on"), "go on");
+    bed.run(DRAIN);
+    assert_eq!((&*bed.read(quiet), &*bed.read(active)), ("FIN", "RST"));
+    [quiet, active].into_iter().for_each(|peer| bed.net.close(peer));
+    bed.asserts_nothing_left();
+}
+
+#[test]
+fn a_connection_on_its_way_to_a_shard_that_knows_of_the_removal_is_served() {
+    let mut bed = Bed::new(Mode::Http, 2, |_| {});
+    // The accepting shard has one connection, so that the next one goes to the other.
+    let first = bed.connect();
+    let name = bed.handle.name().clone();
+    let removal =
+        Arc::new(Update { listeners: vec![ListenerChange::Remove(name, DRAIN)], ..Update::default() });
+    bed.tell(1, Message::Update(removal.clone()));
+    bed.run(SOON);
+    let second = bed.connect();
+    assert_eq!(bed.shared.doors()[1].connections(), 1);
+    bed.tell(0, Message::Update(removal));
+    bed.run(SOON);
+    assert_eq!(bed.shared.draining_connections(), 2);
+    assert!(is_last(&bed.ask(second, REQUEST)) && is_last(&bed.ask(first, REQUEST)));
+    [first, second].into_iter().for_each(|peer| bed.net.close(peer));
+    bed.asserts_nothing_left();
+    assert!(!bed.handle.is_in_use());
+}
+
+#[test]
+fn a_listener_and_its_successor_of_the_same_name_are_two() {
+    let mut bed = Bed::new(Mode::Http, 1, |_| {});
+    let before = bed.connect();
+    let mut next = Listener::clone(&bed.listener());
+    next.addresses = vec![Address::Inet(SocketAddr::from(([10, 0, 0, 1], 8081)))];
+    bed.change_listener(ListenerChange::Remove(next.name.clone(), DRAIN));
+    let old = std::mem::replace(&mut bed.handle, ListenerHandle::new(&next.name));
+    let next = Arc::new(next);
+    bed.open(next.clone());
+    let after = bed.connect();
+    assert!(is_last(&bed.ask(before, REQUEST)) && is_kept_open(&bed.ask(after, REQUEST)));
+    // A socket that comes for the old one finds nobody.
+    let late = bed.net.listen(SocketAddress::Inet(([10, 0, 0, 1], 8082).into())).expect("a free address");
+    bed.tell(0, Message::Listen(old.clone(), late));
+    bed.run(DRAIN * 2);
+    assert!(bed.net.connect(&SocketAddress::Inet(([10, 0, 0, 1], 8082).into())).is_err());
+    assert!(is_kept_open(&bed.ask(after, REQUEST)), "the successor goes on");
+    assert!(!old.is_in_use() && bed.handle.is_in_use());
+    [before, after].into_iter().for_each(|peer| bed.net.close(peer));
+    bed.asserts_nothing_left();
+}
+
+/// Makes the table of the only connection manager come over RDS, later.
+fn over_rds(snapshot: &mut Snapshot) -> Option<Arc<RouteConfiguration>> {
+    let mut listener = Listener::clone(&snapshot.listeners[0]);
+    let mut chain = FilterChain::clone(&listener.filter_chains[0]);
+    let NetworkFilter::HttpConnectionManager(manager) = &chain.filters[0] else { return None };
+    let mut manager = (**manager).clone();
+    let before = std::mem::replace(&mut manager.routes, RouteSource::Rds(RouteTableId(3)));
+    chain.filters = vec![NetworkFilter::HttpConnectionManager(Arc::new(manager))];
+    listener.filter_chains = vec![Arc::new(chain)];
+    snapshot.listeners = vec![Arc::new(listener)];
+    before.inline().cloned()
+}
+
+#[test]
+fn a_route_table_comes_and_goes_under_open_connections() {
+    let mut table = None;
+    let mut bed = Bed::new(Mode::Http, 1, |snapshot| table = over_rds(snapshot));
+    let routes =
+        |table| Update { version: 2, route_tables: vec![(RouteTableId(3), table)], ..Update::default() };
+    let peer = bed.connect();
+    assert!(bed.ask(peer, REQUEST).starts_with("HTTP/1.1 404"));
+    bed.update(routes(table.clone()));
+    assert!(is_kept_open(&bed.ask(peer, REQUEST)));
+    assert_eq!(bed.shared.applied_version(), bed.snapshot.version);
+    // The chain stays, in a listener that is another one otherwise: it still follows its table.
+    let listener = bed.listener();
+    bed.change_listener(ListenerChange::Replace(changed(&listener, true), DRAIN));
+    let young = bed.connect();
+    bed.update(routes(None));
+    assert!(bed.ask(peer, REQUEST).starts_with("HTTP/1.1 404"));
+    assert!(bed.ask(young, REQUEST).starts_with("HTTP/1.1 404"));
+    bed.update(routes(table));
+    assert!(is_kept_open(&bed.ask(peer, REQUEST)) && is_kept_open(&bed.ask(young, REQUEST)));
+    [peer, young].into_iter().for_each(|peer| bed.net.close(peer));
+    bed.asserts_nothing_left();
+}
+
+#[test]
+fn a_request_of_a_removed_cluster_ends_and_the_next_finds_none() {
+    let mut bed = Bed::new(Mode::Http, 1, |_| {});
+    let peer = bed.connect();
+    bed.silent = true;
+    assert_eq!(bed.ask(peer, REQUEST), "");
+    let cluster: Option<Arc<Cluster>> = bed.snapshot.cluster(ClusterId(0)).cloned();
+    bed.update(Update { clusters: vec![(ClusterId(0), None)], ..Update::default() });
+    assert!(bed.shared.is_cluster_in_use(ClusterId(0)));
+    bed.silent = false;
+    bed.run(SOON);
+    assert!(is_kept_open(&bed.read(peer)));
+    assert!(bed.ask(peer, REQUEST).starts_with("HTTP/1.1 503"));
+    bed.run(Duration::from_secs(2));
+    assert!(!bed.shared.is_cluster_in_use(ClusterId(0)));
+    bed.update(Update { clusters: vec![(ClusterId(0), cluster)], ..Update::default() });
+    assert!(is_kept_open(&bed.ask(peer, REQUEST)));
+    bed.net.close(peer);
+    bed.asserts_nothing_left();
+}
