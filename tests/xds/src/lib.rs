@@ -118,7 +118,7 @@ pub fn dump(proxy: &Proxy, section: &str) -> Value {
     let text = proxy.admin_get("/config_dump?include_eds").text();
     let tree: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
     let sections = tree["configs"].as_array().cloned().unwrap_or_default();
-    let named = |v: &Value| v["@type"].as_str().is_some_and(|t| t.ends_with(section));
+    let named = |v: &Value| v["@type"].as_str().is_some_and(|t| t.rsplit('.').next() == Some(section));
     sections.into_iter().find(named).unwrap_or(Value::Null)
 }
 

@@ -148,10 +148,11 @@ fn round(
         }
         change.set(bad.resource.clone());
     });
+    let last = plane.responses().pop().map(|r| r.nonce).unwrap_or_default();
     let verdict = if envoy { bad.envoy.clone() } else { Envoy::Refuses(bad.fields.clone()) };
     let limit = if verdict == Envoy::Silent { Duration::from_millis(300) } else { wait::PATIENCE };
     let answer = plane.wait_within(mark, limit, |entry| {
-        entry.request().filter(|r| r.is(ty) && (r.is_nack() || r.is_ack())).cloned()
+        entry.request().filter(|r| r.nonce == last && (r.is_nack() || r.is_ack())).cloned()
     });
     let expected = match (verdict, &answer) {
         (Envoy::Silent, None) => return Ok(()),

@@ -1,6 +1,9 @@
 //! Every test of the real binary against control planes, in one binary.
 
+mod faults;
 mod isolation;
+mod reconnect;
+mod removal;
 mod startup;
 mod updates;
 mod warming;
@@ -9,7 +12,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     millrace_e2e::run(&[
+        ("faults", faults::CASES),
         ("isolation", isolation::CASES),
+        ("reconnect", reconnect::CASES),
+        ("removal", removal::CASES),
         ("startup", startup::CASES),
         ("updates", updates::CASES),
         ("warming", warming::CASES),
