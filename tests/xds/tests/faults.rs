@@ -8,7 +8,7 @@ use millrace_support::subject::Subject;
 use millrace_support::upstream::Upstream;
 use millrace_support::xds::yaml::{self, Flavor};
 use millrace_support::xds::{Address, tls};
-use millrace_support::xds::{Answer, ControlPlane, Options, Security, Type, from_yaml};
+use millrace_support::xds::{Answer, Options, Security, Type, from_yaml};
 use millrace_xds_tests::{World, clusters, get, never, wait_get};
 
 pub(crate) const CASES: &[Case] = &[
@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_huge_response),
     case!(a_time_to_live_ends),
     case!(a_heartbeat_keeps_it),
+    case!(a_heartbeat_of_endpoints_keeps_them),
     case!(over_a_unix_socket),
     case!(over_tls),
     case!(over_mutual_tls),
@@ -176,20 +177,36 @@ fn a_time_to_live_ends(subject: &Subject) {
     }
 }
 
+/// In delta: in state of the world Envoy takes a heartbeat of a cluster for a response without clusters.
 fn a_heartbeat_keeps_it(subject: &Subject) {
+    let world = World::start(Flavor::AdsDelta);
+    world.plane.set(yaml::static_cluster("kept", &[], "").with_ttl(Duration::from_secs(1)));
+    let proxy = world.proxy(subject);
+    let mut beats = 0;
+    never(Duration::from_millis(2500), "it went in spite of its heartbeat", || {
+        beats += 1;
+        if beats % 20 == 0 {
+            world.plane.heartbeat(Type::Cluster, "kept");
+        }
+        !clusters(&proxy).contains("kept")
+    });
+    millrace_support::wait::for_true("its time to end", || !clusters(&proxy).contains("kept"));
+}
+
+fn a_heartbeat_of_endpoints_keeps_them(subject: &Subject) {
     for flavor in FLAVORS {
         let world = World::start(flavor);
-        world.plane.set(yaml::static_cluster("kept", &[], "").with_ttl(Duration::from_millis(800)));
+        let brief = yaml::endpoints("up", &[world.upstream.address()]).with_ttl(Duration::from_secs(1));
+        world.plane.set(brief);
         let proxy = world.proxy(subject);
         let mut beats = 0;
-        never(Duration::from_millis(2000), "it went in spite of its heartbeat", || {
+        never(Duration::from_millis(2500), "they went in spite of their heartbeat", || {
             beats += 1;
             if beats % 20 == 0 {
-                world.plane.heartbeat(Type::Cluster, "kept");
+                world.plane.heartbeat(Type::Endpoint, "up");
             }
-            !clusters(&proxy).contains("kept")
+            get(&proxy) != (200, "one".into())
         });
-        millrace_support::wait::for_true("its time to end", || !clusters(&proxy).contains("kept"));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod faults;
 mod isolation;
+mod planes;
 mod reconnect;
 mod removal;
 mod startup;
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     millrace_e2e::run(&[
         ("faults", faults::CASES),
         ("isolation", isolation::CASES),
+        ("planes", planes::CASES),
         ("reconnect", reconnect::CASES),
         ("removal", removal::CASES),
         ("startup", startup::CASES),
