@@ -2,6 +2,7 @@
 //! the scripted control plane.
 
 pub mod bad;
+pub mod churn;
 pub mod planes;
 
 use std::time::Duration;

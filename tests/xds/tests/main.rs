@@ -1,5 +1,6 @@
 //! Every test of the real binary against control planes, in one binary.
 
+mod churn;
 mod faults;
 mod isolation;
 mod planes;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     millrace_e2e::run(&[
+        ("churn", churn::CASES),
         ("faults", faults::CASES),
         ("isolation", isolation::CASES),
         ("planes", planes::CASES),
