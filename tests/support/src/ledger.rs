@@ -78,6 +78,8 @@ pub enum Outcome {
 pub struct Books {
     /// Outcome by id.
     pub entries: BTreeMap<String, Outcome>,
+    /// Times from the last octet of a request to that of its right answer, in no order.
+    pub latencies: Vec<Duration>,
 }
 
 impl Books {
@@ -119,11 +121,27 @@ impl Books {
         assert_eq!(bad, 0, "exceptions:\n{}", self.exceptions());
     }
 
+    /// The latency that this share of the answers did not exceed; zero when there were none.
+    pub fn quantile(&self, share: f64) -> Duration {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_unstable();
+        let last = sorted.len().saturating_sub(1);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let rank = (share * last as f64).round() as usize;
+        sorted.get(rank.min(last)).copied().unwrap_or_default()
+    }
+
     /// Fails unless the upstream saw each answered id exactly once, and no id more than once.
     #[track_caller]
     pub fn assert_exactly_once(&self, upstream: &Upstream) {
+        self.assert_exactly_once_at(&[upstream]);
+    }
+
+    /// As [`Books::assert_exactly_once`], over all upstreams together.
+    #[track_caller]
+    pub fn assert_exactly_once_at(&self, upstreams: &[&Upstream]) {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        for request in upstream.requests() {
+        for request in upstreams.iter().flat_map(|u| u.requests()) {
             *seen.entry(request.fields.get(ID).unwrap_or("?").to_owned()).or_default() += 1;
         }
         for (id, outcome) in &self.entries {
@@ -167,7 +185,9 @@ impl Running {
                 let (stop, books, plan) = (Arc::clone(&stop), Arc::clone(&books), plan.clone());
                 std::thread::spawn(move || {
                     let mine = connection(target, &plan, n, &stop);
-                    books.lock().unwrap_or_else(PoisonError::into_inner).entries.extend(mine);
+                    let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
+                    books.entries.extend(mine.entries);
+                    books.latencies.extend(mine.latencies);
                 })
             })
             .collect();
@@ -196,14 +216,18 @@ pub fn run(target: SocketAddr, plan: &Plan) -> Books {
 struct Pending {
     id: String,
     hash: String,
+    sent: Instant,
 }
 
-fn connection(target: SocketAddr, plan: &Plan, number: usize, stop: &AtomicBool) -> Vec<(String, Outcome)> {
+fn connection(target: SocketAddr, plan: &Plan, number: usize, stop: &AtomicBool) -> Books {
     let mut rng = Rng::new(plan.seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
-    let mut done = Vec::new();
+    let mut done = Books::default();
     let mut client = match Client::try_connect(target) {
         Ok(client) => client,
-        Err(e) => return vec![(format!("{number}-0"), Outcome::Refused(e.to_string()))],
+        Err(e) => {
+            done.entries.insert(format!("{number}-0"), Outcome::Refused(e.to_string()));
+            return done;
+        }
     };
     let deadline = Instant::now() + plan.time;
     let mut pending = VecDeque::new();
@@ -213,7 +237,7 @@ fn connection(target: SocketAddr, plan: &Plan, number: usize, stop: &AtomicBool)
         if more && pending.len() < plan.pipeline.max(1) {
             let (entry, bytes) = next_request(&mut rng, plan, format!("{number}-{sent}"));
             client.send(&bytes);
-            pending.push_back(entry);
+            pending.push_back(Pending { sent: Instant::now(), ..entry });
             sent += 1;
             continue;
         }
@@ -221,15 +245,19 @@ fn connection(target: SocketAddr, plan: &Plan, number: usize, stop: &AtomicBool)
         match client.response("POST") {
             Ok(response) => {
                 let closes = response.closes();
-                done.push((entry.id.clone(), judge(&entry, &response)));
+                let outcome = judge(&entry, &response);
+                if outcome == Outcome::Answered {
+                    done.latencies.push(entry.sent.elapsed());
+                }
+                done.entries.insert(entry.id, outcome);
                 if closes {
-                    done.extend(pending.drain(..).map(|e| (e.id, lost("closed as announced", true))));
+                    done.entries.extend(pending.drain(..).map(|e| (e.id, lost("closed as announced", true))));
                     return done;
                 }
             }
             Err(fault) => {
                 pending.push_front(entry);
-                done.extend(pending.drain(..).map(|e| (e.id, lost(&fault.to_string(), false))));
+                done.entries.extend(pending.drain(..).map(|e| (e.id, lost(&fault.to_string(), false))));
                 return done;
             }
         }
@@ -252,7 +280,7 @@ fn next_request(rng: &mut Rng, plan: &Plan, id: String) -> (Pending, Vec<u8>) {
         let size = usize::try_from(rng.between(1, 9000)).unwrap_or(1);
         encode_chunked("POST", "/ledger", &fields, &body.chunks(size).collect::<Vec<_>>(), &[])
     };
-    (Pending { id, hash }, bytes)
+    (Pending { id, hash, sent: Instant::now() }, bytes)
 }
 
 fn judge(entry: &Pending, response: &Response) -> Outcome {

@@ -209,21 +209,32 @@ impl State {
         else {
             return;
         };
-        let kind_version = self.store.version(ty);
+        let beat = wrapped(&resource, &version, false);
+        self.send_one(ty, |s| s.wants(name), &beat, in_any(&beat));
+    }
+
+    /// Sends a resource to every subscriber of its kind.
+    pub fn send_unasked(&mut self, resource: &Resource) {
+        let whole = wrapped(resource, "unasked", true);
+        self.send_one(resource.ty, |_| true, &whole, resource.body.clone());
+    }
+
+    /// Sends one resource as a response of its own, in the form of each protocol.
+    fn send_one(&mut self, ty: Type, to: impl Fn(&Subscription) -> bool, delta: &Wrapped, sotw: Any) {
+        let version = self.store.version(ty);
         let streams: Vec<u64> = self.streams.keys().copied().collect();
         for stream in streams {
             let Some(session) = self.streams.get_mut(&stream) else { continue };
-            let delta = session.delta;
-            let Some(subscription) = session.kinds.get_mut(&ty).filter(|s| s.wants(name)) else { continue };
+            let Some(subscription) = session.kinds.get_mut(&ty).filter(|s| to(s)) else { continue };
             session.nonces += 1;
             let nonce = format!("{stream}.{}", session.nonces);
             subscription.nonce.clone_from(&nonce);
-            subscription.open.insert(nonce.clone(), kind_version.clone());
-            let beat = wrapped(&resource, &version, false);
-            let bytes = if delta {
+            subscription.version.clone_from(&version);
+            subscription.open.insert(nonce.clone(), version.clone());
+            let bytes = if session.delta {
                 DeltaDiscoveryResponse {
-                    system_version_info: kind_version.clone(),
-                    resources: vec![beat],
+                    system_version_info: version.clone(),
+                    resources: vec![delta.clone()],
                     type_url: ty.url(),
                     nonce: nonce.clone(),
                     ..DeltaDiscoveryResponse::default()
@@ -231,16 +242,15 @@ impl State {
                 .encode_to_vec()
             } else {
                 DiscoveryResponse {
-                    version_info: kind_version.clone(),
-                    resources: vec![in_any(&beat)],
+                    version_info: version.clone(),
+                    resources: vec![sotw.clone()],
                     type_url: ty.url(),
                     nonce: nonce.clone(),
                     ..DiscoveryResponse::default()
                 }
                 .encode_to_vec()
             };
-            let names = vec![name.to_owned()];
-            let version = kind_version.clone();
+            let (version, names) = (version.clone(), vec![delta.name.clone()]);
             let response = Response { stream, ty: Some(ty), version, nonce, names, ..Response::default() };
             self.send(stream, bytes, response);
         }

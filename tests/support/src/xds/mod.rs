@@ -215,6 +215,11 @@ impl ControlPlane {
         });
     }
 
+    /// Sends a resource to every stream that subscribed to its kind, whether it wants this one or not.
+    pub fn send_unasked(&self, resource: Resource) {
+        self.shared.with(|state| state.send_unasked(&resource));
+    }
+
     /// Renews a resource's time to live.
     pub fn heartbeat(&self, ty: Type, name: &str) {
         self.shared.with(|state| state.heartbeat(ty, name));

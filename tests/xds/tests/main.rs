@@ -1,0 +1,28 @@
+//! Every test of the real binary against control planes, in one binary.
+
+mod churn;
+mod faults;
+mod isolation;
+mod planes;
+mod reconnect;
+mod removal;
+mod startup;
+mod updates;
+mod warming;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    millrace_e2e::run(&[
+        ("churn", churn::CASES),
+        ("faults", faults::CASES),
+        ("isolation", isolation::CASES),
+        ("planes", planes::CASES),
+        ("reconnect", reconnect::CASES),
+        ("removal", removal::CASES),
+        ("startup", startup::CASES),
+        ("updates", updates::CASES),
+        ("warming", warming::CASES),
+    ])
+    .exit_code()
+}
