@@ -51,7 +51,7 @@ impl Assembly {
 
     /// Route tables of RDS.
     pub fn dynamic_routes(&self) -> impl Iterator<Item = DumpEntry<'_>> {
-        self.routes.iter().map(|entry| DumpEntry {
+        self.routes.iter().flatten().map(|entry| DumpEntry {
             name: &entry.name,
             active: entry.stored.as_ref(),
             warming: None,

@@ -72,7 +72,8 @@ pub struct Assembly {
     clusters: ClusterBook,
     assignments: Assignments,
     listeners: BTreeMap<Arc<str>, ListenerEntry>,
-    routes: Vec<RouteEntry>,
+    /// By [`millrace_config::RouteTableId`].
+    routes: Vec<Option<RouteEntry>>,
     layers: runtime::Layers,
     acks: acks::Acks,
     startup: Startup,

@@ -29,6 +29,8 @@ pub(crate) struct RouteEntry {
     users: u32,
     /// It came, or was given up: listeners need not wait.
     answered: bool,
+    /// When listeners stop waiting for it.
+    give_up_at: Option<Time>,
     /// Without users: when connections that drain have done with it.
     forget_at: Option<Time>,
 }
@@ -37,16 +39,16 @@ impl Assembly {
     pub(crate) fn update_routes(&mut self, turn: &mut Turn<'_>, source: SourceId, update: Update) {
         let mut rejected = update.broken;
         for resource in &update.changed {
-            let Some(id) = self.table_id(source, &resource.name) else { continue };
-            turn.stats.inc(self.routes[id.0 as usize].scope, rds::UPDATE_ATTEMPT);
+            let Some((id, scope)) = self.table_id(source, &resource.name) else { continue };
+            turn.stats.inc(scope, rds::UPDATE_ATTEMPT);
             if let Err(reason) = self.put_table(turn, id, resource) {
-                turn.stats.inc(self.routes[id.0 as usize].scope, rds::UPDATE_REJECTED);
+                turn.stats.inc(scope, rds::UPDATE_REJECTED);
                 rejected.push(Rejected { name: resource.name.clone(), reason });
             }
         }
         // A table that is taken away stays in force, as in Envoy; one that never was is an answer to whoever waits.
         for name in update.removed.iter().chain(&update.unchanged) {
-            if let Some(id) = self.table_id(source, name) {
+            if let Some((id, _)) = self.table_id(source, name) {
                 self.answer_table(turn, id);
             }
         }
@@ -56,7 +58,7 @@ impl Assembly {
     fn put_table(&mut self, turn: &mut Turn<'_>, id: RouteTableId, resource: &Resource) -> Result<(), String> {
         let translated = resource::route_configuration(&resource.body, &mut self.cx);
         let translated = self.taken(translated);
-        let entry = &mut self.routes[id.0 as usize];
+        let Some(entry) = entry_mut(&mut self.routes, id) else { return Ok(()) };
         let table = match translated {
             Ok(table) => Arc::new(table),
             Err(reason) => {
@@ -79,7 +81,8 @@ impl Assembly {
     }
 
     fn answer_table(&mut self, turn: &mut Turn<'_>, id: RouteTableId) {
-        if !std::mem::replace(&mut self.routes[id.0 as usize].answered, true) {
+        let Some(entry) = entry_mut(&mut self.routes, id) else { return };
+        if !std::mem::replace(&mut entry.answered, true) {
             self.startup.done(&Wait::Table(id));
             self.table_is_answered(turn, id);
         }
@@ -89,7 +92,7 @@ impl Assembly {
     pub(crate) fn use_table(&mut self, turn: &mut Turn<'_>, used: &UsedTable) {
         let id = used.id;
         self.know_table(used);
-        let Some(entry) = self.routes.get_mut(id.0 as usize) else { return };
+        let Some(entry) = entry_mut(&mut self.routes, id) else { return };
         entry.users += 1;
         if entry.users > 1 {
             return;
@@ -99,6 +102,7 @@ impl Assembly {
         }
         let timeout = self.cx.route_tables.get(id).and_then(|info| info.initial_fetch_timeout);
         if let Some(timeout) = timeout.filter(|_| !entry.answered) {
+            entry.give_up_at = Some(turn.now + timeout);
             self.deadlines.insert(turn.now + timeout, Due::Table(id));
         }
         let interest = Interest::Name(entry.name.clone());
@@ -108,7 +112,7 @@ impl Assembly {
     /// A version of a listener is gone. Its connections may drain for a while and still use the tables.
     pub(crate) fn release_tables(&mut self, turn: &mut Turn<'_>, tables: &[UsedTable]) {
         for UsedTable { id, .. } in tables {
-            let Some(entry) = self.routes.get_mut(id.0 as usize) else { continue };
+            let Some(entry) = entry_mut(&mut self.routes, *id) else { continue };
             entry.users -= 1;
             if entry.users > 0 {
                 continue;
@@ -122,25 +126,21 @@ impl Assembly {
     }
 
     pub(crate) fn forget_table(&mut self, now: Time, id: RouteTableId) {
-        let entry = &mut self.routes[id.0 as usize];
-        if entry.forget_at.is_none_or(|at| at > now) {
-            return;
-        }
-        entry.forget_at = None;
-        entry.answered = false;
-        entry.stored = None;
-        entry.failure = None;
-        if entry.table.take().is_some() {
+        let Some(slot) = self.routes.get_mut(id.0 as usize) else { return };
+        let is_over = |entry: &mut RouteEntry| entry.forget_at.is_some_and(|at| at <= now);
+        let Some(entry) = slot.take_if(is_over) else { return };
+        if entry.table.is_some() {
             self.next.route_tables.push((id, None));
         }
-        let interest = Interest::Name(entry.name.clone());
+        self.cx.route_tables.release(id);
+        let interest = Interest::Name(entry.name);
         self.out.push(Action::Unsubscribe(entry.source, ResourceType::Route, interest));
     }
 
     /// A table has not come in time: its listeners serve without it, and requests get 404 until it comes.
     pub(crate) fn table_is_due(&mut self, turn: &mut Turn<'_>, id: RouteTableId) {
-        let entry = &self.routes[id.0 as usize];
-        if entry.answered || entry.users == 0 {
+        let Some(entry) = self.routes.get(id.0 as usize).and_then(Option::as_ref) else { return };
+        if entry.answered || entry.users == 0 || entry.give_up_at.is_none_or(|at| at > turn.now) {
             return;
         }
         turn.stats.inc(entry.scope, rds::INIT_FETCH_TIMEOUT);
@@ -150,33 +150,40 @@ impl Assembly {
     }
 
     pub(crate) fn is_table_answered(&self, id: RouteTableId) -> bool {
-        self.routes.get(id.0 as usize).is_some_and(|entry| entry.answered)
+        self.routes.get(id.0 as usize).and_then(Option::as_ref).is_some_and(|entry| entry.answered)
     }
 
-    fn table_id(&self, source: SourceId, name: &Arc<str>) -> Option<RouteTableId> {
+    fn table_id(&self, source: SourceId, name: &Arc<str>) -> Option<(RouteTableId, ScopeId)> {
         let found = self.cx.route_tables.find(name, source);
         let id = found.or_else(|| self.cx.route_tables.find(name, Sources::SAME_AS_PARENT))?;
-        let entry = self.routes.get(id.0 as usize).filter(|entry| entry.source == source)?;
-        (entry.users > 0 || entry.forget_at.is_some()).then_some(id)
+        let entry = self.routes.get(id.0 as usize)?.as_ref().filter(|entry| entry.source == source)?;
+        Some((id, entry.scope))
     }
 
-    /// Makes an entry for a table that translation has met for the first time, and for those before it.
+    /// Makes an entry for a table that no listener used before.
     fn know_table(&mut self, used: &UsedTable) {
-        let parent = self.startup.listeners_source();
-        for (id, info) in self.cx.route_tables.iter().skip(self.routes.len()) {
-            let prefix = if id == used.id { &*used.stat_prefix } else { "" };
-            let name = format!("{prefix}.rds.{}", info.name);
-            self.routes.push(RouteEntry {
-                name: info.name.clone(),
-                source: if info.source == Sources::SAME_AS_PARENT { parent } else { info.source },
-                scope: self.cx.registry.scope(ScopeKind::Rds, &name),
-                stored: None,
-                failure: None,
-                table: None,
-                users: 0,
-                answered: false,
-                forget_at: None,
-            });
+        let at = used.id.0 as usize;
+        if self.routes.len() <= at {
+            self.routes.resize_with(at + 1, || None);
         }
+        let Some(info) = self.cx.route_tables.get(used.id).filter(|_| self.routes[at].is_none()) else { return };
+        let parent = self.startup.listeners_source();
+        let scope = self.cx.registry.scope(ScopeKind::Rds, &format!("{}.rds.{}", used.stat_prefix, info.name));
+        self.routes[at] = Some(RouteEntry {
+            name: info.name.clone(),
+            source: if info.source == Sources::SAME_AS_PARENT { parent } else { info.source },
+            scope,
+            stored: None,
+            failure: None,
+            table: None,
+            users: 0,
+            answered: false,
+            give_up_at: None,
+            forget_at: None,
+        });
     }
+}
+
+fn entry_mut(routes: &mut [Option<RouteEntry>], id: RouteTableId) -> Option<&mut RouteEntry> {
+    routes.get_mut(id.0 as usize)?.as_mut()
 }
