@@ -121,14 +121,12 @@ impl Books {
         assert_eq!(bad, 0, "exceptions:\n{}", self.exceptions());
     }
 
-    /// The latency that this share of the answers did not exceed; zero when there were none.
-    pub fn quantile(&self, share: f64) -> Duration {
+    /// The latency that this many of a thousand answers did not exceed; zero when there were none.
+    pub fn per_mille(&self, share: usize) -> Duration {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
-        let last = sorted.len().saturating_sub(1);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-        let rank = (share * last as f64).round() as usize;
-        sorted.get(rank.min(last)).copied().unwrap_or_default()
+        let rank = sorted.len().saturating_sub(1) * share / 1000;
+        sorted.get(rank).copied().unwrap_or_default()
     }
 
     /// Fails unless the upstream saw each answered id exactly once, and no id more than once.

@@ -20,9 +20,9 @@ fn show(subject: &Subject, what: &str, report: &Report) {
         subject.kind.to_string(),
         books.entries.len(),
         books.entries.len() - books.answered(),
-        books.quantile(0.5),
-        books.quantile(0.99),
-        books.quantile(0.999),
+        books.per_mille(500),
+        books.per_mille(990),
+        books.per_mille(999),
         report.last_update,
     );
 }

@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_time_to_live_ends),
     case!(a_heartbeat_keeps_it),
     case!(a_heartbeat_of_endpoints_keeps_them),
+    case!(a_heartbeat_of_endpoints_keeps_them_in_sotw, not_envoy: "Envoy 1.40 crashes (SIGSEGV)"),
     case!(over_a_unix_socket),
     case!(over_tls),
     case!(over_mutual_tls),
@@ -194,20 +195,26 @@ fn a_heartbeat_keeps_it(subject: &Subject) {
 }
 
 fn a_heartbeat_of_endpoints_keeps_them(subject: &Subject) {
-    for flavor in FLAVORS {
-        let world = World::start(flavor);
-        let brief = yaml::endpoints("up", &[world.upstream.address()]).with_ttl(Duration::from_secs(1));
-        world.plane.set(brief);
-        let proxy = world.proxy(subject);
-        let mut beats = 0;
-        never(Duration::from_millis(2500), "they went in spite of their heartbeat", || {
-            beats += 1;
-            if beats % 20 == 0 {
-                world.plane.heartbeat(Type::Endpoint, "up");
-            }
-            get(&proxy) != (200, "one".into())
-        });
-    }
+    beat_endpoints(subject, Flavor::AdsDelta);
+}
+
+fn a_heartbeat_of_endpoints_keeps_them_in_sotw(subject: &Subject) {
+    beat_endpoints(subject, Flavor::AdsSotw);
+}
+
+fn beat_endpoints(subject: &Subject, flavor: Flavor) {
+    let world = World::start(flavor);
+    let brief = yaml::endpoints("up", &[world.upstream.address()]).with_ttl(Duration::from_secs(1));
+    world.plane.set(brief);
+    let proxy = world.proxy(subject);
+    let mut beats = 0;
+    never(Duration::from_millis(2500), "they went in spite of their heartbeat", || {
+        beats += 1;
+        if beats % 20 == 0 {
+            world.plane.heartbeat(Type::Endpoint, "up");
+        }
+        get(&proxy) != (200, "one".into())
+    });
 }
 
 fn over_a_unix_socket(subject: &Subject) {

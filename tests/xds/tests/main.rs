@@ -6,6 +6,7 @@ mod isolation;
 mod planes;
 mod reconnect;
 mod removal;
+mod sources;
 mod startup;
 mod updates;
 mod warming;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         ("planes", planes::CASES),
         ("reconnect", reconnect::CASES),
         ("removal", removal::CASES),
+        ("sources", sources::CASES),
         ("startup", startup::CASES),
         ("updates", updates::CASES),
         ("warming", warming::CASES),

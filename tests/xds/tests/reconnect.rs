@@ -109,6 +109,10 @@ fn a_dead_control_plane_changes_nothing(subject: &Subject) {
     proxy.wait_stat("control_plane.connected_state", 1);
     world.plane.stop();
     proxy.wait_stat("control_plane.connected_state", 0);
+    for stat in ["cluster_manager.cds", "listener_manager.lds", "http.main.rds.r", "cluster.up"] {
+        let failures = proxy.stat(&format!("{stat}.update_failure")).unwrap_or_default();
+        assert!(failures > 0, "{stat}.update_failure");
+    }
     never(Duration::from_millis(700), "the proxy noticed that its control plane is dead", || {
         open.get("/").text() != "one" || get(&proxy) != (200, "one".into()) || !proxy.is_ready()
     });

@@ -1,5 +1,7 @@
 //! What goes away, who notices, and that nobody else does.
 
+use std::time::Duration;
+
 use millrace_e2e::{Case, case};
 use millrace_support::bootstrap::Http;
 use millrace_support::process::Proxy;
@@ -8,7 +10,7 @@ use millrace_support::subject::Subject;
 use millrace_support::wait;
 use millrace_support::xds::yaml::{self, Flavor};
 use millrace_support::xds::{Resource, Type, from_yaml};
-use millrace_xds_tests::{World, clusters, get, wait_get};
+use millrace_xds_tests::{World, clusters, get, never, wait_get};
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_removed_cluster_is_gone),
@@ -16,6 +18,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_removed_listener_refuses_and_drains),
     case!(an_absent_route_table_stays),
     case!(an_absent_assignment_stays),
+    case!(a_removed_route_table_in_delta),
+    case!(a_removed_assignment_in_delta),
     case!(another_listener_does_not_disturb),
     case!(only_changed_chains_drain),
     case!(a_listener_that_keeps_its_bytes_keeps_its_connections),
@@ -174,7 +178,7 @@ fn only_changed_chains_drain(subject: &Subject) {
         assert_eq!((last.text(), last.closes()), ("b1".into(), true), "the changed chain drains");
         assert_eq!(second.end(), End::Closed(Vec::new()));
         // Longer than the drain time: whoever would be drained is by now.
-        assert_eq!(first.end_within(std::time::Duration::from_millis(1500)), End::Open);
+        assert_eq!(first.end_within(Duration::from_millis(1500)), End::Open);
         let next = first.get("/");
         assert_eq!((next.text(), next.closes()), ("a1".into(), false), "the other one does not");
         assert_eq!(proxy.bound("chains"), Some(address));
@@ -195,4 +199,21 @@ fn a_listener_that_keeps_its_bytes_keeps_its_connections(subject: &Subject) {
         }
         assert_eq!(world.upstream.connections(), 1, "the upstream connection stays too");
     }
+}
+
+/// Envoy accepts the removal and keeps what it has: a listener needs its routes, and a cluster its endpoints.
+fn a_removed_route_table_in_delta(subject: &Subject) {
+    kept_in_delta(subject, Type::Route, "r");
+}
+
+fn a_removed_assignment_in_delta(subject: &Subject) {
+    kept_in_delta(subject, Type::Endpoint, "up");
+}
+
+fn kept_in_delta(subject: &Subject, ty: Type, name: &str) {
+    let world = World::start(Flavor::AdsDelta);
+    let proxy = world.proxy(subject);
+    world.plane.remove(ty, name);
+    world.in_force(ty);
+    never(Duration::from_millis(200), "it went", || get(&proxy) != (200, "one".into()));
 }

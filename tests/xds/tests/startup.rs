@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millrace_e2e::{Case, case};
+use millrace_support::bootstrap::Http;
+use millrace_support::process::Proxy;
 use millrace_support::subject::Subject;
-use millrace_support::xds::yaml::Flavor;
+use millrace_support::xds::yaml::{self, Flavor};
 use millrace_support::xds::{Entry, Type};
-use millrace_xds_tests::{World, get, never};
+use millrace_xds_tests::{World, get, never, wait_get};
 
 pub(crate) const CASES: &[Case] = &[
     case!(all_flavors_forward),
@@ -17,6 +19,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(node_is_sent_once),
     case!(listeners_wait_for_clusters),
     case!(ready_waits_for_listeners),
+    case!(a_bad_resource_at_the_start),
+    case!(an_absent_control_plane_at_the_start),
+    case!(no_timeout_waits_for_ever),
 ];
 
 fn names(list: &[&str]) -> BTreeSet<String> {
@@ -151,4 +156,44 @@ fn ready_waits_for_listeners(subject: &Subject) {
     proxy.wait_ready();
     let info = proxy.admin_get("/server_info").text();
     assert!(info.contains("\"state\": \"LIVE\""), "{info}");
+}
+
+fn a_bad_resource_at_the_start(subject: &Subject) {
+    for flavor in Flavor::ALL {
+        let world = World::start(flavor);
+        world.plane.update(|change| {
+            change.set(yaml::static_cluster("bad", &[], "lb_policy: CLUSTER_PROVIDED\n"));
+            change.set(yaml::listener(
+                &Http::to("absent").named("bad").route_config("validate_clusters: true"),
+            ));
+        });
+        let proxy = Proxy::start(subject, &yaml::bootstrap(&world.plane, flavor));
+        proxy.wait_listener("main");
+        assert_eq!(get(&proxy), (200, "one".into()), "{flavor:?}");
+        world.plane.wait_nack(0, Type::Cluster);
+        world.plane.wait_nack(0, Type::Listener);
+    }
+}
+
+fn an_absent_control_plane_at_the_start(subject: &Subject) {
+    for flavor in Flavor::ALL {
+        let world = World::start(flavor);
+        world.plane.stop();
+        let proxy = world.unready(subject, "initial_fetch_timeout: 0.5s");
+        assert!(!proxy.is_ready());
+        proxy.wait_ready();
+        assert_eq!(proxy.stat("control_plane.connected_state").unwrap_or(0), 0);
+        world.plane.restart();
+        wait_get(&proxy, 200, "one");
+    }
+}
+
+fn no_timeout_waits_for_ever(subject: &Subject) {
+    let world = World::start(Flavor::AdsSotw);
+    world.plane.hold(Type::Cluster);
+    let proxy = world.unready(subject, "initial_fetch_timeout: 0s");
+    world.plane.wait_for(0, "CDS", |r| r.is(Type::Cluster));
+    never(Duration::from_millis(700), "ready without clusters", || proxy.is_ready());
+    world.plane.release(Type::Cluster);
+    wait_get(&proxy, 200, "one");
 }

@@ -21,6 +21,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_route_to_an_unknown_cluster_is_accepted),
     case!(a_new_name_repeats_the_last_nonce),
     case!(unsolicited_endpoints_are_accepted_and_ignored),
+    case!(two_listeners_share_a_route_table),
+    case!(endpoints_by_service_name),
     case!(counters),
     case!(versions_in_the_dump),
     case!(a_refused_listener_shows_in_the_dump),
@@ -288,4 +290,41 @@ fn a_refused_listener_shows_in_the_dump(subject: &Subject) {
     never(Duration::from_millis(300), "asked again after a refusal", || {
         world.plane.requests_since(mark).iter().any(|r| r.is(Type::Listener))
     });
+}
+
+fn two_listeners_share_a_route_table(subject: &Subject) {
+    for flavor in [Flavor::AdsSotw, Flavor::AdsDelta] {
+        let world = World::start(flavor);
+        world.plane.set(yaml::rds_listener("more", "r", flavor));
+        let proxy = world.proxy(subject);
+        let more = || millrace_support::raw::Client::connect(proxy.wait_listener("more")).get("/").text();
+        assert_eq!((get(&proxy).1, more()), ("one".into(), "one".into()));
+        world.plane.set(yaml::routes("r", &says("shared")));
+        wait_get(&proxy, 200, "shared");
+        millrace_support::wait::for_true("the second listener", || more() == "shared");
+        world.plane.remove(Type::Listener, "more");
+        world.in_force(Type::Listener);
+        world.plane.set(yaml::routes("r", &says("alone")));
+        wait_get(&proxy, 200, "alone");
+    }
+}
+
+fn endpoints_by_service_name(subject: &Subject) {
+    for flavor in Flavor::ALL {
+        let world = World::start(flavor);
+        let source = flavor.config_source();
+        world.plane.update(|change| {
+            let text = format!(
+                "name: named\ntype: EDS\neds_cluster_config: {{service_name: behind, eds_config: {source}}}"
+            );
+            change.set(millrace_support::xds::from_yaml(Type::Cluster, &text));
+            change.set(yaml::endpoints("behind", &[world.upstream.address()]));
+            change.set(yaml::route("r", "named"));
+        });
+        let proxy = world.proxy(subject);
+        wait_get(&proxy, 200, "one");
+        world.plane.wait_for(0, "EDS by service name", |r| {
+            r.is(Type::Endpoint) && (r.names.contains("behind") || r.subscribe.contains("behind"))
+        });
+    }
 }
