@@ -46,7 +46,13 @@ impl FileFeed {
         match change {
             Change::Touched if self.loading => self.again = true,
             Change::Touched => self.load(key, context),
-            Change::Unwatchable(reason) => self.fail(reason),
+            Change::Unwatchable(reason) => {
+                self.fail(reason);
+                // Where the system has no watch left the file may still be there, and is of use until it changes.
+                if !self.loading {
+                    self.load(key, context);
+                }
+            }
         }
     }
 
