@@ -7,14 +7,11 @@ use millrace_ads::source::PathSource;
 use millrace_ads::{FileClient, ResourceType, Update};
 use millrace_proto::pb::envoy::service::discovery::v3::DiscoveryResponse;
 
-use super::Event;
 use super::feed::{Context, Step};
 use super::read_file::read_response;
 use super::told::{FeedKey, Told, What};
 use super::watch::Change;
-
-/// Largest file, bytes.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+use super::{Event, RESPONSE_BYTES_MAX};
 
 /// One subscription to a file.
 pub(super) struct FileFeed {
@@ -49,7 +46,13 @@ impl FileFeed {
         match change {
             Change::Touched if self.loading => self.again = true,
             Change::Touched => self.load(key, context),
-            Change::Unwatchable(reason) => self.fail(reason),
+            Change::Unwatchable(reason) => {
+                self.fail(reason);
+                // Where the system has no watch left the file may still be there, and is of use until it changes.
+                if !self.loading {
+                    self.load(key, context);
+                }
+            }
         }
     }
 
@@ -59,7 +62,8 @@ impl FileFeed {
         let path = self.source.path.clone();
         let tell = context.tell.clone();
         tokio::spawn(async move {
-            let read = tokio::task::spawn_blocking(move || read_response(&path, FILE_BYTES_MAX)).await;
+            let read =
+                tokio::task::spawn_blocking(move || read_response(&path, RESPONSE_BYTES_MAX as u64)).await;
             let result = match read {
                 Ok(result) => result.map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),

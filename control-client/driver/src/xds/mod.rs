@@ -10,6 +10,7 @@ mod feed;
 mod file_feed;
 mod grpc;
 mod grpc_feed;
+mod load_report;
 mod node;
 mod read_file;
 mod rest;
@@ -26,9 +27,13 @@ mod tests;
 use millrace_ads::{ConnectedState, ResourceType, Update};
 use millrace_config::SourceId;
 
+pub use load_report::{Clusters, LoadEvent, LoadReporter};
 pub use node::{Build, ServedExtension, node};
 pub use served::SERVED;
 pub use sources::{SourceStatistics, Sources};
+
+/// Largest discovery response that comes over REST or from a file, bytes.
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
 /// Something happened at a source.
 #[derive(Clone, Debug)]

@@ -11,12 +11,10 @@ use millrace_proto::pb::envoy::service::discovery::v3::{DiscoveryRequest, Discov
 use millrace_proto::{Format, Message as _, message_to_json};
 use tokio::time::timeout;
 
+use super::RESPONSE_BYTES_MAX;
 use super::connect::connect;
 use super::read_file::response_from;
 use crate::dns::SystemResolver;
-
-/// Largest body, bytes.
-const BODY_BYTES_MAX: usize = 64 << 20;
 
 const REQUEST: &str = "envoy.service.discovery.v3.DiscoveryRequest";
 
@@ -100,9 +98,9 @@ async fn exchange(
         if status != StatusCode::OK {
             return Err(format!("status {status}"));
         }
-        let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect().await;
         let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => format!("the response is longer than {BODY_BYTES_MAX} bytes"),
+            Some(_) => format!("the response is longer than {RESPONSE_BYTES_MAX} bytes"),
             None => error.to_string(),
         })?;
         response_from(Format::Json, &body.to_bytes()).map(Outcome::Response)

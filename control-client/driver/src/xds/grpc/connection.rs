@@ -14,7 +14,7 @@ use http::header::{HeaderValue, USER_AGENT};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use millrace_ads::source::GrpcService;
+use millrace_ads::source::{Endpoint, GrpcService};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 use tonic::body::Body;
@@ -104,16 +104,17 @@ impl Service {
         Ok(Connection { sender, driver, _keep: keep })
     }
 
-    /// Scheme and `:authority` of every call.
+    /// Scheme and `:authority` of every call. A cluster's name need not be a valid authority; the address is used then.
     pub(super) fn origin(&self) -> Result<Uri, http::Error> {
         let target = &self.config.target;
         let scheme = if target.tls.is_some() { "https" } else { "http" };
-        let authority = match (self.config.authority.as_str(), target.endpoints.first()) {
-            ("", Some(endpoint @ millrace_ads::source::Endpoint::Inet(..))) => endpoint_name(endpoint),
+        let address = match target.endpoints.first() {
+            Some(endpoint @ Endpoint::Inet(..)) => endpoint_name(endpoint),
             // The path of a socket is no authority.
-            ("", _) => "localhost".to_owned(),
-            (configured, _) => configured.to_owned(),
+            Some(Endpoint::Unix(_)) | None => "localhost".to_owned(),
         };
+        let configured = self.config.authority.parse::<http::uri::Authority>();
+        let authority = configured.map_or(address, |authority| authority.to_string());
         Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build()
     }
 }
@@ -175,5 +176,43 @@ impl tower_service::Service<http::Request<Body>> for Calls {
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         Box::pin(self.sender.send_request(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use millrace_ads::source::Upstream;
+
+    use super::*;
+
+    fn origin(authority: &str, endpoint: Endpoint) -> String {
+        let target = Upstream {
+            name: "xds".to_owned(),
+            endpoints: vec![endpoint],
+            connect_timeout: Duration::from_secs(5),
+            keepalive: None,
+            tcp_keepalive: None,
+            tls: None,
+        };
+        let config = GrpcService {
+            target,
+            initial_metadata: Vec::new(),
+            token_files: Vec::new(),
+            authority: authority.to_owned(),
+            message_bytes_max: None,
+        };
+        Service::new(config, Arc::default()).origin().unwrap().to_string()
+    }
+
+    #[test]
+    fn the_authority_is_the_configured_one_or_the_address() {
+        let v6 = || Endpoint::Inet("::1".to_owned(), 15010);
+        assert_eq!(origin("xds_cluster", v6()), "http://xds_cluster/");
+        assert_eq!(origin("istiod.istio-system.svc:15012", v6()), "http://istiod.istio-system.svc:15012/");
+        assert_eq!(origin("", v6()), "http://[::1]:15010/");
+        assert_eq!(origin("outbound|80||a b", v6()), "http://[::1]:15010/");
+        assert_eq!(origin("", Endpoint::Unix(PathBuf::from("./etc/XDS"))), "http://localhost/");
     }
 }

@@ -1,11 +1,13 @@
 //! gRPC to a control plane: `connection` is HTTP/2 that streams share, `method` names the calls, `metadata` fills their
-//! headers and `stream` runs one.
+//! headers, `stream` runs one of discovery and `load` one of load reports.
 
 mod connection;
+mod load;
 mod metadata;
 mod method;
 mod stream;
 
 pub(super) use connection::Service;
+pub(super) use load::LoadStream;
 pub(super) use method::{Method, method};
 pub(super) use stream::{Request, Response, StreamEvent, StreamTask};

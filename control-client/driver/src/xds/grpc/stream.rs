@@ -10,10 +10,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 use tonic::client::Grpc;
+use tonic::metadata::MetadataMap;
 use tonic_prost::ProstCodec;
 
 use super::Method;
-use super::connection::Service;
+use super::connection::{Calls, Connection, Service};
 use super::metadata::metadata;
 
 /// Largest message where the configuration has none. Istio and Consul send tens of MiB; at most this much is held for
@@ -56,13 +57,7 @@ impl StreamTask {
     }
 
     async fn exchange(self, tell: &mut impl AsyncFnMut(StreamEvent)) -> Result<(), End> {
-        let not_opened = |reason: &dyn std::fmt::Display| End::NotOpened(reason.to_string());
-        let connection = self.service.connection().await.map_err(|error| not_opened(&error))?;
-        let origin = self.service.origin().map_err(|error| not_opened(&error))?;
-        let metadata = metadata(&self.service.config).await.map_err(|error| not_opened(&error))?;
-        let limit = self.service.config.message_bytes_max.unwrap_or(MESSAGE_BYTES_MAX);
-        let mut grpc = Grpc::with_origin(connection.calls(), origin).max_decoding_message_size(limit);
-        grpc.ready().await.map_err(|error| not_opened(&error))?;
+        let Opened { mut grpc, metadata, _connection } = open(&self.service).await.map_err(End::NotOpened)?;
         tell(StreamEvent::Open).await;
         let taken = self.taken;
         let requests = ReceiverStream::new(self.requests).map(move |request| {
@@ -95,14 +90,33 @@ impl StreamTask {
     }
 }
 
-fn with_metadata<S>(requests: S, metadata: tonic::metadata::MetadataMap) -> tonic::Request<S> {
+/// Ready for a call.
+pub(super) struct Opened {
+    pub grpc: Grpc<Calls>,
+    pub metadata: MetadataMap,
+    /// To be held until the call is over.
+    pub _connection: Arc<Connection>,
+}
+
+/// Connects if need be. The error is one line.
+pub(super) async fn open(service: &Service) -> Result<Opened, String> {
+    let connection = service.connection().await.map_err(|error| error.to_string())?;
+    let origin = service.origin().map_err(|error| error.to_string())?;
+    let metadata = metadata(&service.config).await.map_err(|error| error.to_string())?;
+    let limit = service.config.message_bytes_max.unwrap_or(MESSAGE_BYTES_MAX);
+    let mut grpc = Grpc::with_origin(connection.calls(), origin).max_decoding_message_size(limit);
+    grpc.ready().await.map_err(|error| error.to_string())?;
+    Ok(Opened { grpc, metadata, _connection: connection })
+}
+
+pub(super) fn with_metadata<S>(requests: S, metadata: MetadataMap) -> tonic::Request<S> {
     let mut request = tonic::Request::new(requests);
     *request.metadata_mut() = metadata;
     request
 }
 
 async fn converse<Q, R>(
-    grpc: &mut Grpc<super::connection::Calls>,
+    grpc: &mut Grpc<Calls>,
     request: tonic::Request<impl Stream<Item = Q> + Send + 'static>,
     method: Method,
     tell: &mut impl AsyncFnMut(StreamEvent),
@@ -131,7 +145,7 @@ enum End {
 }
 
 /// Code, message and the causes that the message does not repeat.
-fn describe(status: &Status) -> String {
+pub(super) fn describe(status: &Status) -> String {
     let code = status.code();
     let mut text = format!("{}, {}", code as i32, status.message());
     if status.message().is_empty() {

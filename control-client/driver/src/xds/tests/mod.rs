@@ -3,6 +3,7 @@
 
 mod files;
 mod hostile;
+mod loads;
 mod rest;
 mod server;
 mod streams;

@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 
 use millrace_ads::source::{SanKind, SanMatcher, SanPattern};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+
+/// Compiled size of an expression, bytes, as for every other configured expression.
+const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// One name of a certificate, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +72,7 @@ impl Matcher {
             SanPattern::Suffix(text) => Pattern::Suffix(text.clone()),
             SanPattern::Contains(text) => Pattern::Contains(text.clone()),
             SanPattern::Regex(text) => {
-                let whole = Regex::new(&format!("^(?:{text})$"));
+                let whole = RegexBuilder::new(&format!("^(?:{text})$")).size_limit(REGEX_BYTES_MAX).build();
                 Pattern::Regex(whole.map_err(|error| error.to_string())?)
             }
         };

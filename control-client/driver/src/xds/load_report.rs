@@ -1,0 +1,97 @@
+//! Load reports to a control plane (LRS): when they are due and for which clusters; the counters are the owner's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_ads::source::GrpcService;
+use millrace_base::Rng;
+use millrace_proto::pb::envoy::config::core::v3::Node;
+use millrace_proto::pb::envoy::config::endpoint::v3::ClusterStats;
+use tokio::sync::mpsc;
+
+use super::grpc::{LoadStream, Service};
+use super::told::Owned;
+use crate::dns::SystemResolver;
+
+/// Back-off as Envoy's for this stream: drawn from zero up to an interval that doubles.
+const BACKOFF_BASE: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Which clusters a server wants to hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clusters {
+    /// `send_all_clusters`.
+    All,
+    /// `clusters`; none of the others.
+    Named(Vec<String>),
+}
+
+/// What the owner of the counters is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadEvent {
+    /// Count for these from now on.
+    Collect {
+        /// For whom.
+        clusters: Clusters,
+        /// `report_endpoint_granularity`: for each endpoint, too.
+        endpoint_granularity: bool,
+    },
+    /// An interval is over: hand what was counted to [`LoadReporter::report`].
+    Due,
+    /// The stream has ended or could not be opened; another attempt follows by itself.
+    Disconnected {
+        /// One line for the log.
+        reason: String,
+    },
+}
+
+/// One `load_stats_config`.
+pub struct LoadReporter {
+    events: mpsc::Receiver<LoadEvent>,
+    reports: mpsc::Sender<Vec<ClusterStats>>,
+    _task: Owned,
+}
+
+impl LoadReporter {
+    /// Connects and keeps connected. `node` is sent with `envoy.lrs.supports_send_all_clusters`, as Envoy sends it.
+    /// Must run inside the runtime.
+    pub fn start(service: GrpcService, mut node: Node, seed: u64) -> Self {
+        node.client_features.push("envoy.lrs.supports_send_all_clusters".to_owned());
+        let (tell, events) = mpsc::channel(4);
+        let (reports, mut inbox) = mpsc::channel(1);
+        let service = Service::new(service, Arc::new(SystemResolver::default()));
+        let task = tokio::spawn(async move {
+            let mut rng = Rng::new(seed);
+            let mut interval = BACKOFF_BASE;
+            loop {
+                let stream =
+                    LoadStream { service: &service, node: &node, events: &tell, reports: &mut inbox };
+                let (answered, reason) = stream.run().await;
+                // Without a receiver the task is about to be aborted.
+                let _ = tell.send(LoadEvent::Disconnected { reason }).await;
+                if answered {
+                    interval = BACKOFF_BASE;
+                }
+                let nanoseconds = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+                tokio::time::sleep(Duration::from_nanos(rng.below(nanoseconds))).await;
+                interval = (interval * 2).min(BACKOFF_MAX);
+            }
+        });
+        Self { events, reports, _task: Owned(task) }
+    }
+
+    /// The next event. Cancel safe; never ends.
+    pub async fn next(&mut self) -> LoadEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            // The task ends with `self` only.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What was counted since the last report; `load_report_interval` is filled in where it is missing. False when the
+    /// last report has not been taken yet: keep counting, and hand over the sum when the next one is due.
+    pub fn report(&mut self, loads: Vec<ClusterStats>) -> bool {
+        self.reports.try_send(loads).is_ok()
+    }
+}
