@@ -8,7 +8,7 @@ use millrace_ring::SocketAddress;
 use millrace_ring::sim::{Peer, PeerRead, SimNet};
 
 use crate::churn::Provenance;
-use crate::ledger::{Ledger, Outcome, Request};
+use crate::ledger::{Ledger, Outcome};
 use crate::setup::{Disturbance, STALL_WINDOW, Setup};
 use crate::wire::{self, Framing, Head, Item, Reader, fill};
 
