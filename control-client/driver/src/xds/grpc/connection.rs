@@ -88,7 +88,7 @@ impl Service {
         let shake =
             shake.map_err(|_| http(format!("no HTTP/2 preface within {:?}", target.connect_timeout)))?;
         let (sender, driver) = shake.map_err(|error| http(error.to_string()))?;
-        let driver = Arc::new(Driving(std::sync::Mutex::new(driver)));
+        let driver = Arc::new(Driving(std::sync::Mutex::new(Some(driver))));
         let (keep, dropped) = oneshot::channel::<Infallible>();
         let driven = Arc::clone(&driver);
         tokio::spawn(async move {
@@ -127,17 +127,27 @@ impl fmt::Debug for Service {
 
 type Driver = hyper::client::conn::http2::Connection<TokioIo<Box<dyn ByteStream>>, Body, TokioExecutor>;
 
-/// What moves the bytes, shared with whoever asks how many streams the server allows.
-struct Driving(std::sync::Mutex<Driver>);
+/// What moves the bytes, shared with whoever asks how many streams the server allows. It is dropped when it is done,
+/// for only then do calls that it has not taken fail.
+struct Driving(std::sync::Mutex<Option<Driver>>);
 
 impl Driving {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Driver> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Driver>> {
         // A panic in between would have ended the only thread that locks it.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     async fn run(&self) {
-        std::future::poll_fn(|cx| Pin::new(&mut *self.lock()).poll(cx).map(|_ended| ())).await;
+        std::future::poll_fn(|cx| {
+            let mut driver = self.lock();
+            let ended = driver.as_mut().is_none_or(|driver| Pin::new(driver).poll(cx).is_ready());
+            if !ended {
+                return Poll::Pending;
+            }
+            *driver = None;
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 
@@ -149,9 +159,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// `MAX_CONCURRENT_STREAMS` of the server; 100 until it has said so.
+    /// `MAX_CONCURRENT_STREAMS` of the server; 100 until it has said so, and 0 when it takes no more.
     fn streams_max(&self) -> usize {
-        self.driver.lock().current_max_send_streams()
+        self.driver.lock().as_ref().map_or(0, Driver::current_max_send_streams)
     }
 
     pub(super) fn calls(&self) -> Calls {

@@ -232,6 +232,27 @@ async fn a_connection_takes_as_many_streams_as_the_server_allows() {
     }
 }
 
+/// Envoy Gateway and istiod retire connections by age: GOAWAY, and the streams that are there may stay for a while.
+#[tokio::test]
+async fn a_retired_connection_keeps_its_streams_and_gets_no_new_one() {
+    let age = Duration::from_millis(50);
+    let (address, mut server) = over_tcp_with(Server::builder().max_connection_age(age)).await;
+    let mut sources = sources();
+    sources.add(SOURCE, grpc(service(tcp(address)), Variant::Sotw), false);
+    sources.subscribe(SOURCE, ResourceType::Secret, name("first"));
+    let mut first = while_driving(&mut sources, server.secrets()).await;
+    assert!(while_driving(&mut sources, first.request()).await.is_some());
+    let start = std::time::Instant::now();
+    let mut streams = Vec::new();
+    while start.elapsed() < age * 4 {
+        sources.subscribe(SOURCE, ResourceType::Secret, name(&format!("secret-{}", streams.len())));
+        streams.push(while_driving(&mut sources, server.secrets()).await);
+    }
+    let type_url = ResourceType::Secret.type_url();
+    first.respond(DiscoveryResponse { type_url, ..DiscoveryResponse::default() }).await;
+    update(&mut sources).await;
+}
+
 #[tokio::test]
 async fn what_is_not_served_is_said() {
     let (address, _server) = over_tcp().await;
