@@ -208,6 +208,8 @@ impl Client {
         let waiting = self.types.iter_mut().find(|(_, subscription)| subscription.tracker.awaits(id));
         if let Some((&ty, subscription)) = waiting {
             subscription.tracker.verdict(id, verdict);
+            // What was subscribed to meanwhile goes first: RDS before the ACK of LDS, as Envoy does.
+            self.due.retain(|due| *due != ty);
             self.speak(ty);
         } else if id != UpdateId::NO_VERDICT && id.0 <= self.last_id {
             for subscription in self.types.values_mut() {

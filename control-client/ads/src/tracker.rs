@@ -153,7 +153,7 @@ impl Tracker {
             update.broken.push(Rejected { name: Arc::clone(&name), reason: reason.to_owned() });
         };
         if !intake.seen.insert(Arc::clone(&name)) {
-            return reject("the response holds it more than once");
+            return reject("duplicate: the response holds it more than once");
         }
         if !self.wanted.covers(&name) {
             return;

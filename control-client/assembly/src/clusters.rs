@@ -40,11 +40,13 @@ impl Assembly {
         }
         self.versions.clusters = update.version.clone();
         self.count_cds(turn, &update.version, rejected.is_empty());
-        if self.startup.is_waiting(&Wait::Cds) {
+        let is_first = self.startup.is_waiting(&Wait::Cds);
+        if is_first {
             warming.iter().for_each(|name| self.startup.wait(Wait::Cluster(name.clone())));
             self.startup.done(&Wait::Cds);
         }
-        if aggregated {
+        // The first clusters are acknowledged at once, as Envoy does: LDS waits for them anyway.
+        if aggregated && !is_first {
             self.acks.when_warm(source, update.id, rejected, warming, &mut self.out);
         } else {
             self.acks.now(source, update.id, rejected, &mut self.out);

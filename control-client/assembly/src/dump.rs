@@ -1,6 +1,10 @@
 //! What `config_dump` shows of dynamic resources.
 
 use crate::stored::{Failure, Stored};
+use std::sync::Arc;
+
+use millrace_config::Cluster;
+
 use crate::Assembly;
 
 /// One resource, or the last one that was refused under its name.
@@ -67,6 +71,11 @@ impl Assembly {
             warming: None,
             failure: assignment.failure.as_deref(),
         })
+    }
+
+    /// Clusters of the bootstrap that serve no traffic, because only the control client can talk to them.
+    pub fn control_clusters(&self) -> &[Arc<Cluster>] {
+        &self.control_clusters
     }
 
     /// True for a cluster that came over CDS (`added_via_api`).

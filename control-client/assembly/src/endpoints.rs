@@ -59,6 +59,13 @@ impl Assignments {
         self.by_name.get_mut(&(source, service.clone()))
     }
 
+    /// Names of the clusters whose endpoints come from a source.
+    pub(crate) fn users_of(&self, source: SourceId) -> impl Iterator<Item = &Arc<str>> {
+        let first = (source, Arc::from(""));
+        let of_source = self.by_name.range(first..).take_while(move |((from, _), _)| *from == source);
+        of_source.flat_map(|(_, assignment)| &assignment.users)
+    }
+
     /// All of them, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Assignment)> {
         self.by_name.iter().map(|((_, name), assignment)| (name, assignment))

@@ -1,8 +1,8 @@
 //! Counters and gauges that control planes and people read.
 
 use millrace_ads::{ResourceType, Update};
-use millrace_config::{Cluster, HealthStatus};
-use millrace_observe::stats::{ControlStats, cds, cluster, cluster_manager, lds, listener_manager};
+use millrace_config::{Cluster, HealthStatus, SourceId};
+use millrace_observe::stats::{ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::{Assembly, Turn};
@@ -75,19 +75,31 @@ impl Assembly {
         self.cx.registry.set_text("listener_manager.lds.version_text", version);
     }
 
-    /// A stream of CDS or LDS failed or ended.
-    pub fn count_failure(&mut self, stats: &mut ControlStats, cds_failed: bool, lds_failed: bool) {
-        if cds_failed {
+    /// A stream, fetch or file failed; `only` says of which type, all types of an aggregated stream without it.
+    /// Whatever comes from there counts a failure, as in Envoy.
+    pub fn source_failed(&mut self, stats: &mut ControlStats, source: SourceId, only: Option<ResourceType>) {
+        let concerns = |ty| only.is_none_or(|only| only == ty);
+        if concerns(ResourceType::Cluster) && self.cds == Some(source) {
             stats.inc(self.scopes.cds, cds::UPDATE_FAILURE);
         }
-        if lds_failed {
+        if concerns(ResourceType::Listener) && self.startup.lds_source() == Some(source) {
             stats.inc(self.scopes.lds, lds::UPDATE_FAILURE);
+        }
+        if concerns(ResourceType::Route) {
+            for scope in self.route_scopes(source) {
+                stats.inc(scope, rds::UPDATE_FAILURE);
+            }
+        }
+        if concerns(ResourceType::Endpoint) {
+            let users = self.assignments.users_of(source);
+            let clusters = users.filter_map(|name| self.clusters.entries.get(name)?.latest());
+            clusters.for_each(|version| stats.inc(version.cluster.scope, cluster::UPDATE_FAILURE));
         }
     }
 
     pub(crate) fn refresh_gauges(&mut self, stats: &mut ControlStats) {
         let clusters = self.scopes.clusters;
-        stats.gauge_set(clusters, cluster_manager::ACTIVE_CLUSTERS, self.clusters.active as u64);
+        stats.gauge_set(clusters, cluster_manager::ACTIVE_CLUSTERS, (self.clusters.active + self.control_clusters.len()) as u64);
         stats.gauge_set(clusters, cluster_manager::WARMING_CLUSTERS, self.clusters.warming as u64);
         if !std::mem::take(&mut self.listeners_changed) {
             return;

@@ -70,6 +70,8 @@ pub struct Assembly {
     /// How many names the shards know of.
     names_published: usize,
     clusters: ClusterBook,
+    /// Clusters of the bootstrap that only the control client uses.
+    control_clusters: Vec<Arc<millrace_config::Cluster>>,
     assignments: Assignments,
     listeners: BTreeMap<Arc<str>, ListenerEntry>,
     /// By [`millrace_config::RouteTableId`].
@@ -82,6 +84,7 @@ pub struct Assembly {
     out: Vec<Action>,
     scopes: Scopes,
     versions: Versions,
+    cds: Option<SourceId>,
     drain_time: Duration,
     /// Listeners that drain now.
     draining: u64,
@@ -120,6 +123,7 @@ impl Assembly {
             added: Vec::new(),
             names_published: compiled.snapshot.cluster_names.len(),
             clusters: ClusterBook::default(),
+            control_clusters: compiled.control_clusters.clone(),
             assignments: Assignments::default(),
             listeners: BTreeMap::new(),
             routes: Vec::new(),
@@ -131,6 +135,7 @@ impl Assembly {
             out: Vec::new(),
             scopes,
             versions: Versions::default(),
+            cds: compiled.dynamic.cds.map(|subscription| subscription.source),
             drain_time,
             draining: 0,
             listeners_changed: true,

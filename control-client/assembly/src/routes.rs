@@ -149,6 +149,11 @@ impl Assembly {
         self.answer_table(turn, id);
     }
 
+    /// Scopes of the tables that come from a source.
+    pub(crate) fn route_scopes(&self, source: SourceId) -> impl Iterator<Item = ScopeId> {
+        self.routes.iter().flatten().filter(move |entry| entry.source == source).map(|entry| entry.scope)
+    }
+
     pub(crate) fn is_table_answered(&self, id: RouteTableId) -> bool {
         self.routes.get(id.0 as usize).and_then(Option::as_ref).is_some_and(|entry| entry.answered)
     }

@@ -86,6 +86,10 @@ impl Startup {
         self.waits.remove(what)
     }
 
+    pub(crate) fn lds_source(&self) -> Option<SourceId> {
+        self.lds.map(|lds| lds.source)
+    }
+
     /// What `self: {}` means in a listener.
     pub(crate) fn listeners_source(&self) -> SourceId {
         self.lds.map_or(Sources::ADS, |lds| lds.source)

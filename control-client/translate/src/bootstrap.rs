@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use millrace_config::{Cluster, Listener, Node, Snapshot};
 use millrace_proto::pb::envoy::config::bootstrap::v3 as pb;
+use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
 use millrace_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format::LogFormat as PbFormat;
 use millrace_proto::pb::google::protobuf::{Value, value::Kind};
 use millrace_proto::{BOOTSTRAP, Message, Path, schema, validate};
@@ -69,6 +70,8 @@ pub struct Compiled {
     pub static_listeners: Vec<RawResource>,
     /// Static clusters as written.
     pub static_clusters: Vec<RawResource>,
+    /// Static clusters that only the control client uses, without what makes them unfit for traffic: for `/clusters`.
+    pub control_clusters: Vec<Arc<Cluster>>,
 }
 
 /// Checks and translates the wire bytes of a bootstrap.
@@ -92,7 +95,7 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
     let log_format = log_format(&typed)?;
     let resources = typed.static_resources.take().unwrap_or_default();
     let static_clusters = raw(&resources.clusters, |cluster| &cluster.name);
-    let clusters = clusters(&resources, aside, cx)?;
+    let (clusters, control_clusters) = clusters(&resources, aside, cx)?;
     let dynamic = dynamic(typed.dynamic_resources.as_ref(), cx)?;
     let static_listeners = raw(&resources.listeners, |listener| &listener.name);
     let listeners = listeners(&resources, cx)?;
@@ -111,6 +114,7 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
         node: typed.node.as_ref().map(Message::encode_to_vec).unwrap_or_default(),
         static_listeners,
         static_clusters,
+        control_clusters,
     })
 }
 
@@ -142,7 +146,8 @@ fn clusters(
     resources: &pb::bootstrap::StaticResources,
     mut aside: BTreeMap<usize, Rejection>,
     cx: &mut Context,
-) -> Result<Vec<Cluster>, Rejection> {
+) -> Result<(Vec<Cluster>, Vec<Arc<Cluster>>), Rejection> {
+    let mut control = Vec::new();
     cx.known_clusters.clear();
     cx.control_clusters.clear();
     let mut out = Vec::with_capacity(resources.clusters.len());
@@ -170,11 +175,25 @@ fn clusters(
                 }
                 cx.report(&path, format!("only the control client uses the cluster: {refused}"));
                 cx.control_clusters.insert(name, refused);
+                control.extend(plain(message, &path, cx).map(Arc::new));
             }
             Err(invalid) => return Err(invalid),
         }
     }
-    Ok(out)
+    Ok((out, control))
+}
+
+/// The cluster without its encryption and protocol, which the control client reads elsewhere.
+fn plain(message: &clusters::Cluster, path: &Path, cx: &mut Context) -> Option<Cluster> {
+    let reported = cx.unsupported.len();
+    let mut message = message.clone();
+    message.transport_socket = None;
+    message.transport_socket_matches.clear();
+    message.typed_extension_protocol_options.clear();
+    message.http2_protocol_options = None;
+    let built = cluster(&message, None, path, cx).ok();
+    cx.unsupported.truncate(reported);
+    built
 }
 
 fn listeners(

@@ -103,7 +103,8 @@ fn discovery(
     match (kind, &cluster.eds_cluster_config) {
         (DiscoveryType::Eds, Some(config)) => eds(cluster, config, path, cx),
         (DiscoveryType::Eds, None) => {
-            Err(Rejection::new(path, "cannot create an EDS cluster without an EDS config"))
+            let path = path.join("eds_cluster_config");
+            Err(Rejection::new(&path, "cannot create an EDS cluster without an EDS config"))
         }
         (_, Some(_)) => {
             let path = path.join("eds_cluster_config");

@@ -64,7 +64,7 @@ impl AdminState for Control {
             }
         };
         let assembly = &self.xds.assembly;
-        let clusters = assembly.snapshot().clusters.iter().flatten();
+        let clusters = assembly.snapshot().clusters.iter().flatten().chain(assembly.control_clusters());
         let status = |cluster: &Arc<millrace_config::Cluster>| {
             ClusterStatus::from_config(cluster, assembly.is_dynamic_cluster(&cluster.name), host)
         };
@@ -112,7 +112,7 @@ impl AdminState for Control {
     }
 
     fn runtime(&self) -> RuntimeView {
-        let configured = &self.compiled.runtime.layers;
+        let configured = &self.xds.assembly.context().runtime.layers;
         let layers: Vec<String> = configured.iter().map(|layer| layer.name.clone()).collect();
         let mut keys: Vec<&String> = configured.iter().flat_map(|layer| layer.values.keys()).collect();
         keys.extend(self.runtime_overrides.keys());

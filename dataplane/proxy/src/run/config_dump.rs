@@ -107,7 +107,7 @@ impl Control {
     fn endpoints_dump(&self) -> Value {
         let assembly = &self.xds.assembly;
         let (mut statics, mut dynamics) = (Vec::new(), Vec::new());
-        for cluster in assembly.snapshot().clusters.iter().flatten() {
+        for cluster in assembly.snapshot().clusters.iter().flatten().chain(assembly.control_clusters()) {
             let list = if assembly.is_dynamic_cluster(&cluster.name) { &mut dynamics } else { &mut statics };
             list.push(json!({ "endpoint_config": endpoints(cluster) }));
         }

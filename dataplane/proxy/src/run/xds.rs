@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use millrace_ads::ResourceType;
 use millrace_ads::source::ConfigSource;
 use millrace_assembly::{Action, Assembly, Host, Level as Loudness, Turn};
 use millrace_base::WallTime;
@@ -31,8 +30,6 @@ pub struct Xds {
     opened: BTreeSet<SourceId>,
     /// How `ads: {}` is reached.
     ads: Option<ConfigSource>,
-    cds: Option<SourceId>,
-    lds: Option<SourceId>,
     /// `control_plane.`, where there is an aggregated stream.
     scope: Option<ScopeId>,
 }
@@ -46,8 +43,6 @@ impl Xds {
             opened: BTreeSet::new(),
             scope: ads.is_some().then(|| registry.scope(ScopeKind::ControlPlane, "")),
             ads,
-            cds: compiled.dynamic.cds.map(|subscription| subscription.source),
-            lds: compiled.dynamic.lds.map(|subscription| subscription.source),
             assembly,
             sources,
         }
@@ -198,17 +193,14 @@ impl Control {
             }
             FromSource::State(state) => self.connected(is_ads, state as u64),
             FromSource::Failed { resource_type, reason } => {
-                let (cds, lds) = (resource_type == ResourceType::Cluster, resource_type == ResourceType::Listener);
-                self.xds.assembly.count_failure(&mut self.xds.stats, cds, lds);
+                self.xds.assembly.source_failed(&mut self.xds.stats, source, Some(resource_type));
                 self.logger.log(Component::CONFIG, Level::Warning, format_args!("xds: {reason}"));
             }
             FromSource::Warning(text) => {
                 self.logger.log(Component::CONFIG, Level::Warning, format_args!("xds: {text}"));
             }
             FromSource::Disconnected { reason } => {
-                let failed = |wanted: Option<SourceId>| wanted == Some(source);
-                let (cds, lds) = (failed(self.xds.cds), failed(self.xds.lds));
-                self.xds.assembly.count_failure(&mut self.xds.stats, cds, lds);
+                self.xds.assembly.source_failed(&mut self.xds.stats, source, None);
                 self.logger.log(Component::CONFIG, Level::Warning, format_args!("xds: {reason}"));
             }
         }
