@@ -3,7 +3,7 @@
 use millrace_ads::{ResourceType, Update};
 use millrace_config::{Cluster, HealthStatus, SourceId};
 use millrace_observe::stats::{ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds};
-use xxhash_rust::xxh64::xxh64;
+use twox_hash::XxHash64;
 
 use crate::{Assembly, Turn};
 
@@ -30,7 +30,7 @@ pub(crate) fn assignment(turn: &mut Turn<'_>, config: &Cluster, version: &str) {
 
 /// Envoy prints versions as the hash of their text.
 pub(crate) fn version_hash(version: &str) -> u64 {
-    xxh64(version.as_bytes(), 0)
+    XxHash64::oneshot(0, version.as_bytes())
 }
 
 impl Assembly {
@@ -99,7 +99,11 @@ impl Assembly {
 
     pub(crate) fn refresh_gauges(&mut self, stats: &mut ControlStats) {
         let clusters = self.scopes.clusters;
-        stats.gauge_set(clusters, cluster_manager::ACTIVE_CLUSTERS, (self.clusters.active + self.control_clusters.len()) as u64);
+        stats.gauge_set(
+            clusters,
+            cluster_manager::ACTIVE_CLUSTERS,
+            (self.clusters.active + self.control_clusters.len()) as u64,
+        );
         stats.gauge_set(clusters, cluster_manager::WARMING_CLUSTERS, self.clusters.warming as u64);
         if !std::mem::take(&mut self.listeners_changed) {
             return;

@@ -177,7 +177,7 @@ impl Control {
     }
 
     /// Something came from a control plane, or one came or went.
-    pub(super) fn from_source(&mut self, event: SourceEvent) {
+    pub(super) fn heard(&mut self, event: SourceEvent) {
         let source = event.source;
         let is_ads = source == Known::ADS;
         match event.event {
