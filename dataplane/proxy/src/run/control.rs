@@ -193,6 +193,7 @@ impl Control {
     pub(super) fn refresh_stats(&mut self) {
         let state = self.lifecycle.server_state() as u64;
         self.stats.refresh(state, self.started.elapsed(), self.workers.connections());
+        self.xds.refresh(self.stats.server);
     }
 
     /// Feeds the life cycle and carries out what it says.
