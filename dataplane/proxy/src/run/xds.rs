@@ -63,7 +63,11 @@ impl Xds {
         let ads = self.sources.statistics(Known::ADS);
         self.stats.gauge_set(scope, control_plane::PENDING_REQUESTS, ads.pending_requests as u64);
         let before = std::mem::replace(&mut self.told[2], ads.rate_limit_enforced);
-        self.stats.add(scope, control_plane::RATE_LIMIT_ENFORCED, ads.rate_limit_enforced.saturating_sub(before));
+        self.stats.add(
+            scope,
+            control_plane::RATE_LIMIT_ENFORCED,
+            ads.rate_limit_enforced.saturating_sub(before),
+        );
     }
 
     /// Hands a source to the transports at its first subscription.

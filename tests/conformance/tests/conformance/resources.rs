@@ -254,7 +254,8 @@ fn istio(root: &Path, cases: &mut Vec<Case>) -> Vec<String> {
 #[test]
 fn the_document_has_the_counts() {
     let read = |path: &str| {
-        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).expect("a file of the repository")
+        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR")))
+            .expect("a file of the repository")
     };
     let mut planes: Vec<(String, [u64; 3])> = Vec::new();
     for line in read("verdicts/resources.tsv").lines() {
