@@ -39,7 +39,8 @@ impl Assembly {
             self.remove_cluster(turn, name);
         }
         self.versions.clusters = update.version.clone();
-        self.count_cds(turn, &update.version, rejected.is_empty());
+        let has_changed = !update.changed.is_empty() || !update.removed.is_empty();
+        self.count_cds(turn, &update.version, rejected.is_empty(), has_changed);
         let is_first = self.startup.is_waiting(&Wait::Cds);
         if is_first {
             warming.iter().for_each(|name| self.startup.wait(Wait::Cluster(name.clone())));
@@ -106,6 +107,7 @@ impl Assembly {
             ClusterDiscovery::Eds { service_name, source, initial_fetch_timeout } => {
                 let (service_name, source) = (service_name.clone(), *source);
                 let deadline = initial_fetch_timeout.map(|timeout| turn.now + timeout);
+                turn.stats.inc(cluster.scope, metric::UPDATE_ATTEMPT);
                 let is_new = self.assignments.join(source, &service_name, &name);
                 if is_new {
                     let interest = Interest::Name(service_name.clone());
@@ -146,6 +148,7 @@ impl Assembly {
             return;
         };
         let deadline = initial_fetch_timeout.map(|timeout| turn.now + timeout);
+        turn.stats.inc(cluster.scope, metric::UPDATE_ATTEMPT);
         if self.assignments.join(*source, service_name, &cluster.name) {
             let interest = Interest::Name(service_name.clone());
             self.out.push(Action::Subscribe(*source, ResourceType::Endpoint, interest));

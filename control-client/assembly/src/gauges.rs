@@ -48,16 +48,18 @@ impl Assembly {
         }
     }
 
-    /// An update of CDS was applied, as far as it was good.
-    pub(crate) fn count_cds(&mut self, turn: &mut Turn<'_>, version: &str, is_good: bool) {
+    /// An update of CDS was applied, as far as it was good. `has_changed`: it said something new.
+    pub(crate) fn count_cds(&mut self, turn: &mut Turn<'_>, version: &str, is_good: bool, has_changed: bool) {
         let (stats, scope) = (&mut *turn.stats, self.scopes.cds);
         if !is_good {
             return stats.inc(scope, cds::UPDATE_REJECTED);
         }
         let milliseconds = turn.wall.0 / 1_000_000;
         stats.inc(scope, cds::UPDATE_SUCCESS);
-        stats.inc(scope, cds::CONFIG_RELOAD);
-        stats.gauge_set(scope, cds::CONFIG_RELOAD_TIME_MS, milliseconds);
+        if has_changed {
+            stats.inc(scope, cds::CONFIG_RELOAD);
+            stats.gauge_set(scope, cds::CONFIG_RELOAD_TIME_MS, milliseconds);
+        }
         stats.gauge_set(scope, cds::UPDATE_TIME, milliseconds);
         stats.gauge_set(scope, cds::VERSION, version_hash(version));
         self.cx.registry.set_text("cluster_manager.cds.version_text", version);
@@ -76,24 +78,30 @@ impl Assembly {
     }
 
     /// A stream, fetch or file failed; `only` says of which type, all types of an aggregated stream without it.
-    /// Whatever comes from there counts a failure, as in Envoy.
+    /// Whatever comes from there counts a failure, and with it another attempt, as in Envoy.
     pub fn source_failed(&mut self, stats: &mut ControlStats, source: SourceId, only: Option<ResourceType>) {
         let concerns = |ty| only.is_none_or(|only| only == ty);
         if concerns(ResourceType::Cluster) && self.cds == Some(source) {
             stats.inc(self.scopes.cds, cds::UPDATE_FAILURE);
+            stats.inc(self.scopes.cds, cds::UPDATE_ATTEMPT);
         }
         if concerns(ResourceType::Listener) && self.startup.lds_source() == Some(source) {
             stats.inc(self.scopes.lds, lds::UPDATE_FAILURE);
+            stats.inc(self.scopes.lds, lds::UPDATE_ATTEMPT);
         }
         if concerns(ResourceType::Route) {
             for scope in self.route_scopes(source) {
                 stats.inc(scope, rds::UPDATE_FAILURE);
+                stats.inc(scope, rds::UPDATE_ATTEMPT);
             }
         }
         if concerns(ResourceType::Endpoint) {
             let users = self.assignments.users_of(source);
             let clusters = users.filter_map(|name| self.clusters.entries.get(name)?.latest());
-            clusters.for_each(|version| stats.inc(version.cluster.scope, cluster::UPDATE_FAILURE));
+            for scope in clusters.map(|version| version.cluster.scope) {
+                stats.inc(scope, cluster::UPDATE_FAILURE);
+                stats.inc(scope, cluster::UPDATE_ATTEMPT);
+            }
         }
     }
 
@@ -117,5 +125,15 @@ impl Assembly {
         let warming = count(|entry| entry.warming.is_some());
         stats.gauge_set(scope, listener_manager::TOTAL_LISTENERS_WARMING, warming);
         stats.gauge_set(scope, listener_manager::TOTAL_LISTENERS_DRAINING, self.draining);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// As real Envoy printed them (`corpora/envoy/transcripts`).
+    #[test]
+    fn versions_hash_as_in_envoy() {
+        assert_eq!(super::version_hash("4"), 10_464_417_414_901_951_369);
+        assert_eq!(super::version_hash("3"), 2_744_517_546_871_237_796);
     }
 }

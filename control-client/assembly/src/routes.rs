@@ -105,6 +105,7 @@ impl Assembly {
         if entry.forget_at.take().is_some() && entry.stored.is_some() {
             return;
         }
+        turn.stats.inc(entry.scope, rds::UPDATE_ATTEMPT);
         let timeout = self.cx.route_tables.get(id).and_then(|info| info.initial_fetch_timeout);
         if let Some(timeout) = timeout.filter(|_| !entry.answered) {
             entry.give_up_at = Some(turn.now + timeout);

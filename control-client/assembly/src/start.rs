@@ -184,6 +184,7 @@ impl Assembly {
         }
         let Some(Subscription { source, initial_fetch_timeout }) = self.startup.cds else { return };
         self.startup.wait(Wait::Cds);
+        turn.stats.inc(self.scopes.cds, cds::UPDATE_ATTEMPT);
         if let Some(timeout) = initial_fetch_timeout {
             self.deadlines.insert(turn.now + timeout, Due::Cds);
         }
@@ -194,6 +195,7 @@ impl Assembly {
         self.start_static_listeners(turn);
         let Some(Subscription { source, initial_fetch_timeout }) = self.startup.lds else { return };
         self.startup.wait(Wait::Lds);
+        turn.stats.inc(self.scopes.lds, lds::UPDATE_ATTEMPT);
         if let Some(timeout) = initial_fetch_timeout {
             self.deadlines.insert(turn.now + timeout, Due::Lds);
         }
