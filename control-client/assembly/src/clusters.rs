@@ -113,7 +113,9 @@ impl Assembly {
                 }
                 let mut version = ClusterVersion { cluster: Arc::new(cluster), stored };
                 // Endpoints that are known already are good for the new version, too.
-                if let Some(cluster) = self.with_known_endpoints(turn, source, &service_name, &version.cluster) {
+                if let Some(cluster) =
+                    self.with_known_endpoints(turn, source, &service_name, &version.cluster)
+                {
                     version.cluster = cluster;
                     return self.activate_cluster(turn, &name, version);
                 }

@@ -99,7 +99,11 @@ impl Assembly {
 
     pub(crate) fn refresh_gauges(&mut self, stats: &mut ControlStats) {
         let clusters = self.scopes.clusters;
-        stats.gauge_set(clusters, cluster_manager::ACTIVE_CLUSTERS, (self.clusters.active + self.control_clusters.len()) as u64);
+        stats.gauge_set(
+            clusters,
+            cluster_manager::ACTIVE_CLUSTERS,
+            (self.clusters.active + self.control_clusters.len()) as u64,
+        );
         stats.gauge_set(clusters, cluster_manager::WARMING_CLUSTERS, self.clusters.warming as u64);
         if !std::mem::take(&mut self.listeners_changed) {
             return;

@@ -68,7 +68,11 @@ impl Graveyard {
                 busy.push(grave);
                 continue;
             }
-            grave.scopes.into_iter().filter(|scope| !is_used(*scope)).for_each(|scope| registry.retire(scope));
+            grave
+                .scopes
+                .into_iter()
+                .filter(|scope| !is_used(*scope))
+                .for_each(|scope| registry.retire(scope));
         }
         self.graves.extend(busy);
         if let Some(first) = self.graves.front() {

@@ -30,7 +30,7 @@ use std::time::Duration;
 use millrace_ads::{ResourceType, Update};
 use millrace_base::{Time, WallTime};
 use millrace_config::{ScopeId, Snapshot, SourceId};
-use millrace_observe::stats::{ScopeKind, ControlStats};
+use millrace_observe::stats::{ControlStats, ScopeKind};
 use millrace_translate::resource::Translated;
 use millrace_translate::{Compiled, Context, Rejection};
 

@@ -55,7 +55,12 @@ impl Assembly {
         self.acks.now(source, update.id, rejected, &mut self.out);
     }
 
-    fn put_table(&mut self, turn: &mut Turn<'_>, id: RouteTableId, resource: &Resource) -> Result<(), String> {
+    fn put_table(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: RouteTableId,
+        resource: &Resource,
+    ) -> Result<(), String> {
         let translated = resource::route_configuration(&resource.body, &mut self.cx);
         let translated = self.taken(translated);
         let Some(entry) = entry_mut(&mut self.routes, id) else { return Ok(()) };
@@ -171,9 +176,12 @@ impl Assembly {
         if self.routes.len() <= at {
             self.routes.resize_with(at + 1, || None);
         }
-        let Some(info) = self.cx.route_tables.get(used.id).filter(|_| self.routes[at].is_none()) else { return };
+        let Some(info) = self.cx.route_tables.get(used.id).filter(|_| self.routes[at].is_none()) else {
+            return;
+        };
         let parent = self.startup.listeners_source();
-        let scope = self.cx.registry.scope(ScopeKind::Rds, &format!("{}.rds.{}", used.stat_prefix, info.name));
+        let scope =
+            self.cx.registry.scope(ScopeKind::Rds, &format!("{}.rds.{}", used.stat_prefix, info.name));
         self.routes[at] = Some(RouteEntry {
             name: info.name.clone(),
             source: if info.source == Sources::SAME_AS_PARENT { parent } else { info.source },

@@ -3,6 +3,7 @@
 
 pub mod bad;
 pub mod churn;
+pub mod corpora;
 pub mod planes;
 
 use std::time::Duration;

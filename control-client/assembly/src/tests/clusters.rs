@@ -49,7 +49,9 @@ fn a_changed_cluster_takes_the_endpoints_that_are_known() {
     let changed = eds_cluster("a").replace("1s", "2s");
     let actions = lab.say(Cluster, &[changed], &[]);
     assert_eq!(verdicts(&actions).len(), 1, "nothing to wait for");
-    assert!(actions.iter().any(|action| matches!(action, Action::Refresh(_, Endpoint, name) if &**name == "a")));
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Refresh(_, Endpoint, name) if &**name == "a"))
+    );
     let cluster = lab.assembly.snapshot().cluster_by_name("a").unwrap();
     assert_eq!(cluster.connect_timeout, Duration::from_secs(2));
     assert_eq!(cluster.localities[0].endpoints.len(), 2);

@@ -137,11 +137,7 @@ fn resource(ty: ResourceType, text: &str, version: u64) -> Resource {
     let message = schema::Message::by_name(ty.message_name()).unwrap();
     let body = message_from_json(message, &tree).unwrap();
     let name = tree.get("name").or_else(|| tree.get("cluster_name")).and_then(|name| name.as_str());
-    Resource {
-        name: name.unwrap_or_default().into(),
-        version: version.to_string().into(),
-        body: body.into(),
-    }
+    Resource { name: name.unwrap_or_default().into(), version: version.to_string().into(), body: body.into() }
 }
 
 pub(super) fn eds_cluster(name: &str) -> String {
