@@ -94,6 +94,8 @@ impl Assembly {
     /// Lets a translated cluster serve, or warm if its endpoints come from elsewhere.
     pub(crate) fn introduce_cluster(&mut self, turn: &mut Turn<'_>, cluster: Cluster, stored: Stored) {
         let name = cluster.name.clone();
+        // A warming cluster counts as one that exists, as in Envoy.
+        self.cx.cluster_added(&name);
         let entry = self.clusters.entry(&name, false);
         let before = entry.latest().map(|version| version.cluster.clone());
         self.let_go_of_discovery(before.as_deref(), &cluster);
@@ -187,7 +189,6 @@ impl Assembly {
         };
         turn.stats.inc(self.scopes.clusters, counter);
         self.publish_cluster(turn, before.map(|before| before.cluster), cluster);
-        self.cx.cluster_added(name);
         self.settled(name);
     }
 

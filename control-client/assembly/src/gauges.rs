@@ -3,7 +3,7 @@
 use millrace_ads::{ResourceType, Update};
 use millrace_config::{Cluster, HealthStatus, SourceId};
 use millrace_observe::stats::{ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds};
-use xxhash_rust::xxh64::xxh64;
+use twox_hash::XxHash64;
 
 use crate::{Assembly, Turn};
 
@@ -30,7 +30,7 @@ pub(crate) fn assignment(turn: &mut Turn<'_>, config: &Cluster, version: &str) {
 
 /// Envoy prints versions as the hash of their text.
 pub(crate) fn version_hash(version: &str) -> u64 {
-    xxh64(version.as_bytes(), 0)
+    XxHash64::oneshot(0, version.as_bytes())
 }
 
 impl Assembly {

@@ -40,7 +40,7 @@ pub use bootstrap::{Compiled, LogFormat, RawResource, bootstrap};
 pub use context::{Context, Overrides, Source};
 pub use dynamic::Dynamic;
 pub use error::{Rejection, RejectionKind, Unsupported};
-pub use fuzz::fuzz_bootstrap;
+pub use fuzz::{fuzz_bootstrap, fuzz_resource};
 pub use interned::{ClusterIds, RouteTableInfo, RouteTables, Sources};
 pub use runtime::{RtdsLayer, Runtime, RuntimeLayer, RuntimeValue};
 pub use source::Subscription;

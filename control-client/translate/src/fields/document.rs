@@ -24,8 +24,17 @@ extensions that this build does not have: a resource that uses one is refused by
 messages do not have is refused in files (`--allow-unknown-static-fields` turns that into a warning), and reported once
 in what a control plane sends (`--reject-unknown-dynamic-fields`, `--ignore-unknown-dynamic-fields`).
 
-How far this carries with real control planes: `tests/conformance/verdicts/resources.tsv` counts the golden resources of
-Consul, Kuma, Envoy Gateway, Istio and Envoy that are accepted, and those that are not, by what they ask for.
+How far this carries with real control planes: golden resources (clusters, load assignments, listeners, route
+configurations) of their own tests, judged by this build. `tests/conformance/verdicts/resources.tsv` says what those
+that are not served ask for; a test compares both with what it finds.
+
+| plane | accepted | not served yet | refused, or of unknown types |
+|---|---|---|---|
+| consul | 43 | 19 | 1 |
+| kuma | 107 | 61 | 2 |
+| gateway | 113 | 38 | 2 |
+| envoy | 2 | 1 | 5 |
+| istio | 26 | 13 | 38 |
 
 ";
 

@@ -6,7 +6,7 @@ use super::Kind::{Bootstrap, Cluster as C, Listener as L, Load, Route, Runtime a
 /// What Envoy refuses too.
 pub(super) const INVALID: &[Case] = &[
     (C, "{}", "name", "value length must be at least 1 characters"),
-    (C, "{name: c, type: EDS}", "", "cannot create an EDS cluster without an EDS config"),
+    (C, "{name: c, type: EDS}", "eds_cluster_config", "cannot create an EDS cluster without an EDS config"),
     (
         C,
         "{name: c, eds_cluster_config: {eds_config: {ads: {}}}}",

@@ -123,7 +123,7 @@ impl Control {
                     self.handle(Event::Signal(signal));
                 }
                 update = self.dns.next() => self.resolved(update),
-                event = self.xds.sources.next() => self.from_source(event),
+                event = self.xds.sources.next() => self.heard(event),
                 () = sleep => self.tick(&mut flushed),
             }
         }
@@ -193,6 +193,7 @@ impl Control {
     pub(super) fn refresh_stats(&mut self) {
         let state = self.lifecycle.server_state() as u64;
         self.stats.refresh(state, self.started.elapsed(), self.workers.connections());
+        self.xds.refresh(self.stats.server);
     }
 
     /// Feeds the life cycle and carries out what it says.

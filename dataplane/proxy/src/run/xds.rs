@@ -9,7 +9,7 @@ use millrace_assembly::{Action, Assembly, Host, Level as Loudness, Turn};
 use millrace_base::WallTime;
 use millrace_config::{Listener, ScopeId, SourceId};
 use millrace_driver::xds::{Build, Event as FromSource, SERVED, SourceEvent, Sources, node};
-use millrace_observe::stats::{ControlStats, Registry, ScopeKind, control_plane};
+use millrace_observe::stats::{ControlStats, Registry, ScopeKind, control_plane, server};
 use millrace_proto::Message as _;
 use millrace_proto::pb::envoy::config::core::v3::Node;
 use millrace_shard::shared::Message;
@@ -32,6 +32,8 @@ pub struct Xds {
     ads: Option<ConfigSource>,
     /// `control_plane.`, where there is an aggregated stream.
     scope: Option<ScopeId>,
+    /// Totals that are counted already: unknown fields, static and dynamic, and requests that were held back.
+    told: [u64; 3],
 }
 
 impl Xds {
@@ -43,9 +45,29 @@ impl Xds {
             opened: BTreeSet::new(),
             scope: ads.is_some().then(|| registry.scope(ScopeKind::ControlPlane, "")),
             ads,
+            told: [0; 3],
             assembly,
             sources,
         }
+    }
+
+    /// Counts what nobody tells of by itself.
+    pub(super) fn refresh(&mut self, server: ScopeId) {
+        let cx = self.assembly.context();
+        let now = [cx.static_unknown_fields, cx.dynamic_unknown_fields];
+        let metrics = [server::STATIC_UNKNOWN_FIELDS, server::DYNAMIC_UNKNOWN_FIELDS];
+        for ((metric, now), told) in metrics.into_iter().zip(now).zip(&mut self.told) {
+            self.stats.add(server, metric, now - std::mem::replace(told, now));
+        }
+        let Some(scope) = self.scope else { return };
+        let ads = self.sources.statistics(Known::ADS);
+        self.stats.gauge_set(scope, control_plane::PENDING_REQUESTS, ads.pending_requests as u64);
+        let before = std::mem::replace(&mut self.told[2], ads.rate_limit_enforced);
+        self.stats.add(
+            scope,
+            control_plane::RATE_LIMIT_ENFORCED,
+            ads.rate_limit_enforced.saturating_sub(before),
+        );
     }
 
     /// Hands a source to the transports at its first subscription.
@@ -177,7 +199,7 @@ impl Control {
     }
 
     /// Something came from a control plane, or one came or went.
-    pub(super) fn from_source(&mut self, event: SourceEvent) {
+    pub(super) fn heard(&mut self, event: SourceEvent) {
         let source = event.source;
         let is_ads = source == Known::ADS;
         match event.event {

@@ -220,3 +220,33 @@ fn istio(root: &Path, cases: &mut Vec<Case>) -> Vec<String> {
     cases.extend(counts.cases("istio"));
     wrong
 }
+
+#[test]
+fn the_document_has_the_counts() {
+    let read = |path: &str| {
+        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR")))
+            .expect("a file of the repository")
+    };
+    let mut planes: Vec<(String, [u64; 3])> = Vec::new();
+    for line in read("verdicts/resources.tsv").lines() {
+        let (plane, rest) = line.split_once(": ").expect("a plane");
+        let mut columns = rest.split('\t');
+        let what = columns.next().unwrap_or_default();
+        let count: u64 = columns.next().and_then(|n| n.parse().ok()).expect("a count");
+        if planes.last().is_none_or(|(name, _)| name != plane) {
+            planes.push((plane.to_owned(), [0; 3]));
+        }
+        let column = match what {
+            "accepted" => 0,
+            "invalid" | "with a type that no schema here has" => 2,
+            _ => 1,
+        };
+        planes.last_mut().expect("pushed above").1[column] += count;
+    }
+    let document = read("../../docs/configuration.md");
+    assert_eq!(planes.len(), 5);
+    for (plane, [accepted, not_served, refused]) in planes {
+        let row = format!("| {plane} | {accepted} | {not_served} | {refused} |");
+        assert!(document.contains(&row), "docs/configuration.md lacks: {row}");
+    }
+}
