@@ -3,7 +3,7 @@
 //!
 //! What is changed: addresses of listeners become 127.0.0.1 with a port of the kernel's choice; transparent ones are
 //! not bound at all, which takes privileges; host names of DNS clusters become `localhost`; files of access logs become
-//! `/dev/null`. What is added, so that nobody waits for what the corpora lack: empty assignments and route tables, and
+//! `/dev/null`; weights of 0 in dumps, which stand for none, are left out. What is added, so that nobody waits for what the corpora lack: empty assignments and route tables, and
 //! clusters without endpoints where files of a scenario are missing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,7 +136,9 @@ fn batches(id: &str, found: Vec<Found>, envoy: Option<bool>, incomplete: bool) -
 /// The resource, fit for this machine.
 fn sendable(found: &Found) -> Option<Resource> {
     let ty = Type::from_url(found.type_url)?;
-    let bytes = found.bytes.as_ref().ok().filter(|_| !found.name.is_empty())?;
+    // The control plane's own cluster is static here.
+    let is_own = ty == Type::Cluster && found.name == "xds";
+    let bytes = found.bytes.as_ref().ok().filter(|_| !found.name.is_empty() && !is_own)?;
     let mut tree = millrace_proto::to_json(found.type_url, bytes).ok()?;
     match ty {
         Type::Listener => {
@@ -144,6 +146,7 @@ fn sendable(found: &Found) -> Option<Resource> {
             silence(&mut tree);
         }
         Type::Cluster => localize(&mut tree),
+        Type::Endpoint => weigh(&mut tree),
         _ => return Some(Resource::from_bytes(ty, &found.name, bytes.clone())),
     }
     let bytes = message_from_json(Message::by_type_url(found.type_url)?, &tree).ok()?;
@@ -171,6 +174,15 @@ fn loopback(address: &mut Value) {
             fields.remove("named_port");
         }
     }
+}
+
+/// Dumps print the weight of a locality that has none as 0, which no control plane may send.
+fn weigh(tree: &mut Value) {
+    walk(tree, &mut |fields| {
+        if fields.get("load_balancing_weight") == Some(&json!(0)) {
+            fields.remove("load_balancing_weight");
+        }
+    });
 }
 
 fn silence(tree: &mut Value) {

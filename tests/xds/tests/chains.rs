@@ -154,7 +154,10 @@ fn tcp_chains(subject: &Subject) {
             upstreams[2].connections() > 0
         });
         echoes(&mut stays, b"three");
-        assert_eq!(goes.end(), End::Closed(Vec::new()), "{flavor:?}: a drained tunnel ends");
+        // Envoy ends it with FIN. We reset a tunnel that was busy a moment ago, so that nobody takes the cut for an end.
+        let end = goes.end();
+        let busy = !subject.is_envoy() && end == End::Reset;
+        assert!(busy || end == End::Closed(Vec::new()), "{flavor:?}: a drained tunnel ends: {end:?}");
         assert_eq!(stays.end_within(Duration::from_millis(1300)), End::Open);
         echoes(&mut stays, b"four");
         assert_eq!(upstreams[0].connections(), 1, "{flavor:?}");

@@ -79,7 +79,7 @@ fn replay(subject: &Subject, flavor: Flavor) {
     let Some(root) = corpora() else { return };
     let plane = ControlPlane::start(Options::default());
     let bootstrap = yaml::bootstrap(&plane, flavor);
-    let proxy = Proxy::start_with(subject, &bootstrap, &["--concurrency", "1", "--drain-time-s", "1"]);
+    let proxy = Proxy::start_with(subject, &bootstrap, &["--concurrency", "1", "--drain-time-s", "0"]);
     let text = bootstrap.yaml();
     let mut complaints = Vec::new();
     let every = JUDGED.into_iter().chain(["istio"]);
