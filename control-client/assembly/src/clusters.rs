@@ -35,6 +35,11 @@ impl Assembly {
                 warming.insert(resource.name.clone());
             }
         }
+        for name in &update.unchanged {
+            if let Some(entry) = self.clusters.entries.get_mut(name) {
+                entry.failure = None;
+            }
+        }
         for name in &update.removed {
             self.remove_cluster(turn, name);
         }

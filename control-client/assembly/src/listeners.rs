@@ -52,6 +52,7 @@ impl Assembly {
     pub(crate) fn update_listeners(&mut self, turn: &mut Turn<'_>, source: SourceId, update: Update) {
         let mut rejected = update.broken;
         self.listeners_changed = true;
+        self.forget_listener_failures();
         for name in &update.removed {
             self.remove_listener(turn, name);
         }
@@ -72,6 +73,12 @@ impl Assembly {
             self.startup.done(&Wait::Lds);
         }
         self.acks.now(source, update.id, rejected, &mut self.out);
+    }
+
+    /// Refusals are shown until the next update, as in Envoy: what is still wrong is refused again.
+    fn forget_listener_failures(&mut self) {
+        self.listeners.values_mut().for_each(|entry| entry.failure = None);
+        self.listeners.retain(|_, entry| entry.versions().next().is_some());
     }
 
     fn put_listener(&mut self, turn: &mut Turn<'_>, resource: &Resource) -> Result<(), String> {

@@ -46,8 +46,17 @@ impl Assembly {
                 rejected.push(Rejected { name: resource.name.clone(), reason });
             }
         }
-        // A table that is taken away stays in force, as in Envoy; one that never was is an answer to whoever waits.
-        for name in update.removed.iter().chain(&update.unchanged) {
+        for name in &update.unchanged {
+            if let Some((id, _)) = self.table_id(source, name)
+                && let Some(entry) = entry_mut(&mut self.routes, id)
+            {
+                entry.failure = None;
+            }
+        }
+        // A table that is taken away or refused leaves the last good one in force, as in Envoy; where there is none it is
+        // an answer all the same to whoever waits.
+        let refused = rejected.iter().map(|refused| &refused.name);
+        for name in update.removed.iter().chain(&update.unchanged).chain(refused) {
             if let Some((id, _)) = self.table_id(source, name) {
                 self.answer_table(turn, id);
             }

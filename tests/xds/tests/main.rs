@@ -1,8 +1,14 @@
 //! Every test of the real binary against control planes, in one binary.
 
+mod chains;
 mod churn;
+mod corpora;
+mod dumps;
+mod endurance;
+mod failover;
 mod faults;
 mod isolation;
+mod meshes;
 mod planes;
 mod reconnect;
 mod removal;
@@ -15,9 +21,15 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     millrace_e2e::run(&[
+        ("chains", chains::CASES),
         ("churn", churn::CASES),
+        ("corpora", corpora::CASES),
+        ("dumps", dumps::CASES),
+        ("endurance", endurance::CASES),
+        ("failover", failover::CASES),
         ("faults", faults::CASES),
         ("isolation", isolation::CASES),
+        ("meshes", meshes::CASES),
         ("planes", planes::CASES),
         ("reconnect", reconnect::CASES),
         ("removal", removal::CASES),

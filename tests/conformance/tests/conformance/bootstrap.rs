@@ -8,11 +8,8 @@ use millrace_proto::{Format, LoadOptions, bootstrap_from_text, message_to_json};
 use millrace_translate::{Context, Overrides, RejectionKind};
 
 use crate::bootstrap_exceptions::EXCEPTIONS;
-
-/// The folder of all corpora.
-pub fn corpora() -> Option<PathBuf> {
-    millrace_conformance::corpus("envoy").and_then(|envoy| envoy.parent().map(Path::to_owned))
-}
+use millrace_conformance::corpora;
+use millrace_conformance::oracle::files;
 
 /// What we say about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,16 +86,6 @@ fn lost_names(root: &Path) -> Vec<String> {
     });
     names.sort();
     names
-}
-
-pub fn files(dir: &Path, found: &mut dyn FnMut(&Path)) {
-    for entry in std::fs::read_dir(dir).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        match path.is_dir() {
-            true => files(&path, found),
-            false => found(&path),
-        }
-    }
 }
 
 #[test]

@@ -9,42 +9,12 @@ use millrace_proto::schema::Message;
 use millrace_proto::{Format, LoadOptions, bootstrap_from_text, message_from_json, yaml};
 use millrace_translate::{Context, Overrides, Rejection, RejectionKind, resource};
 
-use crate::bootstrap::{corpora, files, general};
+use crate::bootstrap::general;
 use crate::resource_exceptions::{ACCEPTED, EXCEPTIONS, Exception};
-use crate::resource_files::{Found, resources};
+use millrace_conformance::corpora;
+use millrace_conformance::oracle::{Judged, files, judged, scenario};
+use millrace_conformance::resource_files::{Found, resources};
 use millrace_conformance::table::{self, Case, Wanted};
-
-/// A file that Envoy has judged together with the other files of its scenario.
-struct Judged {
-    file: String,
-    accepted: bool,
-    /// Clusters of the scenario; more than the corpus holds when files of it were left out.
-    clusters: usize,
-}
-
-fn oracle(root: &Path, corpus: &str) -> Vec<Judged> {
-    let table = std::fs::read_to_string(root.join(corpus).join("ORACLE.tsv")).expect("ORACLE.tsv");
-    let mut rows = Vec::new();
-    for line in table.lines().filter(|line| !line.starts_with('#')) {
-        let columns: Vec<&str> = line.split('\t').collect();
-        let Some(parts) = columns.get(1).and_then(|kind| kind.strip_prefix("xds:")) else { continue };
-        let clusters = parts.split(',').find_map(|part| part.strip_prefix("clusters=")?.parse().ok());
-        if columns[0] != "envoy/docsPATH" {
-            rows.push(Judged {
-                file: format!("{corpus}/{}", columns[0]),
-                accepted: columns[2] == "ACCEPT",
-                clusters: clusters.unwrap_or(0),
-            });
-        }
-    }
-    rows
-}
-
-/// What files of one scenario share: the name up to the first dot.
-fn scenario(file: &str) -> &str {
-    let name = file.rsplit('/').next().unwrap_or(file);
-    name.split('.').next().unwrap_or(name)
-}
 
 #[derive(Default)]
 struct Counts {
@@ -190,7 +160,7 @@ fn resources_of_control_planes_agree_with_envoy() {
     let (mut disagreements, mut cases) = (Vec::new(), Vec::new());
     let mut excepted: BTreeSet<&Exception> = BTreeSet::new();
     for corpus in ["consul", "kuma", "gateway", "envoy"] {
-        let rows = oracle(&root, corpus);
+        let rows = judged(&root, corpus);
         let known = scenarios(&root, &rows);
         let mut counts = Counts::default();
         // Scenarios that Envoy refuses: whether we refuse one of their resources.
