@@ -1,7 +1,7 @@
 //! Every bootstrap of the corpora, read and translated, with the verdict of Envoy 1.40 beside ours.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use millrace_observe::stats::Registry;
 use millrace_proto::{Format, LoadOptions, bootstrap_from_text, message_to_json};
