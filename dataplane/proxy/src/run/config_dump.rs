@@ -19,7 +19,9 @@ impl Control {
     pub(super) fn dump_section(&self, section: ConfigSection) -> Value {
         let updated = self.loaded_at();
         match section {
-            ConfigSection::Bootstrap => json!({ "bootstrap": self.bootstrap_json(), "last_updated": updated }),
+            ConfigSection::Bootstrap => {
+                json!({ "bootstrap": self.bootstrap_json(), "last_updated": updated })
+            }
             ConfigSection::Clusters => self.clusters_dump(&updated),
             ConfigSection::Listeners => self.listeners_dump(&updated),
             ConfigSection::Routes => self.routes_dump(&updated),
@@ -53,9 +55,9 @@ impl Control {
             Some(with_failure(state("cluster", CLUSTER, stored), entry.failure, CLUSTER))
         });
         put_list(&mut out, "dynamic_active_clusters", active.collect());
-        let warming = assembly.dynamic_clusters().filter_map(|entry| {
-            Some(Value::Object(state("cluster", CLUSTER, entry.warming?)))
-        });
+        let warming = assembly
+            .dynamic_clusters()
+            .filter_map(|entry| Some(Value::Object(state("cluster", CLUSTER, entry.warming?))));
         put_list(&mut out, "dynamic_warming_clusters", warming.collect());
         Value::Object(out)
     }

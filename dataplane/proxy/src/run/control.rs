@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millrace_admin::{self as admin, AdminCommand};
-use millrace_base::{Time, WallTime};
 use millrace_assembly::Assembly;
+use millrace_base::{Time, WallTime};
 use millrace_config::{Address, Cluster, TrafficDirection};
 use millrace_driver::admin_server::{AdminCall, AdminRequest, AdminResponse, AdminServer, Limits};
 use millrace_driver::dns::{DnsUpdate, DnsUpdates, SystemResolver};

@@ -55,16 +55,16 @@ fn add(locality: &mut UpstreamLocalityStats, counts: Counts) {
     locality.total_issued_requests += counts.issued;
 }
 
-fn named((priority, (region, zone, sub_zone)): &Place, stats: UpstreamLocalityStats) -> UpstreamLocalityStats {
-    let locality = core::Locality {
-        region: region.to_string(),
-        zone: zone.to_string(),
-        sub_zone: sub_zone.to_string(),
-    };
+fn named(
+    (priority, (region, zone, sub_zone)): &Place,
+    stats: UpstreamLocalityStats,
+) -> UpstreamLocalityStats {
+    let locality =
+        core::Locality { region: region.to_string(), zone: zone.to_string(), sub_zone: sub_zone.to_string() };
     UpstreamLocalityStats { locality: Some(locality), priority: *priority, ..stats }
 }
 
-fn address(address: &Address) -> core::Address {
+pub(super) fn address(address: &Address) -> core::Address {
     let kind = match address {
         Address::Inet(socket) => Kind::SocketAddress(core::SocketAddress {
             address: socket.ip().to_string(),

@@ -75,7 +75,7 @@ impl Host {
         (self.read, self.active) = (now, active);
     }
 
-    fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.active == 0 && self.counts == Counts::default()
     }
 }
@@ -153,7 +153,8 @@ impl Load {
     fn leave(&mut self, leaves: impl Fn(ScopeId) -> bool, counters: &dyn Counters, now: Time) {
         let mut left = self.hosts.values().filter(|host| host.left.is_some()).count();
         let (sums, mut full) = (&mut self.sums, Vec::new());
-        for (scope, host) in self.hosts.iter_mut().filter(|(scope, host)| host.left.is_none() && leaves(**scope))
+        for (scope, host) in
+            self.hosts.iter_mut().filter(|(scope, host)| host.left.is_none() && leaves(**scope))
         {
             host.read(*scope, counters);
             host.left = Some(now);
