@@ -3,6 +3,7 @@
 mod churn;
 mod faults;
 mod isolation;
+mod loads;
 mod planes;
 mod reconnect;
 mod removal;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         ("churn", churn::CASES),
         ("faults", faults::CASES),
         ("isolation", isolation::CASES),
+        ("loads", loads::CASES),
         ("planes", planes::CASES),
         ("reconnect", reconnect::CASES),
         ("removal", removal::CASES),
