@@ -8,6 +8,7 @@ mod endurance;
 mod failover;
 mod faults;
 mod isolation;
+mod loads;
 mod meshes;
 mod planes;
 mod reconnect;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         ("failover", failover::CASES),
         ("faults", faults::CASES),
         ("isolation", isolation::CASES),
+        ("loads", loads::CASES),
         ("meshes", meshes::CASES),
         ("planes", planes::CASES),
         ("reconnect", reconnect::CASES),

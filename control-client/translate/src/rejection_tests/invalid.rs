@@ -356,6 +356,30 @@ pub(super) const INVALID: &[Case] = &[
     ),
     (
         Bootstrap,
+        "{cluster_manager: {load_stats_config: {api_type: REST, cluster_names: [x]}}}",
+        "cluster_manager.load_stats_config.api_type",
+        "type must be gRPC: REST",
+    ),
+    (
+        Bootstrap,
+        "{cluster_manager: {load_stats_config: {api_type: GRPC}}}",
+        "cluster_manager.load_stats_config",
+        "must have either a gRPC service",
+    ),
+    (
+        Bootstrap,
+        "{cluster_manager: {load_stats_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: x}}]}}}",
+        "cluster_manager.load_stats_config.grpc_services[0].envoy_grpc.cluster_name",
+        "statically defined",
+    ),
+    (
+        Bootstrap,
+        "{static_resources: {clusters: [{name: x}]}, cluster_manager: {load_stats_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: x}}, {envoy_grpc: {cluster_name: x}}]}}}",
+        "cluster_manager.load_stats_config.grpc_services",
+        "no more than 1 gRPC services",
+    ),
+    (
+        Bootstrap,
         "{dynamic_resources: {ads_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: x}}]}}}",
         "dynamic_resources.ads_config.grpc_services[0].envoy_grpc.cluster_name",
         "statically defined",

@@ -98,7 +98,8 @@ fn every_name_of_an_idle_envoy_exists() {
             ScopeKind::Listener | ScopeKind::Http => "admin",
             ScopeKind::HttpListener => "admin.http.admin",
             ScopeKind::Tcp | ScopeKind::Cluster | ScopeKind::Route | ScopeKind::Dns => continue,
-            ScopeKind::Cds | ScopeKind::Lds | ScopeKind::Rds | ScopeKind::ControlPlane => continue,
+            ScopeKind::Cds | ScopeKind::Lds | ScopeKind::Rds => continue,
+            ScopeKind::ControlPlane | ScopeKind::LoadReporter => continue,
             _ => "",
         };
         registry.scope(*kind, name);

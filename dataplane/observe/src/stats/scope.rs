@@ -42,6 +42,8 @@ pub enum ScopeKind {
     Rds,
     /// `control_plane.`; `name` is empty.
     ControlPlane,
+    /// `load_reporter.`; `name` is empty.
+    LoadReporter,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
     Host,
 }
@@ -67,6 +69,7 @@ impl ScopeKind {
         Self::Lds,
         Self::Rds,
         Self::ControlPlane,
+        Self::LoadReporter,
         Self::Host,
     ];
 
@@ -91,6 +94,7 @@ impl ScopeKind {
             Self::Lds => &tables::lds::TABLE,
             Self::Rds => &tables::rds::TABLE,
             Self::ControlPlane => &tables::control_plane::TABLE,
+            Self::LoadReporter => &tables::load_reporter::TABLE,
             Self::Host => &tables::host::TABLE,
         }
     }
@@ -111,6 +115,7 @@ impl ScopeKind {
             Self::Cds => "cluster_manager.cds",
             Self::Lds => "listener_manager.lds",
             Self::ControlPlane => "control_plane",
+            Self::LoadReporter => "load_reporter",
             Self::Tcp => "tcp",
             Self::Cluster => "cluster",
             Self::Route => "vhost",

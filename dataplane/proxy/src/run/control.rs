@@ -19,6 +19,7 @@ use millrace_translate::{Compiled, Context};
 
 use super::demo::Demo;
 use super::listeners::{self, Bound};
+use super::loads::{self, Loads};
 use super::stats::ProcessStats;
 use super::workers::Workers;
 use super::xds::{self, Xds};
@@ -46,6 +47,7 @@ pub struct Control {
     pub(super) registry: Registry,
     pub(super) compiled: Compiled,
     pub(super) xds: Xds,
+    pub(super) loads: Option<Loads>,
     pub(super) lifecycle: Lifecycle,
     pub(super) workers: Workers,
     pub(super) bound: Vec<Bound>,
@@ -84,6 +86,7 @@ impl Control {
         Self {
             lifecycle: Lifecycle::new(&options),
             xds: Xds::new(&compiled, &registry, assembly, sources),
+            loads: Loads::new(&compiled, &registry),
             options,
             logger,
             registry,
@@ -124,6 +127,7 @@ impl Control {
                 }
                 update = self.dns.next() => self.resolved(update),
                 event = self.xds.sources.next() => self.heard(event),
+                event = loads::next(&mut self.loads) => self.loads_event(event),
                 () = sleep => self.tick(&mut flushed),
             }
         }
@@ -158,6 +162,7 @@ impl Control {
     fn tick(&mut self, flushed: &mut Instant) {
         let now = self.now();
         self.deliver();
+        self.tick_loads();
         if self.stop_idle_at.is_some_and(|at| at <= now) {
             self.stop_idle_at = None;
             self.workers.broadcast(|| Message::Drain { inbound_only: false });

@@ -89,6 +89,11 @@ impl Xds {
 
 /// Sources that introduce themselves as the bootstrap's node.
 pub fn sources(compiled: &Compiled) -> Sources {
+    Sources::new(node_of(compiled), seed())
+}
+
+/// The bootstrap's node with the version and the extensions of this build.
+pub fn node_of(compiled: &Compiled) -> Node {
     let own = Node::decode(&compiled.node[..]).unwrap_or_default();
     let text = cli::version();
     let mut parts = text.split('/');
@@ -96,11 +101,11 @@ pub fn sources(compiled: &Compiled) -> Sources {
     let mut numbers = parts.next().unwrap_or_default().split('.').map(|part| part.parse().unwrap_or(0));
     let mut number = || numbers.next().unwrap_or(0);
     let build = Build { version: (number(), number(), number()), revision, ssl: "rustls" };
-    Sources::new(node(own, build, SERVED), seed())
+    node(own, build, SERVED)
 }
 
 /// Different for every start: back-off must not be in step with other proxies.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
     std::hash::RandomState::new().build_hasher().finish()
 }
@@ -144,11 +149,15 @@ impl Control {
         for action in self.xds.assembly.take_actions() {
             self.carry_out(action);
         }
+        self.start_loads();
     }
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Publish(update) => self.workers.broadcast(|| Message::Update(update.clone())),
+            Action::Publish(update) => {
+                self.loads_change(&update);
+                self.workers.broadcast(|| Message::Update(update.clone()));
+            }
             Action::Listen(listener) => {
                 if self.lifecycle.workers_run() {
                     let new = self.bound.iter_mut().filter(|bound| Arc::ptr_eq(&bound.listener, &listener));

@@ -7,6 +7,7 @@
 
 mod answer;
 mod codec;
+mod loads;
 mod record;
 mod resource;
 mod script;

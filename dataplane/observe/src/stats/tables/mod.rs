@@ -16,6 +16,7 @@ pub mod http_listener;
 pub mod lds;
 pub mod listener;
 pub mod listener_manager;
+pub mod load_reporter;
 pub mod process;
 pub mod rds;
 pub mod route;
