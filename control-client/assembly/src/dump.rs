@@ -63,6 +63,13 @@ impl Assembly {
         })
     }
 
+    /// The virtual hosts that were added to a route table of [`Self::dynamic_routes`], each table's on its own.
+    pub fn dynamic_virtual_hosts(&self) -> impl Iterator<Item = impl Iterator<Item = &Stored>> {
+        self.routes.iter().flatten().map(|entry| {
+            entry.hosts().into_iter().flat_map(|book| book.hosts.values().map(|host| &host.stored))
+        })
+    }
+
     /// Load assignments of EDS.
     pub fn dynamic_endpoints(&self) -> impl Iterator<Item = DumpEntry<'_>> {
         self.assignments.iter().map(|(name, assignment)| DumpEntry {

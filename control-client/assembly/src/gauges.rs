@@ -2,7 +2,9 @@
 
 use millrace_ads::{ResourceType, Update};
 use millrace_config::{Cluster, HealthStatus, SourceId};
-use millrace_observe::stats::{ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds};
+use millrace_observe::stats::{
+    ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds, vhds,
+};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::{Assembly, Turn};
@@ -90,6 +92,11 @@ impl Assembly {
                 stats.inc(scope, rds::UPDATE_FAILURE);
             }
         }
+        if concerns(ResourceType::VirtualHost) {
+            for scope in self.virtual_host_scopes(source) {
+                stats.inc(scope, vhds::UPDATE_FAILURE);
+            }
+        }
         if concerns(ResourceType::Endpoint) {
             let users = self.assignments.users_of(source);
             let clusters = users.filter_map(|name| self.clusters.entries.get(name)?.latest());
@@ -99,7 +106,11 @@ impl Assembly {
 
     pub(crate) fn refresh_gauges(&mut self, stats: &mut ControlStats) {
         let clusters = self.scopes.clusters;
-        stats.gauge_set(clusters, cluster_manager::ACTIVE_CLUSTERS, (self.clusters.active + self.control_clusters.len()) as u64);
+        stats.gauge_set(
+            clusters,
+            cluster_manager::ACTIVE_CLUSTERS,
+            (self.clusters.active + self.control_clusters.len()) as u64,
+        );
         stats.gauge_set(clusters, cluster_manager::WARMING_CLUSTERS, self.clusters.warming as u64);
         if !std::mem::take(&mut self.listeners_changed) {
             return;

@@ -19,6 +19,7 @@ mod routes;
 mod runtime;
 mod start;
 mod stored;
+mod virtual_hosts;
 
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use millrace_ads::{ResourceType, Update};
 use millrace_base::{Time, WallTime};
 use millrace_config::{ScopeId, Snapshot, SourceId};
-use millrace_observe::stats::{ScopeKind, ControlStats};
+use millrace_observe::stats::{ControlStats, ScopeKind};
 use millrace_translate::resource::Translated;
 use millrace_translate::{Compiled, Context, Rejection};
 
@@ -76,6 +77,8 @@ pub struct Assembly {
     listeners: BTreeMap<Arc<str>, ListenerEntry>,
     /// By [`millrace_config::RouteTableId`].
     routes: Vec<Option<RouteEntry>>,
+    /// Where virtual hosts come from.
+    host_sources: BTreeMap<SourceId, virtual_hosts::HostSource>,
     layers: runtime::Layers,
     acks: acks::Acks,
     startup: Startup,
@@ -127,6 +130,7 @@ impl Assembly {
             assignments: Assignments::default(),
             listeners: BTreeMap::new(),
             routes: Vec::new(),
+            host_sources: BTreeMap::new(),
             layers: runtime::Layers::new(compiled),
             acks: acks::Acks::default(),
             startup: Startup::new(compiled),
@@ -163,12 +167,10 @@ impl Assembly {
             ResourceType::Endpoint => self.update_endpoints(turn, source, update),
             ResourceType::Listener => self.update_listeners(turn, source, update),
             ResourceType::Route => self.update_routes(turn, source, update),
+            ResourceType::VirtualHost => self.update_virtual_hosts(turn, source, update),
             ResourceType::Runtime => self.update_runtime(turn, source, update),
             // Nothing subscribes to these, so nothing of them is in force: what came unasked is answered.
-            ResourceType::Secret
-            | ResourceType::ExtensionConfig
-            | ResourceType::ScopedRoute
-            | ResourceType::VirtualHost => {
+            ResourceType::Secret | ResourceType::ExtensionConfig | ResourceType::ScopedRoute => {
                 self.acks.now(source, update.id, update.broken, &mut self.out);
             }
         }

@@ -104,7 +104,12 @@ const NOT_SERVED: &[Case] = &[
         "api_listener",
         "gRPC clients",
     ),
-    (Route, "{vhds: {config_source: {ads: {}}}}", "vhds", "virtual hosts come with their table"),
+    (
+        L,
+        "{name: l, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {vhds: {config_source: {ads: {}}}}}}]}]}",
+        "filter_chains[0].filters[0].typed_config.route_config.vhds",
+        "tables of RDS only",
+    ),
     (
         Route,
         "{virtual_hosts: [{name: a, domains: [x], routes: [{match: {prefix: /}, non_forwarding_action: {}}]}]}",

@@ -9,6 +9,7 @@ mod removal;
 mod sources;
 mod startup;
 mod updates;
+mod virtual_hosts;
 mod warming;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         ("sources", sources::CASES),
         ("startup", startup::CASES),
         ("updates", updates::CASES),
+        ("virtual_hosts", virtual_hosts::CASES),
         ("warming", warming::CASES),
     ])
     .exit_code()

@@ -4,3 +4,4 @@ mod clusters;
 mod lab;
 mod listeners;
 mod start;
+mod virtual_hosts;

@@ -29,6 +29,16 @@ Consul, Kuma, Envoy Gateway, Istio and Envoy that are accepted, and those that a
 
 ";
 
+const DISCOVERY: &str = "
+## What comes on its own
+
+CDS, EDS, LDS, RDS, RTDS and VHDS are served. VHDS (`RouteConfiguration.vhds`) adds virtual hosts to tables of RDS, over
+the incremental variant only, as in Envoy; an inline table with it is refused. A listener waits for the first answer.
+Virtual hosts are not asked for on demand: the filter `envoy.filters.http.on_demand` is refused. ECDS
+(`HttpFilter.config_discovery`) is refused: the only HTTP filter of this build is the router, which has nothing to
+discover.
+";
+
 const CONTROL: &str = "
 ## Static clusters that a control plane is reached through
 
@@ -49,6 +59,7 @@ pub fn document() -> String {
     for table in tables() {
         section(table, 2, &mut out);
     }
+    out.push_str(DISCOVERY);
     out.push_str(CONTROL);
     for table in control_tables() {
         section(table, 3, &mut out);

@@ -5,6 +5,14 @@ use super::Kind::{Bootstrap, Cluster as C, Listener as L, Load, Route, Runtime a
 
 /// What Envoy refuses too.
 pub(super) const INVALID: &[Case] = &[
+    (Route, "{vhds: {}}", "vhds.config_source", "required"),
+    (
+        Route,
+        "{vhds: {config_source: {path: /dev/null}}}",
+        "vhds.config_source",
+        "vhds: only 'DELTA_GRPC' or 'ADS'",
+    ),
+    (Route, "{vhds: {config_source: {self: {}}}}", "vhds.config_source", "vhds: only 'DELTA_GRPC' or 'ADS'"),
     (C, "{}", "name", "value length must be at least 1 characters"),
     (C, "{name: c, type: EDS}", "", "cannot create an EDS cluster without an EDS config"),
     (

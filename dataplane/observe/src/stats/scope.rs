@@ -40,6 +40,8 @@ pub enum ScopeKind {
     Lds,
     /// `http.<name>.`: `name` is `<stat_prefix>.rds.<route configuration>`.
     Rds,
+    /// `http.<name>.`: `name` is `<stat_prefix>.rds.vhds.<route configuration>`.
+    Vhds,
     /// `control_plane.`; `name` is empty.
     ControlPlane,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
@@ -66,6 +68,7 @@ impl ScopeKind {
         Self::Cds,
         Self::Lds,
         Self::Rds,
+        Self::Vhds,
         Self::ControlPlane,
         Self::Host,
     ];
@@ -90,6 +93,7 @@ impl ScopeKind {
             Self::Cds => &tables::cds::TABLE,
             Self::Lds => &tables::lds::TABLE,
             Self::Rds => &tables::rds::TABLE,
+            Self::Vhds => &tables::vhds::TABLE,
             Self::ControlPlane => &tables::control_plane::TABLE,
             Self::Host => &tables::host::TABLE,
         }
@@ -107,7 +111,7 @@ impl ScopeKind {
             Self::Dns => "dns.cares",
             Self::Http1 => "http1",
             Self::Listener | Self::HttpListener => "listener",
-            Self::Http | Self::Rds => "http",
+            Self::Http | Self::Rds | Self::Vhds => "http",
             Self::Cds => "cluster_manager.cds",
             Self::Lds => "listener_manager.lds",
             Self::ControlPlane => "control_plane",

@@ -13,6 +13,7 @@ const BOOTSTRAP: &str = "type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap
 const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
 const ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 
 impl Control {
@@ -94,8 +95,14 @@ impl Control {
         }
         let mut out = Map::new();
         put_list(&mut out, "static_route_configs", statics);
-        let dynamic = self.xds.assembly.dynamic_routes().filter_map(|entry| {
-            let fields = entry.active.map(|stored| state("route_config", ROUTES, stored));
+        let assembly = &self.xds.assembly;
+        let dynamic = assembly.dynamic_routes().zip(assembly.dynamic_virtual_hosts());
+        let dynamic = dynamic.filter_map(|(entry, hosts)| {
+            let fields = entry.active.map(|stored| {
+                let mut fields = state("route_config", ROUTES, stored);
+                add_virtual_hosts(&mut fields, hosts);
+                fields
+            });
             (fields.is_some() || entry.failure.is_some())
                 .then(|| with_failure(fields.unwrap_or_default(), entry.failure, ROUTES))
         });
@@ -125,6 +132,18 @@ fn state(field: &str, type_url: &str, stored: &Stored) -> Map<String, Value> {
     out.insert(field.to_owned(), typed(type_url, &stored.body));
     out.insert("last_updated".to_owned(), json!(timestamp(stored.updated)));
     out
+}
+
+/// Behind those of the table, as Envoy shows them.
+fn add_virtual_hosts<'a>(fields: &mut Map<String, Value>, hosts: impl Iterator<Item = &'a Stored>) {
+    let mut hosts = hosts.map(|stored| to_json(VIRTUAL_HOST, &stored.body)).peekable();
+    let Some(table) = fields.get_mut("route_config").and_then(Value::as_object_mut) else { return };
+    if hosts.peek().is_some()
+        && let Some(list) =
+            table.entry("virtual_hosts").or_insert_with(|| Value::Array(Vec::new())).as_array_mut()
+    {
+        list.extend(hosts);
+    }
 }
 
 /// `error_state` (`admin.v3.UpdateFailureState`).

@@ -22,3 +22,4 @@ pub mod route;
 pub mod runtime;
 pub mod server;
 pub mod tcp;
+pub mod vhds;
