@@ -119,7 +119,8 @@ impl Assembly {
         let Some(entry) = entry_mut(&mut self.routes, id) else { return };
         if !std::mem::replace(&mut entry.answered, true) {
             self.startup.done(&Wait::Table(id));
-            self.table_is_answered(turn, id);
+            self.settle_all_scopes(turn);
+            self.activate_waiting(turn);
         }
     }
 

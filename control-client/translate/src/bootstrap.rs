@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use millrace_config::{Cluster, Listener, Node, Snapshot};
 use millrace_proto::pb::envoy::config::bootstrap::v3 as pb;
-use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
 use millrace_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format::LogFormat as PbFormat;
+use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
 use millrace_proto::pb::google::protobuf::{Value, value::Kind};
 use millrace_proto::{BOOTSTRAP, Message, Path, schema, validate};
 
@@ -246,6 +246,7 @@ fn snapshot(node: Node, listeners: Vec<Arc<Listener>>, clusters: Vec<Cluster>, c
         clusters: slots,
         cluster_names: Arc::new(names.clone()),
         route_tables: Vec::new(),
+        scope_tables: Vec::new(),
     }
 }
 

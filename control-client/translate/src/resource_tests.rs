@@ -165,6 +165,26 @@ fn inline_routes_need_their_clusters_and_rds_does_not() {
 }
 
 #[test]
+fn scopes_name_tables_or_hold_them() {
+    let mut cx = context();
+    let tables = Subscription { source: Sources::ADS, initial_fetch_timeout: None };
+    let mut scope = |routes: &str| {
+        let text =
+            format!("{{name: s, key: {{fragments: [{{string_key: a}}, {{string_key: b}}]}}, {routes}}}");
+        scoped_route(&bytes(SCOPED_ROUTE_CONFIGURATION, &text), tables, &mut cx).unwrap()
+    };
+    let on_demand = scope("route_configuration_name: t, on_demand: true");
+    assert_eq!(on_demand.unsupported[0].path, "on_demand");
+    let named = on_demand.value;
+    assert_eq!(named.key, ["a", "b"].map(|part| std::sync::Arc::from(part.as_bytes())));
+    let millrace_config::ScopeRoutes::Rds(id) = named.routes else { panic!("RDS") };
+    let held = scope("route_configuration: {name: t, virtual_hosts: [{name: v, domains: [x]}]}").value;
+    let millrace_config::ScopeRoutes::Inline(table) = held.routes else { panic!("inline") };
+    assert!(table.virtual_host(b"x").is_some());
+    assert_eq!(cx.route_tables.find("t", Sources::ADS), Some(id));
+}
+
+#[test]
 fn virtual_hosts_follow_the_rules_of_their_table() {
     let mut cx = context();
     let table = "{name: r, vhds: {config_source: {ads: {}, initial_fetch_timeout: 3s}}, virtual_hosts: [{name: a, domains: [a]}], \
@@ -227,7 +247,7 @@ fn tables_over_rds_are_named_once() {
         .map(|chain| match &chain.filters[0] {
             NetworkFilter::HttpConnectionManager(manager) => match manager.routes {
                 RouteSource::Rds(id) => id,
-                RouteSource::Inline(_) => panic!("RDS"),
+                RouteSource::Inline(_) | RouteSource::Scoped(_) => panic!("RDS"),
             },
             NetworkFilter::TcpProxy(_) => panic!("HTTP"),
         })

@@ -6,6 +6,7 @@ mod isolation;
 mod planes;
 mod reconnect;
 mod removal;
+mod scopes;
 mod sources;
 mod startup;
 mod updates;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         ("planes", planes::CASES),
         ("reconnect", reconnect::CASES),
         ("removal", removal::CASES),
+        ("scopes", scopes::CASES),
         ("sources", sources::CASES),
         ("startup", startup::CASES),
         ("updates", updates::CASES),

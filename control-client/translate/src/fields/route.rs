@@ -33,6 +33,18 @@ pub(super) const TABLES: &[Table] = &[
     // Of tables of RDS; an inline table is refused with it. Hosts are not asked for on demand.
     Table { message: "envoy.config.route.v3.Vhds", fields: &[(Served, "config_source")] },
     Table {
+        message: "envoy.config.route.v3.ScopedRouteConfiguration",
+        fields: &[
+            (Served, "name route_configuration_name route_configuration key"),
+            (Reported("the route table of a scope is asked for at once"), "on_demand"),
+        ],
+    },
+    Table { message: "envoy.config.route.v3.ScopedRouteConfiguration.Key", fields: &[(Served, "fragments")] },
+    Table {
+        message: "envoy.config.route.v3.ScopedRouteConfiguration.Key.Fragment",
+        fields: &[(Served, "string_key")],
+    },
+    Table {
         message: "envoy.config.route.v3.VirtualHost",
         fields: &[
             (

@@ -5,6 +5,7 @@ mod direct_response;
 mod matching;
 mod redirect;
 mod retry;
+mod scope;
 mod table;
 mod virtual_host;
 mod weighted;
@@ -20,6 +21,7 @@ use crate::context::Context;
 use crate::error::Rejection;
 use crate::{headers, per_filter, value};
 
+pub(crate) use scope::{scope, scope_key};
 pub use table::RouteTable;
 
 /// What routes inherit or are checked against.

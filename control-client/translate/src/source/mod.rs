@@ -27,7 +27,7 @@ pub(crate) use upstream::upstream;
 const INITIAL_FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A reference to a source, and how long what needs it waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subscription {
     /// The source.
     pub source: SourceId,

@@ -42,6 +42,8 @@ pub enum ScopeKind {
     Rds,
     /// `http.<name>.`: `name` is `<stat_prefix>.rds.vhds.<route configuration>`.
     Vhds,
+    /// `http.<name>.`: `name` is `<stat_prefix>.scoped_rds.<scoped routes>`.
+    ScopedRds,
     /// `control_plane.`; `name` is empty.
     ControlPlane,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
@@ -69,6 +71,7 @@ impl ScopeKind {
         Self::Lds,
         Self::Rds,
         Self::Vhds,
+        Self::ScopedRds,
         Self::ControlPlane,
         Self::Host,
     ];
@@ -94,6 +97,7 @@ impl ScopeKind {
             Self::Lds => &tables::lds::TABLE,
             Self::Rds => &tables::rds::TABLE,
             Self::Vhds => &tables::vhds::TABLE,
+            Self::ScopedRds => &tables::scoped_rds::TABLE,
             Self::ControlPlane => &tables::control_plane::TABLE,
             Self::Host => &tables::host::TABLE,
         }
@@ -111,7 +115,7 @@ impl ScopeKind {
             Self::Dns => "dns.cares",
             Self::Http1 => "http1",
             Self::Listener | Self::HttpListener => "listener",
-            Self::Http | Self::Rds | Self::Vhds => "http",
+            Self::Http | Self::Rds | Self::Vhds | Self::ScopedRds => "http",
             Self::Cds => "cluster_manager.cds",
             Self::Lds => "listener_manager.lds",
             Self::ControlPlane => "control_plane",

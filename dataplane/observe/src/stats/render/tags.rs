@@ -124,6 +124,7 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
         ScopeKind::Tcp => token("envoy_tcp_prefix", start),
         ScopeKind::Cluster => token("envoy_cluster_name", start),
         ScopeKind::Http => token("envoy_http_conn_manager_prefix", start),
+        ScopeKind::ScopedRds => token("envoy_http_conn_manager_prefix", start),
         ScopeKind::Rds | ScopeKind::Vhds => {
             token("envoy_http_conn_manager_prefix", start);
             if let Some(at) = scope.name.find(".rds.") {
