@@ -195,7 +195,7 @@ impl Assembly {
             Some(_) => cluster_manager::CLUSTER_MODIFIED,
             None => cluster_manager::CLUSTER_ADDED,
         };
-        turn.stats.inc(self.scopes.clusters, counter);
+        turn.stats.inc(self.manager_scopes.clusters, counter);
         self.publish_cluster(turn, before.map(|before| before.cluster), cluster);
         self.settled(name);
     }
@@ -241,7 +241,7 @@ impl Assembly {
         }
         if let Some(active) = entry.active {
             self.next.clusters.push((active.cluster.id, None));
-            turn.stats.inc(self.scopes.clusters, cluster_manager::CLUSTER_REMOVED);
+            turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_REMOVED);
             self.graveyard.cluster(turn.now, active.cluster, &mut self.deadlines);
         }
         self.cx.cluster_removed(name);
@@ -291,7 +291,7 @@ impl Assembly {
         } else if let Some(version) = &mut entry.active {
             version.cluster = Arc::new(with_localities(&version.cluster, localities, known.as_deref()));
             let cluster = version.cluster.clone();
-            turn.stats.inc(self.scopes.clusters, cluster_manager::CLUSTER_UPDATED);
+            turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_UPDATED);
             self.publish_cluster(turn, known, cluster);
         }
     }

@@ -159,7 +159,7 @@ impl Assembly {
         let active = self.clusters.entries.get_mut(name).and_then(|entry| entry.active.as_mut());
         let Some(version) = active else { return };
         version.cluster = cluster.clone();
-        turn.stats.inc(self.scopes.clusters, cluster_manager::CLUSTER_UPDATED);
+        turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_UPDATED);
         self.publish_cluster(turn, before, cluster);
     }
 

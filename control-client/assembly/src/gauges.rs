@@ -2,7 +2,9 @@
 
 use millrace_ads::{ResourceType, Update};
 use millrace_config::{Cluster, HealthStatus, SourceId};
-use millrace_observe::stats::{ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds};
+use millrace_observe::stats::{
+    ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds, scoped_rds, vhds,
+};
 use twox_hash::XxHash64;
 
 use crate::{Assembly, Turn};
@@ -36,8 +38,8 @@ pub(crate) fn version_hash(version: &str) -> u64 {
 impl Assembly {
     pub(crate) fn count_attempt(&mut self, turn: &mut Turn<'_>, update: &Update) {
         match update.resource_type {
-            ResourceType::Cluster => turn.stats.inc(self.scopes.cds, cds::UPDATE_ATTEMPT),
-            ResourceType::Listener => turn.stats.inc(self.scopes.lds, lds::UPDATE_ATTEMPT),
+            ResourceType::Cluster => turn.stats.inc(self.manager_scopes.cds, cds::UPDATE_ATTEMPT),
+            ResourceType::Listener => turn.stats.inc(self.manager_scopes.lds, lds::UPDATE_ATTEMPT),
             ResourceType::Endpoint
             | ResourceType::Route
             | ResourceType::Runtime
@@ -50,7 +52,7 @@ impl Assembly {
 
     /// An update of CDS was applied, as far as it was good. `has_changed`: it said something new.
     pub(crate) fn count_cds(&mut self, turn: &mut Turn<'_>, version: &str, is_good: bool, has_changed: bool) {
-        let (stats, scope) = (&mut *turn.stats, self.scopes.cds);
+        let (stats, scope) = (&mut *turn.stats, self.manager_scopes.cds);
         if !is_good {
             return stats.inc(scope, cds::UPDATE_REJECTED);
         }
@@ -67,7 +69,7 @@ impl Assembly {
 
     /// As [`Self::count_cds`].
     pub(crate) fn count_lds(&mut self, turn: &mut Turn<'_>, version: &str, is_good: bool) {
-        let (stats, scope) = (&mut *turn.stats, self.scopes.lds);
+        let (stats, scope) = (&mut *turn.stats, self.manager_scopes.lds);
         if !is_good {
             return stats.inc(scope, lds::UPDATE_REJECTED);
         }
@@ -82,17 +84,29 @@ impl Assembly {
     pub fn source_failed(&mut self, stats: &mut ControlStats, source: SourceId, only: Option<ResourceType>) {
         let concerns = |ty| only.is_none_or(|only| only == ty);
         if concerns(ResourceType::Cluster) && self.cds == Some(source) {
-            stats.inc(self.scopes.cds, cds::UPDATE_FAILURE);
-            stats.inc(self.scopes.cds, cds::UPDATE_ATTEMPT);
+            stats.inc(self.manager_scopes.cds, cds::UPDATE_FAILURE);
+            stats.inc(self.manager_scopes.cds, cds::UPDATE_ATTEMPT);
         }
         if concerns(ResourceType::Listener) && self.startup.lds_source() == Some(source) {
-            stats.inc(self.scopes.lds, lds::UPDATE_FAILURE);
-            stats.inc(self.scopes.lds, lds::UPDATE_ATTEMPT);
+            stats.inc(self.manager_scopes.lds, lds::UPDATE_FAILURE);
+            stats.inc(self.manager_scopes.lds, lds::UPDATE_ATTEMPT);
         }
         if concerns(ResourceType::Route) {
             for scope in self.route_scopes(source) {
                 stats.inc(scope, rds::UPDATE_FAILURE);
                 stats.inc(scope, rds::UPDATE_ATTEMPT);
+            }
+        }
+        if concerns(ResourceType::ScopedRoute) {
+            for scope in self.scoped_stats(source) {
+                stats.inc(scope, scoped_rds::UPDATE_FAILURE);
+                stats.inc(scope, scoped_rds::UPDATE_ATTEMPT);
+            }
+        }
+        if concerns(ResourceType::VirtualHost) {
+            for scope in self.virtual_host_scopes(source) {
+                stats.inc(scope, vhds::UPDATE_FAILURE);
+                stats.inc(scope, vhds::UPDATE_ATTEMPT);
             }
         }
         if concerns(ResourceType::Endpoint) {
@@ -106,7 +120,7 @@ impl Assembly {
     }
 
     pub(crate) fn refresh_gauges(&mut self, stats: &mut ControlStats) {
-        let clusters = self.scopes.clusters;
+        let clusters = self.manager_scopes.clusters;
         stats.gauge_set(
             clusters,
             cluster_manager::ACTIVE_CLUSTERS,
@@ -119,7 +133,7 @@ impl Assembly {
         let count = |is: fn(&crate::ListenerEntry) -> bool| {
             self.listeners.values().filter(|entry| is(entry)).count() as u64
         };
-        let scope = self.scopes.listeners;
+        let scope = self.manager_scopes.listeners;
         let active = count(|entry| entry.active.is_some());
         stats.gauge_set(scope, listener_manager::TOTAL_LISTENERS_ACTIVE, active);
         let warming = count(|entry| entry.warming.is_some());

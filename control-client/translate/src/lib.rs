@@ -41,7 +41,7 @@ pub use context::{Context, Overrides, Source};
 pub use dynamic::Dynamic;
 pub use error::{Rejection, RejectionKind, Unsupported};
 pub use fuzz::{fuzz_bootstrap, fuzz_resource};
-pub use interned::{ClusterIds, RouteTableInfo, RouteTables, Sources};
+pub use interned::{ClusterIds, RouteTableInfo, RouteTables, ScopeTableInfo, ScopeTables, Sources};
 pub use runtime::{RtdsLayer, Runtime, RuntimeLayer, RuntimeValue};
 pub use source::Subscription;
 pub use stats_config::{StatsConfig, StatsMatcher, StatsTag, TagValue};

@@ -13,9 +13,11 @@ mod meshes;
 mod planes;
 mod reconnect;
 mod removal;
+mod scopes;
 mod sources;
 mod startup;
 mod updates;
+mod virtual_hosts;
 mod warming;
 
 use std::process::ExitCode;
@@ -35,9 +37,11 @@ fn main() -> ExitCode {
         ("planes", planes::CASES),
         ("reconnect", reconnect::CASES),
         ("removal", removal::CASES),
+        ("scopes", scopes::CASES),
         ("sources", sources::CASES),
         ("startup", startup::CASES),
         ("updates", updates::CASES),
+        ("virtual_hosts", virtual_hosts::CASES),
         ("warming", warming::CASES),
     ])
     .exit_code()

@@ -38,6 +38,23 @@ that are not served ask for; a test compares both with what it finds.
 
 ";
 
+const DISCOVERY: &str = "
+## What comes on its own
+
+CDS, EDS, LDS, RDS, RTDS, SRDS and VHDS are served.
+
+VHDS (`RouteConfiguration.vhds`) adds virtual hosts to tables of RDS, over
+the incremental variant only, as in Envoy; an inline table with it is refused. A listener waits for the first answer.
+Virtual hosts are not asked for on demand: the filter `envoy.filters.http.on_demand` is refused.
+
+SRDS (`scoped_routes.scoped_rds`) brings scopes, which hold their route table or name one of RDS. A listener waits for
+the first scopes and their tables. Scopes in the listener (`scoped_route_configurations_list`) hold their tables, as in
+Envoy. A request without a scope gets 404.
+
+ECDS (`HttpFilter.config_discovery`) is refused: the only HTTP filter of this build is the router, which has nothing to
+discover.
+";
+
 const CONTROL: &str = "
 ## Static clusters that a control plane is reached through
 
@@ -58,6 +75,7 @@ pub fn document() -> String {
     for table in tables() {
         section(table, 2, &mut out);
     }
+    out.push_str(DISCOVERY);
     out.push_str(CONTROL);
     for table in control_tables() {
         section(table, 3, &mut out);

@@ -21,5 +21,7 @@ pub mod process;
 pub mod rds;
 pub mod route;
 pub mod runtime;
+pub mod scoped_rds;
 pub mod server;
 pub mod tcp;
+pub mod vhds;
