@@ -29,7 +29,7 @@ pub(crate) fn dynamic(resources: Option<&DynamicResources>, cx: &mut Context) ->
         Some(config) => Some(source::ads(config, &path.join("ads_config"), cx)?),
         None => None,
     };
-    let mut of = |config: Option<&_>, name: &str| match config {
+    let mut of = |config: Option<&_>, name: &'static str| match config {
         Some(_) => source::subscription(config, &path.join(name), cx).map(Some),
         None => Ok(None),
     };
