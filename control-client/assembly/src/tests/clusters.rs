@@ -49,7 +49,9 @@ fn a_changed_cluster_takes_the_endpoints_that_are_known() {
     let changed = eds_cluster("a").replace("1s", "2s");
     let actions = lab.say(Cluster, &[changed], &[]);
     assert_eq!(verdicts(&actions).len(), 1, "nothing to wait for");
-    assert!(actions.iter().any(|action| matches!(action, Action::Refresh(_, Endpoint, name) if &**name == "a")));
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Refresh(_, Endpoint, name) if &**name == "a"))
+    );
     let cluster = lab.assembly.snapshot().cluster_by_name("a").unwrap();
     assert_eq!(cluster.connect_timeout, Duration::from_secs(2));
     assert_eq!(cluster.localities[0].endpoints.len(), 2);
@@ -145,4 +147,19 @@ fn a_bad_assignment_leaves_the_good_one() {
         cluster.localities[0].endpoints[0].address.to_string()
     };
     assert_eq!((address("a"), address("b")), ("127.0.0.1:1".to_owned(), "127.0.0.1:3".to_owned()));
+}
+
+#[test]
+fn what_was_replaced_is_freed_here_and_only_when_nobody_holds_it() {
+    let mut lab = Lab::serving();
+    lab.say(Cluster, &[static_cluster("a", 1)], &[]);
+    // A shard that has not taken the update yet, and a request under way.
+    let held = lab.assembly.snapshot().cluster_by_name("a").unwrap().clone();
+    let freed = Arc::downgrade(&held);
+    lab.say(Cluster, &[static_cluster("a", 2)], &[]);
+    lab.after(Duration::from_secs(2));
+    drop(held);
+    assert!(freed.upgrade().is_some(), "the last one to let go is the control thread");
+    lab.after(Duration::from_secs(2));
+    assert!(freed.upgrade().is_none());
 }
