@@ -16,6 +16,9 @@ use millrace_proto::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use millrace_support::xds::yaml::{self, Flavor};
 use millrace_support::xds::{Change, Resource, Type};
 
+/// The route table.
+const TABLE: &str = "outbound";
+
 /// Endpoints of each service.
 pub const ENDPOINTS: usize = 3;
 
@@ -85,7 +88,7 @@ impl Mesh {
         Self {
             clusters: (0..services).map(cluster).collect(),
             endpoints: (0..services).map(|service| endpoints(service, port)).collect(),
-            listener: yaml::rds_listener("main", "80", flavor),
+            listener: yaml::rds_listener("main", TABLE, flavor),
             routes: route_table(services, routes),
         }
     }
@@ -127,7 +130,7 @@ fn octet(n: usize) -> u8 {
 }
 
 fn route_table(services: usize, routes: usize) -> Resource {
-    let mut table: RouteConfiguration = decode(&yaml::route("80", "x"));
+    let mut table: RouteConfiguration = decode(&yaml::route(TABLE, "x"));
     let template = table.virtual_hosts.remove(0);
     for service in 0..services {
         let mut host = template.clone();
@@ -148,7 +151,7 @@ fn route_table(services: usize, routes: usize) -> Resource {
         }
         table.virtual_hosts.push(host);
     }
-    encode(Type::Route, "80", &table)
+    encode(Type::Route, TABLE, &table)
 }
 
 fn decode<M: Message + Default>(resource: &Resource) -> M {
