@@ -82,6 +82,11 @@ impl Wanted {
         self.changed = true;
     }
 
+    /// The name's own copy, to be shared.
+    pub fn shared(&self, name: &str) -> Option<Arc<str>> {
+        self.names.get_key_value(name).map(|(name, _)| Arc::clone(name))
+    }
+
     pub fn covers(&self, name: &str) -> bool {
         self.wildcard.is_some() || self.names.contains_key(name)
     }

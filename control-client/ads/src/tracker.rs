@@ -148,7 +148,8 @@ impl Tracker {
 
     fn take_item(&mut self, now: Time, item: Item, intake: &mut Intake) {
         let update = &mut intake.update;
-        let name = self.known.shared(&item.name).unwrap_or(item.name);
+        let shared = self.known.shared(&item.name).or_else(|| self.wanted.shared(&item.name));
+        let name = shared.unwrap_or(item.name);
         let mut reject = |reason: &str| {
             update.broken.push(Rejected { name: Arc::clone(&name), reason: reason.to_owned() });
         };

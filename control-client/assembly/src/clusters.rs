@@ -73,6 +73,8 @@ impl Assembly {
         }
         let previous = self.clusters.entries.get(&resource.name).and_then(|entry| entry.active.as_ref());
         let previous = previous.map(|version| version.cluster.clone());
+        // Before translation, so that the name that came is the one that everything shares.
+        self.cx.cluster_ids.intern_shared(&resource.name);
         let translated = resource::cluster(&resource.body, previous.as_deref(), &mut self.cx);
         let checked = self.taken(translated).and_then(|mut cluster| {
             if cluster.name == resource.name {

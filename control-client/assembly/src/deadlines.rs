@@ -27,6 +27,8 @@ pub(crate) enum Due {
     Layer(Arc<str>),
     /// A removed or replaced listener has drained.
     Drained,
+    /// Replaced versions may have no users any more.
+    Past,
     /// Scopes of removed endpoints and clusters may be free.
     Graves,
 }

@@ -15,6 +15,7 @@ mod endpoints;
 mod gauges;
 mod graveyard;
 mod listeners;
+mod past;
 mod routes;
 mod runtime;
 mod scopes;
@@ -42,12 +43,16 @@ pub use start::Phase;
 pub use stored::{Failure, Stored};
 
 use cluster_book::ClusterBook;
-use deadlines::Deadlines;
+use deadlines::{Deadlines, Due};
 use endpoints::Assignments;
 use graveyard::Graveyard;
 use listeners::ListenerEntry;
 use routes::RouteEntry;
 use start::Startup;
+
+/// When to look whether what an update replaced can be freed, and when again.
+const SWEEP_AFTER: Duration = Duration::from_millis(200);
+const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 
 /// What every call brings along.
 pub struct Turn<'a> {
@@ -87,6 +92,7 @@ pub struct Assembly {
     startup: Startup,
     deadlines: Deadlines,
     graveyard: Graveyard,
+    past: past::Past,
     out: Vec<Action>,
     manager_scopes: Scopes,
     versions: Versions,
@@ -140,6 +146,7 @@ impl Assembly {
             startup: Startup::new(compiled),
             deadlines: Deadlines::default(),
             graveyard: Graveyard::default(),
+            past: past::Past::default(),
             out: Vec::new(),
             manager_scopes,
             versions: Versions::default(),
@@ -199,8 +206,11 @@ impl Assembly {
             self.names_published = names.len();
             self.next.cluster_names = Some(Arc::new(names.clone()));
         }
+        self.past.sweep();
         if !self.next.is_empty() {
             let mut update = std::mem::take(&mut self.next);
+            self.past.keep(&self.snapshot, &update);
+            self.expect_sweep(turn, SWEEP_AFTER);
             update.version = self.snapshot.version + 1;
             self.snapshot.apply(&update);
             self.out.insert(0, Action::Publish(Arc::new(update)));
@@ -208,6 +218,12 @@ impl Assembly {
         self.refresh_gauges(turn.stats);
         self.snapshot.listeners.append(&mut self.added);
         self.advance_startup(turn);
+    }
+
+    fn expect_sweep(&mut self, turn: &Turn<'_>, after: Duration) {
+        if !self.past.is_empty() && !std::mem::replace(&mut self.past.is_expected, true) {
+            self.deadlines.insert(turn.now + after, Due::Past);
+        }
     }
 
     /// A translated resource; what of it has no effect is for the log.

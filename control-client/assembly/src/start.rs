@@ -13,7 +13,7 @@ use crate::action::{Action, Level};
 use crate::cluster_book::ClusterVersion;
 use crate::deadlines::Due;
 use crate::stored::Stored;
-use crate::{Assembly, Turn, gauges};
+use crate::{Assembly, SWEEP_AGAIN, Turn, gauges};
 
 /// How far start-up is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -229,6 +229,11 @@ impl Assembly {
                 Due::Drained => {
                     self.draining = self.draining.saturating_sub(1);
                     self.listeners_changed = true;
+                }
+                Due::Past => {
+                    self.past.is_expected = false;
+                    self.past.sweep();
+                    self.expect_sweep(turn, SWEEP_AGAIN);
                 }
                 Due::Graves => self.tend_graves(turn),
             }

@@ -1,22 +1,36 @@
 //! Where in a message we are, for error messages.
 
+use std::borrow::Cow;
 use std::fmt;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+use smallvec::SmallVec;
+
+use crate::schema::Field;
+
+#[derive(Clone, Debug)]
 enum Step {
-    Field(Box<str>),
+    Known(Field),
+    Field(Cow<'static, str>),
     Index(usize),
     Key(Box<str>),
 }
 
+/// Steps that need no allocation: paths are made for every field, and read only when something is wrong with it.
+const INLINE: usize = 8;
+
 /// A field path such as `static_resources.clusters[0].name`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Path(Vec<Step>);
+#[derive(Clone, Debug, Default)]
+pub struct Path(SmallVec<[Step; INLINE]>);
 
 impl Path {
     /// Enters a field.
-    pub fn field(&mut self, name: &str) {
+    pub fn field(&mut self, name: impl Into<Cow<'static, str>>) {
         self.0.push(Step::Field(name.into()));
+    }
+
+    /// As [`Self::field`]; its name is looked up only when the path is printed.
+    pub(crate) fn known(&mut self, field: Field) {
+        self.0.push(Step::Known(field));
     }
 
     /// Enters an element of a list.
@@ -41,7 +55,7 @@ impl Path {
 
     /// The path with a field appended.
     #[must_use]
-    pub fn join(&self, name: &str) -> Self {
+    pub fn join(&self, name: impl Into<Cow<'static, str>>) -> Self {
         let mut longer = self.clone();
         longer.field(name);
         longer
@@ -56,18 +70,19 @@ impl Path {
     }
 }
 
-impl From<&str> for Path {
-    fn from(text: &str) -> Self {
-        Self(vec![Step::Field(text.into())])
+impl From<&'static str> for Path {
+    fn from(text: &'static str) -> Self {
+        Self::default().join(text)
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.0.iter().enumerate() {
+            let dot = if i == 0 { "" } else { "." };
             match step {
-                Step::Field(name) if i == 0 => f.write_str(name)?,
-                Step::Field(name) => write!(f, ".{name}")?,
+                Step::Known(field) => write!(f, "{dot}{}", field.name())?,
+                Step::Field(name) => write!(f, "{dot}{name}")?,
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Key(key) => write!(f, "[{key:?}]")?,
             }

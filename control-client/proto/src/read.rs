@@ -112,7 +112,7 @@ impl Reader {
                 continue;
             }
             self.within(
-                |path| path.field(field.name()),
+                |path| path.known(field),
                 |reader| {
                     if let Some(oneof) = field.oneof() {
                         if chosen.iter().any(|(index, other)| *index == oneof && *other != field) {

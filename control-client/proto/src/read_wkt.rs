@@ -109,7 +109,7 @@ fn struct_(reader: &mut Reader, map: &Map<String, Value>, out: &mut Vec<u8>) -> 
         let mut entry = Vec::new();
         wire::put(&mut entry, 1, &Raw::Bytes(key.as_bytes().to_vec().into()));
         let mut bytes = Vec::new();
-        reader.within(|path| path.field(key), |reader| value_(reader, value, &mut bytes))?;
+        reader.within(|path| path.field(key.clone()), |reader| value_(reader, value, &mut bytes))?;
         wire::put(&mut entry, 2, &Raw::Bytes(bytes.into()));
         wire::put(out, 1, &Raw::Bytes(entry.into()));
     }

@@ -75,7 +75,7 @@ fn visit<V: Visitor>(
         return Err(WireError::TooDeep.into());
     }
     let group = Group::parse(message, bytes)?;
-    if message.name() == "google.protobuf.Any" {
+    if message.is_any() {
         let part = |n| message.field(n).and_then(|f| group.get(f).first()).map_or(&[][..], Raw::bytes);
         let url = String::from_utf8_lossy(part(1)).into_owned();
         return match pb_any::resolve(&url, part(2)) {
@@ -91,7 +91,7 @@ fn visit<V: Visitor>(
         v.unknown(path, message, *number)?;
     }
     for (field, values) in &group.fields {
-        path.field(field.name());
+        path.known(*field);
         if v.field(path, message, *field, values)? == Descend::Into {
             inner(v, *field, values, path, depth)?;
         }

@@ -182,6 +182,23 @@ fn varint(rest: &mut &[u8]) -> Result<u64, WireError> {
     Err(WireError::Malformed)
 }
 
+/// The values of one length-delimited field, and all other fields as they stand.
+///
+/// # Errors
+/// Bytes that are no message.
+pub fn set_apart(bytes: &[u8], number: u32) -> Result<(Vec<&[u8]>, Vec<u8>), WireError> {
+    let (mut found, mut others) = (Vec::new(), Vec::new());
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let before = rest;
+        match next(&mut rest)? {
+            (at, Raw::Bytes(Cow::Borrowed(value))) if at == number => found.push(value),
+            _ => others.extend_from_slice(&before[..before.len() - rest.len()]),
+        }
+    }
+    Ok((found, others))
+}
+
 /// Appends a varint.
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -228,6 +245,19 @@ mod tests {
         assert_eq!(group.unknown, [4000]);
         assert_eq!(group.fields.len(), 1);
         assert_eq!(group.fields[0].1[0].bytes(), b"\x0a\x01a\x12\x01b");
+    }
+
+    #[test]
+    fn a_field_is_set_apart_from_all_others() {
+        let mut bytes = Vec::new();
+        put(&mut bytes, 1, &Raw::Varint(300));
+        let mut expected = bytes.clone();
+        put(&mut bytes, 2, &Raw::Bytes(Cow::Borrowed(b"a")));
+        put(&mut bytes, 3, &Raw::Bytes(Cow::Borrowed(b"c")));
+        put(&mut expected, 3, &Raw::Bytes(Cow::Borrowed(b"c")));
+        put(&mut bytes, 2, &Raw::Bytes(Cow::Borrowed(b"")));
+        assert_eq!(set_apart(&bytes, 2), Ok((vec![&b"a"[..], b""], expected)));
+        assert_eq!(set_apart(b"\x12\x05a", 2), Err(WireError::Truncated));
     }
 
     #[test]

@@ -98,8 +98,8 @@ impl Context {
     }
 
     /// A cluster of this name exists from now on.
-    pub fn cluster_added(&mut self, name: &str) {
-        self.known_clusters.insert(name.into());
+    pub fn cluster_added(&mut self, name: &Arc<str>) {
+        self.known_clusters.insert(Arc::clone(name));
     }
 
     /// No cluster of this name exists any more.
@@ -155,6 +155,11 @@ impl Context {
     /// The scope of this name; `:` would end a metric's name, so it becomes `_` as in Envoy.
     pub(crate) fn scope(&self, kind: ScopeKind, name: &str) -> ScopeId {
         self.registry.scope(kind, &name.replace(':', "_"))
+    }
+
+    /// As [`Self::scope`], without a copy of the name if it can be had.
+    pub(crate) fn scope_of(&self, kind: ScopeKind, name: &Arc<str>) -> ScopeId {
+        if name.contains(':') { self.scope(kind, name) } else { self.registry.scope_of(kind, name) }
     }
 }
 

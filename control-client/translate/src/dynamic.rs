@@ -29,7 +29,7 @@ pub(crate) fn dynamic(bootstrap: &Bootstrap, cx: &mut Context) -> Result<Dynamic
         if let Some(config) = &resources.ads_config {
             dynamic.ads = Some(source::ads(config, &path.join("ads_config"), cx)?);
         }
-        let mut of = |config: Option<&_>, name: &str| match config {
+        let mut of = |config: Option<&_>, name: &'static str| match config {
             Some(_) => source::subscription(config, &path.join(name), cx).map(Some),
             None => Ok(None),
         };

@@ -16,9 +16,12 @@ pub(crate) fn mutations(
     side: &str,
     path: &Path,
 ) -> Result<HeaderMutations, Rejection> {
-    let add_path = path.join(&format!("{side}_headers_to_add"));
+    if add.is_empty() && remove.is_empty() {
+        return Ok(HeaderMutations::default());
+    }
+    let add_path = path.join(format!("{side}_headers_to_add"));
     let add = add.iter().enumerate().map(|(i, o)| option(o, &add_path.at(i))).collect::<Result<_, _>>()?;
-    let remove_path = path.join(&format!("{side}_headers_to_remove"));
+    let remove_path = path.join(format!("{side}_headers_to_remove"));
     let mut names = Vec::with_capacity(remove.len());
     for (i, name) in remove.iter().enumerate() {
         if is_protected(name) {

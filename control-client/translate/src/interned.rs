@@ -24,6 +24,17 @@ impl ClusterIds {
         id
     }
 
+    /// As [`Self::intern`]; a new name is kept as it is, without a copy.
+    pub fn intern_shared(&mut self, name: &Arc<str>) -> ClusterId {
+        let next = ClusterId(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
+        *self.0.entry(Arc::clone(name)).or_insert(next)
+    }
+
+    /// The one copy of a known name.
+    pub fn shared(&self, name: &str) -> Option<Arc<str>> {
+        self.0.get_key_value(name).map(|(name, _)| Arc::clone(name))
+    }
+
     /// The id of a known name.
     pub fn get(&self, name: &str) -> Option<ClusterId> {
         self.0.get(name).copied()

@@ -3,6 +3,7 @@
 //! Every function treats its message as dynamic ([`Source::Dynamic`]), never panics whatever the bytes, and changes
 //! nothing but the context's ids when it refuses.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use millrace_proto::pb::envoy::config::endpoint::v3 as endpoints;
 use millrace_proto::pb::envoy::config::listener::v3 as listeners;
 use millrace_proto::pb::envoy::config::route::v3 as routes;
 use millrace_proto::pb::envoy::service::runtime::v3 as runtimes;
-use millrace_proto::{Message, Path, schema, validate};
+use millrace_proto::{Message, Path, schema, set_apart, validate};
 
 use crate::context::{Context, Source};
 use crate::error::{Rejection, Unsupported};
@@ -40,6 +41,9 @@ pub const CLUSTER_LOAD_ASSIGNMENT: &str =
 /// Type URL of runtime layers.
 pub const RUNTIME: &str = "type.googleapis.com/envoy.service.runtime.v3.Runtime";
 
+/// The number of `RouteConfiguration.virtual_hosts`.
+const VIRTUAL_HOSTS: u32 = 2;
+
 /// A resource that can be served.
 #[derive(Clone, Debug)]
 pub struct Translated<T> {
@@ -66,10 +70,19 @@ fn translated<M: Message + Default, T>(
     cx: &mut Context,
     translate: impl FnOnce(&M, &mut Context) -> Result<T, Rejection>,
 ) -> Result<Translated<T>, Rejection> {
+    guarded(type_url, bytes, cx, |cx| translate(&decoded::<M>(type_url, bytes)?, cx))
+}
+
+/// The first two gates, and whatever decodes the message.
+fn guarded<T>(
+    type_url: &str,
+    bytes: &[u8],
+    cx: &mut Context,
+    translate: impl FnOnce(&mut Context) -> Result<T, Rejection>,
+) -> Result<Translated<T>, Rejection> {
     cx.source = Source::Dynamic;
     cx.unsupported.clear();
-    let verdict = checked::<M>(type_url, bytes, cx).and_then(|typed| translate(&typed, cx));
-    match verdict {
+    match check(type_url, bytes, cx).and_then(|()| translate(cx)) {
         Ok(value) => Ok(Translated { value, unsupported: cx.take_reports() }),
         Err(rejection) => {
             cx.unsupported.clear();
@@ -78,13 +91,17 @@ fn translated<M: Message + Default, T>(
     }
 }
 
-fn checked<M: Message + Default>(type_url: &str, bytes: &[u8], cx: &mut Context) -> Result<M, Rejection> {
+fn check(type_url: &str, bytes: &[u8], cx: &mut Context) -> Result<(), Rejection> {
     let root = Path::default();
     let message = schema::Message::by_type_url(type_url)
         .ok_or_else(|| Rejection::new(&root, format!("this build has no schema of {type_url}")))?;
     validate::validate(message, bytes, &root)?;
-    fields::check(message, bytes, &root, cx)?;
-    M::decode(bytes).map_err(|error| Rejection::new(&root, format!("not a {}: {error}", message.name())))
+    fields::check(message, bytes, &root, cx)
+}
+
+fn decoded<M: Message + Default>(type_url: &str, bytes: &[u8]) -> Result<M, Rejection> {
+    let name = type_url.rsplit('/').next().unwrap_or(type_url);
+    M::decode(bytes).map_err(|error| Rejection::new(&Path::default(), format!("not a {name}: {error}")))
 }
 
 /// Checks and translates a listener. Filter chains that are the same in `previous`, the version in force, stay the
@@ -122,8 +139,14 @@ pub fn cluster(
 /// # Errors
 /// As [`listener`].
 pub fn route_configuration(bytes: &[u8], cx: &mut Context) -> Result<Translated<RouteTable>, Rejection> {
-    translated(ROUTE_CONFIGURATION, bytes, cx, |typed: &routes::RouteConfiguration, cx| {
-        RouteTable::new(typed, &Path::default(), cx)
+    guarded(ROUTE_CONFIGURATION, bytes, cx, |cx| {
+        // A table may hold tens of thousands of virtual hosts, and a decoded one is many times its bytes: one at a
+        // time is decoded.
+        let (hosts, rest) = set_apart(bytes, VIRTUAL_HOSTS)
+            .map_err(|error| Rejection::new(&Path::default(), error.to_string()))?;
+        let typed: routes::RouteConfiguration = decoded(ROUTE_CONFIGURATION, &rest)?;
+        let hosts = hosts.into_iter().map(|host| decoded(ROUTE_CONFIGURATION, host).map(Cow::Owned));
+        RouteTable::with(&typed, hosts, &Path::default(), cx)
     })
 }
 

@@ -121,8 +121,8 @@ fn listener_of(cx: &mut Context, previous: Option<&Listener>, fields: &str) -> L
 #[test]
 fn filter_chains_that_stay_are_the_same_ones() {
     let mut cx = context();
-    cx.cluster_added("a");
-    cx.cluster_added("b");
+    cx.cluster_added(&"a".into());
+    cx.cluster_added(&"b".into());
     let tcp = "default_filter_chain: {filters: [{name: t, typed_config: {'@type': t/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: s, cluster: a}}]}";
     let chains = |second: &str| format!("filter_chains: [{}, {}], {tcp}", chain(80, "a"), chain(81, second));
     let first = listener_of(&mut cx, None, &chains("a"));
@@ -154,7 +154,7 @@ fn inline_routes_need_their_clusters_and_rds_does_not() {
     let missing = listener(&bytes(LISTENER, &text), None, &mut cx).unwrap_err();
     assert!(missing.path.ends_with("route_config.virtual_hosts[0].routes[0].route.cluster"), "{missing}");
     assert_eq!(missing.reason, "route: unknown cluster 'late'");
-    cx.cluster_added("late");
+    cx.cluster_added(&"late".into());
     assert!(listener(&bytes(LISTENER, &text), None, &mut cx).is_ok());
     cx.cluster_removed("late");
     assert!(listener(&bytes(LISTENER, &text), None, &mut cx).is_err());

@@ -48,6 +48,11 @@ pub(crate) fn lower_bytes(text: &str) -> Arc<[u8]> {
     Arc::from(text.to_ascii_lowercase().into_bytes())
 }
 
+/// A text to be shared; an empty one, which most optional names are, costs nothing.
+pub(crate) fn text(text: &str) -> Arc<str> {
+    if text.is_empty() { Arc::default() } else { text.into() }
+}
+
 /// The bytes of a text.
 pub(crate) fn bytes(text: &str) -> Arc<[u8]> {
     Arc::from(text.as_bytes())

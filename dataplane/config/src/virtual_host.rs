@@ -1,7 +1,8 @@
 //! Route configurations and the choice of a virtual host.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::route::PerFilterConfigs;
@@ -75,7 +76,25 @@ struct DomainTable {
     any: Option<u32>,
 }
 
-type Domains = HashMap<Box<[u8]>, u32, BuildHasherDefault<DomainHasher>>;
+type Domains = HashMap<Domain, u32, BuildHasherDefault<DomainHasher>>;
+
+/// The virtual host's own text, or what of a wildcard is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Domain(Arc<str>);
+
+impl Borrow<[u8]> for Domain {
+    #[inline]
+    fn borrow(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl Hash for Domain {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // As the bytes that are looked up.
+        self.0.as_bytes().hash(state);
+    }
+}
 
 /// Fast, and with no secret: only configured names are stored, so whoever chooses the name that is looked up cannot
 /// make two of them collide, let alone many.
@@ -150,16 +169,14 @@ impl DomainTable {
             return self.any.replace(index).is_none();
         }
         if let Some(suffix) = domain.strip_prefix('*') {
-            return by_length(&mut self.suffixes, suffix.len())
-                .insert(suffix.as_bytes().into(), index)
-                .is_none();
+            let table = by_length(&mut self.suffixes, suffix.len());
+            return table.insert(Domain(suffix.into()), index).is_none();
         }
         if let Some(prefix) = domain.strip_suffix('*') {
-            return by_length(&mut self.prefixes, prefix.len())
-                .insert(prefix.as_bytes().into(), index)
-                .is_none();
+            let table = by_length(&mut self.prefixes, prefix.len());
+            return table.insert(Domain(prefix.into()), index).is_none();
         }
-        self.exact.insert(domain.as_bytes().into(), index).is_none()
+        self.exact.insert(Domain(domain.clone()), index).is_none()
     }
 
     fn find(&self, host: &[u8]) -> Option<u32> {

@@ -4,12 +4,17 @@
 /// again comes back from the page cache, page by page; an idle process keeps only what it runs. Call it once
 /// the process serves. Returns the bytes of code that were advised.
 pub fn release_startup_pages() -> usize {
-    // SAFETY: takes no pointer; the allocator returns free pages to the kernel under its own locks.
-    unsafe { libc::malloc_trim(0) };
+    release_free_pages();
     let Ok(executable) = std::fs::read_link("/proc/self/exe") else { return 0 };
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return 0 };
     let executable = executable.to_string_lossy();
     maps.lines().filter(|line| line.ends_with(&*executable)).filter_map(code_range).map(release).sum()
+}
+
+/// Gives the allocator's free pages back to the kernel. Takes some milliseconds when much was freed.
+pub fn release_free_pages() {
+    // SAFETY: takes no pointer; the allocator returns free pages to the kernel under its own locks.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// Start and end of a mapping that is executable and not writable: file pages that nobody ever changed.

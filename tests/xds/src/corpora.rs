@@ -263,7 +263,7 @@ fn clusters(
     for (key, bytes) in of_kind(batch, Type::Cluster) {
         let verdict = match resource::cluster(&bytes, None, cx) {
             Ok(translated) => {
-                cx.cluster_added(&key.1);
+                cx.cluster_added(&key.1.as_str().into());
                 if let ClusterDiscovery::Eds { service_name, .. } = &translated.value.discovery {
                     services.insert(service_name.to_string(), translated.value);
                 }
@@ -290,7 +290,7 @@ fn listeners(batch: &mut Batch, cx: &mut Context, verdicts: &mut Verdicts) -> BT
             let cluster = unknown.map(|name| (Type::Cluster, name));
             match cluster.filter(|key| batch.incomplete && !batch.resources.contains_key(key)) {
                 Some(key) => {
-                    cx.cluster_added(&key.1);
+                    cx.cluster_added(&key.1.as_str().into());
                     batch.resources.insert(key.clone(), yaml::static_cluster(&key.1, &[], ""));
                     verdicts.expected.insert(key, Ok(()));
                 }

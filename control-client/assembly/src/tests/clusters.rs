@@ -154,3 +154,18 @@ fn a_bad_assignment_leaves_the_good_one() {
     };
     assert_eq!((address("a"), address("b")), ("127.0.0.1:1".to_owned(), "127.0.0.1:3".to_owned()));
 }
+
+#[test]
+fn what_was_replaced_is_freed_here_and_only_when_nobody_holds_it() {
+    let mut lab = Lab::serving();
+    lab.say(Cluster, &[static_cluster("a", 1)], &[]);
+    // A shard that has not taken the update yet, and a request under way.
+    let held = lab.assembly.snapshot().cluster_by_name("a").unwrap().clone();
+    let freed = Arc::downgrade(&held);
+    lab.say(Cluster, &[static_cluster("a", 2)], &[]);
+    lab.after(Duration::from_secs(2));
+    drop(held);
+    assert!(freed.upgrade().is_some(), "the last one to let go is the control thread");
+    lab.after(Duration::from_secs(2));
+    assert!(freed.upgrade().is_none());
+}

@@ -2,6 +2,9 @@
 
 mod blob;
 
+use std::ops::Range;
+use std::sync::LazyLock;
+
 use blob::Section;
 
 /// What a field holds.
@@ -81,6 +84,11 @@ impl Message {
         (0..blob::count(Section::Messages)).map(Self)
     }
 
+    /// Its position among [`Self::all`].
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+
     /// Full name without a leading dot.
     pub fn name(self) -> &'static str {
         blob::text(Section::Messages, self.0, 0)
@@ -94,7 +102,11 @@ impl Message {
 
     /// The field with this number.
     pub fn field(self, number: u32) -> Option<Field> {
-        self.fields().find(|field| field.number() == number)
+        // Most files number their fields in order with few gaps: the field stands at its number or a little before.
+        let (first, count) = (self.word(2), self.word(3));
+        let guess = first + number.min(count);
+        let mut likely_first = (first..guess).rev().chain(guess..first + count).map(Field);
+        likely_first.find(|field| field.number() == number)
     }
 
     /// The field with this name, as written in the `.proto` file or in camel case.
@@ -118,8 +130,28 @@ impl Message {
         self.word(6) & 2 != 0
     }
 
+    /// True for `google.protobuf.Any`.
+    pub fn is_any(self) -> bool {
+        static ANY: LazyLock<Option<Message>> = LazyLock::new(|| Message::by_name("google.protobuf.Any"));
+        *ANY == Some(self)
+    }
+
+    /// True for the messages of `google.protobuf`.
+    pub fn is_well_known(self) -> bool {
+        // Sorted by name, they stand together.
+        static RANGE: LazyLock<Range<u32>> = LazyLock::new(|| {
+            let mut all = Message::all().filter(|m| m.name().starts_with("google.protobuf.")).map(|m| m.0);
+            let first = all.next().unwrap_or(0);
+            first..all.last().unwrap_or(first) + 1
+        });
+        RANGE.contains(&self.0)
+    }
+
     /// True for `google.protobuf.BoolValue` and its kin.
     pub fn is_wrapper(self) -> bool {
+        if !self.is_well_known() {
+            return false;
+        }
         let short = self.name().strip_prefix("google.protobuf.").and_then(|name| name.strip_suffix("Value"));
         short.is_some_and(|s| !s.is_empty() && s != "List" && self.name() != "google.protobuf.EnumValue")
     }

@@ -4,6 +4,7 @@
 mod rules;
 
 use std::fmt;
+use std::sync::{LazyLock, OnceLock};
 
 use crate::path::Path;
 use crate::pb_any;
@@ -48,25 +49,37 @@ fn check(message: Message, bytes: &[u8], path: &mut Path, depth: usize) -> Resul
         return Err(fail(path, WireError::TooDeep.to_string()));
     }
     let group = Group::parse(message, bytes).map_err(|e| fail(path, e.to_string()))?;
-    if message.name() == "google.protobuf.Any" {
+    if message.is_any() {
         return check_any(message, &group, path, depth);
     }
     if !message.is_unchecked() {
         check_oneofs(message, &group, path)?;
     }
-    for field in message.fields() {
-        let values = group.get(field);
-        if values.is_empty() && (field.rules().is_empty() || message.is_unchecked()) {
-            continue;
-        }
-        path.field(field.name());
+    if let Some(field) = missing(message).iter().find(|field| group.get(**field).is_empty()) {
+        path.known(*field);
+        return rules::check(*field, &[], path);
+    }
+    for (field, values) in &group.fields {
+        path.known(*field);
         if !message.is_unchecked() {
-            rules::check(field, values, path)?;
+            rules::check(*field, values, path)?;
         }
-        descend(field, values, path, depth)?;
+        descend(*field, values, path, depth)?;
         path.pop();
     }
     Ok(())
+}
+
+/// The fields whose absence breaks their rules. The same for every message of the type, so it is found out once.
+fn missing(message: Message) -> &'static [Field] {
+    static FIELDS: LazyLock<Vec<OnceLock<Box<[Field]>>>> =
+        LazyLock::new(|| Message::all().map(|_| OnceLock::new()).collect());
+    let may_not = |field: &Field| rules::check(*field, &[], &Path::default()).is_err();
+    let find = || match message.is_unchecked() {
+        true => Box::default(),
+        false => message.fields().filter(|field| !field.rules().is_empty()).filter(may_not).collect(),
+    };
+    FIELDS.get(message.index()).map_or(&[], |fields| fields.get_or_init(find))
 }
 
 fn check_any(any: Message, group: &Group<'_>, path: &mut Path, depth: usize) -> Result<(), Violation> {
@@ -110,7 +123,7 @@ fn descend(field: Field, values: &[Raw<'_>], path: &mut Path, depth: usize) -> R
 
 /// Messages of `google.protobuf` state no rules about themselves.
 fn is_leaf(message: Message) -> bool {
-    message.name().starts_with("google.protobuf.") && message.name() != "google.protobuf.Any"
+    message.is_well_known() && !message.is_any()
 }
 
 #[cfg(test)]

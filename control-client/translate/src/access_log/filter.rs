@@ -30,7 +30,7 @@ fn nested(
     if depth > DEPTH_MAX {
         return Err(Rejection::new(path, "filters are nested too deeply"));
     }
-    let list = |filters: &[pb::AccessLogFilter], name: &str| -> Result<Vec<_>, Rejection> {
+    let list = |filters: &[pb::AccessLogFilter], name: &'static str| -> Result<Vec<_>, Rejection> {
         let path = path.join(name).join("filters");
         filters.iter().enumerate().map(|(i, f)| nested(f, &path.at(i), cx, depth + 1)).collect()
     };
@@ -70,7 +70,7 @@ fn nested(
     })
 }
 
-fn not_served(name: &str, path: &Path) -> Rejection {
+fn not_served(name: &'static str, path: &Path) -> Rejection {
     Rejection::not_served(&path.join(name), "this filter is not served by this build")
 }
 

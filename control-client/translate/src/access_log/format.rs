@@ -53,7 +53,7 @@ pub(super) fn json(tree: &Struct, omit_empty: bool, path: &Path) -> Result<Acces
 fn object(tree: &Struct, path: &Path) -> Result<Vec<(Arc<str>, JsonValue)>, Rejection> {
     let mut fields: Vec<(Arc<str>, JsonValue)> = Vec::with_capacity(tree.fields.len());
     for (key, value) in &tree.fields {
-        fields.push((Arc::from(key.as_str()), json_value(value, &path.join(key))?));
+        fields.push((Arc::from(key.as_str()), json_value(value, &path.join(key.clone()))?));
     }
     fields.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(fields)

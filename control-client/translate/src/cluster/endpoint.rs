@@ -1,7 +1,5 @@
 //! `config.endpoint.v3.ClusterLoadAssignment`, inside a cluster or on its own.
 
-use std::sync::Arc;
-
 use millrace_config::{Address, DnsTarget, Endpoint, HealthStatus, LocalityEndpoints};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
@@ -58,6 +56,7 @@ pub(super) fn translate(
             policy.and_then(|policy| policy.overprovisioning_factor.as_ref()),
             OVERPROVISIONING_FACTOR,
         ),
+        localities: Vec::with_capacity(assignment.endpoints.len()),
         ..Load::default()
     };
     let path = path.join("endpoints");
@@ -79,9 +78,10 @@ fn locality(
     path: &Path,
     load: &mut Load,
 ) -> Result<(), Rejection> {
-    let name = from.locality.clone().unwrap_or_default();
+    let nowhere = core::Locality::default();
+    let name = from.locality.as_ref().unwrap_or(&nowhere);
     let mut built = LocalityEndpoints {
-        locality: (Arc::from(name.region), Arc::from(name.zone), Arc::from(name.sub_zone)),
+        locality: (value::text(&name.region), value::text(&name.zone), value::text(&name.sub_zone)),
         priority: from.priority,
         weight: value::number(from.load_balancing_weight.as_ref(), 0),
         endpoints: Vec::with_capacity(from.lb_endpoints.len()),
@@ -122,7 +122,7 @@ fn host<'a>(
 fn build(from: &eps::LbEndpoint, hostname: &str, address: Address) -> Endpoint {
     Endpoint {
         address,
-        hostname: hostname.into(),
+        hostname: value::text(hostname),
         weight: value::number(from.load_balancing_weight.as_ref(), 1),
         health: match from.health_status() {
             core::HealthStatus::Unknown => HealthStatus::Unknown,

@@ -8,6 +8,7 @@ mod http_options;
 mod lb_policy;
 mod scopes;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{Address, Cluster, ClusterDiscovery, TcpKeepalive};
@@ -38,19 +39,30 @@ pub(crate) fn cluster(
     transport_socket::upstream(cluster.transport_socket.as_ref(), &path.join("transport_socket"))?;
     let kind = discovery_type(cluster, path)?;
     let mut load = endpoint::load_assignment(cluster, kind, path)?;
-    let discovery = discovery(cluster, kind, std::mem::take(&mut load.targets), path, cx)?;
+    let mut discovery = discovery(cluster, kind, std::mem::take(&mut load.targets), path, cx)?;
     let lb_policy = lb_policy::lb_policy(cluster, path, cx)?;
     let bind_source = bind_source(cluster, path)?;
     let http = http_options::upstream_http(cluster, path, cx)?;
-    let stat_name = if cluster.alt_stat_name.is_empty() { &cluster.name } else { &cluster.alt_stat_name };
     let common = cluster.common_lb_config.as_ref();
     let options = cluster.upstream_connection_options.as_ref();
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.
+    let id = cx.cluster_ids.intern(&cluster.name);
+    // A mesh has thousands of long names, and every one of them is used for several things: one copy does.
+    let name = cx.cluster_ids.shared(&cluster.name).unwrap_or_default();
+    let stat_name = match cluster.alt_stat_name.as_str() {
+        "" => Arc::clone(&name),
+        other => other.into(),
+    };
+    if let ClusterDiscovery::Eds { service_name, .. } = &mut discovery
+        && *service_name == name
+    {
+        *service_name = Arc::clone(&name);
+    }
     let mut built = Cluster {
-        name: cluster.name.as_str().into(),
-        id: cx.cluster_ids.intern(&cluster.name),
-        scope: cx.scope(ScopeKind::Cluster, stat_name),
-        stat_name: stat_name.as_str().into(),
+        id,
+        scope: cx.scope_of(ScopeKind::Cluster, &stat_name),
+        name,
+        stat_name,
         discovery,
         localities: load.localities,
         endpoints_version: 0,

@@ -10,6 +10,7 @@ mod table;
 mod virtual_host;
 mod weighted;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use millrace_config::{Route, RouteAction, RouteConfiguration};
@@ -55,6 +56,18 @@ pub(crate) fn route_configuration(
     path: &Path,
     cx: &mut Context,
 ) -> Result<RouteConfiguration, Rejection> {
+    let hosts = config.virtual_hosts.iter().map(|host| Ok(Cow::Borrowed(host)));
+    routes_with(config, hosts, inline, path, cx)
+}
+
+/// As [`route_configuration`], with `hosts` as the virtual hosts.
+pub(crate) fn routes_with<'a>(
+    config: &pb::RouteConfiguration,
+    hosts: impl ExactSizeIterator<Item = Result<Cow<'a, pb::VirtualHost>, Rejection>>,
+    inline: bool,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<RouteConfiguration, Rejection> {
     let scope = Scope::of(config, inline);
     if inline && config.vhds.is_some() {
         return Err(Rejection::not_served(
@@ -63,9 +76,9 @@ pub(crate) fn route_configuration(
         ));
     }
     let hosts_path = path.join("virtual_hosts");
-    let mut virtual_hosts = Vec::with_capacity(config.virtual_hosts.len());
-    for (i, host) in config.virtual_hosts.iter().enumerate() {
-        virtual_hosts.push(Arc::new(virtual_host::virtual_host(host, &scope, &hosts_path.at(i), cx)?));
+    let mut virtual_hosts = Vec::with_capacity(hosts.len());
+    for (i, host) in hosts.enumerate() {
+        virtual_hosts.push(Arc::new(virtual_host::virtual_host(&*host?, &scope, &hosts_path.at(i), cx)?));
     }
     let mut table = RouteConfiguration::default();
     table.name = config.name.as_str().into();
@@ -121,7 +134,7 @@ fn route(route: &pb::Route, scope: &Scope<'_>, path: &Path, cx: &mut Context) ->
     let stat_scope = (!route.stat_prefix.is_empty())
         .then(|| cx.scope(ScopeKind::Route, &format!("{}.route.{}", scope.virtual_host, route.stat_prefix)));
     Ok(Route {
-        name: route.name.as_str().into(),
+        name: value::text(&route.name),
         matcher: matching::route_match(by, &path.join("match"), cx)?,
         action,
         request_headers: headers::mutations(

@@ -1,12 +1,13 @@
 //! A route table of RDS, to which virtual hosts may be added that come on their own (VHDS).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use millrace_config::{RouteConfiguration, VirtualHost};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
 
-use super::{Scope, duplicate, route_configuration, virtual_host};
+use super::{Scope, duplicate, routes_with, virtual_host};
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::source::{self, Subscription};
@@ -23,12 +24,14 @@ pub struct RouteTable {
 }
 
 impl RouteTable {
-    pub(crate) fn new(
+    /// `hosts` are the virtual hosts, which `config` need not hold.
+    pub(crate) fn with<'a>(
         config: &pb::RouteConfiguration,
+        hosts: impl ExactSizeIterator<Item = Result<Cow<'a, pb::VirtualHost>, Rejection>>,
         path: &Path,
         cx: &mut Context,
     ) -> Result<Self, Rejection> {
-        let routes = route_configuration(config, false, path, cx)?;
+        let routes = routes_with(config, hosts, false, path, cx)?;
         let vhds = match &config.vhds {
             Some(vhds) => {
                 let path = path.join("vhds").join("config_source");

@@ -125,7 +125,7 @@ fn call_credentials(
     cx: &mut Context,
 ) -> Result<(), Rejection> {
     use pb::call_credentials::CredentialSpecifier as By;
-    let refused = |name: &str, what: &str| {
+    let refused = |name: &'static str, what: &str| {
         Err(Rejection::not_served(&path.join(name), format!("{what} are not served by this build")))
     };
     match &call.credential_specifier {

@@ -192,7 +192,7 @@ fn validation_sds(
 }
 
 fn identity(certificate: &pb::TlsCertificate, path: &Path) -> Result<(DataSource, DataSource), Rejection> {
-    let part = |source: Option<&core::DataSource>, name: &str, what: &str| {
+    let part = |source: Option<&core::DataSource>, name: &'static str, what: &str| {
         let path = path.join(name);
         match optional(source, &path)? {
             Some(found) => Ok(found),

@@ -22,6 +22,13 @@ pub(crate) struct Scope {
     pub(crate) groups: u8,
     /// False once retired: hidden, and free again when every thread let go of it.
     pub(crate) live: bool,
+    /// Most scopes have none of it, and there may be a hundred thousand.
+    pub(crate) marks: Option<Box<Marks>>,
+}
+
+/// What a scope once counted.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
     /// Counter values at the last `reset_counters`, by position; empty before.
     pub(crate) baseline: Vec<u64>,
     /// Codes at the last `reset_counters`.
@@ -69,20 +76,24 @@ impl Registry {
     /// The scope of this kind and name; the same id for the same name. As in Envoy, `://`, `:/` and `:` of
     /// the name are printed as `_`.
     pub fn scope(&self, kind: ScopeKind, name: &str) -> ScopeId {
-        let mut state = self.lock();
-        let name = name.replace("://", "_").replace(":/", "_").replace([':', '\0', '\n', '\r'], "_");
-        let key = (kind, Arc::from(name));
-        if let Some(id) = state.by_name.get(&key) {
-            return *id;
+        let printable = match is_printable(name) {
+            true => Arc::from(name),
+            false => Arc::from(name.replace("://", "_").replace(":/", "_").replace(UNPRINTABLE, "_")),
+        };
+        self.lock().named((kind, printable))
+    }
+
+    /// As [`Self::scope`]; the registry keeps `name` itself if it can be printed.
+    pub fn scope_of(&self, kind: ScopeKind, name: &Arc<str>) -> ScopeId {
+        match is_printable(name) {
+            true => self.lock().named((kind, Arc::clone(name))),
+            false => self.scope(kind, name),
         }
-        let id = state.add(kind, Arc::clone(&key.1));
-        state.by_name.insert(key, id);
-        id
     }
 
     /// A new scope for one endpoint.
     pub fn host_scope(&self) -> ScopeId {
-        self.lock().add(ScopeKind::Host, Arc::from(""))
+        self.lock().add(ScopeKind::Host, Arc::default())
     }
 
     /// Makes a group of metrics of a scope exist: `HealthCheck`, `OutlierDetection`. The others follow
@@ -139,10 +150,14 @@ impl Registry {
             let table = state.scopes[at].kind.table();
             let counter = |v: usize| matches!(table.values[v].ty, ValueType::Counter);
             let values = (0..table.values.len()).map(|v| if counter(v) { state.raw_sum(at, v) } else { 0 });
-            let baseline = values.collect();
+            let baseline: Vec<u64> = values.collect();
             let codes = state.code_sums(at);
-            state.scopes[at].baseline = baseline;
-            state.scopes[at].code_baseline = codes;
+            let scope = &mut state.scopes[at];
+            if scope.marks.is_some() || !codes.is_empty() || baseline.iter().any(|value| *value != 0) {
+                let marks = scope.marks.get_or_insert_default();
+                marks.baseline = baseline;
+                marks.code_baseline = codes;
+            }
         }
     }
 
@@ -151,18 +166,20 @@ impl Registry {
         let mut state = self.lock();
         for at in 0..state.scopes.len() {
             let histograms = state.scopes[at].kind.table().histograms.len();
-            if histograms == 0 || !state.inflated(at) {
+            // The control thread measures nothing.
+            if histograms == 0 || state.slots(at).next().is_none() {
                 continue;
             }
             let flushed = (0..histograms)
                 .map(|h| {
                     let total = state.merged(at, h);
-                    let before = state.scopes[at].flushed.get(h);
+                    let marks = state.scopes[at].marks.as_deref();
+                    let before = marks.and_then(|marks| marks.flushed.get(h));
                     let interval = before.map_or_else(|| total.clone(), |(before, _)| total.since(before));
                     (total, interval)
                 })
                 .collect();
-            state.scopes[at].flushed = flushed;
+            state.scopes[at].marks.get_or_insert_default().flushed = flushed;
         }
     }
 
@@ -205,10 +222,6 @@ impl State {
         self.threads.iter().filter_map(move |thread| thread.slots.get(scope)?.as_deref())
     }
 
-    pub(crate) fn inflated(&self, scope: usize) -> bool {
-        self.slots(scope).next().is_some() || self.control.contains_key(&(scope as u32))
-    }
-
     fn control_raw(&self, scope: usize, value: usize) -> u64 {
         let values = self.control.get(&(scope as u32)).map(|values| &values[..]).unwrap_or_default();
         values.iter().find(|(at, _)| *at as usize == value).map_or(0, |(_, raw)| *raw)
@@ -221,7 +234,11 @@ impl State {
         let values = self.control.entry(scope.0).or_default();
         match values.iter_mut().find(|(at, _)| *at == value) {
             Some((_, raw)) => *raw = change(*raw),
-            None => values.push((value, change(0))),
+            None => {
+                // Few values for each of many scopes: no room is left over.
+                values.reserve_exact(1);
+                values.push((value, change(0)));
+            }
         }
     }
 
@@ -232,7 +249,8 @@ impl State {
     }
 
     pub(crate) fn counter_value(&self, scope: usize, value: usize) -> u64 {
-        let base = self.scopes.get(scope).and_then(|s| s.baseline.get(value)).copied().unwrap_or(0);
+        let marks = self.scopes.get(scope).and_then(|scope| scope.marks.as_deref());
+        let base = marks.and_then(|marks| marks.baseline.get(value)).copied().unwrap_or(0);
         self.raw_sum(scope, value).saturating_sub(base)
     }
 
@@ -269,7 +287,23 @@ impl State {
     }
 }
 
+/// What would end a metric's name, or a line.
+const UNPRINTABLE: [char; 4] = [':', '\0', '\n', '\r'];
+
+fn is_printable(name: &str) -> bool {
+    !name.contains(UNPRINTABLE)
+}
+
 impl State {
+    fn named(&mut self, key: (ScopeKind, Arc<str>)) -> ScopeId {
+        if let Some(id) = self.by_name.get(&key) {
+            return *id;
+        }
+        let id = self.add(key.0, Arc::clone(&key.1));
+        self.by_name.insert(key, id);
+        id
+    }
+
     fn add(&mut self, kind: ScopeKind, name: Arc<str>) -> ScopeId {
         let own = Group::Always.bit() | Group::OnUse.bit();
         let groups = match (kind, &*name) {
@@ -277,15 +311,7 @@ impl State {
             (_, "admin") => own,
             _ => own | Group::Router.bit() | Group::Tracing.bit() | Group::Extensions.bit(),
         };
-        let scope = Scope {
-            kind,
-            name,
-            groups,
-            live: true,
-            baseline: Vec::new(),
-            code_baseline: Vec::new(),
-            flushed: Vec::new(),
-        };
+        let scope = Scope { kind, name, groups, live: true, marks: None };
         match self.free.pop() {
             Some(id) => {
                 self.scopes[id.0 as usize] = scope;

@@ -31,6 +31,8 @@ use crate::signals::Signals;
 /// How often gauges are refreshed and, while leaving, connections counted.
 const TICK: Duration = Duration::from_secs(1);
 const LEAVING_TICK: Duration = Duration::from_millis(50);
+/// What large updates needed for a moment is given back once no other has come for so long.
+pub(super) const TRIM_AFTER: Duration = Duration::from_secs(1);
 /// How often messages that found a full mailbox are tried again.
 const BACKLOG_TICK: Duration = Duration::from_millis(10);
 /// After a signal, idle keep-alive connections stay this long: a request that is already on its way to
@@ -60,6 +62,8 @@ pub struct Control {
     admin_lines: LogBuffers,
     exit: Option<u8>,
     stop_idle_at: Option<Time>,
+    /// When to give memory back that large updates needed.
+    pub(super) trim_at: Option<Time>,
     demo: Option<Demo>,
     admin_address: Option<Address>,
 }
@@ -101,6 +105,7 @@ impl Control {
             admin_lines,
             exit: None,
             stop_idle_at: None,
+            trim_at: None,
             demo,
             admin_address: None,
         }
@@ -116,8 +121,9 @@ impl Control {
         let mut calls = admin.map(|server| server.start(Limits::default()));
         self.assemble(Assembly::start);
         let mut flushed = Instant::now();
+        let mut ticked = flushed;
         while self.exit.is_none() {
-            let sleep = tokio::time::sleep(self.next_wait());
+            let sleep = tokio::time::sleep(self.next_wait(ticked.elapsed()));
             tokio::select! {
                 call = next_call(&mut calls) => self.answer(call),
                 signal = signals.next() => {
@@ -128,7 +134,10 @@ impl Control {
                 update = self.dns.next() => self.resolved(update),
                 event = self.xds.sources.next() => self.heard(event),
                 event = loads::next(&mut self.loads) => self.loads_event(event),
-                () = sleep => self.tick(&mut flushed),
+                () = sleep => {
+                    ticked = Instant::now();
+                    self.tick(&mut flushed);
+                }
             }
         }
         let code = self.exit.unwrap_or(0);
@@ -148,7 +157,8 @@ impl Control {
         Time(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    fn next_wait(&self) -> Duration {
+    /// Until the next tick, `since` the last one: events in between, however many, do not put it off.
+    fn next_wait(&self, since: Duration) -> Duration {
         let tick = match (self.workers.has_backlog(), self.lifecycle.wants_connections()) {
             (true, _) => BACKLOG_TICK,
             (false, true) => LEAVING_TICK,
@@ -156,7 +166,8 @@ impl Control {
         };
         let deadlines = self.lifecycle.deadline().into_iter().chain(self.xds.assembly.deadline());
         let now = self.now();
-        deadlines.map(|deadline| deadline.since(now)).fold(tick, Duration::min)
+        let deadlines = deadlines.chain(self.trim_at);
+        deadlines.map(|deadline| deadline.since(now)).fold(tick.saturating_sub(since), Duration::min)
     }
 
     fn tick(&mut self, flushed: &mut Instant) {
@@ -172,6 +183,10 @@ impl Control {
         }
         if self.xds.assembly.deadline().is_some_and(|deadline| deadline <= now) {
             self.assemble(Assembly::tick);
+        }
+        if self.trim_at.is_some_and(|at| at <= now) {
+            self.trim_at = None;
+            millrace_ring::memory::release_free_pages();
         }
         // Idle connections of the grace still count: leaving waits for their close.
         if self.lifecycle.wants_connections() {

@@ -15,11 +15,14 @@ use millrace_proto::pb::envoy::config::core::v3::Node;
 use millrace_shard::shared::Message;
 use millrace_translate::{Compiled, Sources as Known};
 
-use super::control::Control;
+use super::control::{Control, TRIM_AFTER};
 use super::listeners::{self, Bound};
 use crate::cli;
 use crate::control::Event;
 use crate::logging::{Component, Level};
+
+/// Resources of so many octets take several times as much while they are decoded.
+const LARGE: usize = 256 << 10;
 
 /// The control planes and what came of them.
 pub struct Xds {
@@ -213,7 +216,11 @@ impl Control {
         let is_ads = source == Known::ADS;
         match event.event {
             FromSource::Update(update) => {
+                let octets: usize = update.changed.iter().map(|resource| resource.body.len()).sum();
                 self.assemble(|assembly, turn| assembly.update(turn, source, is_ads, update));
+                if octets >= LARGE {
+                    self.trim_at = Some(self.now() + TRIM_AFTER);
+                }
             }
             FromSource::Connected { service, identifier } => {
                 let message = format_args!("xds: connected to service {service} of source {}", source.0);

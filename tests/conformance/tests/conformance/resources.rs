@@ -80,7 +80,7 @@ fn verdict(found: &Found, cx: &mut Context, complete: bool) -> Result<(), Refusa
         let unknown =
             rejection.reason.strip_prefix("route: unknown ").and_then(|rest| rest.split('\'').nth(1));
         match unknown.filter(|_| !complete) {
-            Some(name) => cx.cluster_added(name),
+            Some(name) => cx.cluster_added(&name.into()),
             None => return Err(Refusal::Rejected(rejection)),
         }
     }
@@ -142,7 +142,7 @@ fn judge(
         let parsed = bootstrap_from_text(Format::Json, &text, &LoadOptions::default()).expect("a bootstrap");
         millrace_translate::bootstrap(&parsed.bytes, &mut cx).expect("a bootstrap that is served");
     }
-    known.iter().for_each(|name| cx.cluster_added(name));
+    known.iter().for_each(|name| cx.cluster_added(&name.as_str().into()));
     let mut refused = Vec::new();
     for found in resources(path) {
         let verdict = verdict(&found, &mut cx, complete);

@@ -305,6 +305,11 @@ impl ControlPlane {
         self.shared.lock().log.iter().skip(mark).cloned().collect()
     }
 
+    /// Since it was started, on the clock of [`Entry::at`].
+    pub fn now(&self) -> Duration {
+        self.shared.lock().now()
+    }
+
     /// Length of the record, to look only at what comes after; see [`Self::requests_since`].
     pub fn mark(&self) -> usize {
         self.shared.lock().log.len()

@@ -215,13 +215,15 @@ impl<'s> Collector<'s> {
         let sum = |codes: &[((CodeFamily, u16), u64)]| -> u64 {
             codes.iter().filter(|((f, c), _)| wanted(*f, *c)).map(|(_, count)| count).sum()
         };
-        sum(&self.state.code_sums(scope)).saturating_sub(sum(&self.state.scopes[scope].code_baseline))
+        let before = self.state.scopes[scope].marks.as_deref().map_or(0, |marks| sum(&marks.code_baseline));
+        sum(&self.state.code_sums(scope)).saturating_sub(before)
     }
 
     /// A histogram since the start, and in the last interval if one ended.
     pub(super) fn histogram(&self, found: &Found) -> (Merged, Merged) {
         let Item::Histogram(i) = found.item else { return Default::default() };
-        let flushed = self.state.scopes[found.scope].flushed.get(i as usize);
+        let marks = self.state.scopes[found.scope].marks.as_deref();
+        let flushed = marks.and_then(|marks| marks.flushed.get(i as usize));
         let interval = flushed.map(|(_, interval)| interval.clone()).unwrap_or_default();
         (self.state.merged(found.scope, i as usize), interval)
     }
