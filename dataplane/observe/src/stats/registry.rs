@@ -215,10 +215,6 @@ impl State {
         self.threads.iter().filter_map(move |thread| thread.slots.get(scope)?.as_deref())
     }
 
-    pub(crate) fn inflated(&self, scope: usize) -> bool {
-        self.slots(scope).next().is_some() || self.control.contains_key(&(scope as u32))
-    }
-
     fn control_raw(&self, scope: usize, value: usize) -> u64 {
         let values = self.control.get(&(scope as u32)).map(|values| &values[..]).unwrap_or_default();
         values.iter().find(|(at, _)| *at as usize == value).map_or(0, |(_, raw)| *raw)

@@ -90,7 +90,7 @@ impl Control {
             collect_routes(&to_json(LISTENER, &raw.bytes), updated, &mut statics);
         }
         for stored in self.xds.assembly.dynamic_listeners().filter_map(|entry| entry.active) {
-            collect_routes(&to_json(LISTENER, &stored.body), &timestamp(stored.updated), &mut statics);
+            collect_routes(&to_json(LISTENER, &stored.body.bytes()), &timestamp(stored.updated), &mut statics);
         }
         let mut out = Map::new();
         put_list(&mut out, "static_route_configs", statics);
@@ -122,7 +122,7 @@ impl Control {
 fn state(field: &str, type_url: &str, stored: &Stored) -> Map<String, Value> {
     let mut out = Map::new();
     put_version(&mut out, &stored.version);
-    out.insert(field.to_owned(), typed(type_url, &stored.body));
+    out.insert(field.to_owned(), typed(type_url, &stored.body.bytes()));
     out.insert("last_updated".to_owned(), json!(timestamp(stored.updated)));
     out
 }
