@@ -131,7 +131,7 @@ fn state(field: &str, type_url: &str, stored: &Stored) -> Map<String, Value> {
 fn with_failure(mut fields: Map<String, Value>, failure: Option<&Failure>, type_url: &str) -> Value {
     if let Some(failure) = failure {
         let mut state = Map::new();
-        state.insert("failed_configuration".to_owned(), typed(type_url, &failure.resource.body));
+        state.insert("failed_configuration".to_owned(), typed(type_url, &failure.resource.body.bytes()));
         state.insert("last_update_attempt".to_owned(), json!(timestamp(failure.resource.updated)));
         state.insert("details".to_owned(), json!(failure.details));
         put_version(&mut state, &failure.resource.version);
