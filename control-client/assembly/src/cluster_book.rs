@@ -21,7 +21,8 @@ pub(crate) struct ClusterEntry {
     /// From the bootstrap: no control plane changes or removes it.
     pub(crate) is_static: bool,
     pub(crate) active: Option<ClusterVersion>,
-    pub(crate) warming: Option<ClusterVersion>,
+    /// Most clusters are warm.
+    pub(crate) warming: Option<Box<ClusterVersion>>,
     /// When the warming version serves without its endpoints.
     pub(crate) deadline: Option<Time>,
     pub(crate) failure: Option<Box<Failure>>,
@@ -34,7 +35,7 @@ impl ClusterEntry {
 
     /// The version that endpoints belong to: the next one, if one is on its way.
     pub(crate) fn latest(&self) -> Option<&ClusterVersion> {
-        self.warming.as_ref().or(self.active.as_ref())
+        self.warming.as_deref().or(self.active.as_ref())
     }
 }
 
@@ -70,7 +71,7 @@ impl ClusterBook {
     pub(crate) fn start_warming(&mut self, name: &Arc<str>, version: ClusterVersion, deadline: Option<Time>) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         self.warming += usize::from(entry.warming.is_none());
-        entry.warming = Some(version);
+        entry.warming = Some(Box::new(version));
         entry.deadline = deadline;
     }
 
@@ -80,7 +81,7 @@ impl ClusterBook {
         let version = entry.warming.take()?;
         entry.deadline = None;
         self.warming -= 1;
-        Some(version)
+        Some(*version)
     }
 
     /// Puts a version in force and returns the one before it.

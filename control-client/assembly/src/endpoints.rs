@@ -193,7 +193,7 @@ impl Assembly {
         let stored = self.assignments.get(source, service)?.stored.clone()?;
         let active = self.clusters.entries.get(&cluster.name).and_then(|entry| entry.active.as_ref());
         let before = active.map(|version| version.cluster.clone());
-        let built = self.with_assignment(cluster.clone(), before.as_deref(), &stored.body).ok()?;
+        let built = self.with_assignment(cluster.clone(), before.as_deref(), &stored.body.bytes()).ok()?;
         turn.stats.inc(cluster.scope, metric::ASSIGNMENT_USE_CACHED);
         Some(Arc::new(built))
     }

@@ -40,7 +40,7 @@ use millrace_translate::{Compiled, Context, Rejection};
 pub use action::{Action, Host, Level};
 pub use dump::DumpEntry;
 pub use start::Phase;
-pub use stored::{Failure, Stored};
+pub use stored::{Body, Failure, Stored};
 
 use cluster_book::ClusterBook;
 use deadlines::{Deadlines, Due};

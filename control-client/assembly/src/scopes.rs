@@ -338,7 +338,11 @@ fn table_of(versions: &Versions) -> ScopeTable {
 }
 
 fn resource_of(name: &Arc<str>, of: &ScopeVersion) -> Resource {
-    Resource { name: name.clone(), version: of.stored.version.clone(), body: of.stored.body.clone() }
+    Resource {
+        name: name.clone(),
+        version: of.stored.version.clone(),
+        body: of.stored.body.bytes().into_owned().into(),
+    }
 }
 
 fn count(turn: &mut Turn<'_>, scope: ScopeId, version: &str, is_good: bool, is_change: bool) {

@@ -234,7 +234,7 @@ impl Assembly {
     }
 
     fn host(&mut self, stored: &Stored, table: &RouteTable) -> Result<Arc<VirtualHost>, String> {
-        let translated = resource::virtual_host(&stored.body, table, &mut self.cx);
+        let translated = resource::virtual_host(&stored.body.bytes(), table, &mut self.cx);
         self.taken(translated).map(Arc::new)
     }
 

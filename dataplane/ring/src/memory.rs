@@ -1,20 +1,15 @@
-//! Giving memory back that only start-up needed.
+//! Giving memory back that only start-up, or a large update, needed.
 
 /// Drops the resident pages of the program's own code and the allocator's free pages. Code that is used
 /// again comes back from the page cache, page by page; an idle process keeps only what it runs. Call it once
 /// the process serves. Returns the bytes of code that were advised.
 pub fn release_startup_pages() -> usize {
-    release_free_pages();
+    // SAFETY: takes no pointer; the allocator returns free pages to the kernel under its own locks.
+    unsafe { libc::malloc_trim(0) };
     let Ok(executable) = std::fs::read_link("/proc/self/exe") else { return 0 };
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return 0 };
     let executable = executable.to_string_lossy();
     maps.lines().filter(|line| line.ends_with(&*executable)).filter_map(code_range).map(release).sum()
-}
-
-/// Gives the allocator's free pages back to the kernel. Takes some milliseconds when much was freed.
-pub fn release_free_pages() {
-    // SAFETY: takes no pointer; the allocator returns free pages to the kernel under its own locks.
-    unsafe { libc::malloc_trim(0) };
 }
 
 /// Start and end of a mapping that is executable and not writable: file pages that nobody ever changed.

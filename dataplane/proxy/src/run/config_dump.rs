@@ -93,7 +93,7 @@ impl Control {
         let fixed = self.compiled.static_listeners.iter();
         let fixed = fixed.map(|raw| (to_json(LISTENER, &raw.bytes), updated.to_owned()));
         let dynamic = self.xds.assembly.dynamic_listeners().filter_map(|entry| entry.active);
-        let dynamic = dynamic.map(|of| (to_json(LISTENER, &of.body), timestamp(of.updated)));
+        let dynamic = dynamic.map(|of| (to_json(LISTENER, &of.body.bytes()), timestamp(of.updated)));
         fixed.chain(dynamic).collect()
     }
 
@@ -160,18 +160,18 @@ impl Control {
 fn state(field: &str, type_url: &str, stored: &Stored) -> Map<String, Value> {
     let mut out = Map::new();
     put_version(&mut out, &stored.version);
-    out.insert(field.to_owned(), typed(type_url, &stored.body));
+    out.insert(field.to_owned(), typed(type_url, &stored.body.bytes()));
     out.insert("last_updated".to_owned(), json!(timestamp(stored.updated)));
     out
 }
 
 fn typed_all<'a>(type_url: &str, of: impl Iterator<Item = &'a Stored>) -> Vec<Value> {
-    of.map(|stored| typed(type_url, &stored.body)).collect()
+    of.map(|stored| typed(type_url, &stored.body.bytes())).collect()
 }
 
 /// Behind those of the table, as Envoy shows them.
 fn add_virtual_hosts<'a>(fields: &mut Map<String, Value>, hosts: impl Iterator<Item = &'a Stored>) {
-    let mut hosts = hosts.map(|stored| to_json(VIRTUAL_HOST, &stored.body)).peekable();
+    let mut hosts = hosts.map(|stored| to_json(VIRTUAL_HOST, &stored.body.bytes())).peekable();
     let Some(table) = fields.get_mut("route_config").and_then(Value::as_object_mut) else { return };
     if hosts.peek().is_some()
         && let Some(list) =
@@ -185,7 +185,7 @@ fn add_virtual_hosts<'a>(fields: &mut Map<String, Value>, hosts: impl Iterator<I
 fn with_failure(mut fields: Map<String, Value>, failure: Option<&Failure>, type_url: &str) -> Value {
     if let Some(failure) = failure {
         let mut state = Map::new();
-        state.insert("failed_configuration".to_owned(), typed(type_url, &failure.resource.body));
+        state.insert("failed_configuration".to_owned(), typed(type_url, &failure.resource.body.bytes()));
         state.insert("last_update_attempt".to_owned(), json!(timestamp(failure.resource.updated)));
         state.insert("details".to_owned(), json!(failure.details));
         put_version(&mut state, &failure.resource.version);

@@ -186,7 +186,7 @@ impl Control {
         }
         if self.trim_at.is_some_and(|at| at <= now) {
             self.trim_at = None;
-            millrace_ring::memory::release_free_pages();
+            millrace_ring::memory::release_startup_pages();
         }
         // Idle connections of the grace still count: leaving waits for their close.
         if self.lifecycle.wants_connections() {

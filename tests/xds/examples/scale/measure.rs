@@ -16,7 +16,7 @@ use crate::usage::{self, Memory};
 const LIMIT: Duration = Duration::from_secs(180);
 /// Changes under traffic, and without.
 const CHANGES: usize = 30;
-const QUIET_CHANGES: u32 = 100;
+const QUIET_CHANGES: u32 = 200;
 /// Pause between two requests that look for a change.
 const PAUSE: Duration = Duration::from_micros(500);
 /// After this all that followed from an update is over.
