@@ -294,13 +294,12 @@ fn with_type(mut value: Value, type_url: &str) -> Value {
     value
 }
 
-/// Finds every `route_config` of a listener's connection managers.
+/// Finds every `route_config` of a listener's connection managers; those of inline scopes stand with their scopes.
 fn collect_routes(value: &Value, updated: &str, out: &mut Vec<Value>) {
     match value {
         Value::Object(object) => {
             for (key, inner) in object {
-                let is_table = matches!(key.as_str(), "route_config" | "route_configuration");
-                if is_table && inner.is_object() {
+                if key == "route_config" && inner.is_object() {
                     let config = with_type(inner.clone(), ROUTES);
                     out.push(json!({ "route_config": config, "last_updated": updated }));
                 } else {
