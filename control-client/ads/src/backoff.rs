@@ -34,21 +34,22 @@ impl Backoff {
 /// Attempts at the primary that must fail, none of them answered, before the failover service is tried.
 const PRIMARY_FAILURES: u32 = 2;
 
-/// Which service the next attempt goes to. Whoever answers first is the only one from then on, as in Envoy; until
-/// then attempts alternate once the primary has failed twice in a row. (Envoy alternates without a pause; we back
-/// off before every attempt.)
+/// Which service the next attempt goes to. Once the primary has answered it is the only one, as in Envoy; until then
+/// attempts alternate as soon as the primary has failed twice in a row, also after the failover has served for a while.
+/// (Envoy alternates without a pause; we back off before every attempt.)
 #[derive(Debug)]
 pub(crate) struct Failover {
     services: usize,
     current: usize,
     primary_failures: u32,
-    answered: bool,
+    primary_answered: bool,
+    last_answer: Option<usize>,
 }
 
 impl Failover {
     /// `services` is 1 or 2.
     pub fn new(services: usize) -> Self {
-        Self { services, current: 0, primary_failures: 0, answered: false }
+        Self { services, current: 0, primary_failures: 0, primary_answered: false, last_answer: None }
     }
 
     pub fn current(&self) -> usize {
@@ -57,7 +58,7 @@ impl Failover {
 
     /// The attempt failed or the stream ended.
     pub fn failed(&mut self) {
-        if self.answered || self.services < 2 {
+        if self.primary_answered || self.services < 2 {
             return;
         }
         if self.current == 0 {
@@ -68,9 +69,15 @@ impl Failover {
         }
     }
 
+    /// What is known came from another service than the current one.
+    pub fn has_moved(&self) -> bool {
+        self.last_answer.is_some_and(|last| last != self.current)
+    }
+
     /// The current service sent a response.
     pub fn answered(&mut self) {
-        self.answered = true;
+        self.primary_answered |= self.current == 0;
+        self.last_answer = Some(self.current);
     }
 }
 
@@ -91,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn services_alternate_until_one_answers() {
+    fn services_alternate_until_the_primary_answers() {
         let mut failover = Failover::new(2);
         let mut tried = Vec::new();
         for _ in 0..6 {
@@ -99,10 +106,19 @@ mod tests {
             failover.failed();
         }
         assert_eq!(tried, [0, 0, 1, 0, 1, 0]);
+        assert_eq!(failover.current(), 1);
+        failover.answered();
+        failover.failed();
+        assert_eq!(failover.current(), 0, "the primary is asked again when the failover ends");
+        assert!(failover.has_moved());
+        failover.failed();
+        assert_eq!(failover.current(), 1);
+        failover.failed();
         failover.answered();
         failover.failed();
         failover.failed();
-        assert_eq!(failover.current(), 1, "whoever answered stays");
+        assert_eq!(failover.current(), 0, "a primary that has answered stays");
+        assert!(!failover.has_moved());
         let mut single = Failover::new(1);
         for _ in 0..5 {
             single.failed();

@@ -299,6 +299,9 @@ impl Client {
         let primary = self.failover.current() == 0;
         let state = if primary { ConnectedState::Primary } else { ConnectedState::Failover };
         self.outputs.push_back(Output::State(state));
+        if self.failover.has_moved() {
+            self.types.values_mut().for_each(|subscription| subscription.stream.meets_another());
+        }
         self.due = FIRST_REQUESTS.into_iter().filter(|ty| self.types.contains_key(ty)).collect();
     }
 
@@ -425,6 +428,15 @@ impl Stream {
         match variant {
             Variant::Sotw => Self::Sotw(sotw::Stream::default()),
             Variant::Delta => Self::Delta(delta::Stream::default()),
+        }
+    }
+
+    /// It leads to another control plane than the one that sent what is known. In state of the world Envoy names the
+    /// version all the same.
+    fn meets_another(&mut self) {
+        match self {
+            Self::Sotw(_) => {}
+            Self::Delta(stream) => stream.meets_another(),
         }
     }
 }

@@ -11,11 +11,18 @@ use crate::tracker::Tracker;
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     started: bool,
+    /// What is known came from another control plane, whose versions mean nothing to this one.
+    foreign: bool,
 }
 
 impl Stream {
     pub fn started(&self) -> bool {
         self.started
+    }
+
+    /// The other end did not send what is known.
+    pub fn meets_another(&mut self) {
+        self.foreign = true;
     }
 
     /// There is a request to send.
@@ -32,8 +39,9 @@ impl Stream {
         if !self.started {
             self.started = true;
             request.resource_names_subscribe = tracker.wanted.list();
-            let versions = tracker.versions().map(|(name, version)| (name.to_string(), version.to_string()));
-            request.initial_resource_versions = versions.collect();
+            let versions = tracker.versions().filter(|_| !self.foreign);
+            request.initial_resource_versions =
+                versions.map(|(name, version)| (name.to_string(), version.to_string())).collect();
         } else if tracker.answer_at().is_some_and(|at| at <= now) {
             if let Some(answer) = tracker.pop_answer(now) {
                 request.error_detail = nack::status(tracker.resource_type(), &answer.rejected);

@@ -121,8 +121,8 @@ impl Wanted {
     pub fn list(&mut self) -> Vec<String> {
         self.changed = false;
         self.dropped.clear();
-        // The types that may be asked for by saying nothing are those with a complete state.
-        self.explicit |= !self.names.is_empty() || (self.wildcard.is_some() && !self.ty.is_full_state());
+        self.explicit |=
+            !self.names.is_empty() || (self.wildcard.is_some() && !self.ty.is_asked_by_silence());
         let wildcard = self.wildcard.filter(|_| self.explicit).map(|_| WILDCARD.to_owned());
         for told in self.wildcard.iter_mut().chain(self.names.values_mut()) {
             *told = Told::Yes;
@@ -170,6 +170,9 @@ mod tests {
         assert_eq!(wanted.list(), ["*"], "an empty list would now mean nothing");
         wanted.new_stream();
         assert!(wanted.list().is_empty());
+        let mut hosts = Wanted::new(ResourceType::VirtualHost);
+        hosts.add(Interest::Wildcard);
+        assert!(hosts.list().is_empty());
         let mut endpoints = Wanted::new(ResourceType::Endpoint);
         endpoints.add(Interest::Wildcard);
         assert_eq!(endpoints.list(), ["*"]);

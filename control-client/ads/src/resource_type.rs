@@ -67,4 +67,10 @@ impl ResourceType {
     pub fn is_full_state(self) -> bool {
         matches!(self, Self::Cluster | Self::Listener | Self::ScopedRoute)
     }
+
+    /// True where a first request without names asks for everything: types with a complete state, and virtual hosts,
+    /// which Envoy tells apart by their names once they are here (`<route table>/<host>`).
+    pub(crate) fn is_asked_by_silence(self) -> bool {
+        self.is_full_state() || self == Self::VirtualHost
+    }
 }

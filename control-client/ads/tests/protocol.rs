@@ -200,9 +200,36 @@ fn attempts_back_off_and_fail_over() {
     lab.reconnect();
     lab.reconnect();
     assert!(lab.now - before < Duration::from_millis(1500), "a response resets the back-off");
-    assert_eq!(lab.connects[6..], [1, 1, 1], "whoever answered is kept");
-    assert_eq!(lab.states[1..3], [ConnectedState::None, ConnectedState::Failover]);
+    assert_eq!(lab.connects[6..], [1, 0, 1], "a failover that has answered is not kept");
+    assert_eq!(lab.states[1..3], [ConnectedState::None, ConnectedState::Primary]);
+    lab.reconnect();
+    let _ = lab.respond(delta(CDS, "n2", "2", Vec::new(), &[]));
+    lab.reconnect();
+    lab.reconnect();
+    assert_eq!(lab.connects[9..], [0, 0, 0], "a primary that has answered is");
     assert_eq!(ConnectedState::Primary as u32, 1);
+}
+
+#[test]
+fn versions_are_named_to_the_control_plane_that_gave_them() {
+    let mut options = options(Variant::Delta);
+    options.services = 2;
+    let mut lab = Lab::new(options);
+    lab.client.subscribe(CDS, Interest::Wildcard);
+    lab.run();
+    lab.input(Input::Disconnected);
+    lab.wait();
+    lab.reconnect();
+    assert_eq!(lab.connects, [0, 0, 1]);
+    lab.sent.clear();
+    let update = lab.respond(delta(CDS, "n1", "1", vec![resource(CDS, "a", "7", Some("x"), 0)], &[]));
+    lab.accept(&update);
+    lab.sent.clear();
+    lab.reconnect();
+    assert!(lab.delta().initial_resource_versions.is_empty(), "the primary did not give them");
+    lab.reconnect();
+    assert_eq!(lab.delta().initial_resource_versions.into_keys().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(lab.connects, [0, 0, 1, 0, 1]);
 }
 
 #[test]

@@ -35,11 +35,17 @@ impl Assembly {
                 warming.insert(resource.name.clone());
             }
         }
+        for name in &update.unchanged {
+            if let Some(entry) = self.clusters.entries.get_mut(name) {
+                entry.failure = None;
+            }
+        }
         for name in &update.removed {
             self.remove_cluster(turn, name);
         }
         self.versions.clusters = update.version.clone();
-        self.count_cds(turn, &update.version, rejected.is_empty());
+        let has_changed = !update.changed.is_empty() || !update.removed.is_empty();
+        self.count_cds(turn, &update.version, rejected.is_empty(), has_changed);
         let is_first = self.startup.is_waiting(&Wait::Cds);
         if is_first {
             warming.iter().for_each(|name| self.startup.wait(Wait::Cluster(name.clone())));
@@ -96,6 +102,8 @@ impl Assembly {
     /// Lets a translated cluster serve, or warm if its endpoints come from elsewhere.
     pub(crate) fn introduce_cluster(&mut self, turn: &mut Turn<'_>, cluster: Cluster, stored: Stored) {
         let name = cluster.name.clone();
+        // A warming cluster counts as one that exists, as in Envoy.
+        self.cx.cluster_added(&name);
         let entry = self.clusters.entry(&name, false);
         let before = entry.latest().map(|version| version.cluster.clone());
         self.let_go_of_discovery(before.as_deref(), &cluster);
@@ -106,6 +114,7 @@ impl Assembly {
             ClusterDiscovery::Eds { service_name, source, initial_fetch_timeout } => {
                 let (service_name, source) = (service_name.clone(), *source);
                 let deadline = initial_fetch_timeout.map(|timeout| turn.now + timeout);
+                turn.stats.inc(cluster.scope, metric::UPDATE_ATTEMPT);
                 let is_new = self.assignments.join(source, &service_name, &name);
                 if is_new {
                     let interest = Interest::Name(service_name.clone());
@@ -146,6 +155,7 @@ impl Assembly {
             return;
         };
         let deadline = initial_fetch_timeout.map(|timeout| turn.now + timeout);
+        turn.stats.inc(cluster.scope, metric::UPDATE_ATTEMPT);
         if self.assignments.join(*source, service_name, &cluster.name) {
             let interest = Interest::Name(service_name.clone());
             self.out.push(Action::Subscribe(*source, ResourceType::Endpoint, interest));
@@ -187,9 +197,8 @@ impl Assembly {
             Some(_) => cluster_manager::CLUSTER_MODIFIED,
             None => cluster_manager::CLUSTER_ADDED,
         };
-        turn.stats.inc(self.scopes.clusters, counter);
+        turn.stats.inc(self.manager_scopes.clusters, counter);
         self.publish_cluster(turn, before.map(|before| before.cluster), cluster);
-        self.cx.cluster_added(name);
         self.settled(name);
     }
 
@@ -234,7 +243,7 @@ impl Assembly {
         }
         if let Some(active) = entry.active {
             self.next.clusters.push((active.cluster.id, None));
-            turn.stats.inc(self.scopes.clusters, cluster_manager::CLUSTER_REMOVED);
+            turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_REMOVED);
             self.graveyard.cluster(turn.now, active.cluster, &mut self.deadlines);
         }
         self.cx.cluster_removed(name);
@@ -284,7 +293,7 @@ impl Assembly {
         } else if let Some(version) = &mut entry.active {
             version.cluster = Arc::new(with_localities(&version.cluster, localities, known.as_deref()));
             let cluster = version.cluster.clone();
-            turn.stats.inc(self.scopes.clusters, cluster_manager::CLUSTER_UPDATED);
+            turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_UPDATED);
             self.publish_cluster(turn, known, cluster);
         }
     }

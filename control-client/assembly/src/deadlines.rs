@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_base::Time;
-use millrace_config::RouteTableId;
+use millrace_config::{RouteTableId, ScopeTableId};
 
 /// Why to look again. What a deadline was set for may be over by then; whoever handles it checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub(crate) enum Due {
     Table(RouteTableId),
     /// A table without users may be forgotten.
     ForgetTable(RouteTableId),
+    /// Scopes have not come.
+    Scopes(ScopeTableId),
+    /// Scopes without users may be forgotten.
+    ForgetScopes(ScopeTableId),
     /// The first answer of CDS has not come.
     Cds,
     /// The first answer of LDS has not come.

@@ -3,6 +3,7 @@
 use crate::stored::{Failure, Stored};
 use std::sync::Arc;
 
+use millrace_base::WallTime;
 use millrace_config::Cluster;
 
 use crate::Assembly;
@@ -60,6 +61,23 @@ impl Assembly {
             active: entry.stored.as_ref(),
             warming: None,
             failure: entry.failure.as_deref(),
+        })
+    }
+
+    /// The virtual hosts that were added to a route table of [`Self::dynamic_routes`], each table's on its own.
+    pub fn dynamic_virtual_hosts(&self) -> impl Iterator<Item = impl Iterator<Item = &Stored>> {
+        self.routes.iter().flatten().map(|entry| {
+            entry.hosts().into_iter().flat_map(|book| book.hosts.values().map(|host| &host.stored))
+        })
+    }
+
+    /// The scopes of each connection manager that has them from SRDS: name, version, time and scopes.
+    pub fn dynamic_scopes(
+        &self,
+    ) -> impl Iterator<Item = (&str, &str, WallTime, impl Iterator<Item = &Stored>)> {
+        self.scopes.iter().flatten().filter(|entry| entry.is_heard).map(|entry| {
+            let scopes = entry.versions.values().map(|version| &version.stored);
+            (&*entry.name, &*entry.version, entry.updated, scopes)
         })
     }
 

@@ -80,17 +80,32 @@ impl Assembly {
                 rejected.push(Rejected { name: resource.name.clone(), reason });
             }
         }
-        // An assignment that does not exist is an answer, too: whoever waits for it serves without endpoints. One that
-        // is taken away leaves the last endpoints in place, as in Envoy.
-        for name in &update.removed {
-            for cluster in self.users(source, name) {
-                if let Some(version) = self.clusters.stop_warming(&cluster) {
-                    turn.stats.inc(version.cluster.scope, metric::UPDATE_EMPTY);
-                    self.activate_cluster(turn, &cluster, version);
-                }
+        for name in &update.unchanged {
+            if let Some(assignment) = self.assignments.get_mut(source, name) {
+                assignment.failure = None;
             }
         }
+        // An assignment that does not exist, or is refused, is an answer, too: whoever waits for it serves without
+        // endpoints. Last good endpoints stay in place, as in Envoy.
+        for name in &update.removed {
+            self.stop_waiting(turn, source, name, true);
+        }
+        for refused in &rejected {
+            self.stop_waiting(turn, source, &refused.name, false);
+        }
         self.acks.now(source, update.id, rejected, &mut self.out);
+    }
+
+    /// Clusters that warm for this assignment serve without it.
+    fn stop_waiting(&mut self, turn: &mut Turn<'_>, source: SourceId, service: &Arc<str>, is_empty: bool) {
+        for cluster in self.users(source, service) {
+            if let Some(version) = self.clusters.stop_warming(&cluster) {
+                if is_empty {
+                    turn.stats.inc(version.cluster.scope, metric::UPDATE_EMPTY);
+                }
+                self.activate_cluster(turn, &cluster, version);
+            }
+        }
     }
 
     /// One assignment for every cluster that uses it: all of them take it, or none.
@@ -144,7 +159,7 @@ impl Assembly {
         let active = self.clusters.entries.get_mut(name).and_then(|entry| entry.active.as_mut());
         let Some(version) = active else { return };
         version.cluster = cluster.clone();
-        turn.stats.inc(self.scopes.clusters, cluster_manager::CLUSTER_UPDATED);
+        turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_UPDATED);
         self.publish_cluster(turn, before, cluster);
     }
 

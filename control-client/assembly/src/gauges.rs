@@ -2,8 +2,10 @@
 
 use millrace_ads::{ResourceType, Update};
 use millrace_config::{Cluster, HealthStatus, SourceId};
-use millrace_observe::stats::{ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds};
-use xxhash_rust::xxh64::xxh64;
+use millrace_observe::stats::{
+    ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds, scoped_rds, vhds,
+};
+use twox_hash::XxHash64;
 
 use crate::{Assembly, Turn};
 
@@ -30,14 +32,14 @@ pub(crate) fn assignment(turn: &mut Turn<'_>, config: &Cluster, version: &str) {
 
 /// Envoy prints versions as the hash of their text.
 pub(crate) fn version_hash(version: &str) -> u64 {
-    xxh64(version.as_bytes(), 0)
+    XxHash64::oneshot(0, version.as_bytes())
 }
 
 impl Assembly {
     pub(crate) fn count_attempt(&mut self, turn: &mut Turn<'_>, update: &Update) {
         match update.resource_type {
-            ResourceType::Cluster => turn.stats.inc(self.scopes.cds, cds::UPDATE_ATTEMPT),
-            ResourceType::Listener => turn.stats.inc(self.scopes.lds, lds::UPDATE_ATTEMPT),
+            ResourceType::Cluster => turn.stats.inc(self.manager_scopes.cds, cds::UPDATE_ATTEMPT),
+            ResourceType::Listener => turn.stats.inc(self.manager_scopes.lds, lds::UPDATE_ATTEMPT),
             ResourceType::Endpoint
             | ResourceType::Route
             | ResourceType::Runtime
@@ -48,16 +50,18 @@ impl Assembly {
         }
     }
 
-    /// An update of CDS was applied, as far as it was good.
-    pub(crate) fn count_cds(&mut self, turn: &mut Turn<'_>, version: &str, is_good: bool) {
-        let (stats, scope) = (&mut *turn.stats, self.scopes.cds);
+    /// An update of CDS was applied, as far as it was good. `has_changed`: it said something new.
+    pub(crate) fn count_cds(&mut self, turn: &mut Turn<'_>, version: &str, is_good: bool, has_changed: bool) {
+        let (stats, scope) = (&mut *turn.stats, self.manager_scopes.cds);
         if !is_good {
             return stats.inc(scope, cds::UPDATE_REJECTED);
         }
         let milliseconds = turn.wall.0 / 1_000_000;
         stats.inc(scope, cds::UPDATE_SUCCESS);
-        stats.inc(scope, cds::CONFIG_RELOAD);
-        stats.gauge_set(scope, cds::CONFIG_RELOAD_TIME_MS, milliseconds);
+        if has_changed {
+            stats.inc(scope, cds::CONFIG_RELOAD);
+            stats.gauge_set(scope, cds::CONFIG_RELOAD_TIME_MS, milliseconds);
+        }
         stats.gauge_set(scope, cds::UPDATE_TIME, milliseconds);
         stats.gauge_set(scope, cds::VERSION, version_hash(version));
         self.cx.registry.set_text("cluster_manager.cds.version_text", version);
@@ -65,7 +69,7 @@ impl Assembly {
 
     /// As [`Self::count_cds`].
     pub(crate) fn count_lds(&mut self, turn: &mut Turn<'_>, version: &str, is_good: bool) {
-        let (stats, scope) = (&mut *turn.stats, self.scopes.lds);
+        let (stats, scope) = (&mut *turn.stats, self.manager_scopes.lds);
         if !is_good {
             return stats.inc(scope, lds::UPDATE_REJECTED);
         }
@@ -76,30 +80,52 @@ impl Assembly {
     }
 
     /// A stream, fetch or file failed; `only` says of which type, all types of an aggregated stream without it.
-    /// Whatever comes from there counts a failure, as in Envoy.
+    /// Whatever comes from there counts a failure, and with it another attempt, as in Envoy.
     pub fn source_failed(&mut self, stats: &mut ControlStats, source: SourceId, only: Option<ResourceType>) {
         let concerns = |ty| only.is_none_or(|only| only == ty);
         if concerns(ResourceType::Cluster) && self.cds == Some(source) {
-            stats.inc(self.scopes.cds, cds::UPDATE_FAILURE);
+            stats.inc(self.manager_scopes.cds, cds::UPDATE_FAILURE);
+            stats.inc(self.manager_scopes.cds, cds::UPDATE_ATTEMPT);
         }
         if concerns(ResourceType::Listener) && self.startup.lds_source() == Some(source) {
-            stats.inc(self.scopes.lds, lds::UPDATE_FAILURE);
+            stats.inc(self.manager_scopes.lds, lds::UPDATE_FAILURE);
+            stats.inc(self.manager_scopes.lds, lds::UPDATE_ATTEMPT);
         }
         if concerns(ResourceType::Route) {
             for scope in self.route_scopes(source) {
                 stats.inc(scope, rds::UPDATE_FAILURE);
+                stats.inc(scope, rds::UPDATE_ATTEMPT);
+            }
+        }
+        if concerns(ResourceType::ScopedRoute) {
+            for scope in self.scoped_stats(source) {
+                stats.inc(scope, scoped_rds::UPDATE_FAILURE);
+                stats.inc(scope, scoped_rds::UPDATE_ATTEMPT);
+            }
+        }
+        if concerns(ResourceType::VirtualHost) {
+            for scope in self.virtual_host_scopes(source) {
+                stats.inc(scope, vhds::UPDATE_FAILURE);
+                stats.inc(scope, vhds::UPDATE_ATTEMPT);
             }
         }
         if concerns(ResourceType::Endpoint) {
             let users = self.assignments.users_of(source);
             let clusters = users.filter_map(|name| self.clusters.entries.get(name)?.latest());
-            clusters.for_each(|version| stats.inc(version.cluster.scope, cluster::UPDATE_FAILURE));
+            for scope in clusters.map(|version| version.cluster.scope) {
+                stats.inc(scope, cluster::UPDATE_FAILURE);
+                stats.inc(scope, cluster::UPDATE_ATTEMPT);
+            }
         }
     }
 
     pub(crate) fn refresh_gauges(&mut self, stats: &mut ControlStats) {
-        let clusters = self.scopes.clusters;
-        stats.gauge_set(clusters, cluster_manager::ACTIVE_CLUSTERS, (self.clusters.active + self.control_clusters.len()) as u64);
+        let clusters = self.manager_scopes.clusters;
+        stats.gauge_set(
+            clusters,
+            cluster_manager::ACTIVE_CLUSTERS,
+            (self.clusters.active + self.control_clusters.len()) as u64,
+        );
         stats.gauge_set(clusters, cluster_manager::WARMING_CLUSTERS, self.clusters.warming as u64);
         if !std::mem::take(&mut self.listeners_changed) {
             return;
@@ -107,11 +133,21 @@ impl Assembly {
         let count = |is: fn(&crate::ListenerEntry) -> bool| {
             self.listeners.values().filter(|entry| is(entry)).count() as u64
         };
-        let scope = self.scopes.listeners;
+        let scope = self.manager_scopes.listeners;
         let active = count(|entry| entry.active.is_some());
         stats.gauge_set(scope, listener_manager::TOTAL_LISTENERS_ACTIVE, active);
         let warming = count(|entry| entry.warming.is_some());
         stats.gauge_set(scope, listener_manager::TOTAL_LISTENERS_WARMING, warming);
         stats.gauge_set(scope, listener_manager::TOTAL_LISTENERS_DRAINING, self.draining);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// As real Envoy printed them (`corpora/envoy/transcripts`).
+    #[test]
+    fn versions_hash_as_in_envoy() {
+        assert_eq!(super::version_hash("4"), 10_464_417_414_901_951_369);
+        assert_eq!(super::version_hash("3"), 2_744_517_546_871_237_796);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_base::Time;
 use millrace_config::{Cluster, ScopeId};
-use millrace_observe::stats::Registry;
+use millrace_observe::stats::{Registry, host};
 
 use crate::deadlines::{Deadlines, Due};
 
@@ -14,11 +14,19 @@ const REST: Duration = Duration::from_secs(600);
 
 struct Grave {
     until: Time,
-    /// Requests under way hold on to the cluster.
+    /// Shards that still use the cluster hold on to it.
     cluster: Option<Arc<Cluster>>,
-    scopes: Vec<ScopeId>,
+    hosts: Vec<ScopeId>,
 }
 
+impl Grave {
+    fn is_in_use(&self, registry: &Registry) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| Arc::strong_count(cluster) > 1)
+            || self.hosts.iter().any(|scope| registry.gauge(*scope, host::CX_ACTIVE) > 0)
+    }
+}
+
+/// What left, oldest first.
 #[derive(Default)]
 pub(crate) struct Graveyard {
     graves: std::collections::VecDeque<Grave>,
@@ -26,34 +34,34 @@ pub(crate) struct Graveyard {
 
 impl Graveyard {
     /// Endpoints that left a cluster.
-    pub(crate) fn hosts(&mut self, now: Time, scopes: Vec<ScopeId>, deadlines: &mut Deadlines) {
-        if !scopes.is_empty() {
-            self.bury(now, None, scopes, deadlines);
+    pub(crate) fn hosts(&mut self, now: Time, hosts: Vec<ScopeId>, deadlines: &mut Deadlines) {
+        if !hosts.is_empty() {
+            self.bury(now, None, hosts, deadlines);
         }
     }
 
     /// A cluster that left, with its endpoints.
     pub(crate) fn cluster(&mut self, now: Time, cluster: Arc<Cluster>, deadlines: &mut Deadlines) {
-        let hosts = cluster.localities.iter().flat_map(|l| &l.endpoints).map(|e| e.scope);
-        let scopes = hosts.chain([cluster.scope]).collect();
-        self.bury(now, Some(cluster), scopes, deadlines);
+        let hosts = cluster.localities.iter().flat_map(|l| &l.endpoints).map(|e| e.scope).collect();
+        self.bury(now, Some(cluster), hosts, deadlines);
     }
 
     fn bury(
         &mut self,
         now: Time,
         cluster: Option<Arc<Cluster>>,
-        scopes: Vec<ScopeId>,
+        hosts: Vec<ScopeId>,
         deadlines: &mut Deadlines,
     ) {
         let until = now + REST;
         if self.graves.is_empty() {
             deadlines.insert(until, Due::Graves);
         }
-        self.graves.push_back(Grave { until, cluster, scopes });
+        self.graves.push_back(Grave { until, cluster, hosts });
     }
 
-    /// Retires what has rested long enough. `is_used` says that a scope came back under its old name.
+    /// Retires what has rested long enough and is in nobody's use. `is_used` says that a cluster's scope came back
+    /// under its old name.
     pub(crate) fn tend(
         &mut self,
         now: Time,
@@ -63,12 +71,13 @@ impl Graveyard {
     ) {
         let mut busy = Vec::new();
         while let Some(mut grave) = self.graves.pop_front_if(|grave| grave.until <= now) {
-            if grave.cluster.as_ref().is_some_and(|cluster| Arc::strong_count(cluster) > 1) {
+            if grave.is_in_use(registry) {
                 grave.until = now + REST;
                 busy.push(grave);
                 continue;
             }
-            grave.scopes.into_iter().filter(|scope| !is_used(*scope)).for_each(|scope| registry.retire(scope));
+            let own = grave.cluster.map(|cluster| cluster.scope).filter(|scope| !is_used(*scope));
+            grave.hosts.into_iter().chain(own).for_each(|scope| registry.retire(scope));
         }
         self.graves.extend(busy);
         if let Some(first) = self.graves.front() {

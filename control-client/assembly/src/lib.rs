@@ -18,8 +18,10 @@ mod listeners;
 mod past;
 mod routes;
 mod runtime;
+mod scopes;
 mod start;
 mod stored;
+mod virtual_hosts;
 
 #[cfg(test)]
 mod tests;
@@ -81,14 +83,18 @@ pub struct Assembly {
     listeners: BTreeMap<Arc<str>, ListenerEntry>,
     /// By [`millrace_config::RouteTableId`].
     routes: Vec<Option<RouteEntry>>,
+    /// Where virtual hosts come from.
+    host_sources: BTreeMap<SourceId, virtual_hosts::HostSource>,
     layers: runtime::Layers,
+    /// By [`millrace_config::ScopeTableId`].
+    scopes: Vec<Option<scopes::ScopesEntry>>,
     acks: acks::Acks,
     startup: Startup,
     deadlines: Deadlines,
     graveyard: Graveyard,
     past: past::Past,
     out: Vec<Action>,
-    scopes: Scopes,
+    manager_scopes: Scopes,
     versions: Versions,
     cds: Option<SourceId>,
     drain_time: Duration,
@@ -117,7 +123,7 @@ impl Assembly {
     /// Takes over what the bootstrap says. Nothing happens before [`Self::start`].
     pub fn new(compiled: &Compiled, cx: Context, drain_time: Duration) -> Self {
         let scope = |kind| cx.registry.scope(kind, "");
-        let scopes = Scopes {
+        let manager_scopes = Scopes {
             cds: if compiled.dynamic.cds.is_some() { scope(ScopeKind::Cds) } else { ScopeId(u32::MAX) },
             lds: if compiled.dynamic.lds.is_some() { scope(ScopeKind::Lds) } else { ScopeId(u32::MAX) },
             clusters: scope(ScopeKind::ClusterManager),
@@ -133,14 +139,16 @@ impl Assembly {
             assignments: Assignments::default(),
             listeners: BTreeMap::new(),
             routes: Vec::new(),
+            host_sources: BTreeMap::new(),
             layers: runtime::Layers::new(compiled),
+            scopes: Vec::new(),
             acks: acks::Acks::default(),
             startup: Startup::new(compiled),
             deadlines: Deadlines::default(),
             graveyard: Graveyard::default(),
             past: past::Past::default(),
             out: Vec::new(),
-            scopes,
+            manager_scopes,
             versions: Versions::default(),
             cds: compiled.dynamic.cds.map(|subscription| subscription.source),
             drain_time,
@@ -170,12 +178,11 @@ impl Assembly {
             ResourceType::Endpoint => self.update_endpoints(turn, source, update),
             ResourceType::Listener => self.update_listeners(turn, source, update),
             ResourceType::Route => self.update_routes(turn, source, update),
+            ResourceType::ScopedRoute => self.update_scopes(turn, source, update),
+            ResourceType::VirtualHost => self.update_virtual_hosts(turn, source, update),
             ResourceType::Runtime => self.update_runtime(turn, source, update),
             // Nothing subscribes to these, so nothing of them is in force: what came unasked is answered.
-            ResourceType::Secret
-            | ResourceType::ExtensionConfig
-            | ResourceType::ScopedRoute
-            | ResourceType::VirtualHost => {
+            ResourceType::Secret | ResourceType::ExtensionConfig => {
                 self.acks.now(source, update.id, update.broken, &mut self.out);
             }
         }

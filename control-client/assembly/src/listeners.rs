@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use millrace_ads::{Rejected, Resource, Update};
 use millrace_config::{
-    Address, FilterChain, Listener, ListenerChange, NetworkFilter, RouteSource, RouteTableId, SourceId,
+    Address, FilterChain, Listener, ListenerChange, NetworkFilter, RouteSource, RouteTableId, ScopeSource,
+    SourceId,
 };
 use millrace_observe::stats::listener_manager;
 use millrace_translate::resource;
 
 use crate::action::{Action, Level};
 use crate::deadlines::Due;
+use crate::scopes::UsedScopes;
 use crate::start::Wait;
 use crate::stored::{Failure, Stored};
 use crate::{Assembly, Turn};
@@ -20,8 +22,15 @@ use crate::{Assembly, Turn};
 pub(crate) struct ListenerVersion {
     pub(crate) listener: Arc<Listener>,
     pub(crate) stored: Stored,
-    /// The route tables that its filter chains name.
+    /// The route tables and scopes that its filter chains name.
+    uses: Uses,
+}
+
+/// What a listener waits for.
+#[derive(Clone, Debug, Default)]
+struct Uses {
     tables: Vec<UsedTable>,
+    scopes: Vec<UsedScopes>,
 }
 
 /// A route table and the `stat_prefix` of the first connection manager that names it.
@@ -52,6 +61,7 @@ impl Assembly {
     pub(crate) fn update_listeners(&mut self, turn: &mut Turn<'_>, source: SourceId, update: Update) {
         let mut rejected = update.broken;
         self.listeners_changed = true;
+        self.forget_listener_failures();
         for name in &update.removed {
             self.remove_listener(turn, name);
         }
@@ -74,6 +84,12 @@ impl Assembly {
         self.acks.now(source, update.id, rejected, &mut self.out);
     }
 
+    /// Refusals are shown until the next update, as in Envoy: what is still wrong is refused again.
+    fn forget_listener_failures(&mut self) {
+        self.listeners.values_mut().for_each(|entry| entry.failure = None);
+        self.listeners.retain(|_, entry| entry.versions().next().is_some());
+    }
+
     fn put_listener(&mut self, turn: &mut Turn<'_>, resource: &Resource) -> Result<(), String> {
         let entry = self.listeners.get(&resource.name);
         if entry.is_some_and(|entry| entry.is_static) {
@@ -90,21 +106,19 @@ impl Assembly {
         }
         self.check_addresses(&listener)?;
         self.check_sockets(&listener)?;
-        let tables = tables_of(&listener);
+        let uses = uses_of(&listener);
         let version = ListenerVersion {
             listener: Arc::new(listener),
             stored: Stored::new(resource, turn.wall),
-            tables: tables.clone(),
+            uses: uses.clone(),
         };
-        for table in &tables {
-            self.use_table(turn, table);
-        }
-        let ready = tables.iter().all(|table| self.is_table_answered(table.id));
+        self.use_all(turn, &uses);
+        let ready = self.are_answered(&uses);
         let entry = self.listeners.entry(resource.name.clone()).or_default();
         entry.failure = None;
         let before = if ready { entry.warming.take() } else { entry.warming.replace(version.clone()) };
         if let Some(before) = before {
-            self.release_tables(turn, &before.tables);
+            self.release_all(turn, &before.uses);
         }
         if ready { self.activate_listener(turn, version) } else { Ok(()) }
     }
@@ -152,8 +166,8 @@ impl Assembly {
             && listener.bind_to_port
             && let Err(reason) = turn.host.bind(&listener)
         {
-            turn.stats.inc(self.scopes.listeners, listener_manager::LISTENER_CREATE_FAILURE);
-            self.release_tables(turn, &version.tables);
+            turn.stats.inc(self.manager_scopes.listeners, listener_manager::LISTENER_CREATE_FAILURE);
+            self.release_all(turn, &version.uses);
             return Err(format!("error adding listener '{name}': {reason}"));
         }
         let counter = match &active {
@@ -163,7 +177,7 @@ impl Assembly {
             }
             Some(_) => listener_manager::LISTENER_MODIFIED,
         };
-        turn.stats.inc(self.scopes.listeners, counter);
+        turn.stats.inc(self.manager_scopes.listeners, counter);
         if let Some(active) = &active {
             if stays {
                 turn.host.replace(&listener);
@@ -173,7 +187,7 @@ impl Assembly {
                 self.next.listeners.push(ListenerChange::Remove(name.clone(), self.drain_time));
             }
             self.start_drain(turn);
-            self.release_tables(turn, &active.tables);
+            self.release_all(turn, &active.uses);
         }
         if !stays {
             self.added.push(listener.clone());
@@ -185,23 +199,33 @@ impl Assembly {
         Ok(())
     }
 
-    /// A route table was answered, or nobody waits for it any longer: listeners that waited for it only serve now.
-    pub(crate) fn table_is_answered(&mut self, turn: &mut Turn<'_>, table: RouteTableId) {
+    fn use_all(&mut self, turn: &mut Turn<'_>, uses: &Uses) {
+        uses.tables.iter().for_each(|table| self.use_table(turn, table));
+        uses.scopes.iter().for_each(|scopes| self.use_scopes(turn, scopes));
+    }
+
+    fn release_all(&mut self, turn: &mut Turn<'_>, uses: &Uses) {
+        self.release_tables(turn, &uses.tables);
+        self.release_scopes(turn, &uses.scopes);
+    }
+
+    fn are_answered(&self, uses: &Uses) -> bool {
+        uses.tables.iter().all(|table| self.is_table_answered(table.id))
+            && uses.scopes.iter().all(|scopes| self.are_scopes_answered(scopes.id))
+    }
+
+    /// A route table or scopes were answered, or nobody waits for them any longer: listeners that waited for them only
+    /// serve now.
+    pub(crate) fn activate_waiting(&mut self, turn: &mut Turn<'_>) {
         self.listeners_changed = true;
-        let waits = |entry: &ListenerEntry| {
-            entry.warming.as_ref().is_some_and(|version| version.tables.iter().any(|used| used.id == table))
+        let is_ready = |entry: &ListenerEntry| {
+            entry.warming.as_ref().is_some_and(|version| self.are_answered(&version.uses))
         };
-        let names: Vec<Arc<str>> =
-            self.listeners.iter().filter(|(_, entry)| waits(entry)).map(|(name, _)| name.clone()).collect();
+        let ready = self.listeners.iter().filter(|(_, entry)| is_ready(entry));
+        let names: Vec<Arc<str>> = ready.map(|(name, _)| name.clone()).collect();
         for name in names {
             let Some(entry) = self.listeners.get_mut(&name) else { continue };
             let Some(version) = entry.warming.take() else { continue };
-            if !version.tables.iter().all(|table| self.is_table_answered(table.id)) {
-                if let Some(entry) = self.listeners.get_mut(&name) {
-                    entry.warming = Some(version);
-                }
-                continue;
-            }
             if let Err(reason) = self.activate_listener(turn, version) {
                 self.log(Level::Warning, reason);
                 self.startup.done(&Wait::Listener(name));
@@ -215,15 +239,15 @@ impl Assembly {
         }
         let Some(entry) = self.listeners.remove(name) else { return };
         if let Some(warming) = entry.warming {
-            self.release_tables(turn, &warming.tables);
+            self.release_all(turn, &warming.uses);
             self.startup.done(&Wait::Listener(name.clone()));
         }
         if let Some(active) = entry.active {
-            turn.stats.inc(self.scopes.listeners, listener_manager::LISTENER_REMOVED);
+            turn.stats.inc(self.manager_scopes.listeners, listener_manager::LISTENER_REMOVED);
             turn.host.unbind(&active.listener);
             self.next.listeners.push(ListenerChange::Remove(name.clone(), self.drain_time));
             self.start_drain(turn);
-            self.release_tables(turn, &active.tables);
+            self.release_all(turn, &active.uses);
         }
     }
 
@@ -234,17 +258,20 @@ impl Assembly {
 
     /// Listeners of the bootstrap begin to ask for their route tables.
     pub(crate) fn start_static_listeners(&mut self, turn: &mut Turn<'_>) {
-        let wanted: Vec<UsedTable> = self
-            .listeners
-            .values()
-            .filter(|entry| entry.is_static)
-            .flat_map(ListenerEntry::versions)
-            .flat_map(|version| version.tables.clone())
-            .collect();
-        for table in wanted {
-            self.use_table(turn, &table);
-            if !self.is_table_answered(table.id) {
-                self.startup.wait(Wait::Table(table.id));
+        let of_bootstrap = self.listeners.values().filter(|entry| entry.is_static);
+        let wanted: Vec<Uses> =
+            of_bootstrap.flat_map(ListenerEntry::versions).map(|version| version.uses.clone()).collect();
+        for uses in wanted {
+            self.use_all(turn, &uses);
+            for table in &uses.tables {
+                if !self.is_table_answered(table.id) {
+                    self.startup.wait(Wait::Table(table.id));
+                }
+            }
+            for scopes in &uses.scopes {
+                if !self.are_scopes_answered(scopes.id) {
+                    self.startup.wait(Wait::Scopes(scopes.id));
+                }
             }
         }
     }
@@ -253,7 +280,7 @@ impl Assembly {
         let version = ListenerVersion {
             listener: listener.clone(),
             stored: Stored::default(),
-            tables: tables_of(listener),
+            uses: uses_of(listener),
         };
         let entry = ListenerEntry { is_static: true, active: Some(version), ..ListenerEntry::default() };
         self.listeners.insert(listener.name.clone(), entry);
@@ -264,18 +291,27 @@ fn chains(listener: &Listener) -> impl Iterator<Item = &Arc<FilterChain>> {
     listener.filter_chains.iter().chain(&listener.default_filter_chain)
 }
 
-/// The route tables that a listener needs, each once.
-fn tables_of(listener: &Listener) -> Vec<UsedTable> {
-    let mut tables: Vec<UsedTable> = Vec::new();
+/// The route tables and scopes that a listener needs, each once.
+fn uses_of(listener: &Listener) -> Uses {
+    let mut uses = Uses::default();
     for filter in chains(listener).flat_map(|chain| &chain.filters) {
-        if let NetworkFilter::HttpConnectionManager(manager) = filter
-            && let RouteSource::Rds(id) = manager.routes
-            && !tables.iter().any(|used| used.id == id)
-        {
-            tables.push(UsedTable { id, stat_prefix: manager.stat_prefix.clone() });
+        let NetworkFilter::HttpConnectionManager(manager) = filter else { continue };
+        let stat_prefix = manager.stat_prefix.clone();
+        match &manager.routes {
+            RouteSource::Rds(id) if !uses.tables.iter().any(|used| used.id == *id) => {
+                uses.tables.push(UsedTable { id: *id, stat_prefix });
+            }
+            RouteSource::Scoped(scoped) => {
+                if let ScopeSource::Srds(id) = scoped.scopes
+                    && !uses.scopes.iter().any(|used| used.id == id)
+                {
+                    uses.scopes.push(UsedScopes { id, stat_prefix });
+                }
+            }
+            RouteSource::Rds(_) | RouteSource::Inline(_) => {}
         }
     }
-    tables
+    uses
 }
 
 fn is_any_port(address: &Address) -> bool {

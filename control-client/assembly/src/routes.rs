@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use millrace_ads::{Interest, Rejected, Resource, ResourceType, Update};
 use millrace_base::Time;
-use millrace_config::{RouteConfiguration, RouteTableId, ScopeId, SourceId};
-use millrace_observe::stats::{ScopeKind, rds};
+use millrace_config::{RouteTableId, ScopeId, SourceId};
+use millrace_observe::stats::{ScopeKind, rds, vhds};
 use millrace_translate::{Sources, resource};
 
 use crate::action::{Action, Level};
@@ -13,6 +13,7 @@ use crate::deadlines::Due;
 use crate::listeners::UsedTable;
 use crate::start::Wait;
 use crate::stored::{Failure, Stored};
+use crate::virtual_hosts::VirtualHosts;
 use crate::{Assembly, Turn, gauges};
 
 /// One route table. Its position is its [`RouteTableId`].
@@ -24,15 +25,29 @@ pub(crate) struct RouteEntry {
     /// The last good one.
     pub(crate) stored: Option<Stored>,
     pub(crate) failure: Option<Box<Failure>>,
-    table: Option<Arc<RouteConfiguration>>,
+    /// Of the first connection manager that named it.
+    pub(crate) stat_prefix: Arc<str>,
+    /// Virtual hosts that come on their own.
+    pub(crate) virtual_hosts: Option<Box<VirtualHosts>>,
     /// Versions of listeners that use it.
     users: u32,
-    /// It came, or was given up: listeners need not wait.
+    /// It came with all that belongs to it, or was given up: listeners need not wait.
     answered: bool,
     /// When listeners stop waiting for it.
     give_up_at: Option<Time>,
     /// Without users: when connections that drain have done with it.
     forget_at: Option<Time>,
+}
+
+impl RouteEntry {
+    pub(crate) fn hosts(&self) -> Option<&VirtualHosts> {
+        self.virtual_hosts.as_deref()
+    }
+
+    /// The table is there, but its virtual hosts are still to come.
+    fn waits_for_hosts(&self) -> bool {
+        self.hosts().is_some_and(|book| !book.is_heard)
+    }
 }
 
 impl Assembly {
@@ -46,21 +61,36 @@ impl Assembly {
                 rejected.push(Rejected { name: resource.name.clone(), reason });
             }
         }
-        // A table that is taken away stays in force, as in Envoy; one that never was is an answer to whoever waits.
-        for name in update.removed.iter().chain(&update.unchanged) {
+        for name in &update.unchanged {
+            if let Some((id, _)) = self.table_id(source, name)
+                && let Some(entry) = entry_mut(&mut self.routes, id)
+            {
+                entry.failure = None;
+            }
+        }
+        // A table that is taken away or refused leaves the last good one in force, as in Envoy; where there is none it is
+        // an answer all the same to whoever waits.
+        let refused = rejected.iter().map(|refused| &refused.name);
+        for name in update.removed.iter().chain(&update.unchanged).chain(refused) {
             if let Some((id, _)) = self.table_id(source, name) {
-                self.answer_table(turn, id);
+                self.table_is_here(turn, id);
             }
         }
         self.acks.now(source, update.id, rejected, &mut self.out);
     }
 
-    fn put_table(&mut self, turn: &mut Turn<'_>, id: RouteTableId, resource: &Resource) -> Result<(), String> {
+    fn put_table(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: RouteTableId,
+        resource: &Resource,
+    ) -> Result<(), String> {
         let translated = resource::route_configuration(&resource.body, &mut self.cx);
-        let translated = self.taken(translated);
+        let timeout = translated.as_ref().ok().and_then(|table| table.value.vhds?.initial_fetch_timeout);
+        let joined = self.taken(translated).and_then(|table| self.join_hosts(id, table));
         let Some(entry) = entry_mut(&mut self.routes, id) else { return Ok(()) };
-        let table = match translated {
-            Ok(table) => Arc::new(table),
+        let table = match joined {
+            Ok(table) => table,
             Err(reason) => {
                 entry.failure = Some(Failure::new(resource, turn.wall, &reason));
                 return Err(reason);
@@ -68,7 +98,6 @@ impl Assembly {
         };
         entry.stored = Some(Stored::new(resource, turn.wall));
         entry.failure = None;
-        entry.table = Some(table.clone());
         let (stats, scope, milliseconds) = (&mut *turn.stats, entry.scope, turn.wall.0 / 1_000_000);
         stats.inc(scope, rds::UPDATE_SUCCESS);
         stats.inc(scope, rds::CONFIG_RELOAD);
@@ -76,15 +105,31 @@ impl Assembly {
         stats.gauge_set(scope, rds::UPDATE_TIME, milliseconds);
         stats.gauge_set(scope, rds::VERSION, gauges::version_hash(&resource.version));
         self.next.route_tables.push((id, Some(table)));
-        self.answer_table(turn, id);
+        if entry.waits_for_hosts() && !entry.answered {
+            entry.give_up_at = timeout.map(|timeout| turn.now + timeout);
+            if let Some(at) = entry.give_up_at {
+                self.deadlines.insert(at, Due::Table(id));
+            }
+        }
+        self.table_is_here(turn, id);
         Ok(())
     }
 
-    fn answer_table(&mut self, turn: &mut Turn<'_>, id: RouteTableId) {
+    /// The table came, or does not exist; its virtual hosts may be still to come.
+    fn table_is_here(&mut self, turn: &mut Turn<'_>, id: RouteTableId) {
+        let waits =
+            self.routes.get(id.0 as usize).and_then(Option::as_ref).is_some_and(RouteEntry::waits_for_hosts);
+        if !waits {
+            self.answer_table(turn, id);
+        }
+    }
+
+    pub(crate) fn answer_table(&mut self, turn: &mut Turn<'_>, id: RouteTableId) {
         let Some(entry) = entry_mut(&mut self.routes, id) else { return };
         if !std::mem::replace(&mut entry.answered, true) {
             self.startup.done(&Wait::Table(id));
-            self.table_is_answered(turn, id);
+            self.settle_all_scopes(turn);
+            self.activate_waiting(turn);
         }
     }
 
@@ -100,6 +145,7 @@ impl Assembly {
         if entry.forget_at.take().is_some() && entry.stored.is_some() {
             return;
         }
+        turn.stats.inc(entry.scope, rds::UPDATE_ATTEMPT);
         let timeout = self.cx.route_tables.get(id).and_then(|info| info.initial_fetch_timeout);
         if let Some(timeout) = timeout.filter(|_| !entry.answered) {
             entry.give_up_at = Some(turn.now + timeout);
@@ -118,7 +164,7 @@ impl Assembly {
                 continue;
             }
             // What never arrived needs no rest.
-            let rest = if entry.table.is_some() { self.drain_time } else { std::time::Duration::ZERO };
+            let rest = if entry.stored.is_some() { self.drain_time } else { std::time::Duration::ZERO };
             let at = turn.now + rest;
             entry.forget_at = Some(at);
             self.deadlines.insert(at, Due::ForgetTable(*id));
@@ -129,9 +175,10 @@ impl Assembly {
         let Some(slot) = self.routes.get_mut(id.0 as usize) else { return };
         let is_over = |entry: &mut RouteEntry| entry.forget_at.is_some_and(|at| at <= now);
         let Some(entry) = slot.take_if(is_over) else { return };
-        if entry.table.is_some() {
+        if entry.stored.is_some() {
             self.next.route_tables.push((id, None));
         }
+        self.leave_hosts(entry.hosts().map(VirtualHosts::source));
         self.cx.route_tables.release(id);
         let interest = Interest::Name(entry.name);
         self.out.push(Action::Unsubscribe(entry.source, ResourceType::Route, interest));
@@ -143,8 +190,17 @@ impl Assembly {
         if entry.answered || entry.users == 0 || entry.give_up_at.is_none_or(|at| at > turn.now) {
             return;
         }
-        turn.stats.inc(entry.scope, rds::INIT_FETCH_TIMEOUT);
-        let text = format!("rds: the route configuration '{}' did not come in time", entry.name);
+        let what = match entry.hosts() {
+            Some(book) => {
+                turn.stats.inc(book.scope, vhds::INIT_FETCH_TIMEOUT);
+                "vhds: the virtual hosts of the route configuration"
+            }
+            None => {
+                turn.stats.inc(entry.scope, rds::INIT_FETCH_TIMEOUT);
+                "rds: the route configuration"
+            }
+        };
+        let text = format!("{what} '{}' did not come in time", entry.name);
         self.log(Level::Warning, text);
         self.answer_table(turn, id);
     }
@@ -171,16 +227,20 @@ impl Assembly {
         if self.routes.len() <= at {
             self.routes.resize_with(at + 1, || None);
         }
-        let Some(info) = self.cx.route_tables.get(used.id).filter(|_| self.routes[at].is_none()) else { return };
+        let Some(info) = self.cx.route_tables.get(used.id).filter(|_| self.routes[at].is_none()) else {
+            return;
+        };
         let parent = self.startup.listeners_source();
-        let scope = self.cx.registry.scope(ScopeKind::Rds, &format!("{}.rds.{}", used.stat_prefix, info.name));
+        let scope =
+            self.cx.registry.scope(ScopeKind::Rds, &format!("{}.rds.{}", used.stat_prefix, info.name));
         self.routes[at] = Some(RouteEntry {
             name: info.name.clone(),
             source: if info.source == Sources::SAME_AS_PARENT { parent } else { info.source },
             scope,
             stored: None,
             failure: None,
-            table: None,
+            stat_prefix: used.stat_prefix.clone(),
+            virtual_hosts: None,
             users: 0,
             answered: false,
             give_up_at: None,
@@ -189,6 +249,6 @@ impl Assembly {
     }
 }
 
-fn entry_mut(routes: &mut [Option<RouteEntry>], id: RouteTableId) -> Option<&mut RouteEntry> {
+pub(crate) fn entry_mut(routes: &mut [Option<RouteEntry>], id: RouteTableId) -> Option<&mut RouteEntry> {
     routes.get_mut(id.0 as usize)?.as_mut()
 }

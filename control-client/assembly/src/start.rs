@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use millrace_ads::{Interest, ResourceType};
-use millrace_config::{ClusterDiscovery, RouteTableId, SourceId};
+use millrace_config::{ClusterDiscovery, RouteTableId, ScopeTableId, SourceId};
 use millrace_observe::stats::{cds, lds};
 use millrace_translate::{Compiled, Sources, Subscription};
 
@@ -41,6 +41,7 @@ pub(crate) enum Wait {
     Lds,
     Listener(Arc<str>),
     Table(RouteTableId),
+    Scopes(ScopeTableId),
 }
 
 impl Wait {
@@ -53,6 +54,7 @@ impl Wait {
             Self::Lds => "LDS".to_owned(),
             Self::Listener(name) => format!("Listener {name}"),
             Self::Table(id) => format!("RouteConfiguration {}", id.0),
+            Self::Scopes(id) => format!("ScopedRoutes {}", id.0),
         }
     }
 }
@@ -184,6 +186,7 @@ impl Assembly {
         }
         let Some(Subscription { source, initial_fetch_timeout }) = self.startup.cds else { return };
         self.startup.wait(Wait::Cds);
+        turn.stats.inc(self.manager_scopes.cds, cds::UPDATE_ATTEMPT);
         if let Some(timeout) = initial_fetch_timeout {
             self.deadlines.insert(turn.now + timeout, Due::Cds);
         }
@@ -194,6 +197,7 @@ impl Assembly {
         self.start_static_listeners(turn);
         let Some(Subscription { source, initial_fetch_timeout }) = self.startup.lds else { return };
         self.startup.wait(Wait::Lds);
+        turn.stats.inc(self.manager_scopes.lds, lds::UPDATE_ATTEMPT);
         if let Some(timeout) = initial_fetch_timeout {
             self.deadlines.insert(turn.now + timeout, Due::Lds);
         }
@@ -207,16 +211,18 @@ impl Assembly {
                 Due::Cluster(name) => self.cluster_is_due(turn, &name),
                 Due::Table(id) => self.table_is_due(turn, id),
                 Due::ForgetTable(id) => self.forget_table(turn.now, id),
+                Due::Scopes(id) => self.scopes_are_due(turn, id),
+                Due::ForgetScopes(id) => self.forget_scopes(turn, id),
                 Due::Layer(name) => self.layer_is_due(&name),
                 Due::Cds => {
                     if self.startup.done(&Wait::Cds) {
-                        turn.stats.inc(self.scopes.cds, cds::INIT_FETCH_TIMEOUT);
+                        turn.stats.inc(self.manager_scopes.cds, cds::INIT_FETCH_TIMEOUT);
                         self.log(Level::Warning, "cds: the first clusters did not come in time".to_owned());
                     }
                 }
                 Due::Lds => {
                     if self.startup.done(&Wait::Lds) {
-                        turn.stats.inc(self.scopes.lds, lds::INIT_FETCH_TIMEOUT);
+                        turn.stats.inc(self.manager_scopes.lds, lds::INIT_FETCH_TIMEOUT);
                         self.log(Level::Warning, "lds: the first listeners did not come in time".to_owned());
                     }
                 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use millrace_config::{Cluster, Listener, Node, Snapshot};
 use millrace_proto::pb::envoy::config::bootstrap::v3 as pb;
-use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
 use millrace_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format::LogFormat as PbFormat;
+use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
 use millrace_proto::pb::google::protobuf::{Value, value::Kind};
 use millrace_proto::{BOOTSTRAP, Message, Path, schema, validate};
 
@@ -57,7 +57,7 @@ pub struct Compiled {
     pub runtime: Runtime,
     /// `application_log_config`, unless the command line says otherwise.
     pub log_format: Option<LogFormat>,
-    /// `dynamic_resources`. What RTDS layers name stands in `runtime`, what resources name in the resources.
+    /// `dynamic_resources` and `load_stats_config`. What RTDS layers name stands in `runtime`, what resources name in the resources.
     pub dynamic: Dynamic,
     /// Fields without effect.
     pub unsupported: Vec<Unsupported>,
@@ -96,7 +96,7 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
     let resources = typed.static_resources.take().unwrap_or_default();
     let static_clusters = raw(&resources.clusters, |cluster| &cluster.name);
     let (clusters, control_clusters) = clusters(&resources, aside, cx)?;
-    let dynamic = dynamic(typed.dynamic_resources.as_ref(), cx)?;
+    let dynamic = dynamic(&typed, cx)?;
     let static_listeners = raw(&resources.listeners, |listener| &listener.name);
     let listeners = listeners(&resources, cx)?;
     typed.static_resources = Some(resources);
@@ -246,6 +246,7 @@ fn snapshot(node: Node, listeners: Vec<Arc<Listener>>, clusters: Vec<Cluster>, c
         clusters: slots,
         cluster_names: Arc::new(names.clone()),
         route_tables: Vec::new(),
+        scope_tables: Vec::new(),
     }
 }
 

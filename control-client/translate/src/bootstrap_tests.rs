@@ -166,7 +166,7 @@ fn the_connection_manager() {
     for (fields, reason) in [
         (
             "scoped_routes: {name: x, scope_key_builder: {fragments: [{header_value_extractor: {name: h}}]}, rds_config_source: {ads: {}}, scoped_rds: {scoped_rds_config_source: {ads: {}}}}",
-            "scoped_routes: one route table serves all requests of a connection manager",
+            "scoped_routes.scope_key_builder.fragments[0].header_value_extractor: HeaderValueExtractor extract_type not set.",
         ),
         ("route_config: {}, codec_type: HTTP2", "codec_type: HTTP/2 is not served by this build"),
         ("route_config: {}, max_request_headers_kb: 9000", "value must be less than or equal to 8192"),

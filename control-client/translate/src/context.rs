@@ -8,7 +8,7 @@ use millrace_observe::stats::{Registry, ScopeKind};
 use millrace_proto::Path;
 
 use crate::error::{Rejection, Unsupported};
-use crate::interned::{ClusterIds, RouteTables, Sources};
+use crate::interned::{ClusterIds, RouteTables, ScopeTables, Sources};
 use crate::runtime::Runtime;
 use crate::source::StaticResources;
 
@@ -52,6 +52,8 @@ pub struct Context {
     pub sources: Sources,
     /// Route tables that come over RDS, each once.
     pub route_tables: RouteTables,
+    /// Scopes that come over SRDS, each once.
+    pub scope_tables: ScopeTables,
     /// Command line.
     pub overrides: Overrides,
     /// Values of `layered_runtime`, looked up while compiling.
@@ -81,6 +83,7 @@ impl Context {
             cluster_ids: ClusterIds::default(),
             sources: Sources::default(),
             route_tables: RouteTables::default(),
+            scope_tables: ScopeTables::default(),
             overrides,
             runtime: Runtime::default(),
             known_clusters: BTreeSet::new(),

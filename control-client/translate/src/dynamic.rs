@@ -1,8 +1,8 @@
-//! `dynamic_resources`: which resources come from where.
+//! `dynamic_resources` and `cluster_manager.load_stats_config`: what comes from where, and who is told of the load.
 
-use millrace_ads::source::GrpcSource;
+use millrace_ads::source::{GrpcService, GrpcSource};
 use millrace_proto::Path;
-use millrace_proto::pb::envoy::config::bootstrap::v3::bootstrap::DynamicResources;
+use millrace_proto::pb::envoy::config::bootstrap::v3::Bootstrap;
 
 use crate::context::Context;
 use crate::error::Rejection;
@@ -17,25 +17,28 @@ pub struct Dynamic {
     pub cds: Option<Subscription>,
     /// `lds_config`.
     pub lds: Option<Subscription>,
+    /// `cluster_manager.load_stats_config`: who is told how much is sent where (LRS).
+    pub load_stats: Option<GrpcService>,
 }
 
 /// Resources that are named one by one are asked for where they are named.
-pub(crate) fn dynamic(resources: Option<&DynamicResources>, cx: &mut Context) -> Result<Dynamic, Rejection> {
-    let Some(resources) = resources else {
-        return Ok(Dynamic::default());
-    };
-    let path = Path::from("dynamic_resources");
-    let ads = match &resources.ads_config {
-        Some(config) => Some(source::ads(config, &path.join("ads_config"), cx)?),
-        None => None,
-    };
-    let mut of = |config: Option<&_>, name: &'static str| match config {
-        Some(_) => source::subscription(config, &path.join(name), cx).map(Some),
-        None => Ok(None),
-    };
-    Ok(Dynamic {
-        ads,
-        cds: of(resources.cds_config.as_ref(), "cds_config")?,
-        lds: of(resources.lds_config.as_ref(), "lds_config")?,
-    })
+pub(crate) fn dynamic(bootstrap: &Bootstrap, cx: &mut Context) -> Result<Dynamic, Rejection> {
+    let mut dynamic = Dynamic::default();
+    if let Some(resources) = &bootstrap.dynamic_resources {
+        let path = Path::from("dynamic_resources");
+        if let Some(config) = &resources.ads_config {
+            dynamic.ads = Some(source::ads(config, &path.join("ads_config"), cx)?);
+        }
+        let mut of = |config: Option<&_>, name: &'static str| match config {
+            Some(_) => source::subscription(config, &path.join(name), cx).map(Some),
+            None => Ok(None),
+        };
+        dynamic.cds = of(resources.cds_config.as_ref(), "cds_config")?;
+        dynamic.lds = of(resources.lds_config.as_ref(), "lds_config")?;
+    }
+    if let Some(config) = bootstrap.cluster_manager.as_ref().and_then(|m| m.load_stats_config.as_ref()) {
+        let path = Path::from("cluster_manager").join("load_stats_config");
+        dynamic.load_stats = Some(source::load_stats(config, &path, cx)?);
+    }
+    Ok(dynamic)
 }

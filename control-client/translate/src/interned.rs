@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_ads::source::ConfigSource;
-use millrace_config::{ClusterId, RouteTableId, SourceId};
+use millrace_config::{ClusterId, RouteTableId, ScopeTableId, SourceId};
+
+use crate::source::Subscription;
 
 /// The ids of cluster names. An id is never given to another name.
 #[derive(Clone, Debug, Default)]
@@ -156,6 +158,54 @@ impl RouteTables {
     }
 }
 
+/// The scopes of a connection manager that come over SRDS.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScopeTableInfo {
+    /// `scoped_routes.name`.
+    pub name: Arc<str>,
+    /// `scoped_rds.scoped_rds_config_source`.
+    pub scopes: Subscription,
+    /// `rds_config_source`: where the tables come from that scopes name.
+    pub tables: Subscription,
+}
+
+/// The scopes that connection managers name. An id is given to others only after its release.
+#[derive(Clone, Debug, Default)]
+pub struct ScopeTables {
+    all: Vec<Option<ScopeTableInfo>>,
+    by_info: BTreeMap<ScopeTableInfo, ScopeTableId>,
+    free: Vec<ScopeTableId>,
+}
+
+impl ScopeTables {
+    /// The id of these scopes, new when they are.
+    pub(crate) fn intern(&mut self, info: ScopeTableInfo) -> ScopeTableId {
+        if let Some(id) = self.by_info.get(&info) {
+            return *id;
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.all.push(None);
+            ScopeTableId(u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX))
+        });
+        self.by_info.insert(info.clone(), id);
+        self.all[id.0 as usize] = Some(info);
+        id
+    }
+
+    /// Nothing names the scopes any more. Those that are not known are no error.
+    pub fn release(&mut self, id: ScopeTableId) {
+        if let Some(info) = self.all.get_mut(id.0 as usize).and_then(Option::take) {
+            self.by_info.remove(&info);
+            self.free.push(id);
+        }
+    }
+
+    /// What is known of the scopes of this id.
+    pub fn get(&self, id: ScopeTableId) -> Option<&ScopeTableInfo> {
+        self.all.get(id.0 as usize)?.as_ref()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +229,24 @@ mod tests {
         }
         assert_eq!((sources.iter().count(), sources.intern(path("one more"))), (Sources::MAX, None));
         assert_eq!(sources.get(first), Some(&path("a")));
+    }
+
+    #[test]
+    fn scopes_are_all_that_was_written() {
+        let mut tables = ScopeTables::default();
+        let subscription = |source| Subscription { source, initial_fetch_timeout: None };
+        let info = |name: &str, source| ScopeTableInfo {
+            name: name.into(),
+            scopes: subscription(Sources::ADS),
+            tables: subscription(source),
+        };
+        let first = tables.intern(info("a", SourceId(7)));
+        let second = tables.intern(info("a", SourceId(8)));
+        assert_eq!((tables.intern(info("a", SourceId(7))), first == second), (first, false));
+        tables.release(first);
+        assert_eq!(tables.get(first), None);
+        assert_eq!(tables.intern(info("b", SourceId(7))), first);
+        assert_eq!(tables.get(second), Some(&info("a", SourceId(8))));
     }
 
     #[test]

@@ -23,9 +23,10 @@ enum Kind {
     Route,
     Load,
     Runtime,
+    Scoped,
 }
 
-use Kind::{Bootstrap, Cluster as C, Listener as L, Load, Route, Runtime as R};
+use Kind::{Bootstrap, Cluster as C, Listener as L, Load, Route, Runtime as R, Scoped};
 
 /// What Envoy has and this build has not.
 const NOT_SERVED: &[Case] = &[
@@ -76,9 +77,9 @@ const NOT_SERVED: &[Case] = &[
     ),
     (
         L,
-        "{name: l, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, scoped_routes: {name: x, scope_key_builder: {fragments: [{header_value_extractor: {name: h, index: 0}}]}, rds_config_source: {ads: {}}, scoped_rds: {scoped_rds_config_source: {ads: {}}}}}}]}]}",
-        "filter_chains[0].filters[0].typed_config.scoped_routes",
-        "one route table",
+        "{name: l, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, scoped_routes: {name: x, scope_key_builder: {fragments: [{header_value_extractor: {name: h, index: 0}}]}, rds_config_source: {ads: {}}, scoped_rds: {scoped_rds_config_source: {ads: {}}, srds_resources_locator: 'xdstp://a/b'}}}}]}]}",
+        "filter_chains[0].filters[0].typed_config.scoped_routes.scoped_rds.srds_resources_locator",
+        "xdstp",
     ),
     (
         L,
@@ -104,7 +105,12 @@ const NOT_SERVED: &[Case] = &[
         "api_listener",
         "gRPC clients",
     ),
-    (Route, "{vhds: {config_source: {ads: {}}}}", "vhds", "virtual hosts come with their table"),
+    (
+        L,
+        "{name: l, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {vhds: {config_source: {ads: {}}}}}}]}]}",
+        "filter_chains[0].filters[0].typed_config.route_config.vhds",
+        "tables of RDS only",
+    ),
     (
         Route,
         "{virtual_hosts: [{name: a, domains: [x], routes: [{match: {prefix: /}, non_forwarding_action: {}}]}]}",
@@ -176,6 +182,10 @@ fn verdict(kind: Kind, text: &str) -> Rejection {
         C => cluster(&bytes(CLUSTER, &text), None, &mut cx).map(drop),
         L => listener(&bytes(LISTENER, &text), None, &mut cx).map(drop),
         Route => route_configuration(&bytes(ROUTE_CONFIGURATION, &text), &mut cx).map(drop),
+        Scoped => {
+            let tables = Subscription { source: crate::Sources::ADS, initial_fetch_timeout: None };
+            scoped_route(&bytes(SCOPED_ROUTE_CONFIGURATION, &text), tables, &mut cx).map(drop)
+        }
         R => runtime(&bytes(RUNTIME, &text), &mut cx).map(drop),
         Load => {
             let eds = "{name: c, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}";

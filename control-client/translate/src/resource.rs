@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millrace_config::{Cluster, Listener, RouteConfiguration};
+use millrace_config::{Cluster, Listener, Scope, VirtualHost};
 use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
 use millrace_proto::pb::envoy::config::endpoint::v3 as endpoints;
 use millrace_proto::pb::envoy::config::listener::v3 as listeners;
@@ -18,9 +18,11 @@ use millrace_proto::{Message, Path, schema, set_apart, validate};
 use crate::context::{Context, Source};
 use crate::error::{Rejection, Unsupported};
 use crate::runtime::RuntimeValue;
+use crate::source::Subscription;
 use crate::{cluster as cluster_, fields, listener as listener_, route, runtime as runtime_};
 
 pub use crate::cluster::{LoadAssignment, retired_scopes};
+pub use crate::route::RouteTable;
 
 /// Type URL of listeners.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
@@ -28,6 +30,11 @@ pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listene
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// Type URL of route tables.
 pub const ROUTE_CONFIGURATION: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+/// Type URL of virtual hosts.
+pub const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
+/// Type URL of scopes.
+pub const SCOPED_ROUTE_CONFIGURATION: &str =
+    "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration";
 /// Type URL of load assignments.
 pub const CLUSTER_LOAD_ASSIGNMENT: &str =
     "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
@@ -131,10 +138,7 @@ pub fn cluster(
 ///
 /// # Errors
 /// As [`listener`].
-pub fn route_configuration(
-    bytes: &[u8],
-    cx: &mut Context,
-) -> Result<Translated<RouteConfiguration>, Rejection> {
+pub fn route_configuration(bytes: &[u8], cx: &mut Context) -> Result<Translated<RouteTable>, Rejection> {
     guarded(ROUTE_CONFIGURATION, bytes, cx, |cx| {
         // A table may hold tens of thousands of virtual hosts, and a decoded one is many times its bytes: one at a
         // time is decoded.
@@ -142,7 +146,33 @@ pub fn route_configuration(
             .map_err(|error| Rejection::new(&Path::default(), error.to_string()))?;
         let typed: routes::RouteConfiguration = decoded(ROUTE_CONFIGURATION, &rest)?;
         let hosts = hosts.into_iter().map(|host| decoded(ROUTE_CONFIGURATION, host).map(Cow::Owned));
-        route::table(&typed, hosts, false, &Path::default(), cx)
+        RouteTable::with(&typed, hosts, &Path::default(), cx)
+    })
+}
+
+/// Checks and translates a virtual host that came on its own, by the rules of its table.
+///
+/// # Errors
+/// As [`listener`].
+pub fn virtual_host(
+    bytes: &[u8],
+    table: &RouteTable,
+    cx: &mut Context,
+) -> Result<Translated<VirtualHost>, Rejection> {
+    translated(VIRTUAL_HOST, bytes, cx, |typed: &routes::VirtualHost, cx| table.host(typed, cx))
+}
+
+/// Checks and translates a scope that came over SRDS; `tables` is where the tables come from that scopes name.
+///
+/// # Errors
+/// As [`listener`].
+pub fn scoped_route(
+    bytes: &[u8],
+    tables: Subscription,
+    cx: &mut Context,
+) -> Result<Translated<Scope>, Rejection> {
+    translated(SCOPED_ROUTE_CONFIGURATION, bytes, cx, |typed: &routes::ScopedRouteConfiguration, cx| {
+        route::scope(typed, tables, cx)
     })
 }
 

@@ -165,6 +165,71 @@ fn inline_routes_need_their_clusters_and_rds_does_not() {
 }
 
 #[test]
+fn scopes_name_tables_or_hold_them() {
+    let mut cx = context();
+    let tables = Subscription { source: Sources::ADS, initial_fetch_timeout: None };
+    let mut scope = |routes: &str| {
+        let text =
+            format!("{{name: s, key: {{fragments: [{{string_key: a}}, {{string_key: b}}]}}, {routes}}}");
+        scoped_route(&bytes(SCOPED_ROUTE_CONFIGURATION, &text), tables, &mut cx).unwrap()
+    };
+    let on_demand = scope("route_configuration_name: t, on_demand: true");
+    assert_eq!(on_demand.unsupported[0].path, "on_demand");
+    let named = on_demand.value;
+    assert_eq!(named.key, ["a", "b"].map(|part| std::sync::Arc::from(part.as_bytes())));
+    let millrace_config::ScopeRoutes::Rds(id) = named.routes else { panic!("RDS") };
+    let held = scope("route_configuration: {name: t, virtual_hosts: [{name: v, domains: [x]}]}").value;
+    let millrace_config::ScopeRoutes::Inline(table) = held.routes else { panic!("inline") };
+    assert!(table.virtual_host(b"x").is_some());
+    assert_eq!(cx.route_tables.find("t", Sources::ADS), Some(id));
+}
+
+#[test]
+fn virtual_hosts_follow_the_rules_of_their_table() {
+    let mut cx = context();
+    let table = "{name: r, vhds: {config_source: {ads: {}, initial_fetch_timeout: 3s}}, virtual_hosts: [{name: a, domains: [a]}], \
+         max_direct_response_body_size_bytes: 2}";
+    let table = route_configuration(&bytes(ROUTE_CONFIGURATION, table), &mut cx).unwrap().value;
+    let vhds = table.vhds.unwrap();
+    assert_eq!((vhds.source, vhds.initial_fetch_timeout.unwrap().as_secs()), (Sources::ADS, 3));
+    let mut host = |domain: &str, body: &str| {
+        let text = format!(
+            "{{name: h, domains: ['{domain}'], routes: [{{match: {{prefix: /}}, direct_response: {{status: 200, body: {{inline_string: {body}}}}}}}]}}"
+        );
+        virtual_host(&bytes(VIRTUAL_HOST, &text), &table, &mut cx)
+    };
+    let long = host("B", "xyz").unwrap_err();
+    assert_eq!(long.path, "routes[0].direct_response.body");
+    let (b, c) = (host("B", "xy").unwrap().value.into(), host("c", "xy").unwrap().value.into());
+    let joined = table.with_hosts([&b, &c]).unwrap();
+    let names = ["a", "b", "c", "d"].map(|name| joined.virtual_host(name.as_bytes()).is_some());
+    assert_eq!(names, [true, true, true, false]);
+    let twice = table.with_hosts([&b, &c, &b]).unwrap_err();
+    assert_eq!(twice, "Only unique values for domains are permitted. Duplicate entry of domain b in route r");
+}
+
+#[test]
+fn virtual_hosts_need_the_incremental_variant() {
+    let mut cx = context();
+    let with_ads = |api_type: &str| {
+        let text = format!(
+            "{{dynamic_resources: {{ads_config: {{api_type: {api_type}, grpc_services: [{{google_grpc: {{stat_prefix: s, target_uri: 'a:1'}}}}]}}}}}}"
+        );
+        let parsed =
+            millrace_proto::bootstrap_from_yaml(&text, &millrace_proto::LoadOptions::default()).unwrap();
+        let mut cx = context();
+        crate::bootstrap(&parsed.bytes, &mut cx).unwrap();
+        cx
+    };
+    let table = bytes(ROUTE_CONFIGURATION, "{name: r, vhds: {config_source: {ads: {}}}}");
+    assert!(route_configuration(&table, &mut cx).is_ok(), "nothing arrives then");
+    assert!(route_configuration(&table, &mut with_ads("DELTA_GRPC")).is_ok());
+    let refused = route_configuration(&table, &mut with_ads("GRPC")).unwrap_err();
+    assert_eq!(refused.path, "vhds.config_source");
+    assert!(refused.reason.starts_with("vhds: ADS must use DELTA_GRPC"), "{refused}");
+}
+
+#[test]
 fn tables_over_rds_are_named_once() {
     let mut cx = context();
     let manager = |name: &str, timeout: &str| {
@@ -182,7 +247,7 @@ fn tables_over_rds_are_named_once() {
         .map(|chain| match &chain.filters[0] {
             NetworkFilter::HttpConnectionManager(manager) => match manager.routes {
                 RouteSource::Rds(id) => id,
-                RouteSource::Inline(_) => panic!("RDS"),
+                RouteSource::Inline(_) | RouteSource::Scoped(_) => panic!("RDS"),
             },
             NetworkFilter::TcpProxy(_) => panic!("HTTP"),
         })

@@ -160,13 +160,16 @@ fn dump(call: &Call<'_>, state: &mut dyn AdminState) -> Result<Vec<Value>, Respo
     let query = &call.query;
     let names = match query.get_non_empty("name_regex") {
         None => None,
-        Some(pattern) => Some(Regex::new(pattern).map_err(|error| {
-            let reason = regex_reason(&error);
-            let text = format!(
-                "INVALID_ARGUMENT: Error while parsing name_regex from {pattern}: {reason}: {pattern}"
-            );
-            Response::plain(400, text)
-        })?),
+        // The whole name must match. The pattern is compiled alone first, so that it cannot end the group.
+        Some(pattern) => Some(
+            Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?:{pattern})$"))).map_err(|error| {
+                let reason = regex_reason(&error);
+                let text = format!(
+                    "INVALID_ARGUMENT: Error while parsing name_regex from {pattern}: {reason}: {pattern}"
+                );
+                Response::plain(400, text)
+            })?,
+        ),
     };
     let include_eds = query.has("include_eds");
     let mask = query.get_non_empty("mask");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccessLog, Cidr, FilterConfigId, RouteConfiguration, RouteTableId, ScopeId};
+use crate::{AccessLog, Cidr, FilterConfigId, RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes};
 
 /// `server_header_transformation`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +118,8 @@ pub enum RouteSource {
     Inline(Arc<RouteConfiguration>),
     /// `rds`: the table of this id in the [`Snapshot`](crate::Snapshot); until it is there, requests get 404.
     Rds(RouteTableId),
+    /// `scoped_routes`: each request has a table of its own, or gets 404.
+    Scoped(Arc<ScopedRoutes>),
 }
 
 impl RouteSource {
@@ -125,7 +127,7 @@ impl RouteSource {
     pub fn inline(&self) -> Option<&Arc<RouteConfiguration>> {
         match self {
             Self::Inline(table) => Some(table),
-            Self::Rds(_) => None,
+            Self::Rds(_) | Self::Scoped(_) => None,
         }
     }
 }

@@ -8,6 +8,10 @@ pub struct ClusterId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteTableId(pub u32);
 
+/// The scopes of a connection manager that come over SRDS, interned by the control thread. Stays the same across updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ScopeTableId(pub u32);
+
 /// A place that configuration comes from (`core.v3.ConfigSource`), interned by the control thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub u32);

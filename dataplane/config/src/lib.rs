@@ -17,6 +17,7 @@ mod listener;
 mod matcher;
 mod retry;
 mod route;
+mod scoped_routes;
 mod snapshot;
 mod tcp_proxy;
 mod virtual_host;
@@ -36,7 +37,7 @@ pub use http_connection_manager::{
     ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind,
     PathNormalization, PathWithEscapedSlashes, RouteSource, ServerHeaderTransformation, UnderscoresAction,
 };
-pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, SourceId};
+pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SourceId};
 pub use listener::{DrainType, Listener, ListenerFilter, TrafficDirection};
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
@@ -45,6 +46,7 @@ pub use route::{
     PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward, RouteMatch, WeightedCluster,
     WeightedClusters,
 };
+pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};
 pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy};
 pub use virtual_host::{RequireTls, RouteConfiguration, VirtualHost};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Cluster, ClusterId, Listener, RouteConfiguration, RouteTableId};
+use crate::{Cluster, ClusterId, Listener, RouteConfiguration, RouteTableId, ScopeTable, ScopeTableId};
 
 /// `envoy.config.core.v3.Node` as far as templates and admin print it.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub cluster_names: Arc<BTreeMap<Arc<str>, ClusterId>>,
     /// Tables that came over RDS, by [`RouteTableId`]; `None` where none has arrived.
     pub route_tables: Vec<Option<Arc<RouteConfiguration>>>,
+    /// Scopes that came over SRDS, by [`ScopeTableId`]; `None` where none have arrived.
+    pub scope_tables: Vec<Option<Arc<ScopeTable>>>,
 }
 
 /// What changes from one snapshot to the next. Its size is that of the change, not of the configuration:
@@ -46,6 +48,8 @@ pub struct Update {
     pub cluster_names: Option<Arc<BTreeMap<Arc<str>, ClusterId>>>,
     /// Route tables that are new or changed, and those that are gone.
     pub route_tables: Vec<(RouteTableId, Option<Arc<RouteConfiguration>>)>,
+    /// Scopes that are new or changed, and those that are gone.
+    pub scope_tables: Vec<(ScopeTableId, Option<Arc<ScopeTable>>)>,
     /// Listeners, in the order in which they take effect.
     pub listeners: Vec<ListenerChange>,
 }
@@ -66,6 +70,7 @@ impl Update {
         self.clusters.is_empty()
             && self.cluster_names.is_none()
             && self.route_tables.is_empty()
+            && self.scope_tables.is_empty()
             && self.listeners.is_empty()
     }
 }
@@ -88,6 +93,12 @@ impl Snapshot {
         self.route_tables.get(id.0 as usize)?.as_ref()
     }
 
+    /// The scopes that came over SRDS, if they did.
+    #[inline]
+    pub fn scope_table(&self, id: ScopeTableId) -> Option<&Arc<ScopeTable>> {
+        self.scope_tables.get(id.0 as usize)?.as_ref()
+    }
+
     /// Takes the next version. Costs what the update holds.
     pub fn apply(&mut self, update: &Update) {
         self.version = update.version;
@@ -99,6 +110,9 @@ impl Snapshot {
         }
         for (id, table) in &update.route_tables {
             *slot(&mut self.route_tables, id.0) = table.clone();
+        }
+        for (id, scopes) in &update.scope_tables {
+            *slot(&mut self.scope_tables, id.0) = scopes.clone();
         }
         for change in &update.listeners {
             match change {

@@ -99,7 +99,7 @@ impl Hash for Domain {
 /// Fast, and with no secret: only configured names are stored, so whoever chooses the name that is looked up cannot
 /// make two of them collide, let alone many.
 #[derive(Clone, Debug, Default)]
-struct DomainHasher(u64);
+pub(crate) struct DomainHasher(u64);
 
 impl DomainHasher {
     #[inline]

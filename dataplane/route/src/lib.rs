@@ -11,6 +11,7 @@ pub mod path;
 pub mod query;
 pub mod redirect;
 pub mod rewrite;
+mod scope;
 mod select;
 
 #[cfg(test)]
@@ -19,4 +20,5 @@ mod naive;
 mod test;
 
 pub use cluster::{ClusterChoice, cluster};
+pub use scope::scope;
 pub use select::{Selected, Selection, is_grpc, select, strip_port};

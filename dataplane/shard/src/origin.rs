@@ -13,7 +13,7 @@ use millrace_config::{
     RouteTableId, ScopeId, Snapshot, TrafficDirection,
 };
 
-use crate::http::HttpOptions;
+use crate::http::{HttpOptions, Scopes};
 use crate::shared::{Draining, Shared};
 
 /// What connections read of their listener. They pin this instead of the listener, or the last connection of
@@ -98,7 +98,22 @@ impl Origin {
     pub(crate) fn route_table(&self) -> Option<RouteTableId> {
         match self.http.borrow().as_ref()?.hcm.routes {
             RouteSource::Rds(id) => Some(id),
-            RouteSource::Inline(_) => None,
+            RouteSource::Inline(_) | RouteSource::Scoped(_) => None,
+        }
+    }
+
+    /// Its requests find their tables by a key.
+    pub(crate) fn has_scopes(&self) -> bool {
+        self.http.borrow().as_ref().is_some_and(|options| options.scopes.is_some())
+    }
+
+    /// Requests from now on follow the scopes of this configuration.
+    pub(crate) fn set_scopes(&self, snapshot: &Snapshot) {
+        let mut http = self.http.borrow_mut();
+        let Some(options) = &*http else { return };
+        if let RouteSource::Scoped(scoped) = &options.hcm.routes {
+            let next = Rc::new(options.with_scopes(Scopes::new(scoped, snapshot)));
+            *http = Some(next);
         }
     }
 
@@ -160,6 +175,10 @@ pub(crate) fn http_options(
             let routes = match &hcm.routes {
                 RouteSource::Inline(table) => Some(table.clone()),
                 RouteSource::Rds(id) => snapshot.route_table(*id).cloned(),
+                RouteSource::Scoped(scoped) => {
+                    let options = HttpOptions::new(hcm, limits, None);
+                    return Some(Rc::new(options.with_scopes(Scopes::new(scoped, snapshot))));
+                }
             };
             Some(Rc::new(HttpOptions::new(hcm, limits, routes)))
         }

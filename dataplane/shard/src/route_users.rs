@@ -7,15 +7,22 @@ use millrace_config::{RouteTableId, Snapshot};
 
 use crate::origin::Origin;
 
-/// Origins by the table that their connection manager names.
+/// Origins by what their connection manager names.
 #[derive(Debug, Default)]
-pub(crate) struct RouteUsers(BTreeMap<RouteTableId, Vec<Weak<Origin>>>);
+pub(crate) struct RouteUsers {
+    by_table: BTreeMap<RouteTableId, Vec<Weak<Origin>>>,
+    /// Those with scopes, each of which may name any table.
+    scoped: Vec<Weak<Origin>>,
+}
 
 impl RouteUsers {
-    /// Keeps an origin informed, if it uses a table that comes over RDS.
+    /// Keeps an origin informed, if it uses a table that comes over RDS, or scopes.
     pub(crate) fn add(&mut self, origin: &Rc<Origin>) {
-        let Some(table) = origin.route_table() else { return };
-        let users = self.0.entry(table).or_default();
+        let users = match origin.route_table() {
+            Some(table) => self.by_table.entry(table).or_default(),
+            None if origin.has_scopes() => &mut self.scoped,
+            None => return,
+        };
         // Only when it would have to grow, so that each is looked at a few times at most.
         if users.len() == users.capacity() {
             users.retain(|user| user.strong_count() > 0);
@@ -25,7 +32,7 @@ impl RouteUsers {
 
     /// The table has changed: the next request of every connection follows the new one.
     pub(crate) fn changed(&mut self, table: RouteTableId, snapshot: &Snapshot) {
-        let Some(users) = self.0.get_mut(&table) else { return };
+        let Some(users) = self.by_table.get_mut(&table) else { return };
         users.retain(|user| match user.upgrade() {
             Some(origin) => {
                 origin.set_routes(snapshot.route_table(table));
@@ -34,7 +41,18 @@ impl RouteUsers {
             None => false,
         });
         if users.is_empty() {
-            self.0.remove(&table);
+            self.by_table.remove(&table);
         }
+    }
+
+    /// Scopes, or tables that they may name, have changed.
+    pub(crate) fn scopes_changed(&mut self, snapshot: &Snapshot) {
+        self.scoped.retain(|user| match user.upgrade() {
+            Some(origin) => {
+                origin.set_scopes(snapshot);
+                true
+            }
+            None => false,
+        });
     }
 }

@@ -273,6 +273,9 @@ impl Shard {
         for (table, _) in &update.route_tables {
             self.route_users.changed(*table, &self.snapshot);
         }
+        if !update.route_tables.is_empty() || !update.scope_tables.is_empty() {
+            self.route_users.scopes_changed(&self.snapshot);
+        }
         for change in &update.listeners {
             self.change_listener(change);
         }

@@ -1,10 +1,12 @@
 //! Corpora and vectors replayed against the codecs and the configuration.
 //!
-//! The library only finds the corpora and keeps the tables of expected verdicts; the replays are the one
-//! integration test binary `tests/conformance`, a module per corpus.
+//! The library finds the corpora, reads the resources of control planes in them and keeps the tables of expected
+//! verdicts; the replays are the one integration test binary `tests/conformance`, a module per corpus.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub mod oracle;
+pub mod resource_files;
 pub mod table;
 
 /// The folder of a corpus, e.g. `http1/llhttp`. The corpora are a sibling of the repository and not part of it:
@@ -23,4 +25,9 @@ pub fn corpus(name: &str) -> Option<PathBuf> {
     );
     println!("skipped: 0 cases of corpus {name}, {} is absent", path.display());
     None
+}
+
+/// The folder of all corpora; see [`corpus`].
+pub fn corpora() -> Option<PathBuf> {
+    corpus("envoy").and_then(|envoy| envoy.parent().map(Path::to_owned))
 }

@@ -110,6 +110,7 @@ pub fn build(
         listeners: vec![Arc::new(listener)],
         cluster_names: std::sync::Arc::new([(cluster.name.clone(), cluster.id)].into()),
         route_tables: Vec::new(),
+        scope_tables: Vec::new(),
         clusters: vec![Some(Arc::new(cluster))],
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use millrace_base::{Limits, WallTime};
 use millrace_config::{
-    Address, Cluster, ClusterId, FilterChain, Listener, ListenerChange, NetworkFilter, RouteConfiguration,
-    RouteSource, RouteTableId, Snapshot, Update,
+    Address, Cluster, ClusterId, Extract, FilterChain, KeyFragment, Listener, ListenerChange, NetworkFilter,
+    RouteConfiguration, RouteSource, RouteTableId, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopeTableId,
+    ScopedRoutes, Snapshot, Update,
 };
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
@@ -299,15 +300,57 @@ fn a_listener_and_its_successor_of_the_same_name_are_two() {
 
 /// Makes the table of the only connection manager come over RDS, later.
 fn over_rds(snapshot: &mut Snapshot) -> Option<Arc<RouteConfiguration>> {
+    routed_by(snapshot, RouteSource::Rds(RouteTableId(3)))
+}
+
+/// Gives the only connection manager other routes; returns the table that it had.
+fn routed_by(snapshot: &mut Snapshot, routes: RouteSource) -> Option<Arc<RouteConfiguration>> {
     let mut listener = Listener::clone(&snapshot.listeners[0]);
     let mut chain = FilterChain::clone(&listener.filter_chains[0]);
     let NetworkFilter::HttpConnectionManager(manager) = &chain.filters[0] else { return None };
     let mut manager = (**manager).clone();
-    let before = std::mem::replace(&mut manager.routes, RouteSource::Rds(RouteTableId(3)));
+    let before = std::mem::replace(&mut manager.routes, routes);
     chain.filters = vec![NetworkFilter::HttpConnectionManager(Arc::new(manager))];
     listener.filter_chains = vec![Arc::new(chain)];
     snapshot.listeners = vec![Arc::new(listener)];
     before.inline().cloned()
+}
+
+#[test]
+fn scopes_and_their_tables_come_and_go_under_open_connections() {
+    let (scopes, rds) = (ScopeTableId(1), RouteTableId(3));
+    let host =
+        KeyFragment { header: b"host"[..].into(), separator: b""[..].into(), extract: Extract::Index(0) };
+    let scoped = ScopedRoutes { name: "s".into(), key: vec![host], scopes: ScopeSource::Srds(scopes) };
+    let mut table = None;
+    let mut bed = Bed::new(Mode::Http, 1, |snapshot| {
+        table = routed_by(snapshot, RouteSource::Scoped(Arc::new(scoped)))
+    });
+    let with_key = |key: &str, routes| {
+        let scope = Scope { name: "a".into(), key: vec![key.as_bytes().into()], routes };
+        let table = Arc::new(ScopeTable::new(vec![Arc::new(scope)]));
+        Update { scope_tables: vec![(scopes, Some(table))], ..Update::default() }
+    };
+    let routes = |table| Update { route_tables: vec![(rds, table)], ..Update::default() };
+    let peer = bed.connect();
+    let ask = |bed: &mut Bed| is_kept_open(&bed.ask(peer, REQUEST));
+    assert!(!ask(&mut bed), "no scopes");
+    bed.update(with_key("a.test", ScopeRoutes::Rds(rds)));
+    assert!(!ask(&mut bed), "no table");
+    bed.update(routes(table.clone()));
+    assert!(ask(&mut bed) && ask(&mut bed));
+    bed.update(with_key("other", ScopeRoutes::Rds(rds)));
+    assert!(!ask(&mut bed), "another key");
+    bed.update(with_key("a.test", ScopeRoutes::Rds(rds)));
+    assert!(ask(&mut bed));
+    bed.update(routes(None));
+    assert!(!ask(&mut bed), "the table is gone");
+    bed.update(with_key("a.test", ScopeRoutes::Inline(table.clone().expect("a table"))));
+    assert!(ask(&mut bed));
+    bed.update(Update { scope_tables: vec![(scopes, None)], ..Update::default() });
+    assert!(!ask(&mut bed), "the scopes are gone");
+    bed.net.close(peer);
+    bed.asserts_nothing_left();
 }
 
 #[test]

@@ -84,6 +84,11 @@ impl Http {
         Self { rds: Some(rds), ..Self::routes("") }
     }
 
+    /// These `scoped_routes`, as flow YAML.
+    pub fn scoped(yaml: &str) -> Self {
+        Self { rds: Some(format!("scoped_routes: {yaml}\n")), ..Self::routes("") }
+    }
+
     /// Another name than `main`.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {

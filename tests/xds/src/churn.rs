@@ -193,7 +193,12 @@ fn churn(plane: &ControlPlane, upstreams: &[Upstream; 2], plan: &Plan, proxy: &P
     let changed = Instant::now();
     let mark = plane.mark();
     plane.update(|change| {
-        change.set(main_listener(last, plan.flavor)).set(routes(last)).set(cluster("a", last, plan.flavor));
+        change.set(main_listener(last, plan.flavor)).set(routes(last)).set(yaml::eds_cluster(
+            "a",
+            plan.flavor,
+            // Unlike all before, so that there is something to acknowledge.
+            "connect_timeout: 9s\n",
+        ));
         change.set(endpoints("a", &[upstreams[0].address()], last));
     });
     for ty in [Type::Cluster, Type::Listener, Type::Route] {

@@ -3,6 +3,7 @@
 
 pub mod bad;
 pub mod churn;
+pub mod corpora;
 pub mod planes;
 
 use std::time::Duration;
@@ -117,8 +118,8 @@ pub fn never(time: Duration, what: &str, probe: impl FnMut() -> bool) {
 /// The section of `/config_dump` whose `@type` ends with this name; `Null` when there is none.
 #[track_caller]
 pub fn dump(proxy: &Proxy, section: &str) -> Value {
-    let text = proxy.admin_get("/config_dump?include_eds").text();
-    let tree: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+    let body = proxy.admin_get("/config_dump?include_eds").body;
+    let tree: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let sections = tree["configs"].as_array().cloned().unwrap_or_default();
     let named = |v: &Value| v["@type"].as_str().is_some_and(|t| t.rsplit('.').next() == Some(section));
     sections.into_iter().find(named).unwrap_or(Value::Null)

@@ -1,29 +1,47 @@
 //! Every test of the real binary against control planes, in one binary.
 
+mod chains;
 mod churn;
+mod corpora;
+mod dumps;
+mod endurance;
+mod failover;
 mod faults;
 mod isolation;
+mod loads;
+mod meshes;
 mod planes;
 mod reconnect;
 mod removal;
+mod scopes;
 mod sources;
 mod startup;
 mod updates;
+mod virtual_hosts;
 mod warming;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     millrace_e2e::run(&[
+        ("chains", chains::CASES),
         ("churn", churn::CASES),
+        ("corpora", corpora::CASES),
+        ("dumps", dumps::CASES),
+        ("endurance", endurance::CASES),
+        ("failover", failover::CASES),
         ("faults", faults::CASES),
         ("isolation", isolation::CASES),
+        ("loads", loads::CASES),
+        ("meshes", meshes::CASES),
         ("planes", planes::CASES),
         ("reconnect", reconnect::CASES),
         ("removal", removal::CASES),
+        ("scopes", scopes::CASES),
         ("sources", sources::CASES),
         ("startup", startup::CASES),
         ("updates", updates::CASES),
+        ("virtual_hosts", virtual_hosts::CASES),
         ("warming", warming::CASES),
     ])
     .exit_code()

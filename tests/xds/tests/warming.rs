@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use millrace_e2e::{Case, case};
+use millrace_support::process::Proxy;
+use millrace_support::raw::Client;
 use millrace_support::subject::Subject;
 use millrace_support::upstream::Upstream;
+use millrace_support::wait;
 use millrace_support::xds::yaml::{self, Flavor};
-use millrace_support::xds::{Options, Type};
+use millrace_support::xds::{Options, Resource, Type, from_yaml};
 use millrace_xds_tests::{World, dump, get, never, wait_get};
 
 pub(crate) const CASES: &[Case] = &[
@@ -19,6 +22,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_changed_listener_serves_in_its_old_form_until_it_is_warm),
     case!(silence_at_the_start_times_out),
     case!(a_removed_warming_cluster_is_forgotten),
+    case!(a_refused_first_assignment_ends_the_wait),
+    case!(a_refused_first_route_table_ends_the_wait),
+    case!(refusals_at_the_start_end_the_wait),
 ];
 
 const FLAVORS: [Flavor; 2] = [Flavor::AdsSotw, Flavor::AdsDelta];
@@ -34,6 +40,16 @@ fn a_changed_cluster_serves_in_its_old_form_until_it_is_warm(subject: &Subject) 
             change.set(yaml::eds_cluster("up", flavor, "connect_timeout: 3s"));
             change.set(yaml::endpoints("up", &[two.address()]));
         });
+        if !subject.is_envoy() {
+            // Decision 0011: endpoints that are known are good for the new version, too; nothing waits.
+            world.plane.wait_ack(mark, Type::Cluster);
+            assert_eq!(get(&proxy), (200, "one".into()), "{flavor:?}");
+            let active = dump(&proxy, "ClustersConfigDump")["dynamic_active_clusters"][0].clone();
+            assert_eq!(active["cluster"]["connect_timeout"], "3s", "{active:#}");
+            world.plane.release(Type::Endpoint);
+            wait_get(&proxy, 200, "two");
+            continue;
+        }
         proxy.wait_stat("cluster_manager.warming_clusters", 1);
         assert_eq!(get(&proxy), (200, "one".into()), "{flavor:?}");
         let warming = dump(&proxy, "ClustersConfigDump");
@@ -180,5 +196,66 @@ fn a_removed_warming_cluster_is_forgotten(subject: &Subject) {
         world.plane.wait_ack(mark, Type::Cluster);
         proxy.wait_stat("cluster_manager.warming_clusters", 0);
         assert_eq!(get(&proxy), (200, "one".into()));
+    }
+}
+
+/// Endpoints that are no addresses.
+fn bad_endpoints(cluster: &str) -> Resource {
+    let endpoint = "{endpoint: {address: {socket_address: {address: not.an.address, port_value: 1}}}}";
+    from_yaml(
+        Type::Endpoint,
+        &format!("cluster_name: {cluster}\nendpoints: [{{lb_endpoints: [{endpoint}]}}]"),
+    )
+}
+
+fn bad_routes(name: &str) -> Resource {
+    yaml::routes(name, "{match: {safe_regex: {regex: \"(\"}}, direct_response: {status: 200}}")
+}
+
+/// Whoever waits for endpoints serves without them at once, not after 15 s.
+fn a_refused_first_assignment_ends_the_wait(subject: &Subject) {
+    for flavor in FLAVORS {
+        let world = World::start(flavor);
+        let proxy = world.proxy(subject);
+        let mark = world.plane.mark();
+        world.plane.update(|change| {
+            change.set(yaml::eds_cluster("late", flavor, "")).set(bad_endpoints("late"));
+        });
+        world.plane.wait_nack(mark, Type::Endpoint);
+        world.plane.wait_ack(mark, Type::Cluster);
+        proxy.wait_stat("cluster_manager.warming_clusters", 0);
+        world.plane.set(yaml::endpoints("late", &[world.upstream.address()]));
+        world.plane.set(yaml::route("r", "late"));
+        wait_get(&proxy, 200, "one");
+    }
+}
+
+fn a_refused_first_route_table_ends_the_wait(subject: &Subject) {
+    for flavor in FLAVORS {
+        let world = World::start(flavor);
+        let proxy = world.proxy(subject);
+        let mark = world.plane.mark();
+        world.plane.update(|change| {
+            change.set(yaml::rds_listener("late", "late", flavor)).set(bad_routes("late"));
+        });
+        world.plane.wait_nack(mark, Type::Route);
+        let address = proxy.wait_listener("late");
+        assert_eq!(Client::connect(address).get("/").status, 404, "{flavor:?}");
+        world.plane.set(yaml::route("late", "up"));
+        wait::for_true("the good one", || Client::connect(address).get("/").text() == "one");
+    }
+}
+
+fn refusals_at_the_start_end_the_wait(subject: &Subject) {
+    for flavor in Flavor::ALL {
+        let world = World::start(flavor);
+        world.plane.update(|change| {
+            change.set(bad_endpoints("up")).set(bad_routes("r"));
+        });
+        let proxy = Proxy::start(subject, &yaml::bootstrap(&world.plane, flavor));
+        assert_eq!(Client::connect(proxy.wait_listener("main")).get("/").status, 404, "{flavor:?}");
+        world.plane.set(yaml::endpoints("up", &[world.upstream.address()]));
+        world.plane.set(yaml::route("r", "up"));
+        wait_get(&proxy, 200, "one");
     }
 }

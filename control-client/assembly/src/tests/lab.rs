@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_ads::{Interest, Resource, ResourceType, Update, UpdateId, Verdict};
 use millrace_base::{Time, WallTime};
-use millrace_config::Listener;
+use millrace_config::{Listener, SourceId};
 use millrace_observe::stats::{ControlStats, Registry};
 use millrace_proto::{LoadOptions, bootstrap_from_yaml, message_from_json, schema, yaml};
 use millrace_translate::{Context, Overrides, Sources};
@@ -108,6 +108,17 @@ impl Lab {
 
     /// An incremental response over ADS.
     pub(super) fn say(&mut self, ty: ResourceType, changed: &[String], removed: &[&str]) -> Vec<Action> {
+        self.say_from(Sources::ADS, ty, changed, removed)
+    }
+
+    /// The same from another source.
+    pub(super) fn say_from(
+        &mut self,
+        source: SourceId,
+        ty: ResourceType,
+        changed: &[String],
+        removed: &[&str],
+    ) -> Vec<Action> {
         self.ids += 1;
         let update = Update {
             id: UpdateId(self.ids),
@@ -118,7 +129,7 @@ impl Lab {
             unchanged: Vec::new(),
             broken: Vec::new(),
         };
-        self.work(|assembly, turn| assembly.update(turn, Sources::ADS, true, update))
+        self.work(|assembly, turn| assembly.update(turn, source, source == Sources::ADS, update))
     }
 
     /// Started, with CDS and LDS answered by nothing.
@@ -137,11 +148,7 @@ fn resource(ty: ResourceType, text: &str, version: u64) -> Resource {
     let message = schema::Message::by_name(ty.message_name()).unwrap();
     let body = message_from_json(message, &tree).unwrap();
     let name = tree.get("name").or_else(|| tree.get("cluster_name")).and_then(|name| name.as_str());
-    Resource {
-        name: name.unwrap_or_default().into(),
-        version: version.to_string().into(),
-        body: body.into(),
-    }
+    Resource { name: name.unwrap_or_default().into(), version: version.to_string().into(), body: body.into() }
 }
 
 pub(super) fn eds_cluster(name: &str) -> String {

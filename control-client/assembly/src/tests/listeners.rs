@@ -29,7 +29,9 @@ fn an_old_version_serves_while_the_new_one_warms() {
     assert!(Arc::ptr_eq(&old, &lab.assembly.snapshot().listeners[0]));
     let actions = lab.say(Route, &[table("r2", "a")], &[]);
     assert_eq!(bound(&mut lab), ["replace l"]);
-    assert!(matches!(&published(&actions)[0].listeners[..], [ListenerChange::Replace(new, _)] if !Arc::ptr_eq(new, &old)));
+    assert!(
+        matches!(&published(&actions)[0].listeners[..], [ListenerChange::Replace(new, _)] if !Arc::ptr_eq(new, &old))
+    );
     // The old table outlives its connections' drain.
     let actions = lab.after(Duration::from_secs(599));
     assert!(actions.is_empty());

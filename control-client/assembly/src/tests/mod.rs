@@ -3,4 +3,6 @@
 mod clusters;
 mod lab;
 mod listeners;
+mod scopes;
 mod start;
+mod virtual_hosts;

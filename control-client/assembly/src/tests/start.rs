@@ -68,7 +68,8 @@ fn what_never_comes_is_waited_for_fifteen_seconds() {
 
 #[test]
 fn a_timeout_of_zero_waits_for_ever() {
-    let patient = BOOTSTRAP.replace("cds_config: { ads: {},", "cds_config: { ads: {}, initial_fetch_timeout: 0s,");
+    let patient =
+        BOOTSTRAP.replace("cds_config: { ads: {},", "cds_config: { ads: {}, initial_fetch_timeout: 0s,");
     let mut lab = Lab::with(&patient);
     lab.start();
     let actions = lab.after(Duration::from_secs(1_000_000));

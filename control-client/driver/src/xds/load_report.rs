@@ -9,7 +9,7 @@ use millrace_proto::pb::envoy::config::core::v3::Node;
 use millrace_proto::pb::envoy::config::endpoint::v3::ClusterStats;
 use tokio::sync::mpsc;
 
-use super::grpc::{LoadStream, Service};
+use super::grpc::{Ended, LoadStream, Service};
 use super::told::Owned;
 use crate::dns::SystemResolver;
 
@@ -29,6 +29,11 @@ pub enum Clusters {
 /// What the owner of the counters is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadEvent {
+    /// A stream is being opened, with a first message that holds no report (`load_reporter.responses` counts it).
+    Opening {
+        /// It is not the first one.
+        retry: bool,
+    },
     /// Count for these from now on.
     Collect {
         /// For whom.
@@ -42,6 +47,8 @@ pub enum LoadEvent {
     Disconnected {
         /// One line for the log.
         reason: String,
+        /// It has not ended with the status OK.
+        failed: bool,
     },
 }
 
@@ -62,13 +69,15 @@ impl LoadReporter {
         let service = Service::new(service, Arc::new(SystemResolver::default()));
         let task = tokio::spawn(async move {
             let mut rng = Rng::new(seed);
-            let mut interval = BACKOFF_BASE;
+            let (mut interval, mut retry) = (BACKOFF_BASE, false);
             loop {
+                // Without a receiver the task is about to be aborted.
+                let _ = tell.send(LoadEvent::Opening { retry }).await;
+                retry = true;
                 let stream =
                     LoadStream { service: &service, node: &node, events: &tell, reports: &mut inbox };
-                let (answered, reason) = stream.run().await;
-                // Without a receiver the task is about to be aborted.
-                let _ = tell.send(LoadEvent::Disconnected { reason }).await;
+                let Ended { answered, failed, reason } = stream.run().await;
+                let _ = tell.send(LoadEvent::Disconnected { reason, failed }).await;
                 if answered {
                     interval = BACKOFF_BASE;
                 }
@@ -90,7 +99,8 @@ impl LoadReporter {
     }
 
     /// What was counted since the last report; `load_report_interval` is filled in where it is missing. False when the
-    /// last report has not been taken yet: keep counting, and hand over the sum when the next one is due.
+    /// last report has not been taken yet: keep counting, and hand over the sum when the next one is due. One that was
+    /// taken goes to whoever asks next; only what a breaking stream swallows is lost.
     pub fn report(&mut self, loads: Vec<ClusterStats>) -> bool {
         self.reports.try_send(loads).is_ok()
     }

@@ -44,7 +44,11 @@ pub(super) const TABLES: &[Table] = &[
                 "dns_resolvers use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config",
             ),
             (Reported("failed look-ups are repeated after dns_refresh_rate"), "dns_failure_refresh_rate"),
-            (Reported("load is not reported"), "lrs_server lrs_report_endpoint_metrics"),
+            (NoEffect("load is reported to cluster_manager.load_stats_config, by Envoy too"), "lrs_server"),
+            (
+                Reported("load that endpoints report of themselves (ORCA) is not read"),
+                "lrs_report_endpoint_metrics",
+            ),
             (Reported("these statistics do not exist"), "track_timeout_budgets track_cluster_stats"),
             (Reported("connections are opened on demand"), "preconnect_policy"),
             (Reported("stats_config.stats_matcher applies alone"), "stats_matcher"),

@@ -59,7 +59,10 @@ pub(super) const TABLES: &[Table] = &[
                  close_connections_on_host_health_failure",
             ),
             (Reported("connections leave from any address"), "upstream_bind_config"),
-            (Reported("load is not reported"), "lrs_server lrs_report_endpoint_metrics"),
+            (
+                NoEffect("the load of control planes is not reported"),
+                "lrs_server lrs_report_endpoint_metrics",
+            ),
             (
                 NoEffect("the control client has statistics of its own"),
                 "track_timeout_budgets track_cluster_stats stats_matcher",

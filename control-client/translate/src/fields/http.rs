@@ -12,7 +12,7 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[
             (
                 Served,
-                "codec_type stat_prefix route_config rds http_filters add_user_agent common_http_protocol_options \
+                "codec_type stat_prefix route_config rds scoped_routes http_filters add_user_agent common_http_protocol_options \
                  http_protocol_options server_name server_header_transformation max_request_headers_kb \
                  stream_idle_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout \
                  access_log use_remote_address xff_num_trusted_hops internal_address_config skip_xff_append via \
@@ -22,7 +22,6 @@ pub(super) const TABLES: &[Table] = &[
                  path_with_escaped_slashes_action strip_matching_host_port strip_any_host_port \
                  strip_trailing_host_dot append_x_forwarded_port",
             ),
-            (Refused("one route table serves all requests of a connection manager"), "scoped_routes"),
             (Refused("local replies cannot be changed"), "local_reply_config"),
             (
                 Refused("the peer's address comes from x-forwarded-for or the connection only"),
@@ -79,6 +78,40 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
         fields: &[(Served, "name typed_config is_optional disabled"), (Refused(ECDS), "config_discovery")],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes",
+        fields: &[(
+            Served,
+            "name scope_key_builder rds_config_source scoped_route_configurations_list scoped_rds",
+        )],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes.ScopeKeyBuilder",
+        fields: &[(Served, "fragments")],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder",
+        fields: &[(Served, "header_value_extractor")],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder.HeaderValueExtractor",
+        fields: &[(Served, "name element_separator index element")],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes.ScopeKeyBuilder.FragmentBuilder.HeaderValueExtractor.KvElement",
+        fields: &[(Served, "separator key")],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRouteConfigurationsList",
+        fields: &[(Served, "scoped_route_configurations")],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRds",
+        fields: &[
+            (Served, "scoped_rds_config_source"),
+            (Refused("xdstp: names are not served by this build"), "srds_resources_locator"),
+        ],
     },
     Table {
         message: "envoy.extensions.filters.http.router.v3.Router",

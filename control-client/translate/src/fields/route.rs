@@ -18,10 +18,10 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "name virtual_hosts internal_only_headers most_specific_header_mutations_wins validate_clusters \
-                 max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config",
+                 max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config \
+                 vhds",
             ),
             (Served, HEADERS),
-            (Refused("virtual hosts come with their table"), "vhds"),
             (Refused("cluster specifier plugins are not served by this build"), "cluster_specifier_plugins"),
             (Refused("virtual hosts are chosen by the host"), "vhost_header"),
             (Refused("paths are matched with their parameters"), "ignore_path_parameters_in_path_matching"),
@@ -29,6 +29,20 @@ pub(super) const TABLES: &[Table] = &[
             (Reported(MIRROR), "request_mirror_policies"),
             (NoEffect(NEEDS_FILTER), "metadata"),
         ],
+    },
+    // Of tables of RDS; an inline table is refused with it. Hosts are not asked for on demand.
+    Table { message: "envoy.config.route.v3.Vhds", fields: &[(Served, "config_source")] },
+    Table {
+        message: "envoy.config.route.v3.ScopedRouteConfiguration",
+        fields: &[
+            (Served, "name route_configuration_name route_configuration key"),
+            (Reported("the route table of a scope is asked for at once"), "on_demand"),
+        ],
+    },
+    Table { message: "envoy.config.route.v3.ScopedRouteConfiguration.Key", fields: &[(Served, "fragments")] },
+    Table {
+        message: "envoy.config.route.v3.ScopedRouteConfiguration.Key.Fragment",
+        fields: &[(Served, "string_key")],
     },
     Table {
         message: "envoy.config.route.v3.VirtualHost",

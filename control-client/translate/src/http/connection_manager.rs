@@ -13,6 +13,7 @@ use millrace_proto::pb::envoy::config::core::v3 as core;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
 
+use super::scoped_routes::scoped_routes;
 use super::{filters, http1};
 use crate::access_log::access_logs;
 use crate::context::Context;
@@ -129,10 +130,10 @@ fn routes(
             Ok(RouteSource::Inline(Arc::new(table)))
         }
         Some(hcm::RouteSpecifier::Rds(rds)) => table(rds, &path.join("rds"), cx).map(RouteSource::Rds),
-        Some(hcm::RouteSpecifier::ScopedRoutes(_)) => Err(Rejection::not_served(
-            &path.join("scoped_routes"),
-            "scoped routes are not served by this build; name one table in rds",
-        )),
+        Some(hcm::RouteSpecifier::ScopedRoutes(scoped)) => {
+            let scoped = scoped_routes(scoped, &path.join("scoped_routes"), cx)?;
+            Ok(RouteSource::Scoped(Arc::new(scoped)))
+        }
         None => Err(Rejection::new(&path.join("route_specifier"), "is required")),
     }
 }

@@ -4,6 +4,7 @@ mod connection_manager;
 mod filters;
 mod http1;
 mod router;
+mod scoped_routes;
 
 pub(crate) use connection_manager::{TYPE, connection_manager};
 pub(crate) use http1::header_case;

@@ -1,12 +1,53 @@
 //! Resources that Envoy refuses too.
 
 use super::Case;
-use super::Kind::{Bootstrap, Cluster as C, Listener as L, Load, Route, Runtime as R};
+use super::Kind::{Bootstrap, Cluster as C, Listener as L, Load, Route, Runtime as R, Scoped};
 
 /// What Envoy refuses too.
 pub(super) const INVALID: &[Case] = &[
+    (Scoped, "{name: s, key: {fragments: [{string_key: a}]}}", "", "route_configuration_name is empty."),
+    (Scoped, "{name: s, key: {fragments: []}, route_configuration_name: t}", "key.fragments", "at least 1"),
+    (Scoped, "{name: s, route_configuration_name: t}", "key", "required"),
+    (
+        Scoped,
+        "{name: s, key: {fragments: [{}]}, route_configuration_name: t}",
+        "key.fragments[0].type",
+        "is required",
+    ),
+    (
+        Scoped,
+        "{name: s, key: {fragments: [{string_key: a}]}, route_configuration: {virtual_hosts: [{name: v}]}}",
+        "route_configuration.virtual_hosts[0].domains",
+        "at least 1",
+    ),
+    (
+        L,
+        "{name: l, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, scoped_routes: {name: x, scope_key_builder: {fragments: [{header_value_extractor: {name: h, index: 1}}]}, scoped_route_configurations_list: {scoped_route_configurations: [{name: a, key: {fragments: [{string_key: a}]}, route_configuration: {}}]}}}}]}]}",
+        "filter_chains[0].filters[0].typed_config.scoped_routes.scope_key_builder.fragments[0].header_value_extractor",
+        "Index > 0 for empty string element separator.",
+    ),
+    (
+        L,
+        "{name: l, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, scoped_routes: {name: x, scope_key_builder: {fragments: [{header_value_extractor: {name: h, index: 0}}]}, scoped_route_configurations_list: {scoped_route_configurations: [{name: a, key: {fragments: [{string_key: a}]}, route_configuration_name: t}]}}}}]}]}",
+        "filter_chains[0].filters[0].typed_config.scoped_routes.scoped_route_configurations_list.scoped_route_configurations[0]",
+        "is not supported with inline scoped routes.",
+    ),
+    (
+        L,
+        "{name: l, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, scoped_routes: {name: x, scope_key_builder: {fragments: [{header_value_extractor: {name: h, index: 0}}]}, scoped_rds: {scoped_rds_config_source: {ads: {}}}}}}]}]}",
+        "filter_chains[0].filters[0].typed_config.scoped_routes.rds_config_source",
+        "Missing config source specifier",
+    ),
+    (Route, "{vhds: {}}", "vhds.config_source", "required"),
+    (
+        Route,
+        "{vhds: {config_source: {path: /dev/null}}}",
+        "vhds.config_source",
+        "vhds: only 'DELTA_GRPC' or 'ADS'",
+    ),
+    (Route, "{vhds: {config_source: {self: {}}}}", "vhds.config_source", "vhds: only 'DELTA_GRPC' or 'ADS'"),
     (C, "{}", "name", "value length must be at least 1 characters"),
-    (C, "{name: c, type: EDS}", "", "cannot create an EDS cluster without an EDS config"),
+    (C, "{name: c, type: EDS}", "eds_cluster_config", "cannot create an EDS cluster without an EDS config"),
     (
         C,
         "{name: c, eds_cluster_config: {eds_config: {ads: {}}}}",
@@ -353,6 +394,30 @@ pub(super) const INVALID: &[Case] = &[
         "{dynamic_resources: {ads_config: {api_type: REST, cluster_names: [x]}}}",
         "dynamic_resources.ads_config.api_type",
         "type must be gRPC: REST",
+    ),
+    (
+        Bootstrap,
+        "{cluster_manager: {load_stats_config: {api_type: REST, cluster_names: [x]}}}",
+        "cluster_manager.load_stats_config.api_type",
+        "type must be gRPC: REST",
+    ),
+    (
+        Bootstrap,
+        "{cluster_manager: {load_stats_config: {api_type: GRPC}}}",
+        "cluster_manager.load_stats_config",
+        "must have either a gRPC service",
+    ),
+    (
+        Bootstrap,
+        "{cluster_manager: {load_stats_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: x}}]}}}",
+        "cluster_manager.load_stats_config.grpc_services[0].envoy_grpc.cluster_name",
+        "statically defined",
+    ),
+    (
+        Bootstrap,
+        "{static_resources: {clusters: [{name: x}]}, cluster_manager: {load_stats_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: x}}, {envoy_grpc: {cluster_name: x}}]}}}",
+        "cluster_manager.load_stats_config.grpc_services",
+        "no more than 1 gRPC services",
     ),
     (
         Bootstrap,

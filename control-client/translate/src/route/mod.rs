@@ -5,6 +5,8 @@ mod direct_response;
 mod matching;
 mod redirect;
 mod retry;
+mod scope;
+mod table;
 mod virtual_host;
 mod weighted;
 
@@ -20,7 +22,11 @@ use crate::context::Context;
 use crate::error::Rejection;
 use crate::{headers, per_filter, value};
 
+pub(crate) use scope::{scope, scope_key};
+pub use table::RouteTable;
+
 /// What routes inherit or are checked against.
+#[derive(Clone, Debug)]
 pub(crate) struct Scope<'a> {
     /// Unknown clusters are errors (`validate_clusters`, true for inline tables).
     pub validate_clusters: bool,
@@ -32,6 +38,17 @@ pub(crate) struct Scope<'a> {
     pub retry_policy: Option<Arc<millrace_config::RetryPolicy>>,
 }
 
+impl Scope<'_> {
+    fn of(config: &pb::RouteConfiguration, inline: bool) -> Self {
+        Self {
+            validate_clusters: value::flag(config.validate_clusters.as_ref(), inline),
+            body_bytes_max: value::number(config.max_direct_response_body_size_bytes.as_ref(), 4096) as usize,
+            virtual_host: "",
+            retry_policy: None,
+        }
+    }
+}
+
 /// A route table. `inline` tables refuse unknown clusters unless they say otherwise.
 pub(crate) fn route_configuration(
     config: &pb::RouteConfiguration,
@@ -40,23 +57,24 @@ pub(crate) fn route_configuration(
     cx: &mut Context,
 ) -> Result<RouteConfiguration, Rejection> {
     let hosts = config.virtual_hosts.iter().map(|host| Ok(Cow::Borrowed(host)));
-    table(config, hosts, inline, path, cx)
+    routes_with(config, hosts, inline, path, cx)
 }
 
 /// As [`route_configuration`], with `hosts` as the virtual hosts.
-pub(crate) fn table<'a>(
+pub(crate) fn routes_with<'a>(
     config: &pb::RouteConfiguration,
     hosts: impl ExactSizeIterator<Item = Result<Cow<'a, pb::VirtualHost>, Rejection>>,
     inline: bool,
     path: &Path,
     cx: &mut Context,
 ) -> Result<RouteConfiguration, Rejection> {
-    let scope = Scope {
-        validate_clusters: value::flag(config.validate_clusters.as_ref(), inline),
-        body_bytes_max: value::number(config.max_direct_response_body_size_bytes.as_ref(), 4096) as usize,
-        virtual_host: "",
-        retry_policy: None,
-    };
+    let scope = Scope::of(config, inline);
+    if inline && config.vhds.is_some() {
+        return Err(Rejection::not_served(
+            &path.join("vhds"),
+            "virtual hosts come on their own for tables of RDS only",
+        ));
+    }
     let hosts_path = path.join("virtual_hosts");
     let mut virtual_hosts = Vec::with_capacity(hosts.len());
     for (i, host) in hosts.enumerate() {
@@ -74,16 +92,17 @@ pub(crate) fn table<'a>(
     table.most_specific_mutations_win = config.most_specific_header_mutations_wins;
     table.ignore_port_in_host = config.ignore_port_in_host_matching;
     table.per_filter = per_filter::configs(&config.typed_per_filter_config, path)?;
-    table.compile().map_err(|domain| {
-        let reason = match &*domain {
-            "*" => format!("Only a single wildcard domain is permitted in route {}", config.name),
-            domain => format!(
-                "Only unique values for domains are permitted. Duplicate entry of domain {domain} in route {}",
-                config.name
-            ),
-        };
-        Rejection::new(&hosts_path, reason)
-    })
+    table.compile().map_err(|domain| Rejection::new(&hosts_path, duplicate(&domain, &config.name)))
+}
+
+/// Two virtual hosts have a domain in common.
+fn duplicate(domain: &str, table: &str) -> String {
+    match domain {
+        "*" => format!("Only a single wildcard domain is permitted in route {table}"),
+        domain => format!(
+            "Only unique values for domains are permitted. Duplicate entry of domain {domain} in route {table}"
+        ),
+    }
 }
 
 fn route(route: &pb::Route, scope: &Scope<'_>, path: &Path, cx: &mut Context) -> Result<Route, Rejection> {

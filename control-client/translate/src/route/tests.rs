@@ -16,7 +16,7 @@ fn bytes(text: &str) -> Vec<u8> {
 fn table(text: &str) -> Result<RouteConfiguration, Rejection> {
     let mut cx = Context::new(Registry::new(), Overrides::default());
     cx.known_clusters.insert("c".into());
-    resource::route_configuration(&bytes(text), &mut cx).map(|translated| translated.value)
+    resource::route_configuration(&bytes(text), &mut cx).map(|translated| translated.value.routes)
 }
 
 /// The first route of the only virtual host.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_ads::source::{ConfigSource, GrpcSource, RestSource, Variant};
+use millrace_ads::source::{ConfigSource, GrpcService, GrpcSource, RestSource, Variant};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3 as pb;
 use millrace_proto::pb::envoy::config::core::v3::api_config_source::ApiType;
@@ -25,14 +25,32 @@ pub(crate) fn ads(
     cx: &mut Context,
 ) -> Result<GrpcSource, Rejection> {
     version(config.transport_api_version(), &path.join("transport_api_version"))?;
+    let variant = grpc_variant(config, path)?;
+    grpc_source(config, variant, 2, path, cx)
+}
+
+fn grpc_variant(config: &pb::ApiConfigSource, path: &Path) -> Result<Variant, Rejection> {
     match config.api_type() {
-        ApiType::Grpc => grpc_source(config, Variant::Sotw, 2, path, cx),
-        ApiType::DeltaGrpc => grpc_source(config, Variant::Delta, 2, path, cx),
+        ApiType::Grpc => Ok(Variant::Sotw),
+        ApiType::DeltaGrpc => Ok(Variant::Delta),
         other => {
             let why = format!("{NAME} type must be gRPC: {}", other.as_str_name());
             Err(Rejection::new(&path.join("api_type"), why))
         }
     }
+}
+
+/// `cluster_manager.load_stats_config`, which names one service; both gRPC types mean the same stream.
+pub(crate) fn load_stats(
+    config: &pb::ApiConfigSource,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<GrpcService, Rejection> {
+    version(config.transport_api_version(), &path.join("transport_api_version"))?;
+    let variant = grpc_variant(config, path)?;
+    let services = grpc_source(config, variant, 1, path, cx)?.services;
+    let none = || Rejection::new(&path.join("grpc_services"), "no gRPC service is named");
+    services.into_iter().next().ok_or_else(none)
 }
 
 /// `api_config_source` of one resource or of all of one type.

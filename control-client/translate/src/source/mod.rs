@@ -9,7 +9,7 @@ mod upstream;
 
 use std::time::Duration;
 
-use millrace_ads::source::{ConfigSource, PathSource};
+use millrace_ads::source::{ConfigSource, PathSource, Variant};
 use millrace_config::SourceId;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3 as pb;
@@ -20,14 +20,14 @@ use crate::error::Rejection;
 use crate::interned::Sources;
 use crate::value;
 
-pub(crate) use api::ads;
+pub(crate) use api::{ads, load_stats};
 pub(crate) use statics::{StaticResources, cluster_path};
 pub(crate) use upstream::upstream;
 
 const INITIAL_FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A reference to a source, and how long what needs it waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subscription {
     /// The source.
     pub source: SourceId,
@@ -71,6 +71,22 @@ pub(crate) fn subscription(
     })?;
     let initial_fetch_timeout = value::limit_or(config.initial_fetch_timeout.as_ref(), INITIAL_FETCH_TIMEOUT);
     Ok(Subscription { source, initial_fetch_timeout })
+}
+
+/// As [`subscription`] for virtual hosts, which only the incremental variant knows.
+pub(crate) fn delta_subscription(
+    config: Option<&pb::ConfigSource>,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Subscription, Rejection> {
+    let from = subscription(config, path, cx)?;
+    let why = match cx.sources.get(from.source) {
+        Some(ConfigSource::Grpc(grpc)) if grpc.variant == Variant::Delta => return Ok(from),
+        Some(ConfigSource::Ads) if cx.statics.ads_is_delta || !cx.statics.has_ads => return Ok(from),
+        Some(ConfigSource::Ads) => "vhds: ADS must use DELTA_GRPC api_type when used as VHDS config source.",
+        _ => "vhds: only 'DELTA_GRPC' or 'ADS' (which uses Delta xDS) is supported as a config source.",
+    };
+    Err(Rejection::new(path, why))
 }
 
 fn same_as_parent(same: &pb::SelfConfigSource, path: &Path, cx: &Context) -> Result<ConfigSource, Rejection> {

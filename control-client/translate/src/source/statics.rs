@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::bootstrap::v3::Bootstrap;
 use millrace_proto::pb::envoy::config::cluster::v3::Cluster;
+use millrace_proto::pb::envoy::config::core::v3::api_config_source::ApiType;
 use millrace_proto::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret};
 
 use crate::error::Rejection;
@@ -17,6 +18,8 @@ pub(crate) struct StaticResources {
     secrets: BTreeMap<(String, Kind), (usize, Secret)>,
     /// `dynamic_resources.ads_config` is there.
     pub has_ads: bool,
+    /// It speaks the incremental variant.
+    pub ads_is_delta: bool,
 }
 
 /// Secrets of different kinds may share a name.
@@ -35,7 +38,9 @@ impl StaticResources {
     pub fn of(bootstrap: &Bootstrap) -> Result<Self, Rejection> {
         let mut out = Self::default();
         let dynamic = bootstrap.dynamic_resources.as_ref();
-        out.has_ads = dynamic.is_some_and(|dynamic| dynamic.ads_config.is_some());
+        let ads = dynamic.and_then(|dynamic| dynamic.ads_config.as_ref());
+        out.has_ads = ads.is_some();
+        out.ads_is_delta = ads.is_some_and(|ads| ads.api_type() == ApiType::DeltaGrpc);
         let Some(resources) = &bootstrap.static_resources else {
             return Ok(out);
         };

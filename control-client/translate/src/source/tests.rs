@@ -57,6 +57,24 @@ fn an_ads_source_of_a_clear_text_cluster() {
 }
 
 #[test]
+fn who_is_told_of_the_load() {
+    let text = |api: &str| {
+        format!(
+            "{{static_resources: {{clusters: [{{name: x, {ENDPOINT}}}]}}, cluster_manager: {{load_stats_config: {{\
+             transport_api_version: V3, {}}}}}}}",
+            SERVICE.replace("GRPC", api)
+        )
+    };
+    for api in ["GRPC", "DELTA_GRPC"] {
+        let (compiled, _) = load(&text(api)).unwrap();
+        let service = compiled.dynamic.load_stats.unwrap();
+        assert_eq!((&*service.authority, &*service.target.name), ("x", "x"));
+        assert!(compiled.unsupported.is_empty(), "{:?}", compiled.unsupported);
+    }
+    assert!(load("{}").unwrap().0.dynamic.load_stats.is_none());
+}
+
+#[test]
 fn a_cluster_of_http2_and_tls_is_for_the_control_client_only() {
     let text = format!(
         "{{static_resources: {{clusters: [{{name: x, type: STRICT_DNS, http2_protocol_options: {{connection_keepalive: {{interval: 30s, timeout: 5s}}}}, \

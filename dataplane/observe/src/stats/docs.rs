@@ -22,6 +22,8 @@ fn page() -> String {
                 format!("{prefix}.<name>.")
             }
             (prefix, ScopeKind::Rds) => format!("{prefix}.<stat_prefix>.rds.<name>."),
+            (prefix, ScopeKind::Vhds) => format!("{prefix}.<stat_prefix>.rds.vhds.<name>."),
+            (prefix, ScopeKind::ScopedRds) => format!("{prefix}.<stat_prefix>.scoped_rds.<name>."),
             (prefix, ScopeKind::Route) => format!("{prefix}.<name>.{{route,vcluster}}.<name>."),
             (prefix, _) => format!("{prefix}."),
         };
@@ -98,7 +100,15 @@ fn every_name_of_an_idle_envoy_exists() {
             ScopeKind::Listener | ScopeKind::Http => "admin",
             ScopeKind::HttpListener => "admin.http.admin",
             ScopeKind::Tcp | ScopeKind::Cluster | ScopeKind::Route | ScopeKind::Dns => continue,
-            ScopeKind::Cds | ScopeKind::Lds | ScopeKind::Rds | ScopeKind::ControlPlane => continue,
+            ScopeKind::Cds
+            | ScopeKind::Lds
+            | ScopeKind::Rds
+            | ScopeKind::Vhds
+            | ScopeKind::ScopedRds
+            | ScopeKind::ControlPlane
+            | ScopeKind::LoadReporter => {
+                continue;
+            }
             _ => "",
         };
         registry.scope(*kind, name);

@@ -188,6 +188,13 @@ impl Registry {
         self.lock().counter_value(scope.0 as usize, metric.0 as usize)
     }
 
+    /// Counters of one scope summed over threads, as counted since the start: `reset_counters` does not show. Who
+    /// forms differences must read them so.
+    pub fn counters_since_start<const N: usize>(&self, scope: ScopeId, metrics: [Counter; N]) -> [u64; N] {
+        let state = self.lock();
+        metrics.map(|metric| state.raw_sum(scope.0 as usize, metric.0 as usize))
+    }
+
     /// A gauge summed over threads; what is below zero reads as zero.
     pub fn gauge(&self, scope: ScopeId, metric: Gauge) -> u64 {
         self.lock().gauge_value(scope.0 as usize, metric.0 as usize).0

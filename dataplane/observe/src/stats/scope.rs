@@ -40,8 +40,14 @@ pub enum ScopeKind {
     Lds,
     /// `http.<name>.`: `name` is `<stat_prefix>.rds.<route configuration>`.
     Rds,
+    /// `http.<name>.`: `name` is `<stat_prefix>.rds.vhds.<route configuration>`.
+    Vhds,
+    /// `http.<name>.`: `name` is `<stat_prefix>.scoped_rds.<scoped routes>`.
+    ScopedRds,
     /// `control_plane.`; `name` is empty.
     ControlPlane,
+    /// `load_reporter.`; `name` is empty.
+    LoadReporter,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
     Host,
 }
@@ -66,7 +72,10 @@ impl ScopeKind {
         Self::Cds,
         Self::Lds,
         Self::Rds,
+        Self::Vhds,
+        Self::ScopedRds,
         Self::ControlPlane,
+        Self::LoadReporter,
         Self::Host,
     ];
 
@@ -90,7 +99,10 @@ impl ScopeKind {
             Self::Cds => &tables::cds::TABLE,
             Self::Lds => &tables::lds::TABLE,
             Self::Rds => &tables::rds::TABLE,
+            Self::Vhds => &tables::vhds::TABLE,
+            Self::ScopedRds => &tables::scoped_rds::TABLE,
             Self::ControlPlane => &tables::control_plane::TABLE,
+            Self::LoadReporter => &tables::load_reporter::TABLE,
             Self::Host => &tables::host::TABLE,
         }
     }
@@ -107,10 +119,11 @@ impl ScopeKind {
             Self::Dns => "dns.cares",
             Self::Http1 => "http1",
             Self::Listener | Self::HttpListener => "listener",
-            Self::Http | Self::Rds => "http",
+            Self::Http | Self::Rds | Self::Vhds | Self::ScopedRds => "http",
             Self::Cds => "cluster_manager.cds",
             Self::Lds => "listener_manager.lds",
             Self::ControlPlane => "control_plane",
+            Self::LoadReporter => "load_reporter",
             Self::Tcp => "tcp",
             Self::Cluster => "cluster",
             Self::Route => "vhost",

@@ -13,18 +13,23 @@ const BOOTSTRAP: &str = "type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap
 const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
+const SCOPE: &str = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration";
 const ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 
 impl Control {
     pub(super) fn dump_section(&self, section: ConfigSection) -> Value {
         let updated = self.loaded_at();
         match section {
-            ConfigSection::Bootstrap => json!({ "bootstrap": self.bootstrap_json(), "last_updated": updated }),
+            ConfigSection::Bootstrap => {
+                json!({ "bootstrap": self.bootstrap_json(), "last_updated": updated })
+            }
             ConfigSection::Clusters => self.clusters_dump(&updated),
             ConfigSection::Listeners => self.listeners_dump(&updated),
             ConfigSection::Routes => self.routes_dump(&updated),
             ConfigSection::Endpoints => self.endpoints_dump(),
-            ConfigSection::ScopedRoutes | ConfigSection::Secrets | ConfigSection::Ecds => json!({}),
+            ConfigSection::ScopedRoutes => self.scopes_dump(&updated),
+            ConfigSection::Secrets | ConfigSection::Ecds => json!({}),
         }
     }
 
@@ -53,9 +58,9 @@ impl Control {
             Some(with_failure(state("cluster", CLUSTER, stored), entry.failure, CLUSTER))
         });
         put_list(&mut out, "dynamic_active_clusters", active.collect());
-        let warming = assembly.dynamic_clusters().filter_map(|entry| {
-            Some(Value::Object(state("cluster", CLUSTER, entry.warming?)))
-        });
+        let warming = assembly
+            .dynamic_clusters()
+            .filter_map(|entry| Some(Value::Object(state("cluster", CLUSTER, entry.warming?))));
         put_list(&mut out, "dynamic_warming_clusters", warming.collect());
         Value::Object(out)
     }
@@ -83,19 +88,52 @@ impl Control {
         Value::Object(out)
     }
 
+    /// Every listener in force as JSON, and when it came.
+    fn listeners_json(&self, updated: &str) -> Vec<(Value, String)> {
+        let fixed = self.compiled.static_listeners.iter();
+        let fixed = fixed.map(|raw| (to_json(LISTENER, &raw.bytes), updated.to_owned()));
+        let dynamic = self.xds.assembly.dynamic_listeners().filter_map(|entry| entry.active);
+        let dynamic = dynamic.map(|of| (to_json(LISTENER, &of.body.bytes()), timestamp(of.updated)));
+        fixed.chain(dynamic).collect()
+    }
+
+    /// Inline scopes as their listeners hold them, and those of SRDS.
+    fn scopes_dump(&self, updated: &str) -> Value {
+        let mut inline = Vec::new();
+        for (listener, updated) in self.listeners_json(updated) {
+            collect_scopes(&listener, &updated, &mut inline);
+        }
+        let one = |(name, version, updated, scopes): (&str, &str, WallTime, _)| {
+            let mut fields = Map::new();
+            fields.insert("name".to_owned(), json!(name));
+            put_version(&mut fields, version);
+            put_list(&mut fields, "scoped_route_configs", typed_all(SCOPE, scopes));
+            fields.insert("last_updated".to_owned(), json!(timestamp(updated)));
+            Value::Object(fields)
+        };
+        let mut out = Map::new();
+        put_list(&mut out, "inline_scoped_route_configs", inline);
+        let dynamic = self.xds.assembly.dynamic_scopes().map(one).collect();
+        put_list(&mut out, "dynamic_scoped_route_configs", dynamic);
+        Value::Object(out)
+    }
+
     /// Inline tables as their listeners hold them, and those of RDS.
     fn routes_dump(&self, updated: &str) -> Value {
         let mut statics = Vec::new();
-        for raw in &self.compiled.static_listeners {
-            collect_routes(&to_json(LISTENER, &raw.bytes), updated, &mut statics);
-        }
-        for stored in self.xds.assembly.dynamic_listeners().filter_map(|entry| entry.active) {
-            collect_routes(&to_json(LISTENER, &stored.body.bytes()), &timestamp(stored.updated), &mut statics);
+        for (listener, updated) in self.listeners_json(updated) {
+            collect_routes(&listener, &updated, &mut statics);
         }
         let mut out = Map::new();
         put_list(&mut out, "static_route_configs", statics);
-        let dynamic = self.xds.assembly.dynamic_routes().filter_map(|entry| {
-            let fields = entry.active.map(|stored| state("route_config", ROUTES, stored));
+        let assembly = &self.xds.assembly;
+        let dynamic = assembly.dynamic_routes().zip(assembly.dynamic_virtual_hosts());
+        let dynamic = dynamic.filter_map(|(entry, hosts)| {
+            let fields = entry.active.map(|stored| {
+                let mut fields = state("route_config", ROUTES, stored);
+                add_virtual_hosts(&mut fields, hosts);
+                fields
+            });
             (fields.is_some() || entry.failure.is_some())
                 .then(|| with_failure(fields.unwrap_or_default(), entry.failure, ROUTES))
         });
@@ -125,6 +163,22 @@ fn state(field: &str, type_url: &str, stored: &Stored) -> Map<String, Value> {
     out.insert(field.to_owned(), typed(type_url, &stored.body.bytes()));
     out.insert("last_updated".to_owned(), json!(timestamp(stored.updated)));
     out
+}
+
+fn typed_all<'a>(type_url: &str, of: impl Iterator<Item = &'a Stored>) -> Vec<Value> {
+    of.map(|stored| typed(type_url, &stored.body.bytes())).collect()
+}
+
+/// Behind those of the table, as Envoy shows them.
+fn add_virtual_hosts<'a>(fields: &mut Map<String, Value>, hosts: impl Iterator<Item = &'a Stored>) {
+    let mut hosts = hosts.map(|stored| to_json(VIRTUAL_HOST, &stored.body.bytes())).peekable();
+    let Some(table) = fields.get_mut("route_config").and_then(Value::as_object_mut) else { return };
+    if hosts.peek().is_some()
+        && let Some(list) =
+            table.entry("virtual_hosts").or_insert_with(|| Value::Array(Vec::new())).as_array_mut()
+    {
+        list.extend(hosts);
+    }
 }
 
 /// `error_state` (`admin.v3.UpdateFailureState`).
@@ -215,16 +269,38 @@ fn host(endpoint: &millrace_config::Endpoint) -> Value {
     json!({ "endpoint": inner, "health_status": health, "load_balancing_weight": endpoint.weight })
 }
 
-/// Finds every `route_config` of a listener's connection managers.
+/// Finds the inline scopes of a listener's connection managers.
+fn collect_scopes(value: &Value, updated: &str, out: &mut Vec<Value>) {
+    match value {
+        Value::Object(object) => {
+            let list = object.get("scoped_route_configurations_list");
+            let list = list.and_then(|list| list.get("scoped_route_configurations")?.as_array());
+            if let (Some(list), Some(name)) = (list, object.get("name")) {
+                let typed = list.iter().cloned().map(|scope| with_type(scope, SCOPE));
+                let configs: Vec<Value> = typed.collect();
+                out.push(json!({ "name": name, "scoped_route_configs": configs, "last_updated": updated }));
+            }
+            object.values().for_each(|inner| collect_scopes(inner, updated, out));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| collect_scopes(inner, updated, out)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn with_type(mut value: Value, type_url: &str) -> Value {
+    if let Some(fields) = value.as_object_mut() {
+        fields.shift_insert(0, "@type".to_owned(), json!(type_url));
+    }
+    value
+}
+
+/// Finds every `route_config` of a listener's connection managers; those of inline scopes stand with their scopes.
 fn collect_routes(value: &Value, updated: &str, out: &mut Vec<Value>) {
     match value {
         Value::Object(object) => {
             for (key, inner) in object {
                 if key == "route_config" && inner.is_object() {
-                    let mut config = inner.clone();
-                    if let Some(fields) = config.as_object_mut() {
-                        fields.shift_insert(0, "@type".to_owned(), json!(ROUTES));
-                    }
+                    let config = with_type(inner.clone(), ROUTES);
                     out.push(json!({ "route_config": config, "last_updated": updated }));
                 } else {
                     collect_routes(inner, updated, out);
@@ -237,11 +313,7 @@ fn collect_routes(value: &Value, updated: &str, out: &mut Vec<Value>) {
 }
 
 fn typed(type_url: &str, bytes: &[u8]) -> Value {
-    let mut value = to_json(type_url, bytes);
-    if let Some(object) = value.as_object_mut() {
-        object.shift_insert(0, "@type".to_owned(), json!(type_url));
-    }
-    value
+    with_type(to_json(type_url, bytes), type_url)
 }
 
 /// A resource that was accepted prints; what does not is shown as such rather than left out.

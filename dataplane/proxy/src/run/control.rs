@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millrace_admin::{self as admin, AdminCommand};
-use millrace_base::{Time, WallTime};
 use millrace_assembly::Assembly;
+use millrace_base::{Time, WallTime};
 use millrace_config::{Address, Cluster, TrafficDirection};
 use millrace_driver::admin_server::{AdminCall, AdminRequest, AdminResponse, AdminServer, Limits};
 use millrace_driver::dns::{DnsUpdate, DnsUpdates, SystemResolver};
@@ -19,6 +19,7 @@ use millrace_translate::{Compiled, Context};
 
 use super::demo::Demo;
 use super::listeners::{self, Bound};
+use super::loads::{self, Loads};
 use super::stats::ProcessStats;
 use super::workers::Workers;
 use super::xds::{self, Xds};
@@ -48,6 +49,7 @@ pub struct Control {
     pub(super) registry: Registry,
     pub(super) compiled: Compiled,
     pub(super) xds: Xds,
+    pub(super) loads: Option<Loads>,
     pub(super) lifecycle: Lifecycle,
     pub(super) workers: Workers,
     pub(super) bound: Vec<Bound>,
@@ -88,6 +90,7 @@ impl Control {
         Self {
             lifecycle: Lifecycle::new(&options),
             xds: Xds::new(&compiled, &registry, assembly, sources),
+            loads: Loads::new(&compiled, &registry),
             options,
             logger,
             registry,
@@ -129,7 +132,8 @@ impl Control {
                     self.handle(Event::Signal(signal));
                 }
                 update = self.dns.next() => self.resolved(update),
-                event = self.xds.sources.next() => self.from_source(event),
+                event = self.xds.sources.next() => self.heard(event),
+                event = loads::next(&mut self.loads) => self.loads_event(event),
                 () = sleep => {
                     ticked = Instant::now();
                     self.tick(&mut flushed);
@@ -169,6 +173,7 @@ impl Control {
     fn tick(&mut self, flushed: &mut Instant) {
         let now = self.now();
         self.deliver();
+        self.tick_loads();
         if self.stop_idle_at.is_some_and(|at| at <= now) {
             self.stop_idle_at = None;
             self.workers.broadcast(|| Message::Drain { inbound_only: false });
@@ -208,6 +213,7 @@ impl Control {
     pub(super) fn refresh_stats(&mut self) {
         let state = self.lifecycle.server_state() as u64;
         self.stats.refresh(state, self.started.elapsed(), self.workers.connections());
+        self.xds.refresh(self.stats.server);
     }
 
     /// Feeds the life cycle and carries out what it says.

@@ -8,6 +8,7 @@ mod config_dump;
 mod control;
 mod demo;
 mod listeners;
+mod loads;
 mod logs;
 mod outbox;
 mod process;

@@ -48,7 +48,7 @@ pub fn configure(registry: &Registry, compiled: &Compiled, options: &Options) ->
 pub struct ProcessStats {
     /// The control thread's own counters.
     pub stats: ShardStats,
-    server: ScopeId,
+    pub(super) server: ScopeId,
     listeners: ScopeId,
     clusters: ScopeId,
     runtime: ScopeId,

@@ -9,7 +9,7 @@ use millrace_assembly::{Action, Assembly, Host, Level as Loudness, Turn};
 use millrace_base::WallTime;
 use millrace_config::{Listener, ScopeId, SourceId};
 use millrace_driver::xds::{Build, Event as FromSource, SERVED, SourceEvent, Sources, node};
-use millrace_observe::stats::{ControlStats, Registry, ScopeKind, control_plane};
+use millrace_observe::stats::{ControlStats, Registry, ScopeKind, control_plane, server};
 use millrace_proto::Message as _;
 use millrace_proto::pb::envoy::config::core::v3::Node;
 use millrace_shard::shared::Message;
@@ -35,6 +35,8 @@ pub struct Xds {
     ads: Option<ConfigSource>,
     /// `control_plane.`, where there is an aggregated stream.
     scope: Option<ScopeId>,
+    /// Totals that are counted already: unknown fields, static and dynamic, and requests that were held back.
+    told: [u64; 3],
 }
 
 impl Xds {
@@ -46,9 +48,29 @@ impl Xds {
             opened: BTreeSet::new(),
             scope: ads.is_some().then(|| registry.scope(ScopeKind::ControlPlane, "")),
             ads,
+            told: [0; 3],
             assembly,
             sources,
         }
+    }
+
+    /// Counts what nobody tells of by itself.
+    pub(super) fn refresh(&mut self, server: ScopeId) {
+        let cx = self.assembly.context();
+        let now = [cx.static_unknown_fields, cx.dynamic_unknown_fields];
+        let metrics = [server::STATIC_UNKNOWN_FIELDS, server::DYNAMIC_UNKNOWN_FIELDS];
+        for ((metric, now), told) in metrics.into_iter().zip(now).zip(&mut self.told) {
+            self.stats.add(server, metric, now - std::mem::replace(told, now));
+        }
+        let Some(scope) = self.scope else { return };
+        let ads = self.sources.statistics(Known::ADS);
+        self.stats.gauge_set(scope, control_plane::PENDING_REQUESTS, ads.pending_requests as u64);
+        let before = std::mem::replace(&mut self.told[2], ads.rate_limit_enforced);
+        self.stats.add(
+            scope,
+            control_plane::RATE_LIMIT_ENFORCED,
+            ads.rate_limit_enforced.saturating_sub(before),
+        );
     }
 
     /// Hands a source to the transports at its first subscription.
@@ -70,6 +92,11 @@ impl Xds {
 
 /// Sources that introduce themselves as the bootstrap's node.
 pub fn sources(compiled: &Compiled) -> Sources {
+    Sources::new(node_of(compiled), seed())
+}
+
+/// The bootstrap's node with the version and the extensions of this build.
+pub fn node_of(compiled: &Compiled) -> Node {
     let own = Node::decode(&compiled.node[..]).unwrap_or_default();
     let text = cli::version();
     let mut parts = text.split('/');
@@ -77,11 +104,11 @@ pub fn sources(compiled: &Compiled) -> Sources {
     let mut numbers = parts.next().unwrap_or_default().split('.').map(|part| part.parse().unwrap_or(0));
     let mut number = || numbers.next().unwrap_or(0);
     let build = Build { version: (number(), number(), number()), revision, ssl: "rustls" };
-    Sources::new(node(own, build, SERVED), seed())
+    node(own, build, SERVED)
 }
 
 /// Different for every start: back-off must not be in step with other proxies.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
     std::hash::RandomState::new().build_hasher().finish()
 }
@@ -125,11 +152,15 @@ impl Control {
         for action in self.xds.assembly.take_actions() {
             self.carry_out(action);
         }
+        self.start_loads();
     }
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Publish(update) => self.workers.broadcast(|| Message::Update(update.clone())),
+            Action::Publish(update) => {
+                self.loads_change(&update);
+                self.workers.broadcast(|| Message::Update(update.clone()));
+            }
             Action::Listen(listener) => {
                 if self.lifecycle.workers_run() {
                     let new = self.bound.iter_mut().filter(|bound| Arc::ptr_eq(&bound.listener, &listener));
@@ -180,7 +211,7 @@ impl Control {
     }
 
     /// Something came from a control plane, or one came or went.
-    pub(super) fn from_source(&mut self, event: SourceEvent) {
+    pub(super) fn heard(&mut self, event: SourceEvent) {
         let source = event.source;
         let is_ads = source == Known::ADS;
         match event.event {

@@ -15,11 +15,13 @@ mod reply;
 mod request;
 mod response;
 mod retry;
+mod scopes;
 mod start;
 mod stream;
 mod timeouts;
 mod upgrade;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use millrace_base::{Key, Time};
@@ -34,6 +36,7 @@ use millrace_http::path::{EscapedSlashes, PathOptions};
 
 pub(crate) use input::Input;
 pub(crate) use render::Names;
+pub(crate) use scopes::Scopes;
 pub(crate) use stream::Stream;
 
 /// Body bytes up to this size are copied behind their head: one contiguous send is cheaper than a gather
@@ -159,6 +162,8 @@ pub(crate) struct HttpOptions {
     pub(crate) hcm: Arc<HttpConnectionManager>,
     /// Where requests are looked up; `None` while the table has not come over RDS, or is gone.
     pub(crate) routes: Option<Arc<RouteConfiguration>>,
+    /// Where requests find `routes` first, with `scoped_routes`.
+    pub(crate) scopes: Option<Rc<Scopes>>,
     pub(crate) parse: ParseOptions,
     pub(crate) encode: EncodeOptions,
     pub(crate) router: RouterOptions,
@@ -176,6 +181,7 @@ impl HttpOptions {
         Self {
             hcm: hcm.clone(),
             routes,
+            scopes: None,
             parse: ParseOptions {
                 head_bytes_max: hcm.head_bytes_max as usize,
                 head_fields_max: usize::from(hcm.head_fields_max),
@@ -202,6 +208,11 @@ impl HttpOptions {
     /// The same with another table.
     pub(crate) fn with_routes(&self, routes: Option<Arc<RouteConfiguration>>) -> Self {
         Self { routes, ..self.clone() }
+    }
+
+    /// The same with other scopes.
+    pub(crate) fn with_scopes(&self, scopes: Scopes) -> Self {
+        Self { scopes: Some(Rc::new(scopes)), ..self.clone() }
     }
 }
 

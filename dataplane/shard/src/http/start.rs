@@ -106,8 +106,8 @@ impl Shard {
         let draining = downstream.origin.is_draining(&self.shared);
         let Protocol::Http(http) = &mut downstream.protocol else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
-        let Some(options) = stream.options.clone() else { return Ok(()) };
-        let hcm = &options.hcm;
+        let Some(base) = stream.options.clone() else { return Ok(()) };
+        let hcm = &base.hcm;
         if !request_keep_alive(&stream.request) {
             http.closing = Closing::AfterResponse;
         }
@@ -123,7 +123,7 @@ impl Shard {
         stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);
         manager::validate(&stream.request)?;
-        normalize(stream, &options, &mut self.scratch)?;
+        normalize(stream, &base, &mut self.scratch)?;
         let local_port = inet(&downstream.addresses.local).map(|a| a.port());
         let port = host::normalize(&hcm.paths, local_port, &mut stream.request, &mut self.scratch);
         hop::strip_request(&mut stream.request, true).map_err(|error| {
@@ -140,12 +140,18 @@ impl Shard {
             host_address: self.host_address,
             node: &self.snapshot.node,
         };
-        let routes = options.routes.as_deref();
+        let scopes = base.scopes.as_deref();
+        let scoped = scopes.map(|scopes| scopes.choose(&base, &stream.request, &self.snapshot));
+        let routes = scoped.as_ref().unwrap_or(&base).routes.as_deref();
         let accepted =
             manager::mutate(hcm, routes, &peer, &mut stream.request, &mut self.rng, &mut self.scratch);
         stream.facts.internal = accepted.internal;
         if accepted.remote != peer.peer {
             stream.facts.remote = accepted.remote.map(Address::Inet);
+        }
+        if let Some(scopes) = scopes {
+            // Once more: what was changed may be part of the key, as in Envoy.
+            stream.options = Some(scopes.choose(&base, &stream.request, &self.snapshot));
         }
         let routed = self.route(key, id);
         if let (Some(port), Some(stream)) = (port, self.streams.get_mut(id)) {

@@ -4,6 +4,5 @@ mod bootstrap;
 mod bootstrap_exceptions;
 mod http1;
 mod resource_exceptions;
-mod resource_files;
 mod resources;
 mod url;

@@ -9,42 +9,12 @@ use millrace_proto::schema::Message;
 use millrace_proto::{Format, LoadOptions, bootstrap_from_text, message_from_json, yaml};
 use millrace_translate::{Context, Overrides, Rejection, RejectionKind, resource};
 
-use crate::bootstrap::{corpora, files, general};
+use crate::bootstrap::general;
 use crate::resource_exceptions::{ACCEPTED, EXCEPTIONS, Exception};
-use crate::resource_files::{Found, resources};
+use millrace_conformance::corpora;
+use millrace_conformance::oracle::{Judged, files, judged, scenario};
+use millrace_conformance::resource_files::{Found, resources};
 use millrace_conformance::table::{self, Case, Wanted};
-
-/// A file that Envoy has judged together with the other files of its scenario.
-struct Judged {
-    file: String,
-    accepted: bool,
-    /// Clusters of the scenario; more than the corpus holds when files of it were left out.
-    clusters: usize,
-}
-
-fn oracle(root: &Path, corpus: &str) -> Vec<Judged> {
-    let table = std::fs::read_to_string(root.join(corpus).join("ORACLE.tsv")).expect("ORACLE.tsv");
-    let mut rows = Vec::new();
-    for line in table.lines().filter(|line| !line.starts_with('#')) {
-        let columns: Vec<&str> = line.split('\t').collect();
-        let Some(parts) = columns.get(1).and_then(|kind| kind.strip_prefix("xds:")) else { continue };
-        let clusters = parts.split(',').find_map(|part| part.strip_prefix("clusters=")?.parse().ok());
-        if columns[0] != "envoy/docsPATH" {
-            rows.push(Judged {
-                file: format!("{corpus}/{}", columns[0]),
-                accepted: columns[2] == "ACCEPT",
-                clusters: clusters.unwrap_or(0),
-            });
-        }
-    }
-    rows
-}
-
-/// What files of one scenario share: the name up to the first dot.
-fn scenario(file: &str) -> &str {
-    let name = file.rsplit('/').next().unwrap_or(file);
-    name.split('.').next().unwrap_or(name)
-}
 
 #[derive(Default)]
 struct Counts {
@@ -110,7 +80,7 @@ fn verdict(found: &Found, cx: &mut Context, complete: bool) -> Result<(), Refusa
         let unknown =
             rejection.reason.strip_prefix("route: unknown ").and_then(|rest| rest.split('\'').nth(1));
         match unknown.filter(|_| !complete) {
-            Some(name) => cx.cluster_added(name),
+            Some(name) => cx.cluster_added(&name.into()),
             None => return Err(Refusal::Rejected(rejection)),
         }
     }
@@ -172,7 +142,7 @@ fn judge(
         let parsed = bootstrap_from_text(Format::Json, &text, &LoadOptions::default()).expect("a bootstrap");
         millrace_translate::bootstrap(&parsed.bytes, &mut cx).expect("a bootstrap that is served");
     }
-    known.iter().for_each(|name| cx.cluster_added(name));
+    known.iter().for_each(|name| cx.cluster_added(&name.as_str().into()));
     let mut refused = Vec::new();
     for found in resources(path) {
         let verdict = verdict(&found, &mut cx, complete);
@@ -190,7 +160,7 @@ fn resources_of_control_planes_agree_with_envoy() {
     let (mut disagreements, mut cases) = (Vec::new(), Vec::new());
     let mut excepted: BTreeSet<&Exception> = BTreeSet::new();
     for corpus in ["consul", "kuma", "gateway", "envoy"] {
-        let rows = oracle(&root, corpus);
+        let rows = judged(&root, corpus);
         let known = scenarios(&root, &rows);
         let mut counts = Counts::default();
         // Scenarios that Envoy refuses: whether we refuse one of their resources.
@@ -249,4 +219,34 @@ fn istio(root: &Path, cases: &mut Vec<Case>) -> Vec<String> {
     }
     cases.extend(counts.cases("istio"));
     wrong
+}
+
+#[test]
+fn the_document_has_the_counts() {
+    let read = |path: &str| {
+        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR")))
+            .expect("a file of the repository")
+    };
+    let mut planes: Vec<(String, [u64; 3])> = Vec::new();
+    for line in read("verdicts/resources.tsv").lines() {
+        let (plane, rest) = line.split_once(": ").expect("a plane");
+        let mut columns = rest.split('\t');
+        let what = columns.next().unwrap_or_default();
+        let count: u64 = columns.next().and_then(|n| n.parse().ok()).expect("a count");
+        if planes.last().is_none_or(|(name, _)| name != plane) {
+            planes.push((plane.to_owned(), [0; 3]));
+        }
+        let column = match what {
+            "accepted" => 0,
+            "invalid" | "with a type that no schema here has" => 2,
+            _ => 1,
+        };
+        planes.last_mut().expect("pushed above").1[column] += count;
+    }
+    let document = read("../../docs/configuration.md");
+    assert_eq!(planes.len(), 5);
+    for (plane, [accepted, not_served, refused]) in planes {
+        let row = format!("| {plane} | {accepted} | {not_served} | {refused} |");
+        assert!(document.contains(&row), "docs/configuration.md lacks: {row}");
+    }
 }

@@ -141,6 +141,10 @@ fn draft(
                 subscription.names.iter().filter(missing).filter(untold).cloned().collect();
             draft.removed.extend(more);
         }
+        if options.unversioned {
+            draft.resources = all.into_iter().map(|(r, _)| (r, String::new())).collect();
+            return Some(draft);
+        }
         draft.resources = fresh;
         return (force || !draft.resources.is_empty() || !draft.removed.is_empty()).then_some(draft);
     }

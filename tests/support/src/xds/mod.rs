@@ -7,6 +7,7 @@
 
 mod answer;
 mod codec;
+mod loads;
 mod record;
 mod resource;
 mod script;
@@ -62,6 +63,8 @@ pub struct Options {
     pub wait_for_ack: bool,
     /// State of the world: EDS and RDS responses hold only what changed, as istiod's do.
     pub partial_updates: bool,
+    /// Delta: every push holds all that is subscribed, changed or not, without versions, as istiod's do.
+    pub unversioned: bool,
     /// State of the world: a request that changes nothing is answered again, as istiod does for the children of
     /// a changed parent.
     pub answer_repeats: bool,
@@ -79,6 +82,7 @@ impl Default for Options {
             missing_is_removed: false,
             wait_for_ack: false,
             partial_updates: false,
+            unversioned: false,
             answer_repeats: true,
             trust_versions: false,
             order: Type::ALL.to_vec(),
@@ -294,6 +298,11 @@ impl ControlPlane {
     /// Everything that happened.
     pub fn record(&self) -> Vec<Entry> {
         self.shared.lock().log.clone()
+    }
+
+    /// Everything that happened after a mark.
+    pub fn record_since(&self, mark: usize) -> Vec<Entry> {
+        self.shared.lock().log.iter().skip(mark).cloned().collect()
     }
 
     /// Since it was started, on the clock of [`Entry::at`].

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millrace_proto::pb::envoy::config::core::v3::Node;
 use millrace_proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use millrace_proto::pb::envoy::service::load_stats::v3::LoadStatsRequest;
 
 use super::resource::Type;
 
@@ -147,7 +148,9 @@ pub enum Event {
     Opened(Opened),
     /// A request arrived.
     Request(Box<Request>),
-    /// Bytes arrived that are no discovery request.
+    /// A load report arrived on this stream.
+    Loads(u64, Box<LoadStatsRequest>),
+    /// Bytes arrived that are no request.
     Malformed(u64),
     /// A response left.
     Response(Response),
@@ -191,6 +194,7 @@ impl std::fmt::Display for Entry {
             Event::Opened(o) => {
                 write!(f, "stream {} opened on connection {}: {}", o.stream, o.connection, o.method)
             }
+            Event::Loads(n, report) => write!(f, "<- {n} loads {:?}", report.cluster_stats),
             Event::Malformed(n) => write!(f, "stream {n} sent what is no request"),
             Event::Closed(n) => write!(f, "stream {n} ended"),
             Event::Response(r) => write!(

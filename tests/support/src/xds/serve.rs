@@ -18,12 +18,12 @@ use tonic::codegen::{Bytes, http};
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Status, Streaming};
 
-use super::Shared;
 use super::codec::Raw;
 use super::record::Opened;
 use super::resource::Type;
 use super::script::Transport;
 use super::session::{Out, Session};
+use super::{Shared, loads};
 
 /// Largest request that is read; Envoy's first one with all its extensions is some 60 kB.
 const REQUEST_MAX: usize = 64 << 20;
@@ -96,6 +96,9 @@ async fn http2(io: Box<dyn Io>, connection: u64, certificate: Option<Vec<u8>>, s
     let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;
 }
 
+/// Load reports, behind `/envoy.service.`.
+const LOADS: &str = "load_stats.v3.LoadReportingService/StreamLoadStats";
+
 /// Method path behind `/envoy.service.`, kind (none for the aggregated one), incremental or not.
 const METHODS: &[(&str, Option<Type>, bool)] = &[
     ("discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources", None, false),
@@ -126,7 +129,8 @@ async fn dispatch(
     shared: Arc<Shared>,
 ) -> http::Response<tonic::body::Body> {
     let path = request.uri().path().strip_prefix("/envoy.service.").unwrap_or_default();
-    let Some((path, only, delta)) = METHODS.iter().copied().find(|(known, ..)| *known == path) else {
+    let known = METHODS.iter().copied().find(|(known, ..)| *known == path);
+    let Some((path, only, delta)) = known.or((path == LOADS).then_some((LOADS, None, false))) else {
         return Status::unimplemented("no such method").into_http();
     };
     if let Transport::Refuse(code, message) = shared.with(|s| s.script.transport.clone()) {
@@ -160,6 +164,10 @@ impl StreamingService<Bytes> for Open {
 
     fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
         let (out, receiver) = mpsc::unbounded_channel();
+        if LOADS.ends_with(&self.opened.method) {
+            loads::serve(Arc::clone(&self.shared), self.opened.clone(), out, request.into_inner());
+            return ready(Ok(tonic::Response::new(UnboundedReceiverStream::new(receiver))));
+        }
         let session = Session {
             connection: self.opened.connection,
             delta: self.delta,

@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 use tonic::{Code, Status};
 
 use super::Options;
+use super::loads::Loads;
 use super::record::{Entry, Event, Opened};
 use super::resource::Type;
 use super::script::Script;
@@ -19,6 +20,7 @@ pub(super) struct State {
     pub store: Store,
     pub script: Script,
     pub streams: BTreeMap<u64, Session>,
+    pub loads: Loads,
     pub connections: BTreeMap<u64, AbortHandle>,
     pub log: Vec<Entry>,
     next_stream: u64,
@@ -33,6 +35,7 @@ impl State {
             store: Store::default(),
             script: Script::default(),
             streams: BTreeMap::new(),
+            loads: Loads::default(),
             connections: BTreeMap::new(),
             log: Vec::new(),
             next_stream: 1,
@@ -65,10 +68,16 @@ impl State {
         }
     }
 
-    /// Numbers a new stream.
-    pub fn opened(&mut self, mut opened: Opened, session: Session) -> u64 {
+    /// The number of a new stream.
+    pub fn number(&mut self) -> u64 {
         let number = self.next_stream;
         self.next_stream += 1;
+        number
+    }
+
+    /// Numbers a new stream.
+    pub fn opened(&mut self, mut opened: Opened, session: Session) -> u64 {
+        let number = self.number();
         opened.stream = number;
         self.record(Event::Opened(opened));
         self.streams.insert(number, session);
@@ -87,6 +96,7 @@ impl State {
         for number in numbers {
             self.end_stream(number, code, message);
         }
+        self.end_loads(None, code, message);
     }
 
     pub fn end_stream(&mut self, number: u64, code: Code, message: &str) {
@@ -114,6 +124,7 @@ impl State {
         for stream in streams {
             self.closed(stream);
         }
+        self.end_loads(Some(number), Code::Unavailable, "the connection is closed");
         self.disconnected(number);
     }
 

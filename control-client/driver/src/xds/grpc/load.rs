@@ -30,13 +30,28 @@ pub(crate) struct LoadStream<'a> {
     pub reports: &'a mut mpsc::Receiver<Vec<ClusterStats>>,
 }
 
+/// How a stream went.
+pub(crate) struct Ended {
+    /// The server has asked for something.
+    pub answered: bool,
+    /// It has not ended with the status OK.
+    pub failed: bool,
+    /// One line for the log.
+    pub reason: String,
+}
+
 impl LoadStream<'_> {
-    /// Runs until the stream ends; says whether the server has answered, and why it ended.
-    pub(crate) async fn run(self) -> (bool, String) {
+    /// Runs until the stream ends.
+    pub(crate) async fn run(self) -> Ended {
         let who = format!("StreamLoadStats gRPC stream to {}", self.service.name());
+        let failed = |answered, why: &dyn std::fmt::Display| Ended {
+            answered,
+            failed: true,
+            reason: format!("{who} {why}"),
+        };
         let Opened { mut grpc, metadata, _connection } = match open(self.service).await {
             Ok(opened) => opened,
-            Err(reason) => return (false, format!("{who} not opened: {reason}")),
+            Err(reason) => return failed(false, &format_args!("not opened: {reason}")),
         };
         let (requests, outgoing) = mpsc::channel(1);
         // There is room for one.
@@ -47,27 +62,31 @@ impl LoadStream<'_> {
         let codec = ProstCodec::<LoadStatsRequest, LoadStatsResponse>::default();
         let mut messages = match grpc.streaming(request, path, codec).await {
             Ok(response) => response.into_inner(),
-            Err(status) => return (false, format!("{who} closed: {}", describe(&status))),
+            Err(status) => return failed(false, &format_args!("closed: {}", describe(&status))),
         };
         let mut plan = Plan::default();
         loop {
             tokio::select! {
                 message = messages.message() => match message {
                     Ok(Some(response)) => self.tell(plan.take(response)).await,
-                    Ok(None) => return (plan.asked, format!("{who} closed: 0, OK")),
-                    Err(status) => return (plan.asked, format!("{who} closed: {}", describe(&status))),
+                    Ok(None) => {
+                        let reason = format!("{who} closed: 0, OK");
+                        return Ended { answered: plan.asked, failed: false, reason };
+                    }
+                    Err(status) => {
+                        return failed(plan.asked, &format_args!("closed: {}", describe(&status)));
+                    }
                 },
                 () = plan.due() => {
                     plan.due_at = None;
                     self.tell(LoadEvent::Due).await;
                 }
-                Some(loads) = self.reports.recv() => {
-                    // What was due on an older stream counts from then; this server did not ask for it.
-                    if let Some(cluster_stats) = plan.report(loads) {
-                        let request = LoadStatsRequest { node: Some(self.node.clone()), cluster_stats };
-                        // A stream that has just ended says so itself.
-                        let _ = requests.send(request).await;
-                    }
+                // What no stream took stays there until a server asks again.
+                Some(loads) = self.reports.recv(), if plan.asked => {
+                    let cluster_stats = plan.report(loads);
+                    let request = LoadStatsRequest { node: Some(self.node.clone()), cluster_stats };
+                    // A stream that has just ended says so itself.
+                    let _ = requests.send(request).await;
                 }
             }
         }
@@ -108,13 +127,10 @@ impl Plan {
         }
     }
 
-    /// Fills in the intervals; `None` when nothing is due.
-    fn report(&mut self, mut loads: Vec<ClusterStats>) -> Option<Vec<ClusterStats>> {
-        if self.due_at.is_some() {
-            return None;
-        }
+    /// Fills in the intervals; the next one begins.
+    fn report(&mut self, mut loads: Vec<ClusterStats>) -> Vec<ClusterStats> {
         let now = Instant::now();
-        let elapsed = now - self.since.replace(now)?;
+        let elapsed = now - self.since.replace(now).unwrap_or(now);
         self.due_at = Some(now + self.interval);
         for load in &mut loads {
             load.load_report_interval.get_or_insert(protobuf::Duration {
@@ -122,7 +138,7 @@ impl Plan {
                 nanos: elapsed.subsec_nanos().cast_signed(),
             });
         }
-        Some(loads)
+        loads
     }
 }
 

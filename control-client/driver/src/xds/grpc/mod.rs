@@ -8,6 +8,6 @@ mod method;
 mod stream;
 
 pub(super) use connection::Service;
-pub(super) use load::LoadStream;
+pub(super) use load::{Ended, LoadStream};
 pub(super) use method::{Method, method};
 pub(super) use stream::{Request, Response, StreamEvent, StreamTask};

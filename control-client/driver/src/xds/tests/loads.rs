@@ -44,6 +44,7 @@ async fn loads_are_reported_when_they_are_due() {
     let node = Node { id: "n".to_owned(), ..Node::default() };
     let mut reporter = LoadReporter::start(service(tcp(address)), node, 1);
     let (mut requests, responses) = within(streams.recv()).await.unwrap();
+    assert_eq!(within(reporter.next()).await, LoadEvent::Opening { retry: false });
     let first = within(requests.message()).await.unwrap().unwrap();
     let node = first.node.unwrap();
     assert_eq!((&*node.id, node.client_features.len(), first.cluster_stats.len()), ("n", 1, 0));
@@ -71,11 +72,15 @@ async fn loads_are_reported_when_they_are_due() {
     }
     // The next stream asks anew.
     responses.send(Err(Status::unavailable("restart"))).await.unwrap();
-    let LoadEvent::Disconnected { reason } = within(reporter.next()).await else { panic!("an end") };
-    assert_eq!(reason, "StreamLoadStats gRPC stream to xds-grpc closed: 14, restart");
+    let reason = "StreamLoadStats gRPC stream to xds-grpc closed: 14, restart".to_owned();
+    assert_eq!(within(reporter.next()).await, LoadEvent::Disconnected { reason, failed: true });
+    assert_eq!(within(reporter.next()).await, LoadEvent::Opening { retry: true });
     let (_requests, responses) = within(streams.recv()).await.unwrap();
     let all = LoadStatsResponse { send_all_clusters: true, ..LoadStatsResponse::default() };
     responses.send(Ok(all)).await.unwrap();
     let all = LoadEvent::Collect { clusters: Clusters::All, endpoint_granularity: false };
     assert_eq!(within(reporter.next()).await, all);
+    drop(responses);
+    let reason = "StreamLoadStats gRPC stream to xds-grpc closed: 0, OK".to_owned();
+    assert_eq!(within(reporter.next()).await, LoadEvent::Disconnected { reason, failed: false });
 }

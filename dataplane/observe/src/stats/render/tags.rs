@@ -124,7 +124,8 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
         ScopeKind::Tcp => token("envoy_tcp_prefix", start),
         ScopeKind::Cluster => token("envoy_cluster_name", start),
         ScopeKind::Http => token("envoy_http_conn_manager_prefix", start),
-        ScopeKind::Rds => {
+        ScopeKind::ScopedRds => token("envoy_http_conn_manager_prefix", start),
+        ScopeKind::Rds | ScopeKind::Vhds => {
             token("envoy_http_conn_manager_prefix", start);
             if let Some(at) = scope.name.find(".rds.") {
                 let from = at + ".rds.".len();

@@ -35,9 +35,11 @@ pub fn start(blue: u16, green: u16) -> Result<SocketAddr, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| failed(&e))?;
     listener.set_nonblocking(true).map_err(|e| failed(&e))?;
     let address = listener.local_addr().map_err(|e| failed(&e))?;
-    let plane = Plane { text: RESOURCES.replace("{blue}", &blue.to_string()).replace("{green}", &green.to_string()) };
+    let plane =
+        Plane { text: RESOURCES.replace("{blue}", &blue.to_string()).replace("{green}", &green.to_string()) };
     plane.resources(1)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| failed(&e))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| failed(&e))?;
     let serve = move || {
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;

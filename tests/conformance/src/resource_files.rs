@@ -18,7 +18,7 @@ const TYPES: &[(&str, &str)] = &[
 const PLACEHOLDERS: &[&str] = &["ADMIN_REDACTED", "IP_REDACTED"];
 
 /// One resource of a file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Found {
     /// One of the type URLs of [`resource`].
     pub type_url: &'static str,

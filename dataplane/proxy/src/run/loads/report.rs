@@ -1,0 +1,77 @@
+//! `ClusterStats` of what was counted.
+
+use std::collections::BTreeMap;
+
+use millrace_base::Time;
+use millrace_config::Address;
+use millrace_proto::pb::envoy::config::core::v3 as core;
+use millrace_proto::pb::envoy::config::core::v3::address::Address as Kind;
+use millrace_proto::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use millrace_proto::pb::envoy::config::endpoint::v3::{
+    ClusterStats, UpstreamEndpointStats, UpstreamLocalityStats,
+};
+use millrace_proto::pb::google::protobuf::Duration;
+
+use super::tally::{Counts, Load, Place};
+
+/// One cluster. As in Envoy, endpoints and localities without any request are left out, the cluster is not.
+pub(super) fn cluster_stats(load: &Load, endpoint_granularity: bool, now: Time) -> ClusterStats {
+    let mut localities: BTreeMap<&Place, UpstreamLocalityStats> = BTreeMap::new();
+    for host in load.hosts.values().filter(|host| !host.is_idle()) {
+        let locality = localities.entry(&host.place).or_default();
+        add(locality, host.counts);
+        locality.total_requests_in_progress += host.active;
+        if endpoint_granularity {
+            locality.upstream_endpoint_stats.push(UpstreamEndpointStats {
+                address: Some(address(&host.address)),
+                total_successful_requests: host.counts.success,
+                total_requests_in_progress: host.active,
+                total_error_requests: host.counts.error,
+                total_issued_requests: host.counts.issued,
+                ..UpstreamEndpointStats::default()
+            });
+        }
+    }
+    for (place, counts) in load.sums.iter().filter(|(_, counts)| **counts != Counts::default()) {
+        add(localities.entry(place).or_default(), *counts);
+    }
+    let elapsed = now.since(load.since);
+    ClusterStats {
+        cluster_name: load.name.to_string(),
+        cluster_service_name: load.service_name.as_deref().unwrap_or_default().to_owned(),
+        upstream_locality_stats: localities.into_iter().map(|(place, stats)| named(place, stats)).collect(),
+        total_dropped_requests: load.dropped,
+        load_report_interval: Some(Duration {
+            seconds: i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX),
+            nanos: elapsed.subsec_nanos().cast_signed(),
+        }),
+        ..ClusterStats::default()
+    }
+}
+
+fn add(locality: &mut UpstreamLocalityStats, counts: Counts) {
+    locality.total_successful_requests += counts.success;
+    locality.total_error_requests += counts.error;
+    locality.total_issued_requests += counts.issued;
+}
+
+fn named(
+    (priority, (region, zone, sub_zone)): &Place,
+    stats: UpstreamLocalityStats,
+) -> UpstreamLocalityStats {
+    let locality =
+        core::Locality { region: region.to_string(), zone: zone.to_string(), sub_zone: sub_zone.to_string() };
+    UpstreamLocalityStats { locality: Some(locality), priority: *priority, ..stats }
+}
+
+pub(super) fn address(address: &Address) -> core::Address {
+    let kind = match address {
+        Address::Inet(socket) => Kind::SocketAddress(core::SocketAddress {
+            address: socket.ip().to_string(),
+            port_specifier: Some(PortSpecifier::PortValue(u32::from(socket.port()))),
+            ..core::SocketAddress::default()
+        }),
+        Address::Pipe { path, mode } => Kind::Pipe(core::Pipe { path: path.to_string(), mode: *mode }),
+    };
+    core::Address { address: Some(kind) }
+}
