@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Address, ClusterId, ScopeId, SourceId};
+use crate::{Address, ClusterId, Http2Options, ScopeId, SourceId, UpstreamProtocol};
 
 /// `core.v3.HealthStatus` of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,6 +177,10 @@ pub struct TcpKeepalive {
 /// The upstream side of HTTP (`HttpProtocolOptions` and the deprecated fields it replaced).
 #[derive(Clone, Debug)]
 pub struct UpstreamHttp {
+    /// Which version the endpoints are spoken to in.
+    pub protocol: UpstreamProtocol,
+    /// `http2_protocol_options`.
+    pub http2: Http2Options,
     /// `common_http_protocol_options.idle_timeout`, default 1 h; `None` when 0.
     pub idle_timeout: Option<Duration>,
     /// `max_requests_per_connection`.
@@ -198,6 +202,8 @@ pub struct UpstreamHttp {
 impl Default for UpstreamHttp {
     fn default() -> Self {
         Self {
+            protocol: UpstreamProtocol::Http1,
+            http2: Http2Options::UPSTREAM,
             idle_timeout: Some(Duration::from_secs(3600)),
             max_requests_per_connection: None,
             max_connection_duration: None,

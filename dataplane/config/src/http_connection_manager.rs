@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccessLog, Cidr, FilterConfigId, RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes};
+use crate::{
+    AccessLog, Cidr, Codec, FilterConfigId, Http2Options, RouteConfiguration, RouteTableId, ScopeId,
+    ScopedRoutes,
+};
 
 /// `server_header_transformation`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,8 +150,12 @@ pub struct HttpConnectionManager {
     pub http_filters: Vec<HttpFilter>,
     /// `access_log`.
     pub access_logs: Vec<Arc<AccessLog>>,
+    /// `codec_type`.
+    pub codec: Codec,
     /// HTTP/1.1 options.
     pub http1: Http1Options,
+    /// `http2_protocol_options`.
+    pub http2: Http2Options,
     /// `server_name`, default `envoy`.
     pub server_name: Arc<str>,
     /// `server_header_transformation`.

@@ -11,6 +11,7 @@ mod cluster;
 mod filter_chain;
 pub mod format;
 mod headers;
+mod http2;
 mod http_connection_manager;
 mod ids;
 mod listener;
@@ -37,6 +38,7 @@ pub use http_connection_manager::{
     ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind,
     PathNormalization, PathWithEscapedSlashes, RouteSource, ServerHeaderTransformation, UnderscoresAction,
 };
+pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SourceId};
 pub use listener::{DrainType, Listener, ListenerFilter, TrafficDirection};
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};

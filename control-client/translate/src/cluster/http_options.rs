@@ -95,6 +95,8 @@ fn build(
     };
     let fields = value::number(common.and_then(|c| c.max_headers_count.as_ref()), 100);
     Ok(UpstreamHttp {
+        protocol: millrace_config::UpstreamProtocol::Http1,
+        http2: millrace_config::Http2Options::UPSTREAM,
         idle_timeout: value::limit_or(common.and_then(|c| c.idle_timeout.as_ref()), IDLE_TIMEOUT),
         max_requests_per_connection: common
             .and_then(|c| c.max_requests_per_connection.as_ref())

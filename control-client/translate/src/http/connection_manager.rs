@@ -58,6 +58,8 @@ pub(crate) fn connection_manager(
         routes: routes(manager, path, cx)?,
         http_filters: filters::filters(&manager.http_filters, &path.join("http_filters"), cx)?,
         access_logs: access_logs(&manager.access_log, &path.join("access_log"), cx)?,
+        codec: millrace_config::Codec::Auto,
+        http2: millrace_config::Http2Options::DOWNSTREAM,
         http1: http1::downstream(
             manager.http_protocol_options.as_ref(),
             &path.join("http_protocol_options"),
