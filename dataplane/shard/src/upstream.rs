@@ -350,6 +350,10 @@ impl Shard {
                 self.stats.inc(scope, metric::UPSTREAM_CX_HTTP1_TOTAL);
                 metric::UPSTREAM_CX_TOTAL
             }
+            PoolEvent::Http2ConnectionOpened => {
+                self.stats.inc(scope, metric::UPSTREAM_CX_HTTP2_TOTAL);
+                metric::UPSTREAM_CX_TOTAL
+            }
             PoolEvent::TcpConnectionOpened => metric::UPSTREAM_CX_TOTAL,
             PoolEvent::ConnectionOverflow => metric::UPSTREAM_CX_OVERFLOW,
             PoolEvent::ConnectionMaxRequests => metric::UPSTREAM_CX_MAX_REQUESTS,

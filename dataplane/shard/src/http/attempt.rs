@@ -7,7 +7,7 @@ use millrace_http::h1::{
     BodyFraming, CHUNK_SUFFIX, EncodeOptions, RequestInfo, encode_chunk_prefix, encode_request,
 };
 use millrace_observe::stats::{cluster as metric, host as host_metric};
-use millrace_upstream::{Acquire, ChooseContext, PoolFailure, ResourcePriority};
+use millrace_upstream::{Acquire, ChooseContext, HttpProtocol, PoolFailure, ResourcePriority};
 
 use super::header_case;
 use super::retry::Outcome;
@@ -64,7 +64,7 @@ impl Shard {
         if stream.terminated {
             return self.open_tunnel(id, cluster, chosen.host);
         }
-        match state.acquire(chosen.host, priority, id, &mut self.actions) {
+        match state.acquire(chosen.host, priority, HttpProtocol::Http1, id, &mut self.actions) {
             Acquire::Reuse { conn, .. } => {
                 self.run_pool_actions(cluster);
                 self.send_request(id, conn);
