@@ -63,11 +63,12 @@ impl ClusterState {
         let Some(entry) = self.conns.get_mut(conn.0).filter(|c| c.state == ConnState::Connecting) else {
             return;
         };
-        entry.connected_at = now;
+        (entry.connected_at, entry.idle_since) = (now, now);
         if entry.kind == Kind::Tcp {
             self.tcp_connected(conn);
         } else {
             entry.aged = true;
+            entry.state = ConnState::Idle;
             let (pool, room, closing) = (entry.pool(), entry.limit, entry.closing.take());
             self.pool_mut(pool, |pool| {
                 pool.connecting -= 1;
@@ -75,7 +76,8 @@ impl ClusterState {
                 pool.open += 1;
             });
             self.age.push_back(&mut self.conns, conn.0);
-            self.rest(conn, now);
+            self.idle.push_back(&mut self.conns, conn.0);
+            self.refresh(conn);
             self.settle(pool, out);
             if let Some(reason) = closing {
                 self.stop_using(conn, reason, out);
@@ -126,6 +128,20 @@ impl ClusterState {
     /// Brings a pool to rest after a change: connections with room serve waiters, missing ones are opened, and
     /// idle ones of a host that is gone are closed.
     pub(crate) fn settle(&mut self, pool: PoolId, out: &mut Vec<PoolAction>) {
+        let Some(host) = self.hosts.get(pool.host.0) else { return };
+        let present = host.present;
+        if host.pool(pool.priority, pool.protocol).is_some_and(|p| p.waiters.len() > 0) {
+            self.serve_waiters(pool, out);
+        }
+        if !present {
+            while let Some(conn) = self.pool(pool).and_then(|p| p.ready.any_idle()) {
+                self.close(ConnId(conn), CloseReason::HostGone, out);
+            }
+            self.retire(pool.host);
+        }
+    }
+
+    fn serve_waiters(&mut self, pool: PoolId, out: &mut Vec<PoolAction>) {
         let waits = |p: &HostPool| p.waiters.first().and(p.ready.best());
         while let Some(conn) = self.pool(pool).and_then(waits) {
             let Some(waiter) = self.pop_waiter(pool) else { break };
@@ -144,12 +160,6 @@ impl ClusterState {
             }
         }
         self.connect_for_waiters(pool, out);
-        if self.hosts.get(pool.host.0).is_some_and(|h| !h.present) {
-            while let Some(conn) = self.pool(pool).and_then(|p| p.ready.any_idle()) {
-                self.close(ConnId(conn), CloseReason::HostGone, out);
-            }
-            self.retire(pool.host);
-        }
     }
 
     /// Opens connections until every waiter of the pool has room coming, as far as the breaker allows.

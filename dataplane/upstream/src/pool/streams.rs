@@ -5,7 +5,7 @@ use millrace_base::{Key, Time};
 use super::conn::{ConnState, Kind};
 use super::ready::{self, STARVED};
 use super::{CloseReason, ConnId, PoolAction, PoolEvent};
-use crate::ClusterState;
+use crate::{ClusterState, Host, ResourcePriority};
 
 impl ClusterState {
     /// The request on an HTTP/1 connection is complete in both directions. With `reusable` the connection
@@ -58,7 +58,7 @@ impl ClusterState {
 
     /// Takes a unit of the request budget; `Some(false)` when nobody needs the count.
     #[inline]
-    pub(super) fn take_request(&self, priority: crate::ResourcePriority) -> Option<bool> {
+    pub(super) fn take_request(&self, priority: ResourcePriority) -> Option<bool> {
         let thresholds = self.thresholds(priority);
         let unlimited = thresholds.max_requests == u32::MAX
             && thresholds.retry_budget.is_none()
@@ -77,11 +77,8 @@ impl ClusterState {
         out: &mut Vec<PoolAction>,
     ) -> Option<Key> {
         let limit = self.config.http.max_requests_per_connection;
-        if self.conns.get(conn.0)?.state == ConnState::Idle {
-            self.idle.remove(&mut self.conns, conn.0);
-        }
         let entry = self.conns.get_mut(conn.0)?;
-        self.hosts.get_mut(entry.host.0)?.active_requests += 1;
+        let was_idle = entry.state == ConnState::Idle;
         entry.state = ConnState::Busy;
         entry.streams += 1;
         entry.counted += u32::from(counted);
@@ -92,7 +89,10 @@ impl ClusterState {
         }
         debug_assert!(entry.key.is_some(), "a connection is bound before it is established");
         let key = entry.key;
-        self.refresh(conn);
+        if was_idle {
+            self.idle.remove(&mut self.conns, conn.0);
+        }
+        self.place(conn, |host| host.active_requests += 1);
         key
     }
 
@@ -100,38 +100,35 @@ impl ClusterState {
         let Some(entry) = self.conns.get_mut(conn.0).filter(|c| c.state == ConnState::Busy) else { return };
         debug_assert!(entry.kind != Kind::Tcp, "a TCP session ends with its connection");
         let pool = entry.pool();
-        entry.streams = entry.streams.saturating_sub(1);
         let counted = entry.counted > 0;
-        entry.counted -= u32::from(counted);
-        let last = entry.streams == 0;
-        let reason = doubt.or(entry.closing);
-        if let Some(host) = self.hosts.get_mut(pool.host.0) {
-            host.active_requests -= 1;
-        }
-        if counted {
-            self.budget(pool.priority).requests.release();
-        }
-        match (last, reason) {
-            (true, Some(reason)) => self.close(conn, reason, out),
-            (true, None) => self.rest(conn, now),
-            (false, _) => self.refresh(conn),
+        match doubt.or(entry.closing).filter(|_| entry.streams == 1) {
+            Some(reason) => self.close(conn, reason, out),
+            None => {
+                entry.streams -= 1;
+                entry.counted -= u32::from(counted);
+                if entry.streams == 0 {
+                    entry.state = ConnState::Idle;
+                    entry.idle_since = now;
+                    self.idle.push_back(&mut self.conns, conn.0);
+                }
+                self.place(conn, |host| host.active_requests -= 1);
+                if counted {
+                    self.budget(pool.priority).requests.release();
+                }
+            }
         }
         self.settle(pool, out);
         self.debug_check();
     }
 
-    /// Puts an established connection without a stream among the idle ones.
-    pub(super) fn rest(&mut self, conn: ConnId, now: Time) {
-        let Some(entry) = self.conns.get_mut(conn.0) else { return };
-        entry.state = ConnState::Idle;
-        entry.idle_since = now;
-        self.idle.push_back(&mut self.conns, conn.0);
-        self.refresh(conn);
+    /// Moves a connection to where its load, its limit and its state put it in its pool.
+    pub(super) fn refresh(&mut self, conn: ConnId) {
+        self.place(conn, |_| ());
     }
 
-    /// Moves a connection to where its load, its limit and its state put it in its pool.
+    /// The same, with a change of its host besides.
     #[inline]
-    pub(super) fn refresh(&mut self, conn: ConnId) {
+    pub(super) fn place(&mut self, conn: ConnId, change: impl FnOnce(&mut Host)) {
         let Some(entry) = self.conns.get_mut(conn.0) else { return };
         let level = match entry.state {
             ConnState::Connecting => None,
@@ -140,11 +137,12 @@ impl ClusterState {
             ConnState::Idle | ConnState::Busy => Some(ready::level_of(entry.streams)),
         };
         let before = std::mem::replace(&mut entry.level, level);
+        let pool = entry.pool();
+        let Some(host) = self.hosts.get_mut(pool.host.0) else { return };
+        change(host);
         if before == level {
             return;
         }
-        let pool = entry.pool();
-        let Some(host) = self.hosts.get_mut(pool.host.0) else { return };
         let pool = host.pool_mut(pool.priority, pool.protocol);
         if let Some(before) = before {
             pool.ready.remove(&mut self.conns, conn.0, before);
