@@ -144,6 +144,6 @@ mod tests {
         assert!(size_of::<Conn>() <= 176, "{}", size_of::<Conn>());
         assert!(size_of::<Waiter>() <= 56, "{}", size_of::<Waiter>());
         assert!(size_of::<crate::Host>() <= 288, "{}", size_of::<crate::Host>());
-        assert!(size_of::<crate::host::HostPool>() <= 80, "{}", size_of::<crate::host::HostPool>());
+        assert!(size_of::<crate::host::HostPool>() <= 88, "{}", size_of::<crate::host::HostPool>());
     }
 }
