@@ -1,0 +1,3 @@
+//! The sans-io HTTP/2 codec (RFC 9113).
+
+pub mod hpack;
