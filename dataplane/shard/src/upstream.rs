@@ -5,11 +5,11 @@
 
 use millrace_base::{Key, Time};
 use millrace_config::{Address, Cluster, ClusterId, ScopeId};
+use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{
     ConnectOptions, Filled, IoError, IoErrorKind, Keepalive, Op, Payload, RecvEnd, RelayEnd, Socket,
 };
-use millrace_filter::http::router::retry::ResetReason;
 use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, PoolEvent};
 
 use crate::address::{from_ring, to_ring};

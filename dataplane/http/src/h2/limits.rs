@@ -214,7 +214,12 @@ mod tests {
         }
         let good = Budgets { streams: 199, early_ends: 0, ..budgets };
         let mut attacked = good;
-        let attack = (0..1000).take_while(|_| { attacked.open(); attacked.early_end() }).count();
+        let attack = (0..1000)
+            .take_while(|_| {
+                attacked.open();
+                attacked.early_end()
+            })
+            .count();
         assert!(attack < 450, "{attack}");
     }
 }

@@ -5,10 +5,10 @@ use millrace_config::UpstreamProtocol;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_filter::http::router::{reply, request as router};
 use millrace_http::Version;
-use millrace_http::h2::ErrorCode;
 use millrace_http::h1::{
     BodyFraming, CHUNK_SUFFIX, EncodeOptions, RequestInfo, encode_chunk_prefix, encode_request,
 };
+use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_upstream::{Acquire, ChooseContext, HttpProtocol, PoolFailure, ResourcePriority};
 

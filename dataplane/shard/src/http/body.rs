@@ -106,13 +106,14 @@ impl Shard {
         }
         stream.active = now;
         let front = http.input.front();
-        let step = match stream.request_body.decode(&front[..front.len().min(room)], &mut stream.request_trailers) {
-            Ok(step) => step,
-            Err(error) => {
-                self.refuse_body(key, id, error);
-                return false;
-            }
-        };
+        let step =
+            match stream.request_body.decode(&front[..front.len().min(room)], &mut stream.request_trailers) {
+                Ok(step) => step,
+                Err(error) => {
+                    self.refuse_body(key, id, error);
+                    return false;
+                }
+            };
         let bytes = &mut stream.facts.bytes;
         bytes.downstream_wire_received += step.consumed as u64;
         let done = stream.request_body.is_done() && !stream.tunnel && !stream.request_complete;

@@ -292,7 +292,11 @@ impl Shard {
 
     /// Shutdown: ends the connection whatever it is doing.
     pub(crate) fn http_stop(&mut self, key: Key) {
-        self.h2_end_streams(key, ResponseFlag::DownstreamConnectionTermination, "local_connection_disconnect");
+        self.h2_end_streams(
+            key,
+            ResponseFlag::DownstreamConnectionTermination,
+            "local_connection_disconnect",
+        );
         let stream = self.downstreams.get_mut(key).and_then(http).and_then(|h| h.stream);
         if let Some(id) = stream {
             self.drop_attempt(id, EndedBy::Local);

@@ -76,11 +76,11 @@ impl Shard {
 
     /// Consumes input as far as possible.
     pub(crate) fn http_pump(&mut self, key: Key) {
-        let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
-        if http.undecided && (!http.is_open() || http.input.is_empty() || !self.sniff_version(key)) {
+        let Some(state) = self.downstreams.get_mut(key).and_then(http) else { return };
+        if state.undecided && (!state.is_open() || state.input.is_empty() || !self.sniff_version(key)) {
             return;
         }
-        if self.downstreams.get_mut(key).and_then(self::http).is_some_and(|http| http.h2.is_some()) {
+        if self.downstreams.get_mut(key).and_then(http).is_some_and(|state| state.h2.is_some()) {
             return self.h2_pump(key);
         }
         while self.http_step(key) == Step::Progress {}

@@ -8,8 +8,8 @@ use millrace_filter::http::router::response::{self as router, ResponseFacts};
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_http::Version;
 use millrace_http::h1::{
-    BodyFraming, ConnectionLine, EncodeOptions, Parsed, RequestInfo, encode_response,
-    parse_response, response_keep_alive,
+    BodyFraming, ConnectionLine, EncodeOptions, Parsed, RequestInfo, encode_response, parse_response,
+    response_keep_alive,
 };
 use millrace_http::hop;
 use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric, http as http_metric};
@@ -314,7 +314,10 @@ impl Shard {
         };
         let scope = upstream.scope;
         let started = http.request_sent || upstream.link.as_ref().is_none_or(|l| l.is_sending());
-        if http.head_done && end.is_ok() && !http.input.is_empty() && self.streams.get(id).is_some_and(|s| s.awaits_client)
+        if http.head_done
+            && end.is_ok()
+            && !http.input.is_empty()
+            && self.streams.get(id).is_some_and(|s| s.awaits_client)
         {
             http.ended = true;
             return;

@@ -7,9 +7,9 @@ use millrace_filter::http::router::reply;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, http as metric};
 
+use super::h2::stall_deadline;
 use super::request::http;
 use super::stream::{Attempt, Stream};
-use super::h2::stall_deadline;
 use super::{Closing, HttpDownstream};
 use crate::downstream::Protocol;
 use crate::shard::Shard;

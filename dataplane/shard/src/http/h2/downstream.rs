@@ -1,13 +1,13 @@
 //! Connections of clients that speak HTTP/2: their events become requests.
 
 use millrace_base::{Key, ResponseFlag};
+use millrace_config::Codec;
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::response::{self as manager, ResponseContext};
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{Event, PREFACE, Side, StreamRef};
 use millrace_http::{HeaderId, HeaderMap, ResponseHead};
 use millrace_observe::stats::http as metric;
-use millrace_config::Codec;
 
 use super::super::request::http;
 use super::super::{HttpDownstream, Stream};
@@ -129,7 +129,9 @@ impl Shard {
                     }
                     Event::Data { user, range, end, .. } => {
                         self.h2_request_data(key, Key::unpack(user).1, range, end);
-                        if let Some(http) = self.downstreams.get_mut(key).and_then(super::super::request::http) {
+                        if let Some(http) =
+                            self.downstreams.get_mut(key).and_then(super::super::request::http)
+                        {
                             http.input.consume(step.consumed);
                         }
                     }
@@ -155,7 +157,7 @@ impl Shard {
         }
         let Some(h2) = http.h2.as_deref_mut() else { return };
         write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
-        let in_head = !http.input.is_empty() || h2.codec.is_in_head();
+        let in_head = !http.input.is_empty();
         let idle = h2.codec.open_streams() == 0;
         let flooded = h2.is_flooded(&downstream.link);
         let began = in_head && http.head_since.is_none();
@@ -165,7 +167,11 @@ impl Shard {
         }
         if flooded {
             self.stats.inc(http.hcm.scope, metric::DOWNSTREAM_CX_PROTOCOL_ERROR);
-            return self.h2_give_up(key, ResponseFlag::DownstreamProtocolError, "http2.outbound_frames_flood");
+            return self.h2_give_up(
+                key,
+                ResponseFlag::DownstreamProtocolError,
+                "http2.outbound_frames_flood",
+            );
         }
         if idle || began {
             self.rearm_downstream(key);
@@ -174,8 +180,12 @@ impl Shard {
 
     fn h2_event(&mut self, key: Key, event: Event) {
         match event {
-            Event::Request { stream, end, head_bytes } => self.h2_request(key, stream, end, head_bytes, false),
-            Event::TooLarge { stream, end, head_bytes } => self.h2_request(key, stream, end, head_bytes, true),
+            Event::Request { stream, end, head_bytes } => {
+                self.h2_request(key, stream, end, head_bytes, false)
+            }
+            Event::TooLarge { stream, end, head_bytes } => {
+                self.h2_request(key, stream, end, head_bytes, true)
+            }
             Event::Trailers { user, .. } => self.h2_request_trailers(Key::unpack(user).1),
             Event::Reset { user, by, .. } => self.h2_client_reset(key, Key::unpack(user).1, by),
             Event::StreamWritable { user, .. } => self.client_has_room(key, Key::unpack(user).1),

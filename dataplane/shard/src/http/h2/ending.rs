@@ -15,12 +15,11 @@ use crate::upstream::EndedBy;
 impl Shard {
     /// The streams of a client's connection, if that speaks HTTP/2.
     pub(crate) fn h2_streams(&self, key: Key) -> Vec<Key> {
-        match self.downstreams.get(key).map(|d| &d.protocol) {
-            Some(Protocol::Http(HttpDownstream { h2: Some(h2), .. })) => {
-                h2.codec.users().map(|(_, user)| Key::unpack(user).1).collect()
-            }
-            _ => Vec::new(),
-        }
+        let Some(Protocol::Http(http)) = self.downstreams.get(key).map(|d| &d.protocol) else {
+            return Vec::new();
+        };
+        let users = http.h2.iter().flat_map(|h2| h2.codec.users());
+        users.map(|(_, user)| Key::unpack(user).1).collect()
     }
 
     /// Tells the client that a stream is over before its time; the stream itself is for the caller to end.
@@ -106,7 +105,8 @@ impl Shard {
 
     /// We end the connection for its client's behaviour that the codec does not see.
     pub(super) fn h2_give_up(&mut self, key: Key, flag: ResponseFlag, details: &'static str) {
-        if let Some(h2) = self.downstreams.get_mut(key).and_then(http).and_then(|http| http.h2.as_deref_mut()) {
+        if let Some(h2) = self.downstreams.get_mut(key).and_then(http).and_then(|http| http.h2.as_deref_mut())
+        {
             h2.codec.goaway(GoAway::Final(ErrorCode::EnhanceYourCalm));
         }
         self.h2_end_streams(key, flag, details);
@@ -137,7 +137,11 @@ impl Shard {
     /// The client closed its half, or the connection failed: as in Envoy, nothing on it goes on.
     pub(crate) fn h2_downstream_ended(&mut self, key: Key, _end: Result<(), IoError>) {
         let active = !self.h2_streams(key).is_empty();
-        self.h2_end_streams(key, ResponseFlag::DownstreamConnectionTermination, "downstream_remote_disconnect");
+        self.h2_end_streams(
+            key,
+            ResponseFlag::DownstreamConnectionTermination,
+            "downstream_remote_disconnect",
+        );
         if let (true, Some(scope)) = (active, self.http_scope(key)) {
             self.stats.inc(scope, metric::DOWNSTREAM_CX_DESTROY_REMOTE_ACTIVE_RQ);
         }

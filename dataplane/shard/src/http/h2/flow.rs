@@ -14,8 +14,8 @@ use millrace_ring::Payload;
 
 use super::super::body::{chunk_overhead, keep_replay};
 use super::super::request::http;
-use super::super::{COPY_BYTES_MAX, HttpDownstream, Stream};
-use super::{Http2Downstream, Http2Upstream, write_control};
+use super::super::{COPY_BYTES_MAX, Stream};
+use super::{Http2Downstream, write_control};
 use crate::downstream::{Downstream, Protocol};
 use crate::link::Io;
 use crate::shard::Shard;
@@ -326,14 +326,18 @@ impl Shard {
 
     /// The client's connection has room: everybody who waits is looked at once, in turn, while the room lasts.
     pub(super) fn resume_clients(&mut self, key: Key) {
-        let waiting = |shard: &mut Self| Some(shard.downstreams.get_mut(key).and_then(http)?.h2.as_ref()?.waiting.len());
+        let waiting = |shard: &mut Self| {
+            Some(shard.downstreams.get_mut(key).and_then(http)?.h2.as_ref()?.waiting.len())
+        };
         for _ in 0..waiting(self).unwrap_or(0) {
             let Some(downstream) = self.downstreams.get_mut(key) else { return };
             let limit = self.io.high_watermark(downstream.origin.listener.buffer_limit_bytes);
             if downstream.link.queued() >= limit {
                 return;
             }
-            let Some(id) = h2_of(&mut downstream.protocol).and_then(|h2| h2.waiting.pop_front()) else { return };
+            let Some(id) = h2_of(&mut downstream.protocol).and_then(|h2| h2.waiting.pop_front()) else {
+                return;
+            };
             if let Some(stream) = self.streams.get_mut(id) {
                 stream.awaits_client = false;
                 self.resume_response_of(id);

@@ -40,7 +40,8 @@ impl Shard {
                     }
                     Event::Data { user, range, end, .. } => {
                         self.h2_response_data(conn, Key::unpack(user).1, range, end);
-                        if let Some(Carries::Http2(h2)) = self.upstreams.get_mut(conn).map(|u| &mut u.carries) {
+                        if let Some(Carries::Http2(h2)) = self.upstreams.get_mut(conn).map(|u| &mut u.carries)
+                        {
                             h2.input.consume(step.consumed);
                         }
                     }
@@ -77,7 +78,9 @@ impl Shard {
                 }
             }
             Event::Trailers { user, .. } => self.h2_response_trailers(Key::unpack(user).1),
-            Event::Reset { user, code, by, .. } => self.h2_upstream_reset(conn, Key::unpack(user).1, code, by),
+            Event::Reset { user, code, by, .. } => {
+                self.h2_upstream_reset(conn, Key::unpack(user).1, code, by)
+            }
             Event::StreamWritable { user, .. } => self.upstream_has_room(conn, Key::unpack(user).1),
             Event::ConnectionWritable => self.resume_upstreams(conn),
             Event::Settings => self.h2_stream_limit(conn),
@@ -134,7 +137,8 @@ impl Shard {
             stream.replay.clear();
         }
         stream.request_end |= stream.client.is_none() && stream.request_complete && !stream.upgrade;
-        let whole = stream.request_end && stream.request_queue.is_empty() && stream.request_trailers.is_empty();
+        let whole =
+            stream.request_end && stream.request_queue.is_empty() && stream.request_trailers.is_empty();
         let end = whole && !stream.upgrade;
         let (head, mut sent, mut head_bytes) = (&stream.request, None, 0);
         link.write(&mut self.io, |out| {
@@ -226,7 +230,9 @@ impl Shard {
                 self.stats.inc(scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
                 (ResetReason::ProtocolError, metric::UPSTREAM_RQ_TX_RESET)
             }
-            (Side::Peer, ErrorCode::RefusedStream) => (ResetReason::RefusedStream, metric::UPSTREAM_RQ_RX_RESET),
+            (Side::Peer, ErrorCode::RefusedStream) => {
+                (ResetReason::RefusedStream, metric::UPSTREAM_RQ_RX_RESET)
+            }
             (Side::Peer, ErrorCode::NoError) => {
                 self.stats.inc(scope, metric::UPSTREAM_RQ_RX_RESET_NO_ERROR);
                 (ResetReason::RemoteReset, metric::UPSTREAM_RQ_RX_RESET)
@@ -246,14 +252,12 @@ impl Shard {
             return self.attempt_failed(id, reason, true);
         }
         let (flag, details) = match reason {
-            ResetReason::ProtocolError => (
-                ResponseFlag::UpstreamProtocolError,
-                "upstream_reset_after_response_started{protocol_error}",
-            ),
-            ResetReason::RemoteReset | ResetReason::RefusedStream => (
-                ResponseFlag::UpstreamRemoteReset,
-                "upstream_reset_after_response_started{remote_reset}",
-            ),
+            ResetReason::ProtocolError => {
+                (ResponseFlag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
+            }
+            ResetReason::RemoteReset | ResetReason::RefusedStream => {
+                (ResponseFlag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_reset}")
+            }
             _ => (
                 ResponseFlag::UpstreamConnectionTermination,
                 "upstream_reset_after_response_started{connection_termination}",
