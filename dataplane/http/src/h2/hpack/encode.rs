@@ -6,7 +6,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::lookup::{Key, Links, Lookup};
+use super::lookup::{Links, Lookup, NameKey};
 use super::policy::{Kind, kind};
 use super::static_table::{self, Name, Pseudo};
 use super::table::{DEFAULT_SIZE, OVERHEAD, Table};
@@ -85,7 +85,7 @@ impl Encoder {
     /// Appends a field that may never be indexed (RFC 7541 section 7.1.3).
     pub fn sensitive(&mut self, name: &[u8], value: &[u8], id: Name, out: &mut Vec<u8>) {
         let lookup = self.lookup.get_or_insert_default();
-        let index = name_index(lookup, &self.table, Key::of_name(name, id), name, id);
+        let index = name_index(lookup, &self.table, NameKey::of(name, id), name, id);
         literal(Literal::Never, index, name, value, out);
     }
 
@@ -148,24 +148,40 @@ impl Encoder {
     #[inline]
     fn lasting(&mut self, name: &[u8], value: &[u8], id: Name, kind: Kind, out: &mut Vec<u8>) {
         let lookup = self.lookup.get_or_insert_default();
-        let key = Key::of_field(name, value, id);
-        if let Some(age) = lookup.field(&self.table, key, name, value) {
-            return integer::put(static_table::ROWS + 1 + age, 7, 0x80, out);
+        let key = NameKey::of(name, id);
+        match lookup.newest(&self.table, key, name, value) {
+            Some(number) => self.indexed(number, out),
+            None => self.not_newest(name, value, id, (kind, key), out),
         }
-        self.unknown(name, value, id, (kind, key), out);
     }
 
-    /// A field that the dynamic table does not have.
+    #[inline]
+    fn indexed(&self, number: u32, out: &mut Vec<u8>) {
+        integer::put(static_table::ROWS + 1 + self.table.age_of(number), 7, 0x80, out);
+    }
+
+    /// A field that is not the newest entry of its name.
     #[inline(never)]
-    fn unknown(&mut self, name: &[u8], value: &[u8], id: Name, (kind, key): (Kind, Key), out: &mut Vec<u8>) {
-        let lookup = self.lookup.get_or_insert_default();
+    fn not_newest(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        id: Name,
+        (kind, key): (Kind, NameKey),
+        out: &mut Vec<u8>,
+    ) {
         let whole = static_table::index_of_field(static_table::index_of(id, name), value);
         if whole != 0 {
             return integer::put(whole, 7, 0x80, out);
         }
+        let lookup = self.lookup.get_or_insert_default();
+        let field = key.with(value);
+        if let Some(number) = lookup.field(&self.table, (key, field), name, value) {
+            return self.indexed(number, out);
+        }
         let index = name_index(lookup, &self.table, key, name, id);
-        if kind == Kind::Stable || index == 0 || lookup.is_second_sight(key) {
-            return self.insert(index, key, name, value, out);
+        if kind == Kind::Stable || index == 0 || lookup.is_second_sight(field) {
+            return self.insert(index, (key, field), name, value, out);
         }
         literal(Literal::Plain, index, name, value, out);
     }
@@ -173,15 +189,15 @@ impl Encoder {
     /// A field whose value does not come again.
     fn fresh(&mut self, name: &[u8], value: &[u8], id: Name, out: &mut Vec<u8>) {
         let lookup = self.lookup.get_or_insert_default();
-        let key = Key::of_name(name, id);
+        let key = NameKey::of(name, id);
         match name_index(lookup, &self.table, key, name, id) {
-            0 => self.insert(0, key, name, value, out),
+            0 => self.insert(0, (key, key.with(value)), name, value, out),
             index => literal(Literal::Plain, index, name, value, out),
         }
     }
 
     /// Sends a field that becomes an entry, unless that would take too much of the table.
-    fn insert(&mut self, index: u32, key: Key, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    fn insert(&mut self, index: u32, (key, field): (NameKey, u32), name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         let len = name.len() + value.len();
         if len + OVERHEAD > self.table.max_size() as usize / 2 {
             return literal(Literal::Plain, index, name, value, out);
@@ -190,7 +206,8 @@ impl Encoder {
         let start = self.table.make_room(len);
         self.table.scratch().extend_from_slice(name);
         self.table.scratch().extend_from_slice(value);
-        let links = self.lookup.get_or_insert_default().link(key);
+        let number = self.table.next_number();
+        let links = self.lookup.get_or_insert_default().link(number, key, field);
         self.table.insert(start, name.len(), links);
     }
 
@@ -202,9 +219,9 @@ impl Encoder {
 
 /// The index of a name in either table; 0 for none.
 #[inline]
-fn name_index(lookup: &Lookup, table: &Table<Links>, key: Key, name: &[u8], id: Name) -> u32 {
+fn name_index(lookup: &Lookup, table: &Table<Links>, key: NameKey, name: &[u8], id: Name) -> u32 {
     match static_table::index_of(id, name) {
-        0 => lookup.name(table, key, name).map_or(0, |age| static_table::ROWS + 1 + age),
+        0 => lookup.name(table, key, name).map_or(0, |n| static_table::ROWS + 1 + table.age_of(n)),
         index => index,
     }
 }
