@@ -13,7 +13,7 @@ const EOS: u16 = 256;
 /// Bits of the longest code.
 const LONGEST: usize = 30;
 /// Bits of a step of the decoder.
-const STEP: u32 = 11;
+const STEP: u32 = 12;
 
 /// Bits of every symbol's code.
 #[rustfmt::skip]
