@@ -187,7 +187,14 @@ impl Encoder {
     }
 
     /// Sends a field that becomes an entry, unless that would take too much of the table.
-    fn insert(&mut self, index: u32, (key, field): (NameKey, u32), name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    fn insert(
+        &mut self,
+        index: u32,
+        (key, field): (NameKey, u32),
+        name: &[u8],
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         let len = name.len() + value.len();
         if len + OVERHEAD > self.table.max_size() as usize / 2 {
             return literal(Literal::Plain, index, name, value, out);

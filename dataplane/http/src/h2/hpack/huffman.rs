@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::HpackError;
 
 /// Symbols, EOS included.
-const SYMBOLS: usize = 257;
+pub(crate) const SYMBOLS: usize = 257;
 const EOS: u16 = 256;
 /// Bits of the longest code.
 const LONGEST: usize = 30;
@@ -17,7 +17,7 @@ const STEP: u32 = 12;
 
 /// Bits of every symbol's code.
 #[rustfmt::skip]
-pub(super) static LENGTHS: [u8; SYMBOLS] = [
+pub(crate) static LENGTHS: [u8; SYMBOLS] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28,
     28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
     6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6,

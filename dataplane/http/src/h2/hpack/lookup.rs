@@ -67,10 +67,17 @@ impl NameKey {
 impl Lookup {
     /// The number of the newest entry of a name when that has this value, too: a name has one value most of the time.
     #[inline]
-    pub(super) fn newest(&self, table: &Table<Links>, key: NameKey, name: &[u8], value: &[u8]) -> Option<u32> {
+    pub(super) fn newest(
+        &self,
+        table: &Table<Links>,
+        key: NameKey,
+        name: &[u8],
+        value: &[u8],
+    ) -> Option<u32> {
         let number = self.names[key.0 as usize % HEADS];
         let entry = table.by_number(number)?;
-        let found = entry.note.name == key && same(table.value(entry), value) && is_name(table, entry, key, name);
+        let found =
+            entry.note.name == key && same(table.value(entry), value) && is_name(table, entry, key, name);
         found.then_some(number)
     }
 
@@ -152,7 +159,8 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     match (one.last_chunk(), other.last_chunk()) {
         (Some(last), Some(wanted)) => {
             let words = one.as_chunks().0.iter().zip(other.as_chunks().0);
-            words.fold(word(last) ^ word(wanted), |differs, (one, other)| differs | (word(one) ^ word(other))) == 0
+            words.fold(word(last) ^ word(wanted), |differs, (one, other)| differs | (word(one) ^ word(other)))
+                == 0
         }
         _ => short(one) == short(other),
     }
