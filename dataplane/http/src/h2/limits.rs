@@ -167,6 +167,7 @@ mod tests {
         assert_eq!(at_once(&mut budgets, now), 100);
         now = now + Duration::from_secs(1);
         assert_eq!(at_once(&mut budgets, now), 9, "one was spent on the refusal");
+        now = now + Duration::from_millis(100);
         for _ in 0..200 {
             now = now + Duration::from_millis(100);
             assert!(budgets.control(now));
@@ -214,7 +215,12 @@ mod tests {
         }
         let good = Budgets { streams: 199, early_ends: 0, ..budgets };
         let mut attacked = good;
-        let attack = (0..1000).take_while(|_| { attacked.open(); attacked.early_end() }).count();
+        let attack = (0..1000)
+            .take_while(|_| {
+                attacked.open();
+                attacked.early_end()
+            })
+            .count();
         assert!(attack < 450, "{attack}");
     }
 }
