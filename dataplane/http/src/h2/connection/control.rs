@@ -47,7 +47,7 @@ impl Connection {
                     return Err(ConnectionError::BadInitialWindow);
                 }
             }
-            if after.initial_window > before.initial_window {
+            if after.initial_window > before.initial_window && self.streams.len() > 0 {
                 self.first |= first::WRITABLE;
             }
         }

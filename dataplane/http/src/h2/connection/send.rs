@@ -42,6 +42,7 @@ impl Connection {
         if !self.can_open() {
             return None;
         }
+        self.open_before(out);
         let id = if self.highest == 0 { 1 } else { self.highest + 2 };
         self.highest = id;
         self.budgets.open();
@@ -108,6 +109,7 @@ impl Connection {
             status => status,
         };
         let end = end && status >= 200;
+        self.open_before(out);
         let at = begin_block(&mut self.encoder, out);
         self.encoder.status(status, out);
         encode_fields(&mut self.encoder, &head.headers, LEFT_OUT | HeaderId::Te.bit(), out);
@@ -133,6 +135,14 @@ impl Connection {
         self.end_block(at, stream.id, true, out);
         self.end_side(stream.slot, state::LOCAL_ENDED);
         true
+    }
+
+    /// The preface and SETTINGS go before anything else, should nobody have taken them yet.
+    #[inline]
+    fn open_before(&mut self, out: &mut Vec<u8>) {
+        if !self.opening_taken {
+            self.take_control(out);
+        }
     }
 
     /// Writes the frame header of a block that began at `at`, and splits it where the peer's frames are smaller.

@@ -130,6 +130,7 @@ impl Connection {
         if self.control.is_empty() {
             return false;
         }
+        self.opening_taken = true;
         out.extend_from_slice(&self.control);
         self.control.clear();
         if self.control.capacity() > crate::h2::limits::CONTROL_KEPT {
