@@ -14,6 +14,7 @@ use crate::h1::{
 use crate::head::{RequestHead, ResponseHead, Version};
 use crate::header::{HeaderId, HeaderMap};
 
+pub mod hpack;
 pub mod twin;
 
 /// Options that reach as much code as possible.

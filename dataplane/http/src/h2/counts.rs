@@ -35,6 +35,8 @@ pub struct Counts {
     pub reset_flood: u32,
     /// Connections ended for frames without effect.
     pub glitch_flood: u32,
+    /// Connections ended for any other error of the peer.
+    pub connection_errors: u32,
     /// GOAWAY frames sent.
     pub goaway_sent: u32,
     /// Streams refused with REFUSED_STREAM because too many were open.

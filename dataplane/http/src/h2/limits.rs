@@ -167,6 +167,7 @@ mod tests {
         assert_eq!(at_once(&mut budgets, now), 100);
         now = now + Duration::from_secs(1);
         assert_eq!(at_once(&mut budgets, now), 9, "one was spent on the refusal");
+        now = now + Duration::from_millis(100);
         for _ in 0..200 {
             now = now + Duration::from_millis(100);
             assert!(budgets.control(now));

@@ -6,14 +6,21 @@
 //!
 //! Read in the order a frame travels: `frame`, `settings`, `stream` and `table`, `flow`, then `connection`.
 
+mod closed;
 mod connection;
 mod counts;
 mod error;
 mod event;
+mod flow;
+mod frame;
+mod head;
 pub mod hpack;
 mod limits;
 mod options;
 mod priority;
+mod settings;
+mod stream;
+mod table;
 
 pub use connection::Connection;
 pub use counts::Counts;

@@ -88,31 +88,49 @@ impl Decoder {
         block: &[u8],
         field: &mut impl FnMut(Field<'_>) -> bool,
     ) -> Result<(), HpackError> {
-        let mut input = self.size_updates(block)?;
+        let mut input = block;
+        if matches!(block.first(), Some(0x20..=0x3f)) || self.table.max_size() > self.limit {
+            self.size_updates(&mut input)?;
+        }
         let mut wanted = true;
-        while let Some(first) = input.first() {
-            if first & 0x80 != 0 {
-                let index = integer::take(&mut input, 7)?;
-                let indexed = self.indexed(index)?;
+        while let Some((first, rest)) = input.split_first() {
+            if *first > 0x80 && *first < 0xff {
+                input = rest;
+                let indexed = self.indexed(u32::from(first & 0x7f))?;
                 wanted = wanted && field(indexed);
-                continue;
+            } else {
+                (input, wanted) = self.rare(input, wanted, field)?;
             }
-            let keep = match first >> 4 {
-                0 => Keep::Plain,
-                1 => Keep::Never,
-                2 | 3 => return Err(HpackError::SizeUpdateLate),
-                _ => Keep::Indexed,
-            };
-            self.literal(&mut input, keep, &mut wanted, field)?;
         }
         Ok(())
     }
 
+    /// Everything but an index of one octet.
+    fn rare<'a>(
+        &mut self,
+        mut input: &'a [u8],
+        wanted: bool,
+        field: &mut impl FnMut(Field<'_>) -> bool,
+    ) -> Result<(&'a [u8], bool), HpackError> {
+        let keep = match input.first().map_or(0, |first| first >> 4) {
+            0 => Keep::Plain,
+            1 => Keep::Never,
+            2 | 3 => return Err(HpackError::SizeUpdateLate),
+            4..=7 => Keep::Indexed,
+            _ => {
+                let index = integer::take(&mut input, 7)?;
+                let indexed = self.indexed(index)?;
+                return Ok((input, wanted && field(indexed)));
+            }
+        };
+        self.literal(input, keep, wanted, field)
+    }
+
     /// Takes the size updates that the block starts with.
-    #[inline]
-    fn size_updates<'a>(&mut self, mut input: &'a [u8]) -> Result<&'a [u8], HpackError> {
+    #[cold]
+    fn size_updates(&mut self, input: &mut &[u8]) -> Result<(), HpackError> {
         while let Some(0x20..=0x3f) = input.first() {
-            let size = integer::take(&mut input, 5)?;
+            let size = integer::take(input, 5)?;
             if size > self.limit {
                 return Err(HpackError::SizeUpdateTooLarge);
             }
@@ -121,7 +139,7 @@ impl Decoder {
         if self.table.max_size() > self.limit && !input.is_empty() {
             return Err(HpackError::SizeUpdateMissing);
         }
-        Ok(input)
+        Ok(())
     }
 
     #[inline]
@@ -131,21 +149,22 @@ impl Decoder {
             return Ok(Field { name, value, id, valid: Validity::Ok, sensitive: false });
         }
         let age = index.checked_sub(static_table::ROWS + 1).ok_or(HpackError::BadIndex)?;
-        let entry = self.table.entry(age).ok_or(HpackError::BadIndex)?;
+        let entry = self.table.by_age(age).ok_or(HpackError::BadIndex)?;
         let (name, value) = self.table.field(entry);
         Ok(Field { name, value, id: entry.note.id, valid: entry.note.valid, sensitive: false })
     }
 
-    fn literal(
+    #[inline]
+    fn literal<'a>(
         &mut self,
-        input: &mut &[u8],
+        mut input: &'a [u8],
         keep: Keep,
-        wanted: &mut bool,
+        mut wanted: bool,
         field: &mut impl FnMut(Field<'_>) -> bool,
-    ) -> Result<(), HpackError> {
-        let index = integer::take(input, if keep == Keep::Indexed { 6 } else { 4 })?;
-        let name = if index == 0 { Some(Text::take(input)?) } else { None };
-        let value = Text::take(input)?;
+    ) -> Result<(&'a [u8], bool), HpackError> {
+        let index = integer::take(&mut input, if keep == Keep::Indexed { 6 } else { 4 })?;
+        let name = if index == 0 { Some(Text::take(&mut input)?) } else { None };
+        let value = Text::take(&mut input)?;
         let name_room = match &name {
             Some(name) => name.room(),
             None => self.indexed(index)?.name.len(),
@@ -166,15 +185,15 @@ impl Decoder {
             true if is_valid_value(value) => Validity::Ok,
             true => Validity::BadValue,
         };
-        if *wanted {
-            *wanted = field(Field { name, value, id, valid, sensitive: keep == Keep::Never });
+        if wanted {
+            wanted = field(Field { name, value, id, valid, sensitive: keep == Keep::Never });
         }
         if keep == Keep::Indexed {
             self.table.insert(start, value_start - start, Note { id, valid });
         } else {
             self.table.forget(start);
         }
-        Ok(())
+        Ok((input, wanted))
     }
 
     /// Writes the name of an indexed field behind the table's octets; says what it is and whether it may be a name.
@@ -184,7 +203,7 @@ impl Decoder {
             self.table.scratch().extend_from_slice(row.name);
             return Ok((row.id, true));
         }
-        let entry = self.table.entry(index - static_table::ROWS - 1).ok_or(HpackError::BadIndex)?;
+        let entry = self.table.by_age(index - static_table::ROWS - 1).ok_or(HpackError::BadIndex)?;
         let (note, name) = (entry.note, self.table.name_range(entry));
         self.table.scratch().extend_from_within(name);
         Ok((note.id, note.valid != Validity::BadName))

@@ -6,7 +6,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::lookup::{Key, Links, Lookup};
+use super::lookup::{Links, Lookup, NameKey};
 use super::policy::{Kind, kind};
 use super::static_table::{self, Name, Pseudo};
 use super::table::{DEFAULT_SIZE, OVERHEAD, Table};
@@ -75,17 +75,22 @@ impl Encoder {
     #[inline]
     pub fn field(&mut self, name: &[u8], value: &[u8], id: Name, out: &mut Vec<u8>) {
         debug_assert!(matches!(id, Name::Other) || Name::of(name) == id, "{}", name.escape_ascii());
-        match kind(id, value) {
-            Kind::Secret => self.sensitive(name, value, id, out),
-            Kind::Fresh => self.fresh(name, value, id, out),
-            kind => self.lasting(name, value, id, kind, out),
+        let key = NameKey::of(name, id);
+        let newest = match &self.lookup {
+            Some(lookup) => lookup.newest(&self.table, key, name, value),
+            None => None,
+        };
+        match newest {
+            Some(number) => self.indexed(number, out),
+            None => self.not_newest(name, value, (id, key), out),
         }
     }
 
     /// Appends a field that may never be indexed (RFC 7541 section 7.1.3).
     pub fn sensitive(&mut self, name: &[u8], value: &[u8], id: Name, out: &mut Vec<u8>) {
         let lookup = self.lookup.get_or_insert_default();
-        let index = name_index(lookup, &self.table, Key::of_name(name, id), name, id);
+        let static_index = static_table::index_of(id, name);
+        let index = name_index(lookup, &self.table, NameKey::of(name, id), name, static_index);
         literal(Literal::Never, index, name, value, out);
     }
 
@@ -144,44 +149,52 @@ impl Encoder {
         self.field(b":authority", authority, Name::Pseudo(Pseudo::Authority), out);
     }
 
-    /// A field whose value may come again.
     #[inline]
-    fn lasting(&mut self, name: &[u8], value: &[u8], id: Name, kind: Kind, out: &mut Vec<u8>) {
-        let lookup = self.lookup.get_or_insert_default();
-        let key = Key::of_field(name, value, id);
-        if let Some(age) = lookup.field(&self.table, key, name, value) {
-            return integer::put(static_table::ROWS + 1 + age, 7, 0x80, out);
-        }
-        self.unknown(name, value, id, (kind, key), out);
+    fn indexed(&self, number: u32, out: &mut Vec<u8>) {
+        integer::put(static_table::ROWS + 1 + self.table.age_of(number), 7, 0x80, out);
     }
 
-    /// A field that the dynamic table does not have.
+    /// A field that is not the newest entry of its name.
     #[inline(never)]
-    fn unknown(&mut self, name: &[u8], value: &[u8], id: Name, (kind, key): (Kind, Key), out: &mut Vec<u8>) {
-        let lookup = self.lookup.get_or_insert_default();
-        let whole = static_table::index_of_field(static_table::index_of(id, name), value);
-        if whole != 0 {
-            return integer::put(whole, 7, 0x80, out);
+    fn not_newest(&mut self, name: &[u8], value: &[u8], (id, key): (Name, NameKey), out: &mut Vec<u8>) {
+        let kind = kind(id, value);
+        if kind == Kind::Secret {
+            return self.sensitive(name, value, id, out);
         }
-        let index = name_index(lookup, &self.table, key, name, id);
-        if kind == Kind::Stable || index == 0 || lookup.is_second_sight(key) {
-            return self.insert(index, key, name, value, out);
+        let lookup = self.lookup.get_or_insert_default();
+        let static_index = static_table::index_of(id, name);
+        let field = key.with(value);
+        if kind != Kind::Fresh {
+            let whole = static_table::index_of_field(static_index, value);
+            if whole != 0 {
+                return integer::put(whole, 7, 0x80, out);
+            }
+            if let Some(number) = lookup.field(&self.table, (key, field), name, value) {
+                return self.indexed(number, out);
+            }
+        }
+        let index = name_index(lookup, &self.table, key, name, static_index);
+        let worth = match kind {
+            _ if index == 0 => true,
+            Kind::Stable => true,
+            Kind::Varying => lookup.is_second_sight(field),
+            Kind::Fresh | Kind::Secret => false,
+        };
+        if worth {
+            return self.insert(index, (key, field), name, value, out);
         }
         literal(Literal::Plain, index, name, value, out);
     }
 
-    /// A field whose value does not come again.
-    fn fresh(&mut self, name: &[u8], value: &[u8], id: Name, out: &mut Vec<u8>) {
-        let lookup = self.lookup.get_or_insert_default();
-        let key = Key::of_name(name, id);
-        match name_index(lookup, &self.table, key, name, id) {
-            0 => self.insert(0, key, name, value, out),
-            index => literal(Literal::Plain, index, name, value, out),
-        }
-    }
-
     /// Sends a field that becomes an entry, unless that would take too much of the table.
-    fn insert(&mut self, index: u32, key: Key, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    fn insert(
+        &mut self,
+        index: u32,
+        (key, field): (NameKey, u32),
+        name: &[u8],
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         let len = name.len() + value.len();
         if len + OVERHEAD > self.table.max_size() as usize / 2 {
             return literal(Literal::Plain, index, name, value, out);
@@ -190,7 +203,8 @@ impl Encoder {
         let start = self.table.make_room(len);
         self.table.scratch().extend_from_slice(name);
         self.table.scratch().extend_from_slice(value);
-        let links = self.lookup.get_or_insert_default().link(key);
+        let number = self.table.next_number();
+        let links = self.lookup.get_or_insert_default().link(number, key, field);
         self.table.insert(start, name.len(), links);
     }
 
@@ -202,9 +216,9 @@ impl Encoder {
 
 /// The index of a name in either table; 0 for none.
 #[inline]
-fn name_index(lookup: &Lookup, table: &Table<Links>, key: Key, name: &[u8], id: Name) -> u32 {
-    match static_table::index_of(id, name) {
-        0 => lookup.name(table, key, name).map_or(0, |age| static_table::ROWS + 1 + age),
+fn name_index(lookup: &Lookup, table: &Table<Links>, key: NameKey, name: &[u8], static_index: u32) -> u32 {
+    match static_index {
+        0 => lookup.name(table, key, name).map_or(0, |n| static_table::ROWS + 1 + table.age_of(n)),
         index => index,
     }
 }
@@ -218,7 +232,8 @@ fn literal(kind: Literal, index: u32, name: &[u8], value: &[u8], out: &mut Vec<u
     if index == 0 {
         text(name, out);
     }
-    text(value, out);
+    // What is kept is sent once; what is not comes with every message, and coding it costs both sides more than it saves.
+    if kind == Literal::Indexed { text(value, out) } else { plain(value, out) }
 }
 
 /// Appends a string in its shorter form.
@@ -228,7 +243,11 @@ fn text(text: &[u8], out: &mut Vec<u8>) {
         integer::put(len as u32, 7, 0x80, out);
         huffman::encode(text, out);
     } else {
-        integer::put(text.len() as u32, 7, 0, out);
-        out.extend_from_slice(text);
+        plain(text, out);
     }
+}
+
+fn plain(text: &[u8], out: &mut Vec<u8>) {
+    integer::put(text.len() as u32, 7, 0, out);
+    out.extend_from_slice(text);
 }

@@ -8,16 +8,16 @@ use alloc::vec::Vec;
 use super::HpackError;
 
 /// Symbols, EOS included.
-const SYMBOLS: usize = 257;
+pub(crate) const SYMBOLS: usize = 257;
 const EOS: u16 = 256;
 /// Bits of the longest code.
 const LONGEST: usize = 30;
 /// Bits of a step of the decoder.
-const STEP: u32 = 11;
+const STEP: u32 = 12;
 
 /// Bits of every symbol's code.
 #[rustfmt::skip]
-pub(super) static LENGTHS: [u8; SYMBOLS] = [
+pub(crate) static LENGTHS: [u8; SYMBOLS] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28,
     28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
     6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6,
@@ -145,12 +145,14 @@ pub(super) fn decode(mut input: &[u8], out: &mut Vec<u8>) -> Result<(), HpackErr
             (bits, count, at) = (bits << used, count - used, at + (step >> 24) as usize);
         }
         while count >= 32 || input.is_empty() {
-            // Behind the end there are ones, as padding has it.
-            let (symbol, used) = symbol_at(((bits | u64::MAX.unbounded_shr(count)) >> 32) as u32);
-            if used > count {
-                let padding = bits.leading_ones();
+            if count < 8 && bits.leading_ones() == count {
                 out.truncate(start + at);
-                return if padding == count && count < 8 { Ok(()) } else { Err(HpackError::HuffmanPadding) };
+                return Ok(());
+            }
+            // Behind the end there are ones, as padding has it.
+            let (symbol, used) = next_symbol(((bits | u64::MAX.unbounded_shr(count)) >> 32) as u32);
+            if used > count {
+                return Err(HpackError::HuffmanPadding);
             }
             if symbol == EOS {
                 return Err(HpackError::HuffmanEos);
@@ -161,6 +163,16 @@ pub(super) fn decode(mut input: &[u8], out: &mut Vec<u8>) -> Result<(), HpackErr
             (bits, count, at) = (bits << used, count - used, at + 1);
         }
     }
+}
+
+/// [`symbol_at`], from the table where that has it.
+#[inline]
+fn next_symbol(bits: u32) -> (u16, u32) {
+    let first = STEPS[(bits >> (32 - STEP)) as usize];
+    if first == 0 {
+        return symbol_at(bits);
+    }
+    (u16::from(first as u8), u32::from(LENGTHS[usize::from(first as u8)]))
 }
 
 /// Octets that `text` takes in Huffman code.

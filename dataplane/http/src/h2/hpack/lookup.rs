@@ -15,128 +15,154 @@ const SEEN: usize = 32;
 /// What the encoder keeps of an entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Links {
-    key: Key,
-    /// The next older entry of the same chain by name and value, and by name.
-    older_field: u32,
-    older_name: u32,
-}
-
-/// A field as it is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    /// The same for equal names; different for known and pseudo names that differ.
-    name: u32,
-    /// The same for equal fields.
+    name: NameKey,
     field: u32,
+    /// The next older entry of the same chain by name, and by name and value.
+    older_name: u32,
+    older_field: u32,
 }
 
-/// What there is besides the table.
+/// The same for equal names; different for known and pseudo names that differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NameKey(u32);
+
+/// What there is besides the table: the newest entry of every chain, by number.
 #[derive(Clone, Debug)]
 pub(super) struct Lookup {
-    /// Entries that were ever inserted, modulo 2^32: the number of the next one.
-    inserted: u32,
-    fields: [u32; HEADS],
     names: [u32; HEADS],
+    fields: [u32; HEADS],
     seen: [u32; SEEN],
 }
 
 impl Default for Lookup {
     fn default() -> Self {
-        Self { inserted: 0, fields: [0; HEADS], names: [0; HEADS], seen: [0; SEEN] }
+        Self { names: [0; HEADS], fields: [0; HEADS], seen: [0; SEEN] }
     }
 }
 
-impl Key {
+impl NameKey {
     #[inline]
-    pub(super) fn of_name(name: &[u8], id: Name) -> Self {
-        let name = match id {
+    pub(super) fn of(name: &[u8], id: Name) -> Self {
+        Self(match id {
             Name::Known(id) => id as u32,
             // Behind the known names, from the last chain down.
             Name::Pseudo(pseudo) if pseudo != Pseudo::Other => 2 * HEADS as u32 - 1 - pseudo as u32,
             _ => 1 << 31 | hash(0, name),
-        };
-        Self { name, field: 0 }
-    }
-
-    #[inline]
-    pub(super) fn of_field(name: &[u8], value: &[u8], id: Name) -> Self {
-        let key = Self::of_name(name, id);
-        Self { field: hash(key.name, value), ..key }
+        })
     }
 
     /// Equal keys are equal names.
     #[inline]
     fn is_exact(self) -> bool {
-        self.name >> 31 == 0
+        self.0 >> 31 == 0
+    }
+
+    /// The same for equal fields.
+    #[inline]
+    pub(super) fn with(self, value: &[u8]) -> u32 {
+        hash(self.0, value)
     }
 }
 
 impl Lookup {
-    /// The age of the entry that is this field.
+    /// The number of the newest entry of a name when that has this value, too: a name has one value most of the time.
     #[inline]
-    pub(super) fn field(&self, table: &Table<Links>, key: Key, name: &[u8], value: &[u8]) -> Option<u32> {
-        self.walk(table, self.fields[key.field as usize % HEADS], |entry| {
-            let same = entry.note.key == key && {
-                let field = table.field(entry);
-                field.1 == value && (key.is_exact() || field.0 == name)
-            };
-            (same, entry.note.older_field)
-        })
-    }
-
-    /// The age of the newest entry of this name.
-    #[inline]
-    pub(super) fn name(&self, table: &Table<Links>, key: Key, name: &[u8]) -> Option<u32> {
-        self.walk(table, self.names[key.name as usize % HEADS], |entry| {
-            let same = entry.note.key.name == key.name && (key.is_exact() || table.field(entry).0 == name);
-            (same, entry.note.older_name)
-        })
-    }
-
-    /// Follows a chain to the first entry that `look` holds for.
-    #[inline]
-    fn walk(
+    pub(super) fn newest(
         &self,
         table: &Table<Links>,
-        head: u32,
-        mut look: impl FnMut(&Entry<Links>) -> (bool, u32),
+        key: NameKey,
+        name: &[u8],
+        value: &[u8],
     ) -> Option<u32> {
-        let mut age = self.age(head);
-        // `None`: the entry has left.
-        while let Some(entry) = table.entry(age) {
-            let (found, older) = look(entry);
-            if found {
-                return Some(age);
-            }
-            let next = self.age(older);
-            // Numbers begin again after 2^32 entries.
-            if next <= age {
-                return None;
-            }
-            age = next;
-        }
-        None
+        let number = self.names[key.0 as usize % HEADS];
+        let entry = table.by_number(number)?;
+        let found =
+            entry.note.name == key && same(table.value(entry), value) && is_name(table, entry, key, name);
+        found.then_some(number)
     }
 
+    /// The number of the entry that is this field.
     #[inline]
-    fn age(&self, number: u32) -> u32 {
-        self.inserted.wrapping_sub(number).wrapping_sub(1)
+    pub(super) fn field(
+        &self,
+        table: &Table<Links>,
+        (key, field): (NameKey, u32),
+        name: &[u8],
+        value: &[u8],
+    ) -> Option<u32> {
+        walk(table, self.fields[field as usize % HEADS], |entry| {
+            let found = entry.note.field == field
+                && entry.note.name == key
+                && same(table.value(entry), value)
+                && is_name(table, entry, key, name);
+            (found, entry.note.older_field)
+        })
     }
 
-    /// Puts the next entry at the front of its chains.
-    pub(super) fn link(&mut self, key: Key) -> Links {
-        let number = self.inserted;
-        self.inserted = number.wrapping_add(1);
-        let older_field = core::mem::replace(&mut self.fields[key.field as usize % HEADS], number);
-        let older_name = core::mem::replace(&mut self.names[key.name as usize % HEADS], number);
-        Links { key, older_field, older_name }
+    /// The number of the newest entry of this name.
+    #[inline]
+    pub(super) fn name(&self, table: &Table<Links>, key: NameKey, name: &[u8]) -> Option<u32> {
+        walk(table, self.names[key.0 as usize % HEADS], |entry| {
+            (entry.note.name == key && is_name(table, entry, key, name), entry.note.older_name)
+        })
+    }
+
+    /// Puts the entry that is inserted next at the front of its chains.
+    pub(super) fn link(&mut self, number: u32, name: NameKey, field: u32) -> Links {
+        let older_name = core::mem::replace(&mut self.names[name.0 as usize % HEADS], number);
+        let older_field = core::mem::replace(&mut self.fields[field as usize % HEADS], number);
+        Links { name, field, older_name, older_field }
     }
 
     /// Whether this field was sent before, not long ago; remembers that it is now.
     #[inline]
-    pub(super) fn is_second_sight(&mut self, key: Key) -> bool {
-        let place = &mut self.seen[key.field as usize / HEADS % SEEN];
-        core::mem::replace(place, key.field) == key.field
+    pub(super) fn is_second_sight(&mut self, field: u32) -> bool {
+        let place = &mut self.seen[field as usize / HEADS % SEEN];
+        core::mem::replace(place, field) == field
+    }
+}
+
+#[inline]
+fn is_name(table: &Table<Links>, entry: &Entry<Links>, key: NameKey, name: &[u8]) -> bool {
+    key.is_exact() || same(table.field(entry).0, name)
+}
+
+/// Follows a chain to the first entry that `look` holds for.
+#[inline]
+fn walk(
+    table: &Table<Links>,
+    mut number: u32,
+    mut look: impl FnMut(&Entry<Links>) -> (bool, u32),
+) -> Option<u32> {
+    // `None`: the entry has left.
+    while let Some(entry) = table.by_number(number) {
+        let (found, older) = look(entry);
+        if found {
+            return Some(number);
+        }
+        // A link that is no older is one from before the numbers began again.
+        if table.age_of(older) <= table.age_of(number) {
+            return None;
+        }
+        number = older;
+    }
+    None
+}
+
+/// Equality without a call: most of what is compared is short.
+#[inline]
+fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let word = |octets: &[u8; 8]| u64::from_le_bytes(*octets);
+    match (one.last_chunk(), other.last_chunk()) {
+        (Some(last), Some(wanted)) => {
+            let words = one.as_chunks().0.iter().zip(other.as_chunks().0);
+            words.fold(word(last) ^ word(wanted), |differs, (one, other)| differs | (word(one) ^ word(other)))
+                == 0
+        }
+        _ => short(one) == short(other),
     }
 }
 

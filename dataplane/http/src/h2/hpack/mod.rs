@@ -16,6 +16,7 @@ mod table;
 pub use decode::{Decoder, Field, Validity};
 pub use encode::Encoder;
 pub use error::HpackError;
+pub(crate) use huffman::LENGTHS as CODE_LENGTHS;
 pub use static_table::{Name, Pseudo};
 
 #[cfg(test)]

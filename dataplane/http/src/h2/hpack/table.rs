@@ -3,7 +3,6 @@
 //! Entries stand behind each other in the vector, the newest last, so that name and value are slices. Room is made by
 //! moving the living octets to the front, at most once for as many octets as are moved: no allocation once it has grown.
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// What an entry costs besides its name and value (RFC 7541 section 4.1).
@@ -12,8 +11,9 @@ pub(super) const OVERHEAD: usize = 32;
 /// Octets of a table until SETTINGS say something else (RFC 9113 section 6.5.2).
 pub(super) const DEFAULT_SIZE: u32 = 4096;
 
-/// The vector's first allocation.
+/// The first allocations: octets and entries.
 const FIRST_CAPACITY: usize = 512;
+const FIRST_ENTRIES: usize = 16;
 
 /// One field of the table, with what its side notes about it.
 #[derive(Clone, Copy, Debug)]
@@ -38,16 +38,19 @@ pub(super) struct Table<T> {
     bytes: Vec<u8>,
     /// Octets that were dropped from the front of `bytes` so far, modulo 2^32.
     dropped: u32,
-    /// The oldest entry first.
-    entries: VecDeque<Entry<T>>,
+    max_size: u32,
+    /// A power of two of entries, each at its number modulo that.
+    ring: Vec<Entry<T>>,
+    /// Entries that were ever inserted, modulo 2^32: the number of the next one.
+    inserted: u32,
+    len: u32,
     /// Sum of the entries' sizes.
     size: usize,
-    max_size: u32,
 }
 
 impl<T: Copy> Table<T> {
     pub(super) const fn new(max_size: u32) -> Self {
-        Self { bytes: Vec::new(), dropped: 0, entries: VecDeque::new(), size: 0, max_size }
+        Self { bytes: Vec::new(), dropped: 0, max_size, ring: Vec::new(), inserted: 0, len: 0, size: 0 }
     }
 
     #[inline]
@@ -62,9 +65,36 @@ impl<T: Copy> Table<T> {
 
     /// The entry that is `age` entries older than the newest.
     #[inline]
-    pub(super) fn entry(&self, age: u32) -> Option<&Entry<T>> {
-        let place = self.entries.len().checked_sub(age as usize + 1)?;
-        self.entries.get(place)
+    pub(super) fn by_age(&self, age: u32) -> Option<&Entry<T>> {
+        if age < self.len { self.ring.get(self.place(self.number_of(age))) } else { None }
+    }
+
+    /// The entry that was inserted as this number, unless it has left.
+    #[inline]
+    pub(super) fn by_number(&self, number: u32) -> Option<&Entry<T>> {
+        if self.age_of(number) < self.len { self.ring.get(self.place(number)) } else { None }
+    }
+
+    /// The number of the entry that is inserted next; numbers begin again after 2^32.
+    #[inline]
+    pub(super) fn next_number(&self) -> u32 {
+        self.inserted
+    }
+
+    /// How many entries are newer than the one of this number.
+    #[inline]
+    pub(super) fn age_of(&self, number: u32) -> u32 {
+        self.inserted.wrapping_sub(number).wrapping_sub(1)
+    }
+
+    #[inline]
+    fn number_of(&self, age: u32) -> u32 {
+        self.inserted.wrapping_sub(age).wrapping_sub(1)
+    }
+
+    #[inline]
+    fn place(&self, number: u32) -> usize {
+        number as usize & self.ring.len().wrapping_sub(1)
     }
 
     /// An entry's name and value.
@@ -72,6 +102,13 @@ impl<T: Copy> Table<T> {
     pub(super) fn field(&self, entry: &Entry<T>) -> (&[u8], &[u8]) {
         let start = entry.at.wrapping_sub(self.dropped) as usize;
         self.bytes[start..start + entry.len()].split_at(entry.name_len as usize)
+    }
+
+    /// An entry's value.
+    #[inline]
+    pub(super) fn value(&self, entry: &Entry<T>) -> &[u8] {
+        let start = entry.at.wrapping_sub(self.dropped) as usize + entry.name_len as usize;
+        &self.bytes[start..start + entry.value_len as usize]
     }
 
     /// Where an entry's name stands in [`Table::scratch`] as long as that only grows.
@@ -92,8 +129,8 @@ impl<T: Copy> Table<T> {
 
     #[cold]
     fn compact(&mut self, more: usize) {
-        let oldest = self.entries.front().map(|entry| entry.at.wrapping_sub(self.dropped) as usize);
-        let dead = oldest.unwrap_or(self.bytes.len());
+        let oldest = self.by_age(self.len.wrapping_sub(1));
+        let dead = oldest.map_or(self.bytes.len(), |entry| entry.at.wrapping_sub(self.dropped) as usize);
         let live = self.bytes.len() - dead;
         self.bytes.drain(..dead);
         self.dropped = self.dropped.wrapping_add(dead as u32);
@@ -134,7 +171,7 @@ impl<T: Copy> Table<T> {
             Some(rest) => {
                 self.evict(rest);
                 self.size += size;
-                self.entries.push_back(Entry {
+                self.push(Entry {
                     at: self.dropped.wrapping_add(start as u32),
                     name_len: name_len as u32,
                     value_len: value_len as u32,
@@ -148,6 +185,31 @@ impl<T: Copy> Table<T> {
         }
     }
 
+    #[inline]
+    fn push(&mut self, entry: Entry<T>) {
+        if self.len as usize == self.ring.len() {
+            self.grow(entry);
+        }
+        let place = self.place(self.inserted);
+        if let Some(slot) = self.ring.get_mut(place) {
+            *slot = entry;
+        }
+        self.inserted = self.inserted.wrapping_add(1);
+        self.len += 1;
+    }
+
+    #[cold]
+    fn grow(&mut self, filler: Entry<T>) {
+        let mut ring = alloc::vec![filler; (self.ring.len() * 2).max(FIRST_ENTRIES)];
+        let mask = ring.len() - 1;
+        for age in 0..self.len {
+            if let Some(entry) = self.by_age(age) {
+                ring[self.number_of(age) as usize & mask] = *entry;
+            }
+        }
+        self.ring = ring;
+    }
+
     /// Changes the size that the table may have.
     pub(super) fn resize(&mut self, max_size: u32) {
         self.evict(max_size as usize);
@@ -158,15 +220,16 @@ impl<T: Copy> Table<T> {
     #[inline]
     fn evict(&mut self, size: usize) {
         while self.size > size
-            && let Some(entry) = self.entries.pop_front()
+            && let Some(oldest) = self.by_age(self.len.wrapping_sub(1))
         {
-            self.size -= entry.len() + OVERHEAD;
+            self.size -= oldest.len() + OVERHEAD;
+            self.len -= 1;
         }
     }
 
-    /// Octets that the table holds on to.
+    /// Octets and entries that the table has allocated.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> (usize, usize) {
-        (self.bytes.capacity(), self.entries.capacity())
+        (self.bytes.capacity(), self.ring.capacity())
     }
 }

@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use super::*;
 
 mod encoder;
-mod random;
 
 type Fields = Vec<(String, String)>;
 
