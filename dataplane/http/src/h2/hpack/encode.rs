@@ -208,6 +208,11 @@ impl Encoder {
         self.table.insert(start, name.len(), links);
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> (usize, usize) {
+        self.table.capacity()
+    }
+
     /// Octets in use and their limit (RFC 7541 section 4.1).
     pub fn table_size(&self) -> (usize, u32) {
         (self.table.size(), self.table.max_size())
