@@ -122,16 +122,20 @@ pub(super) fn decode(mut input: &[u8], out: &mut Vec<u8>) -> Result<(), HpackErr
     let start = out.len();
     out.resize(start + decoded_max(input.len()), 0);
     let (_, text) = out.split_at_mut(start);
-    // The next `count` bits stand at the top of `bits`, zeros behind them.
+    // The next `count` bits stand at the top of `bits`; behind them stand the start of `input`, or zeros.
     let (mut bits, mut count, mut at) = (0u64, 0u32, 0);
     loop {
-        if let Some((word, rest)) = input.split_first_chunk() {
-            bits |= u64::from(u32::from_be_bytes(*word)) << (32 - count);
-            (input, count) = (rest, count + 32);
+        if let Some(word) = input.first_chunk() {
+            bits |= u64::from_be_bytes(*word) >> count;
+            let octets = (63 - count) / 8;
+            input = &input[octets as usize..];
+            count += octets * 8;
         } else {
-            for octet in core::mem::take(&mut input) {
+            while count <= 56
+                && let Some((octet, rest)) = input.split_first()
+            {
                 bits |= u64::from(*octet) << (56 - count);
-                count += 8;
+                (input, count) = (rest, count + 8);
             }
         }
         while count >= STEP {
