@@ -237,3 +237,18 @@ fn captured_sessions_and_seeds_do_not_depend_on_their_cuts() {
     println!("{sessions} captured sessions and {seeds} seeds replayed");
     assert!(sessions >= 133 && seeds >= 500, "the corpus is whole");
 }
+
+#[test]
+fn our_own_seeds() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/seeds");
+    let targets = [
+        ("h2_server", millrace_http::fuzz::fuzz_h2_server as fn(&[u8])),
+        ("h2_client", millrace_http::fuzz::fuzz_h2_client),
+    ];
+    for (name, target) in targets {
+        let mut paths = Vec::new();
+        files(&folder.join(name), &mut paths);
+        assert!(paths.len() >= 5, "{name} has too few seeds");
+        paths.iter().for_each(|path| target(&std::fs::read(path).expect("a file")));
+    }
+}
