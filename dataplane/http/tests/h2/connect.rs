@@ -38,7 +38,7 @@ fn extended_connect_arrives_as_an_upgrade_and_leaves_as_one() {
     assert!(client.feed(&settings(&[(8, 1)])).is_ok());
     assert!(client.connection.peer_allows_connect());
     let mut sent = Vec::new();
-    let upgrade = [&GET[..], &[("connection", "Upgrade"), ("upgrade", "websocket")]].concat();
+    let upgrade = [GET, &[("connection", "Upgrade"), ("upgrade", "websocket")]].concat();
     let stream = client.connection.send_request(&request(&upgrade), 1, false, &mut sent).expect("room");
     client.streams.push(stream);
     let seen = client.feed(&out).expect("a response");
@@ -107,7 +107,7 @@ fn requests_that_are_no_connect() {
 #[test]
 fn upgrades_that_cannot_be_sent() {
     let mut client = End2::client(&client_options());
-    let upgrade = [&GET[..], &[("connection", "upgrade"), ("upgrade", "websocket")]].concat();
+    let upgrade = [GET, &[("connection", "upgrade"), ("upgrade", "websocket")]].concat();
     let mut out = Vec::new();
     assert!(client.connection.send_request(&request(&upgrade), 1, true, &mut out).is_some());
     let mut server = server();
@@ -124,7 +124,7 @@ fn upgrades_that_cannot_be_sent() {
 fn refused_tunnels_are_ordinary_responses() {
     let mut client = End2::client(&client_options());
     assert!(client.feed(&settings(&[(8, 1)])).is_ok());
-    let upgrade = [&GET[..], &[("connection", "upgrade"), ("upgrade", "websocket")]].concat();
+    let upgrade = [GET, &[("connection", "upgrade"), ("upgrade", "websocket")]].concat();
     let mut out = Vec::new();
     let stream = client.connection.send_request(&request(&upgrade), 1, false, &mut out).expect("room");
     client.streams.push(stream);

@@ -107,7 +107,7 @@ fn bad_requests_cost_only_themselves() {
             Some("malformed") => assert_eq!(verdict, Verdict::Refused(ErrorCode::Protocol), "{id}"),
             Some("accept") => assert_eq!(verdict, Verdict::Accepted, "{id}"),
             Some("reject-or-accept") => {}
-            other => panic!("{id}: {other:?}"),
+            other => unreachable!("{id}: {other:?}"),
         }
         match verdict {
             Verdict::Accepted => accepted += 1,
@@ -215,7 +215,7 @@ fn normal_frame(name: &str, case: &Value) {
             assert_eq!(seen, [Seen::GoAway { last, code }], "{name}");
         }
         Some("window_update") => assert_eq!((code, seen.as_slice()), (None, &[][..]), "{name}"),
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     }
 }
 

@@ -6,6 +6,9 @@ use millrace_http::h2::{ConnectionError, ErrorCode, Options};
 
 use crate::support::*;
 
+/// Bytes of the n-th time.
+type Attack = Box<dyn FnMut(u32) -> Vec<u8>>;
+
 /// Feeds the same bytes again and again; how often until the connection ended, and why.
 fn flood(
     server: &mut End2,
@@ -33,7 +36,7 @@ fn server() -> End2 {
 #[test]
 fn frames_that_do_nothing() {
     let open = |id: u32| frame(HEADERS, 0, 3 + 2 * id, &block(GET));
-    let cases: [(&str, Box<dyn FnMut(u32) -> Vec<u8>>, usize, ConnectionError); 10] = [
+    let cases: [(&str, Attack, usize, ConnectionError); 10] = [
         ("PING", Box::new(|_| frame(PING, 0, 0, &[0; 8])), 100, ConnectionError::ControlFlood),
         ("SETTINGS", Box::new(|_| settings(&[(1, 0)])), 100, ConnectionError::ControlFlood),
         ("DATA without content", Box::new(|_| frame(DATA, 0, 1, b"")), 10, ConnectionError::EmptyFrameFlood),
@@ -133,13 +136,13 @@ fn reset_attack(what: &str, mut attack: impl FnMut(u32) -> Vec<u8>) -> usize {
             return requests;
         }
     }
-    panic!("{what}: 2000 streams");
+    unreachable!("{what}: 2000 streams");
 }
 
 #[test]
 fn rapid_reset_and_made_you_reset() {
     let open = |id: u32| headers(id, 0, POST);
-    let attacks: [(&str, Box<dyn FnMut(u32) -> Vec<u8>>); 9] = [
+    let attacks: [(&str, Attack); 9] = [
         ("CVE-2023-44487", Box::new(move |id| [headers(id, END, GET), rst_stream(id, 8)].concat())),
         ("WINDOW_UPDATE of 0", Box::new(move |id| [open(id), window_update(id, 0)].concat())),
         ("a window beyond 2^31-1", Box::new(move |id| [open(id), window_update(id, 0x7fff_ffff)].concat())),
