@@ -1,7 +1,9 @@
-//! The 252 stories of http2jp/hpack-test-case: header blocks of twelve encoders, decoded, and encoded again by ours.
+//! The 252 stories of http2jp/hpack-test-case: header blocks of eleven encoders, decoded, and encoded again by ours; and
+//! the seeds of the fuzz target.
 
 use std::path::PathBuf;
 
+use millrace_http::fuzz::hpack::fuzz_hpack;
 use millrace_http::h2::hpack::{Decoder, Encoder, Name};
 use serde_json::Value;
 
@@ -19,21 +21,21 @@ struct Case {
 
 /// The corpora are a sibling of the repository and not part of it: without them the test says that it skips, and
 /// fails where `CI=true`. `MILLRACE_CORPORA` names another place.
-fn corpus() -> Option<PathBuf> {
+fn corpus(name: &str) -> Option<PathBuf> {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
-    let path = std::env::var_os("MILLRACE_CORPORA").map_or_else(beside, PathBuf::from).join("hpack");
+    let path = std::env::var_os("MILLRACE_CORPORA").map_or_else(beside, PathBuf::from).join(name);
     if path.exists() {
         return Some(path);
     }
     let in_ci = std::env::var_os("CI").is_some_and(|v| v == "true");
     assert!(!in_ci, "the corpus must exist in CI: {}", path.display());
-    println!("skipped: 0 stories, {} is absent", path.display());
+    println!("skipped: 0 cases of corpus {name}, {} is absent", path.display());
     None
 }
 
 fn stories() -> Vec<(String, Vec<Case>)> {
     let mut stories = Vec::new();
-    let Some(corpus) = corpus() else { return stories };
+    let Some(corpus) = corpus("hpack") else { return stories };
     for folder in std::fs::read_dir(corpus).expect("a folder") {
         let folder = folder.expect("an entry").path();
         for file in std::fs::read_dir(&folder).into_iter().flatten() {
@@ -125,4 +127,30 @@ fn every_story_survives_our_encoder() {
         }
     }
     println!("hpack: {ours} octets, {theirs} by the stories' encoders, {plain} plain");
+}
+
+/// The files of a folder.
+fn files(folder: PathBuf) -> Vec<Vec<u8>> {
+    let paths = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| path.is_file()).map(|path| std::fs::read(path).expect("a file")).collect()
+}
+
+#[test]
+fn seeds_keep_every_property() {
+    let own = files(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/seeds/hpack"));
+    assert!(own.len() >= 5, "too few seeds");
+    own.iter().for_each(|seed| fuzz_hpack(seed));
+    let mut count = own.len();
+    for name in ["h2-raw/trafficserver-hpack", "h2-raw/h2o"] {
+        let Some(folder) = corpus(name) else { continue };
+        for seed in files(folder) {
+            // As a connection, and as its first block.
+            fuzz_hpack(&seed);
+            for block in seed.chunks(255) {
+                fuzz_hpack(&[&[0x2d, 0, block.len() as u8], block].concat());
+            }
+            count += 1;
+        }
+    }
+    println!("seeds: {count}");
 }

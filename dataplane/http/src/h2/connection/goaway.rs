@@ -8,7 +8,7 @@ use crate::h2::frame::{FrameHeader, STREAM_MAX, kind, number};
 use crate::h2::options::Role;
 
 /// Who has said that the connection ends, and which streams still count.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Leaving {
     /// The peer said it, and the last stream that it named.
     peer: Option<u32>,
@@ -16,12 +16,6 @@ pub(super) struct Leaving {
     us: Option<u32>,
     /// Where the search for refused streams goes on.
     sweep_from: usize,
-}
-
-impl Default for Leaving {
-    fn default() -> Self {
-        Self { peer: None, us: None, sweep_from: 0 }
-    }
 }
 
 impl Leaving {

@@ -169,12 +169,12 @@ impl Connection {
         heads: &mut Heads,
     ) -> Result<Event, ConnectionError> {
         let id = opening.stream;
+        self.highest = id;
         if self.leaving.refuses(id) {
             self.skip(block)?;
             self.glitch()?;
             return Ok(Event::Progress);
         }
-        self.highest = id;
         if self.streams.len() >= self.options.max_concurrent_streams as usize {
             return self.too_many(id, block);
         }

@@ -209,6 +209,11 @@ impl Decoder {
         Ok((note.id, note.valid != Validity::BadName))
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> (usize, usize) {
+        self.table.capacity()
+    }
+
     /// Octets in use and their limit (RFC 7541 section 4.1).
     pub fn table_size(&self) -> (usize, u32) {
         (self.table.size(), self.table.max_size())

@@ -163,24 +163,22 @@ impl Encoder {
         }
         let lookup = self.lookup.get_or_insert_default();
         let static_index = static_table::index_of(id, name);
-        let field = key.with(value);
-        if kind != Kind::Fresh {
-            let whole = static_table::index_of_field(static_index, value);
-            if whole != 0 {
-                return integer::put(whole, 7, 0x80, out);
-            }
-            if let Some(number) = lookup.field(&self.table, (key, field), name, value) {
-                return self.indexed(number, out);
+        if kind == Kind::Fresh {
+            let index = name_index(lookup, &self.table, key, name, static_index);
+            if index != 0 {
+                return literal(Literal::Plain, index, name, value, out);
             }
         }
+        let whole = static_table::index_of_field(static_index, value);
+        if whole != 0 {
+            return integer::put(whole, 7, 0x80, out);
+        }
+        let field = key.with(value);
+        if let Some(number) = lookup.field(&self.table, (key, field), name, value) {
+            return self.indexed(number, out);
+        }
         let index = name_index(lookup, &self.table, key, name, static_index);
-        let worth = match kind {
-            _ if index == 0 => true,
-            Kind::Stable => true,
-            Kind::Varying => lookup.is_second_sight(field),
-            Kind::Fresh | Kind::Secret => false,
-        };
-        if worth {
+        if index == 0 || kind == Kind::Stable || lookup.is_second_sight(field) {
             return self.insert(index, (key, field), name, value, out);
         }
         literal(Literal::Plain, index, name, value, out);
@@ -206,6 +204,11 @@ impl Encoder {
         let number = self.table.next_number();
         let links = self.lookup.get_or_insert_default().link(number, key, field);
         self.table.insert(start, name.len(), links);
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> (usize, usize) {
+        self.table.capacity()
     }
 
     /// Octets in use and their limit (RFC 7541 section 4.1).

@@ -93,8 +93,7 @@ impl Lookup {
         walk(table, self.fields[field as usize % HEADS], |entry| {
             let found = entry.note.field == field
                 && entry.note.name == key
-                && same(table.value(entry), value)
-                && is_name(table, entry, key, name);
+                && is_field(table, entry, (key, name), value);
             (found, entry.note.older_field)
         })
     }
@@ -125,6 +124,12 @@ impl Lookup {
 #[inline]
 fn is_name(table: &Table<Links>, entry: &Entry<Links>, key: NameKey, name: &[u8]) -> bool {
     key.is_exact() || same(table.field(entry).0, name)
+}
+
+// A call of its own: the loops within would crowd the walk's registers.
+#[inline(never)]
+fn is_field(table: &Table<Links>, entry: &Entry<Links>, (key, name): (NameKey, &[u8]), value: &[u8]) -> bool {
+    same(table.value(entry), value) && is_name(table, entry, key, name)
 }
 
 /// Follows a chain to the first entry that `look` holds for.

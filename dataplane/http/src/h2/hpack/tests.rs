@@ -1,4 +1,4 @@
-//! The examples of RFC 7541 appendix C, and every way a block can be wrong.
+//! The examples of RFC 7541 appendix C.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::*;
 
 mod encoder;
+mod errors;
 
 type Fields = Vec<(String, String)>;
 
