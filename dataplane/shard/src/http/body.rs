@@ -174,7 +174,7 @@ impl Shard {
                 let before = out.len();
                 out.write_with(|out| match trailers.is_empty() {
                     true => h2.codec.send_data(server, 0, true, out),
-                    false => _ = h2.codec.send_trailers(server, trailers, out),
+                    false => h2.codec.send_trailers(server, trailers, out),
                 });
                 sent = (out.len() - before) as u64;
             }),

@@ -319,7 +319,7 @@ impl Shard {
             let before = out.len();
             out.write_with(|out| match trailers.is_empty() {
                 true => h2.codec.send_data(client, 0, true, out),
-                false => _ = h2.codec.send_trailers(client, trailers, out),
+                false => h2.codec.send_trailers(client, trailers, out),
             });
             bytes.downstream_wire_sent += (out.len() - before) as u64;
         });

@@ -86,8 +86,9 @@ pub(crate) fn write_to_client(
             h2.outbound_frames += 1;
             stream.response_end_sent |= end;
             link.write(io, |out| {
-                out.write_with(|bytes| h2.codec.send_data(client, len, end, bytes));
-                fill(out);
+                if out.write_with(|bytes| h2.codec.send_data(client, len, end, bytes)) {
+                    fill(out);
+                }
             });
         }
         _ => {
@@ -114,8 +115,9 @@ pub(crate) fn write_to_upstream(
             bytes.upstream_wire_sent += (len + FRAME_HEADER_BYTES) as u64;
             stream.request_end_sent |= end;
             link.write(io, |out| {
-                out.write_with(|bytes| h2.codec.send_data(server, len, end, bytes));
-                fill(out);
+                if out.write_with(|bytes| h2.codec.send_data(server, len, end, bytes)) {
+                    fill(out);
+                }
             });
         }
         _ => {
