@@ -153,3 +153,20 @@ fn a_small_window_holds_from_the_acknowledgement_on() {
     assert_eq!(server.take().iter().filter(|f| f.stream == 1).map(Frame::number).collect::<Vec<_>>(), [5000]);
     assert_eq!(server.feed(&frame(DATA, 0, 1, &[0; 100])).map(|seen| seen.len()), Ok(1));
 }
+
+#[test]
+fn what_is_queued_goes_before_what_it_makes_room_for() {
+    let mut server = End2::new(&server_options());
+    let opening = [&millrace_http::h2::PREFACE[..], &settings(&[(4, 0)]), &headers(1, END, GET)].concat();
+    assert!(server.feed(&opening).is_ok());
+    let sent = frames(&server.respond(1, false));
+    let kinds: Vec<_> = sent.iter().map(|f| (f.kind, f.flags & ACK)).collect();
+    assert_eq!(kinds, [(SETTINGS, 0), (WINDOW_UPDATE, 0), (SETTINGS, ACK), (HEADERS, 0)]);
+    assert_eq!(server.feed(&settings(&[(4, 1)])).map(|seen| seen.len()), Ok(2));
+    let mut out = Vec::new();
+    assert!(server.connection.send_data(server.stream(1), 1, false, &mut out));
+    out.push(b'x');
+    let kinds: Vec<_> = frames(&out).iter().map(|f| f.kind).collect();
+    assert_eq!(kinds, [SETTINGS, DATA], "6.9.2: the acknowledgement comes first");
+    assert!(!server.connection.has_control());
+}

@@ -248,6 +248,7 @@ fn long_heads_are_split_as_the_peer_wants_them() {
     let seen = server.feed_cut(&out, &mut || 1000).expect("no error");
     assert_eq!(seen, [Seen::Request { id: 1, end: true, head: format!("GET http h /|x: {long}|") }]);
     assert!(client.feed(&settings(&[(5, 100_000)])).is_ok());
+    client.take();
     out.clear();
     assert!(client.connection.send_request(&request(&fields), 2, true, &mut out).is_some());
     assert_eq!(frames(&out).len(), 1);

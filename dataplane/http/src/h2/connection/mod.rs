@@ -77,8 +77,6 @@ pub struct Connection {
     acknowledged: bool,
     ping_sent: bool,
     leaving: Leaving,
-    /// What we say first has been taken.
-    opening_taken: bool,
     /// Control frames that wait to be taken.
     control: Vec<u8>,
     /// How many those are, and how many were taken and have not left.
@@ -119,7 +117,6 @@ impl Connection {
             acknowledged: false,
             ping_sent: false,
             leaving: Leaving::default(),
-            opening_taken: false,
             control: Vec::new(),
             control_queued: 0,
             control_taken: 0,

@@ -42,7 +42,7 @@ impl Connection {
         if !self.can_open() {
             return None;
         }
-        self.open_before(out);
+        self.control_first(out);
         let id = if self.highest == 0 { 1 } else { self.highest + 2 };
         self.highest = id;
         self.budgets.open();
@@ -109,7 +109,7 @@ impl Connection {
             status => status,
         };
         let end = end && status >= 200;
-        self.open_before(out);
+        self.control_first(out);
         let at = begin_block(&mut self.encoder, out);
         self.encoder.status(status, out);
         encode_fields(&mut self.encoder, &head.headers, LEFT_OUT | HeaderId::Te.bit(), out);
@@ -126,6 +126,7 @@ impl Connection {
         if !self.is_sending(stream) {
             return false;
         }
+        self.control_first(out);
         let at = begin_block(&mut self.encoder, out);
         encode_fields(&mut self.encoder, trailers, LEFT_OUT | NO_TRAILER, out);
         if out.len() == at + HEADER_LEN {
@@ -137,10 +138,11 @@ impl Connection {
         true
     }
 
-    /// The preface and SETTINGS go before anything else, should nobody have taken them yet.
+    /// What was queued goes first: the preface and SETTINGS before anything else, and the acknowledgement of SETTINGS
+    /// before DATA that they make room for.
     #[inline]
-    fn open_before(&mut self, out: &mut Vec<u8>) {
-        if !self.opening_taken {
+    fn control_first(&mut self, out: &mut Vec<u8>) {
+        if !self.control.is_empty() {
             self.take_control(out);
         }
     }
@@ -181,6 +183,7 @@ impl Connection {
         };
         open.send.charge(len);
         self.send.charge(len);
+        self.control_first(out);
         let flags = if end { flag::END_STREAM } else { 0 };
         out.extend_from_slice(&frame::header(len, kind::DATA, flags, stream.id));
         self.budgets.data_sent = self.budgets.data_sent.saturating_add(1);

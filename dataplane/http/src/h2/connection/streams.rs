@@ -125,12 +125,11 @@ impl Connection {
         }
     }
 
-    /// Appends pending control frames; true if there were any.
+    /// Appends pending control frames; true if there were any. The `send_*` functions put them first themselves.
     pub fn take_control(&mut self, out: &mut Vec<u8>) -> bool {
         if self.control.is_empty() {
             return false;
         }
-        self.opening_taken = true;
         out.extend_from_slice(&self.control);
         self.control.clear();
         if self.control.capacity() > crate::h2::limits::CONTROL_KEPT {
