@@ -6,7 +6,7 @@ use millrace_config::{ClusterId, ScopeId};
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{ErrorCode, GoAway};
 use millrace_observe::access_log::AccessLogType;
-use millrace_observe::stats::{CodeFamily, cluster as cluster_metric, http as metric, http_listener};
+use millrace_observe::stats::{CodeFamily, cluster as cluster_metric, http as metric, http_listener, http2};
 use millrace_ring::IoError;
 
 use super::Closing;
@@ -97,15 +97,16 @@ impl Shard {
         let now = self.io.now;
         stream.facts.times.end = Some(now);
         stream.facts.times.downstream_tx_end = Some(now);
-        let (key, mut over_h2) = (stream.downstream, false);
+        let (key, mut http2_scope) = (stream.downstream, None);
         if let Some(http) = self.downstreams.get_mut(key).and_then(http) {
             http.stream = None;
-            over_h2 = http.h2.is_some();
+            http2_scope = http.h2.as_ref().map(|_| http.hcm.http2_scope);
         }
         self.count_stream(&stream);
         self.log_stream(&stream);
         self.recycle_stream(stream);
-        if over_h2 {
+        if let Some(scope) = http2_scope {
+            self.stats.gauge_dec(scope, http2::STREAMS_ACTIVE);
             self.h2_stream_is_over(key);
         }
     }

@@ -16,7 +16,7 @@ use millrace_http::h1::{
 };
 use millrace_http::path::{self, PathAction};
 use millrace_http::{HeaderId, Method, hop};
-use millrace_observe::stats::http as metric;
+use millrace_observe::stats::{http as metric, http2};
 use millrace_route::{Selected, Selection};
 
 use super::render::Renderer;
@@ -98,6 +98,7 @@ impl Shard {
         let version = match (client, &mut http.h2) {
             (Some(client), Some(h2)) => {
                 h2.codec.bind(client, id.pack(0));
+                self.stats.gauge_inc(http.hcm.http2_scope, http2::STREAMS_ACTIVE);
                 metric::DOWNSTREAM_RQ_HTTP2_TOTAL
             }
             _ => {

@@ -193,6 +193,11 @@ impl Connection {
         self.receive.debt(self.options.initial_connection_window).max(0) as u64
     }
 
+    /// True while a head has begun and its CONTINUATION frames are awaited.
+    pub fn is_in_head(&self) -> bool {
+        self.block.stream != 0
+    }
+
     /// What happened since the last call.
     pub fn take_counts(&mut self) -> Counts {
         core::mem::take(&mut self.counts)

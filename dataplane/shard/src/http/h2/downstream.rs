@@ -7,7 +7,7 @@ use millrace_filter::http::connection_manager::response::{self as manager, Respo
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{Event, PREFACE, Side, StreamRef};
 use millrace_http::{HeaderId, HeaderMap, ResponseHead};
-use millrace_observe::stats::http as metric;
+use millrace_observe::stats::{http as metric, http2};
 
 use super::super::request::http;
 use super::super::{HttpDownstream, Stream};
@@ -149,6 +149,7 @@ impl Shard {
     /// What follows a look at a client's frames: our own frames leave, what is unread gives its buffers back.
     fn h2_settle(&mut self, key: Key) {
         let now = self.io.now;
+        self.h2_count_client(key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         // The rest of a frame, or of a head, may be long in coming.
@@ -157,7 +158,7 @@ impl Shard {
         }
         let Some(h2) = http.h2.as_deref_mut() else { return };
         write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
-        let in_head = !http.input.is_empty();
+        let in_head = !http.input.is_empty() || h2.codec.is_in_head();
         let idle = h2.codec.open_streams() == 0;
         let flooded = h2.is_flooded(&downstream.link);
         let began = in_head && http.head_since.is_none();
@@ -167,6 +168,7 @@ impl Shard {
         }
         if flooded {
             self.stats.inc(http.hcm.scope, metric::DOWNSTREAM_CX_PROTOCOL_ERROR);
+            self.stats.inc(http.hcm.http2_scope, http2::OUTBOUND_FLOOD);
             return self.h2_give_up(
                 key,
                 ResponseFlag::DownstreamProtocolError,

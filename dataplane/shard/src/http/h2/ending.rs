@@ -2,7 +2,7 @@
 
 use millrace_base::{Key, ResponseFlag, Time};
 use millrace_http::h2::{ConnectionError, ErrorCode, GoAway};
-use millrace_observe::stats::http as metric;
+use millrace_observe::stats::{http as metric, http2};
 use millrace_ring::IoError;
 
 use super::super::request::http;
@@ -99,6 +99,7 @@ impl Shard {
         if let Some(scope) = self.http_scope(key) {
             self.stats.inc(scope, metric::DOWNSTREAM_CX_PROTOCOL_ERROR);
         }
+        self.h2_count_client(key);
         self.h2_end_streams(key, ResponseFlag::DownstreamProtocolError, error.details());
         self.http_close_after_flush(key);
     }
@@ -207,6 +208,7 @@ impl Shard {
         }
         let Some(h2) = http.h2.as_deref_mut() else { return };
         if h2.keepalive.is_dead(now) {
+            self.stats.inc(hcm.http2_scope, http2::KEEPALIVE_TIMEOUT);
             return self.h2_give_up(key, ResponseFlag::DownstreamConnectionTermination, "http2.ping_timeout");
         }
         h2.keepalive.run(&mut h2.codec, now, &mut self.rng);

@@ -8,6 +8,7 @@
 mod downstream;
 mod ending;
 mod flow;
+mod statistics;
 mod upstream;
 
 use std::collections::VecDeque;

@@ -52,10 +52,12 @@ impl Shard {
                 },
                 Err(_) => {
                     self.stats.inc(upstream.scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
+                    self.h2_count_upstream(conn);
                     return self.h2_upstream_gone(conn, ResetReason::ProtocolError, EndedBy::Local);
                 }
             }
         }
+        self.h2_count_upstream(conn);
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         if let (Carries::Http2(h2), Some(link)) = (&mut upstream.carries, &mut upstream.link) {
             if !h2.input.is_empty() {
@@ -154,6 +156,7 @@ impl Shard {
             return self.h2_not_sent(id, conn);
         };
         stream.server = Some(server);
+        self.stats.gauge_inc(upstream.scope, metric::HTTP2_STREAMS_ACTIVE);
         stream.request_end_sent = end;
         stream.attempt = Attempt::Sent(conn);
         let facts = &mut stream.facts;
@@ -279,6 +282,7 @@ impl Shard {
         stream.server = None;
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let (cluster, pool) = (upstream.cluster, upstream.pool);
+        self.stats.gauge_dec(upstream.scope, metric::HTTP2_STREAMS_ACTIVE);
         self.stats.gauge_dec(upstream.scope, metric::UPSTREAM_RQ_ACTIVE);
         self.stats.gauge_dec(upstream.host_scope, host_metric::RQ_ACTIVE);
         if let (Carries::Http2(h2), Some(link)) = (&mut upstream.carries, &mut upstream.link) {
@@ -381,6 +385,7 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let (Carries::Http2(h2), Some(link)) = (&mut upstream.carries, &mut upstream.link) else { return };
         if h2.keepalive.is_dead(now) {
+            self.stats.inc(upstream.scope, metric::HTTP2_KEEPALIVE_TIMEOUT);
             return self.h2_upstream_gone(conn, ResetReason::ConnectionTermination, EndedBy::Local);
         }
         h2.keepalive.run(&mut h2.codec, now, &mut self.rng);
