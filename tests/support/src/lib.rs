@@ -9,6 +9,7 @@
 pub mod access_log;
 pub mod bootstrap;
 pub mod chaos;
+pub mod h2;
 pub mod ledger;
 pub mod message;
 pub mod process;
