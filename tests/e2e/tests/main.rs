@@ -6,6 +6,7 @@ mod clusters;
 mod config;
 mod forwarding;
 mod headers;
+mod http2;
 mod lifecycle;
 mod limits;
 mod probes;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         ("config", config::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
+        ("http2_pairs", http2::pairs::CASES),
         ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
         ("probes", probes::CASES),

@@ -7,6 +7,7 @@
 //! before a test agrees with it.
 
 pub mod access_log;
+pub mod any;
 pub mod bootstrap;
 pub mod chaos;
 pub mod h2;
