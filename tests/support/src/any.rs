@@ -248,7 +248,8 @@ fn http2(answer: &Answer, method: &str) -> h2::Reply {
     if let Body::Length(bytes) = &answer.body {
         fields.push(("content-length", bytes.len().to_string()));
     }
-    let bare = method == "HEAD" || matches!(answer.body, Body::None);
+    let nothing = answer.body.bytes().is_empty() && answer.trailers.is_empty();
+    let bare = method == "HEAD" || nothing;
     reply = reply.head(answer.status, &borrowed(&fields), bare);
     match &answer.body {
         _ if bare => reply,

@@ -1,6 +1,9 @@
 //! HTTP/2 on either side of the proxy.
 
+pub(crate) mod lifecycle;
 pub(crate) mod pairs;
+pub(crate) mod streams;
+pub(crate) mod upstreams;
 
 use millrace_support::any::{Origin, Version, http2_cluster};
 use millrace_support::bootstrap::{Bootstrap, Http};
@@ -24,4 +27,11 @@ fn start(subject: &Subject, origin: &Origin, hcm: &str) -> Proxy {
     };
     let http = Http::to("up").hcm(hcm);
     Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[origin.address()], &cluster(version)))
+}
+
+/// Resident memory of a process in KiB.
+fn rss_kib(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -9,7 +9,7 @@ use crate::strict::Fields;
 use crate::wait::PATIENCE;
 
 /// A complete response.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// `:status`.
     pub status: u16,

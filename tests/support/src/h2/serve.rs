@@ -19,6 +19,8 @@ use crate::wire;
 struct Work {
     acts: VecDeque<Act>,
     wakes: Option<Instant>,
+    /// Octets of the first act that have been sent.
+    sent: usize,
     echo: bool,
     answered: bool,
     complete: bool,
@@ -75,6 +77,8 @@ impl Serving<'_> {
         }
         self.goaways = self.session.goaways.len();
         match frame.kind {
+            // Both sides may end a stream at once.
+            kind::RST_STREAM if !self.work.contains_key(&frame.stream) => {}
             kind::RST_STREAM => {
                 log.resets.push((self.number, frame.stream, frame::number(&frame.payload)));
                 let work = self.work.entry(frame.stream).or_default();
@@ -84,8 +88,7 @@ impl Serving<'_> {
             kind::DATA => {
                 let content = frame.content().unwrap_or_default();
                 log.octets += content.len();
-                let work = self.work.entry(frame.stream).or_default();
-                if work.echo {
+                if let Some(work) = self.work.get_mut(&frame.stream).filter(|w| w.echo) {
                     work.acts.push_back(Act::Data(content.to_vec(), frame.has(frame::flag::END_STREAM)));
                 }
             }
@@ -136,7 +139,9 @@ impl Serving<'_> {
         }
         let mut work = Work::default();
         if let Some(reply) = (self.shared.on_head)(asked) {
-            work.answered = true;
+            // Acts that send nothing leave the answer to the script.
+            let silent = |act: &Act| matches!(act, Act::Hold | Act::Wait(_) | Act::Grant(_));
+            work.answered = !reply.0.iter().all(silent);
             work.acts = reply.0.into();
         }
         self.work.insert(id, work);
@@ -206,22 +211,27 @@ impl Serving<'_> {
         true
     }
 
-    fn data(&mut self, id: u32, mut bytes: Vec<u8>, end: bool) -> bool {
-        let room = self.session.room(id).min(bytes.len());
-        if room == 0 && !bytes.is_empty() {
-            if let Some(work) = self.work.get_mut(&id) {
+    /// Sends what the windows let through; false when something is left.
+    fn data(&mut self, id: u32, bytes: Vec<u8>, end: bool) -> bool {
+        let mut from = self.work.get(&id).map_or(0, |w| w.sent);
+        loop {
+            let room = self.session.room(id).min(bytes.len() - from);
+            let last = from + room == bytes.len();
+            if room > 0 || last {
+                self.session.data(id, &bytes[from..from + room], end && last);
+            }
+            from += room;
+            let Some(work) = self.work.get_mut(&id) else { return false };
+            if last {
+                work.over |= end;
+                work.sent = 0;
+                return true;
+            }
+            if room == 0 || self.session.end.is_some() {
+                work.sent = from;
                 work.acts.push_front(Act::Data(bytes, end));
-            }
-            return false;
-        }
-        let rest = bytes.split_off(room);
-        self.session.data(id, &bytes, end && rest.is_empty());
-        if let Some(work) = self.work.get_mut(&id) {
-            work.over |= end && rest.is_empty();
-            if !rest.is_empty() {
-                work.acts.push_front(Act::Data(rest, end));
+                return false;
             }
         }
-        true
     }
 }

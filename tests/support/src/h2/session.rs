@@ -1,7 +1,7 @@
 //! One HTTP/2 connection of either side, over a blocking socket: reads frames, keeps the books of windows and streams,
 //! notes what the peer does wrong, and sends whatever it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -54,6 +54,7 @@ pub struct Session {
     at: usize,
     decoder: Decoder,
     streams: BTreeMap<u32, Stream>,
+    forgotten: BTreeSet<u32>,
     block: Option<(u32, bool, Vec<u8>)>,
     window: i64,
     allowance: i64,
@@ -90,6 +91,7 @@ impl Session {
             at: 0,
             decoder: Decoder::new(usize::try_from(table).unwrap_or(4096)),
             streams: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             block: None,
             window: 65_535,
             allowance: 65_535,
@@ -145,9 +147,10 @@ impl Session {
         self.streams.keys().copied().collect()
     }
 
-    /// Forgets a stream that is over.
+    /// Forgets a stream that is over; what still comes for it is ignored.
     pub fn forget(&mut self, stream: u32) {
         self.streams.remove(&stream);
+        self.forgotten.insert(stream);
     }
 
     /// Knows a stream, so that its windows are kept.
@@ -267,6 +270,7 @@ impl Session {
         match frame.kind {
             kind::DATA => self.on_data(frame),
             kind::HEADERS | kind::CONTINUATION => self.on_block(frame),
+            kind::RST_STREAM if self.forgotten.contains(&frame.stream) => {}
             kind::RST_STREAM => {
                 let code = frame::number(&frame.payload);
                 self.entry(frame.stream).received.reset = Some(code);
@@ -316,6 +320,9 @@ impl Session {
         let Some(content) = frame.content() else { return self.fault("bad padding") };
         let (content, len) = (content.to_vec(), u32::try_from(frame.payload.len()).unwrap_or(u32::MAX));
         self.allowance -= i64::from(len);
+        if self.forgotten.contains(&frame.stream) {
+            return self.grant_connection(len.max(1));
+        }
         let known = self.streams.contains_key(&frame.stream);
         let stream = self.entry(frame.stream);
         stream.allowance -= i64::from(len);
@@ -358,6 +365,9 @@ impl Session {
             Ok(fields) => fields,
             Err(rule) => return self.fault(format!("HPACK: {rule}")),
         };
+        if self.forgotten.contains(&stream) {
+            return;
+        }
         let received = &mut self.entry(stream).received;
         let late = received.ended;
         received.blocks.push(fields);
