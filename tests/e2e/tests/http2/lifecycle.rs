@@ -151,7 +151,7 @@ fn max_connection_duration(subject: &Subject) {
     let (proxy, mut client) = started(subject, &upstream, hcm, "");
     let id = client.head("GET", "/slow", &[], true);
     assert_eq!(client.response(id).map(|r| r.text()), Ok("slow".into()));
-    assert_eq!(client.session().end_within(LONG), Some(End::Closed));
+    assert!(client.session().end_within(LONG).is_some());
     assert_eq!(client.session().goaways.last(), Some(&(id, code::NO_ERROR)));
     proxy.wait_stat("http.main.downstream_cx_max_duration_reached", 1);
 }

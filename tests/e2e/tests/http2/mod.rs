@@ -1,8 +1,10 @@
 //! HTTP/2 on either side of the proxy.
 
 pub(crate) mod lifecycle;
+pub(crate) mod observe;
 pub(crate) mod pairs;
 pub(crate) mod streams;
+pub(crate) mod upgrades;
 pub(crate) mod upstreams;
 
 use millrace_support::any::{Origin, Version, http2_cluster};
