@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         ("http2_lifecycle", http2::lifecycle::CASES),
         ("http2_observe", http2::observe::CASES),
         ("http2_pairs", http2::pairs::CASES),
+        ("http2_spec", http2::spec::CASES),
         ("http2_streams", http2::streams::CASES),
         ("http2_upgrades", http2::upgrades::CASES),
         ("http2_upstreams", http2::upstreams::CASES),

@@ -3,6 +3,7 @@
 pub(crate) mod lifecycle;
 pub(crate) mod observe;
 pub(crate) mod pairs;
+pub(crate) mod spec;
 pub(crate) mod streams;
 pub(crate) mod upgrades;
 pub(crate) mod upstreams;
