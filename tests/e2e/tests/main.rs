@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         ("config", config::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
+        ("http2_bad", http2::bad::CASES),
         ("http2_lifecycle", http2::lifecycle::CASES),
         ("http2_observe", http2::observe::CASES),
         ("http2_pairs", http2::pairs::CASES),

@@ -1,5 +1,6 @@
 //! HTTP/2 on either side of the proxy.
 
+pub(crate) mod bad;
 pub(crate) mod lifecycle;
 pub(crate) mod observe;
 pub(crate) mod pairs;
@@ -7,6 +8,7 @@ pub(crate) mod spec;
 pub(crate) mod streams;
 pub(crate) mod upgrades;
 pub(crate) mod upstreams;
+mod vectors;
 
 use millrace_support::any::{Origin, Version, http2_cluster};
 use millrace_support::bootstrap::{Bootstrap, Http};
