@@ -74,6 +74,8 @@ pub struct Session {
     pub frames: usize,
     /// Answers SETTINGS and PING; on by default.
     pub polite: bool,
+    /// The peer took nothing more for a whole write timeout, which ends the use of the connection.
+    pub stalled: bool,
 }
 
 impl Session {
@@ -104,6 +106,7 @@ impl Session {
             faults: Vec::new(),
             frames: 0,
             polite: true,
+            stalled: false,
         }
     }
 
@@ -114,7 +117,11 @@ impl Session {
 
     /// Sends these bytes; a peer that is gone shows in [`Session::end`].
     pub fn send(&mut self, bytes: &[u8]) {
-        if self.end.is_none() && self.socket.write_all(bytes).is_err() {
+        if self.end.is_some() {
+            return;
+        }
+        if let Err(error) = self.socket.write_all(bytes) {
+            self.stalled = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
             // What the peer said before it left is still to be read.
             while self.read(Duration::from_millis(200)).is_some() {}
             self.end = self.end.or(Some(End::Reset));
