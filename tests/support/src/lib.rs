@@ -14,6 +14,7 @@ pub mod h2;
 pub mod ledger;
 pub mod message;
 pub mod process;
+pub mod program;
 pub mod raw;
 pub mod rng;
 pub mod strict;
