@@ -16,14 +16,14 @@ pub(crate) const BENCHES: &[Bench] = &[
     }),
     Bench::new(
         "http/hpack_decode_mesh",
-        "decode a sidecar's request head again: 20 fields, 8 literal",
+        "decode a sidecar's request head again: 23 fields, 6 literal",
         || decode(&[mesh(0), mesh(1), mesh(2)]),
     ),
     Bench::new("http/hpack_decode_huffman", "decode one value of 36 octets in Huffman code", huffman),
     Bench::new("http/hpack_encode_indexed", "encode gRPC's request head: 8 fields, all by index", || {
         encode(vec![grpc()])
     }),
-    Bench::new("http/hpack_encode_mesh", "encode sidecars' request heads: 20 fields, 8 of them new", || {
+    Bench::new("http/hpack_encode_mesh", "encode sidecars' request heads: 23 fields, 5 of them new", || {
         encode((0..4).map(mesh).collect())
     })
     .of(4),
@@ -62,14 +62,8 @@ fn mesh(number: u8) -> Fields {
     let mut fields =
         fields(pseudo.into_iter().chain(head.headers.iter().filter(|(name, _)| *name != b"host")));
     for (name, value, _) in &mut fields {
-        let changes = [
-            &b":path"[..],
-            b"x-request-id",
-            b"traceparent",
-            b"x-b3-traceid",
-            b"x-b3-spanid",
-            b"x-b3-parentspanid",
-        ];
+        let changes =
+            [&b"x-request-id"[..], b"traceparent", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid"];
         if changes.contains(&name.as_slice())
             && let Some(digit) = value.get_mut(9)
         {
@@ -103,7 +97,7 @@ fn read(decoder: &mut Decoder, block: &[u8]) {
 /// Decodes the last of these heads again and again; it must not change the tables.
 fn decode(heads: &[Fields]) -> Routine {
     let (mut encoder, mut decoder, mut block) = (Encoder::new(4096), Decoder::new(4096), Vec::new());
-    for _ in 0..2 {
+    for _ in 0..3 {
         for fields in heads {
             write(&mut encoder, fields, &mut block);
             read(&mut decoder, &block);
