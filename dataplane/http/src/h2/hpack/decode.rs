@@ -214,6 +214,11 @@ impl Decoder {
     }
 
     #[cfg(test)]
+    pub(super) fn grow_old(&mut self) {
+        self.table.grow_old();
+    }
+
+    #[cfg(test)]
     pub(super) fn capacity(&self) -> (usize, usize) {
         self.table.capacity()
     }
