@@ -136,7 +136,7 @@ impl Twin {
         let mut bits: Vec<bool> = Vec::new();
         for b in text {
             let code = self.codes.iter().find(|(_, symbol)| *symbol == usize::from(*b));
-            for ((len, code), _) in code {
+            if let Some(((len, code), _)) = code {
                 bits.extend((0..*len).rev().map(|bit| code >> bit & 1 == 1));
             }
         }
