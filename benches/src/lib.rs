@@ -6,6 +6,7 @@
 
 mod filter;
 mod heads;
+mod hpack;
 mod http;
 mod observe;
 mod route;
@@ -56,9 +57,17 @@ impl Bench {
 
 /// Every bench, in the order of the crates that a request passes.
 pub fn all() -> impl Iterator<Item = &'static Bench> {
-    [http::BENCHES, route::BENCHES, filter::BENCHES, upstream::BENCHES, observe::BENCHES, shard::BENCHES]
-        .into_iter()
-        .flatten()
+    [
+        http::BENCHES,
+        hpack::BENCHES,
+        route::BENCHES,
+        filter::BENCHES,
+        upstream::BENCHES,
+        observe::BENCHES,
+        shard::BENCHES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The bench of this name.
