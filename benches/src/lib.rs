@@ -7,6 +7,7 @@
 mod filter;
 mod heads;
 mod http;
+mod http2;
 mod observe;
 mod route;
 mod shard;
@@ -56,9 +57,17 @@ impl Bench {
 
 /// Every bench, in the order of the crates that a request passes.
 pub fn all() -> impl Iterator<Item = &'static Bench> {
-    [http::BENCHES, route::BENCHES, filter::BENCHES, upstream::BENCHES, observe::BENCHES, shard::BENCHES]
-        .into_iter()
-        .flatten()
+    [
+        http::BENCHES,
+        http2::BENCHES,
+        route::BENCHES,
+        filter::BENCHES,
+        upstream::BENCHES,
+        observe::BENCHES,
+        shard::BENCHES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The bench of this name.
