@@ -198,3 +198,16 @@ impl Connection {
         core::mem::take(&mut self.counts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small_while_nothing_happens() {
+        assert!(size_of::<Connection>() <= 1024, "{}", size_of::<Connection>());
+        assert!(size_of::<crate::h2::stream::Stream>() <= 80);
+        let connection = Connection::new(&Options::default(), Time::ZERO);
+        assert!(connection.control.capacity() <= 128 && connection.streams.peak() == 0);
+    }
+}
