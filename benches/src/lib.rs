@@ -6,6 +6,7 @@
 
 mod filter;
 mod heads;
+mod hpack;
 mod http;
 mod http2;
 mod observe;
@@ -59,6 +60,7 @@ impl Bench {
 pub fn all() -> impl Iterator<Item = &'static Bench> {
     [
         http::BENCHES,
+        hpack::BENCHES,
         http2::BENCHES,
         route::BENCHES,
         filter::BENCHES,
