@@ -56,6 +56,8 @@ pub struct Connection {
     /// What is to be done before the next frame.
     first: u8,
     error: Option<ConnectionError>,
+    /// Octets of a frame that is consumed with its last event.
+    held: usize,
     /// Octets of the client's preface that came.
     preface: u8,
     streams: Table,
@@ -100,6 +102,7 @@ impl Connection {
             options,
             first: preface | first::SETTINGS,
             error: None,
+            held: 0,
             preface: 0,
             streams: Table::new(now.0),
             closed: Closed::default(),
@@ -191,6 +194,11 @@ impl Connection {
     /// Bytes of DATA that were handed out, or are still to come of a frame that has begun, and were not given back.
     pub fn unreleased(&self) -> u64 {
         self.receive.debt(self.options.initial_connection_window).max(0) as u64
+    }
+
+    /// True while a head has begun and its CONTINUATION frames are awaited.
+    pub fn is_in_head(&self) -> bool {
+        self.block.stream != 0
     }
 
     /// What happened since the last call.
