@@ -8,6 +8,7 @@ mod filter;
 mod heads;
 mod hpack;
 mod http;
+mod http2;
 mod observe;
 mod route;
 mod shard;
@@ -60,6 +61,7 @@ pub fn all() -> impl Iterator<Item = &'static Bench> {
     [
         http::BENCHES,
         hpack::BENCHES,
+        http2::BENCHES,
         route::BENCHES,
         filter::BENCHES,
         upstream::BENCHES,

@@ -271,10 +271,14 @@ impl Connection {
         }
         open.state |= state::HEAD_IN;
         open.length_left = length;
-        if open.is(state::CONNECT) && status < 300 {
-            open.length_left = UNKNOWN_LENGTH;
-            if let Some(protocol) = open.protocol.take() {
-                switch_protocols(&mut heads.response, &protocol);
+        if open.is(state::CONNECT) {
+            let protocol = open.protocol.take();
+            if status >= 300 {
+                // No tunnel but an ordinary response.
+                open.state &= !(state::CONNECT | state::EXTENDED);
+            } else {
+                open.length_left = UNKNOWN_LENGTH;
+                protocol.iter().for_each(|protocol| switch_protocols(&mut heads.response, protocol));
             }
         }
         if opening.end {
