@@ -258,6 +258,13 @@ impl Shard {
         stream.response_deadline = Time::MAX;
         stream.try_deadline = Time::MAX;
         if stream.client.is_some() {
+            if let Some(upstream) =
+                stream.upstream().filter(|_| stream.server.is_none()).and_then(|c| self.upstreams.get(c))
+                && !self.clusters.get(upstream.cluster).is_some_and(|s| s.config().http.enable_trailers)
+            {
+                // Of an HTTP/1.1 endpoint that shall not send any.
+                stream.trailers.clear();
+            }
             self.h2_write_end(id);
         } else {
             let framing = stream.response_framing;

@@ -31,7 +31,7 @@ const NO_TRAILER: u128 = HeaderId::set(&[HeaderId::ContentLength, HeaderId::Te])
 
 impl Connection {
     /// Client: appends a request head; `None` without room (see [`Self::can_open`]). A GET with an upgrade becomes
-    /// extended CONNECT where the peer takes it, else a plain GET.
+    /// extended CONNECT where the peer takes it or has not said, else a plain GET.
     pub fn send_request(
         &mut self,
         head: &RequestHead,
@@ -48,7 +48,8 @@ impl Connection {
         self.budgets.open();
         let kind = head.method_kind();
         let protocol = match kind {
-            Method::Get if self.peer.connect => upgrade_type(&head.headers),
+            // Before the peer's SETTINGS nobody knows; as Envoy does, the best is hoped for.
+            Method::Get if self.peer.connect || !self.settings_seen => upgrade_type(&head.headers),
             _ => None,
         };
         let at = begin_block(&mut self.encoder, out);
