@@ -56,12 +56,7 @@ fn frames_that_do_nothing() {
             ConnectionError::GlitchFlood,
         ),
         ("RST_STREAM twice", Box::new(|_| rst_stream(1, 8)), 1_001, ConnectionError::GlitchFlood),
-        (
-            "acknowledgements",
-            Box::new(|_| frame(SETTINGS, ACK, 0, &[])),
-            1_000,
-            ConnectionError::GlitchFlood,
-        ),
+        ("acknowledgements", Box::new(|_| frame(SETTINGS, ACK, 0, &[])), 1_000, ConnectionError::GlitchFlood),
     ];
     for (what, bytes, allowed, error) in cases {
         let mut server = server();

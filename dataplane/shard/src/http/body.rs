@@ -201,6 +201,10 @@ impl Shard {
         // An HTTP/1.1 client takes what has come; its endpoint is paused when that is too much.
         let room = stream.client.map_or(usize::MAX, |_| client_room(&self.io, downstream, stream));
         if room == 0 {
+            if let Some(link) = upstream.link.as_mut().filter(|link| link.can_pause()) {
+                link.pause(&mut self.io);
+                self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
+            }
             self.await_client(id);
             return false;
         }

@@ -104,7 +104,8 @@ impl Connection {
             return Err(ConnectionError::BadStreamId);
         }
         match self.closed.end_of(id) {
-            Some(End::ByUs) => Ok(()),
+            // On its way when we reset the stream; without end it is an attack.
+            Some(End::ByUs) => self.glitch(),
             Some(End::ByPeer) => self.refuse(id, ErrorCode::StreamClosed).map(drop),
             Some(End::Complete) => Err(ConnectionError::StreamClosed),
             // Our own streams were open once; the neighbours shall not suffer from a memory that is short.
