@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         ("headers", headers::CASES),
         ("http2_bad", http2::bad::CASES),
         ("http2_floods", http2::floods::CASES),
+        ("http2_grpc", http2::grpc::CASES),
         ("http2_interop", http2::interop::CASES),
         ("http2_lifecycle", http2::lifecycle::CASES),
         ("http2_observe", http2::observe::CASES),

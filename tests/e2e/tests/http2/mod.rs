@@ -2,6 +2,7 @@
 
 pub(crate) mod bad;
 pub(crate) mod floods;
+pub(crate) mod grpc;
 pub(crate) mod interop;
 pub(crate) mod lifecycle;
 pub(crate) mod observe;
