@@ -8,7 +8,6 @@
 //! with its status.
 
 mod client;
-mod codec;
 mod server;
 
 pub use client::run;

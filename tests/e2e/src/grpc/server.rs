@@ -11,6 +11,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use millrace_support::xds::codec::Raw;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -20,7 +21,6 @@ use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::codec::Raw;
 use super::{SERVICE, split};
 
 type Out = Result<Bytes, Status>;
