@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
         ("http2_bad", http2::bad::CASES),
+        ("http2_errors", http2::errors::CASES),
         ("http2_floods", http2::floods::CASES),
         ("http2_grpc", http2::grpc::CASES),
         ("http2_interop", http2::interop::CASES),

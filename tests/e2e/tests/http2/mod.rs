@@ -1,6 +1,7 @@
 //! HTTP/2 on either side of the proxy.
 
 pub(crate) mod bad;
+pub(crate) mod errors;
 pub(crate) mod floods;
 pub(crate) mod grpc;
 pub(crate) mod interop;
