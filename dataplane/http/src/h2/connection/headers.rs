@@ -91,7 +91,7 @@ impl Connection {
         if self.block.continuations > self.options.max_continuations {
             return Err(ConnectionError::ContinuationFlood);
         }
-        self.block.wire += (HEADER_LEN + frame.len) as u32;
+        self.block.wire = self.block.wire.saturating_add((HEADER_LEN + frame.len) as u32);
         self.block.fragments.extend_from_slice(payload);
         if !frame.has(flag::END_HEADERS) {
             return Ok(Event::Progress);
