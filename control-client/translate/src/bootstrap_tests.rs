@@ -1,6 +1,6 @@
 //! Whole bootstraps: what they become, and which are refused with which path.
 
-use millrace_config::{Address, ListenerFilter, NetworkFilter, TcpClusterSpecifier};
+use millrace_config::{Address, Codec, Http2Options, ListenerFilter, NetworkFilter, TcpClusterSpecifier};
 use millrace_observe::stats::Registry;
 use millrace_proto::{LoadOptions, Parsed, bootstrap_from_yaml};
 
@@ -163,12 +163,26 @@ fn the_connection_manager() {
     assert_eq!((built.request_headers_timeout, built.stream_idle_timeout), (None, None));
     assert_eq!((&*built.server_name, &*built.via, built.upgrades.len()), ("envoy", "v", 1));
     assert!(built.http1.allow_absolute_url && built.generate_request_id && !built.use_remote_address);
+    assert_eq!((built.codec, built.http2), (Codec::Auto, Http2Options::DOWNSTREAM));
+    for (codec, wanted) in [("HTTP1", Codec::Http1), ("HTTP2", Codec::Http2)] {
+        let compiled = manager(&format!(
+            "route_config: {{}}, {router}, codec_type: {codec}, http2_protocol_options: {{max_concurrent_streams: 7}}"
+        ));
+        let compiled = compiled.unwrap();
+        let NetworkFilter::HttpConnectionManager(built) =
+            &compiled.snapshot.listeners[0].filter_chains[0].filters[0]
+        else {
+            panic!("a connection manager")
+        };
+        assert_eq!((built.codec, built.http2.max_concurrent_streams), (wanted, 7));
+        assert!(compiled.unsupported.is_empty(), "{:?}", compiled.unsupported);
+    }
     for (fields, reason) in [
         (
             "scoped_routes: {name: x, scope_key_builder: {fragments: [{header_value_extractor: {name: h}}]}, rds_config_source: {ads: {}}, scoped_rds: {scoped_rds_config_source: {ads: {}}}}",
             "scoped_routes.scope_key_builder.fragments[0].header_value_extractor: HeaderValueExtractor extract_type not set.",
         ),
-        ("route_config: {}, codec_type: HTTP2", "codec_type: HTTP/2 is not served by this build"),
+        ("route_config: {}, codec_type: HTTP3", "codec_type: HTTP/3 codec configured on non-QUIC listener."),
         ("route_config: {}, max_request_headers_kb: 9000", "value must be less than or equal to 8192"),
         (
             "route_config: {}, strip_matching_host_port: true, strip_any_host_port: true",

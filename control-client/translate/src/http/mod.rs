@@ -3,6 +3,7 @@
 mod connection_manager;
 mod filters;
 mod http1;
+pub(crate) mod http2;
 mod router;
 mod scoped_routes;
 

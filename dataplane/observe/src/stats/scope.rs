@@ -48,6 +48,8 @@ pub enum ScopeKind {
     ControlPlane,
     /// `load_reporter.`; `name` is empty.
     LoadReporter,
+    /// `http2.`; `name` is empty. There once a listener can speak it.
+    Http2,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
     Host,
 }
@@ -63,6 +65,7 @@ impl ScopeKind {
         Self::Filesystem,
         Self::Dns,
         Self::Http1,
+        Self::Http2,
         Self::Listener,
         Self::Http,
         Self::HttpListener,
@@ -90,6 +93,7 @@ impl ScopeKind {
             Self::Filesystem => &tables::filesystem::TABLE,
             Self::Dns => &tables::dns::TABLE,
             Self::Http1 => &tables::http1::TABLE,
+            Self::Http2 => &tables::http2::TABLE,
             Self::Listener => &tables::listener::TABLE,
             Self::Http => &tables::http::TABLE,
             Self::HttpListener => &tables::http_listener::TABLE,
@@ -118,6 +122,7 @@ impl ScopeKind {
             Self::Filesystem => "filesystem",
             Self::Dns => "dns.cares",
             Self::Http1 => "http1",
+            Self::Http2 => "http2",
             Self::Listener | Self::HttpListener => "listener",
             Self::Http | Self::Rds | Self::Vhds | Self::ScopedRds => "http",
             Self::Cds => "cluster_manager.cds",
