@@ -180,7 +180,8 @@ impl Connection {
         }
         self.budgets.open();
         self.budgets.useful = self.budgets.useful.wrapping_add(1);
-        let mut reader = RequestReader::new(Gate::new(&self.options), &mut heads.request);
+        let mut reader =
+            RequestReader::new(Gate::new(&self.options), &mut heads.request, &mut self.authority);
         decode(&mut self.decoder, block, |field| reader.field(field))?;
         if reader.gate.is_bomb() {
             return Err(ConnectionError::HeaderBomb);
