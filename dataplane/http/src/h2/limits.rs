@@ -53,6 +53,9 @@ pub(super) const RESETS_REMEMBERED: usize = 1024;
 /// Streams that ended or that the peer reset, for the right answer to frames that follow.
 pub(super) const ENDS_REMEMBERED: usize = 64;
 
+/// Longest authority that is remembered as valid.
+pub(super) const AUTHORITY_KEPT: usize = 128;
+
 /// Slots that an idle connection keeps.
 pub(super) const SLOTS_KEPT: usize = 256;
 

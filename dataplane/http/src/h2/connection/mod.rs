@@ -70,6 +70,8 @@ pub struct Connection {
     stream_window: u32,
     part: Part,
     block: Block,
+    /// The last authority that was valid; see [`super::head::RequestReader`].
+    authority: Vec<u8>,
     decoder: Decoder,
     encoder: Encoder,
     peer: PeerSettings,
@@ -113,6 +115,7 @@ impl Connection {
             stream_window: options.initial_stream_window.max(DEFAULT_WINDOW),
             part: Part::default(),
             block: Block::default(),
+            authority: Vec::new(),
             decoder: Decoder::new(options.hpack_table_size),
             encoder: Encoder::new(options.hpack_table_size),
             peer: PeerSettings::new(),
