@@ -10,6 +10,7 @@ mod address;
 mod cluster;
 mod filter_chain;
 pub mod format;
+mod grpc_filters;
 mod headers;
 mod http2;
 mod http_connection_manager;
@@ -33,6 +34,7 @@ pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
 };
+pub use grpc_filters::{GrpcHttp1Bridge, GrpcMethods, GrpcStats};
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
 pub use http_connection_manager::{
     ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind,

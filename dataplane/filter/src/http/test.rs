@@ -43,6 +43,13 @@ pub(crate) fn head(path: &str, list: &[(&str, &str)]) -> RequestHead {
     head
 }
 
+pub(crate) fn response(status: u16, list: &[(&str, &str)]) -> ResponseHead {
+    let mut head = ResponseHead::new();
+    head.status = status;
+    fields(&mut head.headers, list);
+    head
+}
+
 pub(crate) fn hcm() -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: "x".into(),
