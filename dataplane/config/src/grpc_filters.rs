@@ -20,7 +20,8 @@ pub struct GrpcStats {
     pub methods: GrpcMethods,
     /// `enable_upstream_stats`: the histogram `upstream_rq_time`.
     pub upstream_time: bool,
-    /// `replace_dots_in_grpc_service_name`: `.` of a service becomes `_` in names of statistics.
+    /// `replace_dots_in_grpc_service_name`: `.` of a service becomes `_` in names of statistics. Only with
+    /// [`GrpcMethods::All`].
     pub replace_dots: bool,
 }
 

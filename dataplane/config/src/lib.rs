@@ -46,9 +46,9 @@ pub use listener::{DrainType, Listener, ListenerFilter, TrafficDirection};
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
 pub use route::{
-    ClusterSpecifier, DirectResponse, HashPolicy, HostRewrite, PathMatcher, PathRewrite, PerFilterConfig,
-    PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward, RouteMatch, WeightedCluster,
-    WeightedClusters,
+    ClusterSpecifier, DirectResponse, GrpcTimeout, HashPolicy, HostRewrite, MaxStreamDuration, PathMatcher,
+    PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward,
+    RouteMatch, WeightedCluster, WeightedClusters,
 };
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};

@@ -53,7 +53,8 @@ fn enabled(disabled: bool, per_route: Option<&PerFilterConfig>) -> bool {
 pub fn router(hcm: &HttpConnectionManager) -> RouterOptions {
     let router = hcm.http_filters.iter().rev().find_map(|filter| match filter.kind {
         HttpFilterKind::Router { suppress_envoy_headers, respect_expected_rq_timeout } => {
-            Some(RouterOptions { suppress_envoy_headers, respect_expected_rq_timeout })
+            let max_stream_duration = hcm.max_stream_duration;
+            Some(RouterOptions { suppress_envoy_headers, respect_expected_rq_timeout, max_stream_duration })
         }
         HttpFilterKind::GrpcStats(_) | HttpFilterKind::GrpcWeb | HttpFilterKind::GrpcHttp1Bridge(_) => None,
     });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_config::GrpcStats as Config;
+use millrace_config::{GrpcMethods, GrpcStats as Config};
 use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 
 use super::grpc::frames::MessageCounter;
@@ -30,10 +30,12 @@ impl GrpcStats {
             return None;
         }
         let call = grpc::call(head.path());
+        // Measured with Envoy 1.40: what is listed keeps its dots.
+        let replace_dots = config.replace_dots && config.methods == GrpcMethods::All;
         let named = call.filter(|(service, method)| config.names(service, method));
         Some(Self {
             config: Arc::clone(config),
-            name: named.and_then(|(service, method)| CallName::new(service, method, config.replace_dots)),
+            name: named.and_then(|(service, method)| CallName::new(service, method, replace_dots)),
             // Without a name for every method, a path that is no call is not counted either.
             counts: call.is_some(),
             request: MessageCounter::default(),
