@@ -1,6 +1,8 @@
 //! Whole bootstraps: what they become, and which are refused with which path.
 
-use millrace_config::{Address, ListenerFilter, NetworkFilter, TcpClusterSpecifier};
+use millrace_config::{
+    Address, GrpcMethods, HttpFilterKind, ListenerFilter, NetworkFilter, TcpClusterSpecifier,
+};
 use millrace_observe::stats::Registry;
 use millrace_proto::{LoadOptions, Parsed, bootstrap_from_yaml};
 
@@ -163,7 +165,28 @@ fn the_connection_manager() {
     assert_eq!((built.request_headers_timeout, built.stream_idle_timeout), (None, None));
     assert_eq!((&*built.server_name, &*built.via, built.upgrades.len()), ("envoy", "v", 1));
     assert!(built.http1.allow_absolute_url && built.generate_request_id && !built.use_remote_address);
+    let stats = "{name: s, typed_config: {'@type': t/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig, individual_method_stats_allowlist: {services: [{name: b, method_names: [P, M, M]}]}, enable_upstream_stats: true}}";
+    let web = "{name: w, typed_config: {'@type': t/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb}}";
+    let bridge = "{name: b, typed_config: {'@type': t/envoy.extensions.filters.http.grpc_http1_bridge.v3.Config, ignore_query_parameters: true}}";
+    let chain = router.replace('[', &format!("[{stats}, {web}, {bridge}, "));
+    let compiled = manager(&format!("route_config: {{}}, {chain}")).unwrap();
+    let NetworkFilter::HttpConnectionManager(built) =
+        &compiled.snapshot.listeners[0].filter_chains[0].filters[0]
+    else {
+        panic!("a connection manager")
+    };
+    let [stats, web, bridge, _] = &built.http_filters[..] else { panic!("{:?}", built.http_filters) };
+    let HttpFilterKind::GrpcStats(stats) = &stats.kind else { panic!("{stats:?}") };
+    let listed = GrpcMethods::Listed(vec![("b".into(), "M".into()), ("b".into(), "P".into())]);
+    assert_eq!((&stats.methods, stats.upstream_time, stats.replace_dots), (&listed, true, false));
+    assert!(matches!(web.kind, HttpFilterKind::GrpcWeb));
+    let HttpFilterKind::GrpcHttp1Bridge(bridge) = bridge.kind else { panic!("{bridge:?}") };
+    assert!(bridge.ignore_query && !bridge.upgrade_protobuf);
     for (fields, reason) in [
+        (
+            "route_config: {}, http_filters: [{name: w, typed_config: {'@type': t/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb}}]",
+            "Error: non-terminal filter named w of type envoy.extensions.filters.http.grpc_web.v3.GrpcWeb is the last filter",
+        ),
         (
             "scoped_routes: {name: x, scope_key_builder: {fragments: [{header_value_extractor: {name: h}}]}, rds_config_source: {ads: {}}, scoped_rds: {scoped_rds_config_source: {ads: {}}}}",
             "scoped_routes.scope_key_builder.fragments[0].header_value_extractor: HeaderValueExtractor extract_type not set.",

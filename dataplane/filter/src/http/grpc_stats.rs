@@ -1,7 +1,5 @@
 //! `envoy.filters.http.grpc_stats`: counts calls, statuses and messages.
 
-use std::sync::Arc;
-
 use millrace_config::{GrpcMethods, GrpcStats as Config};
 use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 
@@ -12,7 +10,8 @@ use super::report::{CallName, Report};
 /// What one call has counted. Sees bytes and changes none.
 #[derive(Debug)]
 pub(super) struct GrpcStats {
-    config: Arc<Config>,
+    /// `enable_upstream_stats`.
+    upstream_time: bool,
     /// `service.method`, if the method has names of its own.
     name: Option<CallName>,
     /// The path names a call.
@@ -25,7 +24,7 @@ pub(super) struct GrpcStats {
 
 impl GrpcStats {
     /// `None` for what is no gRPC.
-    pub(super) fn start(config: &Arc<Config>, head: &RequestHead) -> Option<Self> {
+    pub(super) fn start(config: &Config, head: &RequestHead) -> Option<Self> {
         if !grpc::is_grpc(head) {
             return None;
         }
@@ -34,7 +33,7 @@ impl GrpcStats {
         let replace_dots = config.replace_dots && config.methods == GrpcMethods::All;
         let named = call.filter(|(service, method)| config.names(service, method));
         Some(Self {
-            config: Arc::clone(config),
+            upstream_time: config.upstream_time,
             name: named.and_then(|(service, method)| CallName::new(service, method, replace_dots)),
             // Without a name for every method, a path that is no call is not counted either.
             counts: call.is_some(),
@@ -78,6 +77,6 @@ impl GrpcStats {
 
     fn ended_with(&mut self, status: Option<GrpcStatus>, end: bool) {
         self.report.add(status);
-        self.report.upstream_time |= end && self.config.upstream_time;
+        self.report.upstream_time |= end && self.upstream_time;
     }
 }

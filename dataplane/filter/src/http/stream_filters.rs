@@ -68,8 +68,8 @@ pub struct Start<'c> {
 #[derive(Debug)]
 enum Active {
     Stats(GrpcStats),
-    Web(GrpcWeb),
-    Bridge(Bridge),
+    Web(Box<GrpcWeb>),
+    Bridge(Box<Bridge>),
 }
 
 /// The filters of one request; see the module for what is called when.
@@ -85,7 +85,7 @@ pub struct StreamFilters {
 impl StreamFilters {
     /// The filters that have something to do with this request, which they may change; `None`, without an allocation,
     /// when there are none.
-    pub fn start(start: &Start<'_>, head: &mut RequestHead) -> Option<Box<Self>> {
+    pub fn start(start: &Start<'_>, head: &mut RequestHead) -> Option<Self> {
         // A chain that is a router alone.
         if start.hcm.http_filters.len() < 2 {
             return None;
@@ -95,20 +95,26 @@ impl StreamFilters {
             if matches!(filter.kind, HttpFilterKind::Router { .. }) || !runs(start, filter) {
                 continue;
             }
-            filters.extend(match &filter.kind {
+            let active = match &filter.kind {
                 HttpFilterKind::GrpcStats(config) => GrpcStats::start(config, head).map(Active::Stats),
-                HttpFilterKind::GrpcWeb => GrpcWeb::start(head).map(Active::Web),
+                HttpFilterKind::GrpcWeb => GrpcWeb::start(head).map(|web| Active::Web(web.into())),
                 HttpFilterKind::GrpcHttp1Bridge(config) => {
-                    Bridge::start(*config, head, start.buffer_limit).map(Active::Bridge)
+                    let bridge = Bridge::start(*config, head, start.buffer_limit);
+                    bridge.map(|bridge| Active::Bridge(bridge.into()))
                 }
                 HttpFilterKind::Router { .. } => None,
-            });
+            };
+            if let Some(active) = active {
+                // Rarely is there a second one.
+                filters.reserve_exact(1);
+                filters.push(active);
+            }
         }
         if filters.is_empty() {
             return None;
         }
         let new_route = filters.iter().any(|f| matches!(f, Active::Bridge(bridge) if bridge.is_upgraded()));
-        Some(Box::new(Self { filters, begun: 0, new_route }))
+        Some(Self { filters, begun: 0, new_route })
     }
 
     /// A filter changed what routes are chosen by, as Envoy's `clearRouteCache`.

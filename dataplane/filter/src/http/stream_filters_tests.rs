@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millrace_base::Rng;
 use millrace_config::{
     FilterConfigId, GrpcHttp1Bridge, GrpcMethods, GrpcStats as StatsConfig, HttpFilter, PerFilterConfig,
 };
@@ -30,7 +31,7 @@ fn chain_of(kinds: Vec<HttpFilterKind>) -> HttpConnectionManager {
     hcm
 }
 
-fn start(hcm: &HttpConnectionManager, head: &mut RequestHead) -> Option<Box<StreamFilters>> {
+fn start(hcm: &HttpConnectionManager, head: &mut RequestHead) -> Option<StreamFilters> {
     let start = Start { hcm, config: None, selected: None, weighted: None, buffer_limit: 1000 };
     StreamFilters::start(&start, head)
 }
@@ -189,4 +190,48 @@ fn protobufs_ask_for_another_route() {
     let mut out = Vec::new();
     filters.request_data(b"abc", true, &mut out).unwrap();
     assert_eq!(out, b"\0\0\0\0\x03abc");
+}
+
+/// What a request or response becomes must not depend on how its bytes are cut, and no bytes may do harm.
+#[test]
+fn cuts_and_noise_change_nothing() {
+    let chains = [
+        vec![HttpFilterKind::GrpcWeb],
+        vec![HttpFilterKind::GrpcWeb, stats(GrpcMethods::All), bridge()],
+        vec![bridge(), HttpFilterKind::GrpcWeb],
+    ];
+    let types =
+        ["application/grpc-web-text", "application/grpc-web", "application/grpc", "application/x-protobuf"];
+    let mut rng = Rng::new(7);
+    for round in 0..300u64 {
+        let hcm = chain_of(chains[round as usize % chains.len()].clone());
+        let content_type = types[rng.next_u64() as usize % types.len()];
+        let list = [("content-type", content_type), ("accept", types[round as usize % 2])];
+        let answer = [("content-type", types[rng.next_u64() as usize % types.len()])];
+        let letters: Vec<u8> =
+            (0..rng.next_u64() % 200).map(|_| b"AQgw=%\0"[rng.next_u64() as usize % 7]).collect();
+        let octets: Vec<u8> = (0..rng.next_u64() % 300).map(|_| (rng.next_u64() % 3) as u8).collect();
+        let run = |piece: usize| {
+            let mut filters = start(&hcm, &mut head("/s.S/M", &list))?;
+            let (mut sent, mut got) = (Vec::new(), Vec::new());
+            let asked =
+                letters.chunks(piece).try_for_each(|data| filters.request_data(data, false, &mut sent));
+            let asked = asked.and_then(|()| filters.request_data(&[], true, &mut sent));
+            let mut answer = response(200, &answer);
+            filters.response_head(&mut answer, false);
+            for data in octets.chunks(piece) {
+                filters.response_data(data, false, &mut answer, &mut got).unwrap();
+            }
+            let mut trailers = trailers(&[("grpc-status", "0")]);
+            filters.response_trailers(&mut trailers, &mut answer, &mut got).unwrap();
+            assert!(!filters.holds_response());
+            let refused = asked.err().map(|reply| reply.status);
+            // How much had been decoded before an error was found may differ.
+            Some((refused, refused.is_none().then_some(sent), got, lines(&answer.headers), lines(&trailers)))
+        };
+        let whole = run(1000);
+        for piece in [1, 2, 3, 5, 64] {
+            assert_eq!(run(piece), whole, "round {round}, pieces of {piece}, {list:?} {answer:?}");
+        }
+    }
 }
