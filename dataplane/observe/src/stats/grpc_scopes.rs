@@ -1,6 +1,6 @@
 //! Scopes of gRPC calls: clients name them, so they come into being while traffic flows, and are bounded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use millrace_config::ScopeId;
 
@@ -9,7 +9,7 @@ use super::scope::ScopeKind;
 use super::shard::ShardStats;
 
 /// What a call came as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GrpcProtocol {
     /// gRPC: `cluster.<name>.grpc.`.
     Grpc,
@@ -45,7 +45,7 @@ pub(crate) struct GrpcScopes {
 /// Names are what follows `<cluster>.<protocol>.`; empty for all calls without a name.
 #[derive(Debug, Default)]
 struct OfCluster {
-    scopes: HashMap<(GrpcProtocol, Box<str>), ScopeId>,
+    scopes: BTreeMap<(GrpcProtocol, Box<str>), ScopeId>,
     methods: usize,
 }
 
@@ -99,7 +99,7 @@ pub(crate) struct KnownGrpcScopes(HashMap<(u32, GrpcProtocol), OfCalls>);
 
 #[derive(Debug, Default)]
 struct OfCalls {
-    scopes: HashMap<Box<str>, ScopeId>,
+    known: HashMap<Box<str>, ScopeId>,
     /// There was no room for a method, and all methods that have a scope are known: nothing is asked for again.
     full: bool,
 }
@@ -125,7 +125,7 @@ impl ShardStats {
         method: Option<&str>,
     ) -> Option<ScopeId> {
         let calls = self.grpc.0.get(&(cluster.0, protocol));
-        if let Some(known) = calls.and_then(|calls| calls.scopes.get(method.unwrap_or_default())) {
+        if let Some(known) = calls.and_then(|calls| calls.known.get(method.unwrap_or_default())) {
             return Some(*known);
         }
         let full = method.is_some() && calls.is_some_and(|calls| calls.full);
@@ -155,7 +155,7 @@ impl ShardStats {
         }
         drop(state);
         let calls = self.grpc.0.entry((cluster.0, protocol)).or_default();
-        calls.scopes.extend(found);
+        calls.known.extend(found);
         calls.full |= scope.is_none();
         scope
     }

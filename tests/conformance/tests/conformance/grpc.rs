@@ -105,10 +105,11 @@ fn manager(filter: &str) -> Arc<HttpConnectionManager> {
     let parsed = bootstrap_from_yaml(&text, &LoadOptions::default()).expect("a bootstrap");
     let mut cx = Context::new(Registry::new(), Overrides::default());
     let compiled = millrace_translate::bootstrap(&parsed.bytes, &mut cx).expect("served");
-    match &compiled.snapshot.listeners[0].filter_chains[0].filters[0] {
-        NetworkFilter::HttpConnectionManager(hcm) => Arc::clone(hcm),
-        other => panic!("{other:?}"),
-    }
+    let hcm = match &compiled.snapshot.listeners[0].filter_chains[0].filters[0] {
+        NetworkFilter::HttpConnectionManager(hcm) => Some(Arc::clone(hcm)),
+        NetworkFilter::TcpProxy(_) => None,
+    };
+    hcm.expect("a connection manager")
 }
 
 fn map(fields: &[(String, String)]) -> HeaderMap {
