@@ -162,6 +162,8 @@ pub struct HttpConnectionManager {
     pub http1: Http1Options,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// Statistics scope `http2.`, which all listeners share.
+    pub http2_scope: ScopeId,
     /// `server_name`, default `envoy`.
     pub server_name: Arc<str>,
     /// `server_header_transformation`.

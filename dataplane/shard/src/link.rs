@@ -44,7 +44,7 @@ impl Io {
     }
 
     /// True when more than half of the receive buffers are on their way: queues are kept short.
-    fn is_tight(&self) -> bool {
+    pub(crate) fn is_tight(&self) -> bool {
         self.pool.outstanding() > self.pool.count() / 2
     }
 

@@ -208,6 +208,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         access_logs: Vec::new(),
         codec: millrace_config::Codec::Auto,
         http2: millrace_config::Http2Options::DOWNSTREAM,
+        http2_scope: registry.scope(ScopeKind::Http2, ""),
         http1: Http1Options { allow_absolute_url: true, ..Http1Options::default() },
         server_name: "envoy".into(),
         server_header: ServerHeaderTransformation::Overwrite,

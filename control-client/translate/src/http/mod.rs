@@ -4,6 +4,7 @@ mod connection_manager;
 mod filters;
 mod grpc;
 mod http1;
+pub(crate) mod http2;
 mod router;
 mod scoped_routes;
 

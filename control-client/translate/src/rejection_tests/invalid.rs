@@ -463,7 +463,7 @@ pub(super) const INVALID: &[Case] = &[
     ),
     (
         Bootstrap,
-        "{static_resources: {clusters: [{name: x, http2_protocol_options: {}}, {name: x, http2_protocol_options: {}}]}}",
+        "{static_resources: {clusters: [{name: x, transport_socket: {name: t, typed_config: {'@type': t/TLS}}}, {name: x, transport_socket: {name: t, typed_config: {'@type': t/TLS}}}]}}",
         "static_resources.clusters[1].name",
         "duplicate cluster 'x'",
     ),

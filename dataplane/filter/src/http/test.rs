@@ -68,6 +68,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
         access_logs: Vec::new(),
         codec: millrace_config::Codec::Auto,
         http2: millrace_config::Http2Options::DOWNSTREAM,
+        http2_scope: ScopeId(2),
         http1: Http1Options::default(),
         server_name: "envoy".into(),
         server_header: millrace_config::ServerHeaderTransformation::Overwrite,

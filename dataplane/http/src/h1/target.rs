@@ -23,8 +23,7 @@ pub(crate) fn split(target: &[u8], absolute: bool, head: &mut RequestHead) -> Re
 }
 
 fn connect(target: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
-    let port = port_of(target).ok_or(RequestError::BadTarget)?;
-    if port == 0 || !is_valid_authority(target) {
+    if !has_port(target) || !is_valid_authority(target) {
         return Err(RequestError::BadTarget);
     }
     head.set_authority(target);
@@ -53,6 +52,11 @@ fn absolute_form(target: &[u8], method: Method, head: &mut RequestHead) -> Resul
         _ => head.set_path_after_slash(path),
     }
     Ok(())
+}
+
+/// True for an authority with a port that can be connected to, as CONNECT needs (RFC 9110 section 9.3.6).
+pub(crate) fn has_port(authority: &[u8]) -> bool {
+    port_of(authority).is_some_and(|port| port != 0)
 }
 
 /// The port of `host:port`; `None` without one or when it is no number up to 65535.

@@ -58,6 +58,7 @@ fn when(group: Group) -> &'static str {
         Group::Router => "with a router",
         Group::Tracing => "not for the admin",
         Group::Extensions => "not for the admin listener",
+        Group::Http2 => "of HTTP/2 clusters",
     }
 }
 
@@ -107,6 +108,7 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::Vhds
             | ScopeKind::ScopedRds
             | ScopeKind::ControlPlane
+            | ScopeKind::Http2
             | ScopeKind::LoadReporter => {
                 continue;
             }

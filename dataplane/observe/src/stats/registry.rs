@@ -94,7 +94,7 @@ impl Registry {
         self.lock().add(ScopeKind::Host, Arc::default())
     }
 
-    /// Makes a group of metrics of a scope exist: `HealthCheck`, `OutlierDetection`. The others follow
+    /// Makes a group of metrics of a scope exist: `HealthCheck`, `OutlierDetection`, `Http2`. The others follow
     /// from the scope itself.
     pub fn enable(&self, scope: ScopeId, group: Group) {
         if let Some(scope) = self.lock().scopes.get_mut(scope.0 as usize) {

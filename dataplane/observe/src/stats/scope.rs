@@ -51,6 +51,8 @@ pub enum ScopeKind {
     ControlPlane,
     /// `load_reporter.`; `name` is empty.
     LoadReporter,
+    /// `http2.`; `name` is empty. There once a listener can speak it.
+    Http2,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
     Host,
 }
@@ -66,6 +68,7 @@ impl ScopeKind {
         Self::Filesystem,
         Self::Dns,
         Self::Http1,
+        Self::Http2,
         Self::Listener,
         Self::Http,
         Self::HttpListener,
@@ -94,6 +97,7 @@ impl ScopeKind {
             Self::Filesystem => &tables::filesystem::TABLE,
             Self::Dns => &tables::dns::TABLE,
             Self::Http1 => &tables::http1::TABLE,
+            Self::Http2 => &tables::http2::TABLE,
             Self::Listener => &tables::listener::TABLE,
             Self::Http => &tables::http::TABLE,
             Self::HttpListener => &tables::http_listener::TABLE,
@@ -123,6 +127,7 @@ impl ScopeKind {
             Self::Filesystem => "filesystem",
             Self::Dns => "dns.cares",
             Self::Http1 => "http1",
+            Self::Http2 => "http2",
             Self::Listener | Self::HttpListener => "listener",
             Self::Http | Self::Rds | Self::Vhds | Self::ScopedRds => "http",
             Self::Cds => "cluster_manager.cds",

@@ -1,8 +1,8 @@
 //! Lines as the real Envoy printed them for the same facts.
 
 use super::super::{
-    CodeFamily, Group, GrpcProtocol, Registry, ScopeKind, cluster, grpc, http, http_listener, listener,
-    process, route, server,
+    CodeFamily, Group, GrpcProtocol, Registry, ScopeKind, cluster, grpc, http, http_listener, http2,
+    listener, process, route, server,
 };
 use super::*;
 
@@ -254,6 +254,31 @@ fn labels_of_every_kind() {
         "envoy_vhost_vcluster_upstream_rq_retry{envoy_virtual_cluster=\"vc\",envoy_virtual_host=\"vh\"} 0",
         "envoy_vhost_route_upstream_rq_retry{envoy_virtual_host=\"vh\",envoy_route=\"rsp\"} 0",
     ] {
+        assert!(out.lines().any(|l| l == line), "{line}");
+    }
+}
+
+#[test]
+fn http2_counts_where_it_can_be_spoken() {
+    let registry = Registry::new();
+    let (plain, spoken) =
+        (registry.scope(ScopeKind::Cluster, "plain"), registry.scope(ScopeKind::Cluster, "spoken"));
+    registry.enable(spoken, Group::Http2);
+    let mut shard = registry.attach_shard("worker_0");
+    shard.inc(spoken, cluster::HTTP2_RX_RESET);
+    shard.inc(registry.scope(ScopeKind::Http2, ""), http2::TX_RESET);
+    let out = text(&registry, &Selection::ALL);
+    for line in
+        ["cluster.spoken.http2.rx_reset: 1", "cluster.spoken.http2.streams_active: 0", "http2.tx_reset: 1"]
+    {
+        assert!(out.lines().any(|l| l == line), "{line}");
+    }
+    assert!(!out.contains("cluster.plain.http2."));
+    assert_eq!(registry.counter(plain, cluster::HTTP2_RX_RESET), 0);
+    let mut out = String::new();
+    assert!(render_prometheus(&registry, &Selection::ALL, &mut out));
+    for line in ["envoy_cluster_http2_rx_reset{envoy_cluster_name=\"spoken\"} 1", "envoy_http2_tx_reset{} 1"]
+    {
         assert!(out.lines().any(|l| l == line), "{line}");
     }
 }

@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod host;
 pub mod http;
 pub mod http1;
+pub mod http2;
 pub mod http_listener;
 pub mod lds;
 pub mod listener;
