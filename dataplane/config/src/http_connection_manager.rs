@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AccessLog, Cidr, Codec, FilterConfigId, Http2Options, RouteConfiguration, RouteTableId, ScopeId,
-    ScopedRoutes,
+    AccessLog, Cidr, Codec, FilterConfigId, GrpcHttp1Bridge, GrpcStats, Http2Options, RouteConfiguration,
+    RouteTableId, ScopeId, ScopedRoutes,
 };
 
 /// `server_header_transformation`.
@@ -92,6 +92,12 @@ pub struct Http1Options {
 /// What an HTTP filter does.
 #[derive(Clone, Debug)]
 pub enum HttpFilterKind {
+    /// `envoy.filters.http.grpc_stats`.
+    GrpcStats(Arc<GrpcStats>),
+    /// `envoy.filters.http.grpc_web`.
+    GrpcWeb,
+    /// `envoy.filters.http.grpc_http1_bridge`.
+    GrpcHttp1Bridge(GrpcHttp1Bridge),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.

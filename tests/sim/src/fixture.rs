@@ -261,6 +261,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         timeout: Some(knobs.route_timeout),
         idle_timeout: None,
         max_stream_duration: None,
+        grpc_timeout: None,
         retry_policy,
         upgrades: Vec::new(),
         terminates_connect: false,

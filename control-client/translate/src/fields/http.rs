@@ -126,6 +126,27 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table {
+        message: "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
+        fields: &[
+            (
+                Served,
+                "individual_method_stats_allowlist stats_for_all_methods enable_upstream_stats \
+                 replace_dots_in_grpc_service_name",
+            ),
+            (Reported("nothing is written to the filter state"), "emit_filter_state"),
+        ],
+    },
+    Table { message: "envoy.config.core.v3.GrpcMethodList", fields: &[(Served, "services")] },
+    Table {
+        message: "envoy.config.core.v3.GrpcMethodList.Service",
+        fields: &[(Served, "name method_names")],
+    },
+    Table { message: "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", fields: &[] },
+    Table {
+        message: "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config",
+        fields: &[(Served, "upgrade_protobuf_to_grpc ignore_query_parameters")],
+    },
+    Table {
         message: "envoy.config.core.v3.HttpProtocolOptions",
         fields: &[
             (

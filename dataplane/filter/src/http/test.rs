@@ -43,6 +43,13 @@ pub(crate) fn head(path: &str, list: &[(&str, &str)]) -> RequestHead {
     head
 }
 
+pub(crate) fn response(status: u16, list: &[(&str, &str)]) -> ResponseHead {
+    let mut head = ResponseHead::new();
+    head.status = status;
+    fields(&mut head.headers, list);
+    head
+}
+
 pub(crate) fn hcm() -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: "x".into(),
@@ -106,6 +113,7 @@ pub(crate) fn forward() -> RouteForward {
         timeout: Some(Duration::from_secs(15)),
         idle_timeout: None,
         max_stream_duration: None,
+        grpc_timeout: None,
         retry_policy: None,
         upgrades: Vec::new(),
         terminates_connect: false,

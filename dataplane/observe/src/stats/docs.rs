@@ -21,6 +21,7 @@ fn page() -> String {
             (prefix, ScopeKind::Listener | ScopeKind::Http | ScopeKind::Tcp | ScopeKind::Cluster) => {
                 format!("{prefix}.<name>.")
             }
+            (prefix, ScopeKind::Grpc) => format!("{prefix}.<name>.{{grpc,grpc-web}}[.<service>.<method>]."),
             (prefix, ScopeKind::Rds) => format!("{prefix}.<stat_prefix>.rds.<name>."),
             (prefix, ScopeKind::Vhds) => format!("{prefix}.<stat_prefix>.rds.vhds.<name>."),
             (prefix, ScopeKind::ScopedRds) => format!("{prefix}.<stat_prefix>.scoped_rds.<name>."),

@@ -32,6 +32,9 @@ pub enum ScopeKind {
     Tcp,
     /// `cluster.<name>.`: `name` is the cluster's `alt_stat_name` or name with `:` as `_`.
     Cluster,
+    /// `cluster.<name>.`: `name` is `<cluster>.grpc` or `<cluster>.grpc-web`, for one method followed by
+    /// `.<service>.<method>`. Made by shards; see [`super::ShardStats::grpc_scope`].
+    Grpc,
     /// `vhost.<name>.`: `name` is `<virtual host>.route.<stat_prefix>` or `<virtual host>.vcluster.<name>`.
     Route,
     /// `cluster_manager.cds.`; `name` is empty.
@@ -71,6 +74,7 @@ impl ScopeKind {
         Self::HttpListener,
         Self::Tcp,
         Self::Cluster,
+        Self::Grpc,
         Self::Route,
         Self::Cds,
         Self::Lds,
@@ -99,6 +103,7 @@ impl ScopeKind {
             Self::HttpListener => &tables::http_listener::TABLE,
             Self::Tcp => &tables::tcp::TABLE,
             Self::Cluster => &tables::cluster::TABLE,
+            Self::Grpc => &tables::grpc::TABLE,
             Self::Route => &tables::route::TABLE,
             Self::Cds => &tables::cds::TABLE,
             Self::Lds => &tables::lds::TABLE,
@@ -130,7 +135,7 @@ impl ScopeKind {
             Self::ControlPlane => "control_plane",
             Self::LoadReporter => "load_reporter",
             Self::Tcp => "tcp",
-            Self::Cluster => "cluster",
+            Self::Cluster | Self::Grpc => "cluster",
             Self::Route => "vhost",
         }
     }

@@ -284,8 +284,8 @@ impl Shard {
         if let Some(idle) = forward.idle_timeout {
             stream.idle_timeout = idle;
         }
-        if let Some(max) = forward.max_stream_duration {
-            stream.max_duration_deadline = deadline(self.io.now, max);
+        if forward.max_stream_duration.is_some() {
+            stream.max_duration_deadline = deadline(self.io.now, stream.timeouts.stream);
         }
         let policy = forward.retry_policy.as_deref();
         stream.retry = RetryState::new(policy, &mut stream.request);

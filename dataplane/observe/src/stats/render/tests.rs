@@ -1,8 +1,8 @@
 //! Lines as the real Envoy printed them for the same facts.
 
 use super::super::{
-    CodeFamily, Group, Registry, ScopeKind, cluster, http, http_listener, http2, listener, process, route,
-    server,
+    CodeFamily, Group, GrpcProtocol, Registry, ScopeKind, cluster, grpc, http, http_listener, http2,
+    listener, process, route, server,
 };
 use super::*;
 
@@ -112,6 +112,43 @@ fn codes_classes_and_groups() {
          # TYPE envoy_cluster_upstream_rq_xx counter\n\
          envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"2\",envoy_cluster_name=\"c1\"} 2\n"
     );
+}
+
+#[test]
+fn calls_have_the_labels_of_envoy_1_40() {
+    let registry = Registry::new();
+    let mut shard = registry.attach_shard("worker_0");
+    for cluster in ["c", "out.x"] {
+        let scope = registry.scope(ScopeKind::Cluster, cluster);
+        for name in [None, Some("a_b_C.D"), Some("a.b.C.D")] {
+            for protocol in [GrpcProtocol::Grpc, GrpcProtocol::Web] {
+                let scope = shard.grpc_scope(scope, protocol, name).unwrap();
+                shard.inc(scope, grpc::STATUS_0);
+            }
+        }
+    }
+    let wants = |name: &str| name.contains(".grpc");
+    let mut out = String::new();
+    assert!(render_prometheus(&registry, &Selection { wants: &wants, ..Selection::ALL }, &mut out));
+    let mut lines: Vec<&str> = out.lines().filter(|line| !line.starts_with('#')).collect();
+    lines.sort_unstable();
+    let method = |service, method| {
+        format!("envoy_grpc_bridge_method=\"{method}\",envoy_grpc_bridge_service=\"{service}\",")
+    };
+    let mut expected = vec![
+        "envoy_cluster_grpc_0{envoy_cluster_name=\"c\"} 1".to_owned(),
+        format!("envoy_cluster_grpc_0{{{}envoy_cluster_name=\"c\"}} 1", method("a_b_C", "D")),
+        format!("envoy_cluster_grpc_C_D_0{{{}envoy_cluster_name=\"c\"}} 1", method("a", "b")),
+        "envoy_cluster_grpc_web_0{envoy_cluster_name=\"c\"} 1".to_owned(),
+        "envoy_cluster_grpc_web_a_b_C_D_0{envoy_cluster_name=\"c\"} 1".to_owned(),
+    ];
+    for name in ["grpc_0", "grpc_a_b_C_D_0", "grpc_web_0", "grpc_web_a_b_C_D_0"] {
+        expected.push(format!("envoy_cluster_x_{name}{{envoy_cluster_name=\"out\"}} 1"));
+    }
+    // Both names of a method look alike where there are no labels.
+    lines.dedup();
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
 }
 
 #[test]

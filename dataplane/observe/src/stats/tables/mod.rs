@@ -9,6 +9,7 @@ pub mod cluster_manager;
 pub mod control_plane;
 pub mod dns;
 pub mod filesystem;
+pub mod grpc;
 pub mod host;
 pub mod http;
 pub mod http1;
