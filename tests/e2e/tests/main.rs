@@ -6,6 +6,7 @@ mod clusters;
 mod config;
 mod forwarding;
 mod headers;
+mod http2;
 mod lifecycle;
 mod limits;
 mod probes;
@@ -24,6 +25,18 @@ fn main() -> ExitCode {
         ("config", config::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
+        ("http2_bad", http2::bad::CASES),
+        ("http2_errors", http2::errors::CASES),
+        ("http2_floods", http2::floods::CASES),
+        ("http2_grpc", http2::grpc::CASES),
+        ("http2_interop", http2::interop::CASES),
+        ("http2_lifecycle", http2::lifecycle::CASES),
+        ("http2_observe", http2::observe::CASES),
+        ("http2_pairs", http2::pairs::CASES),
+        ("http2_spec", http2::spec::CASES),
+        ("http2_streams", http2::streams::CASES),
+        ("http2_upgrades", http2::upgrades::CASES),
+        ("http2_upstreams", http2::upstreams::CASES),
         ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
         ("probes", probes::CASES),

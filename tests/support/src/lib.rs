@@ -7,11 +7,14 @@
 //! before a test agrees with it.
 
 pub mod access_log;
+pub mod any;
 pub mod bootstrap;
 pub mod chaos;
+pub mod h2;
 pub mod ledger;
 pub mod message;
 pub mod process;
+pub mod program;
 pub mod raw;
 pub mod rng;
 pub mod strict;

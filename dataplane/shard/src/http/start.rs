@@ -16,7 +16,7 @@ use millrace_http::h1::{
 };
 use millrace_http::path::{self, PathAction};
 use millrace_http::{HeaderId, Method, hop};
-use millrace_observe::stats::http as metric;
+use millrace_observe::stats::{http as metric, http2};
 use millrace_route::{Selected, Selection};
 
 use super::render::Renderer;
@@ -46,6 +46,7 @@ impl Shard {
         stream.request_framing = framing;
         stream.request_body.reset(framing);
         stream.request_complete = stream.request_body.is_done();
+        stream.request_end_sent = stream.request_complete && stream.client.is_none();
         stream.is_head = stream.request.method_kind() == Method::Head;
         stream.is_grpc = millrace_route::is_grpc(&stream.request);
         let Some(id) = self.admit(key, stream) else { return };
@@ -92,10 +93,21 @@ impl Shard {
         let http = http(downstream)?;
         http.requests += 1;
         let scope = http.hcm.scope;
+        let client = stream.client;
         let id = self.streams.insert(stream);
-        http.stream = Some(id);
+        let version = match (client, &mut http.h2) {
+            (Some(client), Some(h2)) => {
+                h2.codec.bind(client, id.pack(0));
+                self.stats.gauge_inc(http.hcm.http2_scope, http2::STREAMS_ACTIVE);
+                metric::DOWNSTREAM_RQ_HTTP2_TOTAL
+            }
+            _ => {
+                http.stream = Some(id);
+                metric::DOWNSTREAM_RQ_HTTP1_TOTAL
+            }
+        };
         self.stats.inc(scope, metric::DOWNSTREAM_RQ_TOTAL);
-        self.stats.inc(scope, metric::DOWNSTREAM_RQ_HTTP1_TOTAL);
+        self.stats.inc(scope, version);
         self.stats.gauge_inc(scope, metric::DOWNSTREAM_RQ_ACTIVE);
         Some(id)
     }
@@ -108,17 +120,26 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let Some(base) = stream.options.clone() else { return Ok(()) };
         let hcm = &base.hcm;
-        if !request_keep_alive(&stream.request) {
+        let over_h2 = stream.client.is_some();
+        if !over_h2 && !request_keep_alive(&stream.request) {
             http.closing = Closing::AfterResponse;
         }
-        if draining && http.closing == Closing::No {
+        if draining && http.closing == Closing::No && !over_h2 {
             self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
             http.closing = Closing::AfterResponse;
         }
-        if hcm.max_requests_per_connection.is_some_and(|max| http.requests >= max) {
+        let served = hcm.max_requests_per_connection.is_some_and(|max| http.requests >= max);
+        if served && !over_h2 {
             http.closing = Closing::AfterResponse;
+        }
+        if hcm.max_requests_per_connection == Some(http.requests) {
             self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_MAX_REQUESTS_REACHED);
         }
+        if over_h2 && (served || draining) {
+            self.h2_drain(key);
+        }
+        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         stream.idle_timeout = hcm.stream_idle_timeout;
         stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);

@@ -92,16 +92,15 @@ impl Ready {
     }
 
     /// Every connection with its level, for the invariants.
-    pub fn members(&self, conns: &Slab<Conn>) -> Vec<(Key, Level)> {
-        let mut all: Vec<_> = self.idle.keys(conns).map(|key| (key, 0)).collect();
+    pub fn each(&self, conns: &Slab<Conn>, mut look: impl FnMut(Key, Level)) {
+        self.idle.keys(conns).for_each(|key| look(key, 0));
         if let Some(loaded) = &self.loaded {
             for (list, level) in loaded.levels.iter().zip(1..) {
                 assert_eq!(loaded.filled >> level & 1 == 1, list.len() > 0, "filled");
-                all.extend(list.keys(conns).map(|key| (key, level)));
+                list.keys(conns).for_each(|key| look(key, level));
             }
-            all.extend(loaded.starved.keys(conns).map(|key| (key, STARVED)));
+            loaded.starved.keys(conns).for_each(|key| look(key, STARVED));
         }
-        all
     }
 }
 
