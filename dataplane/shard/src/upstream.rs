@@ -173,6 +173,9 @@ impl Shard {
                 {
                     link.resume(&mut self.io);
                     if let Carries::Http2(h2) = &mut upstream.carries {
+                        let lifetime =
+                            self.clusters.get(cluster).and_then(|s| s.config().http.max_connection_duration);
+                        h2.connected(lifetime, self.io.now);
                         write_control(&mut h2.codec, link, &mut self.io);
                     }
                 }
@@ -180,6 +183,7 @@ impl Shard {
                     state.connected(pool, self.io.now, &mut self.actions);
                 }
                 self.run_pool_actions(cluster);
+                self.rearm_upstream(key);
                 if let Some(downstream) = session {
                     self.tcp_connected(downstream, key);
                 }

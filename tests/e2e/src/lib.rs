@@ -3,6 +3,7 @@
 //! A case is written once and runs against every subject that `MILLRACE_E2E_SUBJECT` names. Run with
 //! `MILLRACE_E2E_SUBJECT=envoy` it proves that what the case demands of millrace is what Envoy does.
 
+pub mod grpc;
 pub mod tools;
 
 use libtest_mimic::{Arguments, Conclusion, Trial};

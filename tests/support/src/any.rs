@@ -270,7 +270,7 @@ pub enum Caller {
     /// Speaks HTTP/1.1.
     Http1(raw::Client),
     /// Speaks HTTP/2.
-    Http2(h2::Client),
+    Http2(Box<h2::Client>),
 }
 
 impl Caller {
@@ -279,7 +279,7 @@ impl Caller {
     pub fn connect(version: Version, address: SocketAddr) -> Self {
         match version {
             Version::Http1 => Self::Http1(raw::Client::connect(address)),
-            Version::Http2 => Self::Http2(h2::Client::connect(address)),
+            Version::Http2 => Self::Http2(Box::new(h2::Client::connect(address))),
         }
     }
 

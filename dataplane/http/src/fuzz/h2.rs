@@ -213,14 +213,14 @@ mod tests {
 
     /// Frames that mutations are made of; a block of indexed fields is a GET.
     const PIECES: &[&[u8]] = &[
-        b"\x00\x00\x05\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01h",
+        b"\x00\x00\x06\x01\x04\x00\x00\x00\x01\x83\x86\x84\x41\x01h",
         b"\x00\x00\x06\x01\x04\x00\x00\x00\x03\x83\x86\x84\x41\x01h",
         b"\x00\x00\x06\x01\x05\x00\x00\x00\x05\x82\x86\x84\x41\x01h",
         b"\x00\x00\x01\x01\x04\x00\x00\x00\x01\x88",
         b"\x00\x00\x01\x01\x05\x00\x00\x00\x03\x88",
         b"\x00\x00\x05\x01\x05\x00\x00\x00\x03\x40\x01x\x01y",
-        b"\x00\x00\x06\x01\x00\x00\x00\x00\x07\x82\x86\x84\x41\x01h",
-        b"\x00\x00\x04\x09\x04\x00\x00\x00\x07\x00\x01a\x00",
+        b"\x00\x00\x06\x01\x00\x00\x00\x00\x07\x82\x86\x84\x41\x01h\x00\x00\x04\x09\x04\x00\x00\x00\x07\x00\x01a\x00",
+        b"\x00\x00\x05\x00\x01\x00\x00\x00\x05hello",
         b"\x00\x00\x03\x00\x00\x00\x00\x00\x03abc",
         b"\x00\x00\x05\x00\x09\x00\x00\x00\x03\x02ab\x00\x00",
         b"\x00\x00\x00\x00\x01\x00\x00\x00\x01",
@@ -236,14 +236,16 @@ mod tests {
         b"\x00\x00\x01\x63\x00\x00\x00\x00\x00x",
     ];
 
-    fn smoke(target: fn(&[u8]), seed: u64) -> usize {
+    /// Most runs begin with frames that open something.
+    fn smoke(target: fn(&[u8]), opening: core::ops::Range<usize>, seed: u64) -> usize {
         let mut rng = Rng::new(seed);
         for _ in 0..10_000 {
-            let mut data = Vec::new();
+            let opened = if rng.chance(4, 5) { opening.clone() } else { 0..0 };
+            let mut data = PIECES[opened].concat();
             for _ in 0..=rng.below(12) {
                 data.extend_from_slice(PIECES[rng.below(PIECES.len() as u64) as usize]);
             }
-            for _ in 0..rng.below(3) {
+            for _ in 0..rng.below(5) / 2 {
                 let at = rng.below(data.len() as u64) as usize;
                 match rng.below(3) {
                     0 => data[at] = rng.next_u64() as u8,
@@ -261,11 +263,11 @@ mod tests {
 
     #[test]
     fn mutated_bytes_of_clients_keep_every_property() {
-        assert_eq!(smoke(fuzz_h2_server, 1), 10_000);
+        assert_eq!(smoke(fuzz_h2_server, 0..3, 1), 10_000);
     }
 
     #[test]
     fn mutated_bytes_of_servers_keep_every_property() {
-        assert_eq!(smoke(fuzz_h2_client, 2), 10_000);
+        assert_eq!(smoke(fuzz_h2_client, 3..5, 2), 10_000);
     }
 }

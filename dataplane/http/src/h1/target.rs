@@ -3,6 +3,7 @@
 use memchr::memchr;
 
 use super::error::RequestError;
+use crate::block;
 use crate::head::{Method, RequestHead};
 use crate::header::token::{CLASS, HOST};
 
@@ -100,6 +101,10 @@ fn is_ipv6ish(text: &[u8]) -> bool {
 }
 
 fn is_reg_name(mut text: &[u8]) -> bool {
+    // Letters, digits and `-._~` eight at a time; nearly every name is made of those.
+    if block::none(text, |word| block::not_path(word) | block::slashes(word)) {
+        return true;
+    }
     loop {
         let plain = text.iter().take_while(|b| CLASS[**b as usize] & HOST != 0).count();
         text = match &text[plain..] {

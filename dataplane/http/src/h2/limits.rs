@@ -32,7 +32,7 @@ const CONTROL_PER_USEFUL: u32 = 1;
 
 /// Frames without effect (unknown types, frames for streams that are gone, refused streams, repeated GOAWAY,
 /// PRIORITY_UPDATE) that may come between frames that do something; beyond: ENHANCE_YOUR_CALM.
-const GLITCHES: u32 = 10_000;
+const GLITCHES: u32 = 1_000;
 /// Of those, forgiven for each frame that does something.
 const GLITCHES_PER_USEFUL: u32 = 10;
 
@@ -52,6 +52,9 @@ const WINDOW_UPDATES_FREE: u32 = 5;
 pub(super) const RESETS_REMEMBERED: usize = 1024;
 /// Streams that ended or that the peer reset, for the right answer to frames that follow.
 pub(super) const ENDS_REMEMBERED: usize = 64;
+
+/// Longest authority that is remembered as valid.
+pub(super) const AUTHORITY_KEPT: usize = 128;
 
 /// Slots that an idle connection keeps.
 pub(super) const SLOTS_KEPT: usize = 256;
@@ -151,7 +154,10 @@ impl Budgets {
     /// Counts a stream that ended early; false when those are too large a share.
     pub(super) fn early_end(&mut self) -> bool {
         self.early_ends += 1;
-        self.streams < RESETS_FROM || self.early_ends * 2 <= self.streams
+        match self.streams < RESETS_FROM {
+            true => self.early_ends <= RESETS_FROM,
+            false => self.early_ends * 2 <= self.streams,
+        }
     }
 }
 
@@ -194,7 +200,7 @@ mod tests {
     #[test]
     fn glitches_are_forgiven_for_work() {
         let mut budgets = Budgets::new(Time::ZERO);
-        assert_eq!((0..20_000).take_while(|_| budgets.glitch()).count(), 10_000);
+        assert_eq!((0..20_000).take_while(|_| budgets.glitch()).count(), 1_000);
         budgets.useful = 2;
         assert_eq!((0..20_000).take_while(|_| budgets.glitch()).count(), 19);
     }

@@ -37,7 +37,7 @@ pub struct Options {
     pub allow_custom_methods: bool,
     /// What becomes of request fields with `_` in their name.
     pub underscores: UnderscoreAction,
-    /// Most control frames (RST_STREAM, acknowledgements, WINDOW_UPDATE) that wait for the peer to read; 1000.
+    /// Most control frames (RST_STREAM, acknowledgements of SETTINGS and PING) that wait for the peer to read; 1000.
     pub max_outbound_control_frames: u32,
     /// Most DATA, HEADERS and CONTINUATION frames in a row that carry nothing and end nothing; 10.
     pub max_consecutive_empty_frames: u32,

@@ -129,8 +129,9 @@ fn refused_tunnels_are_ordinary_responses() {
     let stream = client.connection.send_request(&request(&upgrade), 1, false, &mut out).expect("room");
     client.streams.push(stream);
     let refused = [(":status", "403"), ("content-length", "3")];
-    let seen =
-        client.feed(&[headers(1, 0, &refused), frame(DATA, END, 1, b"no!")].concat()).expect("a response");
+    let answer = [headers(1, 0, &refused), frame(DATA, 0, 1, b"no!"), headers(1, END, &[("x", "y")])];
+    let seen = client.feed(&answer.concat()).expect("a response");
     assert_eq!(seen[0], Seen::Response { id: 1, end: false, head: "403|content-length: 3|".into() });
-    assert_eq!(seen[1], Seen::Data { id: 1, bytes: b"no!".to_vec(), end: true });
+    assert_eq!(seen[1], Seen::Data { id: 1, bytes: b"no!".to_vec(), end: false });
+    assert_eq!(seen[2], Seen::Trailers { id: 1, fields: "x: y|".into() });
 }

@@ -184,6 +184,10 @@ impl End2 {
                     break;
                 }
                 self.note(step.event, &input[here..], seen);
+                // A caller may stop here: whatever a frame has to tell comes before its end.
+                if at == input.len() {
+                    break;
+                }
             }
             self.unread = input[at..].to_vec();
             if bytes.is_empty() {

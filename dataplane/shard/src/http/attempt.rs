@@ -170,6 +170,10 @@ impl Shard {
                 write_replay(&stream.replay, framing, whole, out);
             });
         });
+        if stream.client.is_some() {
+            // Its windows may be closed, and the answer long.
+            link.receive_singly(&mut self.io);
+        }
         stream.request_end_sent = whole;
         let facts = &mut stream.facts;
         facts.upstream_version = Version::Http11;

@@ -201,6 +201,10 @@ impl Shard {
         // An HTTP/1.1 client takes what has come; its endpoint is paused when that is too much.
         let room = stream.client.map_or(usize::MAX, |_| client_room(&self.io, downstream, stream));
         if room == 0 {
+            if let Some(link) = upstream.link.as_mut().filter(|link| link.can_pause()) {
+                link.pause(&mut self.io);
+                self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
+            }
             self.await_client(id);
             return false;
         }
@@ -258,6 +262,13 @@ impl Shard {
         stream.response_deadline = Time::MAX;
         stream.try_deadline = Time::MAX;
         if stream.client.is_some() {
+            if let Some(upstream) =
+                stream.upstream().filter(|_| stream.server.is_none()).and_then(|c| self.upstreams.get(c))
+                && !self.clusters.get(upstream.cluster).is_some_and(|s| s.config().http.enable_trailers)
+            {
+                // Of an HTTP/1.1 endpoint that shall not send any.
+                stream.trailers.clear();
+            }
             self.h2_write_end(id);
         } else {
             let framing = stream.response_framing;

@@ -298,6 +298,10 @@ impl Shard {
             ResponseFlag::DownstreamConnectionTermination,
             "local_connection_disconnect",
         );
+        if let Some(h2) = self.downstreams.get_mut(key).and_then(http).and_then(|http| http.h2.as_mut()) {
+            h2.codec.goaway(GoAway::Final(ErrorCode::NoError));
+            return self.http_close_after_flush(key);
+        }
         let stream = self.downstreams.get_mut(key).and_then(http).and_then(|h| h.stream);
         if let Some(id) = stream {
             self.drop_attempt(id, EndedBy::Local);

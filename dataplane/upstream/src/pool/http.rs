@@ -10,6 +10,10 @@ use super::{
 use crate::host::HostPool;
 use crate::{ClusterState, HostId, ResourcePriority};
 
+/// Streams that a new HTTP/2 connection is given before its peer has said how many it serves (RFC 9113 section 6.5.2 asks
+/// servers for no less).
+const STREAMS_BEFORE_SETTINGS: u32 = 100;
+
 impl ClusterState {
     /// Asks for a connection to `host` for one request in `protocol`. A connection that has room serves at
     /// once, the least loaded one first; else the request waits for the connections that are opened.
@@ -169,7 +173,8 @@ impl ClusterState {
             HttpProtocol::Http2 => {
                 let http = &self.config.http;
                 let requests = http.max_requests_per_connection.unwrap_or(u32::MAX);
-                let room = http.http2.max_concurrent_streams.min(requests).max(1);
+                let streams = http.http2.max_concurrent_streams.min(STREAMS_BEFORE_SETTINGS);
+                let room = streams.min(requests).max(1);
                 (Kind::Http2, room, PoolEvent::Http2ConnectionOpened)
             }
         };

@@ -1,5 +1,7 @@
 //! How downstream connections and streams of HTTP/2 come to their ends: drain, limits and timeouts.
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use millrace_e2e::{Case, case};
@@ -15,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(drain_announces_twice_and_finishes, not_envoy: "Envoy cuts everything at SIGTERM"),
     case!(drain_closes_idle_connections, not_envoy: "Envoy cuts everything at SIGTERM"),
     case!(drain_takes_streams_until_the_second_goaway, not_envoy: "Envoy cuts everything at SIGTERM"),
+    case!(drain_loses_nothing, not_envoy: "Envoy cuts everything at SIGTERM"),
     case!(drain_by_the_admin_endpoint),
     case!(idle_timeout),
     case!(idle_timeout_spares_a_busy_connection),
@@ -109,6 +112,48 @@ fn drain_takes_streams_until_the_second_goaway(subject: &Subject) {
     assert_eq!(client.response(slow).map(|r| r.text()), Ok("slow".into()));
     assert_eq!(client.session().end_within(LONG), Some(End::Closed));
     assert_eq!(proxy.wait_exit(LONG).and_then(|s| s.code()), Some(0));
+}
+
+/// Keeps five streams in flight until it is told to stop. Returns how many were answered, and those lost although the
+/// proxy had not said that it would not take them.
+fn busy(target: SocketAddr, name: usize) -> (usize, Vec<String>) {
+    let mut client = Client::connect(target);
+    let (mut flying, mut answered, mut lost) = (VecDeque::new(), 0, Vec::new());
+    loop {
+        let open = client.session().goaways.is_empty() && client.session().end.is_none();
+        while open && flying.len() < 5 {
+            let id = client.head("GET", "/", &[("x-id", &format!("{name}-{answered}"))], true);
+            flying.push_back(id);
+        }
+        let Some(id) = flying.pop_front() else { return (answered, lost) };
+        match client.response(id) {
+            Ok(response) if response.status == 200 => answered += 1,
+            verdict => {
+                let last = client.session().goaways.iter().map(|g| g.0).min().unwrap_or(u32::MAX);
+                let announced = id > last || matches!(verdict, Err(Lost::Reset(code::REFUSED_STREAM, _)));
+                if !announced {
+                    lost.push(format!("{name}: stream {id} of last {last}: {verdict:?}"));
+                }
+            }
+        }
+        client.session().forget(id);
+    }
+}
+
+/// A client that obeys GOAWAY loses nothing.
+fn drain_loses_nothing(subject: &Subject) {
+    let upstream = Upstream::start(|_| Reply::ok("x").after(Duration::from_millis(3)));
+    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "", ""), &DRAIN);
+    let target = proxy.listener("main");
+    let clients: Vec<_> = (0..8).map(|n| std::thread::spawn(move || busy(target, n))).collect();
+    upstream.wait_heads(300);
+    proxy.signal(Signal::TERM);
+    let books: Vec<_> = clients.into_iter().map(|c| c.join().expect("a client")).collect();
+    let lost: Vec<&String> = books.iter().flat_map(|(_, lost)| lost).collect();
+    assert!(lost.is_empty(), "{lost:#?}");
+    assert!(books.iter().map(|(answered, _)| answered).sum::<usize>() >= 300);
+    assert_eq!(proxy.wait_exit(LONG).and_then(|s| s.code()), Some(0));
+    upstream.assert_strict();
 }
 
 fn drain_by_the_admin_endpoint(subject: &Subject) {

@@ -1,7 +1,9 @@
 //! HTTP/2 on either side of the proxy.
 
 pub(crate) mod bad;
+pub(crate) mod errors;
 pub(crate) mod floods;
+pub(crate) mod grpc;
 pub(crate) mod interop;
 pub(crate) mod lifecycle;
 pub(crate) mod observe;

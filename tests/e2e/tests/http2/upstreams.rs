@@ -235,6 +235,7 @@ fn circuit_breaker_counts_streams(subject: &Subject) {
     assert_eq!(client.get("/").status, 200);
     assert_eq!(burst(&mut client, 5), [200, 200, 503, 503, 503]);
     assert_eq!(upstream.requests().len(), 3);
+    proxy.log().line(5);
     assert_eq!(proxy.log().lines().iter().filter(|l| l.get("flags") == "UO").count(), 3);
 }
 

@@ -167,10 +167,8 @@ impl Client {
         let met = self.session.until(over);
         let received = self.session.received(id);
         // A reset with NO_ERROR behind the end only stops the request's body.
-        if !received.ended {
-            if let Some(code) = received.reset {
-                return Err(Lost::Reset(code, status(received.blocks.last())));
-            }
+        if let Some(code) = received.reset.filter(|_| !received.ended) {
+            return Err(Lost::Reset(code, status(received.blocks.last())));
         }
         if !met {
             return Err(match self.session.end {

@@ -40,7 +40,8 @@ pub fn pseudo(fields: &Fields, wanted: &[&str]) -> Result<(), String> {
     let mut found: Vec<&str> =
         fields.0.iter().map(|(n, _)| n.as_str()).filter(|n| n.starts_with(':')).collect();
     let mut wanted = wanted.to_vec();
-    (found.sort_unstable(), wanted.sort_unstable());
+    found.sort_unstable();
+    wanted.sort_unstable();
     if found == wanted { Ok(()) } else { Err(format!("pseudo fields {found:?}, not {wanted:?}")) }
 }
 

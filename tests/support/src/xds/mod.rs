@@ -6,7 +6,7 @@
 //! far as they are subscribed; in delta what the client lacks is sent, and what is gone is named.
 
 mod answer;
-mod codec;
+pub mod codec;
 mod loads;
 mod record;
 mod resource;

@@ -1,7 +1,6 @@
 //! A slow HPACK decoder written straight from RFC 7541: a list of pairs, a string of bits. It shares the lengths of the
 //! Huffman codes with the codec and nothing else; the examples of appendix C hold for both.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::h2::hpack::{CODE_LENGTHS, Validity};
@@ -24,7 +23,8 @@ pub struct Twin {
     table: Vec<(Vec<u8>, Vec<u8>)>,
     max_size: usize,
     limit: usize,
-    codes: BTreeMap<Vec<bool>, usize>,
+    /// Length and bits of every code with its symbol, sorted.
+    codes: Vec<((u8, u32), usize)>,
 }
 
 /// The block is wrong; the twin does not say how.
@@ -118,25 +118,27 @@ impl Twin {
 
     /// Decodes bit by bit.
     pub fn huffman(&self, octets: &[u8]) -> Result<Vec<u8>, Wrong> {
-        let (mut text, mut code) = (Vec::new(), Vec::new());
+        let (mut text, mut len, mut code) = (Vec::new(), 0, 0);
         for octet in octets {
             for bit in (0..8).rev() {
-                code.push(octet >> bit & 1 == 1);
-                if let Some(symbol) = self.codes.get(&code) {
-                    text.push(u8::try_from(*symbol).map_err(|_| Wrong)?);
-                    code.clear();
+                (len, code) = (len + 1, code << 1 | u32::from(octet >> bit & 1));
+                if let Ok(at) = self.codes.binary_search_by_key(&(len, code), |(code, _)| *code) {
+                    text.push(u8::try_from(self.codes[at].1).map_err(|_| Wrong)?);
+                    (len, code) = (0, 0);
                 }
             }
         }
-        if code.len() > 7 || code.contains(&false) { Err(Wrong) } else { Ok(text) }
+        if len > 7 || code + 1 != 1 << len { Err(Wrong) } else { Ok(text) }
     }
 
     /// Encodes bit by bit.
     pub fn to_huffman(&self, text: &[u8]) -> Vec<u8> {
         let mut bits: Vec<bool> = Vec::new();
         for b in text {
-            let code = self.codes.iter().find(|(_, symbol)| **symbol == usize::from(*b));
-            bits.extend(code.into_iter().flat_map(|(code, _)| code));
+            let code = self.codes.iter().find(|(_, symbol)| *symbol == usize::from(*b));
+            if let Some(((len, code), _)) = code {
+                bits.extend((0..*len).rev().map(|bit| code >> bit & 1 == 1));
+            }
         }
         while !bits.len().is_multiple_of(8) {
             bits.push(true);
@@ -172,17 +174,16 @@ fn integer(input: &mut &[u8], prefix_bits: u32) -> Result<usize, Wrong> {
 }
 
 /// Codes of a length follow each other in the order of their symbols; a longer one starts where the shorter ones end.
-fn codes() -> BTreeMap<Vec<bool>, usize> {
+fn codes() -> Vec<((u8, u32), usize)> {
     let mut by_length: Vec<(u8, usize)> = CODE_LENGTHS.iter().copied().zip(0..).collect();
     by_length.sort_unstable();
-    let (mut codes, mut next, mut len) = (BTreeMap::new(), 0u64, 0);
-    for (length, symbol) in by_length {
+    let (mut next, mut len) = (0, 0);
+    let codes = by_length.into_iter().map(|(length, symbol)| {
         next <<= length - len;
-        len = length;
-        codes.insert((0..length).rev().map(|bit| next >> bit & 1 == 1).collect(), symbol);
-        next += 1;
-    }
-    codes
+        (len, next) = (length, next + 1);
+        ((length, next - 1), symbol)
+    });
+    codes.collect()
 }
 
 /// What a field's octets are worth, written from RFC 9113 section 8.2.1 and RFC 9110 section 5.

@@ -4,7 +4,7 @@
 use super::{Connection, first};
 use crate::h2::error::{ConnectionError, ErrorCode};
 use crate::h2::event::{Event, Step, StreamRef};
-use crate::h2::frame::{FrameHeader, HEADER_LEN, flag, kind};
+use crate::h2::frame::{self, FrameHeader, HEADER_LEN, flag, kind};
 use crate::h2::stream::state;
 
 /// What is left of a DATA frame that has begun.
@@ -136,14 +136,19 @@ impl Connection {
         if let Some(increment) = open.receive.release(bytes, size)
             && !open.is(state::REMOTE_ENDED)
         {
-            self.queue(kind::WINDOW_UPDATE, 0, stream.id, &increment.to_be_bytes());
+            self.queue_window_update(stream.id, increment);
         }
+    }
+
+    /// Not counted as a control frame, as in Envoy: each stands for half a window of the peer's bytes.
+    fn queue_window_update(&mut self, id: u32, increment: u32) {
+        frame::write(&mut self.control, kind::WINDOW_UPDATE, 0, id, &increment.to_be_bytes());
     }
 
     #[inline]
     pub(super) fn release_connection(&mut self, bytes: usize) {
         if let Some(increment) = self.receive.release(bytes, self.options.initial_connection_window) {
-            self.queue(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
+            self.queue_window_update(0, increment);
         }
     }
 }

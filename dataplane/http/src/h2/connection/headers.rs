@@ -91,7 +91,7 @@ impl Connection {
         if self.block.continuations > self.options.max_continuations {
             return Err(ConnectionError::ContinuationFlood);
         }
-        self.block.wire += (HEADER_LEN + frame.len) as u32;
+        self.block.wire = self.block.wire.saturating_add((HEADER_LEN + frame.len) as u32);
         self.block.fragments.extend_from_slice(payload);
         if !frame.has(flag::END_HEADERS) {
             return Ok(Event::Progress);
@@ -180,7 +180,8 @@ impl Connection {
         }
         self.budgets.open();
         self.budgets.useful = self.budgets.useful.wrapping_add(1);
-        let mut reader = RequestReader::new(Gate::new(&self.options), &mut heads.request);
+        let mut reader =
+            RequestReader::new(Gate::new(&self.options), &mut heads.request, &mut self.authority);
         decode(&mut self.decoder, block, |field| reader.field(field))?;
         if reader.gate.is_bomb() {
             return Err(ConnectionError::HeaderBomb);
@@ -271,10 +272,14 @@ impl Connection {
         }
         open.state |= state::HEAD_IN;
         open.length_left = length;
-        if open.is(state::CONNECT) && status < 300 {
-            open.length_left = UNKNOWN_LENGTH;
-            if let Some(protocol) = open.protocol.take() {
-                switch_protocols(&mut heads.response, &protocol);
+        if open.is(state::CONNECT) {
+            let protocol = open.protocol.take();
+            if status >= 300 {
+                // No tunnel but an ordinary response.
+                open.state &= !(state::CONNECT | state::EXTENDED);
+            } else {
+                open.length_left = UNKNOWN_LENGTH;
+                protocol.iter().for_each(|protocol| switch_protocols(&mut heads.response, protocol));
             }
         }
         if opening.end {

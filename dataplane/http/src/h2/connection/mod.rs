@@ -56,6 +56,8 @@ pub struct Connection {
     /// What is to be done before the next frame.
     first: u8,
     error: Option<ConnectionError>,
+    /// Octets of a frame that is consumed with its last event.
+    held: usize,
     /// Octets of the client's preface that came.
     preface: u8,
     streams: Table,
@@ -68,6 +70,8 @@ pub struct Connection {
     stream_window: u32,
     part: Part,
     block: Block,
+    /// The last authority that was valid; see [`super::head::RequestReader`].
+    authority: Vec<u8>,
     decoder: Decoder,
     encoder: Encoder,
     peer: PeerSettings,
@@ -100,6 +104,7 @@ impl Connection {
             options,
             first: preface | first::SETTINGS,
             error: None,
+            held: 0,
             preface: 0,
             streams: Table::new(now.0),
             closed: Closed::default(),
@@ -110,6 +115,7 @@ impl Connection {
             stream_window: options.initial_stream_window.max(DEFAULT_WINDOW),
             part: Part::default(),
             block: Block::default(),
+            authority: Vec::new(),
             decoder: Decoder::new(options.hpack_table_size),
             encoder: Encoder::new(options.hpack_table_size),
             peer: PeerSettings::new(),
@@ -201,5 +207,18 @@ impl Connection {
     /// What happened since the last call.
     pub fn take_counts(&mut self) -> Counts {
         core::mem::take(&mut self.counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small_while_nothing_happens() {
+        assert!(size_of::<Connection>() <= 1024, "{}", size_of::<Connection>());
+        assert!(size_of::<crate::h2::stream::Stream>() <= 80);
+        let connection = Connection::new(&Options::default(), Time::ZERO);
+        assert!(connection.control.capacity() <= 128 && connection.streams.peak() == 0);
     }
 }

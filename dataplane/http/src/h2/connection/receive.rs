@@ -12,9 +12,9 @@ use crate::h2::limits::FRAME_BYTES_MAX;
 const NEED_MORE: Step = Step { consumed: 0, event: Event::NeedMore };
 
 impl Connection {
-    /// Takes one frame, or a part of a DATA frame, from the start of `input`. Call until [`Event::NeedMore`], also with
-    /// nothing left to read: one frame may have several events. Frames other than DATA must stand in `input` as a whole
-    /// (they are at most 16,393 octets long); the caller joins its buffers when they do not.
+    /// Takes one frame, or a part of a DATA frame, from the start of `input`. Call until [`Event::NeedMore`] or until
+    /// everything is consumed; a frame with several events is consumed with the last of them. Frames other than DATA must
+    /// stand in `input` as a whole (they are at most 16,393 octets long); the caller joins its buffers when they do not.
     ///
     /// # Errors
     ///
@@ -50,9 +50,21 @@ impl Connection {
         let event = match frame.kind {
             kind::HEADERS => self.headers(&frame, payload, now, heads),
             kind::WINDOW_UPDATE => self.window_update(&frame, payload),
-            _ => self.other(&frame, payload, now, heads),
+            _ => {
+                let event = self.other(&frame, payload, now, heads)?;
+                return Ok(self.hold(consumed, event));
+            }
         }?;
         Ok(Step { consumed, event })
+    }
+
+    /// A frame that has more events is consumed with the last of them, so that nobody stops reading in between.
+    fn hold(&mut self, consumed: usize, event: Event) -> Step {
+        if self.first & (first::WRITABLE | first::SWEEP) == 0 {
+            return Step { consumed, event };
+        }
+        self.held = consumed;
+        Step { consumed: 0, event }
     }
 
     fn other(
@@ -86,12 +98,13 @@ impl Connection {
         }
         if self.first & first::WRITABLE != 0 {
             self.first &= !first::WRITABLE;
-            return Ok(Some(Step { consumed: 0, event: Event::ConnectionWritable }));
+            return Ok(Some(Step { consumed: self.held.min(input.len()), event: Event::ConnectionWritable }));
         }
-        if self.first & first::SWEEP != 0
-            && let Some(event) = self.sweep()
-        {
-            return Ok(Some(Step { consumed: 0, event }));
+        if self.first & first::SWEEP != 0 {
+            return Ok(Some(match self.sweep() {
+                Some(event) => Step { consumed: 0, event },
+                None => Step { consumed: self.held.min(input.len()), event: Event::Progress },
+            }));
         }
         if self.first & first::PART != 0 {
             return Ok(Some(self.data_part(input)));

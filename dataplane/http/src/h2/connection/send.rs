@@ -12,7 +12,7 @@ use crate::h2::hpack::{Encoder, Name};
 use crate::h2::priority::Priority;
 use crate::h2::stream::{Stream, UNKNOWN_LENGTH, state};
 use crate::head::{Method, RequestHead, ResponseHead};
-use crate::header::{HeaderId, HeaderMap};
+use crate::header::{HeaderId, HeaderMap, Indexed};
 use millrace_base::Time;
 
 /// Fields that never leave on HTTP/2 (RFC 9113 section 8.2.2); `te` only as `trailers`.
@@ -31,7 +31,7 @@ const NO_TRAILER: u128 = HeaderId::set(&[HeaderId::ContentLength, HeaderId::Te])
 
 impl Connection {
     /// Client: appends a request head; `None` without room (see [`Self::can_open`]). A GET with an upgrade becomes
-    /// extended CONNECT where the peer takes it, else a plain GET.
+    /// extended CONNECT where the peer takes it or has not said, else a plain GET.
     pub fn send_request(
         &mut self,
         head: &RequestHead,
@@ -48,7 +48,8 @@ impl Connection {
         self.budgets.open();
         let kind = head.method_kind();
         let protocol = match kind {
-            Method::Get if self.peer.connect => upgrade_type(&head.headers),
+            // Before the peer's SETTINGS nobody knows; as Envoy does, the best is hoped for.
+            Method::Get if self.peer.connect || !self.settings_seen => upgrade_type(&head.headers),
             _ => None,
         };
         let at = begin_block(&mut self.encoder, out);
@@ -204,24 +205,39 @@ fn begin_block(encoder: &mut Encoder, out: &mut Vec<u8>) -> usize {
     at
 }
 
+/// Appends the fields that may leave. Most heads have none of the others.
 #[inline]
 fn encode_fields(encoder: &mut Encoder, fields: &HeaderMap, left_out: u128, out: &mut Vec<u8>) {
+    if fields.contains_any(left_out | HeaderId::Te.bit()) {
+        return encode_some(encoder, fields, left_out, out);
+    }
     for field in fields.indexed() {
-        let id = match field.id {
-            Some(id) if left_out & id.bit() != 0 => continue,
-            Some(HeaderId::Te) if !field.value.eq_ignore_ascii_case(b"trailers") => continue,
-            Some(id) => Name::Known(id),
-            None => Name::Other,
-        };
-        let value = match (field.value.first(), field.value.last()) {
-            // White space at an end would make the message malformed.
-            (Some(b' ' | b'\t'), _) | (_, Some(b' ' | b'\t')) => trim_ows(field.value),
-            _ => field.value,
-        };
-        match field.sensitive {
-            false => encoder.field(field.name, value, id, out),
-            true => encoder.sensitive(field.name, value, id, out),
+        encode_field(encoder, &field, out);
+    }
+}
+
+#[cold]
+fn encode_some(encoder: &mut Encoder, fields: &HeaderMap, left_out: u128, out: &mut Vec<u8>) {
+    for field in fields.indexed() {
+        match field.id {
+            Some(id) if left_out & id.bit() != 0 => {}
+            Some(HeaderId::Te) if !field.value.eq_ignore_ascii_case(b"trailers") => {}
+            _ => encode_field(encoder, &field, out),
         }
+    }
+}
+
+#[inline]
+fn encode_field(encoder: &mut Encoder, field: &Indexed<'_>, out: &mut Vec<u8>) {
+    let id = field.id.map_or(Name::Other, Name::Known);
+    let value = match field.value {
+        // White space at an end would make the message malformed.
+        [0..=b' ', ..] | [.., 0..=b' '] => trim_ows(field.value),
+        value => value,
+    };
+    match field.sensitive {
+        false => encoder.field(field.name, value, id, out),
+        true => encoder.sensitive(field.name, value, id, out),
     }
 }
 

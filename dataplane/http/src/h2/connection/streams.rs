@@ -50,8 +50,9 @@ impl Connection {
         code: ErrorCode,
     ) -> Result<Event, ConnectionError> {
         let user = self.streams.get(stream).map_or(0, |s| s.user);
-        self.streams.remove(stream.id);
+        // While the stream is in the table: when this ends the connection, the caller ends what is in there.
         self.refuse(stream.id, code)?;
+        self.streams.remove(stream.id);
         Ok(Event::Reset { stream, user, code, by: Side::Us })
     }
 
@@ -81,11 +82,11 @@ impl Connection {
         let Some(open) = self.streams.get(stream) else { return Ok(Event::Progress) };
         let user = open.user;
         let early = Budgets::is_early(open.opened, now) && !open.is(state::LOCAL_ENDED);
-        self.streams.remove(stream.id);
-        self.closed.push(stream.id, End::ByPeer);
         if early {
             self.early_end()?;
         }
+        self.streams.remove(stream.id);
+        self.closed.push(stream.id, End::ByPeer);
         Ok(Event::Reset { stream, user, code, by: Side::Peer })
     }
 
@@ -103,7 +104,8 @@ impl Connection {
             return Err(ConnectionError::BadStreamId);
         }
         match self.closed.end_of(id) {
-            Some(End::ByUs) => Ok(()),
+            // On its way when we reset the stream; without end it is an attack.
+            Some(End::ByUs) => self.glitch(),
             Some(End::ByPeer) => self.refuse(id, ErrorCode::StreamClosed).map(drop),
             Some(End::Complete) => Err(ConnectionError::StreamClosed),
             // Our own streams were open once; the neighbours shall not suffer from a memory that is short.

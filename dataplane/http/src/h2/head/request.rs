@@ -1,9 +1,12 @@
 //! Request heads (RFC 9113 section 8.3.1, RFC 8441 section 4).
 
+use alloc::vec::Vec;
+
 use super::check::{self, Fault, Gate};
 use crate::block;
 use crate::h1::{has_port, is_known_method, is_valid_authority};
 use crate::h2::hpack::{Field, Name, Pseudo};
+use crate::h2::limits::AUTHORITY_KEPT;
 use crate::h2::priority::Priority;
 use crate::h2::stream::UNKNOWN_LENGTH;
 use crate::head::{Method, Part, RequestHead, Version};
@@ -40,16 +43,18 @@ impl Default for Request {
 pub(crate) struct RequestReader<'a> {
     pub(crate) gate: Gate<'a>,
     head: &'a mut RequestHead,
+    /// The last authority of the connection that was valid: the next one is mostly the same.
+    authority: &'a mut Vec<u8>,
     seen: u8,
     length: u64,
     priority: Priority,
 }
 
 impl<'a> RequestReader<'a> {
-    pub(crate) fn new(gate: Gate<'a>, head: &'a mut RequestHead) -> Self {
+    pub(crate) fn new(gate: Gate<'a>, head: &'a mut RequestHead, authority: &'a mut Vec<u8>) -> Self {
         head.clear();
         head.version = Version::Http2;
-        Self { gate, head, seen: 0, length: UNKNOWN_LENGTH, priority: Priority::default() }
+        Self { gate, head, authority, seen: 0, length: UNKNOWN_LENGTH, priority: Priority::default() }
     }
 
     /// Takes a field; false when it has seen enough.
@@ -84,7 +89,7 @@ impl<'a> RequestReader<'a> {
             Pseudo::Method => (METHOD, self.is_method(value)),
             Pseudo::Scheme => (SCHEME, is_scheme(value)),
             Pseudo::Path => (PATH, is_path(value)),
-            Pseudo::Authority => (AUTHORITY, is_valid_authority(value)),
+            Pseudo::Authority => (AUTHORITY, self.is_authority(value)),
             Pseudo::Protocol => (PROTOCOL, self.gate.options().allow_connect && is_protocol(value)),
             Pseudo::Status | Pseudo::Other => (0, false),
         };
@@ -108,6 +113,20 @@ impl<'a> RequestReader<'a> {
             let name = id.name().as_bytes();
             self.head.headers.push_indexed(&Indexed { id: Some(id), name, value, sensitive: false });
         }
+    }
+
+    #[inline]
+    fn is_authority(&mut self, value: &[u8]) -> bool {
+        *value == **self.authority && !value.is_empty() || self.is_new_authority(value)
+    }
+
+    fn is_new_authority(&mut self, value: &[u8]) -> bool {
+        let valid = is_valid_authority(value);
+        if valid && value.len() <= AUTHORITY_KEPT {
+            self.authority.clear();
+            self.authority.extend_from_slice(value);
+        }
+        valid
     }
 
     fn is_method(&self, value: &[u8]) -> bool {

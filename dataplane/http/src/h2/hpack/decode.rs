@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::static_table::{self, Name, Pseudo};
 use super::table::{DEFAULT_SIZE, Table};
 use super::{HpackError, huffman, integer};
+use crate::block;
 use crate::header::token;
 
 /// Whether a field may stand in a message as far as its own octets say.
@@ -165,6 +166,13 @@ impl Decoder {
         let index = integer::take(&mut input, if keep == Keep::Indexed { 6 } else { 4 })?;
         let name = if index == 0 { Some(Text::take(&mut input)?) } else { None };
         let value = Text::take(&mut input)?;
+        if keep != Keep::Indexed && name.is_none() && !value.huffman {
+            // Everything stands somewhere already.
+            let Field { name, id, valid, .. } = self.indexed(index)?;
+            let (value, valid) = (value.octets, judge(valid != Validity::BadName, value.octets));
+            let sensitive = keep == Keep::Never;
+            return Ok((input, wanted && field(Field { name, value, id, valid, sensitive })));
+        }
         let name_room = match &name {
             Some(name) => name.room(),
             None => self.indexed(index)?.name.len(),
@@ -180,11 +188,7 @@ impl Decoder {
         let value_start = self.table.written().len();
         value.append(self.table.scratch())?;
         let (name, value) = self.table.written()[start..].split_at(value_start - start);
-        let valid = match name_valid {
-            false => Validity::BadName,
-            true if is_valid_value(value) => Validity::Ok,
-            true => Validity::BadValue,
-        };
+        let valid = judge(name_valid, value);
         if wanted {
             wanted = field(Field { name, value, id, valid, sensitive: keep == Keep::Never });
         }
@@ -207,6 +211,11 @@ impl Decoder {
         let (note, name) = (entry.note, self.table.name_range(entry));
         self.table.scratch().extend_from_within(name);
         Ok((note.id, note.valid != Validity::BadName))
+    }
+
+    #[cfg(test)]
+    pub(super) fn grow_old(&mut self) {
+        self.table.grow_old();
     }
 
     #[cfg(test)]
@@ -262,8 +271,30 @@ fn is_lower_token(name: &[u8]) -> bool {
     token::is_token(name) && !name.iter().any(u8::is_ascii_uppercase)
 }
 
+/// The verdict on a field.
+#[inline]
+fn judge(name_valid: bool, value: &[u8]) -> Validity {
+    match name_valid {
+        false => Validity::BadName,
+        true if is_valid_value(value) => Validity::Ok,
+        true => Validity::BadValue,
+    }
+}
+
 #[inline]
 fn is_valid_value(value: &[u8]) -> bool {
     let is_blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-    !is_blank(value.first()) && !is_blank(value.last()) && crate::h1::is_value(value)
+    !is_blank(value.first())
+        && !is_blank(value.last())
+        && (is_printable(value) || token::is_valid_value(value))
+}
+
+/// Looks at all words, whatever the first ones hold, which the compiler makes vectors of. HTAB is no printable octet;
+/// short texts are left to the table.
+#[inline]
+fn is_printable(text: &[u8]) -> bool {
+    let controls = |word: &[u8; block::LEN]| block::controls(u64::from_le_bytes(*word));
+    text.last_chunk().is_some_and(|last| {
+        text.as_chunks().0.iter().fold(controls(last), |found, word| found | controls(word)) == 0
+    })
 }

@@ -207,6 +207,11 @@ impl Encoder {
     }
 
     #[cfg(test)]
+    pub(super) fn grow_old(&mut self) {
+        self.table.grow_old();
+    }
+
+    #[cfg(test)]
     pub(super) fn capacity(&self) -> (usize, usize) {
         self.table.capacity()
     }

@@ -18,7 +18,6 @@ impl HeaderMap {
     #[inline]
     pub(crate) fn push_indexed(&mut self, field: &Indexed<'_>) {
         let line_at = self.bytes.len() as u32;
-        self.bytes.reserve(field.name.len() + field.value.len() + 4);
         match field.id {
             Some(id) => self.bytes.extend_from_slice(id.line_start()),
             None => {

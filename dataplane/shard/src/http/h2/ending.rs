@@ -31,10 +31,12 @@ impl Shard {
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         let Some(h2) = http.h2.as_deref_mut() else { return };
         h2.codec.reset(client, code);
+        let key = stream.downstream;
         if held > 0 {
             h2.codec.release(client, held);
         }
         write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
+        self.h2_count_client(key);
     }
 
     /// Gives back the credit of request bytes that nobody will take any more.

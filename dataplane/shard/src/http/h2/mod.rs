@@ -143,6 +143,8 @@ pub(crate) struct Http2Upstream {
     keepalive: Keepalive,
     /// The last use of the connection; `connection_idle_interval` counts from here.
     used: Time,
+    /// `max_connection_duration`: streams after this open a new connection.
+    lifetime_end: Time,
 }
 
 impl Http2Upstream {
@@ -159,12 +161,18 @@ impl Http2Upstream {
             waiting: VecDeque::new(),
             keepalive: Keepalive::new(http.http2.keepalive, now, rng),
             used: now,
+            lifetime_end: Time::MAX,
         }
+    }
+
+    /// The connection is established.
+    pub(crate) fn connected(&mut self, lifetime: Option<Duration>, now: Time) {
+        self.lifetime_end = lifetime.map_or(Time::MAX, |lifetime| now + lifetime);
     }
 
     /// When somebody must look at the connection.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        Some(self.keepalive.deadline()).filter(|at| *at != Time::MAX)
+        Some(self.keepalive.deadline().min(self.lifetime_end)).filter(|at| *at != Time::MAX)
     }
 }
 

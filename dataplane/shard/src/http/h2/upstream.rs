@@ -236,6 +236,7 @@ impl Shard {
             (Side::Peer, ErrorCode::RefusedStream) => {
                 (ResetReason::RefusedStream, metric::UPSTREAM_RQ_RX_RESET)
             }
+            (Side::Peer, ErrorCode::Protocol) => (ResetReason::ProtocolError, metric::UPSTREAM_RQ_RX_RESET),
             (Side::Peer, ErrorCode::NoError) => {
                 self.stats.inc(scope, metric::UPSTREAM_RQ_RX_RESET_NO_ERROR);
                 (ResetReason::RemoteReset, metric::UPSTREAM_RQ_RX_RESET)
@@ -311,6 +312,7 @@ impl Shard {
             write_control(&mut h2.codec, link, &mut self.io);
             self.stats.inc(upstream.scope, metric::UPSTREAM_RQ_TX_RESET);
         }
+        self.h2_count_upstream(conn);
         self.h2_leave_upstream(id);
     }
 
@@ -383,7 +385,15 @@ impl Shard {
     pub(crate) fn h2_upstream_timer(&mut self, conn: Key) {
         let now = self.io.now;
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
+        let cluster = upstream.cluster;
         let (Carries::Http2(h2), Some(link)) = (&mut upstream.carries, &mut upstream.link) else { return };
+        if h2.lifetime_end <= now {
+            h2.lifetime_end = Time::MAX;
+            if let Some(state) = self.clusters.get_mut(cluster) {
+                state.expire(now, &mut self.actions);
+            }
+            return self.run_pool_actions(cluster);
+        }
         if h2.keepalive.is_dead(now) {
             self.stats.inc(upstream.scope, metric::HTTP2_KEEPALIVE_TIMEOUT);
             return self.h2_upstream_gone(conn, ResetReason::ConnectionTermination, EndedBy::Local);

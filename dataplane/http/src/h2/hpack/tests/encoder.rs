@@ -2,6 +2,7 @@
 
 use alloc::string::ToString;
 
+use super::lookup::NameKey;
 use super::*;
 
 /// An encoder, and a decoder that follows it.
@@ -181,6 +182,45 @@ fn a_table_in_its_steady_state_allocates_nothing() {
     assert_eq!(settled, Some((pair.encoder.capacity(), pair.decoder.capacity())));
     let (octets, entries) = pair.decoder.capacity();
     assert!(octets <= 16 * 1024 && entries <= 128, "{octets} octets, {entries} entries");
+}
+
+#[test]
+fn numbers_that_begin_again_name_the_same_entries() {
+    let mut pair = Pair::new();
+    pair.encoder.grow_old();
+    pair.decoder.grow_old();
+    for i in 0..200u32 {
+        let (agent, value) = ((i % 7).to_string(), "v".repeat(i as usize % 41));
+        pair.send(&[("user-agent", &agent), ("x-own", &value), ("server", &value), ("x-other", &agent)]);
+    }
+    assert_eq!(pair.thrice("user-agent", "3").map(kind), ["indexed"; 3]);
+}
+
+/// Two texts for which `key` is the same.
+fn colliding<K: Ord>(key: impl Fn(&str) -> K) -> (String, String) {
+    let mut texts: Vec<(K, String)> = (0..400_000u32)
+        .map(|i| {
+            let text = alloc::format!("x-{i}");
+            (key(&text), text)
+        })
+        .collect();
+    texts.sort();
+    let pair = texts.windows(2).find(|pair| pair[0].0 == pair[1].0).expect("by chance there are many");
+    (pair[0].1.clone(), pair[1].1.clone())
+}
+
+#[test]
+fn names_and_values_of_one_hash_are_told_apart() {
+    let (one, other) = colliding(|name| alloc::format!("{:?}", NameKey::of(name.as_bytes(), Name::Other)));
+    let mut pair = Pair::new();
+    for _ in 0..3 {
+        pair.send(&[(&one, "1"), (&other, "1"), (&one, "2"), (&other, "2")]);
+    }
+    let agent = NameKey::of(b"user-agent", Name::of(b"user-agent"));
+    let (one, other) = colliding(|value| agent.with(value.as_bytes()));
+    for _ in 0..3 {
+        pair.send(&[("user-agent", &one), ("user-agent", &other), ("user-agent", "x")]);
+    }
 }
 
 #[test]
