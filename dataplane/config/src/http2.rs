@@ -52,7 +52,7 @@ pub struct Http2Options {
     pub hpack_table_size: u32,
     /// `allow_connect`.
     pub allow_connect: bool,
-    /// `max_outbound_frames`: frames queued towards a peer that does not read.
+    /// `max_outbound_frames`: frames of every kind queued towards a peer that does not read.
     pub max_outbound_frames: u32,
     /// `max_outbound_control_frames`.
     pub max_outbound_control_frames: u32,
