@@ -158,8 +158,9 @@ impl Shard {
         let queued = downstream.link.queued();
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         let Some(h2) = http.h2.as_deref_mut() else { return };
+        // What the peer takes counts, not that it has taken everything: a busy connection is never empty.
+        h2.codec.flushed();
         if queued == 0 {
-            h2.codec.flushed();
             h2.outbound_frames = 0;
         }
         if queued <= crate::link::low_watermark(limit) && !h2.waiting.is_empty() {

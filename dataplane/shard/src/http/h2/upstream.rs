@@ -376,9 +376,7 @@ impl Shard {
             }
             return;
         }
-        if link.queued() == 0 {
-            h2.codec.flushed();
-        }
+        h2.codec.flushed();
         if link.queued() <= crate::link::low_watermark(limit) {
             self.resume_upstreams(conn);
         }
