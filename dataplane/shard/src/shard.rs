@@ -132,6 +132,8 @@ pub struct Shard {
     /// Where HTTP/2 heads are decoded.
     pub(crate) heads: Heads,
     pub(crate) reply_body: Vec<u8>,
+    /// What filters made of body bytes.
+    pub(crate) filtered: Vec<u8>,
     #[expect(clippy::vec_box, reason = "the boxes move between here and the slab")]
     pub(crate) spare_streams: Vec<Box<Stream>>,
     pub(crate) discarded_trailers: HeaderMap,
@@ -181,6 +183,7 @@ impl Shard {
             scratch: Vec::new(),
             heads: Heads::default(),
             reply_body: Vec::new(),
+            filtered: Vec::new(),
             spare_streams: Vec::new(),
             discarded_trailers: HeaderMap::default(),
             interim: ResponseHead::default(),

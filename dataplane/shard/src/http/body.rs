@@ -1,18 +1,20 @@
 //! Body bytes on their way: request bodies to the upstream, response bodies to the client.
 
+use std::ops::Range;
+
 use millrace_base::{Key, ResponseFlag, Time};
-use millrace_filter::http::LocalReply;
+use millrace_filter::http::{BodyUse, LocalReply};
 use millrace_http::HeaderMap;
 use millrace_http::h1::{
-    BodyError, BodyEvent, BodyFraming, CONTINUE, EncodeOptions, LAST_CHUNK, LAST_CHUNK_LINE, encode_trailers,
-    reason_phrase,
+    BodyError, BodyEvent, BodyFraming, CONTINUE, DecodeStep, EncodeOptions, LAST_CHUNK, LAST_CHUNK_LINE,
+    encode_trailers, reason_phrase,
 };
 use millrace_observe::stats::{ShardStats, cluster as cluster_metric, http as metric};
 use millrace_ring::Payload;
 
 use super::h2::{client_room, upstream_room, write_to_client, write_to_upstream};
 use super::stream::REPLAY_BYTES_MAX;
-use super::{COPY_BYTES_MAX, Closing, Stream};
+use super::{COPY_BYTES_MAX, Closing, INPUT_BYTES_MAX, Stream};
 use crate::downstream::Protocol;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy, Upstream};
@@ -120,7 +122,17 @@ impl Shard {
         match step.event {
             BodyEvent::Data(range) => {
                 bytes.received += range.len() as u64;
-                keep_replay(stream, upstream, &mut self.stats, &http.input.front()[range.clone()]);
+                let piece = &http.input.front()[range.clone()];
+                match stream.request_use() {
+                    BodyUse::Bypass => {}
+                    BodyUse::Observe => {
+                        if let Some(filters) = &mut stream.filters {
+                            filters.observe_request(piece);
+                        }
+                    }
+                    BodyUse::Change => return self.h1_change_request(key, id, range, step.consumed, done),
+                }
+                keep_replay(stream, upstream, &mut self.stats, piece);
                 let (len, input) = (range.len(), &http.input);
                 let copy = scarce || len <= COPY_BYTES_MAX;
                 let last = done && stream.server.is_some();
@@ -133,6 +145,9 @@ impl Shard {
         http.input.consume(step.consumed);
         if done {
             stream.request_end = true;
+            if stream.request_use() == BodyUse::Change {
+                return self.h1_change_request(key, id, 0..0, 0, true);
+            }
             if !http.hcm.http1.enable_trailers {
                 stream.request_trailers.clear();
             }
@@ -143,6 +158,27 @@ impl Shard {
             return true;
         }
         step.consumed > 0
+    }
+
+    /// As [`Shard::forward_request_body`], for bytes that a filter replaces.
+    fn h1_change_request(&mut self, key: Key, id: Key, range: Range<usize>, used: usize, done: bool) -> bool {
+        let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
+        let mut input = std::mem::take(&mut http.input);
+        let alive = self.change_request(id, &input.front()[range], done);
+        input.consume(used);
+        let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
+        let trailers = http.hcm.http1.enable_trailers;
+        http.input = input;
+        let Some(stream) = self.streams.get_mut(id).filter(|_| alive) else { return false };
+        if done {
+            stream.request_end = true;
+            if !trailers {
+                stream.request_trailers.clear();
+            }
+            self.request_arrived(id);
+        }
+        self.flush_request(id);
+        true
     }
 
     /// The body of an HTTP/1.1 request is malformed: 400, if that is still possible, and the connection ends.
@@ -199,7 +235,12 @@ impl Shard {
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return false };
         stream.active = now;
         // An HTTP/1.1 client takes what has come; its endpoint is paused when that is too much.
-        let room = stream.client.map_or(usize::MAX, |_| client_room(&self.io, downstream, stream));
+        let room = match stream.client.is_some() || stream.filters.is_some() {
+            true if stream.response_queue.len() >= INPUT_BYTES_MAX => 0,
+            true if stream.holds_response() => INPUT_BYTES_MAX,
+            true => client_room(&self.io, downstream, stream),
+            false => usize::MAX,
+        };
         if room == 0 {
             if let Some(link) = upstream.link.as_mut().filter(|link| link.can_pause()) {
                 link.pause(&mut self.io);
@@ -220,6 +261,9 @@ impl Shard {
         stream.facts.bytes.upstream_wire_received += step.consumed as u64;
         let framing = stream.response_framing;
         let done = http.body.is_done() && !stream.tunnel;
+        if stream.filters.is_some() {
+            return self.filter_response_body(conn, id, step, done);
+        }
         if let BodyEvent::Data(range) = step.event {
             stream.facts.times.upstream_rx_body_begin.get_or_insert(now);
             let (len, input) = (range.len(), &http.input);
@@ -253,9 +297,63 @@ impl Shard {
         step.consumed > 0
     }
 
+    /// The rest of [`Shard::forward_response_body`] for a response that filters look at: its bytes go through the
+    /// stream's queue.
+    fn filter_response_body(&mut self, conn: Key, id: Key, step: DecodeStep, done: bool) -> bool {
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
+        let Carries::Http(http) = &mut upstream.carries else { return false };
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        let trailers = done && !stream.trailers.is_empty();
+        let usage = stream.response_use();
+        let mut input = std::mem::take(&mut http.input);
+        let range = match step.event {
+            BodyEvent::Data(range) => range,
+            BodyEvent::NeedMore | BodyEvent::Trailers | BodyEvent::End => 0..0,
+        };
+        let piece = &input.front()[range];
+        let alive = match (usage, &mut stream.filters) {
+            (BodyUse::Change, _) if !piece.is_empty() || (done && !trailers) => {
+                self.change_response(id, piece, done && !trailers)
+            }
+            (BodyUse::Observe, Some(filters)) => {
+                filters.observe_response(piece);
+                stream.response_queue.push_bytes(piece);
+                true
+            }
+            (BodyUse::Bypass, _) | (BodyUse::Observe, None) => {
+                stream.response_queue.push_bytes(piece);
+                true
+            }
+            (BodyUse::Change, _) => true,
+        };
+        input.consume(step.consumed);
+        if let Some(Carries::Http(http)) = self.upstreams.get_mut(conn).map(|u| &mut u.carries) {
+            http.input = input;
+        }
+        if !alive {
+            return false;
+        }
+        self.report_filters(id);
+        if done {
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.response_end = true;
+            }
+            self.judge_end(id, true);
+            if trailers && !self.filter_trailers(id) {
+                return false;
+            }
+        }
+        self.flush_response(id);
+        true
+    }
+
     /// The last byte of the response is on its way to the client.
     pub(super) fn response_arrived(&mut self, id: Key) {
         let now = self.io.now;
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.unjudged {
+            self.judge_end(id, true);
+        }
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.response_complete = true;
         stream.facts.times.upstream_rx_end.get_or_insert(now);

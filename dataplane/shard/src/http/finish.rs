@@ -91,6 +91,8 @@ impl Shard {
     /// Counts and logs a stream and takes it off its connection.
     pub(super) fn end_stream(&mut self, id: Key) {
         self.end_retry_slot(id);
+        self.judge_end(id, false);
+        self.report_filters(id);
         self.leave_waiting(id);
         self.h2_release_request(id);
         let Some(mut stream) = self.streams.remove(id) else { return };

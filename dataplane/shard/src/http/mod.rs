@@ -7,6 +7,7 @@
 
 mod attempt;
 mod body;
+mod filters;
 mod finish;
 pub(crate) mod h2;
 mod input;

@@ -40,7 +40,11 @@ impl Shard {
         self.fill_reply(id, &reply, &mut body);
         if let Some(stream) = self.streams.get_mut(id) {
             stream.facts.details = reply.details;
+            if let Some(filters) = &mut stream.filters {
+                filters.local_reply(&mut stream.response, &mut body);
+            }
         }
+        self.report_filters(id);
         let framing =
             if body.is_empty() { BodyFraming::None } else { BodyFraming::Length(body.len() as u64) };
         let ends = body.is_empty() || self.streams.get(id).is_some_and(|s| s.is_head);

@@ -12,10 +12,11 @@ use millrace_http::h1::{
     response_keep_alive,
 };
 use millrace_http::hop;
-use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric, http as http_metric};
+use millrace_observe::stats::{CodeFamily, cluster as metric, http as http_metric};
 use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
 
+use super::filters::response_framing;
 use super::render::Renderer;
 use super::request::http;
 use super::retry::Outcome;
@@ -133,14 +134,17 @@ impl Shard {
             http.body.reset(framing);
             http.keep_alive = !closes && !matches!(framing, BodyFraming::UntilClose | BodyFraming::Tunnel);
         }
-        let (host_scope, scope) = (upstream.host_scope, upstream.scope);
-        let failed = stream.response.status >= 500;
-        self.stats.inc(host_scope, if failed { host_metric::RQ_ERROR } else { host_metric::RQ_SUCCESS });
+        let scope = upstream.scope;
+        let whole = match &upstream.carries {
+            Carries::Http(http) => http.body.is_done(),
+            Carries::Http2(_) | Carries::Tcp(_) => stream.response_end,
+        };
         let was_retry = stream.retrying;
         let status = stream.response.status;
         if closes {
             self.stats.inc(scope, metric::UPSTREAM_CX_CLOSE_NOTIFY);
         }
+        self.judge_head(id, whole);
         self.end_retry_slot(id);
         if self.try_again(id, Outcome::Response) {
             self.stats.code(scope, CodeFamily::Retry, status);
@@ -242,7 +246,19 @@ impl Shard {
             Carries::Http2(_) => whole,
             Carries::Tcp(_) => false,
         });
-        self.write_response_head(id, framing, ended);
+        let filtered = self.streams.get(id).is_some_and(|s| s.filters.is_some());
+        if filtered {
+            if self.filter_response_head(id, ended) && !ended {
+                return;
+            }
+            let framing = self.streams.get(id).map_or(framing, |s| match framing {
+                BodyFraming::Tunnel => framing,
+                _ => response_framing(&s.response, ended),
+            });
+            self.write_response_head(id, framing, ended);
+        } else {
+            self.write_response_head(id, framing, ended);
+        }
         if ended {
             self.response_arrived(id);
         }

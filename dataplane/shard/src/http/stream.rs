@@ -7,6 +7,7 @@ use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
 use millrace_config::{
     Address, ClusterId, ClusterSpecifier, Route, RouteForward, VirtualHost, WeightedCluster,
 };
+use millrace_filter::http::StreamFilters;
 use millrace_filter::http::router::retry::RetryState;
 use millrace_filter::http::router::timeout::Timeouts;
 use millrace_http::h1::{BodyDecoder, BodyFraming};
@@ -134,6 +135,10 @@ pub(crate) struct Stream {
     pub(crate) awaits_upstream: bool,
     pub(crate) awaits_since: Time,
     pub(crate) facts: Facts,
+    /// Filters beside the router that have something to do.
+    pub(crate) filters: Option<Box<StreamFilters>>,
+    /// The end of the endpoint's answer tells whether it is a success.
+    pub(crate) unjudged: bool,
     pub(crate) attempt: Attempt,
     pub(crate) retry: Option<RetryState>,
     /// A unit of the retry budget is held.
@@ -213,6 +218,8 @@ impl Stream {
             awaits_upstream: false,
             awaits_since: Time::ZERO,
             facts: Facts::default(),
+            filters: None,
+            unjudged: false,
             attempt: Attempt::None,
             retry: None,
             retrying: false,
@@ -271,6 +278,8 @@ impl Stream {
             awaits_upstream,
             awaits_since,
             facts,
+            filters,
+            unjudged,
             attempt,
             retry,
             retrying,
@@ -316,6 +325,8 @@ impl Stream {
         (*request_end_sent, *response_end_sent) = (false, false);
         (*awaits_client, *awaits_upstream, *awaits_since) = (false, false, Time::ZERO);
         *facts = Facts::default();
+        *filters = None;
+        *unjudged = false;
         *attempt = Attempt::None;
         *retry = None;
         *retrying = false;

@@ -2,8 +2,8 @@
 
 use millrace_base::{Key, ResponseFlag};
 use millrace_config::Codec;
-use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::response::{self as manager, ResponseContext};
+use millrace_filter::http::{BodyUse, LocalReply};
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{Event, PREFACE, Side, StreamRef};
 use millrace_http::{HeaderId, HeaderMap, ResponseHead};
@@ -234,7 +234,10 @@ impl Shard {
         stream.active = now;
         std::mem::swap(&mut stream.request_trailers, &mut self.heads.trailers);
         stream.request_end = true;
-        if !stream.tunnel && !stream.request_complete {
+        if stream.request_use() == BodyUse::Change && !self.change_request(id, &[], true) {
+            return;
+        }
+        if self.streams.get(id).is_some_and(|s| !s.tunnel && !s.request_complete) {
             self.request_arrived(id);
         }
         self.flush_request(id);

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use millrace_base::{Key, Time};
+use millrace_filter::http::BodyUse;
 use millrace_http::h1::{BodyFraming, CHUNK_SUFFIX, encode_chunk_prefix};
 use millrace_ring::Payload;
 
@@ -145,6 +146,15 @@ impl Shard {
         stream.facts.bytes.downstream_wire_received += (len + FRAME_HEADER_BYTES) as u64;
         stream.held_request += len;
         stream.request_end |= end;
+        match stream.request_use() {
+            BodyUse::Bypass => {}
+            BodyUse::Observe => {
+                if let Some(filters) = &mut stream.filters {
+                    filters.observe_request(&http.input.front()[range.clone()]);
+                }
+            }
+            BodyUse::Change => return self.h2_change_request(key, id, range, end),
+        }
         if len > 0 {
             let copy = scarce || len <= COPY_BYTES_MAX;
             let upstream = stream.upstream().and_then(|conn| self.upstreams.get_mut(conn));
@@ -167,8 +177,26 @@ impl Shard {
         self.flush_request(id);
     }
 
+    /// As [`Shard::h2_request_data`], for bytes that a filter replaces.
+    fn h2_change_request(&mut self, key: Key, id: Key, range: Range<usize>, end: bool) {
+        let Some(state) = self.downstreams.get_mut(key).and_then(http) else { return };
+        let input = std::mem::take(&mut state.input);
+        let alive = self.change_request(id, &input.front()[range], end);
+        if let Some(state) = self.downstreams.get_mut(key).and_then(http) {
+            state.input = input;
+        }
+        if !alive {
+            return;
+        }
+        if end && self.streams.get(id).is_some_and(|s| !s.tunnel && !s.request_complete) {
+            self.request_arrived(id);
+        }
+        self.flush_request(id);
+    }
+
     /// Passes on what waits for the endpoint, then the end of the request.
     pub(crate) fn flush_request(&mut self, id: Key) {
+        self.report_filters(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(conn) = stream.upstream() else { return };
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
@@ -237,6 +265,15 @@ impl Shard {
         stream.facts.times.upstream_rx_body_begin.get_or_insert(now);
         stream.held_response += len;
         stream.response_end |= end;
+        match stream.response_use() {
+            BodyUse::Bypass => {}
+            BodyUse::Observe => {
+                if let Some(filters) = &mut stream.filters {
+                    filters.observe_response(&h2.input.front()[range.clone()]);
+                }
+            }
+            BodyUse::Change => return self.h2_change_response(conn, id, range, end),
+        }
         if len > 0 {
             let copy = scarce || len <= COPY_BYTES_MAX;
             let direct = stream.response_queue.is_empty() && stream.response_started;
@@ -256,8 +293,25 @@ impl Shard {
         self.flush_response(id);
     }
 
+    /// As [`Shard::h2_response_data`], for bytes that a filter replaces.
+    fn h2_change_response(&mut self, conn: Key, id: Key, range: Range<usize>, end: bool) {
+        let Some(Carries::Http2(h2)) = self.upstreams.get_mut(conn).map(|u| &mut u.carries) else { return };
+        let input = std::mem::take(&mut h2.input);
+        if end {
+            self.upstream_is_done(id);
+        }
+        let alive = self.change_response(id, &input.front()[range], end);
+        if let Some(Carries::Http2(h2)) = self.upstreams.get_mut(conn).map(|u| &mut u.carries) {
+            h2.input = input;
+        }
+        if alive {
+            self.flush_response(id);
+        }
+    }
+
     /// Passes on what waits for the client, then the end of the response.
     pub(crate) fn flush_response(&mut self, id: Key) {
+        self.report_filters(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
         if !stream.response_started {
             return;
@@ -365,7 +419,10 @@ impl Shard {
         stream.active = self.io.now;
         let conn = stream.upstream();
         if stream.server.is_some() || !stream.response_queue.is_empty() || conn.is_none() {
-            return self.flush_response(id);
+            self.flush_response(id);
+            if self.streams.get(id).is_none_or(|s| s.server.is_some() || !s.response_queue.is_empty()) {
+                return;
+            }
         }
         let Some(conn) = conn else { return };
         self.pump_response(conn);

@@ -209,7 +209,9 @@ impl Shard {
         std::mem::swap(&mut stream.trailers, &mut self.heads.trailers);
         stream.response_end = true;
         self.upstream_is_done(id);
-        self.flush_response(id);
+        if self.filter_trailers(id) {
+            self.flush_response(id);
+        }
     }
 
     /// The endpoint has sent everything: its side of the exchange is over, whatever the client has taken of it.
@@ -222,6 +224,7 @@ impl Shard {
         stream.facts.times.upstream_rx_end = Some(now);
         stream.response_deadline = Time::MAX;
         stream.try_deadline = Time::MAX;
+        self.judge_end(id, true);
         self.release_upstream(id);
     }
 
