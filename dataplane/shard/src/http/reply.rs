@@ -116,7 +116,7 @@ impl Shard {
     pub(super) fn abort_stream(&mut self, id: Key, by: EndedBy) {
         let Some(stream) = self.streams.get(id) else { return };
         let key = stream.downstream;
-        let started = stream.response_started && stream.is_grpc;
+        let started = stream.response_started && stream.asks_grpc();
         // A body that ends with its connection must not look whole: only a reset tells the client.
         let unbounded = stream.response_started && stream.response_framing == BodyFraming::UntilClose;
         self.drop_attempt(id, by);
