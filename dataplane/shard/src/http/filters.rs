@@ -72,7 +72,7 @@ impl Shard {
         let Some(filters) = &mut stream.filters else { return true };
         let mut out = std::mem::take(&mut self.filtered);
         let verdict = filters.request_data(data, end, &mut out);
-        stream.request_queue.push_bytes(&out);
+        stream.flow.request_queue.push_bytes(&out);
         out.clear();
         self.filtered = out;
         self.report_filters(id);
@@ -96,7 +96,7 @@ impl Shard {
         let Some(filters) = &mut stream.filters else { return true };
         let mut out = std::mem::take(&mut self.filtered);
         let verdict = filters.response_data(data, end, &mut stream.response, &mut out);
-        stream.response_queue.push_bytes(&out);
+        stream.flow.response_queue.push_bytes(&out);
         out.clear();
         self.filtered = out;
         self.report_filters(id);
@@ -109,7 +109,7 @@ impl Shard {
         let Some(filters) = &mut stream.filters else { return true };
         let mut out = std::mem::take(&mut self.filtered);
         let verdict = filters.response_trailers(&mut stream.trailers, &mut stream.response, &mut out);
-        stream.response_queue.push_bytes(&out);
+        stream.flow.response_queue.push_bytes(&out);
         out.clear();
         self.filtered = out;
         self.report_filters(id);
@@ -122,7 +122,7 @@ impl Shard {
         if stream.response_started || stream.holds_response() {
             return true;
         }
-        let whole = end && stream.response_queue.is_empty() && stream.trailers.is_empty();
+        let whole = end && stream.flow.response_queue.is_empty() && stream.trailers.is_empty();
         let framing = response_framing(&stream.response, whole);
         self.write_response_head(id, framing, whole);
         true

@@ -51,12 +51,12 @@ impl Shard {
         self.write_response_head(id, framing, ends);
         if over_h2 {
             if let Some(stream) = self.streams.get_mut(id) {
-                stream.response_end = true;
+                stream.flow.response_end = true;
                 // What came of another answer, and its trailers, are not part of this one.
-                stream.response_queue.clear();
+                stream.flow.response_queue.clear();
                 stream.trailers.clear();
                 if !ends {
-                    stream.response_queue.push_bytes(&body);
+                    stream.flow.response_queue.push_bytes(&body);
                 }
             }
             body.clear();

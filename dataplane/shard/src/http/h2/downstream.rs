@@ -214,13 +214,13 @@ impl Shard {
         stream.client = Some(client);
         std::mem::swap(&mut stream.request, &mut self.heads.request);
         if too_large {
-            stream.request_end = end;
+            stream.flow.request_end = end;
             stream.request_complete = end;
             stream.facts.times.start = now;
             stream.facts.times.start_wall = self.wall;
             return self.start_timed_out(key, stream, LocalReply::new(431, "", "request_headers_too_large"));
         }
-        stream.request_end = end;
+        stream.flow.request_end = end;
         let framing = match stream.wants_upgrade() {
             true => BodyFraming::None,
             false => framing(&stream.request.headers, end),
@@ -233,7 +233,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.active = now;
         std::mem::swap(&mut stream.request_trailers, &mut self.heads.trailers);
-        stream.request_end = true;
+        stream.flow.request_end = true;
         if stream.request_use() == BodyUse::Change && !self.change_request(id, &[], true) {
             return;
         }
@@ -280,7 +280,7 @@ impl Shard {
         manager::mutate(&context, &mut self.date, &mut stream.response, &mut self.scratch);
         let head_bytes = self.h2_write_head(id, None, end);
         if let Some(stream) = self.streams.get_mut(id) {
-            stream.response_end_sent = end;
+            stream.flow.response_end_sent = end;
             stream.head_is_sent(now, head_bytes);
         }
         if draining {
@@ -312,7 +312,7 @@ impl Shard {
     pub(crate) fn h2_write_end(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(client) = stream.client else { return };
-        if std::mem::replace(&mut stream.response_end_sent, true) {
+        if std::mem::replace(&mut stream.flow.response_end_sent, true) {
             return;
         }
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };

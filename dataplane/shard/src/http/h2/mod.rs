@@ -10,6 +10,7 @@ mod ending;
 mod flow;
 mod statistics;
 mod upstream;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,7 +23,8 @@ use millrace_http::h2::{Connection, Options, Role};
 use super::Input;
 use crate::link::{Io, Link};
 
-pub(crate) use flow::{client_room, stall_deadline, upstream_room, write_to_client, write_to_upstream};
+pub(crate) use flow::{client_room, upstream_room, write_to_client, write_to_upstream};
+pub(crate) use waiting::stall_deadline;
 
 /// Bytes on their way to a client above which a connection that only sends requests is closed: what is queued beside
 /// bodies, which have watermarks.

@@ -134,13 +134,14 @@ impl Shard {
         if !stream.replay.is_empty() {
             let mut again = millrace_ring::Payload::new();
             again.push_bytes(&stream.replay);
-            again.append(&mut stream.request_queue);
-            stream.request_queue = again;
+            again.append(&mut stream.flow.request_queue);
+            stream.flow.request_queue = again;
             stream.replay.clear();
         }
-        stream.request_end |= stream.client.is_none() && stream.request_complete && !stream.upgrade;
-        let whole =
-            stream.request_end && stream.request_queue.is_empty() && stream.request_trailers.is_empty();
+        stream.flow.request_end |= stream.client.is_none() && stream.request_complete && !stream.upgrade;
+        let whole = stream.flow.request_end
+            && stream.flow.request_queue.is_empty()
+            && stream.request_trailers.is_empty();
         let end = whole && !stream.upgrade;
         let (head, mut sent, mut head_bytes) = (&stream.request, None, 0);
         link.write(&mut self.io, |out| {
@@ -157,7 +158,7 @@ impl Shard {
         };
         stream.server = Some(server);
         self.stats.gauge_inc(upstream.scope, metric::HTTP2_STREAMS_ACTIVE);
-        stream.request_end_sent = end;
+        stream.flow.request_end_sent = end;
         stream.attempt = Attempt::Sent(conn);
         let facts = &mut stream.facts;
         facts.upstream_version = Version::Http2;
@@ -189,7 +190,7 @@ impl Shard {
         let bytes = &mut stream.facts.bytes;
         bytes.upstream_header_received += u64::from(head_bytes);
         bytes.upstream_wire_received += u64::from(head_bytes);
-        stream.response_end = end;
+        stream.flow.response_end = end;
         let tunnel = response_opens_tunnel(stream.response.status, &RequestInfo::of(&stream.request));
         let length = stream.response.headers.get(HeaderId::ContentLength);
         let length = length.and_then(|v| std::str::from_utf8(v).ok()).and_then(|n| n.parse().ok());
@@ -207,7 +208,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.active = now;
         std::mem::swap(&mut stream.trailers, &mut self.heads.trailers);
-        stream.response_end = true;
+        stream.flow.response_end = true;
         self.upstream_is_done(id);
         if self.filter_trailers(id) {
             self.flush_response(id);
@@ -280,8 +281,8 @@ impl Shard {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         let (Attempt::Sent(conn), Some(server)) = (stream.attempt, stream.server) else { return };
-        let waited = std::mem::take(&mut stream.awaits_upstream);
-        let held = std::mem::take(&mut stream.held_response);
+        let waited = std::mem::take(&mut stream.flow.awaits_upstream);
+        let held = std::mem::take(&mut stream.flow.held_response);
         stream.attempt = Attempt::None;
         stream.server = None;
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
@@ -294,7 +295,7 @@ impl Shard {
                 h2.codec.release(server, held);
             }
             if waited {
-                super::flow::forget_waiting(&mut h2.waiting, id);
+                super::waiting::forget_waiting(&mut h2.waiting, id);
             }
             write_control(&mut h2.codec, link, &mut self.io);
         }
@@ -321,7 +322,7 @@ impl Shard {
 
     /// The answer of a try that is repeated is thrown away; the connection serves on.
     pub(crate) fn h2_retire_answer(&mut self, id: Key) {
-        match self.streams.get(id).is_some_and(|s| s.response_end && s.request_end_sent) {
+        match self.streams.get(id).is_some_and(|s| s.flow.response_end && s.flow.request_end_sent) {
             true => self.h2_leave_upstream(id),
             false => self.h2_cancel(id, ErrorCode::Cancel),
         }
