@@ -64,7 +64,7 @@ fn started(subject: &Subject, upstream: &Upstream, hcm: &str, route: &str) -> (P
 /// First "no more, but I take what is under way", then the last stream that was taken.
 fn drain_announces_twice_and_finishes(subject: &Subject) {
     let upstream = by_path();
-    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "", ""), &DRAIN);
+    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "drain_timeout: 0.2s", ""), &DRAIN);
     let mut client = Client::connect(proxy.listener("main"));
     assert_eq!(client.get("/").status, 200);
     let id = client.head("GET", "/slow", &[], true);
@@ -81,7 +81,7 @@ fn drain_announces_twice_and_finishes(subject: &Subject) {
 
 fn drain_closes_idle_connections(subject: &Subject) {
     let upstream = by_path();
-    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "", ""), &DRAIN);
+    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "drain_timeout: 0.2s", ""), &DRAIN);
     let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(proxy.listener("main"))).collect();
     for client in &mut clients {
         assert_eq!(client.get("/").status, 200);
@@ -98,7 +98,7 @@ fn drain_closes_idle_connections(subject: &Subject) {
 /// send it again.
 fn drain_takes_streams_until_the_second_goaway(subject: &Subject) {
     let upstream = by_path();
-    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "", ""), &DRAIN);
+    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "drain_timeout: 0.2s", ""), &DRAIN);
     let mut client = Client::connect(proxy.listener("main"));
     let slow = client.head("GET", "/slow", &[], true);
     upstream.wait_heads(1);
@@ -143,7 +143,7 @@ fn busy(target: SocketAddr, name: usize) -> (usize, Vec<String>) {
 /// A client that obeys GOAWAY loses nothing.
 fn drain_loses_nothing(subject: &Subject) {
     let upstream = Upstream::start(|_| Reply::ok("x").after(Duration::from_millis(3)));
-    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "", ""), &DRAIN);
+    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "drain_timeout: 0.2s", ""), &DRAIN);
     let target = proxy.listener("main");
     let clients: Vec<_> = (0..8).map(|n| std::thread::spawn(move || busy(target, n))).collect();
     upstream.wait_heads(300);
