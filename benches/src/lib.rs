@@ -6,7 +6,9 @@
 
 mod filter;
 mod heads;
+mod hpack;
 mod http;
+mod http2;
 mod observe;
 mod route;
 mod shard;
@@ -56,9 +58,18 @@ impl Bench {
 
 /// Every bench, in the order of the crates that a request passes.
 pub fn all() -> impl Iterator<Item = &'static Bench> {
-    [http::BENCHES, route::BENCHES, filter::BENCHES, upstream::BENCHES, observe::BENCHES, shard::BENCHES]
-        .into_iter()
-        .flatten()
+    [
+        http::BENCHES,
+        hpack::BENCHES,
+        http2::BENCHES,
+        route::BENCHES,
+        filter::BENCHES,
+        upstream::BENCHES,
+        observe::BENCHES,
+        shard::BENCHES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The bench of this name.

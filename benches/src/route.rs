@@ -33,6 +33,7 @@ pub(crate) fn forward() -> RouteForward {
         timeout: Some(std::time::Duration::from_secs(15)),
         idle_timeout: None,
         max_stream_duration: None,
+        grpc_timeout: None,
         retry_policy: None,
         upgrades: Vec::new(),
         terminates_connect: false,

@@ -8,7 +8,10 @@ use millrace_config::{
     Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus, LbPolicy,
     LeastRequest, LocalityEndpoints, ScopeId, UpstreamHttp,
 };
-use millrace_upstream::{Acquire, ChooseContext, ClusterBudgets, ClusterState, PoolAction, ResourcePriority};
+use millrace_upstream::{
+    Acquire, ChooseContext, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
+    ResourcePriority,
+};
 
 use crate::{Bench, Routine, repeat};
 
@@ -28,6 +31,7 @@ pub(crate) const BENCHES: &[Bench] = &[
         pick(LEAST, 10_000)
     }),
     Bench::new("upstream/pool", "take an idle connection of one endpoint and give it back", pool),
+    Bench::new("upstream/http2_pool", "begin and end a stream on the connection of one endpoint", http2_pool),
 ];
 
 fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
@@ -73,11 +77,13 @@ fn pick(policy: LbPolicy, endpoints: u32) -> Routine {
     })
 }
 
-fn pool() -> Routine {
+/// An established connection to one endpoint that carries nothing, with its pool.
+fn connected(protocol: HttpProtocol) -> (ClusterState, HostId, ConnId) {
     let mut state = state(LbPolicy::RoundRobin, 1);
-    let (key, priority, mut out) = (Key { slot: 1, generation: 0 }, ResourcePriority::Default, Vec::new());
+    let (key, mut out) = (Key { slot: 1, generation: 0 }, Vec::new());
     let host = state.hosts().map(|(id, _)| id).next().expect("one endpoint");
-    assert!(matches!(state.acquire(host, priority, key, &mut out), Acquire::Queued(_)));
+    let waits = state.acquire(host, ResourcePriority::Default, protocol, key, &mut out);
+    assert!(matches!(waits, Acquire::Queued(_)));
     let opened = out.iter().find_map(|action| match action {
         PoolAction::Connect { conn, .. } => Some(*conn),
         _ => None,
@@ -85,13 +91,35 @@ fn pool() -> Routine {
     let conn = opened.expect("a connection is opened");
     state.bind(conn, key);
     state.connected(conn, Time(1), &mut out);
+    (state, host, conn)
+}
+
+fn pool() -> Routine {
+    let (mut state, host, conn) = connected(HttpProtocol::Http1);
+    let (key, priority, mut out) = (Key { slot: 1, generation: 0 }, ResourcePriority::Default, Vec::new());
     state.released(conn, true, Time(2), &mut out);
     let mut now = 2;
     repeat(move || {
         now += 1;
         out.clear();
-        match state.acquire(host, priority, key, &mut out) {
+        match state.acquire(host, priority, HttpProtocol::Http1, key, &mut out) {
             Acquire::Reuse { id, .. } => state.released(id, true, Time(now), &mut out),
+            other => unreachable!("{other:?}"),
+        }
+        black_box(&out);
+    })
+}
+
+/// Beside one stream that goes on, as on a connection that many share.
+fn http2_pool() -> Routine {
+    let (mut state, host, _) = connected(HttpProtocol::Http2);
+    let (key, priority, mut out) = (Key { slot: 1, generation: 0 }, ResourcePriority::Default, Vec::new());
+    let mut now = 2;
+    repeat(move || {
+        now += 1;
+        out.clear();
+        match state.acquire(host, priority, HttpProtocol::Http2, key, &mut out) {
+            Acquire::Reuse { id, .. } => state.stream_ended(id, Time(now), &mut out),
             other => unreachable!("{other:?}"),
         }
         black_box(&out);

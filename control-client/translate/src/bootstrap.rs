@@ -183,14 +183,13 @@ fn clusters(
     Ok((out, control))
 }
 
-/// The cluster without its encryption and protocol, which the control client reads elsewhere.
+/// The cluster without its encryption and the options that may ask for it, which the control client reads elsewhere.
 fn plain(message: &clusters::Cluster, path: &Path, cx: &mut Context) -> Option<Cluster> {
     let reported = cx.unsupported.len();
     let mut message = message.clone();
     message.transport_socket = None;
     message.transport_socket_matches.clear();
     message.typed_extension_protocol_options.clear();
-    message.http2_protocol_options = None;
     let built = cluster(&message, None, path, cx).ok();
     cx.unsupported.truncate(reported);
     built

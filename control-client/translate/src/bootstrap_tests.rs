@@ -1,6 +1,9 @@
 //! Whole bootstraps: what they become, and which are refused with which path.
 
-use millrace_config::{Address, ListenerFilter, NetworkFilter, TcpClusterSpecifier};
+use millrace_config::{
+    Address, Codec, GrpcMethods, Http2Options, HttpFilterKind, ListenerFilter, NetworkFilter,
+    TcpClusterSpecifier,
+};
 use millrace_observe::stats::Registry;
 use millrace_proto::{LoadOptions, Parsed, bootstrap_from_yaml};
 
@@ -146,13 +149,37 @@ fn wrong_listeners_are_refused_with_their_path() {
     assert!(error.reason.contains("must be the last filter in a network filter chain"), "{error}");
 }
 
+/// A bootstrap with one connection manager.
+fn manager(fields: &str) -> Result<Compiled, Rejection> {
+    compile(&format!(
+        "static_resources: {{listeners: [{{name: a, address: {{pipe: {{path: /x}}}}, filter_chains: [{{filters: [{{name: h, typed_config: {{'@type': t/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, {fields}}}}}]}}]}}]}}"
+    ))
+}
+
+#[test]
+fn a_chain_of_grpc_filters() {
+    let stats = "{name: s, typed_config: {'@type': t/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig, individual_method_stats_allowlist: {services: [{name: b, method_names: [P, M, M]}]}, enable_upstream_stats: true}}";
+    let web = "{name: w, typed_config: {'@type': t/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb}}";
+    let bridge = "{name: b, typed_config: {'@type': t/envoy.extensions.filters.http.grpc_http1_bridge.v3.Config, ignore_query_parameters: true}}";
+    let router = "{name: r, typed_config: {'@type': t/envoy.extensions.filters.http.router.v3.Router}}";
+    let chain = format!("route_config: {{}}, http_filters: [{stats}, {web}, {bridge}, {router}]");
+    let compiled = manager(&chain).unwrap();
+    let NetworkFilter::HttpConnectionManager(built) =
+        &compiled.snapshot.listeners[0].filter_chains[0].filters[0]
+    else {
+        panic!("a connection manager")
+    };
+    let [stats, web, bridge, _] = &built.http_filters[..] else { panic!("{:?}", built.http_filters) };
+    let HttpFilterKind::GrpcStats(stats) = &stats.kind else { panic!("{stats:?}") };
+    let listed = GrpcMethods::Listed(vec![("b".into(), "M".into()), ("b".into(), "P".into())]);
+    assert_eq!((&stats.methods, stats.upstream_time, stats.replace_dots), (&listed, true, false));
+    assert!(matches!(web.kind, HttpFilterKind::GrpcWeb));
+    let HttpFilterKind::GrpcHttp1Bridge(bridge) = bridge.kind else { panic!("{bridge:?}") };
+    assert!(bridge.ignore_query && !bridge.upgrade_protobuf);
+}
+
 #[test]
 fn the_connection_manager() {
-    let manager = |fields: &str| {
-        compile(&format!(
-            "static_resources: {{listeners: [{{name: a, address: {{pipe: {{path: /x}}}}, filter_chains: [{{filters: [{{name: h, typed_config: {{'@type': t/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, {fields}}}}}]}}]}}]}}"
-        ))
-    };
     let router = "http_filters: [{name: r, typed_config: {'@type': t/envoy.extensions.filters.http.router.v3.Router, suppress_envoy_headers: true}}]";
     let compiled = manager(&format!("route_config: {{}}, {router}, request_headers_timeout: 0s, stream_idle_timeout: 0s, via: v, upgrade_configs: [{{upgrade_type: WebSocket}}]")).unwrap();
     let NetworkFilter::HttpConnectionManager(built) =
@@ -163,12 +190,30 @@ fn the_connection_manager() {
     assert_eq!((built.request_headers_timeout, built.stream_idle_timeout), (None, None));
     assert_eq!((&*built.server_name, &*built.via, built.upgrades.len()), ("envoy", "v", 1));
     assert!(built.http1.allow_absolute_url && built.generate_request_id && !built.use_remote_address);
+    assert_eq!((built.codec, built.http2), (Codec::Auto, Http2Options::DOWNSTREAM));
+    for (codec, wanted) in [("HTTP1", Codec::Http1), ("HTTP2", Codec::Http2)] {
+        let compiled = manager(&format!(
+            "route_config: {{}}, {router}, codec_type: {codec}, http2_protocol_options: {{max_concurrent_streams: 7}}"
+        ));
+        let compiled = compiled.unwrap();
+        let NetworkFilter::HttpConnectionManager(built) =
+            &compiled.snapshot.listeners[0].filter_chains[0].filters[0]
+        else {
+            panic!("a connection manager")
+        };
+        assert_eq!((built.codec, built.http2.max_concurrent_streams), (wanted, 7));
+        assert!(compiled.unsupported.is_empty(), "{:?}", compiled.unsupported);
+    }
     for (fields, reason) in [
+        (
+            "route_config: {}, http_filters: [{name: w, typed_config: {'@type': t/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb}}]",
+            "Error: non-terminal filter named w of type envoy.extensions.filters.http.grpc_web.v3.GrpcWeb is the last filter",
+        ),
         (
             "scoped_routes: {name: x, scope_key_builder: {fragments: [{header_value_extractor: {name: h}}]}, rds_config_source: {ads: {}}, scoped_rds: {scoped_rds_config_source: {ads: {}}}}",
             "scoped_routes.scope_key_builder.fragments[0].header_value_extractor: HeaderValueExtractor extract_type not set.",
         ),
-        ("route_config: {}, codec_type: HTTP2", "codec_type: HTTP/2 is not served by this build"),
+        ("route_config: {}, codec_type: HTTP3", "codec_type: HTTP/3 codec configured on non-QUIC listener."),
         ("route_config: {}, max_request_headers_kb: 9000", "value must be less than or equal to 8192"),
         (
             "route_config: {}, strip_matching_host_port: true, strip_any_host_port: true",

@@ -10,7 +10,7 @@ use millrace_proto::pb::envoy::config::route::v3::FilterConfig;
 use millrace_proto::pb::google::protobuf::Any;
 
 use crate::error::Rejection;
-use crate::extension;
+use crate::{extension, http};
 
 /// Entries sorted by filter name.
 pub(crate) fn configs(entries: &HashMap<String, Any>, path: &Path) -> Result<PerFilterConfigs, Rejection> {
@@ -29,7 +29,7 @@ pub(crate) fn configs(entries: &HashMap<String, Any>, path: &Path) -> Result<Per
 
 fn config(name: &str, any: &Any, path: &Path) -> Result<Option<PerFilterConfig>, Rejection> {
     if extension::type_of(any) != "envoy.config.route.v3.FilterConfig" {
-        return Err(extension::not_served("HTTP filter", name, Some(any), path));
+        return Err(refused(name, any, path));
     }
     let config: FilterConfig = extension::open(any, path)?;
     match &config.config {
@@ -38,10 +38,18 @@ fn config(name: &str, any: &Any, path: &Path) -> Result<Option<PerFilterConfig>,
         Some(inner) if inner.type_url.is_empty() || config.is_optional => {
             Ok(Some(PerFilterConfig::Disabled(false)))
         }
-        Some(inner) => Err(extension::not_served("HTTP filter", name, Some(inner), &path.join("config"))),
+        Some(inner) => Err(refused(name, inner, &path.join("config"))),
         None => {
             let why = format!("Empty route/virtual host per filter configuration for {name} filter");
             Err(Rejection::new(&path.join("config"), why))
         }
     }
+}
+
+fn refused(name: &str, any: &Any, path: &Path) -> Rejection {
+    if http::WITHOUT_ROUTE_CONFIGURATION.contains(&extension::type_of(any).as_str()) {
+        let why = format!("The filter {name} doesn't support virtual host or route specific configurations");
+        return Rejection::new(path, why);
+    }
+    extension::not_served("HTTP filter", name, Some(any), path)
 }

@@ -7,6 +7,8 @@ use super::tests::bytes;
 use super::*;
 use crate::{Overrides, RejectionKind};
 
+#[path = "rejection_tests/http2.rs"]
+mod http2;
 #[path = "rejection_tests/invalid.rs"]
 mod invalid;
 
@@ -38,7 +40,12 @@ const NOT_SERVED: &[Case] = &[
     ),
     (C, "{name: c, type: ORIGINAL_DST}", "type", "ORIGINAL_DST"),
     (C, "{name: c, lb_policy: MAGLEV}", "lb_policy", "MAGLEV"),
-    (C, "{name: c, http2_protocol_options: {}}", "http2_protocol_options", "HTTP/2"),
+    (
+        C,
+        "{name: c, typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': t/HTTP, explicit_http_config: {http3_protocol_options: {}}}}}",
+        "typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"].explicit_http_config.http3_protocol_options",
+        "HTTP/3",
+    ),
     (
         C,
         "{name: c, transport_socket: {name: t, typed_config: {'@type': t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}}",
@@ -151,18 +158,18 @@ const NOT_SERVED: &[Case] = &[
     (
         Bootstrap,
         "{static_resources: {clusters: [{name: x, http2_protocol_options: {}, filters: [{name: f}]}]}}",
-        "static_resources.clusters[0].http2_protocol_options",
-        "HTTP/2",
+        "static_resources.clusters[0].filters",
+        "upstream side",
     ),
     (
         Bootstrap,
-        "{static_resources: {clusters: [{name: x, http2_protocol_options: {}}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: t, typed_config: {'@type': t/TCP, stat_prefix: s, cluster: x}}]}]}]}}",
+        "{static_resources: {clusters: [{name: x, transport_socket: {name: t, typed_config: {'@type': t/TLS}}}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: t, typed_config: {'@type': t/TCP, stat_prefix: s, cluster: x}}]}]}]}}",
         "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.cluster",
         "traffic to the static cluster 'x' cannot be served",
     ),
     (
         Bootstrap,
-        "{static_resources: {clusters: [{name: x, http2_protocol_options: {}}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: x, weight: 1}]}}}]}]}}}]}]}]}}",
+        "{static_resources: {clusters: [{name: x, transport_socket: {name: t, typed_config: {'@type': t/TLS}}}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: x, weight: 1}]}}}]}]}}}]}]}]}}",
         "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes[0].route.weighted_clusters.clusters[0].name",
         "traffic to the static cluster 'x'",
     ),
@@ -171,6 +178,8 @@ const NOT_SERVED: &[Case] = &[
 fn verdict(kind: Kind, text: &str) -> Rejection {
     let network = "envoy.extensions.filters.network";
     let text = text
+        .replace("t/TLS", "t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext")
+        .replace("t/HTTP,", "t/envoy.extensions.upstreams.http.v3.HttpProtocolOptions,")
         .replace("t/HCM", &format!("t/{network}.http_connection_manager.v3.HttpConnectionManager"))
         .replace("t/TCP", &format!("t/{network}.tcp_proxy.v3.TcpProxy"));
     let mut cx = Context::new(Registry::new(), Overrides::default());
@@ -211,6 +220,7 @@ fn check(cases: &[Case], wanted: RejectionKind) {
 fn what_envoy_refuses_is_refused_with_its_path() {
     assert!(INVALID.len() >= 60);
     check(INVALID, RejectionKind::Invalid);
+    check(http2::INVALID, RejectionKind::Invalid);
 }
 
 #[test]

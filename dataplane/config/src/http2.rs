@@ -22,7 +22,7 @@ pub enum UpstreamProtocol {
     Http1,
     /// `explicit_http_config.http2_protocol_options`, or the deprecated field of the cluster.
     Http2,
-    /// `use_downstream_protocol_config`: that of the request, HTTP/1.1 where no HTTP/2 options are given.
+    /// `use_downstream_protocol_config`: that of the request, whether or not options of it are given.
     UseDownstream,
 }
 
@@ -52,7 +52,7 @@ pub struct Http2Options {
     pub hpack_table_size: u32,
     /// `allow_connect`.
     pub allow_connect: bool,
-    /// `max_outbound_frames`: frames queued towards a peer that does not read.
+    /// `max_outbound_frames`: frames of every kind queued towards a peer that does not read.
     pub max_outbound_frames: u32,
     /// `max_outbound_control_frames`.
     pub max_outbound_control_frames: u32,
@@ -77,7 +77,7 @@ impl Http2Options {
         allow_connect: false,
         max_outbound_frames: 10_000,
         max_outbound_control_frames: 1_000,
-        max_consecutive_empty_frames: 10,
+        max_consecutive_empty_frames: 1,
         max_priority_frames_per_stream: 100,
         max_window_updates_per_data: 10,
         keepalive: None,

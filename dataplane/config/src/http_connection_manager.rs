@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AccessLog, Cidr, Codec, FilterConfigId, Http2Options, RouteConfiguration, RouteTableId, ScopeId,
-    ScopedRoutes,
+    AccessLog, Cidr, Codec, FilterConfigId, GrpcHttp1Bridge, GrpcStats, Http2Options, RouteConfiguration,
+    RouteTableId, ScopeId, ScopedRoutes,
 };
 
 /// `server_header_transformation`.
@@ -92,6 +92,12 @@ pub struct Http1Options {
 /// What an HTTP filter does.
 #[derive(Clone, Debug)]
 pub enum HttpFilterKind {
+    /// `envoy.filters.http.grpc_stats`.
+    GrpcStats(Arc<GrpcStats>),
+    /// `envoy.filters.http.grpc_web`.
+    GrpcWeb,
+    /// `envoy.filters.http.grpc_http1_bridge`.
+    GrpcHttp1Bridge(GrpcHttp1Bridge),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.
@@ -156,6 +162,8 @@ pub struct HttpConnectionManager {
     pub http1: Http1Options,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// Statistics scope `http2.`, which all listeners share.
+    pub http2_scope: ScopeId,
     /// `server_name`, default `envoy`.
     pub server_name: Arc<str>,
     /// `server_header_transformation`.

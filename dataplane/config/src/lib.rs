@@ -10,6 +10,7 @@ mod address;
 mod cluster;
 mod filter_chain;
 pub mod format;
+mod grpc_filters;
 mod headers;
 mod http2;
 mod http_connection_manager;
@@ -33,6 +34,7 @@ pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
 };
+pub use grpc_filters::{GrpcHttp1Bridge, GrpcMethods, GrpcStats};
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
 pub use http_connection_manager::{
     ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind,
@@ -44,9 +46,9 @@ pub use listener::{DrainType, Listener, ListenerFilter, TrafficDirection};
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
 pub use route::{
-    ClusterSpecifier, DirectResponse, HashPolicy, HostRewrite, PathMatcher, PathRewrite, PerFilterConfig,
-    PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward, RouteMatch, WeightedCluster,
-    WeightedClusters,
+    ClusterSpecifier, DirectResponse, GrpcTimeout, HashPolicy, HostRewrite, MaxStreamDuration, PathMatcher,
+    PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward,
+    RouteMatch, WeightedCluster, WeightedClusters,
 };
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};

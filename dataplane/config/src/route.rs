@@ -118,6 +118,24 @@ pub enum HashPolicy {
     Header(Arc<[u8]>),
 }
 
+/// What a route makes of a request's `grpc-timeout`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GrpcTimeout {
+    /// The most that it may be; `None` when configured 0.
+    pub max: Option<Duration>,
+    /// Subtracted from it.
+    pub offset: Duration,
+}
+
+/// `RouteAction.MaxStreamDuration`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MaxStreamDuration {
+    /// `max_stream_duration`; `Some(None)` when set to 0, `None` when absent: the connection manager's.
+    pub duration: Option<Option<Duration>>,
+    /// `grpc_timeout_header_max` and `grpc_timeout_header_offset`: a request's `grpc-timeout` is its duration.
+    pub grpc_timeout: Option<GrpcTimeout>,
+}
+
 /// `RouteAction`.
 #[derive(Clone, Debug)]
 pub struct RouteForward {
@@ -135,8 +153,10 @@ pub struct RouteForward {
     pub timeout: Option<Duration>,
     /// `idle_timeout`: overrides `stream_idle_timeout`; `Some(None)` when set to 0.
     pub idle_timeout: Option<Option<Duration>>,
-    /// `max_stream_duration.max_stream_duration`; `Some(None)` when set to 0.
-    pub max_stream_duration: Option<Option<Duration>>,
+    /// `max_stream_duration`: replaces `timeout`.
+    pub max_stream_duration: Option<MaxStreamDuration>,
+    /// `max_grpc_timeout` and `grpc_timeout_offset` (deprecated): `grpc-timeout` replaces `timeout` for gRPC.
+    pub grpc_timeout: Option<GrpcTimeout>,
     /// The route's own `retry_policy`, else the virtual host's.
     pub retry_policy: Option<Arc<RetryPolicy>>,
     /// `upgrade_configs`: `(lower-case type, enabled)`, overriding the connection manager's.

@@ -14,7 +14,11 @@ use crate::h1::{
 use crate::head::{RequestHead, ResponseHead, Version};
 use crate::header::{HeaderId, HeaderMap};
 
+mod h2;
+pub mod hpack;
 pub mod twin;
+
+pub use h2::{fuzz_h2_client, fuzz_h2_server};
 
 /// Options that reach as much code as possible.
 fn options() -> ParseOptions {

@@ -68,6 +68,15 @@ impl Method {
     }
 }
 
+/// A pseudo-header field of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Method,
+    Path,
+    Authority,
+    Scheme,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
     at: u32,
@@ -167,6 +176,19 @@ impl RequestHead {
     /// Replaces `:scheme`.
     pub fn set_scheme(&mut self, scheme: &[u8]) {
         self.scheme = self.write(self.scheme, scheme);
+    }
+
+    /// Sets a pseudo-header field of a head that has none of that name yet, from bytes that were checked already.
+    #[inline]
+    pub(crate) fn put(&mut self, part: Part, text: &[u8]) {
+        let span = Span { at: self.text.len() as u32, len: text.len() as u32 };
+        self.text.extend_from_slice(text);
+        match part {
+            Part::Method => (self.method, self.kind) = (span, Method::of(text)),
+            Part::Path => self.path = span,
+            Part::Authority => self.authority = span,
+            Part::Scheme => self.scheme = span,
+        }
     }
 
     /// Length of names and values as Envoy's `byteSize` counts a request's header map, pseudo-header

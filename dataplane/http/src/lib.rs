@@ -18,6 +18,7 @@ pub mod event;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod h1;
+pub mod h2;
 pub mod head;
 pub mod header;
 pub mod hop;

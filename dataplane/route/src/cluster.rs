@@ -91,6 +91,7 @@ mod tests {
             timeout: None,
             idle_timeout: None,
             max_stream_duration: None,
+            grpc_timeout: None,
             retry_policy: None,
             upgrades: Vec::new(),
             terminates_connect: false,

@@ -44,7 +44,7 @@ impl Io {
     }
 
     /// True when more than half of the receive buffers are on their way: queues are kept short.
-    fn is_tight(&self) -> bool {
+    pub(crate) fn is_tight(&self) -> bool {
         self.pool.outstanding() > self.pool.count() / 2
     }
 
@@ -130,6 +130,8 @@ pub(crate) struct Link {
     full_buffers: u8,
     /// The source was bulk lately: of what comes next one buffer is taken to see whether it is again.
     once: bool,
+    /// Never more than one buffer is received before somebody has looked at it.
+    single: bool,
     /// What is being sent comes from a relay; `stalled` if it is this side that holds it up.
     relaying: bool,
     stalled: bool,
@@ -153,6 +155,7 @@ impl Link {
             bypass: Bypass::No,
             full_buffers: 0,
             once: false,
+            single: false,
             relaying: false,
             stalled: false,
             in_flight: 0,
@@ -199,11 +202,21 @@ impl Link {
         if self.receiving == Receiving::No && !self.closed {
             self.receiving = Receiving::Yes;
             let (socket, token) = (self.socket, self.token);
-            io.ops.push(match std::mem::take(&mut self.once) {
+            io.ops.push(match std::mem::take(&mut self.once) || self.single {
                 true => Op::RecvOnce { socket, token },
                 false => Op::Recv { socket, token },
             });
         }
+    }
+
+    /// From now on takes one buffer at a time: bytes that may have to wait come no faster than they are looked at. A
+    /// receive that goes on by itself may bring half a megabyte before it hears of a pause.
+    pub(crate) fn receive_singly(&mut self, io: &mut Io) {
+        if std::mem::replace(&mut self.single, true) || self.receiving != Receiving::Yes || self.closed {
+            return;
+        }
+        self.receiving = Receiving::Stopping;
+        io.ops.push(Op::StopRecv { socket: self.socket });
     }
 
     /// Stops reading; bytes already taken from the kernel still arrive.

@@ -12,8 +12,9 @@ use crate::logs::Logs;
 use millrace_base::{Key, Limits, Rng, Slab, Time, WallTime};
 use millrace_config::{Snapshot, Update};
 use millrace_filter::http::connection_manager::date::DateCache;
-use millrace_http::HeaderMap;
 use millrace_http::h1::ParseOptions;
+use millrace_http::h2::Heads;
+use millrace_http::{HeaderMap, ResponseHead};
 use millrace_observe::stats::ShardStats;
 use millrace_ring::timer::TimerWheel;
 use millrace_ring::{BufferPool, Event, Op, Socket, SocketAddress, Waker, sockets};
@@ -128,10 +129,16 @@ pub struct Shard {
 
     // Work space, kept for its capacity.
     pub(crate) scratch: Vec<u8>,
+    /// Where HTTP/2 heads are decoded.
+    pub(crate) heads: Heads,
     pub(crate) reply_body: Vec<u8>,
+    /// What filters made of body bytes.
+    pub(crate) filtered: Vec<u8>,
     #[expect(clippy::vec_box, reason = "the boxes move between here and the slab")]
     pub(crate) spare_streams: Vec<Box<Stream>>,
     pub(crate) discarded_trailers: HeaderMap,
+    /// The interim responses that we make ourselves.
+    pub(crate) interim: ResponseHead,
     pub(crate) response_parse: ParseOptions,
     pub(crate) date: DateCache,
     fired: Vec<u64>,
@@ -174,9 +181,12 @@ impl Shard {
             stopping: false,
             sweeps: false,
             scratch: Vec::new(),
+            heads: Heads::default(),
             reply_body: Vec::new(),
+            filtered: Vec::new(),
             spare_streams: Vec::new(),
             discarded_trailers: HeaderMap::default(),
+            interim: ResponseHead::default(),
             date: DateCache::default(),
             fired: Vec::new(),
         }

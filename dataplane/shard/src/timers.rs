@@ -50,6 +50,15 @@ impl Shard {
         downstream.timer.arm(&mut self.wheel, next, Kind::Downstream.token(key).0);
     }
 
+    /// Makes sure that a stream's connection is looked at no later than the stream's next deadline. Costs the same
+    /// however many streams the connection has.
+    pub(crate) fn rearm_stream(&mut self, id: Key) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let (key, next) = (stream.downstream, stream.deadline());
+        let Some(downstream) = self.downstreams.get_mut(key).filter(|_| next != Time::MAX) else { return };
+        downstream.timer.arm(&mut self.wheel, next, Kind::Downstream.token(key).0);
+    }
+
     /// As [`Shard::rearm_downstream`], for a connection that we opened.
     pub(crate) fn rearm_upstream(&mut self, key: Key) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };

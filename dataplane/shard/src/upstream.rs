@@ -5,14 +5,16 @@
 
 use millrace_base::{Key, Time};
 use millrace_config::{Address, Cluster, ClusterId, ScopeId};
+use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{
     ConnectOptions, Filled, IoError, IoErrorKind, Keepalive, Op, Payload, RecvEnd, RelayEnd, Socket,
 };
-use millrace_upstream::{ConnId, HostId, PoolAction, PoolEvent};
+use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, PoolEvent};
 
 use crate::address::{from_ring, to_ring};
 use crate::http::HttpUpstream;
+use crate::http::h2::{Http2Upstream, write_control};
 use crate::link::Link;
 use crate::shard::Shard;
 use crate::timers::ConnectionTimer;
@@ -23,6 +25,8 @@ use crate::token::Kind;
 pub(crate) enum Carries {
     /// Requests, one at a time.
     Http(Box<HttpUpstream>),
+    /// Requests, many at a time.
+    Http2(Box<Http2Upstream>),
     /// The bytes of this downstream connection.
     Tcp(Key),
 }
@@ -49,7 +53,11 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// When somebody must look at the connection again; idle ends are the pool's business.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.link.is_none().then_some(self.connect_deadline)
+        match (&self.link, &self.carries) {
+            (None, _) => Some(self.connect_deadline),
+            (Some(_), Carries::Http2(h2)) => h2.deadline(),
+            (Some(_), Carries::Http(_) | Carries::Tcp(_)) => None,
+        }
     }
 }
 
@@ -68,9 +76,9 @@ impl Shard {
             let mut batch = std::mem::take(&mut self.actions);
             for action in batch.drain(..) {
                 match action {
-                    PoolAction::Connect { conn, host, .. } => {
-                        let http = Carries::Http(Box::new(HttpUpstream::new(self.io.now)));
-                        self.open_upstream(cluster, conn, host, http);
+                    PoolAction::Connect { conn, host, protocol, .. } => {
+                        let Some(carries) = self.carrier(cluster, protocol) else { continue };
+                        self.open_upstream(cluster, conn, host, carries);
                     }
                     PoolAction::Assign { waiter, conn, .. } => self.http_assigned(waiter, conn),
                     PoolAction::Fail { waiter, reason } => self.http_unassigned(waiter, reason),
@@ -83,6 +91,17 @@ impl Shard {
                 self.actions = batch;
             }
         }
+    }
+
+    /// What a new connection of a pool carries.
+    fn carrier(&mut self, cluster: ClusterId, protocol: HttpProtocol) -> Option<Carries> {
+        Some(match protocol {
+            HttpProtocol::Http1 => Carries::Http(Box::new(HttpUpstream::new(self.io.now))),
+            HttpProtocol::Http2 => {
+                let config = self.clusters.get(cluster)?.config();
+                Carries::Http2(Box::new(Http2Upstream::new(config, self.io.now, &mut self.rng)))
+            }
+        })
     }
 
     /// Opens the connection that a pool asked for and tells the pool its key.
@@ -147,16 +166,24 @@ impl Shard {
                 let (session, tunnelled) = match &upstream.carries {
                     Carries::Tcp(downstream) => (Some(*downstream), None),
                     Carries::Http(http) => (None, http.stream),
+                    Carries::Http2(_) => (None, None),
                 };
                 if session.is_none()
                     && let Some(link) = &mut upstream.link
                 {
                     link.resume(&mut self.io);
+                    if let Carries::Http2(h2) = &mut upstream.carries {
+                        let lifetime =
+                            self.clusters.get(cluster).and_then(|s| s.config().http.max_connection_duration);
+                        h2.connected(lifetime, self.io.now);
+                        write_control(&mut h2.codec, link, &mut self.io);
+                    }
                 }
                 if let Some(state) = self.clusters.get_mut(cluster) {
                     state.connected(pool, self.io.now, &mut self.actions);
                 }
                 self.run_pool_actions(cluster);
+                self.rearm_upstream(key);
                 if let Some(downstream) = session {
                     self.tcp_connected(downstream, key);
                 }
@@ -181,6 +208,7 @@ impl Shard {
         let (session, tunnelled) = match &upstream.carries {
             Carries::Tcp(downstream) => (Some(*downstream), None),
             Carries::Http(http) => (None, http.stream),
+            Carries::Http2(_) => (None, None),
         };
         self.connect_error = connect_error_text(error);
         self.connect_timed_out = error.kind() == IoErrorKind::TimedOut;
@@ -197,10 +225,13 @@ impl Shard {
         }
     }
 
-    /// The only deadline of an upstream connection is `connect_timeout`.
+    /// `connect_timeout`, and the PINGs of HTTP/2 connections.
     pub(crate) fn upstream_timer(&mut self, key: Key) {
         let now = self.io.now;
-        if self.upstreams.get(key).is_some_and(|u| u.link.is_none() && u.connect_deadline <= now) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        if upstream.link.is_some() {
+            self.h2_upstream_timer(key);
+        } else if upstream.connect_deadline <= now {
             self.connect_failed(key, IoError::TIMED_OUT);
         }
     }
@@ -211,6 +242,7 @@ impl Shard {
         self.stats.add(scope, metric::UPSTREAM_CX_RX_BYTES_TOTAL, size);
         match &mut upstream.carries {
             Carries::Http(_) => self.http_upstream_data(key, data),
+            Carries::Http2(_) => self.h2_upstream_data(key, data),
             Carries::Tcp(downstream) => {
                 let downstream = *downstream;
                 self.tcp_upstream_data(downstream, key, data);
@@ -223,12 +255,14 @@ impl Shard {
         let Some(end) = upstream.link.as_mut().and_then(|l| l.receive_ended(reason, &mut self.io)) else {
             let user = match &upstream.carries {
                 Carries::Http(http) => http.stream.and_then(|s| self.streams.get(s)).map(|s| s.downstream),
+                Carries::Http2(_) => None,
                 Carries::Tcp(downstream) => Some(*downstream),
             };
             return user.map_or((), |user| self.start_relays(user));
         };
         match &upstream.carries {
             Carries::Http(_) => self.http_upstream_ended(key, end),
+            Carries::Http2(_) => self.h2_upstream_ended(key, end),
             Carries::Tcp(downstream) => {
                 let downstream = *downstream;
                 self.tcp_upstream_ended(downstream, key, end);
@@ -247,6 +281,7 @@ impl Shard {
         }
         match &upstream.carries {
             Carries::Http(_) => self.http_upstream_sent(key, result),
+            Carries::Http2(_) => self.h2_upstream_sent(key, result),
             Carries::Tcp(downstream) => {
                 let downstream = *downstream;
                 self.tcp_upstream_sent(downstream, key, result);
@@ -279,6 +314,10 @@ impl Shard {
         let connected = upstream.link.is_some();
         let (stream, session) = match &upstream.carries {
             Carries::Http(http) => (http.stream, None),
+            Carries::Http2(_) => {
+                let reason = ResetReason::ConnectionTermination;
+                return self.h2_upstream_gone(key, reason, EndedBy::Local);
+            }
             Carries::Tcp(downstream) => (None, Some(*downstream)),
         };
         if let (Some(_), Some(link)) = (session, &mut upstream.link) {
@@ -317,6 +356,8 @@ impl Shard {
         self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY);
         let busy = match &upstream.carries {
             Carries::Http(http) => http.stream.is_some(),
+            // Counted where its streams are told.
+            Carries::Http2(_) => false,
             Carries::Tcp(_) => true,
         };
         let (plain, active) = match by {
@@ -348,6 +389,10 @@ impl Shard {
         let counter = match event {
             PoolEvent::ConnectionOpened => {
                 self.stats.inc(scope, metric::UPSTREAM_CX_HTTP1_TOTAL);
+                metric::UPSTREAM_CX_TOTAL
+            }
+            PoolEvent::Http2ConnectionOpened => {
+                self.stats.inc(scope, metric::UPSTREAM_CX_HTTP2_TOTAL);
                 metric::UPSTREAM_CX_TOTAL
             }
             PoolEvent::TcpConnectionOpened => metric::UPSTREAM_CX_TOTAL,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use millrace_base::Key;
 use millrace_config::{Address, Endpoint, HealthStatus, ScopeId};
 
+use crate::ResourcePriority;
 use crate::list::List;
-use crate::pool::{self};
+use crate::pool::{HttpProtocol, Ready};
 
 /// An endpoint of one cluster on one shard. Stays valid while its address stays in the cluster, and after
 /// that until its last connection is gone.
@@ -34,20 +35,23 @@ impl From<HealthStatus> for HostHealth {
     }
 }
 
-/// The connections and waiters of one host and one [`crate::ResourcePriority`].
+/// The connections and waiters of one host, one [`crate::ResourcePriority`] and one version of HTTP.
 #[derive(Debug, Default)]
 pub(crate) struct HostPool {
-    /// Idle connections; the last one is the warmest and is used next.
-    pub idle: List<{ pool::POOL }>,
+    /// Connections that can take a request.
+    pub ready: Ready,
     /// Requests in order of arrival.
     pub waiters: List<0>,
     pub connecting: u32,
-    pub busy: u32,
+    /// Established connections.
+    pub open: u32,
+    /// Requests that the connecting ones will have room for.
+    pub coming: u64,
 }
 
 impl HostPool {
     pub fn connections(&self) -> u32 {
-        self.idle.len() + self.connecting + self.busy
+        self.connecting + self.open
     }
 }
 
@@ -70,7 +74,9 @@ pub struct Host {
     pub active_requests: u32,
     /// False once the address left the cluster; such a host only finishes what it has.
     pub present: bool,
-    pub(crate) pools: [HostPool; 2],
+    http1: [HostPool; 2],
+    /// Allocated at first use: most endpoints speak one version only.
+    http2: Option<Box<[HostPool; 2]>>,
     pub(crate) tcp_connections: u32,
 }
 
@@ -85,7 +91,8 @@ impl Host {
             priority,
             active_requests: 0,
             present: true,
-            pools: Default::default(),
+            http1: Default::default(),
+            http2: None,
             tcp_connections: 0,
         }
     }
@@ -100,13 +107,33 @@ impl Host {
         self.present = true;
     }
 
+    #[inline]
+    pub(crate) fn pool(&self, priority: ResourcePriority, protocol: HttpProtocol) -> Option<&HostPool> {
+        match protocol {
+            HttpProtocol::Http1 => Some(&self.http1[priority.index()]),
+            HttpProtocol::Http2 => self.http2.as_ref().map(|pools| &pools[priority.index()]),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn pool_mut(&mut self, priority: ResourcePriority, protocol: HttpProtocol) -> &mut HostPool {
+        match protocol {
+            HttpProtocol::Http1 => &mut self.http1[priority.index()],
+            HttpProtocol::Http2 => &mut self.http2.get_or_insert_default()[priority.index()],
+        }
+    }
+
+    fn pools(&self) -> impl Iterator<Item = &HostPool> {
+        self.http1.iter().chain(self.http2.iter().flat_map(|pools| pools.iter()))
+    }
+
     /// Connections of this shard, in every state.
     pub fn connections(&self) -> u32 {
-        self.pools.iter().map(HostPool::connections).sum::<u32>() + self.tcp_connections
+        self.pools().map(HostPool::connections).sum::<u32>() + self.tcp_connections
     }
 
     /// Requests that wait for a connection.
     pub fn pending_requests(&self) -> u32 {
-        self.pools.iter().map(|pool| pool.waiters.len()).sum()
+        self.pools().map(|pool| pool.waiters.len()).sum()
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! The life of a request: [`ClusterState::choose_host`], [`ClusterState::acquire`], (perhaps
 //! [`PoolAction::Connect`], [`ClusterState::bind`], [`ClusterState::connected`], [`PoolAction::Assign`]),
-//! [`ClusterState::released`] or [`ClusterState::closed`].
+//! [`ClusterState::released`] (HTTP/1), [`ClusterState::stream_ended`] (HTTP/2) or [`ClusterState::closed`].
 
 mod budget;
 mod cluster;
@@ -22,4 +22,4 @@ pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub use host::{Host, HostHealth, HostId};
 pub use lb::{ChooseContext, Chosen, NoHost};
-pub use pool::{Acquire, CloseReason, ConnId, PoolAction, PoolEvent, PoolFailure, WaitId};
+pub use pool::{Acquire, CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId};

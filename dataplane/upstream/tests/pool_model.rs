@@ -1,5 +1,4 @@
-//! Random operations on the pools beside a model that finds everything by searching plain vectors. Seeds are
-//! fixed; a failure names its seed and step.
+//! Random operations on the pools beside a model that searches plain vectors. A failure names seed and step.
 
 mod common;
 
@@ -10,43 +9,54 @@ use common::{cluster, endpoint};
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{Cluster, HealthStatus, LbPolicy, Thresholds};
 use millrace_upstream::{
-    Acquire, ClusterBudgets, ClusterState, ConnId, HostId, PoolAction, PoolFailure, ResourcePriority, WaitId,
+    Acquire, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction, PoolFailure,
+    ResourcePriority, WaitId,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
-    Connecting,
-    /// With the step at which it became idle.
-    Idle(u64),
-    Busy,
-}
+/// The pool of a connection or a waiter.
+type Pool = (HostId, ResourcePriority, HttpProtocol);
 
 #[derive(Clone, Copy, Debug)]
 struct Conn {
     id: ConnId,
     key: Key,
-    host: HostId,
-    priority: ResourcePriority,
-    state: State,
+    pool: Pool,
+    connecting: bool,
+    /// Requests under way; a TCP session is one.
+    streams: u32,
+    limit: u32,
     served: u32,
-    since: Time,
-    opened: Time,
-    too_old: bool,
+    closing: bool,
     tcp: bool,
+    /// When it last had room anew, or with another load.
+    moved: u64,
+    /// When it became idle, as an order and as a time.
+    rested: (u64, Time),
+    /// Likewise when it was established.
+    opened: (u64, Time),
+}
+
+impl Conn {
+    fn has_room(&self) -> bool {
+        !self.connecting && !self.tcp && !self.closing && self.streams < self.limit
+    }
+
+    fn idle(&self) -> bool {
+        !self.connecting && self.streams == 0
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     id: WaitId,
     key: Key,
-    host: HostId,
-    priority: ResourcePriority,
+    pool: Pool,
 }
 
 /// What the model expects the pool to say, counters left out.
 #[derive(Debug, PartialEq)]
 enum Said {
-    Connect(HostId, ResourcePriority),
+    Connect(Pool),
     Assign(Key, Key),
     Fail(Key, PoolFailure),
     Close(Key),
@@ -55,83 +65,108 @@ enum Said {
 struct Model {
     limits: Thresholds,
     max_requests: u32,
+    max_streams: u32,
     idle_timeout: Duration,
     max_duration: Duration,
     conns: Vec<Conn>,
     waiting: Vec<Waiting>,
     expected: Vec<Said>,
-    step: u64,
+    moves: u64,
     now: Time,
 }
 
 impl Model {
-    fn in_pool(&self, host: HostId, priority: ResourcePriority) -> Vec<Conn> {
-        self.conns.iter().filter(|c| !c.tcp && c.host == host && c.priority == priority).copied().collect()
+    fn in_pool(&self, pool: Pool) -> impl Iterator<Item = &Conn> {
+        self.conns.iter().filter(move |c| !c.tcp && c.pool == pool)
     }
 
-    fn warmest(&self, host: HostId, priority: ResourcePriority) -> Option<Conn> {
-        let idle = |c: &Conn| match c.state {
-            State::Idle(at) => Some((at, *c)),
-            State::Connecting | State::Busy => None,
-        };
-        self.in_pool(host, priority).iter().filter_map(idle).max_by_key(|(at, _)| *at).map(|(_, c)| c)
+    /// The least loaded connection with room, of several the one that last came to its load.
+    fn best(&self, pool: Pool) -> Option<Conn> {
+        let room = self.in_pool(pool).filter(|c| c.has_room());
+        room.min_by_key(|c| (c.streams, std::cmp::Reverse(c.moved))).copied()
     }
 
     fn active(&self, priority: ResourcePriority) -> u32 {
-        let busy = |c: &&Conn| !c.tcp && c.priority == priority && c.state == State::Busy;
-        self.conns.iter().filter(busy).count() as u32
+        self.conns.iter().filter(|c| !c.tcp && c.pool.1 == priority).map(|c| c.streams).sum()
     }
 
     fn pending(&self, priority: ResourcePriority) -> u32 {
-        let tcp = |c: &&Conn| c.tcp && c.priority == priority && c.state == State::Connecting;
-        let waiting = self.waiting.iter().filter(|w| w.priority == priority).count();
+        let tcp = |c: &&Conn| c.tcp && c.pool.1 == priority && c.connecting;
+        let waiting = self.waiting.iter().filter(|w| w.pool.1 == priority).count();
         (waiting + self.conns.iter().filter(tcp).count()) as u32
     }
 
     fn open(&self, priority: ResourcePriority) -> u32 {
-        self.conns.iter().filter(|c| c.priority == priority).count() as u32
+        self.conns.iter().filter(|c| c.pool.1 == priority).count() as u32
     }
 
-    fn conn(&mut self, id: ConnId) -> &mut Conn {
-        match self.conns.iter_mut().find(|c| c.id == id) {
-            Some(conn) => conn,
-            None => unreachable!("{id:?} is not in the model"),
+    /// Changes a connection, and notes when it came to its load or its room.
+    fn change(&mut self, id: ConnId, how: impl FnOnce(&mut Conn)) {
+        self.moves += 1;
+        let (moves, now) = (self.moves, self.now);
+        let Some(conn) = self.conns.iter_mut().find(|c| c.id == id) else {
+            unreachable!("{id:?} is not in the model")
+        };
+        let before = *conn;
+        how(conn);
+        if conn.streams != before.streams || conn.has_room() != before.has_room() {
+            conn.moved = moves;
+        }
+        if conn.idle() && !before.idle() {
+            conn.rested = (moves, now);
         }
     }
 
     fn use_conn(&mut self, id: ConnId) {
-        let conn = self.conn(id);
-        conn.state = State::Busy;
-        conn.served += 1;
+        let max_requests = self.max_requests;
+        self.change(id, |conn| {
+            conn.streams += 1;
+            conn.served += 1;
+            conn.closing |= conn.served >= max_requests;
+        });
     }
 
-    /// Assignments that must follow a change; connections that must be opened are counted.
-    fn settle(&mut self, host: HostId, priority: ResourcePriority) -> usize {
-        while let Some(conn) = self.warmest(host, priority) {
-            let first = self.waiting.iter().position(|w| w.host == host && w.priority == priority);
-            let Some(first) = first else { break };
+    fn close(&mut self, conn: Conn) {
+        self.conns.retain(|c| c.id != conn.id);
+        self.expected.push(Said::Close(conn.key));
+    }
+
+    /// Assignments and new connections that must follow a change.
+    fn settle(&mut self, pool: Pool) {
+        while let Some(conn) = self.best(pool) {
+            let Some(first) = self.waiting.iter().position(|w| w.pool == pool) else { break };
             let waiter = self.waiting.remove(first);
-            if self.active(priority) < self.limits.max_requests {
+            if self.active(pool.1) < self.limits.max_requests {
                 self.use_conn(conn.id);
                 self.expected.push(Said::Assign(waiter.key, conn.key));
             } else {
                 self.expected.push(Said::Fail(waiter.key, PoolFailure::RequestOverflow));
             }
         }
-        self.missing(host, priority)
+        self.missing(pool);
     }
 
-    fn missing(&mut self, host: HostId, priority: ResourcePriority) -> usize {
-        let pool = self.in_pool(host, priority);
-        let connecting = pool.iter().filter(|c| c.state == State::Connecting).count();
-        let waiting = self.waiting.iter().filter(|w| w.host == host && w.priority == priority).count();
-        let room = self.limits.max_connections.saturating_sub(self.open(priority)) as usize;
-        let wanted = waiting.saturating_sub(connecting);
-        let granted = if wanted > 0 && room == 0 && pool.is_empty() { 1 } else { wanted.min(room) };
-        for _ in 0..granted {
-            self.expected.push(Said::Connect(host, priority));
+    /// Connections that must be opened; those that are expected already count.
+    fn missing(&mut self, pool: Pool) {
+        let each = self.room_of_new(pool.2) as usize;
+        let of = |said: &Said| if let Said::Connect(asked) = said { Some(*asked) } else { None };
+        let asked: Vec<_> = self.expected.iter().filter_map(of).collect();
+        let asked_here = asked.iter().filter(|p| **p == pool).count();
+        let asked_open = asked.iter().filter(|p| p.1 == pool.1).count() as u32;
+        let coming = self.in_pool(pool).filter(|c| c.connecting).map(|c| c.limit).sum::<u32>() as usize;
+        let waiting = self.waiting.iter().filter(|w| w.pool == pool).count();
+        let room = self.limits.max_connections.saturating_sub(self.open(pool.1) + asked_open) as usize;
+        let wanted = waiting.saturating_sub(coming + asked_here * each).div_ceil(each);
+        let first = self.in_pool(pool).next().is_none() && asked_here == 0;
+        let granted = if wanted > 0 && room == 0 && first { 1 } else { wanted.min(room) };
+        self.expected.extend((0..granted).map(|_| Said::Connect(pool)));
+    }
+
+    fn room_of_new(&self, protocol: HttpProtocol) -> u32 {
+        match protocol {
+            HttpProtocol::Http1 => 1,
+            HttpProtocol::Http2 => self.max_streams.min(self.max_requests),
         }
-        granted
     }
 }
 
@@ -155,13 +190,15 @@ impl Run {
         let limits = Thresholds {
             max_connections: rng.below(6) as u32,
             max_pending_requests: rng.below(6) as u32,
-            max_requests: 1 + rng.below(5) as u32,
+            max_requests: 1 + rng.below(8) as u32,
             ..Thresholds::default()
         };
         config.circuit_breakers.default = limits;
         config.circuit_breakers.high = limits;
-        let max_requests = 1 + rng.below(4) as u32;
+        let max_requests = 1 + rng.below(8) as u32;
         config.http.max_requests_per_connection = Some(max_requests);
+        let max_streams = 1 + rng.below(4) as u32;
+        config.http.http2.max_concurrent_streams = max_streams;
         config.http.idle_timeout = Some(Duration::from_secs(5));
         config.http.max_connection_duration = Some(Duration::from_secs(12));
         let budgets = Arc::new(ClusterBudgets::default());
@@ -170,12 +207,13 @@ impl Run {
         let model = Model {
             limits,
             max_requests,
+            max_streams,
             idle_timeout: Duration::from_secs(5),
             max_duration: Duration::from_secs(12),
             conns: Vec::new(),
             waiting: Vec::new(),
             expected: Vec::new(),
-            step: 0,
+            moves: 0,
             now: Time::ZERO,
         };
         Self { model, state, budgets, hosts, rng, keys: 0, out: Vec::new() }
@@ -186,9 +224,10 @@ impl Run {
         Key { slot: self.keys, generation: 0 }
     }
 
-    fn place(&mut self) -> (HostId, ResourcePriority) {
+    fn place(&mut self) -> Pool {
         let host = self.hosts[self.rng.below(self.hosts.len() as u64) as usize];
-        (host, ResourcePriority::ALL[self.rng.below(2) as usize])
+        let protocol = [HttpProtocol::Http1, HttpProtocol::Http2][self.rng.below(2) as usize];
+        (host, ResourcePriority::ALL[self.rng.below(2) as usize], protocol)
     }
 
     fn pick(&mut self, wanted: impl Fn(&Conn) -> bool) -> Option<Conn> {
@@ -196,24 +235,37 @@ impl Run {
         all.get(self.rng.below(all.len() as u64) as usize).copied()
     }
 
-    fn new_conn(&mut self, id: ConnId, host: HostId, priority: ResourcePriority, tcp: bool) {
+    fn new_conn(&mut self, id: ConnId, pool: Pool, tcp: bool) {
         let key = self.key();
         self.state.bind(id, key);
-        let (since, opened) = (Time::ZERO, Time::ZERO);
-        let state = State::Connecting;
-        let conn = Conn { id, key, host, priority, state, served: 0, since, opened, too_old: false, tcp };
-        self.model.conns.push(conn);
+        let (limit, never) = (self.model.room_of_new(pool.2), (0, Time::ZERO));
+        self.model.conns.push(Conn {
+            id,
+            key,
+            pool,
+            connecting: true,
+            streams: 0,
+            limit,
+            served: 0,
+            closing: false,
+            tcp,
+            moved: 0,
+            rested: never,
+            opened: never,
+        });
     }
 
     fn step(&mut self) {
-        self.model.step += 1;
-        match self.rng.below(10) {
-            0..3 => self.acquire(),
-            3 => self.connected(),
-            4 => self.connect_failed(),
-            5 | 6 => self.released(),
-            7 => self.closed(),
-            8 => self.cancel(),
+        match self.rng.below(13) {
+            0..4 => self.acquire(),
+            4 => self.connected(),
+            5 => self.connect_failed(),
+            6..9 => self.released(),
+            9 => self.closed(),
+            10 => self.cancel(),
+            11 if self.rng.chance(1, 2) => self.limit(),
+            11 => self.retire(),
+            _ if self.rng.chance(1, 20) => self.drain(),
             _ if self.rng.chance(1, 2) => self.pass_time(),
             _ => self.tcp(),
         }
@@ -221,10 +273,11 @@ impl Run {
     }
 
     fn acquire(&mut self) {
-        let (host, priority) = self.place();
+        let pool = self.place();
+        let (host, priority, protocol) = pool;
         let key = self.key();
-        let answer = self.state.acquire(host, priority, key, &mut self.out);
-        if let Some(conn) = self.model.warmest(host, priority) {
+        let answer = self.state.acquire(host, priority, protocol, key, &mut self.out);
+        if let Some(conn) = self.model.best(pool) {
             if self.model.active(priority) < self.model.limits.max_requests {
                 assert_eq!(answer, Acquire::Reuse { conn: conn.key, id: conn.id });
                 self.model.use_conn(conn.id);
@@ -235,59 +288,75 @@ impl Run {
             let Acquire::Queued(id) = answer else {
                 unreachable!("{answer:?} instead of a place in the queue")
             };
-            self.model.waiting.push(Waiting { id, key, host, priority });
-            self.model.missing(host, priority);
+            self.model.waiting.push(Waiting { id, key, pool });
+            self.model.missing(pool);
         } else {
             assert_eq!(answer, Acquire::Refused(PoolFailure::PendingOverflow));
         }
     }
 
     fn connected(&mut self) {
-        let Some(conn) = self.pick(|c| c.state == State::Connecting) else { return };
+        let Some(conn) = self.pick(|c| c.connecting) else { return };
         self.state.connected(conn.id, self.model.now, &mut self.out);
-        let (step, now) = (self.model.step, self.model.now);
-        let entry = self.model.conn(conn.id);
-        entry.state = if entry.tcp { State::Busy } else { State::Idle(step) };
-        (entry.since, entry.opened) = (now, now);
+        let now = self.model.now;
+        self.model
+            .change(conn.id, |c| (c.connecting, c.streams, c.closing) = (false, u32::from(c.tcp), false));
+        let moves = self.model.moves;
+        self.model.change(conn.id, |c| c.opened = (moves, now));
         if !conn.tcp {
-            self.model.settle(conn.host, conn.priority);
+            self.model.settle(conn.pool);
+            if conn.closing {
+                self.stop_using(conn.id);
+                self.model.settle(conn.pool);
+            }
+        }
+    }
+
+    fn stop_using(&mut self, id: ConnId) {
+        match self.model.conns.iter().find(|c| c.id == id).copied() {
+            Some(conn) if conn.idle() => self.model.close(conn),
+            Some(_) => self.model.change(id, |c| c.closing = true),
+            None => unreachable!("{id:?} is not in the model"),
         }
     }
 
     fn connect_failed(&mut self) {
-        let Some(conn) = self.pick(|c| c.state == State::Connecting) else { return };
+        let Some(conn) = self.pick(|c| c.connecting) else { return };
         self.state.connect_failed(conn.id, &mut self.out);
         self.model.conns.retain(|c| c.id != conn.id);
         if !conn.tcp {
-            let same = |w: &Waiting| w.host == conn.host && w.priority == conn.priority;
-            for waiter in self.model.waiting.iter().filter(|w| same(w)) {
+            for waiter in self.model.waiting.iter().filter(|w| w.pool == conn.pool) {
                 self.model.expected.push(Said::Fail(waiter.key, PoolFailure::ConnectFailed));
             }
-            self.model.waiting.retain(|w| !same(w));
+            self.model.waiting.retain(|w| w.pool != conn.pool);
         }
     }
 
     fn released(&mut self) {
-        let Some(conn) = self.pick(|c| !c.tcp && c.state == State::Busy) else { return };
-        let reusable = self.rng.chance(3, 4);
-        self.state.released(conn.id, reusable, self.model.now, &mut self.out);
-        if reusable && conn.served < self.model.max_requests && !conn.too_old {
-            let (step, now) = (self.model.step, self.model.now);
-            let entry = self.model.conn(conn.id);
-            entry.state = State::Idle(step);
-            entry.since = now;
-        } else {
-            self.model.conns.retain(|c| c.id != conn.id);
-            self.model.expected.push(Said::Close(conn.key));
+        let Some(conn) = self.pick(|c| !c.tcp && c.streams > 0) else { return };
+        let mut reusable = true;
+        match conn.pool.2 {
+            HttpProtocol::Http1 => {
+                reusable = self.rng.chance(3, 4);
+                self.state.released(conn.id, reusable, self.model.now, &mut self.out);
+            }
+            HttpProtocol::Http2 => self.state.stream_ended(conn.id, self.model.now, &mut self.out),
         }
-        self.model.settle(conn.host, conn.priority);
+        if conn.streams == 1 && (conn.closing || !reusable) {
+            self.model.close(conn);
+        } else {
+            self.model.change(conn.id, |c| c.streams -= 1);
+        }
+        self.model.settle(conn.pool);
     }
 
     fn closed(&mut self) {
-        let Some(conn) = self.pick(|c| c.state != State::Connecting) else { return };
+        let Some(conn) = self.pick(|c| !c.connecting) else { return };
         self.state.closed(conn.id, &mut self.out);
         self.model.conns.retain(|c| c.id != conn.id);
-        self.model.settle(conn.host, conn.priority);
+        if !conn.tcp {
+            self.model.settle(conn.pool);
+        }
     }
 
     fn cancel(&mut self) {
@@ -297,11 +366,43 @@ impl Run {
         }
         let waiter = self.model.waiting.remove(self.rng.below(count) as usize);
         self.state.cancel(waiter.id, &mut self.out);
-        // A second time changes nothing.
         let said = self.out.len();
         self.state.cancel(waiter.id, &mut self.out);
-        assert_eq!(self.out.len(), said);
-        self.model.settle(waiter.host, waiter.priority);
+        assert_eq!(self.out.len(), said, "a second time changes nothing");
+        self.model.settle(waiter.pool);
+    }
+
+    fn limit(&mut self) {
+        let Some(conn) = self.pick(|c| !c.tcp) else { return };
+        let streams = self.rng.below(6) as u32;
+        self.state.set_stream_limit(conn.id, streams, &mut self.out);
+        if conn.pool.2 == HttpProtocol::Http2 && !conn.connecting {
+            let limit = streams.min(self.model.max_streams);
+            self.model.change(conn.id, |c| c.limit = limit);
+            self.model.settle(conn.pool);
+        }
+    }
+
+    fn retire(&mut self) {
+        let Some(conn) = self.pick(|_| true) else { return };
+        self.state.retire_conn(conn.id, &mut self.out);
+        if conn.pool.2 == HttpProtocol::Http2 && !conn.tcp {
+            self.stop_using(conn.id);
+            self.model.settle(conn.pool);
+        }
+    }
+
+    fn drain(&mut self) {
+        self.state.drain(&mut self.out);
+        for conn in self.model.conns.iter_mut().filter(|c| !c.tcp && !c.idle()) {
+            conn.closing = true;
+        }
+        let mut idle: Vec<_> = self.model.conns.iter().filter(|c| c.idle()).copied().collect();
+        idle.sort_by_key(|c| c.rested.0);
+        for conn in idle {
+            self.model.close(conn);
+            self.model.settle(conn.pool);
+        }
     }
 
     fn pass_time(&mut self) {
@@ -309,25 +410,34 @@ impl Run {
         let now = self.model.now;
         let due_before = self.state.next_expiry().is_some_and(|at| at <= now);
         self.state.expire(now, &mut self.out);
-        let idle = |c: &Conn| matches!(c.state, State::Idle(_));
         let Model { idle_timeout, max_duration, .. } = self.model;
-        let mut gone: Vec<_> = self.model.conns.iter().filter(|c| idle(c)).copied().collect();
-        gone.retain(|c| c.since + idle_timeout <= now || c.opened + max_duration <= now);
-        for conn in &mut self.model.conns {
-            conn.too_old |= !conn.tcp && conn.state == State::Busy && conn.opened + max_duration <= now;
+        let due = |conns: &[Conn], late: &dyn Fn(&Conn) -> Option<u64>| -> Vec<Conn> {
+            let mut due: Vec<_> = conns.iter().filter_map(|c| Some((late(c)?, *c))).collect();
+            due.sort_by_key(|(at, _)| *at);
+            due.into_iter().map(|(_, conn)| conn).collect()
+        };
+        let idle = |c: &Conn| (c.idle() && c.rested.1 + idle_timeout <= now).then_some(c.rested.0);
+        let aged =
+            |c: &Conn| (!c.connecting && !c.tcp && c.opened.1 + max_duration <= now).then_some(c.opened.0);
+        let rested = due(&self.model.conns, &idle);
+        assert!(due_before || rested.is_empty(), "next_expiry came too late");
+        for conn in rested {
+            self.model.close(conn);
+            self.model.settle(conn.pool);
         }
-        assert!(due_before || gone.is_empty(), "next_expiry came too late");
-        self.model.conns.retain(|c| gone.iter().all(|g| g.id != c.id));
-        let mut closed: Vec<_> = gone.iter().map(|c| c.key.slot).collect();
-        closed.sort_unstable();
-        let mut said: Vec<_> = self.take_said().into_iter().map(closed_slot).collect();
-        said.sort_unstable();
-        assert_eq!(said, closed);
+        for conn in due(&self.model.conns, &aged) {
+            if conn.idle() {
+                self.model.close(conn);
+                self.model.settle(conn.pool);
+            } else {
+                self.model.change(conn.id, |c| c.closing = true);
+            }
+        }
         assert!(self.state.next_expiry().is_none_or(|at| at > now), "expire left something behind");
     }
 
     fn tcp(&mut self) {
-        let (host, priority) = self.place();
+        let (host, priority, _) = self.place();
         let answer = self.state.acquire_tcp(host, priority, &mut self.out);
         if self.model.open(priority) >= self.model.limits.max_connections {
             assert_eq!(answer, Err(PoolFailure::ConnectionOverflow));
@@ -335,7 +445,7 @@ impl Run {
             assert_eq!(answer, Err(PoolFailure::PendingOverflow));
         } else {
             let Ok(id) = answer else { unreachable!("{answer:?} below every limit") };
-            self.new_conn(id, host, priority, true);
+            self.new_conn(id, (host, priority, HttpProtocol::Http1), true);
         }
     }
 
@@ -344,9 +454,9 @@ impl Run {
         let mut said = Vec::new();
         for action in actions {
             match action {
-                PoolAction::Connect { conn, host, priority } => {
-                    self.new_conn(conn, host, priority, false);
-                    said.push(Said::Connect(host, priority));
+                PoolAction::Connect { conn, host, priority, protocol } => {
+                    self.new_conn(conn, (host, priority, protocol), false);
+                    said.push(Said::Connect((host, priority, protocol)));
                 }
                 PoolAction::Assign { waiter, conn, .. } => said.push(Said::Assign(waiter, conn)),
                 PoolAction::Fail { waiter, reason } => said.push(Said::Fail(waiter, reason)),
@@ -367,13 +477,6 @@ impl Run {
             assert_eq!(budget.pending.used(), self.model.pending(priority), "pending");
             assert_eq!(budget.requests.used(), self.model.active(priority), "requests");
         }
-    }
-}
-
-fn closed_slot(said: Said) -> u32 {
-    match said {
-        Said::Close(key) => key.slot,
-        other => unreachable!("time passing led to {other:?}"),
     }
 }
 

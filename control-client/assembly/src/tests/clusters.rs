@@ -114,14 +114,19 @@ fn a_removed_cluster_settles_what_waited_for_it() {
 
 #[test]
 fn clusters_of_the_bootstrap_stay() {
-    let mut lab = Lab::with(&format!("{BOOTSTRAP}  - {}\n", static_cluster("own", 1)));
+    let tls = "{name: tls, transport_socket: {name: t, typed_config: {\"@type\": \
+               type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}}";
+    let mut lab = Lab::with(&format!("{BOOTSTRAP}  - {}\n  - {tls}\n", static_cluster("own", 1)));
     lab.start();
-    let sent = [static_cluster("own", 9), static_cluster("xds", 9)];
-    let actions = lab.say(Cluster, &sent, &["own", "xds"]);
+    let sent = ["own", "xds", "tls"].map(|name| static_cluster(name, 9));
+    let actions = lab.say(Cluster, &sent, &["own", "xds", "tls"]);
     assert!(verdicts(&actions)[0].rejected.is_empty());
-    let cluster = lab.assembly.snapshot().cluster_by_name("own").unwrap();
-    assert_eq!(cluster.localities[0].endpoints[0].address.to_string(), "127.0.0.1:1");
-    assert!(lab.assembly.snapshot().cluster_by_name("xds").is_none(), "it is the control client's");
+    let snapshot = lab.assembly.snapshot();
+    for name in ["own", "xds"] {
+        let cluster = snapshot.cluster_by_name(name).unwrap();
+        assert_eq!(cluster.localities[0].endpoints[0].address.to_string(), "127.0.0.1:1", "{name}");
+    }
+    assert!(snapshot.cluster_by_name("tls").is_none(), "it is the control client's");
 }
 
 #[test]

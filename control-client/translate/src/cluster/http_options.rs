@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_config::UpstreamHttp;
+use millrace_config::{Http2Options, UpstreamHttp, UpstreamProtocol};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::core::v3 as core;
@@ -11,7 +11,7 @@ use millrace_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_op
 
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::http::header_case;
+use crate::http::{header_case, http2};
 use crate::{extension, value};
 
 const KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -22,58 +22,89 @@ pub(super) fn upstream_http(
     path: &Path,
     cx: &mut Context,
 ) -> Result<UpstreamHttp, Rejection> {
-    let mut path = path.join("typed_extension_protocol_options");
+    let mut path_of_typed = path.join("typed_extension_protocol_options");
     let others = cluster.typed_extension_protocol_options.iter();
     if let Some((name, any)) = others.filter(|(name, _)| *name != KEY).min_by_key(|(name, _)| *name) {
-        path.key(name);
-        return Err(extension::not_served("protocol options", name, Some(any), &path));
+        path_of_typed.key(name);
+        return Err(extension::not_served("protocol options", name, Some(any), &path_of_typed));
     }
     let Some(any) = cluster.typed_extension_protocol_options.get(KEY) else {
-        return deprecated(cluster, &path, cx);
+        return deprecated(cluster, path, cx);
     };
+    let mut path = path_of_typed;
     path.key(KEY);
     if extension::type_of(any) != KEY {
         return Err(extension::not_served("protocol options", KEY, Some(any), &path));
     }
     let options: options::HttpProtocolOptions = extension::open(any, &path)?;
-    typed(&options, &path, cx)
+    typed(&cluster.name, &options, &path, cx)
+}
+
+/// Which protocol, and the options of each version.
+struct Protocols<'a> {
+    protocol: UpstreamProtocol,
+    http1: Option<&'a core::Http1ProtocolOptions>,
+    http2: Option<&'a core::Http2ProtocolOptions>,
+    /// Of the message that holds the options.
+    path: Path,
 }
 
 fn typed(
+    cluster: &str,
     options: &options::HttpProtocolOptions,
     path: &Path,
     cx: &mut Context,
 ) -> Result<UpstreamHttp, Rejection> {
     use by::explicit_http_config::ProtocolConfig as Explicit;
-    let not_served = |path: &Path| {
-        Err(Rejection::not_served(path, "HTTP/2 and HTTP/3 upstreams are not served by this build"))
-    };
-    let common = options.common_http_protocol_options.as_ref();
-    match &options.upstream_protocol_options {
+    let protocols = match &options.upstream_protocol_options {
         Some(by::UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
             let path = path.join("explicit_http_config");
             match &explicit.protocol_config {
                 Some(Explicit::HttpProtocolOptions(http1)) => {
-                    build(common, Some(http1), &path.join("http_protocol_options"), cx)
+                    Protocols { protocol: UpstreamProtocol::Http1, http1: Some(http1), http2: None, path }
                 }
-                Some(Explicit::Http2ProtocolOptions(_)) => not_served(&path.join("http2_protocol_options")),
-                Some(Explicit::Http3ProtocolOptions(_)) => not_served(&path.join("http3_protocol_options")),
-                None => Err(Rejection::new(&path.join("protocol_config"), "is required")),
+                Some(Explicit::Http2ProtocolOptions(http2)) => {
+                    Protocols { protocol: UpstreamProtocol::Http2, http1: None, http2: Some(http2), path }
+                }
+                Some(Explicit::Http3ProtocolOptions(_)) => {
+                    let path = path.join("http3_protocol_options");
+                    return Err(Rejection::not_served(&path, "HTTP/3 is not served by this build"));
+                }
+                None => return Err(Rejection::new(&path.join("protocol_config"), "is required")),
             }
         }
-        // Downstream is HTTP/1.1 whenever a connection exists, so the other protocols' options are never used.
+        // As in Envoy, HTTP/2 comes with defaults where its options are not given.
         Some(by::UpstreamProtocolOptions::UseDownstreamProtocolConfig(same)) => {
-            let path = path.join("use_downstream_protocol_config").join("http_protocol_options");
-            build(common, same.http_protocol_options.as_ref(), &path, cx)
+            let path = path.join("use_downstream_protocol_config");
+            let (http1, http2) = (same.http_protocol_options.as_ref(), same.http2_protocol_options.as_ref());
+            Protocols { protocol: UpstreamProtocol::UseDownstream, http1, http2, path }
         }
-        Some(by::UpstreamProtocolOptions::AutoConfig(_)) => not_served(&path.join("auto_config")),
-        None => Err(Rejection::new(&path.join("upstream_protocol_options"), "is required")),
-    }
+        // A transport socket that could choose was refused before.
+        Some(by::UpstreamProtocolOptions::AutoConfig(_)) => {
+            let why = format!("ALPN configured for cluster {cluster} which has a non-ALPN transport socket");
+            return Err(Rejection::new(&path.join("auto_config"), why));
+        }
+        None => return Err(Rejection::new(&path.join("upstream_protocol_options"), "is required")),
+    };
+    build(options.common_http_protocol_options.as_ref(), &protocols, path, cx)
 }
 
 fn deprecated(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> Result<UpstreamHttp, Rejection> {
-    let http1 = cluster.http_protocol_options.as_ref();
-    let mut http = build(cluster.common_http_protocol_options.as_ref(), http1, path, cx)?;
+    let (http1, http2) = (cluster.http_protocol_options.as_ref(), cluster.http2_protocol_options.as_ref());
+    let protocol = match cluster.protocol_selection() {
+        pb::cluster::ClusterProtocolSelection::UseDownstreamProtocol => UpstreamProtocol::UseDownstream,
+        pb::cluster::ClusterProtocolSelection::UseConfiguredProtocol => match (http1, http2) {
+            (Some(_), Some(_)) => {
+                let why = "cluster: Both HTTP1 and HTTP2 options may only be configured with non-default \
+                           'protocol_selection' values";
+                return Err(Rejection::new(&path.join("protocol_selection"), why));
+            }
+            (None, Some(_)) => UpstreamProtocol::Http2,
+            (_, None) => UpstreamProtocol::Http1,
+        },
+    };
+    let protocols = Protocols { protocol, http1, http2, path: path.clone() };
+    let mut http = build(cluster.common_http_protocol_options.as_ref(), &protocols, path, cx)?;
     if let Some(max) = &cluster.max_requests_per_connection {
         http.max_requests_per_connection = Some(max.value).filter(|max| *max > 0);
     }
@@ -82,21 +113,26 @@ fn deprecated(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> Result<Up
 
 fn build(
     common: Option<&core::HttpProtocolOptions>,
-    http1: Option<&core::Http1ProtocolOptions>,
+    protocols: &Protocols<'_>,
     path: &Path,
     cx: &mut Context,
 ) -> Result<UpstreamHttp, Rejection> {
     if common.is_some_and(|common| common.max_stream_duration.is_some()) {
-        cx.report(path, "max_stream_duration of an upstream has no effect; the route's applies");
+        let path = path.join("common_http_protocol_options").join("max_stream_duration");
+        cx.report(&path, "max_stream_duration of an upstream has no effect; the route's applies");
     }
-    let (proper_case, preserve_case) = match http1 {
-        Some(http1) => header_case(http1, path)?,
+    let (proper_case, preserve_case) = match protocols.http1 {
+        Some(http1) => header_case(http1, &protocols.path.join("http_protocol_options"))?,
         None => (false, false),
     };
     let fields = value::number(common.and_then(|c| c.max_headers_count.as_ref()), 100);
     Ok(UpstreamHttp {
-        protocol: millrace_config::UpstreamProtocol::Http1,
-        http2: millrace_config::Http2Options::UPSTREAM,
+        protocol: protocols.protocol,
+        http2: http2::options(
+            protocols.http2,
+            Http2Options::UPSTREAM,
+            &protocols.path.join("http2_protocol_options"),
+        )?,
         idle_timeout: value::limit_or(common.and_then(|c| c.idle_timeout.as_ref()), IDLE_TIMEOUT),
         max_requests_per_connection: common
             .and_then(|c| c.max_requests_per_connection.as_ref())
@@ -108,6 +144,6 @@ fn build(
         head_fields_max: u16::try_from(fields).unwrap_or(u16::MAX),
         proper_case,
         preserve_case,
-        enable_trailers: http1.is_some_and(|http1| http1.enable_trailers),
+        enable_trailers: protocols.http1.is_some_and(|http1| http1.enable_trailers),
     })
 }

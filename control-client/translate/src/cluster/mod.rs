@@ -11,8 +11,8 @@ mod scopes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{Address, Cluster, ClusterDiscovery, TcpKeepalive};
-use millrace_observe::stats::ScopeKind;
+use millrace_config::{Address, Cluster, ClusterDiscovery, TcpKeepalive, UpstreamProtocol};
+use millrace_observe::stats::{Group, ScopeKind};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
@@ -79,6 +79,9 @@ pub(crate) fn cluster(
         close_on_health_failure: cluster.close_connections_on_host_health_failure,
         http,
     };
+    if built.http.protocol != UpstreamProtocol::Http1 {
+        cx.registry.enable(built.scope, Group::Http2);
+    }
     scopes::assign(&mut built, previous, &cx.registry);
     Ok(built)
 }

@@ -1,6 +1,8 @@
 //! Clusters: endpoints, policies, limits, and what is refused or reported.
 
-use millrace_config::{DnsLookupFamily, HealthStatus, LbPolicy};
+use millrace_config::{
+    DnsLookupFamily, HealthStatus, Http2Keepalive, Http2Options, LbPolicy, UpstreamProtocol,
+};
 use millrace_observe::stats::Registry;
 use millrace_proto::{message_from_json, schema, yaml};
 
@@ -93,15 +95,91 @@ fn policies_limits_and_http_options() {
     assert!(cluster.http.proper_case);
 }
 
+/// With `HttpProtocolOptions` of these fields.
+fn cluster_with(options: &str) -> Result<Cluster, Rejection> {
+    cluster_of(&format!(
+        "typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{'@type': \
+         t/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, {options}}}}}"
+    ))
+}
+
+#[test]
+fn the_version_that_endpoints_are_spoken_to_in() {
+    use UpstreamProtocol::{Http1, Http2, UseDownstream};
+    for (fields, protocol) in [
+        ("", Http1),
+        ("http_protocol_options: {}", Http1),
+        ("http2_protocol_options: {}", Http2),
+        ("protocol_selection: USE_DOWNSTREAM_PROTOCOL", UseDownstream),
+        (
+            "http_protocol_options: {}, http2_protocol_options: {}, protocol_selection: USE_DOWNSTREAM_PROTOCOL",
+            UseDownstream,
+        ),
+    ] {
+        assert_eq!(cluster_of(fields).unwrap().http.protocol, protocol, "{fields}");
+    }
+    for (options, protocol) in [
+        ("explicit_http_config: {http_protocol_options: {}}", Http1),
+        ("explicit_http_config: {http2_protocol_options: {}}", Http2),
+        ("use_downstream_protocol_config: {}", UseDownstream),
+    ] {
+        assert_eq!(cluster_with(options).unwrap().http.protocol, protocol, "{options}");
+    }
+    let both = cluster_with(
+        "use_downstream_protocol_config: {http_protocol_options: {header_key_format: {proper_case_words: {}}}, \
+         http2_protocol_options: {hpack_table_size: 7}}",
+    );
+    let both = both.unwrap().http;
+    assert_eq!((both.proper_case, both.http2.hpack_table_size), (true, 7));
+    let typed = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': \
+                 t/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http_protocol_options: {}}}}";
+    let replaced = cluster_of(&format!("http2_protocol_options: {{}}, {typed}")).unwrap();
+    assert_eq!(replaced.http.protocol, Http1, "the extension replaces the deprecated fields");
+}
+
+#[test]
+fn options_of_http2() {
+    assert_eq!(cluster_of("http2_protocol_options: {}").unwrap().http.http2, Http2Options::UPSTREAM);
+    let set = "hpack_table_size: 0, max_concurrent_streams: 5, initial_stream_window_size: 65535, \
+               initial_connection_window_size: 65536, allow_connect: true, max_outbound_frames: 6, \
+               max_outbound_control_frames: 7, max_consecutive_inbound_frames_with_empty_payload: 0, \
+               max_inbound_priority_frames_per_stream: 9, max_inbound_window_update_frames_per_data_frame_sent: 10, \
+               connection_keepalive: {interval: 30s, timeout: 5s, interval_jitter: {value: 1.5}, connection_idle_interval: 7s}";
+    let wanted = Http2Options {
+        max_concurrent_streams: 5,
+        initial_stream_window: 65_535,
+        initial_connection_window: 65_536,
+        hpack_table_size: 0,
+        allow_connect: true,
+        max_outbound_frames: 6,
+        max_outbound_control_frames: 7,
+        max_consecutive_empty_frames: 0,
+        max_priority_frames_per_stream: 9,
+        max_window_updates_per_data: 10,
+        keepalive: Some(Http2Keepalive {
+            interval: Some(Duration::from_secs(30)),
+            timeout: Duration::from_secs(5),
+            jitter_percent: 1.5,
+            idle_interval: Some(Duration::from_secs(7)),
+        }),
+    };
+    assert_eq!(cluster_of(&format!("http2_protocol_options: {{{set}}}")).unwrap().http.http2, wanted);
+    let typed = cluster_with(&format!("explicit_http_config: {{http2_protocol_options: {{{set}}}}}"));
+    assert_eq!(typed.unwrap().http.http2, wanted);
+    let keepalive = |fields: &str| {
+        let text = format!("http2_protocol_options: {{connection_keepalive: {{timeout: 1s, {fields}}}}}");
+        cluster_of(&text).unwrap().http.http2.keepalive
+    };
+    assert_eq!(keepalive(""), None, "without an interval nothing is sent");
+    let plain = keepalive("interval: 2s").unwrap();
+    assert!((plain.jitter_percent - 15.0).abs() < f64::EPSILON && plain.idle_interval.is_none());
+}
+
 #[test]
 fn what_cannot_be_served_is_refused() {
     for (fields, reason) in [
         ("type: ORIGINAL_DST", "type: clusters of type ORIGINAL_DST are not served by this build"),
         ("lb_policy: RING_HASH", "lb_policy: the balancer RING_HASH is not served by this build"),
-        (
-            "http2_protocol_options: {}",
-            "http2_protocol_options: HTTP/2 and HTTP/3 upstreams are not served by this build",
-        ),
         (
             "transport_socket: {name: tls, typed_config: {'@type': t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}",
             "transport_socket: transport socket 'tls' of type",

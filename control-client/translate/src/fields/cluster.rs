@@ -4,7 +4,7 @@ use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
 const LEDS: &str = "endpoints that come one by one (LEDS) are not served by this build";
-const HTTP2: &str = "HTTP/2 and HTTP/3 upstreams are not served by this build";
+const HTTP3: &str = "HTTP/3 is not served by this build";
 const HEALTH: &str = "every endpoint counts as healthy unless health_status says otherwise";
 const BALANCER: &str = "only balancers that are refused read it";
 const RESOLVER: &str = "names are resolved with the system's settings";
@@ -22,13 +22,12 @@ pub(super) const TABLES: &[Table] = &[
                  http_protocol_options typed_extension_protocol_options dns_refresh_rate dns_jitter respect_dns_ttl \
                  dns_lookup_family wait_for_warm_on_init upstream_bind_config least_request_lb_config \
                  round_robin_lb_config common_lb_config transport_socket upstream_connection_options \
-                 close_connections_on_host_health_failure load_balancing_policy",
+                 close_connections_on_host_health_failure load_balancing_policy http2_protocol_options \
+                 protocol_selection",
             ),
-            (Refused(HTTP2), "http2_protocol_options"),
             (Refused("TLS is not served by this build"), "transport_socket_matches transport_socket_matcher"),
             (Refused("subsets of endpoints are not served by this build"), "lb_subset_config"),
             (Refused("filters on the upstream side are not served by this build"), "filters upstream_config"),
-            (Refused("the upstream protocol is HTTP/1.1"), "protocol_selection"),
             (
                 Refused("connections are shared between downstream connections"),
                 "connection_pool_per_downstream_connection",
@@ -175,24 +174,21 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
         fields: &[
-            (Served, "http_protocol_options"),
-            (Refused(HTTP2), "http2_protocol_options http3_protocol_options"),
+            (Served, "http_protocol_options http2_protocol_options"),
+            (Refused(HTTP3), "http3_protocol_options"),
         ],
     },
     Table {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
         fields: &[
-            (Served, "http_protocol_options"),
-            (
-                NoEffect("the downstream protocol is HTTP/1.1"),
-                "http2_protocol_options http3_protocol_options",
-            ),
+            (Served, "http_protocol_options http2_protocol_options"),
+            (NoEffect("no downstream connection speaks HTTP/3"), "http3_protocol_options"),
         ],
     },
     Table {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
         fields: &[(
-            Refused(HTTP2),
+            NoEffect("auto_config needs TLS; Envoy refuses it without, and TLS is not served by this build"),
             "http_protocol_options http2_protocol_options http3_protocol_options alternate_protocols_cache_options",
         )],
     },

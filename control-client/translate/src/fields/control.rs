@@ -1,4 +1,4 @@
-//! Static clusters as the control client reads them, which speaks HTTP/2 and TLS where traffic does not yet.
+//! Static clusters as the control client reads them, which speaks TLS where traffic does not yet.
 
 use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use millrace_config::Http2Options;
 use millrace_proto::schema::Message;
 
 use super::{Status, Table, control_tables, tables};
@@ -30,11 +31,11 @@ that are not served ask for; a test compares both with what it finds.
 
 | plane | accepted | not served yet | refused, or of unknown types |
 |---|---|---|---|
-| consul | 43 | 19 | 1 |
-| kuma | 107 | 61 | 2 |
-| gateway | 113 | 38 | 2 |
-| envoy | 2 | 1 | 5 |
-| istio | 26 | 13 | 38 |
+| consul | 44 | 18 | 1 |
+| kuma | 109 | 59 | 2 |
+| gateway | 118 | 33 | 2 |
+| envoy | 2 | 0 | 6 |
+| istio | 29 | 10 | 38 |
 
 ";
 
@@ -51,17 +52,56 @@ SRDS (`scoped_routes.scoped_rds`) brings scopes, which hold their route table or
 the first scopes and their tables. Scopes in the listener (`scoped_route_configurations_list`) hold their tables, as in
 Envoy. A request without a scope gets 404.
 
-ECDS (`HttpFilter.config_discovery`) is refused: the only HTTP filter of this build is the router, which has nothing to
-discover.
+ECDS (`HttpFilter.config_discovery`) is refused.
+";
+
+const GRPC: &str = "
+## gRPC
+
+Where the filters differ from Envoy 1.40, on purpose:
+
+- `grpc_stats`: a `grpc-status` that gRPC does not define counts as `unknown_status` instead of under its own text, and
+  the number of methods with statistics of their own is bounded (`docs/limits.md`). Calls of the Connect protocol are
+  not counted.
+- `grpc_web`: padded messages of a text request may follow each other in one piece, as the protocol allows (Envoy
+  answers 400). Messages of a text response pass as they come instead of one by one; the bytes are the same.
+- `grpc_http1_bridge`: with `upgrade_protobuf_to_grpc` protobufs over HTTP/2 stay as they are (Envoy makes them gRPC
+  without a length prefix), a request longer than the buffer gets 413, and a `content-length` that counts the removed
+  prefix is not passed on.
+";
+
+const HTTP2: &str = "
+## HTTP/2
+
+`codec_type: AUTO` serves HTTP/2 where a connection begins with its preface (prior knowledge), else HTTP/1.1; `HTTP2` serves
+nothing else. Clusters speak the version that their options name, `use_downstream_protocol_config` that of the request.
+`auto_config` chooses by ALPN and needs TLS: without it the cluster is refused, as by Envoy.
+
+Defaults are Envoy's but for these, where Envoy's are more than its own documentation recommends for peers that are not
+trusted (its guide to edge proxies). What is configured holds as it is.
+
+| field of `http2_protocol_options` | Envoy | listeners | clusters |
+|---|---|---|---|
+| `max_concurrent_streams` | 1,024 | STREAMS_DOWN | STREAMS_UP |
+| `initial_stream_window_size` | 16 MiB | STREAM_WINDOW | STREAM_WINDOW |
+| `initial_connection_window_size` | 24 MiB | CONNECTION_WINDOW | CONNECTION_WINDOW |
+
+With Envoy's windows one peer may have 24 MiB of a connection buffered. Endpoints with a long round trip and large bodies
+need more than ours: raise both windows of their cluster.
+
+An invalid message always resets its stream and leaves its neighbours alone; Envoy closes the connection unless
+`override_stream_error_on_invalid_http_message` is set. That field, the deprecated one and the connection manager's are
+reported, because they cannot make it otherwise. Floods of frames close their connection as in Envoy; docs/limits.md has
+the figures.
 ";
 
 const CONTROL: &str = "
 ## Static clusters that a control plane is reached through
 
-A config source names a static cluster (`envoy_grpc.cluster_name`, `cluster_names`). The control client speaks HTTP/2
-and TLS to it, which traffic cannot yet. A static cluster that only the control client can use is kept out of the data
-plane and named in the log; routes and TCP proxies that name it are refused. For such clusters, and for the secrets
-that they name, these tables replace the ones above.
+A config source names a static cluster (`envoy_grpc.cluster_name`, `cluster_names`). The control client speaks TLS to it,
+which traffic cannot yet; a clear-text cluster serves both. A static cluster that only the control client can use is kept
+out of the data plane and named in the log; routes and TCP proxies that name it are refused. For control planes, and for
+the secrets of their clusters, these tables replace the ones above.
 ";
 
 /// The whole document.
@@ -76,11 +116,26 @@ pub fn document() -> String {
         section(table, 2, &mut out);
     }
     out.push_str(DISCOVERY);
+    out.push_str(&http2());
+    out.push_str(GRPC);
     out.push_str(CONTROL);
     for table in control_tables() {
         section(table, 3, &mut out);
     }
     out
+}
+
+fn http2() -> String {
+    let (down, up) = (Http2Options::DOWNSTREAM, Http2Options::UPSTREAM);
+    let thousands = |number: u32| match number / 1000 {
+        0 => number.to_string(),
+        above => format!("{above},{:03}", number % 1000),
+    };
+    HTTP2
+        .replace("STREAMS_DOWN", &thousands(down.max_concurrent_streams))
+        .replace("STREAMS_UP", &thousands(up.max_concurrent_streams))
+        .replace("STREAM_WINDOW", &format!("{} KiB", down.initial_stream_window / 1024))
+        .replace("CONNECTION_WINDOW", &format!("{} MiB", down.initial_connection_window / 1024 / 1024))
 }
 
 fn count(table: &Table, status: Status) -> usize {

@@ -4,7 +4,9 @@ use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
 const ECDS: &str = "filters whose configuration comes on its own (ECDS) are not served by this build";
-const HTTP2: &str = "connections speak HTTP/1.1 only";
+const STREAM_ERROR: &str =
+    "an invalid message resets its HTTP/2 stream only, and always closes an HTTP/1.1 connection";
+const METADATA: &str = "METADATA frames are passed over";
 
 pub(super) const TABLES: &[Table] = &[
     Table {
@@ -20,7 +22,7 @@ pub(super) const TABLES: &[Table] = &[
                  forward_client_cert_details proxy_100_continue \
                  represent_ipv4_remote_address_as_ipv4_mapped_ipv6 upgrade_configs normalize_path merge_slashes \
                  path_with_escaped_slashes_action strip_matching_host_port strip_any_host_port \
-                 strip_trailing_host_dot append_x_forwarded_port",
+                 strip_trailing_host_dot append_x_forwarded_port http2_protocol_options",
             ),
             (Refused("local replies cannot be changed"), "local_reply_config"),
             (
@@ -40,13 +42,10 @@ pub(super) const TABLES: &[Table] = &[
                 "forward_client_cert_matcher",
             ),
             (Refused("paths are normalised by the fields of their own"), "path_normalization_options"),
-            (Reported(HTTP2), "http2_protocol_options http3_protocol_options"),
+            (Reported("HTTP/3 is not spoken"), "http3_protocol_options"),
             (Reported("nothing is traced"), "tracing"),
             (Reported("request ids are version 4 UUIDs"), "request_id_extension"),
-            (
-                Reported("an invalid request always closes the connection"),
-                "stream_error_on_invalid_http_message",
-            ),
+            (Reported(STREAM_ERROR), "stream_error_on_invalid_http_message"),
             (
                 Reported("one line is written, at the end"),
                 "access_log_flush_interval flush_access_log_on_new_request access_log_options",
@@ -127,6 +126,27 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table {
+        message: "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
+        fields: &[
+            (
+                Served,
+                "individual_method_stats_allowlist stats_for_all_methods enable_upstream_stats \
+                 replace_dots_in_grpc_service_name",
+            ),
+            (Reported("nothing is written to the filter state"), "emit_filter_state"),
+        ],
+    },
+    Table { message: "envoy.config.core.v3.GrpcMethodList", fields: &[(Served, "services")] },
+    Table {
+        message: "envoy.config.core.v3.GrpcMethodList.Service",
+        fields: &[(Served, "name method_names")],
+    },
+    Table { message: "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", fields: &[] },
+    Table {
+        message: "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config",
+        fields: &[(Served, "upgrade_protobuf_to_grpc ignore_query_parameters")],
+    },
+    Table {
         message: "envoy.config.core.v3.HttpProtocolOptions",
         fields: &[
             (
@@ -154,6 +174,39 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("upgrades that are not configured are ignored anyway"), "ignore_http_11_upgrade"),
             (NoEffect("there is one parser"), "use_balsa_parser"),
         ],
+    },
+    Table {
+        message: "envoy.config.core.v3.Http2ProtocolOptions",
+        fields: &[
+            (
+                Served,
+                "hpack_table_size max_concurrent_streams initial_stream_window_size \
+                 initial_connection_window_size allow_connect max_outbound_frames max_outbound_control_frames \
+                 max_consecutive_inbound_frames_with_empty_payload max_inbound_priority_frames_per_stream \
+                 max_inbound_window_update_frames_per_data_frame_sent connection_keepalive",
+            ),
+            (
+                Reported(STREAM_ERROR),
+                "stream_error_on_invalid_http_messaging override_stream_error_on_invalid_http_message",
+            ),
+            (Reported(METADATA), "allow_metadata"),
+            (NoEffect(METADATA), "max_metadata_size"),
+            (
+                Reported("only the settings that have fields of their own are sent"),
+                "custom_settings_parameters",
+            ),
+            (
+                Reported("resets have a budget of their own, see limits.md"),
+                "stream_reset_burst stream_reset_rate",
+            ),
+            (NoEffect("one field may be as long as the whole head"), "max_header_field_size_kb"),
+            (NoEffect("a string is Huffman-coded where that makes it shorter"), "enable_huffman_encoding"),
+            (NoEffect("there is one codec"), "use_oghttp2_codec disallow_obs_text"),
+        ],
+    },
+    Table {
+        message: "envoy.config.core.v3.KeepaliveSettings",
+        fields: &[(Served, "interval timeout interval_jitter connection_idle_interval")],
     },
     Table {
         message: "envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat",

@@ -119,7 +119,7 @@ pub(super) const TABLES: &[Table] = &[
                 "cluster cluster_header weighted_clusters cluster_not_found_response_code prefix_rewrite regex_rewrite \
                  host_rewrite_literal auto_host_rewrite host_rewrite_header host_rewrite_path_regex \
                  append_x_forwarded_host timeout idle_timeout retry_policy priority upgrade_configs \
-                 max_stream_duration",
+                 max_stream_duration max_grpc_timeout grpc_timeout_offset",
             ),
             (
                 Refused("cluster specifier plugins are not served by this build"),
@@ -132,7 +132,6 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (Refused("retry extensions are not served by this build"), "retry_policy_typed_config"),
             (Reported(MIRROR), "request_mirror_policies"),
-            (Reported("grpc-timeout is not read"), "max_grpc_timeout grpc_timeout_offset"),
             (
                 Reported("redirects of the upstream go to the client"),
                 "internal_redirect_policy internal_redirect_action max_internal_redirects",
@@ -146,10 +145,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.route.v3.RouteAction.MaxStreamDuration",
-        fields: &[
-            (Served, "max_stream_duration"),
-            (Reported("grpc-timeout is not read"), "grpc_timeout_header_max grpc_timeout_header_offset"),
-        ],
+        fields: &[(Served, "max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset")],
     },
     Table {
         message: "envoy.config.route.v3.RouteAction.UpgradeConfig",

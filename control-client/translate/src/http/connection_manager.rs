@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    ForwardClientCertDetails, HttpConnectionManager, PathNormalization, PathWithEscapedSlashes, RouteSource,
-    RouteTableId, ServerHeaderTransformation, UnderscoresAction,
+    Codec, ForwardClientCertDetails, Http2Options, HttpConnectionManager, PathNormalization,
+    PathWithEscapedSlashes, RouteSource, RouteTableId, ServerHeaderTransformation, UnderscoresAction,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
@@ -14,7 +14,7 @@ use millrace_proto::pb::envoy::extensions::filters::network::http_connection_man
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
 
 use super::scoped_routes::scoped_routes;
-use super::{filters, http1};
+use super::{filters, http1, http2};
 use crate::access_log::access_logs;
 use crate::context::Context;
 use crate::error::Rejection;
@@ -39,7 +39,7 @@ pub(crate) fn connection_manager(
     path: &Path,
     cx: &mut Context,
 ) -> Result<HttpConnectionManager, Rejection> {
-    refuse_codec(manager, path)?;
+    let codec = codec(manager, path)?;
     let common = manager.common_http_protocol_options.unwrap_or_default();
     let kb = |kb: Option<&_>| value::number(kb, 60).saturating_mul(1024);
     let internal = manager.internal_address_config.as_ref();
@@ -58,8 +58,9 @@ pub(crate) fn connection_manager(
         routes: routes(manager, path, cx)?,
         http_filters: filters::filters(&manager.http_filters, &path.join("http_filters"), cx)?,
         access_logs: access_logs(&manager.access_log, &path.join("access_log"), cx)?,
-        codec: millrace_config::Codec::Auto,
-        http2: millrace_config::Http2Options::DOWNSTREAM,
+        codec,
+        http2: http2(manager, path)?,
+        http2_scope: cx.scope(ScopeKind::Http2, ""),
         http1: http1::downstream(
             manager.http_protocol_options.as_ref(),
             &path.join("http_protocol_options"),
@@ -112,13 +113,26 @@ pub(crate) fn connection_manager(
     })
 }
 
-fn refuse_codec(manager: &pb::HttpConnectionManager, path: &Path) -> Result<(), Rejection> {
-    let path = path.join("codec_type");
-    Err(match manager.codec_type() {
-        hcm::CodecType::Auto | hcm::CodecType::Http1 => return Ok(()),
-        hcm::CodecType::Http2 => Rejection::not_served(&path, "HTTP/2 is not served by this build"),
-        hcm::CodecType::Http3 => Rejection::new(&path, "HTTP/3 codec configured on non-QUIC listener."),
-    })
+fn codec(manager: &pb::HttpConnectionManager, path: &Path) -> Result<Codec, Rejection> {
+    match manager.codec_type() {
+        hcm::CodecType::Auto => Ok(Codec::Auto),
+        hcm::CodecType::Http1 => Ok(Codec::Http1),
+        hcm::CodecType::Http2 => Ok(Codec::Http2),
+        hcm::CodecType::Http3 => {
+            Err(Rejection::new(&path.join("codec_type"), "HTTP/3 codec configured on non-QUIC listener."))
+        }
+    }
+}
+
+fn http2(manager: &pb::HttpConnectionManager, path: &Path) -> Result<Http2Options, Rejection> {
+    let path = path.join("http2_protocol_options");
+    let options = manager.http2_protocol_options.as_ref();
+    let field_kb = options.and_then(|options| options.max_header_field_size_kb.as_ref());
+    if value::number(field_kb, 0) > value::number(manager.max_request_headers_kb.as_ref(), 60) {
+        let why = "max_header_field_size_kb must not exceed max_request_headers_kb";
+        return Err(Rejection::new(&path.join("max_header_field_size_kb"), why));
+    }
+    http2::options(options, Http2Options::DOWNSTREAM, &path)
 }
 
 fn routes(

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use millrace_config::{FilterConfigId, HttpFilter};
+use millrace_config::{FilterConfigId, HttpFilter, HttpFilterKind};
 use millrace_proto::Path;
+use millrace_proto::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
-use super::router;
+use super::{grpc, router};
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::extension;
@@ -31,8 +32,12 @@ pub(super) fn filters(
             }
             None => return Err(extension::not_served("HTTP filter", &filter.name, None, &path)),
         };
+        let inside = path.join("typed_config");
         let kind = match extension::type_of(any).as_str() {
-            router::TYPE => router::router(&extension::open(any, &path.join("typed_config"))?),
+            router::TYPE => router::router(&extension::open(any, &inside)?),
+            grpc::STATS => grpc::stats(&extension::open(any, &inside)?),
+            grpc::WEB => extension::open::<GrpcWeb>(any, &inside).map(|_| HttpFilterKind::GrpcWeb)?,
+            grpc::HTTP1_BRIDGE => grpc::http1_bridge(&extension::open(any, &inside)?),
             _ => {
                 let refusal = extension::not_served("HTTP filter", &filter.name, Some(any), &path);
                 if !filter.is_optional {
@@ -42,10 +47,19 @@ pub(super) fn filters(
                 continue;
             }
         };
-        if i + 1 < filters.len() {
+        let terminal = matches!(kind, HttpFilterKind::Router { .. });
+        if terminal && i + 1 < filters.len() {
             let why = format!(
                 "Error: terminal filter named {} of type envoy.filters.http.router must be the last filter in a http filter chain.",
                 filter.name
+            );
+            return Err(Rejection::new(&path, why));
+        }
+        if !terminal && i + 1 == filters.len() {
+            let why = format!(
+                "Error: non-terminal filter named {} of type {} is the last filter in a http filter chain.",
+                filter.name,
+                extension::type_of(any)
             );
             return Err(Rejection::new(&path, why));
         }

@@ -2,9 +2,12 @@
 
 mod connection_manager;
 mod filters;
+mod grpc;
 mod http1;
+pub(crate) mod http2;
 mod router;
 mod scoped_routes;
 
 pub(crate) use connection_manager::{TYPE, connection_manager};
+pub(crate) use grpc::WITHOUT_ROUTE_CONFIGURATION;
 pub(crate) use http1::header_case;

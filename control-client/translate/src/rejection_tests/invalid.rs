@@ -463,8 +463,20 @@ pub(super) const INVALID: &[Case] = &[
     ),
     (
         Bootstrap,
-        "{static_resources: {clusters: [{name: x, http2_protocol_options: {}}, {name: x, http2_protocol_options: {}}]}}",
+        "{static_resources: {clusters: [{name: x, transport_socket: {name: t, typed_config: {'@type': t/TLS}}}, {name: x, transport_socket: {name: t, typed_config: {'@type': t/TLS}}}]}}",
         "static_resources.clusters[1].name",
         "duplicate cluster 'x'",
+    ),
+    (
+        Route,
+        "{virtual_hosts: [{name: a, domains: [x], typed_per_filter_config: {w: {'@type': t/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb}}}]}",
+        "virtual_hosts[0].typed_per_filter_config[\"w\"]",
+        "The filter w doesn't support virtual host or route specific configurations",
+    ),
+    (
+        L,
+        "{name: l, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {}, http_filters: [{name: s, typed_config: {'@type': t/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig, individual_method_stats_allowlist: {services: [{name: a}]}}}]}}]}]}",
+        "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config.individual_method_stats_allowlist.services[0].method_names",
+        "at least 1 item",
     ),
 ];

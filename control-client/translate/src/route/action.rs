@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{ClusterSpecifier, HostRewrite, PathRewrite, RouteForward};
+use millrace_config::{
+    ClusterSpecifier, GrpcTimeout, HostRewrite, MaxStreamDuration, PathRewrite, RouteForward,
+};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::RoutingPriority;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
 use millrace_proto::pb::envoy::config::route::v3::route_action as act;
+use millrace_proto::pb::google::protobuf;
 
 use super::{Scope, retry, weighted};
 use crate::context::Context;
@@ -26,7 +29,6 @@ pub(super) fn forward(
         Some(policy) => Some(Arc::new(retry::policy(policy, &path.join("retry_policy"))?)),
         None => scope.retry_policy.clone(),
     };
-    let max_stream_duration = action.max_stream_duration.as_ref();
     Ok(RouteForward {
         cluster: cluster(action, scope, path, cx)?,
         cluster_not_found_status: match action.cluster_not_found_response_code() {
@@ -39,14 +41,28 @@ pub(super) fn forward(
         append_x_forwarded_host: action.append_x_forwarded_host,
         timeout: value::limit_or(action.timeout.as_ref(), TIMEOUT),
         idle_timeout: value::limit_override(action.idle_timeout.as_ref()),
-        max_stream_duration: value::limit_override(
-            max_stream_duration.and_then(|d| d.max_stream_duration.as_ref()),
-        ),
+        max_stream_duration: action.max_stream_duration.as_ref().map(|max| MaxStreamDuration {
+            duration: value::limit_override(max.max_stream_duration.as_ref()),
+            grpc_timeout: grpc_timeout(
+                max.grpc_timeout_header_max.as_ref(),
+                max.grpc_timeout_header_offset.as_ref(),
+            ),
+        }),
+        grpc_timeout: grpc_timeout(action.max_grpc_timeout.as_ref(), action.grpc_timeout_offset.as_ref()),
         retry_policy,
         upgrades: upgrades(action, path)?,
         terminates_connect: action.upgrade_configs.iter().any(|u| u.connect_config.is_some()),
         high_priority: action.priority() == RoutingPriority::High,
     })
+}
+
+/// Without a maximum an offset means nothing.
+fn grpc_timeout(
+    max: Option<&protobuf::Duration>,
+    offset: Option<&protobuf::Duration>,
+) -> Option<GrpcTimeout> {
+    let max = value::limit_override(max)?;
+    Some(GrpcTimeout { max, offset: offset.map_or(Duration::ZERO, value::duration) })
 }
 
 fn cluster(

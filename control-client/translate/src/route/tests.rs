@@ -1,6 +1,8 @@
 //! Route tables: matchers, actions, defaults, and what is refused in which words.
 
-use millrace_config::{ClusterSpecifier, HostRewrite, PathMatcher, PathRewrite, RedirectPath};
+use millrace_config::{
+    ClusterSpecifier, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatcher, PathRewrite, RedirectPath,
+};
 use millrace_observe::stats::Registry;
 use millrace_proto::{message_from_json, schema, yaml};
 
@@ -59,13 +61,33 @@ fn forwarding_defaults_and_overrides() {
          retry_back_off: {base_interval: 0.1s}, retry_host_predicate: [{name: envoy.retry_host_predicates.previous_hosts}]}",
     );
     assert_eq!((full.timeout, full.idle_timeout, full.cluster_not_found_status), (None, Some(None), 404));
-    assert_eq!(full.max_stream_duration, Some(Some(std::time::Duration::from_secs(2))));
+    let duration = Some(Some(std::time::Duration::from_secs(2)));
+    assert_eq!(full.max_stream_duration, Some(MaxStreamDuration { duration, grpc_timeout: None }));
+    assert_eq!((plain.max_stream_duration, plain.grpc_timeout), (None, None));
     assert!(full.high_priority && matches!(full.host_rewrite, Some(HostRewrite::Auto)));
     assert!(matches!(&full.path_rewrite, Some(PathRewrite::Prefix(p)) if **p == *b"/x"));
     assert_eq!(full.upgrades, [(Arc::from("websocket"), false)]);
     let retry = full.retry_policy.unwrap();
     assert_eq!((retry.num_retries, retry.back_off.max), (1, std::time::Duration::from_secs(1)));
     assert!(retry.avoid_previous_hosts);
+}
+
+#[test]
+fn grpc_timeouts_of_both_kinds() {
+    let millis = std::time::Duration::from_millis;
+    let old = forward("cluster: c, max_grpc_timeout: 0s, grpc_timeout_offset: 0.1s");
+    assert_eq!(old.grpc_timeout, Some(GrpcTimeout { max: None, offset: millis(100) }));
+    let new = forward(
+        "cluster: c, max_stream_duration: {grpc_timeout_header_max: 1s, grpc_timeout_header_offset: 0.2s}",
+    );
+    let grpc_timeout = Some(GrpcTimeout { max: Some(millis(1000)), offset: millis(200) });
+    assert_eq!(new.max_stream_duration, Some(MaxStreamDuration { duration: None, grpc_timeout }));
+    let offsets = forward(
+        "cluster: c, grpc_timeout_offset: 1s, max_stream_duration: {max_stream_duration: 0s, grpc_timeout_header_offset: 1s}",
+    );
+    assert_eq!(offsets.grpc_timeout, None);
+    let expected = MaxStreamDuration { duration: Some(None), grpc_timeout: None };
+    assert_eq!(offsets.max_stream_duration, Some(expected));
 }
 
 #[test]

@@ -75,9 +75,11 @@ fn who_is_told_of_the_load() {
 }
 
 #[test]
-fn a_cluster_of_http2_and_tls_is_for_the_control_client_only() {
+fn a_cluster_of_tls_is_for_the_control_client_only() {
     let text = format!(
-        "{{static_resources: {{clusters: [{{name: x, type: STRICT_DNS, http2_protocol_options: {{connection_keepalive: {{interval: 30s, timeout: 5s}}}}, \
+        "{{static_resources: {{clusters: [{{name: x, type: STRICT_DNS, transport_socket: {{name: t, typed_config: {{'@type': \
+         t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}}}, \
+         http2_protocol_options: {{connection_keepalive: {{interval: 30s, timeout: 5s}}}}, \
          upstream_connection_options: {{tcp_keepalive: {{keepalive_time: 7}}}}, {}}}, {{name: other}}]}}, dynamic_resources: {{ads_config: {{transport_api_version: V3, {SERVICE}}}, \
          cds_config: {{ads: {{}}, initial_fetch_timeout: 0s}}, lds_config: {{ads: {{}}}}}}}}",
         ENDPOINT.replace("10.0.0.1", "istiod.test")
@@ -101,10 +103,28 @@ fn a_cluster_of_http2_and_tls_is_for_the_control_client_only() {
     let refused = cx.target_cluster("x", &Path::from("cluster")).unwrap_err();
     assert_eq!(refused.kind, RejectionKind::NotServed);
     assert!(
-        refused.reason.contains("'x' cannot be served") && refused.reason.contains("HTTP/2"),
+        refused.reason.contains("'x' cannot be served") && refused.reason.contains("UpstreamTlsContext"),
         "{refused}"
     );
     assert!(cx.target_cluster("other", &Path::from("cluster")).is_ok());
+    assert_eq!(compiled.control_clusters.len(), 1);
+}
+
+#[test]
+fn a_clear_text_cluster_of_http2_serves_the_control_client_and_traffic() {
+    let text = format!(
+        "{{static_resources: {{clusters: [{{name: x, http2_protocol_options: {{max_concurrent_streams: 9, connection_keepalive: \
+         {{interval: 30s, timeout: 5s}}}}, {ENDPOINT}}}]}}, dynamic_resources: {{ads_config: {{transport_api_version: V3, {SERVICE}}}}}}}"
+    );
+    let (compiled, mut cx) = load(&text).unwrap();
+    let target = &compiled.dynamic.ads.as_ref().unwrap().services[0].target;
+    assert_eq!(target.keepalive, Some((Duration::from_secs(30), Duration::from_secs(5))));
+    let cluster = compiled.snapshot.cluster_by_name("x").unwrap();
+    assert_eq!(cluster.http.protocol, millrace_config::UpstreamProtocol::Http2);
+    assert_eq!(cluster.http.http2.max_concurrent_streams, 9);
+    assert!(compiled.control_clusters.is_empty() && cx.control_clusters.is_empty());
+    assert!(compiled.unsupported.is_empty(), "{:?}", compiled.unsupported);
+    assert!(cx.target_cluster("x", &Path::from("cluster")).is_ok());
 }
 
 #[test]

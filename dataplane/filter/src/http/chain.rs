@@ -1,7 +1,7 @@
 //! The chain of HTTP filters: which of them run for a request, and with which per-route configuration.
 //!
-//! Filters are variants of [`HttpFilterKind`] and dispatched statically. The router is the last of every
-//! chain; the others come with their issues.
+//! Filters are variants of [`HttpFilterKind`] and dispatched statically by [`super::StreamFilters`]. The router is the
+//! last of every chain.
 
 use millrace_config::{
     HttpConnectionManager, HttpFilter, HttpFilterKind, PerFilterConfig, PerFilterConfigs, RouteConfiguration,
@@ -51,12 +51,14 @@ fn enabled(disabled: bool, per_route: Option<&PerFilterConfig>) -> bool {
 
 /// The router's options in this chain.
 pub fn router(hcm: &HttpConnectionManager) -> RouterOptions {
-    let router = hcm.http_filters.iter().rev().map(|filter| match filter.kind {
+    let router = hcm.http_filters.iter().rev().find_map(|filter| match filter.kind {
         HttpFilterKind::Router { suppress_envoy_headers, respect_expected_rq_timeout } => {
-            RouterOptions { suppress_envoy_headers, respect_expected_rq_timeout }
+            let max_stream_duration = hcm.max_stream_duration;
+            Some(RouterOptions { suppress_envoy_headers, respect_expected_rq_timeout, max_stream_duration })
         }
+        HttpFilterKind::GrpcStats(_) | HttpFilterKind::GrpcWeb | HttpFilterKind::GrpcHttp1Bridge(_) => None,
     });
-    router.into_iter().next().unwrap_or_default()
+    router.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use millrace_base::ResponseFlag;
 use millrace_http::{HeaderId, ResponseHead};
 
+use super::grpc::status::{http_to_grpc_status, percent_encode};
+
 /// One local reply. Texts are static for all but a few rare causes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
@@ -93,7 +95,7 @@ impl LocalReply {
     }
 
     fn write_grpc(&self, head: &mut ResponseHead, scratch: &mut Vec<u8>) {
-        let status = self.grpc_status.unwrap_or(grpc_status(self.status));
+        let status = self.grpc_status.unwrap_or(http_to_grpc_status(self.status));
         head.status = 200;
         head.headers.set_id(HeaderId::ContentType, b"application/grpc");
         head.headers.set_id(HeaderId::GrpcStatus, status.as_bytes());
@@ -101,30 +103,6 @@ impl LocalReply {
             percent_encode(&self.body, scratch);
             head.headers.set_id(HeaderId::GrpcMessage, scratch);
             scratch.clear();
-        }
-    }
-}
-
-/// The gRPC status of an HTTP one (gRPC's `http-grpc-status-mapping.md`).
-pub fn grpc_status(http: u16) -> &'static str {
-    match http {
-        400 => "13",
-        401 => "16",
-        403 => "7",
-        404 => "12",
-        429 | 502 | 503 | 504 => "14",
-        _ => "2",
-    }
-}
-
-/// `Percent-Encoded` of the gRPC wire protocol: everything but 0x20-0x7e without `%`.
-fn percent_encode(text: &[u8], out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for &b in text {
-        if (0x20..0x7f).contains(&b) && b != b'%' {
-            out.push(b);
-        } else {
-            out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
         }
     }
 }
@@ -162,12 +140,5 @@ mod tests {
         assert_eq!(written(&LocalReply::new(404, "", "d"), false, |_| {}).1, "");
         let none = written(&LocalReply::new(404, "", "d"), true, |_| {}).1;
         assert_eq!(none, "content-type: application/grpc | grpc-status: 12");
-    }
-
-    #[test]
-    fn grpc_messages_are_percent_encoded() {
-        let mut out = Vec::new();
-        percent_encode("50% \u{e9}\n~".as_bytes(), &mut out);
-        assert_eq!(out, b"50%25 %C3%A9%0A~");
     }
 }

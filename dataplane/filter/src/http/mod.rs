@@ -2,9 +2,16 @@
 
 pub mod chain;
 pub mod connection_manager;
+pub mod grpc;
+mod grpc_http1_bridge;
+mod grpc_stats;
+mod grpc_web;
 pub mod local_reply;
+mod report;
 pub mod router;
+pub mod stream_filters;
 #[cfg(test)]
 mod test;
 
 pub use local_reply::LocalReply;
+pub use stream_filters::{BodyUse, StreamFilters};

@@ -43,6 +43,13 @@ pub(crate) fn head(path: &str, list: &[(&str, &str)]) -> RequestHead {
     head
 }
 
+pub(crate) fn response(status: u16, list: &[(&str, &str)]) -> ResponseHead {
+    let mut head = ResponseHead::new();
+    head.status = status;
+    fields(&mut head.headers, list);
+    head
+}
+
 pub(crate) fn hcm() -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: "x".into(),
@@ -61,6 +68,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
         access_logs: Vec::new(),
         codec: millrace_config::Codec::Auto,
         http2: millrace_config::Http2Options::DOWNSTREAM,
+        http2_scope: ScopeId(2),
         http1: Http1Options::default(),
         server_name: "envoy".into(),
         server_header: millrace_config::ServerHeaderTransformation::Overwrite,
@@ -105,6 +113,7 @@ pub(crate) fn forward() -> RouteForward {
         timeout: Some(Duration::from_secs(15)),
         idle_timeout: None,
         max_stream_duration: None,
+        grpc_timeout: None,
         retry_policy: None,
         upgrades: Vec::new(),
         terminates_connect: false,

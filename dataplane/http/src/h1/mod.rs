@@ -21,6 +21,9 @@ mod scan;
 mod target;
 
 pub(crate) use field::{Plain as PlainLine, is_value, trim as trim_ows};
+pub(crate) use framing::parse_length;
+pub(crate) use request::{is_known_method, shadows};
+pub(crate) use target::has_port;
 
 pub use body::{BodyDecoder, BodyEvent, BodyLimits, DecodeStep};
 pub use connection::{

@@ -181,7 +181,7 @@ fn method(input: &[u8], opts: &ParseOptions) -> Result<Option<usize>, RequestErr
     if len == 0 || seen[len] != b' ' {
         return Err(RequestError::BadRequestLine);
     }
-    if !opts.allow_custom_methods && seen[..len] != *b"GET" && !METHODS.contains(&&seen[..len]) {
+    if !opts.allow_custom_methods && !is_known_method(&seen[..len]) {
         return Err(RequestError::UnknownMethod);
     }
     Ok(Some(len))
@@ -265,9 +265,15 @@ fn store(
     }
 }
 
+/// True for a method that Envoy knows.
+#[inline]
+pub(crate) fn is_known_method(method: &[u8]) -> bool {
+    method == b"GET" || METHODS.contains(&method)
+}
+
 /// True when the name, read with `-` for `_` as CGI-like servers do, is a framing or identity field.
 #[cold]
-fn shadows(name: &[u8]) -> bool {
+pub(crate) fn shadows(name: &[u8]) -> bool {
     let mut buffer = [0; 48];
     let Some(copy) = buffer.get_mut(..name.len()) else { return false };
     for (to, from) in copy.iter_mut().zip(name) {

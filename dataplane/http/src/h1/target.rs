@@ -3,6 +3,7 @@
 use memchr::memchr;
 
 use super::error::RequestError;
+use crate::block;
 use crate::head::{Method, RequestHead};
 use crate::header::token::{CLASS, HOST};
 
@@ -23,8 +24,7 @@ pub(crate) fn split(target: &[u8], absolute: bool, head: &mut RequestHead) -> Re
 }
 
 fn connect(target: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
-    let port = port_of(target).ok_or(RequestError::BadTarget)?;
-    if port == 0 || !is_valid_authority(target) {
+    if !has_port(target) || !is_valid_authority(target) {
         return Err(RequestError::BadTarget);
     }
     head.set_authority(target);
@@ -53,6 +53,11 @@ fn absolute_form(target: &[u8], method: Method, head: &mut RequestHead) -> Resul
         _ => head.set_path_after_slash(path),
     }
     Ok(())
+}
+
+/// True for an authority with a port that can be connected to, as CONNECT needs (RFC 9110 section 9.3.6).
+pub(crate) fn has_port(authority: &[u8]) -> bool {
+    port_of(authority).is_some_and(|port| port != 0)
 }
 
 /// The port of `host:port`; `None` without one or when it is no number up to 65535.
@@ -96,6 +101,10 @@ fn is_ipv6ish(text: &[u8]) -> bool {
 }
 
 fn is_reg_name(mut text: &[u8]) -> bool {
+    // Letters, digits and `-._~` eight at a time; nearly every name is made of those.
+    if block::none(text, |word| block::not_path(word) | block::slashes(word)) {
+        return true;
+    }
     loop {
         let plain = text.iter().take_while(|b| CLASS[**b as usize] & HOST != 0).count();
         text = match &text[plain..] {

@@ -11,6 +11,7 @@ use core::ops::Range;
 
 use super::id::HeaderId;
 use super::token::{self, is_token};
+pub(crate) use indexed::Indexed;
 
 const NO_CASE: u32 = u32::MAX;
 
@@ -23,6 +24,8 @@ struct Entry {
     cased_at: u32,
     id: Option<HeaderId>,
     live: bool,
+    /// Came as "never indexed" and has to leave like that (RFC 7541 section 6.2.3).
+    sensitive: bool,
 }
 
 impl Entry {
@@ -239,6 +242,7 @@ impl HeaderMap {
             cased_at: NO_CASE,
             id: None,
             live: true,
+            sensitive: false,
         })
     }
 
@@ -272,7 +276,7 @@ impl HeaderMap {
             blank_invalid(&mut self.bytes[range]);
         } else {
             let Some(new) = self.write_line(name, value, id, true) else { return false };
-            self.entries[at] = Entry { id: old.id, cased_at: old.cased_at, ..new };
+            self.entries[at] = Entry { id: old.id, cased_at: old.cased_at, sensitive: old.sensitive, ..new };
         }
         if old.id.is_some_and(|id| !is_in(&self.repeated, id)) {
             return true;
@@ -466,6 +470,7 @@ impl<'a> IntoIterator for &'a HeaderMap {
     }
 }
 
+mod indexed;
 mod run;
 #[cfg(test)]
 mod tests;

@@ -5,5 +5,6 @@ mod map;
 pub(crate) mod token;
 
 pub use id::HeaderId;
+pub(crate) use map::Indexed;
 pub use map::{HeaderMap, Iter};
 pub use token::{is_token, is_valid_value};

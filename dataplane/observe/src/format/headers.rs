@@ -117,15 +117,17 @@ const GRPC: [(&str, &str); 17] = [
 ];
 
 /// The gRPC status of a response to a gRPC request, from trailers, headers or the HTTP status.
-pub(crate) fn grpc_code(info: &StreamInfo<'_>) -> Option<u32> {
+/// A status that is no number is -1, as in Envoy.
+fn grpc_code(info: &StreamInfo<'_>) -> Option<i64> {
     let content_type = info.request?.headers.get(HeaderId::ContentType)?;
     let rest = content_type.strip_prefix(b"application/grpc")?;
-    if !matches!(rest.first(), None | Some(b'+' | b';')) {
+    if !matches!(rest.first(), None | Some(b'+')) {
         return None;
     }
     let read = |map: &HeaderMap| {
-        let value = map.get(HeaderId::GrpcStatus)?;
-        std::str::from_utf8(value).ok()?.parse::<u32>().ok()
+        let value = map.get(HeaderId::GrpcStatus).filter(|value| !value.is_empty())?;
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u32>().ok());
+        Some(number.map_or(-1, i64::from))
     };
     let from_headers = || info.response_trailers.and_then(read).or_else(|| read(&info.response?.headers));
     from_headers().or_else(|| {
@@ -142,9 +144,9 @@ pub(crate) fn grpc_code(info: &StreamInfo<'_>) -> Option<u32> {
 
 pub(super) fn grpc_status(form: GrpcStatusForm, info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Value {
     let Some(code) = grpc_code(info) else { return Value::Missing };
-    let name = GRPC.get(code as usize);
+    let name = usize::try_from(code).ok().and_then(|code| GRPC.get(code));
     match (form, name) {
-        (GrpcStatusForm::Number, _) => return Value::Number(i64::from(code)),
+        (GrpcStatusForm::Number, _) => return Value::Number(code),
         (GrpcStatusForm::CamelString, Some((camel, _))) => out.extend_from_slice(camel.as_bytes()),
         (GrpcStatusForm::SnakeString, Some((_, snake))) => out.extend_from_slice(snake.as_bytes()),
         (_, None) => super::value::push_number(code, out),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millrace_base::{ResponseFlag, ResponseFlags, Time, WallTime};
 use millrace_config::Address;
 use millrace_config::format::{DEFAULT_ACCESS_LOG, Template};
-use millrace_http::{RequestHead, ResponseHead, Version};
+use millrace_http::{HeaderMap, RequestHead, ResponseHead, Version};
 
 use super::*;
 use crate::access_log::{AccessLogType, Attempt, Bytes, CloseType, Times};
@@ -201,6 +201,12 @@ fn grpc_codes_and_unique_ids() {
     response.headers.append(b"grpc-status", b"7");
     let info = StreamInfo { response: Some(&response), unique: u128::MAX, ..none };
     assert_eq!(show("%GRPC_STATUS(SNAKE_STRING)%", &info), "PERMISSION_DENIED");
+    for (status, shown) in [("99", "99 99"), ("abc", "-1 -1"), ("05", "NotFound 5"), ("", "Unavailable 14")] {
+        let mut trailers = HeaderMap::new();
+        trailers.append(b"grpc-status", status.as_bytes());
+        let info = StreamInfo { response_trailers: Some(&trailers), response: None, ..info };
+        assert_eq!(show("%GRPC_STATUS% %GRPC_STATUS(NUMBER)%", &info), shown);
+    }
     assert_eq!(show("%UNIQUE_ID%", &info), "ffffffff-ffff-4fff-bfff-ffffffffffff");
 }
 

@@ -21,6 +21,7 @@ fn page() -> String {
             (prefix, ScopeKind::Listener | ScopeKind::Http | ScopeKind::Tcp | ScopeKind::Cluster) => {
                 format!("{prefix}.<name>.")
             }
+            (prefix, ScopeKind::Grpc) => format!("{prefix}.<name>.{{grpc,grpc-web}}[.<service>.<method>]."),
             (prefix, ScopeKind::Rds) => format!("{prefix}.<stat_prefix>.rds.<name>."),
             (prefix, ScopeKind::Vhds) => format!("{prefix}.<stat_prefix>.rds.vhds.<name>."),
             (prefix, ScopeKind::ScopedRds) => format!("{prefix}.<stat_prefix>.scoped_rds.<name>."),
@@ -57,6 +58,7 @@ fn when(group: Group) -> &'static str {
         Group::Router => "with a router",
         Group::Tracing => "not for the admin",
         Group::Extensions => "not for the admin listener",
+        Group::Http2 => "of HTTP/2 clusters",
     }
 }
 
@@ -106,6 +108,7 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::Vhds
             | ScopeKind::ScopedRds
             | ScopeKind::ControlPlane
+            | ScopeKind::Http2
             | ScopeKind::LoadReporter => {
                 continue;
             }

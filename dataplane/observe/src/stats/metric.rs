@@ -29,6 +29,8 @@ pub enum Group {
     Tracing,
     /// Listeners other than the admin's.
     Extensions,
+    /// Clusters whose endpoints may be spoken to in HTTP/2.
+    Http2,
 }
 
 impl Group {

@@ -7,6 +7,7 @@ mod codes;
 mod control;
 #[cfg(test)]
 mod docs;
+mod grpc_scopes;
 mod histogram;
 mod metric;
 mod registry;
@@ -18,6 +19,7 @@ pub mod tables;
 
 pub use codes::CodeFamily;
 pub use control::ControlStats;
+pub use grpc_scopes::GrpcProtocol;
 pub use metric::{Counter, Gauge, Group, Histogram};
 pub use millrace_config::ScopeId;
 pub use registry::Registry;
@@ -28,6 +30,7 @@ pub use render::{
 pub use scope::ScopeKind;
 pub use shard::ShardStats;
 pub use tables::{
-    cds, cluster, cluster_manager, control_plane, dns, filesystem, host, http, http_listener, http1, lds,
-    listener, listener_manager, load_reporter, process, rds, route, runtime, scoped_rds, server, tcp, vhds,
+    cds, cluster, cluster_manager, control_plane, dns, filesystem, grpc, host, http, http_listener, http1,
+    http2, lds, listener, listener_manager, load_reporter, process, rds, route, runtime, scoped_rds, server,
+    tcp, vhds,
 };

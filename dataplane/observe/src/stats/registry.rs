@@ -7,6 +7,7 @@ use millrace_config::ScopeId;
 
 use super::codes::CodeFamily;
 use super::control::ControlStats;
+use super::grpc_scopes::GrpcScopes;
 use super::histogram::Merged;
 use super::metric::{Counter, Gauge, Group, ValueType};
 use super::render::{StatsMatcher, TagRules};
@@ -49,7 +50,7 @@ pub(crate) struct Thread {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) scopes: Vec<Scope>,
-    by_name: BTreeMap<(ScopeKind, Arc<str>), ScopeId>,
+    pub(crate) by_name: BTreeMap<(ScopeKind, Arc<str>), ScopeId>,
     pub(crate) threads: Vec<Thread>,
     /// What the control thread counts, by scope: few values of many scopes, so no array.
     control: HashMap<u32, Vec<(u16, u64)>>,
@@ -57,6 +58,7 @@ pub(crate) struct State {
     pub(crate) matcher: StatsMatcher,
     pub(crate) tags: TagRules,
     free: Vec<ScopeId>,
+    pub(crate) grpc: GrpcScopes,
 }
 
 /// Every scope and every thread that counts. Cheap to clone; shared by the control thread and the shards.
@@ -76,11 +78,7 @@ impl Registry {
     /// The scope of this kind and name; the same id for the same name. As in Envoy, `://`, `:/` and `:` of
     /// the name are printed as `_`.
     pub fn scope(&self, kind: ScopeKind, name: &str) -> ScopeId {
-        let printable = match is_printable(name) {
-            true => Arc::from(name),
-            false => Arc::from(name.replace("://", "_").replace(":/", "_").replace(UNPRINTABLE, "_")),
-        };
-        self.lock().named((kind, printable))
+        self.lock().named((kind, printable(name)))
     }
 
     /// As [`Self::scope`]; the registry keeps `name` itself if it can be printed.
@@ -96,7 +94,7 @@ impl Registry {
         self.lock().add(ScopeKind::Host, Arc::default())
     }
 
-    /// Makes a group of metrics of a scope exist: `HealthCheck`, `OutlierDetection`. The others follow
+    /// Makes a group of metrics of a scope exist: `HealthCheck`, `OutlierDetection`, `Http2`. The others follow
     /// from the scope itself.
     pub fn enable(&self, scope: ScopeId, group: Group) {
         if let Some(scope) = self.lock().scopes.get_mut(scope.0 as usize) {
@@ -201,14 +199,7 @@ impl Registry {
     }
 
     pub(crate) fn inflate(&self, shard: usize, scope: ScopeId) -> Option<Arc<ScopeSlots>> {
-        let mut state = self.lock();
-        let at = scope.0 as usize;
-        let table = state.scopes.get(at).filter(|scope| scope.live)?.kind.table();
-        let thread = state.threads.get_mut(shard)?;
-        if thread.slots.len() <= at {
-            thread.slots.resize(at + 1, None);
-        }
-        Some(Arc::clone(thread.slots[at].get_or_insert_with(|| Arc::new(ScopeSlots::new(table)))))
+        self.lock().inflate(shard, scope)
     }
 
     pub(crate) fn retired_for(&self, shard: usize) -> Vec<ScopeId> {
@@ -290,12 +281,31 @@ impl State {
 /// What would end a metric's name, or a line.
 const UNPRINTABLE: [char; 4] = [':', '\0', '\n', '\r'];
 
+/// The name as it is printed.
+pub(crate) fn printable(name: &str) -> Arc<str> {
+    match is_printable(name) {
+        true => Arc::from(name),
+        false => Arc::from(name.replace("://", "_").replace(":/", "_").replace(UNPRINTABLE, "_")),
+    }
+}
+
 fn is_printable(name: &str) -> bool {
     !name.contains(UNPRINTABLE)
 }
 
 impl State {
-    fn named(&mut self, key: (ScopeKind, Arc<str>)) -> ScopeId {
+    /// A thread's own array of a scope, made if it has none yet; `None` for a scope that is retired.
+    pub(crate) fn inflate(&mut self, shard: usize, scope: ScopeId) -> Option<Arc<ScopeSlots>> {
+        let at = scope.0 as usize;
+        let table = self.scopes.get(at).filter(|scope| scope.live)?.kind.table();
+        let thread = self.threads.get_mut(shard)?;
+        if thread.slots.len() <= at {
+            thread.slots.resize(at + 1, None);
+        }
+        Some(Arc::clone(thread.slots[at].get_or_insert_with(|| Arc::new(ScopeSlots::new(table)))))
+    }
+
+    pub(crate) fn named(&mut self, key: (ScopeKind, Arc<str>)) -> ScopeId {
         if let Some(id) = self.by_name.get(&key) {
             return *id;
         }
@@ -327,6 +337,7 @@ impl State {
     fn retire(&mut self, id: ScopeId) {
         let Some(scope) = self.scopes.get_mut(id.0 as usize).filter(|s| s.live) else { return };
         scope.live = false;
+        let of_calls = self.grpc.forget(id);
         self.control.remove(&id.0);
         self.by_name.remove(&(scope.kind, Arc::clone(&scope.name)));
         // Who never counted in it has nothing to let go of, and cannot begin to any more.
@@ -340,6 +351,7 @@ impl State {
         if !held {
             self.free.push(id);
         }
+        of_calls.into_iter().for_each(|scope| self.retire(scope));
     }
 
     fn sweep(&mut self, shard: usize) -> Vec<ScopeId> {

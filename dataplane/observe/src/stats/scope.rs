@@ -32,6 +32,9 @@ pub enum ScopeKind {
     Tcp,
     /// `cluster.<name>.`: `name` is the cluster's `alt_stat_name` or name with `:` as `_`.
     Cluster,
+    /// `cluster.<name>.`: `name` is `<cluster>.grpc` or `<cluster>.grpc-web`, for one method followed by
+    /// `.<service>.<method>`. Made by shards; see [`super::ShardStats::grpc_scope`].
+    Grpc,
     /// `vhost.<name>.`: `name` is `<virtual host>.route.<stat_prefix>` or `<virtual host>.vcluster.<name>`.
     Route,
     /// `cluster_manager.cds.`; `name` is empty.
@@ -48,6 +51,8 @@ pub enum ScopeKind {
     ControlPlane,
     /// `load_reporter.`; `name` is empty.
     LoadReporter,
+    /// `http2.`; `name` is empty. There once a listener can speak it.
+    Http2,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
     Host,
 }
@@ -63,11 +68,13 @@ impl ScopeKind {
         Self::Filesystem,
         Self::Dns,
         Self::Http1,
+        Self::Http2,
         Self::Listener,
         Self::Http,
         Self::HttpListener,
         Self::Tcp,
         Self::Cluster,
+        Self::Grpc,
         Self::Route,
         Self::Cds,
         Self::Lds,
@@ -90,11 +97,13 @@ impl ScopeKind {
             Self::Filesystem => &tables::filesystem::TABLE,
             Self::Dns => &tables::dns::TABLE,
             Self::Http1 => &tables::http1::TABLE,
+            Self::Http2 => &tables::http2::TABLE,
             Self::Listener => &tables::listener::TABLE,
             Self::Http => &tables::http::TABLE,
             Self::HttpListener => &tables::http_listener::TABLE,
             Self::Tcp => &tables::tcp::TABLE,
             Self::Cluster => &tables::cluster::TABLE,
+            Self::Grpc => &tables::grpc::TABLE,
             Self::Route => &tables::route::TABLE,
             Self::Cds => &tables::cds::TABLE,
             Self::Lds => &tables::lds::TABLE,
@@ -118,6 +127,7 @@ impl ScopeKind {
             Self::Filesystem => "filesystem",
             Self::Dns => "dns.cares",
             Self::Http1 => "http1",
+            Self::Http2 => "http2",
             Self::Listener | Self::HttpListener => "listener",
             Self::Http | Self::Rds | Self::Vhds | Self::ScopedRds => "http",
             Self::Cds => "cluster_manager.cds",
@@ -125,7 +135,7 @@ impl ScopeKind {
             Self::ControlPlane => "control_plane",
             Self::LoadReporter => "load_reporter",
             Self::Tcp => "tcp",
-            Self::Cluster => "cluster",
+            Self::Cluster | Self::Grpc => "cluster",
             Self::Route => "vhost",
         }
     }

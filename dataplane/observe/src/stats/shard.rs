@@ -5,6 +5,7 @@ use std::sync::Arc;
 use millrace_config::ScopeId;
 
 use super::codes::CodeFamily;
+use super::grpc_scopes::KnownGrpcScopes;
 use super::metric::{Counter, Gauge, Histogram};
 use super::registry::Registry;
 use super::slots::ScopeSlots;
@@ -18,11 +19,17 @@ pub struct ShardStats {
     registry: Registry,
     shard: usize,
     slots: Vec<Option<Arc<ScopeSlots>>>,
+    pub(crate) grpc: KnownGrpcScopes,
 }
 
 impl ShardStats {
     pub(crate) fn new(registry: Registry, shard: usize) -> Self {
-        Self { registry, shard, slots: Vec::new() }
+        Self { registry, shard, slots: Vec::new(), grpc: KnownGrpcScopes::default() }
+    }
+
+    /// Position among the registry's threads.
+    pub(crate) fn shard(&self) -> usize {
+        self.shard
     }
 
     #[inline]
@@ -38,9 +45,14 @@ impl ShardStats {
     }
 
     #[cold]
-    fn inflate(&mut self, scope: ScopeId) {
+    pub(crate) fn inflate(&mut self, scope: ScopeId) {
+        if let Some(slots) = self.registry.inflate(self.shard, scope) {
+            self.keep(scope, slots);
+        }
+    }
+
+    pub(crate) fn keep(&mut self, scope: ScopeId, slots: Arc<ScopeSlots>) {
         let at = scope.0 as usize;
-        let Some(slots) = self.registry.inflate(self.shard, scope) else { return };
         if self.slots.len() <= at {
             self.slots.resize(at + 1, None);
         }
@@ -131,6 +143,7 @@ impl ShardStats {
             if let Some(slot) = self.slots.get_mut(scope.0 as usize) {
                 *slot = None;
             }
+            self.grpc.forget(scope);
         }
     }
 

@@ -1,13 +1,16 @@
 //! Tries: choosing an endpoint, waiting for a connection, sending the request, and trying again.
 
 use millrace_base::{Key, Time};
+use millrace_config::UpstreamProtocol;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_filter::http::router::{reply, request as router};
+use millrace_http::Version;
 use millrace_http::h1::{
     BodyFraming, CHUNK_SUFFIX, EncodeOptions, RequestInfo, encode_chunk_prefix, encode_request,
 };
+use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
-use millrace_upstream::{Acquire, ChooseContext, PoolFailure, ResourcePriority};
+use millrace_upstream::{Acquire, ChooseContext, HttpProtocol, PoolFailure, ResourcePriority};
 
 use super::header_case;
 use super::retry::Outcome;
@@ -64,7 +67,11 @@ impl Shard {
         if stream.terminated {
             return self.open_tunnel(id, cluster, chosen.host);
         }
-        match state.acquire(chosen.host, priority, id, &mut self.actions) {
+        let protocol = match (state.config().http.protocol, stream.client) {
+            (UpstreamProtocol::Http1, _) | (UpstreamProtocol::UseDownstream, None) => HttpProtocol::Http1,
+            (UpstreamProtocol::Http2, _) | (UpstreamProtocol::UseDownstream, Some(_)) => HttpProtocol::Http2,
+        };
+        match state.acquire(chosen.host, priority, protocol, id, &mut self.actions) {
             Acquire::Reuse { conn, .. } => {
                 self.run_pool_actions(cluster);
                 self.send_request(id, conn);
@@ -131,6 +138,14 @@ impl Shard {
 
     /// Writes the request head, and whatever of the body is kept for a retry, to a connection.
     fn send_request(&mut self, id: Key, conn: Key) {
+        match self.upstreams.get(conn).map(|u| &u.carries) {
+            Some(Carries::Http2(_)) => self.h2_send_request(id, conn),
+            Some(Carries::Http(_)) => self.h1_send_request(id, conn),
+            Some(Carries::Tcp(_)) | None => {}
+        }
+    }
+
+    fn h1_send_request(&mut self, id: Key, conn: Key) {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else {
             return self.close_upstream(conn, EndedBy::Local);
@@ -144,46 +159,70 @@ impl Shard {
         http.begin(id, RequestInfo::of(&stream.request), now);
         stream.attempt = Attempt::Sent(conn);
         let framing = stream.request_framing;
+        let whole =
+            stream.request_complete && stream.request_queue.is_empty() && stream.request_trailers.is_empty();
         let mut head_bytes = 0;
         link.write(&mut self.io, |payload| {
             payload.write_with(|out| {
                 let before = out.len();
                 encode_request(&stream.request, framing, &options, out);
                 head_bytes = out.len() - before;
-                write_replay(&stream.replay, framing, stream.request_complete, out);
+                write_replay(&stream.replay, framing, whole, out);
             });
         });
+        if stream.client.is_some() {
+            // Its windows may be closed, and the answer long.
+            link.receive_singly(&mut self.io);
+        }
+        stream.request_end_sent = whole;
         let facts = &mut stream.facts;
+        facts.upstream_version = Version::Http11;
         facts.bytes.upstream_header_sent += head_bytes as u64;
         facts.bytes.upstream_wire_sent += (head_bytes + stream.replay.len()) as u64;
+        if whole {
+            facts.times.upstream_tx_end = Some(now);
+        }
+        self.request_is_sent(id, conn);
+    }
+
+    /// The head is in the connection's queue: what follows it may go, and the try's time counts.
+    pub(super) fn request_is_sent(&mut self, id: Key, conn: Key) {
+        let now = self.io.now;
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(upstream) = self.upstreams.get(conn) else { return };
+        let facts = &mut stream.facts;
         facts.upstream_local.clone_from(&upstream.local);
         facts.upstream_connection = Some(upstream.id);
         facts.times.upstream_pool_ready = Some(now);
         facts.times.upstream_tx_begin.get_or_insert(now);
         stream.try_deadline = stream.timeouts.per_try.map_or(Time::MAX, |limit| now + limit);
-        if stream.request_complete {
-            stream.facts.times.upstream_tx_end = Some(now);
-        }
         let (scope, host_scope) = (upstream.scope, upstream.host_scope);
-        let (key, more) = (stream.downstream, !stream.request_complete);
+        let (key, more) = (stream.downstream, !stream.request_end_sent);
+        let queued = stream.client.is_some() || !stream.request_queue.is_empty();
         let interim = std::mem::take(&mut stream.expects_continue);
         self.stats.inc(scope, metric::UPSTREAM_RQ_TOTAL);
         self.stats.gauge_inc(scope, metric::UPSTREAM_RQ_ACTIVE);
         self.stats.inc(host_scope, host_metric::RQ_TOTAL);
         self.stats.gauge_inc(host_scope, host_metric::RQ_ACTIVE);
         if interim {
-            self.invite_body(id, key);
+            self.invite_body(id);
         }
-        if more {
-            self.run_later(key);
+        match (more, queued) {
+            (true, true) => self.flush_request(id),
+            (true, false) => self.run_later(key),
+            (false, _) => {}
         }
-        self.rearm_downstream(key);
+        self.rearm_stream(id);
     }
 
-    /// Takes the request off its connection, which is closed: the exchange is in doubt.
+    /// Takes the request off its connection. Over HTTP/1.1 that is closed: the exchange is in doubt.
     pub(super) fn drop_attempt(&mut self, id: Key, by: EndedBy) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         match std::mem::replace(&mut stream.attempt, Attempt::None) {
+            Attempt::Sent(conn) if stream.server.is_some() => {
+                stream.attempt = Attempt::Sent(conn);
+                self.h2_cancel(id, ErrorCode::Cancel);
+            }
             Attempt::Sent(conn) => {
                 if let Some(scope) = self.upstreams.get(conn).map(|u| u.scope) {
                     let active = match by {

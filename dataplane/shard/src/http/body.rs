@@ -3,40 +3,41 @@
 use std::ops::Range;
 
 use millrace_base::{Key, ResponseFlag, Time};
-use millrace_filter::http::LocalReply;
+use millrace_filter::http::{BodyUse, LocalReply};
 use millrace_http::HeaderMap;
 use millrace_http::h1::{
-    BodyEvent, BodyFraming, CHUNK_SUFFIX, CONTINUE, EncodeOptions, LAST_CHUNK, LAST_CHUNK_LINE,
-    encode_chunk_prefix, encode_trailers, reason_phrase,
+    BodyError, BodyEvent, BodyFraming, CONTINUE, DecodeStep, EncodeOptions, LAST_CHUNK, LAST_CHUNK_LINE,
+    encode_trailers, reason_phrase,
 };
-use millrace_observe::stats::{cluster as cluster_metric, http as metric};
+use millrace_observe::stats::{ShardStats, cluster as cluster_metric, http as metric};
 use millrace_ring::Payload;
 
-use super::input::Input;
+use super::h2::{client_room, upstream_room, write_to_client, write_to_upstream};
 use super::stream::REPLAY_BYTES_MAX;
-use super::{COPY_BYTES_MAX, Closing};
+use super::{COPY_BYTES_MAX, Closing, INPUT_BYTES_MAX, Stream};
 use crate::downstream::Protocol;
 use crate::shard::Shard;
-use crate::upstream::{Carries, EndedBy};
+use crate::upstream::{Carries, EndedBy, Upstream};
 
 /// Bytes that chunked framing adds to a piece of this many bytes: its size in hexadecimal and two line ends.
-fn chunk_overhead(len: usize, framing: BodyFraming) -> u64 {
+pub(super) fn chunk_overhead(len: usize, framing: BodyFraming) -> u64 {
     if framing != BodyFraming::Chunked || len == 0 {
         return 0;
     }
     u64::from(len.ilog2() / 4 + 1 + 4)
 }
 
-/// Appends one range of body bytes in the framing of the receiver.
-fn append(input: &Input, range: Range<usize>, framing: BodyFraming, scarce: bool, out: &mut Payload) {
-    let chunked = framing == BodyFraming::Chunked;
-    let copy = scarce || range.len() <= COPY_BYTES_MAX;
-    if chunked {
-        out.write_with(|bytes| encode_chunk_prefix(range.len() as u64, bytes));
+/// Keeps body bytes for a retry, for as long as one is possible and they are not too many.
+pub(super) fn keep_replay(stream: &mut Stream, upstream: &Upstream, stats: &mut ShardStats, bytes: &[u8]) {
+    if !stream.keeps_replay {
+        return;
     }
-    input.append_to(range, copy, out);
-    if chunked {
-        out.push_bytes(CHUNK_SUFFIX);
+    if stream.replay.len() + bytes.len() <= REPLAY_BYTES_MAX.min(upstream.buffer_limit) {
+        stream.replay.extend_from_slice(bytes);
+    } else {
+        stream.keeps_replay = false;
+        stream.retry = None;
+        stats.inc(upstream.scope, cluster_metric::RETRY_OR_SHADOW_ABANDONED);
     }
 }
 
@@ -61,15 +62,28 @@ fn append_end(framing: BodyFraming, trailers: Option<&HeaderMap>, out: &mut Payl
 
 impl Shard {
     /// Tells a client that waits for `100 Continue` to go on.
-    pub(super) fn invite_body(&mut self, id: Key, key: Key) {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        downstream.link.write(&mut self.io, |payload| payload.push_bytes(CONTINUE));
+    pub(super) fn invite_body(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let written = match stream.client {
+            None => {
+                let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
+                downstream.link.write(&mut self.io, |payload| payload.push_bytes(CONTINUE));
+                CONTINUE.len()
+            }
+            Some(_) => {
+                let mut head = std::mem::take(&mut self.interim);
+                head.status = 100;
+                let written = self.h2_write_head(id, Some(&head), false);
+                self.interim = head;
+                written
+            }
+        };
         if let Some(stream) = self.streams.get_mut(id) {
-            stream.facts.bytes.downstream_wire_sent += CONTINUE.len() as u64;
+            stream.facts.bytes.downstream_wire_sent += written as u64;
         }
     }
 
-    /// Passes on the next piece of the request body. True when something was consumed.
+    /// Passes on the next piece of the body of an HTTP/1.1 request. True when something was consumed.
     pub(super) fn forward_request_body(&mut self, key: Key, id: Key) -> bool {
         let now = self.io.now;
         let scarce = self.io.is_scarce();
@@ -81,62 +95,137 @@ impl Shard {
         if stream.upgrade && !stream.tunnel && stream.request_complete {
             return false;
         }
+        if !stream.request_queue.is_empty() {
+            // What an earlier try had sent goes first.
+            self.flush_request(id);
+            return false;
+        }
         let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
-        let Some(link) = upstream.link.as_mut() else { return false };
-        if link.queued() >= self.io.high_watermark(upstream.buffer_limit) {
+        let room = upstream_room(&self.io, upstream, stream);
+        if room == 0 {
+            self.await_upstream(id);
             return false;
         }
         stream.active = now;
-        let step = match stream.request_body.decode(http.input.front(), &mut stream.trailers) {
-            Ok(step) => step,
-            Err(error) => {
-                http.closing = Closing::AfterResponse;
-                http.input.clear();
-                self.stats.inc(http.hcm.scope, metric::DOWNSTREAM_CX_PROTOCOL_ERROR);
-                let body = reason_phrase(error.status());
-                let reply = LocalReply::new(error.status(), body, error.details())
-                    .flagged(ResponseFlag::DownstreamProtocolError)
-                    .closing();
-                self.drop_attempt(id, EndedBy::Local);
-                self.abort_or_reply(id, reply);
-                return false;
-            }
-        };
+        let front = http.input.front();
+        let step =
+            match stream.request_body.decode(&front[..front.len().min(room)], &mut stream.request_trailers) {
+                Ok(step) => step,
+                Err(error) => {
+                    self.refuse_body(key, id, error);
+                    return false;
+                }
+            };
         let bytes = &mut stream.facts.bytes;
         bytes.downstream_wire_received += step.consumed as u64;
-        let framing = stream.request_framing;
+        let done = stream.request_body.is_done() && !stream.tunnel && !stream.request_complete;
         match step.event {
             BodyEvent::Data(range) => {
                 bytes.received += range.len() as u64;
-                bytes.upstream_wire_sent += range.len() as u64 + chunk_overhead(range.len(), framing);
-                if stream.keeps_replay {
-                    if stream.replay.len() + range.len() <= REPLAY_BYTES_MAX.min(upstream.buffer_limit) {
-                        stream.replay.extend_from_slice(&http.input.front()[range.clone()]);
-                    } else {
-                        stream.keeps_replay = false;
-                        stream.retry = None;
-                        self.stats.inc(upstream.scope, cluster_metric::RETRY_OR_SHADOW_ABANDONED);
+                let piece = &http.input.front()[range.clone()];
+                match stream.request_use() {
+                    BodyUse::Bypass => {}
+                    BodyUse::Observe => {
+                        if let Some(filters) = &mut stream.filters {
+                            filters.observe_request(piece);
+                        }
                     }
+                    BodyUse::Change => return self.h1_change_request(key, id, range, step.consumed, done),
                 }
-                link.write(&mut self.io, |out| append(&http.input, range, framing, scarce, out));
+                keep_replay(stream, upstream, &mut self.stats, piece);
+                let (len, input) = (range.len(), &http.input);
+                let copy = scarce || len <= COPY_BYTES_MAX;
+                let last = done && stream.server.is_some();
+                write_to_upstream(&mut self.io, upstream, stream, len, last, |out| {
+                    input.append_to(range, copy, out);
+                });
             }
             BodyEvent::NeedMore | BodyEvent::Trailers | BodyEvent::End => {}
         }
         http.input.consume(step.consumed);
-        if stream.request_body.is_done() && !stream.tunnel && !stream.request_complete {
-            let trailers = http.hcm.http1.enable_trailers.then_some(&stream.trailers);
-            let mut sent = 0;
-            link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));
-            stream.facts.bytes.upstream_wire_sent += sent;
-            stream.trailers.clear();
-            stream.facts.times.upstream_tx_end = Some(now);
+        if done {
+            stream.request_end = true;
+            if stream.request_use() == BodyUse::Change {
+                return self.h1_change_request(key, id, 0..0, 0, true);
+            }
+            if !http.hcm.http1.enable_trailers {
+                stream.request_trailers.clear();
+            }
+            if !stream.request_end_sent {
+                self.end_request(id);
+            }
             self.request_arrived(id);
             return true;
         }
         step.consumed > 0
     }
 
-    /// Passes on the next piece of the response body. True when something was consumed.
+    /// As [`Shard::forward_request_body`], for bytes that a filter replaces.
+    fn h1_change_request(&mut self, key: Key, id: Key, range: Range<usize>, used: usize, done: bool) -> bool {
+        let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
+        let mut input = std::mem::take(&mut http.input);
+        let alive = self.change_request(id, &input.front()[range], done);
+        input.consume(used);
+        let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
+        let trailers = http.hcm.http1.enable_trailers;
+        http.input = input;
+        let Some(stream) = self.streams.get_mut(id).filter(|_| alive) else { return false };
+        if done {
+            stream.request_end = true;
+            if !trailers {
+                stream.request_trailers.clear();
+            }
+            self.request_arrived(id);
+        }
+        self.flush_request(id);
+        true
+    }
+
+    /// The body of an HTTP/1.1 request is malformed: 400, if that is still possible, and the connection ends.
+    fn refuse_body(&mut self, key: Key, id: Key, error: BodyError) {
+        let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return };
+        http.closing = Closing::AfterResponse;
+        http.input.clear();
+        self.stats.inc(http.hcm.scope, metric::DOWNSTREAM_CX_PROTOCOL_ERROR);
+        let body = reason_phrase(error.status());
+        let reply = LocalReply::new(error.status(), body, error.details())
+            .flagged(ResponseFlag::DownstreamProtocolError)
+            .closing();
+        self.drop_attempt(id, EndedBy::Local);
+        self.abort_or_reply(id, reply);
+    }
+
+    /// Everything of the request has been passed on: so is its end, with its trailers.
+    pub(super) fn end_request(&mut self, id: Key) {
+        let now = self.io.now;
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(upstream) = stream.upstream().and_then(|conn| self.upstreams.get_mut(conn)) else { return };
+        let Some(link) = &mut upstream.link else { return };
+        stream.request_end_sent = true;
+        stream.facts.times.upstream_tx_end = Some(now);
+        let (framing, trailers) = (stream.request_framing, &stream.request_trailers);
+        let mut sent = 0;
+        match (stream.server, &mut upstream.carries) {
+            (Some(server), Carries::Http2(h2)) => link.write(&mut self.io, |out| {
+                let before = out.len();
+                out.write_with(|out| match trailers.is_empty() {
+                    true => h2.codec.send_data(server, 0, true, out),
+                    false => h2.codec.send_trailers(server, trailers, out),
+                });
+                sent = (out.len() - before) as u64;
+            }),
+            _ if stream.tunnel => link.shutdown(&mut self.io),
+            _ => {
+                let state = self.clusters.get(upstream.cluster);
+                let keeps = stream.client.is_none() || state.is_some_and(|s| s.config().http.enable_trailers);
+                let trailers = Some(trailers).filter(|_| keeps);
+                link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));
+            }
+        }
+        stream.facts.bytes.upstream_wire_sent += sent;
+    }
+
+    /// Passes on the next piece of the body of an HTTP/1.1 response. True when something was consumed.
     pub(super) fn forward_response_body(&mut self, conn: Key, id: Key) -> bool {
         let now = self.io.now;
         let scarce = self.io.is_scarce();
@@ -145,7 +234,23 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return false };
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return false };
         stream.active = now;
-        let step = match http.body.decode(http.input.front(), &mut stream.trailers) {
+        // An HTTP/1.1 client takes what has come; its endpoint is paused when that is too much.
+        let room = match stream.client.is_some() || stream.filters.is_some() {
+            true if stream.response_queue.len() >= INPUT_BYTES_MAX => 0,
+            true if stream.holds_response() => INPUT_BYTES_MAX,
+            true => client_room(&self.io, downstream, stream),
+            false => usize::MAX,
+        };
+        if room == 0 {
+            if let Some(link) = upstream.link.as_mut().filter(|link| link.can_pause()) {
+                link.pause(&mut self.io);
+                self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
+            }
+            self.await_client(id);
+            return false;
+        }
+        let front = http.input.front();
+        let step = match http.body.decode(&front[..front.len().min(room)], &mut stream.trailers) {
             Ok(step) => step,
             Err(_) => {
                 self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_PROTOCOL_ERROR);
@@ -153,22 +258,31 @@ impl Shard {
                 return false;
             }
         };
-        let bytes = &mut stream.facts.bytes;
-        bytes.upstream_wire_received += step.consumed as u64;
+        stream.facts.bytes.upstream_wire_received += step.consumed as u64;
         let framing = stream.response_framing;
+        let done = http.body.is_done() && !stream.tunnel;
+        if stream.filters.is_some() {
+            return self.filter_response_body(conn, id, step, done);
+        }
         if let BodyEvent::Data(range) = step.event {
             stream.facts.times.upstream_rx_body_begin.get_or_insert(now);
-            bytes.sent += range.len() as u64;
-            bytes.downstream_wire_sent += range.len() as u64 + chunk_overhead(range.len(), framing);
-            downstream.link.write(&mut self.io, |out| append(&http.input, range, framing, scarce, out));
+            let (len, input) = (range.len(), &http.input);
+            let copy = scarce || len <= COPY_BYTES_MAX;
+            let last = done && stream.trailers.is_empty();
+            write_to_client(&mut self.io, downstream, stream, len, last, |out| {
+                input.append_to(range, copy, out);
+            });
         }
         http.input.consume(step.consumed);
         let limit = downstream.origin.listener.buffer_limit_bytes;
-        if http.body.is_done() && !stream.tunnel {
+        if done {
             self.response_arrived(id);
             return true;
         }
         let Some(link) = &mut upstream.link else { return false };
+        if stream.client.is_some() {
+            return step.consumed > 0;
+        }
         // Nobody looks at the rest of a body whose length both sides know.
         if http.body.counted_left() >= self.io.bulk_bytes()
             && matches!(framing, BodyFraming::Length(_))
@@ -183,23 +297,88 @@ impl Shard {
         step.consumed > 0
     }
 
+    /// The rest of [`Shard::forward_response_body`] for a response that filters look at: its bytes go through the
+    /// stream's queue.
+    fn filter_response_body(&mut self, conn: Key, id: Key, step: DecodeStep, done: bool) -> bool {
+        let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
+        let Carries::Http(http) = &mut upstream.carries else { return false };
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        let trailers = done && !stream.trailers.is_empty();
+        let usage = stream.response_use();
+        let mut input = std::mem::take(&mut http.input);
+        let range = match step.event {
+            BodyEvent::Data(range) => range,
+            BodyEvent::NeedMore | BodyEvent::Trailers | BodyEvent::End => 0..0,
+        };
+        let piece = &input.front()[range];
+        let alive = match (usage, &mut stream.filters) {
+            (BodyUse::Change, _) if !piece.is_empty() || (done && !trailers) => {
+                self.change_response(id, piece, done && !trailers)
+            }
+            (BodyUse::Observe, Some(filters)) => {
+                filters.observe_response(piece);
+                stream.response_queue.push_bytes(piece);
+                true
+            }
+            (BodyUse::Bypass, _) | (BodyUse::Observe, None) => {
+                stream.response_queue.push_bytes(piece);
+                true
+            }
+            (BodyUse::Change, _) => true,
+        };
+        input.consume(step.consumed);
+        if let Some(Carries::Http(http)) = self.upstreams.get_mut(conn).map(|u| &mut u.carries) {
+            http.input = input;
+        }
+        if !alive {
+            return false;
+        }
+        self.report_filters(id);
+        if done {
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.response_end = true;
+            }
+            self.judge_end(id, true);
+            if trailers && !self.filter_trailers(id) {
+                return false;
+            }
+        }
+        self.flush_response(id);
+        true
+    }
+
     /// The last byte of the response is on its way to the client.
     pub(super) fn response_arrived(&mut self, id: Key) {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.unjudged {
+            self.judge_end(id, true);
+        }
+        let Some(stream) = self.streams.get_mut(id) else { return };
         stream.response_complete = true;
-        stream.facts.times.upstream_rx_end = Some(now);
+        stream.facts.times.upstream_rx_end.get_or_insert(now);
         stream.response_deadline = Time::MAX;
         stream.try_deadline = Time::MAX;
-        let framing = stream.response_framing;
-        let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
-        let trailers = match &downstream.protocol {
-            Protocol::Http(http) if http.hcm.http1.enable_trailers => Some(&stream.trailers),
-            Protocol::Http(_) | Protocol::Tcp(_) => None,
-        };
-        let mut sent = 0;
-        downstream.link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));
-        stream.facts.bytes.downstream_wire_sent += sent;
+        if stream.client.is_some() {
+            if let Some(upstream) =
+                stream.upstream().filter(|_| stream.server.is_none()).and_then(|c| self.upstreams.get(c))
+                && !self.clusters.get(upstream.cluster).is_some_and(|s| s.config().http.enable_trailers)
+            {
+                // Of an HTTP/1.1 endpoint that shall not send any.
+                stream.trailers.clear();
+            }
+            self.h2_write_end(id);
+        } else {
+            let framing = stream.response_framing;
+            let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
+            let trailers = match &downstream.protocol {
+                Protocol::Http(http) if http.hcm.http1.enable_trailers => Some(&stream.trailers),
+                Protocol::Http(_) | Protocol::Tcp(_) => None,
+            };
+            let mut sent = 0;
+            downstream.link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));
+            stream.facts.bytes.downstream_wire_sent += sent;
+        }
         self.release_upstream(id);
         self.finish_stream(id);
     }

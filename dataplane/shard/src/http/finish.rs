@@ -4,11 +4,13 @@
 use millrace_base::{Key, ResponseFlag};
 use millrace_config::{ClusterId, ScopeId};
 use millrace_http::h1::BodyFraming;
+use millrace_http::h2::{ErrorCode, GoAway};
 use millrace_observe::access_log::AccessLogType;
-use millrace_observe::stats::{CodeFamily, cluster as cluster_metric, http as metric, http_listener};
+use millrace_observe::stats::{CodeFamily, cluster as cluster_metric, http as metric, http_listener, http2};
 use millrace_ring::IoError;
 
 use super::Closing;
+use super::h2::write_control;
 use super::render::Renderer;
 use super::request::http;
 use super::stream::Attempt;
@@ -22,8 +24,14 @@ impl Shard {
     pub(super) fn release_upstream(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Attempt::Sent(conn) = stream.attempt else { return };
+        if stream.server.is_some() {
+            return match stream.request_end_sent {
+                true => self.h2_leave_upstream(id),
+                false => self.h2_cancel(id, ErrorCode::NoError),
+            };
+        }
         stream.attempt = Attempt::None;
-        let complete = stream.request_complete && !stream.tunnel;
+        let complete = stream.request_complete && stream.request_queue.is_empty() && !stream.tunnel;
         let Some(upstream) = self.upstreams.get(conn) else { return };
         let Carries::Http(http) = &upstream.carries else { return };
         // An answer that came before all of the request had left says nothing about where the peer stands.
@@ -50,6 +58,15 @@ impl Shard {
     pub(super) fn finish_stream(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let key = stream.downstream;
+        if stream.client.is_some() {
+            let unread = !stream.request_end;
+            self.drop_attempt(id, EndedBy::Local);
+            if unread {
+                // The answer is whole; the rest of the request is not wanted (RFC 9113 section 8.1).
+                self.h2_reset_client(id, ErrorCode::NoError);
+            }
+            return self.end_stream(id);
+        }
         let (unread, tunnel) = (!stream.request_complete, stream.tunnel);
         // What follows a refused upgrade may belong to the other protocol, and is no request.
         let refused = stream.wants_upgrade() && !tunnel;
@@ -74,16 +91,26 @@ impl Shard {
     /// Counts and logs a stream and takes it off its connection.
     pub(super) fn end_stream(&mut self, id: Key) {
         self.end_retry_slot(id);
+        self.judge_end(id, false);
+        self.report_filters(id);
+        self.leave_waiting(id);
+        self.h2_release_request(id);
         let Some(mut stream) = self.streams.remove(id) else { return };
         let now = self.io.now;
         stream.facts.times.end = Some(now);
         stream.facts.times.downstream_tx_end = Some(now);
-        if let Some(http) = self.downstreams.get_mut(stream.downstream).and_then(http) {
+        let (key, mut http2_scope) = (stream.downstream, None);
+        if let Some(http) = self.downstreams.get_mut(key).and_then(http) {
             http.stream = None;
+            http2_scope = http.h2.as_ref().map(|_| http.hcm.http2_scope);
         }
         self.count_stream(&stream);
         self.log_stream(&stream);
         self.recycle_stream(stream);
+        if let Some(scope) = http2_scope {
+            self.stats.gauge_dec(scope, http2::STREAMS_ACTIVE);
+            self.h2_stream_is_over(key);
+        }
     }
 
     fn count_stream(&mut self, stream: &super::Stream) {
@@ -176,6 +203,12 @@ impl Shard {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let flushed = downstream.link.queued() == 0;
         let Some(http) = http(downstream) else { return };
+        if http.h2.is_some() && http.is_open() {
+            return match result {
+                Err(error) => self.h2_downstream_ended(key, Err(error)),
+                Ok(_) => self.h2_downstream_sent(key),
+            };
+        }
         match (http.stream, result) {
             (Some(id), Err(_)) => self.abandon_by_client(id, key),
             (None, Err(_)) => self.http_close(key, false),
@@ -197,6 +230,9 @@ impl Shard {
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         if !http.is_open() {
             return;
+        }
+        if let Some(h2) = &mut http.h2 {
+            write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
         }
         http.closing = Closing::Flushing;
         http.input.clear();
@@ -239,7 +275,7 @@ impl Shard {
         let opened = downstream.opened;
         let Some(http) = http(downstream) else { return };
         debug_assert!(http.stream.is_none(), "streams end before their connection");
-        let scope = http.hcm.scope;
+        let (scope, http_version, undecided) = (http.hcm.scope, http.h2.is_some(), http.undecided);
         // Whoever closes the socket in the end: we said that the connection is over.
         let by_us = by_us || matches!(http.closing, Closing::Flushing | Closing::Lingering(_));
         self.stats.inc(scope, metric::DOWNSTREAM_CX_DESTROY);
@@ -247,7 +283,11 @@ impl Shard {
             if by_us { metric::DOWNSTREAM_CX_DESTROY_LOCAL } else { metric::DOWNSTREAM_CX_DESTROY_REMOTE };
         self.stats.inc(scope, side);
         self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_ACTIVE);
-        self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_HTTP1_ACTIVE);
+        match (http_version, undecided) {
+            (_, true) => {}
+            (true, false) => self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_HTTP2_ACTIVE),
+            (false, false) => self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_HTTP1_ACTIVE),
+        }
         let lived = self.io.now.since(opened).as_millis() as u64;
         self.stats.record(scope, metric::DOWNSTREAM_CX_LENGTH_MS, lived);
         self.close_downstream(key, false);
@@ -255,6 +295,15 @@ impl Shard {
 
     /// Shutdown: ends the connection whatever it is doing.
     pub(crate) fn http_stop(&mut self, key: Key) {
+        self.h2_end_streams(
+            key,
+            ResponseFlag::DownstreamConnectionTermination,
+            "local_connection_disconnect",
+        );
+        if let Some(h2) = self.downstreams.get_mut(key).and_then(http).and_then(|http| http.h2.as_mut()) {
+            h2.codec.goaway(GoAway::Final(ErrorCode::NoError));
+            return self.http_close_after_flush(key);
+        }
         let stream = self.downstreams.get_mut(key).and_then(http).and_then(|h| h.stream);
         if let Some(id) = stream {
             self.drop_attempt(id, EndedBy::Local);
@@ -272,6 +321,13 @@ impl Shard {
         let queued = downstream.link.queued() > 0;
         let Some(http) = http(downstream) else { return };
         let (scope, stream) = (http.hcm.scope, http.stream);
+        if let Some(h2) = &mut http.h2 {
+            h2.codec.goaway(GoAway::Final(ErrorCode::NoError));
+            let details = "downstream_local_disconnect(filter_chain_is_being_removed)";
+            self.h2_end_streams(key, ResponseFlag::DownstreamConnectionTermination, details);
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
+            return self.http_close_after_flush(key);
+        }
         let Some(id) = stream else {
             if queued {
                 return self.http_close(key, true);
@@ -303,6 +359,9 @@ impl Shard {
         let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
         if http.closing != Closing::No {
             return;
+        }
+        if http.h2.is_some() {
+            return self.h2_drain(key);
         }
         let scope = http.hcm.scope;
         if http.stream.is_some() {

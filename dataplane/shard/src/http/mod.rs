@@ -7,7 +7,9 @@
 
 mod attempt;
 mod body;
+mod filters;
 mod finish;
+pub(crate) mod h2;
 mod input;
 mod relay;
 mod render;
@@ -65,6 +67,11 @@ pub(crate) struct HttpDownstream {
     pub(crate) hcm: Arc<HttpConnectionManager>,
     pub(crate) input: Input,
     pub(crate) scanner: HeadScanner,
+    /// The client's version is not known yet (`codec_type`).
+    pub(crate) undecided: bool,
+    /// The client speaks HTTP/2: its streams are in there.
+    pub(crate) h2: Option<Box<h2::Http2Downstream>>,
+    /// The request at hand, over HTTP/1.1.
     pub(crate) stream: Option<Key>,
     pub(crate) closing: Closing,
     /// Queued for another look at its input.
@@ -81,9 +88,11 @@ pub(crate) struct HttpDownstream {
 impl HttpDownstream {
     pub(crate) fn new(hcm: Arc<HttpConnectionManager>, now: Time) -> Self {
         Self {
+            undecided: true,
             hcm,
             input: Input::default(),
             scanner: HeadScanner::new(),
+            h2: None,
             stream: None,
             closing: Closing::No,
             runnable: false,
@@ -116,6 +125,8 @@ pub(crate) struct HttpUpstream {
     pub(crate) request_sent: bool,
     /// When the request at hand was written to the socket's queue.
     pub(crate) began: Time,
+    /// The endpoint closed its half while bytes of its answer waited for the client.
+    pub(crate) ended: bool,
 }
 
 impl HttpUpstream {
@@ -130,6 +141,7 @@ impl HttpUpstream {
             keep_alive: true,
             request_sent: false,
             began: now,
+            ended: false,
         }
     }
 

@@ -40,7 +40,7 @@ impl<'a> Renderer<'a> {
         let cluster = facts.plan.and_then(|p| p.cluster).and_then(|id| self.snapshot.cluster(id));
         StreamInfo {
             protocol: Some(millrace_http::Version::Http11),
-            upstream_protocol: facts.upstream_connection.map(|_| millrace_http::Version::Http11),
+            upstream_protocol: facts.upstream_connection.map(|_| facts.upstream_version),
             response_code: Some(facts.status).filter(|s| *s > 0),
             response_code_details: Some(&*facts.details).filter(|d| !d.is_empty()),
             flags: facts.flags,

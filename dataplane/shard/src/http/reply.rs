@@ -5,6 +5,7 @@ use millrace_filter::http::LocalReply;
 use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::response::{self as router, ResponseFacts};
 use millrace_http::h1::BodyFraming;
+use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::http as metric;
 use millrace_route::Selected;
 
@@ -28,7 +29,9 @@ impl Shard {
         // Only the router's replies stand for an answer of the cluster, under their own status for gRPC.
         stream.facts.cluster_status = Some(if reply.by_router { reply.status } else { 0 });
         let key = stream.downstream;
+        let over_h2 = stream.client.is_some();
         if (reply.close || !stream.request_complete)
+            && !over_h2
             && let Some(http) = self.downstreams.get_mut(key).and_then(http)
         {
             http.closing = Closing::AfterResponse;
@@ -37,10 +40,29 @@ impl Shard {
         self.fill_reply(id, &reply, &mut body);
         if let Some(stream) = self.streams.get_mut(id) {
             stream.facts.details = reply.details;
+            if let Some(filters) = &mut stream.filters {
+                filters.local_reply(&mut stream.response, &mut body);
+            }
         }
+        self.report_filters(id);
         let framing =
             if body.is_empty() { BodyFraming::None } else { BodyFraming::Length(body.len() as u64) };
-        self.write_response_head(id, framing);
+        let ends = body.is_empty() || self.streams.get(id).is_some_and(|s| s.is_head);
+        self.write_response_head(id, framing, ends);
+        if over_h2 {
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.response_end = true;
+                // What came of another answer, and its trailers, are not part of this one.
+                stream.response_queue.clear();
+                stream.trailers.clear();
+                if !ends {
+                    stream.response_queue.push_bytes(&body);
+                }
+            }
+            body.clear();
+            self.reply_body = body;
+            return self.flush_response(id);
+        }
         if let Some(stream) = self.streams.get_mut(id) {
             if !stream.is_head && !body.is_empty() {
                 stream.facts.bytes.sent += body.len() as u64;
@@ -105,6 +127,10 @@ impl Shard {
             if started {
                 self.stats.inc(scope, metric::RQ_RESET_AFTER_DOWNSTREAM_RESPONSE_STARTED);
             }
+        }
+        if self.streams.get(id).is_some_and(|s| s.client.is_some()) {
+            self.h2_reset_client(id, ErrorCode::Internal);
+            return self.end_stream(id);
         }
         self.end_stream(id);
         if unbounded {

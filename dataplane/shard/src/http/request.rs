@@ -3,7 +3,7 @@
 use millrace_base::Key;
 use millrace_http::h1::{Parsed, RequestError, parse_request};
 use millrace_observe::stats::http as metric;
-use millrace_ring::{Filled, IoError};
+use millrace_ring::{Filled, IoError, Payload};
 
 use super::{Closing, HttpDownstream, INPUT_BYTES_MAX, Stream};
 use crate::downstream::{Downstream, Protocol};
@@ -35,9 +35,7 @@ impl Shard {
         downstream.link.resume(&mut self.io);
         let Some(scope) = http(downstream).map(|h| h.hcm.scope) else { return };
         self.stats.inc(scope, metric::DOWNSTREAM_CX_TOTAL);
-        self.stats.inc(scope, metric::DOWNSTREAM_CX_HTTP1_TOTAL);
         self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_ACTIVE);
-        self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_HTTP1_ACTIVE);
     }
 
     pub(crate) fn http_downstream_data(&mut self, key: Key, data: Filled) {
@@ -55,6 +53,9 @@ impl Shard {
     pub(crate) fn http_downstream_ended(&mut self, key: Key, end: Result<(), IoError>) {
         let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
         http.ended = true;
+        if http.h2.is_some() {
+            return self.h2_downstream_ended(key, end);
+        }
         let tunnel = http.stream.and_then(|s| self.streams.get(s)).is_some_and(|s| s.tunnel);
         match (http.stream, end) {
             (Some(stream), Ok(())) if tunnel => self.tunnel_request_ended(stream),
@@ -75,6 +76,13 @@ impl Shard {
 
     /// Consumes input as far as possible.
     pub(crate) fn http_pump(&mut self, key: Key) {
+        let Some(state) = self.downstreams.get_mut(key).and_then(http) else { return };
+        if state.undecided && (!state.is_open() || state.input.is_empty() || !self.sniff_version(key)) {
+            return;
+        }
+        if self.downstreams.get_mut(key).and_then(http).is_some_and(|state| state.h2.is_some()) {
+            return self.h2_pump(key);
+        }
         while self.http_step(key) == Step::Progress {}
         if let Some(http) = self.downstreams.get_mut(key).and_then(http)
             && http.ended
@@ -172,8 +180,10 @@ impl Shard {
     }
 
     pub(crate) fn recycle_stream(&mut self, mut stream: Box<Stream>) {
-        // A spare stream must not keep an old configuration.
+        // A spare stream must keep no old configuration and no receive buffer.
         stream.options = None;
+        stream.request_queue = Payload::new();
+        stream.response_queue = Payload::new();
         if self.spare_streams.len() < SPARE_STREAMS_MAX {
             self.spare_streams.push(stream);
         }

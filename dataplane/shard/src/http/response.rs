@@ -8,14 +8,15 @@ use millrace_filter::http::router::response::{self as router, ResponseFacts};
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_http::Version;
 use millrace_http::h1::{
-    BodyFraming, CONTINUE, ConnectionLine, EncodeOptions, Parsed, RequestInfo, encode_response,
-    parse_response, response_keep_alive,
+    BodyFraming, ConnectionLine, EncodeOptions, Parsed, RequestInfo, encode_response, parse_response,
+    response_keep_alive,
 };
 use millrace_http::hop;
-use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric, http as http_metric};
+use millrace_observe::stats::{CodeFamily, cluster as metric, http as http_metric};
 use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
 
+use super::filters::response_framing;
 use super::render::Renderer;
 use super::request::http;
 use super::retry::Outcome;
@@ -46,6 +47,9 @@ impl Shard {
             let Carries::Http(http) = &mut upstream.carries else { return };
             let Some(id) = http.stream else { break };
             if http.input.is_empty() {
+                if std::mem::take(&mut http.ended) {
+                    self.http_upstream_ended(conn, Ok(()));
+                }
                 return;
             }
             let progress = match http.head_done {
@@ -117,29 +121,34 @@ impl Shard {
     }
 
     /// A head is complete: interim, an upgrade, worth another try, or the answer.
-    fn response_head(&mut self, conn: Key, id: Key, framing: BodyFraming) -> bool {
+    pub(super) fn response_head(&mut self, conn: Key, id: Key, framing: BodyFraming) -> bool {
         let Some(stream) = self.streams.get_mut(id) else { return false };
         if (100..200).contains(&stream.response.status) && framing != BodyFraming::Tunnel {
             return self.informational(id);
         }
         let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
-        let Carries::Http(http) = &mut upstream.carries else { return false };
-        http.head_done = true;
-        http.body.reset(framing);
-        http.keep_alive = response_keep_alive(&stream.response)
-            && !matches!(framing, BodyFraming::UntilClose | BodyFraming::Tunnel);
-        let (host_scope, scope) = (upstream.host_scope, upstream.scope);
-        let failed = stream.response.status >= 500;
-        self.stats.inc(host_scope, if failed { host_metric::RQ_ERROR } else { host_metric::RQ_SUCCESS });
+        let mut closes = false;
+        if let Carries::Http(http) = &mut upstream.carries {
+            closes = !response_keep_alive(&stream.response);
+            http.head_done = true;
+            http.body.reset(framing);
+            http.keep_alive = !closes && !matches!(framing, BodyFraming::UntilClose | BodyFraming::Tunnel);
+        }
+        let scope = upstream.scope;
+        let whole = match &upstream.carries {
+            Carries::Http(http) => http.body.is_done(),
+            Carries::Http2(_) | Carries::Tcp(_) => stream.response_end,
+        };
         let was_retry = stream.retrying;
-        let (status, closes) = (stream.response.status, !response_keep_alive(&stream.response));
+        let status = stream.response.status;
         if closes {
             self.stats.inc(scope, metric::UPSTREAM_CX_CLOSE_NOTIFY);
         }
+        self.judge_head(id, whole);
         self.end_retry_slot(id);
         if self.try_again(id, Outcome::Response) {
             self.stats.code(scope, CodeFamily::Retry, status);
-            self.retire_answer(conn);
+            self.retire_answer(id, conn);
             return false;
         }
         let Some(stream) = self.streams.get(id) else { return false };
@@ -159,9 +168,11 @@ impl Shard {
 
     /// The answer of a try that is repeated is thrown away. A connection whose answer is complete with its
     /// head serves on, any other is closed.
-    fn retire_answer(&mut self, conn: Key) {
+    fn retire_answer(&mut self, id: Key, conn: Key) {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
-        let Carries::Http(http) = &mut upstream.carries else { return };
+        let Carries::Http(http) = &mut upstream.carries else {
+            return self.h2_retire_answer(id);
+        };
         // A short body that has arrived whole is worth reading to save the connection.
         let mut trailers = std::mem::take(&mut self.discarded_trailers);
         while !http.body.is_done() {
@@ -181,21 +192,20 @@ impl Shard {
     }
 
     /// 1xx: `100` answers `expect`, everything else ends here, as in Envoy.
-    fn informational(&mut self, id: Key) -> bool {
+    pub(super) fn informational(&mut self, id: Key) -> bool {
         let max = self.limits.informational_responses_max;
         let Some(stream) = self.streams.get_mut(id) else { return false };
         stream.informational += 1;
         let forward = stream.response.status == 100 && stream.forwards_continue;
         let flooded = stream.informational > max;
-        let key = stream.downstream;
         stream.response.clear();
         if flooded {
             self.drop_attempt(id, EndedBy::Local);
             self.attempt_failed(id, ResetReason::ProtocolError, true);
             return false;
         }
-        if forward && let Some(downstream) = self.downstreams.get_mut(key) {
-            downstream.link.write(&mut self.io, |out| out.push_bytes(CONTINUE));
+        if forward {
+            self.invite_body(id);
         }
         true
     }
@@ -230,18 +240,33 @@ impl Shard {
         if framing == BodyFraming::Tunnel {
             self.become_tunnel(id);
         }
-        self.write_response_head(id, framing);
+        let whole = self.streams.get(id).is_some_and(|s| s.response_end && !s.tunnel);
         let ended = self.upstreams.get(conn).is_some_and(|u| match &u.carries {
             Carries::Http(http) => http.body.is_done(),
+            Carries::Http2(_) => whole,
             Carries::Tcp(_) => false,
         });
+        let filtered = self.streams.get(id).is_some_and(|s| s.filters.is_some());
+        if filtered {
+            if self.filter_response_head(id, ended) && !ended {
+                return;
+            }
+            let framing = self.streams.get(id).map_or(framing, |s| match framing {
+                BodyFraming::Tunnel => framing,
+                _ => response_framing(&s.response, ended),
+            });
+            self.write_response_head(id, framing, ended);
+        } else {
+            self.write_response_head(id, framing, ended);
+        }
         if ended {
             self.response_arrived(id);
         }
     }
 
     /// Applies the connection manager's rules and puts the head into the client's queue.
-    pub(super) fn write_response_head(&mut self, id: Key, framing: BodyFraming) {
+    /// With `end` nothing follows it.
+    pub(super) fn write_response_head(&mut self, id: Key, framing: BodyFraming, end: bool) {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(options) = stream.options.clone() else { return };
@@ -260,6 +285,9 @@ impl Shard {
         let early = !stream.request_complete || stream.wants_upgrade();
         if early {
             self.stats.inc(options.hcm.scope, http_metric::DOWNSTREAM_RQ_RESPONSE_BEFORE_RQ_COMPLETE);
+        }
+        if stream.client.is_some() {
+            return self.h2_write_response_head(id, end, draining);
         }
         if draining && http.closing == Closing::No {
             self.stats.inc(options.hcm.scope, http_metric::DOWNSTREAM_CX_DRAIN_CLOSE);
@@ -290,11 +318,7 @@ impl Shard {
                 head_bytes = out.len() - before;
             });
         });
-        stream.response_started = true;
-        stream.facts.status = stream.response.status;
-        stream.facts.times.downstream_tx_begin = Some(now);
-        stream.facts.bytes.downstream_header_sent += head_bytes as u64;
-        stream.facts.bytes.downstream_wire_sent += head_bytes as u64;
+        stream.head_is_sent(now, head_bytes);
     }
 
     /// The endpoint closed its half, or the connection failed.
@@ -306,6 +330,14 @@ impl Shard {
         };
         let scope = upstream.scope;
         let started = http.request_sent || upstream.link.as_ref().is_none_or(|l| l.is_sending());
+        if http.head_done
+            && end.is_ok()
+            && !http.input.is_empty()
+            && self.streams.get(id).is_some_and(|s| s.awaits_client)
+        {
+            http.ended = true;
+            return;
+        }
         let complete = http.head_done && end.is_ok() && http.input.is_empty() && http.body.eof().is_ok();
         if complete {
             let tunnel = self.streams.get(id).is_some_and(|s| s.tunnel);
@@ -331,14 +363,16 @@ impl Shard {
     }
 
     /// The endpoint closed its half of a tunnel.
-    fn tunnel_response_ended(&mut self, id: Key) {
+    pub(super) fn tunnel_response_ended(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.response_complete = true;
-        if !stream.request_complete {
+        if !stream.request_complete && stream.server.is_none() {
             stream.flag(ResponseFlag::UpstreamConnectionTermination);
             stream.facts.details = "upstream_reset_after_response_started{connection_termination}".into();
         }
-        if let Some(downstream) = self.downstreams.get_mut(stream.downstream) {
+        if stream.client.is_some() {
+            self.h2_write_end(id);
+        } else if let Some(downstream) = self.downstreams.get_mut(stream.downstream) {
             downstream.link.shutdown(&mut self.io);
         }
         self.tunnel_settle(id);
@@ -378,7 +412,9 @@ impl Shard {
         let Some(id) = http.stream.filter(|_| drained) else { return };
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.active = self.io.now;
-        if stream.attempt == Attempt::Sent(conn) && (!stream.request_complete || stream.tunnel) {
+        if stream.client.is_some() {
+            self.flush_request(id);
+        } else if stream.attempt == Attempt::Sent(conn) && (!stream.request_complete || stream.tunnel) {
             let key = stream.downstream;
             self.run_later(key);
         }
@@ -391,7 +427,11 @@ impl Shard {
         let limit = downstream.origin.listener.buffer_limit_bytes;
         let low = downstream.link.queued() <= low_watermark(limit);
         let Some(id) = http(downstream).and_then(|h| h.stream).filter(|_| low) else { return };
-        let Some(conn) = self.streams.get(id).and_then(|s| s.upstream()) else { return };
+        let Some(stream) = self.streams.get(id) else { return };
+        if stream.server.is_some() || !stream.response_queue.is_empty() {
+            return self.flush_response(id);
+        }
+        let Some(conn) = stream.upstream() else { return };
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let Some(link) = &mut upstream.link else { return };
         if link.is_paused() {

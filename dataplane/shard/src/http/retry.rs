@@ -45,8 +45,7 @@ impl Shard {
                 stream.retrying = true;
                 stream.attempt = Attempt::BackOff(self.io.now + after);
                 stream.try_deadline = millrace_base::Time::MAX;
-                let key = stream.downstream;
-                self.rearm_downstream(key);
+                self.rearm_stream(id);
                 true
             }
             RetryDecision::NoRetryLimitExceeded => {
@@ -68,6 +67,9 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.attempt = Attempt::None;
         stream.response.clear();
+        stream.trailers.clear();
+        stream.response_queue.clear();
+        stream.response_end = false;
         stream.facts.transport_failure = None;
         let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return };
         let Some(config) = &options.routes else { return };

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, Time};
-use millrace_config::{Address, RouteAction, RouteConfiguration, RouteForward};
+use millrace_config::{
+    Address, ClusterId, ClusterSpecifier, RouteAction, RouteConfiguration, RouteForward, WeightedCluster,
+};
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::{Downstream as Peer, host, reject, request as manager};
 use millrace_filter::http::router::Render as _;
@@ -16,7 +18,7 @@ use millrace_http::h1::{
 };
 use millrace_http::path::{self, PathAction};
 use millrace_http::{HeaderId, Method, hop};
-use millrace_observe::stats::http as metric;
+use millrace_observe::stats::{http as metric, http2};
 use millrace_route::{Selected, Selection};
 
 use super::render::Renderer;
@@ -26,6 +28,22 @@ use super::{Closing, HttpOptions};
 use crate::address::inet;
 use crate::downstream::Protocol;
 use crate::shard::Shard;
+
+/// The cluster of a request and, of weighted ones, the entry that was chosen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Choice {
+    cluster: Option<ClusterId>,
+    weighted: Option<usize>,
+}
+
+impl Choice {
+    fn entry<'f>(&self, forward: &'f RouteForward) -> Option<&'f WeightedCluster> {
+        match &forward.cluster {
+            ClusterSpecifier::Weighted(weighted) => weighted.clusters.get(self.weighted?),
+            ClusterSpecifier::Cluster(_) | ClusterSpecifier::Header(_) => None,
+        }
+    }
+}
 
 impl Shard {
     /// Takes a complete head into service.
@@ -46,6 +64,7 @@ impl Shard {
         stream.request_framing = framing;
         stream.request_body.reset(framing);
         stream.request_complete = stream.request_body.is_done();
+        stream.request_end_sent = stream.request_complete && stream.client.is_none();
         stream.is_head = stream.request.method_kind() == Method::Head;
         stream.is_grpc = millrace_route::is_grpc(&stream.request);
         let Some(id) = self.admit(key, stream) else { return };
@@ -92,10 +111,21 @@ impl Shard {
         let http = http(downstream)?;
         http.requests += 1;
         let scope = http.hcm.scope;
+        let client = stream.client;
         let id = self.streams.insert(stream);
-        http.stream = Some(id);
+        let version = match (client, &mut http.h2) {
+            (Some(client), Some(h2)) => {
+                h2.codec.bind(client, id.pack(0));
+                self.stats.gauge_inc(http.hcm.http2_scope, http2::STREAMS_ACTIVE);
+                metric::DOWNSTREAM_RQ_HTTP2_TOTAL
+            }
+            _ => {
+                http.stream = Some(id);
+                metric::DOWNSTREAM_RQ_HTTP1_TOTAL
+            }
+        };
         self.stats.inc(scope, metric::DOWNSTREAM_RQ_TOTAL);
-        self.stats.inc(scope, metric::DOWNSTREAM_RQ_HTTP1_TOTAL);
+        self.stats.inc(scope, version);
         self.stats.gauge_inc(scope, metric::DOWNSTREAM_RQ_ACTIVE);
         Some(id)
     }
@@ -108,17 +138,26 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let Some(base) = stream.options.clone() else { return Ok(()) };
         let hcm = &base.hcm;
-        if !request_keep_alive(&stream.request) {
+        let over_h2 = stream.client.is_some();
+        if !over_h2 && !request_keep_alive(&stream.request) {
             http.closing = Closing::AfterResponse;
         }
-        if draining && http.closing == Closing::No {
+        if draining && http.closing == Closing::No && !over_h2 {
             self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
             http.closing = Closing::AfterResponse;
         }
-        if hcm.max_requests_per_connection.is_some_and(|max| http.requests >= max) {
+        let served = hcm.max_requests_per_connection.is_some_and(|max| http.requests >= max);
+        if served && !over_h2 {
             http.closing = Closing::AfterResponse;
+        }
+        if hcm.max_requests_per_connection == Some(http.requests) {
             self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_MAX_REQUESTS_REACHED);
         }
+        if over_h2 && (served || draining) {
+            self.h2_drain(key);
+        }
+        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         stream.idle_timeout = hcm.stream_idle_timeout;
         stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);
@@ -173,15 +212,20 @@ impl Shard {
             Selection::Route(selected) => selected,
             Selection::TlsRedirect(_) => return Err(reply::tls_redirect(&stream.request).into()),
             Selection::NotFound => {
+                self.start_filters(id, &options, Some(config), None, None);
                 self.stats.inc(hcm.scope, metric::RQ_TOTAL);
                 self.stats.inc(hcm.scope, metric::NO_ROUTE);
                 return Err(reply::no_route().into());
             }
         };
+        let (selected, choice) = self.meet_filters(id, &options, config, selected);
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let plan = Plan::of(config, selected);
         stream.facts.plan = plan;
         match &selected.route.action {
-            RouteAction::Forward(forward) => self.plan_forward(key, id, &options, plan, selected, forward),
+            RouteAction::Forward(forward) => {
+                self.plan_forward(key, id, &options, plan, selected, forward, choice)
+            }
             RouteAction::Redirect(redirect) => {
                 self.stats.inc(hcm.scope, metric::RQ_TOTAL);
                 // Redirects are direct responses to Envoy, too; its `rq_redirect` counts other ones.
@@ -210,7 +254,42 @@ impl Shard {
         }
     }
 
-    /// Chooses the cluster and turns the head into what goes upstream.
+    /// Chooses the cluster and shows the request to the filters, which may have another route chosen.
+    fn meet_filters<'c>(
+        &mut self,
+        id: Key,
+        options: &HttpOptions,
+        config: &'c RouteConfiguration,
+        selected: Selected<'c>,
+    ) -> (Selected<'c>, Choice) {
+        let choice = self.choose_cluster(id, selected);
+        if options.hcm.http_filters.len() < 2 {
+            return (selected, choice);
+        }
+        let entry = match &selected.route.action {
+            RouteAction::Forward(forward) => choice.entry(forward),
+            RouteAction::Redirect(_) | RouteAction::DirectResponse(_) => None,
+        };
+        if !self.start_filters(id, options, Some(config), Some(selected), entry) {
+            return (selected, choice);
+        }
+        let random = self.rng.next_u64();
+        let Some(stream) = self.streams.get(id) else { return (selected, choice) };
+        match millrace_route::select(config, &stream.request, random) {
+            Selection::Route(selected) => (selected, self.choose_cluster(id, selected)),
+            // What made the first choice possible is still there.
+            Selection::TlsRedirect(_) | Selection::NotFound => (selected, choice),
+        }
+    }
+
+    fn choose_cluster(&mut self, id: Key, selected: Selected<'_>) -> Choice {
+        let RouteAction::Forward(forward) = &selected.route.action else { return Choice::default() };
+        let Some(stream) = self.streams.get(id) else { return Choice::default() };
+        let choice = millrace_route::cluster(forward, &stream.request, self.rng.next_u64(), &self.snapshot);
+        Choice { cluster: choice.id(), weighted: choice.weighted }
+    }
+
+    /// Turns the head into what goes upstream.
     fn plan_forward(
         &mut self,
         key: Key,
@@ -219,12 +298,12 @@ impl Shard {
         plan: Option<Plan>,
         selected: Selected<'_>,
         forward: &RouteForward,
+        choice: Choice,
     ) -> Result<(), Box<LocalReply>> {
         let Some(downstream) = self.downstreams.get(key) else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let (hcm, Some(config)) = (&options.hcm, &options.routes) else { return Ok(()) };
-        let choice = millrace_route::cluster(forward, &stream.request, self.rng.next_u64(), &self.snapshot);
-        stream.facts.plan = plan.map(|p| Plan { weighted: choice.weighted, cluster: choice.id(), ..p });
+        stream.facts.plan = plan.map(|p| Plan { weighted: choice.weighted, cluster: choice.cluster, ..p });
         if choice.cluster.is_none() {
             self.stats.inc(hcm.scope, metric::RQ_TOTAL);
             self.stats.inc(hcm.scope, metric::NO_CLUSTER);
@@ -263,8 +342,8 @@ impl Shard {
         if let Some(idle) = forward.idle_timeout {
             stream.idle_timeout = idle;
         }
-        if let Some(max) = forward.max_stream_duration {
-            stream.max_duration_deadline = deadline(self.io.now, max);
+        if forward.max_stream_duration.is_some() {
+            stream.max_duration_deadline = deadline(self.io.now, stream.timeouts.stream);
         }
         let policy = forward.retry_policy.as_deref();
         stream.retry = RetryState::new(policy, &mut stream.request);

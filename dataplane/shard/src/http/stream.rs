@@ -7,14 +7,18 @@ use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
 use millrace_config::{
     Address, ClusterId, ClusterSpecifier, Route, RouteForward, VirtualHost, WeightedCluster,
 };
+use millrace_filter::http::StreamFilters;
 use millrace_filter::http::router::retry::RetryState;
 use millrace_filter::http::router::timeout::Timeouts;
 use millrace_http::h1::{BodyDecoder, BodyFraming};
-use millrace_http::{HeaderMap, RequestHead, ResponseHead};
+use millrace_http::h2::StreamRef;
+use millrace_http::{HeaderMap, RequestHead, ResponseHead, Version};
 use millrace_observe::access_log::{Bytes, Times};
+use millrace_ring::Payload;
 use millrace_upstream::{HostId, WaitId};
 
 use super::HttpOptions;
+use super::h2::stall_deadline;
 
 /// Where a request stands on its way to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +87,8 @@ pub(crate) struct Facts {
     pub(crate) host_address: Option<Address>,
     pub(crate) upstream_local: Option<Address>,
     pub(crate) upstream_connection: Option<u64>,
+    /// The version that the last try was sent in.
+    pub(crate) upstream_version: Version,
     pub(crate) transport_failure: Option<&'static str>,
     pub(crate) attempts: u32,
     /// Status of the response head that was sent downstream; 0 before.
@@ -99,12 +105,40 @@ pub(crate) type Details = std::borrow::Cow<'static, str>;
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) downstream: Key,
+    /// The stream on the client's connection; `None` over HTTP/1.1.
+    pub(crate) client: Option<StreamRef>,
+    /// The stream on the endpoint's connection that the try is on; `None` over HTTP/1.1.
+    pub(crate) server: Option<StreamRef>,
     /// What the connection's filter chain says; pins the configuration that the request started under.
     pub(crate) options: Option<Rc<HttpOptions>>,
     pub(crate) request: RequestHead,
     pub(crate) response: ResponseHead,
+    /// Of the response, or of an HTTP/1.1 request.
     pub(crate) trailers: HeaderMap,
+    /// Of a request that came over HTTP/2.
+    pub(crate) request_trailers: HeaderMap,
+    /// Request bytes that the endpoint has no room for yet.
+    pub(crate) request_queue: Payload,
+    /// Response bytes that the client has no room for yet.
+    pub(crate) response_queue: Payload,
+    /// Bytes that came over HTTP/2 and hold flow-control credit until they have been passed on.
+    pub(crate) held_request: usize,
+    pub(crate) held_response: usize,
+    /// The sender has sent everything.
+    pub(crate) request_end: bool,
+    pub(crate) response_end: bool,
+    /// The receiver was told so.
+    pub(crate) request_end_sent: bool,
+    pub(crate) response_end_sent: bool,
+    /// In the list of streams that wait for room on a connection.
+    pub(crate) awaits_client: bool,
+    pub(crate) awaits_upstream: bool,
+    pub(crate) awaits_since: Time,
     pub(crate) facts: Facts,
+    /// Filters beside the router that have something to do.
+    pub(crate) filters: Option<Box<StreamFilters>>,
+    /// The end of the endpoint's answer tells whether it is a success.
+    pub(crate) unjudged: bool,
     pub(crate) attempt: Attempt,
     pub(crate) retry: Option<RetryState>,
     /// A unit of the retry budget is held.
@@ -165,11 +199,27 @@ impl Stream {
     pub(crate) fn new(downstream: Key) -> Self {
         Self {
             downstream,
+            client: None,
+            server: None,
             options: None,
             request: RequestHead::new(),
             response: ResponseHead::new(),
             trailers: HeaderMap::default(),
+            request_trailers: HeaderMap::default(),
+            request_queue: Payload::new(),
+            response_queue: Payload::new(),
+            held_request: 0,
+            held_response: 0,
+            request_end: false,
+            response_end: false,
+            request_end_sent: false,
+            response_end_sent: false,
+            awaits_client: false,
+            awaits_upstream: false,
+            awaits_since: Time::ZERO,
             facts: Facts::default(),
+            filters: None,
+            unjudged: false,
             attempt: Attempt::None,
             retry: None,
             retrying: false,
@@ -209,11 +259,27 @@ impl Stream {
     pub(crate) fn reset(&mut self, new_downstream: Key) {
         let Self {
             downstream,
+            client,
+            server,
             options,
             request,
             response,
             trailers,
+            request_trailers,
+            request_queue,
+            response_queue,
+            held_request,
+            held_response,
+            request_end,
+            response_end,
+            request_end_sent,
+            response_end_sent,
+            awaits_client,
+            awaits_upstream,
+            awaits_since,
             facts,
+            filters,
+            unjudged,
             attempt,
             retry,
             retrying,
@@ -247,11 +313,20 @@ impl Stream {
             active,
         } = self;
         *downstream = new_downstream;
+        (*client, *server) = (None, None);
         *options = None;
         request.clear();
         response.clear();
         trailers.clear();
+        request_trailers.clear();
+        debug_assert!(request_queue.is_empty() && response_queue.is_empty(), "cleared when the stream ended");
+        (*held_request, *held_response) = (0, 0);
+        (*request_end, *response_end) = (false, false);
+        (*request_end_sent, *response_end_sent) = (false, false);
+        (*awaits_client, *awaits_upstream, *awaits_since) = (false, false, Time::ZERO);
         *facts = Facts::default();
+        *filters = None;
+        *unjudged = false;
         *attempt = Attempt::None;
         *retry = None;
         *retrying = false;
@@ -294,6 +369,15 @@ impl Stream {
         }
     }
 
+    /// The head of the response is in the client's queue.
+    pub(crate) fn head_is_sent(&mut self, now: Time, bytes: usize) {
+        self.response_started = true;
+        self.facts.status = self.response.status;
+        self.facts.times.downstream_tx_begin = Some(now);
+        self.facts.bytes.downstream_header_sent += bytes as u64;
+        self.facts.bytes.downstream_wire_sent += bytes as u64;
+    }
+
     pub(crate) fn flag(&mut self, flag: ResponseFlag) {
         self.facts.flags.set(flag);
     }
@@ -310,6 +394,7 @@ impl Stream {
         if let Attempt::BackOff(until) = self.attempt {
             next = next.min(until);
         }
+        next = next.min(stall_deadline(self));
         next
     }
 }

@@ -7,6 +7,7 @@ use millrace_filter::http::router::reply;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, http as metric};
 
+use super::h2::stall_deadline;
 use super::request::http;
 use super::stream::{Attempt, Stream};
 use super::{Closing, HttpDownstream};
@@ -19,7 +20,10 @@ impl Shard {
     pub(crate) fn http_deadline(&self, key: Key) -> Option<Time> {
         let downstream = self.downstreams.get(key)?;
         let Protocol::Http(http) = &downstream.protocol else { return None };
-        let mut next = connection_deadline(http, downstream.opened);
+        let mut next = match &http.h2 {
+            Some(_) if http.is_open() => self.h2_deadline(http, downstream.opened),
+            _ => connection_deadline(http, downstream.opened),
+        };
         if let Some(since) = downstream.link.stalled_since() {
             next = next.min(since + self.limits.write_stall_timeout);
         }
@@ -46,6 +50,9 @@ impl Shard {
             }
             Closing::Lingering(_) | Closing::Flushing => return,
             Closing::No | Closing::AfterResponse => {}
+        }
+        if http.h2.is_some() {
+            return self.h2_timer(key);
         }
         if let Some(id) = http.stream {
             return self.stream_timer(id);
@@ -82,6 +89,7 @@ impl Shard {
     /// A client that did not take one send (at most 128 KiB) within
     /// [`millrace_base::Limits::write_stall_timeout`] is cut off.
     fn client_stalled(&mut self, key: Key) {
+        self.h2_end_streams(key, ResponseFlag::StreamIdleTimeout, "downstream_write_stall");
         let stream = self.downstreams.get_mut(key).and_then(http).and_then(|h| h.stream);
         if let Some(id) = stream {
             self.drop_attempt(id, EndedBy::Local);
@@ -94,7 +102,7 @@ impl Shard {
         self.http_close(key, true);
     }
 
-    fn stream_timer(&mut self, id: Key) {
+    pub(super) fn stream_timer(&mut self, id: Key) {
         let now = self.io.now;
         let Some(stream) = self.streams.get(id) else { return };
         let Some(scope) = stream.options.as_ref().map(|o| o.hcm.scope) else { return };
@@ -126,11 +134,29 @@ impl Shard {
             }
             return self.attempt_failed(id, ResetReason::PerTryTimeout, true);
         }
+        if stall_deadline(stream) <= now {
+            return self.client_gives_no_room(id);
+        }
         if stream.idle_timeout.is_some_and(|idle| stream.active + idle <= now) {
             self.stats.inc(scope, metric::DOWNSTREAM_RQ_IDLE_TIMEOUT);
             let answer = reject::stream_idle_timeout(stream.request_complete);
             self.time_out(id, answer);
         }
+    }
+
+    /// The client of an HTTP/2 stream has left no room for its response for long. While buffers are in demand that
+    /// ends the stream, else it may take its time.
+    fn client_gives_no_room(&mut self, id: Key) {
+        let now = self.io.now;
+        let tight = self.io.is_tight();
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if !tight {
+            stream.awaits_since = now;
+            return;
+        }
+        stream.flag(ResponseFlag::StreamIdleTimeout);
+        stream.facts.details = "downstream_write_stall".into();
+        self.abort_stream(id, EndedBy::Local);
     }
 
     fn count_timeout(&mut self, id: Key, counter: millrace_observe::stats::Counter) {

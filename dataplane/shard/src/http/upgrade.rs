@@ -116,32 +116,38 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.tunnel = true;
         stream.request_complete = false;
+        stream.request_end_sent = false;
         stream.request_framing = BodyFraming::Tunnel;
         stream.request_body.reset(BodyFraming::Tunnel);
         stream.response_deadline = millrace_base::Time::MAX;
         stream.try_deadline = millrace_base::Time::MAX;
         stream.retry = None;
-        let key = stream.downstream;
-        self.run_later(key);
+        match stream.client {
+            Some(_) => self.flush_request(id),
+            None => {
+                let key = stream.downstream;
+                self.run_later(key);
+            }
+        }
     }
 
     /// The client closed its half of a tunnel; acts once everything that came before was passed on.
     pub(super) fn tunnel_request_ended(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let input = self.downstreams.get_mut(stream.downstream).and_then(http).map(|h| &h.input);
-        if !stream.tunnel || stream.request_complete || input.is_none_or(|i| !i.is_empty()) {
+        let unread = match stream.client {
+            Some(_) => !stream.request_queue.is_empty(),
+            None => input.is_none_or(|i| !i.is_empty()),
+        };
+        if !stream.tunnel || stream.request_complete || unread {
             return;
         }
         stream.request_complete = true;
-        if !stream.response_complete {
+        if !stream.response_complete && stream.client.is_none() {
             stream.flag(ResponseFlag::DownstreamConnectionTermination);
             stream.facts.details = "downstream_remote_disconnect".into();
         }
-        if let Some(link) =
-            stream.upstream().and_then(|u| self.upstreams.get_mut(u)).and_then(|u| u.link.as_mut())
-        {
-            link.shutdown(&mut self.io);
-        }
+        self.end_request(id);
         self.tunnel_settle(id);
     }
 

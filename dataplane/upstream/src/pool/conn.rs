@@ -2,6 +2,8 @@
 
 use millrace_base::{Key, Time};
 
+use super::HttpProtocol;
+use super::ready::Level;
 use crate::list::{Linked, Links};
 use crate::{HostId, ResourcePriority};
 
@@ -9,24 +11,33 @@ use crate::{HostId, ResourcePriority};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Http1,
+    Http2,
     Tcp,
+}
+
+/// The connections and waiters of one host, priority and version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PoolId {
+    pub host: HostId,
+    pub priority: ResourcePriority,
+    pub protocol: HttpProtocol,
 }
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnState {
     Connecting,
-    /// In its pool's idle stack; `idle_since` is valid.
+    /// Established, carries nothing; `idle_since` is valid.
     Idle,
-    /// Carries a request (HTTP/1) or a session (TCP).
+    /// Carries requests (HTTP) or a session (TCP).
     Busy,
 }
 
-/// Lists that a connection can be in: the idle stack of its pool.
+/// Lists that a connection can be in: one of its pool's levels.
 pub(crate) const POOL: usize = 0;
 /// Idle connections of the cluster, the longest idle first.
 pub(crate) const IDLE: usize = 1;
-/// Established HTTP/1 connections of the cluster, the oldest first.
+/// Established HTTP connections of the cluster, the oldest first.
 pub(crate) const AGE: usize = 2;
 
 /// One upstream connection.
@@ -38,10 +49,16 @@ pub(crate) struct Conn {
     pub priority: ResourcePriority,
     pub kind: Kind,
     pub state: ConnState,
-    /// Close at the end of the current request.
+    /// Close at the end of the last request that it carries.
     pub closing: Option<super::CloseReason>,
-    /// The current request holds a unit of the request budget.
-    pub counted: bool,
+    /// Requests under way that hold a unit of the request budget.
+    pub counted: u32,
+    /// Requests under way; HTTP only.
+    pub streams: u32,
+    /// So many at a time; HTTP only.
+    pub limit: u32,
+    /// Where it is in its pool; `None` without room.
+    pub level: Option<Level>,
     /// A TCP session that is still connecting holds a unit of the pending budget.
     pub pending: bool,
     /// In the list of established connections by age.
@@ -61,7 +78,10 @@ impl Conn {
             kind,
             state: ConnState::Connecting,
             closing: None,
-            counted: false,
+            counted: 0,
+            streams: 0,
+            limit: 0,
+            level: None,
             pending: false,
             aged: false,
             requests: 0,
@@ -69,6 +89,15 @@ impl Conn {
             idle_since: Time::ZERO,
             links: Default::default(),
         }
+    }
+
+    /// The pool of an HTTP connection.
+    pub fn pool(&self) -> PoolId {
+        let protocol = match self.kind {
+            Kind::Http1 | Kind::Tcp => HttpProtocol::Http1,
+            Kind::Http2 => HttpProtocol::Http2,
+        };
+        PoolId { host: self.host, priority: self.priority, protocol }
     }
 }
 
@@ -86,14 +115,13 @@ impl Linked for Conn {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub key: Key,
-    pub host: HostId,
-    pub priority: ResourcePriority,
+    pub pool: PoolId,
     links: Links,
 }
 
 impl Waiter {
-    pub fn new(key: Key, host: HostId, priority: ResourcePriority) -> Self {
-        Self { key, host, priority, links: Links::default() }
+    pub fn new(key: Key, pool: PoolId) -> Self {
+        Self { key, pool, links: Links::default() }
     }
 }
 
@@ -115,6 +143,7 @@ mod tests {
     fn records_are_as_small_as_docs_limits_says() {
         assert!(size_of::<Conn>() <= 176, "{}", size_of::<Conn>());
         assert!(size_of::<Waiter>() <= 56, "{}", size_of::<Waiter>());
-        assert!(size_of::<crate::Host>() <= 232, "{}", size_of::<crate::Host>());
+        assert!(size_of::<crate::Host>() <= 288, "{}", size_of::<crate::Host>());
+        assert!(size_of::<crate::host::HostPool>() <= 88, "{}", size_of::<crate::host::HostPool>());
     }
 }

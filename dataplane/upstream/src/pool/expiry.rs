@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use millrace_base::{Key, Time};
 
-use super::conn::{ConnState, Kind};
-use super::{CloseReason, ConnId, PoolAction, PoolEvent};
+use super::conn::{ConnState, Kind, PoolId};
+use super::{CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent};
 use crate::{ClusterState, HostId, ResourcePriority};
 
 impl ClusterState {
@@ -28,8 +28,8 @@ impl ClusterState {
         Some(since(self.conns.get(first?)?) + limit?)
     }
 
-    /// Closes HTTP/1 connections that were idle for `idle_timeout` or open for `max_connection_duration`;
-    /// of the latter, busy ones close when their request ends.
+    /// Closes HTTP connections that were idle for `idle_timeout` or open for `max_connection_duration`; of the
+    /// latter, busy ones take no new request and close when their last one ends.
     pub fn expire(&mut self, now: Time, out: &mut Vec<PoolAction>) {
         while let Some(conn) = self.idle.first() {
             match self.due(Some(conn), self.config.http.idle_timeout, |c| c.idle_since) {
@@ -37,7 +37,7 @@ impl ClusterState {
                 _ => break,
             }
             out.push(PoolAction::Count(PoolEvent::ConnectionIdleTimeout));
-            self.close(ConnId(conn), CloseReason::Idle, out);
+            self.close_idle(conn, CloseReason::Idle, out);
         }
         while let Some(conn) = self.age.first() {
             match self.due(Some(conn), self.config.http.max_connection_duration, |c| c.connected_at) {
@@ -49,32 +49,39 @@ impl ClusterState {
             let Some(entry) = self.conns.get_mut(conn) else { break };
             entry.aged = false;
             if entry.state == ConnState::Idle {
-                self.close(ConnId(conn), CloseReason::MaxDuration, out);
+                self.close_idle(conn, CloseReason::MaxDuration, out);
             } else {
                 entry.closing = Some(CloseReason::MaxDuration);
+                self.refresh(ConnId(conn));
             }
         }
         self.debug_check();
     }
 
-    /// Closes idle connections now and the others when their request ends. Later requests get new ones.
+    /// Closes idle connections now and the others when their last request ends. Later requests get new ones;
+    /// a connection that is being opened serves only those that wait when it is there.
     pub fn drain(&mut self, out: &mut Vec<PoolAction>) {
-        while let Some(conn) = self.idle.first() {
-            self.close(ConnId(conn), CloseReason::Drain, out);
+        for conn in self.keys_where(|c| c.kind != Kind::Tcp && c.state != ConnState::Idle) {
+            self.stop_using(ConnId(conn), CloseReason::Drain, out);
         }
-        for conn in self.keys_where(|c| c.kind == Kind::Http1) {
-            if let Some(entry) = self.conns.get_mut(conn) {
-                entry.closing.get_or_insert(CloseReason::Drain);
-            }
+        let mut idle = self.idle.len();
+        while let Some(conn) = self.idle.first().filter(|_| idle > 0) {
+            idle -= 1;
+            self.close_idle(conn, CloseReason::Drain, out);
         }
         self.debug_check();
+    }
+
+    /// Closes an idle connection. Where its peer allowed no stream, requests may wait for another.
+    fn close_idle(&mut self, conn: Key, reason: CloseReason, out: &mut Vec<PoolAction>) {
+        let Some(pool) = self.conns.get(conn).map(super::Conn::pool) else { return };
+        self.close(ConnId(conn), reason, out);
+        self.settle(pool, out);
     }
 
     /// The host left the cluster: its idle connections close, it finishes what it has, then it is forgotten.
     pub(crate) fn dismiss(&mut self, host: HostId, out: &mut Vec<PoolAction>) {
-        for priority in ResourcePriority::ALL {
-            self.settle(host, priority, out);
-        }
+        self.settle_host(host, out);
     }
 
     /// Closes every connection of a host at once, requests under way included.
@@ -82,8 +89,14 @@ impl ClusterState {
         for conn in self.keys_where(|c| c.host == host) {
             self.close(ConnId(conn), reason, out);
         }
+        self.settle_host(host, out);
+    }
+
+    fn settle_host(&mut self, host: HostId, out: &mut Vec<PoolAction>) {
         for priority in ResourcePriority::ALL {
-            self.settle(host, priority, out);
+            for protocol in HttpProtocol::ALL {
+                self.settle(PoolId { host, priority, protocol }, out);
+            }
         }
     }
 

@@ -1,15 +1,18 @@
 //! Connection pools: who waits, which connection serves whom, what must be opened or closed.
 //!
-//! This file owns the vocabulary between the pools and the shard; `h1` and `tcp` own the rules.
+//! This file owns the vocabulary between the pools and the shard; `http`, `streams` and `tcp` own the rules.
 
 mod conn;
 mod expiry;
-mod h1;
+mod http;
+mod ready;
+mod streams;
 mod tcp;
 
 use millrace_base::Key;
 
-pub(crate) use conn::{AGE, Conn, ConnState, IDLE, Kind, POOL, Waiter};
+pub(crate) use conn::{AGE, Conn, ConnState, IDLE, Kind, POOL, PoolId, Waiter};
+pub(crate) use ready::Ready;
 
 use crate::{HostId, ResourcePriority};
 
@@ -21,11 +24,26 @@ pub struct ConnId(pub(crate) Key);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WaitId(pub(crate) Key);
 
+/// Which version of HTTP a request's connection speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HttpProtocol {
+    /// HTTP/1.1: one request per connection at a time.
+    #[default]
+    Http1,
+    /// HTTP/2: a stream for every request.
+    Http2,
+}
+
+impl HttpProtocol {
+    pub(crate) const ALL: [Self; 2] = [Self::Http1, Self::Http2];
+}
+
 /// The immediate answer to [`crate::ClusterState::acquire`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Acquire {
-    /// Send the request on this connection now. Give it back with `released` or `closed`.
+    /// Send the request on this connection now. Give it back with `released` (HTTP/1), `stream_ended`
+    /// (HTTP/2) or `closed`.
     Reuse {
         /// The shard's key, as given to `bind`.
         conn: Key,
@@ -71,6 +89,8 @@ pub enum PoolAction {
         host: HostId,
         /// The pool it belongs to.
         priority: ResourcePriority,
+        /// What it shall speak.
+        protocol: HttpProtocol,
     },
     /// `waiter` is served: its request goes out on `conn`.
     Assign {
@@ -114,6 +134,8 @@ pub enum CloseReason {
     MaxRequests,
     /// The last exchange left the connection in doubt (`released` with `reusable` false).
     NotReusable,
+    /// `retire_conn`, and the last stream ended.
+    Retired,
     /// The endpoint left the cluster.
     HostGone,
     /// The endpoint turned unhealthy under `close_connections_on_host_health_failure`; a request may be on it
@@ -128,6 +150,8 @@ pub enum CloseReason {
 pub enum PoolEvent {
     /// An HTTP/1 connection: `upstream_cx_total`, `upstream_cx_http1_total`; also the host's `cx_total`.
     ConnectionOpened,
+    /// An HTTP/2 connection: `upstream_cx_total`, `upstream_cx_http2_total`; also the host's `cx_total`.
+    Http2ConnectionOpened,
     /// A TCP connection: `upstream_cx_total`; also the host's `cx_total`.
     TcpConnectionOpened,
     /// `upstream_cx_overflow`.

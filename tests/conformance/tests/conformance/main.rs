@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod bootstrap_exceptions;
+mod grpc;
 mod http1;
 mod resource_exceptions;
 mod resources;

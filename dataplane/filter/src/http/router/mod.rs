@@ -1,9 +1,11 @@
 //! The router: what a forwarding route does to a request and to its response, when a try is repeated, and
 //! what is answered when no upstream does.
 //!
-//! In the order of a request's life: [`timeout`], [`request`], [`retry`], [`reply`], [`response`].
+//! In the order of a request's life: [`timeout`], [`request`], [`retry`], [`reply`], [`response`],
+//! [`outcome`].
 
 pub mod mutation;
+pub mod outcome;
 pub mod reply;
 pub mod request;
 pub mod response;

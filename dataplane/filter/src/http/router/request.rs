@@ -1,5 +1,7 @@
 //! The request head as the upstream gets it.
 
+use std::time::Duration;
+
 use millrace_config::{HostRewrite, RouteForward};
 use millrace_http::{HeaderId, RequestHead};
 use millrace_route::rewrite;
@@ -9,13 +11,15 @@ use super::mutation::{self, Levels};
 use super::timeout::{TimeoutOptions, Timeouts};
 use crate::http::connection_manager::request::set_number;
 
-/// The router's own options.
+/// The router's own options, and what it must know of its connection manager.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RouterOptions {
     /// `suppress_envoy_headers`.
     pub suppress_envoy_headers: bool,
     /// `respect_expected_rq_timeout`.
     pub respect_expected_rq_timeout: bool,
+    /// The connection manager's `max_stream_duration`.
+    pub max_stream_duration: Option<Duration>,
 }
 
 impl RouterOptions {
@@ -23,6 +27,7 @@ impl RouterOptions {
         TimeoutOptions {
             respect_expected: self.respect_expected_rq_timeout,
             announce: !self.suppress_envoy_headers,
+            max_stream_duration: self.max_stream_duration,
         }
     }
 }
@@ -72,7 +77,7 @@ pub fn prepare_retry(
     options: RouterOptions,
     timeouts: &Timeouts,
     attempt: u32,
-    elapsed: std::time::Duration,
+    elapsed: Duration,
     head: &mut RequestHead,
 ) {
     if levels.selected.virtual_host.include_request_attempt_count {
@@ -188,8 +193,11 @@ mod tests {
         (path.into(), authority.into(), headers.into())
     }
 
-    const ON: RouterOptions =
-        RouterOptions { suppress_envoy_headers: false, respect_expected_rq_timeout: false };
+    const ON: RouterOptions = RouterOptions {
+        suppress_envoy_headers: false,
+        respect_expected_rq_timeout: false,
+        max_stream_duration: None,
+    };
 
     #[test]
     fn rewrites_leave_what_was_there() {

@@ -299,6 +299,16 @@ mod tests {
     }
 
     #[test]
+    fn grpc_statuses_as_envoy_1_40_retried_them() {
+        let policy = policy("unavailable,cancelled,5xx", 1);
+        for (status, expected) in
+            [("14", 2), ("1", 2), ("014", 2), ("8", 1), ("13", 1), ("4", 1), ("2", 1), ("0", 1), ("abc", 1)]
+        {
+            assert_eq!(tries(Some(&policy), &[], 200, &[("grpc-status", status)]), expected, "{status}");
+        }
+    }
+
+    #[test]
     fn retriable_request_headers_limit_the_policy() {
         let mut limited = policy("5xx", 1);
         limited.retriable_request_headers = vec![millrace_config::HeaderMatcher {

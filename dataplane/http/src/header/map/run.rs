@@ -34,6 +34,7 @@ impl HeaderMap {
             cased_at: NO_CASE,
             id: line.id,
             live: true,
+            sensitive: false,
         });
     }
 

@@ -111,6 +111,24 @@ fn response_code(name: &str, tags: &mut Tags) {
     }
 }
 
+/// `cluster.<name>.grpc.<service>.<method>.`: names without dots only, as in Envoy.
+fn grpc_call(name: &str, tags: &mut Tags) {
+    let mut tokens = name.split('.').scan(0, |at, token| {
+        let start = std::mem::replace(at, *at + token.len() + 1);
+        Some((start, token))
+    });
+    if tokens.nth(2).is_none_or(|(_, token)| token != "grpc") {
+        return;
+    }
+    let rest: Vec<(usize, &str)> = tokens.take(3).collect();
+    // What is left behind a service or method is at least the statistic's own name.
+    for (label, at) in [("envoy_grpc_bridge_method", 1), ("envoy_grpc_bridge_service", 0)] {
+        if let (Some((start, token)), true) = (rest.get(at), rest.len() > at + 1) {
+            tags.take(label, token, *start..*start + token.len() + 1);
+        }
+    }
+}
+
 /// What the scope's own name says. Cuts take the dot behind the value.
 fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
     let first = |from: usize| name.get(from..).and_then(|rest| rest.find('.')).map(|len| from..from + len);
@@ -123,6 +141,12 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
     match scope.kind {
         ScopeKind::Tcp => token("envoy_tcp_prefix", start),
         ScopeKind::Cluster => token("envoy_cluster_name", start),
+        ScopeKind::Grpc => {
+            grpc_call(name, tags);
+            if let Some(range) = first(start) {
+                tags.take("envoy_cluster_name", &name[range.clone()], range.start..range.end + 1);
+            }
+        }
         ScopeKind::Http => token("envoy_http_conn_manager_prefix", start),
         ScopeKind::ScopedRds => token("envoy_http_conn_manager_prefix", start),
         ScopeKind::Rds | ScopeKind::Vhds => {

@@ -1,7 +1,8 @@
 //! Lines as the real Envoy printed them for the same facts.
 
 use super::super::{
-    CodeFamily, Group, Registry, ScopeKind, cluster, http, http_listener, listener, process, route, server,
+    CodeFamily, Group, GrpcProtocol, Registry, ScopeKind, cluster, grpc, http, http_listener, http2,
+    listener, process, route, server,
 };
 use super::*;
 
@@ -114,6 +115,43 @@ fn codes_classes_and_groups() {
 }
 
 #[test]
+fn calls_have_the_labels_of_envoy_1_40() {
+    let registry = Registry::new();
+    let mut shard = registry.attach_shard("worker_0");
+    for cluster in ["c", "out.x"] {
+        let scope = registry.scope(ScopeKind::Cluster, cluster);
+        for name in [None, Some("a_b_C.D"), Some("a.b.C.D")] {
+            for protocol in [GrpcProtocol::Grpc, GrpcProtocol::Web] {
+                let scope = shard.grpc_scope(scope, protocol, name).unwrap();
+                shard.inc(scope, grpc::STATUS_0);
+            }
+        }
+    }
+    let wants = |name: &str| name.contains(".grpc");
+    let mut out = String::new();
+    assert!(render_prometheus(&registry, &Selection { wants: &wants, ..Selection::ALL }, &mut out));
+    let mut lines: Vec<&str> = out.lines().filter(|line| !line.starts_with('#')).collect();
+    lines.sort_unstable();
+    let method = |service, method| {
+        format!("envoy_grpc_bridge_method=\"{method}\",envoy_grpc_bridge_service=\"{service}\",")
+    };
+    let mut expected = vec![
+        "envoy_cluster_grpc_0{envoy_cluster_name=\"c\"} 1".to_owned(),
+        format!("envoy_cluster_grpc_0{{{}envoy_cluster_name=\"c\"}} 1", method("a_b_C", "D")),
+        format!("envoy_cluster_grpc_C_D_0{{{}envoy_cluster_name=\"c\"}} 1", method("a", "b")),
+        "envoy_cluster_grpc_web_0{envoy_cluster_name=\"c\"} 1".to_owned(),
+        "envoy_cluster_grpc_web_a_b_C_D_0{envoy_cluster_name=\"c\"} 1".to_owned(),
+    ];
+    for name in ["grpc_0", "grpc_a_b_C_D_0", "grpc_web_0", "grpc_web_a_b_C_D_0"] {
+        expected.push(format!("envoy_cluster_x_{name}{{envoy_cluster_name=\"out\"}} 1"));
+    }
+    // Both names of a method look alike where there are no labels.
+    lines.dedup();
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+}
+
+#[test]
 fn histograms_print_as_envoys() {
     let registry = Registry::new();
     let scope = registry.scope(ScopeKind::Http, "ingress");
@@ -216,6 +254,31 @@ fn labels_of_every_kind() {
         "envoy_vhost_vcluster_upstream_rq_retry{envoy_virtual_cluster=\"vc\",envoy_virtual_host=\"vh\"} 0",
         "envoy_vhost_route_upstream_rq_retry{envoy_virtual_host=\"vh\",envoy_route=\"rsp\"} 0",
     ] {
+        assert!(out.lines().any(|l| l == line), "{line}");
+    }
+}
+
+#[test]
+fn http2_counts_where_it_can_be_spoken() {
+    let registry = Registry::new();
+    let (plain, spoken) =
+        (registry.scope(ScopeKind::Cluster, "plain"), registry.scope(ScopeKind::Cluster, "spoken"));
+    registry.enable(spoken, Group::Http2);
+    let mut shard = registry.attach_shard("worker_0");
+    shard.inc(spoken, cluster::HTTP2_RX_RESET);
+    shard.inc(registry.scope(ScopeKind::Http2, ""), http2::TX_RESET);
+    let out = text(&registry, &Selection::ALL);
+    for line in
+        ["cluster.spoken.http2.rx_reset: 1", "cluster.spoken.http2.streams_active: 0", "http2.tx_reset: 1"]
+    {
+        assert!(out.lines().any(|l| l == line), "{line}");
+    }
+    assert!(!out.contains("cluster.plain.http2."));
+    assert_eq!(registry.counter(plain, cluster::HTTP2_RX_RESET), 0);
+    let mut out = String::new();
+    assert!(render_prometheus(&registry, &Selection::ALL, &mut out));
+    for line in ["envoy_cluster_http2_rx_reset{envoy_cluster_name=\"spoken\"} 1", "envoy_http2_tx_reset{} 1"]
+    {
         assert!(out.lines().any(|l| l == line), "{line}");
     }
 }

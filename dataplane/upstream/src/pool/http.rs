@@ -1,0 +1,266 @@
+//! HTTP pools: who waits, who is served, and which connections are opened. An HTTP/1 connection carries one
+//! request at a time, an HTTP/2 connection as many as the peer and the cluster's options allow.
+
+use millrace_base::{Key, Time};
+
+use super::conn::{ConnState, Kind, PoolId};
+use super::{
+    Acquire, CloseReason, Conn, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId, Waiter,
+};
+use crate::host::HostPool;
+use crate::{ClusterState, HostId, ResourcePriority};
+
+/// Streams that a new HTTP/2 connection is given before its peer has said how many it serves (RFC 9113 section 6.5.2 asks
+/// servers for no less).
+const STREAMS_BEFORE_SETTINGS: u32 = 100;
+
+impl ClusterState {
+    /// Asks for a connection to `host` for one request in `protocol`. A connection that has room serves at
+    /// once, the least loaded one first; else the request waits for the connections that are opened.
+    pub fn acquire(
+        &mut self,
+        host: HostId,
+        priority: ResourcePriority,
+        protocol: HttpProtocol,
+        waiter: Key,
+        out: &mut Vec<PoolAction>,
+    ) -> Acquire {
+        let Some(entry) = self.hosts.get(host.0).filter(|h| h.present) else {
+            return Acquire::Refused(PoolFailure::HostGone);
+        };
+        if let Some(conn) = entry.pool(priority, protocol).and_then(|pool| pool.ready.best()) {
+            let Some(counted) = self.take_request(priority) else {
+                out.push(PoolAction::Count(PoolEvent::RequestOverflow));
+                return Acquire::Refused(PoolFailure::RequestOverflow);
+            };
+            let answer = match self.start_stream(ConnId(conn), counted, out) {
+                Some(key) => Acquire::Reuse { conn: key, id: ConnId(conn) },
+                None => Acquire::Refused(PoolFailure::HostGone),
+            };
+            self.debug_check();
+            return answer;
+        }
+        if !self.budget(priority).pending.try_acquire(self.thresholds(priority).max_pending_requests) {
+            out.push(PoolAction::Count(PoolEvent::PendingOverflow));
+            return Acquire::Refused(PoolFailure::PendingOverflow);
+        }
+        let pool = PoolId { host, priority, protocol };
+        let wait = self.waiters.insert(Waiter::new(waiter, pool));
+        if let Some(entry) = self.hosts.get_mut(host.0) {
+            entry.pool_mut(priority, protocol).waiters.push_back(&mut self.waiters, wait);
+        }
+        out.push(PoolAction::Count(PoolEvent::PendingTotal));
+        self.connect_for_waiters(pool, out);
+        self.debug_check();
+        Acquire::Queued(WaitId(wait))
+    }
+
+    /// Tells the pool the shard's key of a connection that it asked for.
+    pub fn bind(&mut self, conn: ConnId, key: Key) {
+        if let Some(entry) = self.conns.get_mut(conn.0) {
+            entry.key = Some(key);
+        }
+    }
+
+    /// The connection is established. Serves those that wait the longest, as many as it has room for.
+    pub fn connected(&mut self, conn: ConnId, now: Time, out: &mut Vec<PoolAction>) {
+        let Some(entry) = self.conns.get_mut(conn.0).filter(|c| c.state == ConnState::Connecting) else {
+            return;
+        };
+        (entry.connected_at, entry.idle_since) = (now, now);
+        if entry.kind == Kind::Tcp {
+            self.tcp_connected(conn);
+        } else {
+            entry.aged = true;
+            entry.state = ConnState::Idle;
+            let (pool, room, closing) = (entry.pool(), entry.limit, entry.closing.take());
+            self.pool_mut(pool, |pool| {
+                pool.connecting -= 1;
+                pool.coming -= u64::from(room);
+                pool.open += 1;
+            });
+            self.age.push_back(&mut self.conns, conn.0);
+            self.idle.push_back(&mut self.conns, conn.0);
+            self.refresh(conn);
+            self.settle(pool, out);
+            if let Some(reason) = closing {
+                self.stop_using(conn, reason, out);
+                self.settle(pool, out);
+            }
+        }
+        self.debug_check();
+    }
+
+    /// The connection could not be established in time or at all. Every request that waits in its pool
+    /// fails, as in Envoy: the endpoint looks dead and a retry may choose another.
+    pub fn connect_failed(&mut self, conn: ConnId, out: &mut Vec<PoolAction>) {
+        let Some(entry) = self.forget(conn) else { return };
+        if entry.kind != Kind::Tcp {
+            while let Some(waiter) = self.pop_waiter(entry.pool()) {
+                out.push(PoolAction::Count(PoolEvent::PendingFailureEject));
+                out.push(PoolAction::Fail { waiter: waiter.key, reason: PoolFailure::ConnectFailed });
+            }
+        }
+        self.retire(entry.host);
+        self.debug_check();
+    }
+
+    /// The connection is gone, whoever closed it. Requests on it are over; the shard answers for them.
+    pub fn closed(&mut self, conn: ConnId, out: &mut Vec<PoolAction>) {
+        match self.conns.get(conn.0).map(|c| c.state) {
+            Some(ConnState::Connecting) => return self.connect_failed(conn, out),
+            Some(ConnState::Idle | ConnState::Busy) => {}
+            None => return,
+        }
+        match self.forget(conn) {
+            Some(entry) if entry.kind != Kind::Tcp => self.settle(entry.pool(), out),
+            Some(entry) => self.retire(entry.host),
+            None => {}
+        }
+        self.debug_check();
+    }
+
+    /// A waiting request no longer wants a connection. One that is being opened for it is kept, as in Envoy.
+    pub fn cancel(&mut self, wait: WaitId, out: &mut Vec<PoolAction>) {
+        let Some(pool) = self.waiters.get(wait.0).map(|w| w.pool) else { return };
+        self.take_waiter(pool, wait.0);
+        out.push(PoolAction::Count(PoolEvent::Cancelled));
+        self.settle(pool, out);
+        self.debug_check();
+    }
+
+    /// Brings a pool to rest after a change: connections with room serve waiters, missing ones are opened, and
+    /// idle ones of a host that is gone are closed.
+    pub(crate) fn settle(&mut self, pool: PoolId, out: &mut Vec<PoolAction>) {
+        let Some(host) = self.hosts.get(pool.host.0) else { return };
+        let present = host.present;
+        if host.pool(pool.priority, pool.protocol).is_some_and(|p| p.waiters.len() > 0) {
+            self.serve_waiters(pool, out);
+        }
+        if !present {
+            while let Some(conn) = self.pool(pool).and_then(|p| p.ready.any_idle()) {
+                self.close(ConnId(conn), CloseReason::HostGone, out);
+            }
+            self.retire(pool.host);
+        }
+    }
+
+    fn serve_waiters(&mut self, pool: PoolId, out: &mut Vec<PoolAction>) {
+        let waits = |p: &HostPool| p.waiters.first().and(p.ready.best());
+        while let Some(conn) = self.pool(pool).and_then(waits) {
+            let Some(waiter) = self.pop_waiter(pool) else { break };
+            let assigned = match self.take_request(pool.priority) {
+                Some(counted) => self.start_stream(ConnId(conn), counted, out),
+                None => None,
+            };
+            match assigned {
+                Some(key) => {
+                    out.push(PoolAction::Assign { waiter: waiter.key, conn: key, id: ConnId(conn) });
+                }
+                None => {
+                    out.push(PoolAction::Count(PoolEvent::RequestOverflow));
+                    out.push(PoolAction::Fail { waiter: waiter.key, reason: PoolFailure::RequestOverflow });
+                }
+            }
+        }
+        self.connect_for_waiters(pool, out);
+    }
+
+    /// Opens connections until every waiter of the pool has room coming, as far as the breaker allows.
+    fn connect_for_waiters(&mut self, at: PoolId, out: &mut Vec<PoolAction>) {
+        let (kind, room, opened) = match at.protocol {
+            HttpProtocol::Http1 => (Kind::Http1, 1, PoolEvent::ConnectionOpened),
+            HttpProtocol::Http2 => {
+                let http = &self.config.http;
+                let requests = http.max_requests_per_connection.unwrap_or(u32::MAX);
+                let streams = http.http2.max_concurrent_streams.min(STREAMS_BEFORE_SETTINGS);
+                let room = streams.min(requests).max(1);
+                (Kind::Http2, room, PoolEvent::Http2ConnectionOpened)
+            }
+        };
+        while let Some(pool) = self.pool(at).filter(|p| u64::from(p.waiters.len()) > p.coming) {
+            let none_yet = pool.connections() == 0;
+            let connections = &self.budget(at.priority).connections;
+            if !connections.try_acquire(self.thresholds(at.priority).max_connections) {
+                out.push(PoolAction::Count(PoolEvent::ConnectionOverflow));
+                if !none_yet {
+                    return;
+                }
+                connections.acquire_forced();
+            }
+            let mut conn = Conn::new(at.host, at.priority, kind);
+            conn.limit = room;
+            let conn = ConnId(self.conns.insert(conn));
+            self.pool_mut(at, |pool| {
+                pool.connecting += 1;
+                pool.coming += u64::from(room);
+            });
+            out.push(PoolAction::Count(opened));
+            let PoolId { host, priority, protocol } = at;
+            out.push(PoolAction::Connect { conn, host, priority, protocol });
+        }
+    }
+
+    /// Forgets a connection and has the shard close it.
+    pub(crate) fn close(&mut self, conn: ConnId, reason: CloseReason, out: &mut Vec<PoolAction>) {
+        if let Some(entry) = self.forget(conn) {
+            out.push(PoolAction::Close { conn: entry.key, id: conn, host: entry.host, reason });
+        }
+    }
+
+    /// Removes a connection with everything that it holds.
+    fn forget(&mut self, conn: ConnId) -> Option<Conn> {
+        if self.conns.get(conn.0)?.kind == Kind::Tcp {
+            return self.forget_tcp(conn);
+        }
+        let entry = self.conns.get(conn.0)?;
+        let (at, limit, streams, counted) = (entry.pool(), entry.limit, entry.streams, entry.counted);
+        let (state, aged, level) = (entry.state, entry.aged, entry.level);
+        if state == ConnState::Idle {
+            self.idle.remove(&mut self.conns, conn.0);
+        }
+        if aged {
+            self.age.remove(&mut self.conns, conn.0);
+        }
+        if let Some(host) = self.hosts.get_mut(at.host.0) {
+            host.active_requests -= streams;
+            let pool = host.pool_mut(at.priority, at.protocol);
+            if let Some(level) = level {
+                pool.ready.remove(&mut self.conns, conn.0, level);
+            }
+            match state {
+                ConnState::Connecting => {
+                    pool.connecting -= 1;
+                    pool.coming -= u64::from(limit);
+                }
+                ConnState::Idle | ConnState::Busy => pool.open -= 1,
+            }
+        }
+        let budget = self.budget(at.priority);
+        budget.connections.release();
+        (0..counted).for_each(|_| budget.requests.release());
+        self.conns.remove(conn.0)
+    }
+
+    fn pop_waiter(&mut self, pool: PoolId) -> Option<Waiter> {
+        let first = self.pool(pool)?.waiters.first()?;
+        self.take_waiter(pool, first)
+    }
+
+    fn take_waiter(&mut self, pool: PoolId, wait: Key) -> Option<Waiter> {
+        let entry = self.hosts.get_mut(pool.host.0)?;
+        entry.pool_mut(pool.priority, pool.protocol).waiters.remove(&mut self.waiters, wait);
+        self.budget(pool.priority).pending.release();
+        self.waiters.remove(wait)
+    }
+
+    fn pool(&self, pool: PoolId) -> Option<&HostPool> {
+        self.hosts.get(pool.host.0)?.pool(pool.priority, pool.protocol)
+    }
+
+    fn pool_mut(&mut self, pool: PoolId, change: impl FnOnce(&mut HostPool)) {
+        if let Some(host) = self.hosts.get_mut(pool.host.0) {
+            change(host.pool_mut(pool.priority, pool.protocol));
+        }
+    }
+}
