@@ -145,22 +145,18 @@ fn times_out(proxy: &Proxy, timeout: &str, status: &str) -> Duration {
 
 fn deadline_by_the_header(subject: &Subject) {
     let upstream = server();
-    for route in
-        [", max_stream_duration: {grpc_timeout_header_max: 60s}", ", timeout: 0s, max_grpc_timeout: 60s"]
-    {
-        let proxy = proxy(subject, &upstream, route, "");
-        let took = times_out(&proxy, "300m");
+    for (route, status) in DEADLINES {
+        let proxy = proxy(subject, &upstream, &route.replace("LIMIT", "60s"), "");
+        let took = times_out(&proxy, "300m", status);
         assert!((Duration::from_millis(250)..Duration::from_secs(3)).contains(&took), "{route}: {took:?}");
     }
 }
 
 fn deadline_is_capped(subject: &Subject) {
     let upstream = server();
-    for route in
-        [", max_stream_duration: {grpc_timeout_header_max: 0.3s}", ", timeout: 0s, max_grpc_timeout: 0.3s"]
-    {
-        let proxy = proxy(subject, &upstream, route, "");
-        let took = times_out(&proxy, "1H");
+    for (route, status) in DEADLINES {
+        let proxy = proxy(subject, &upstream, &route.replace("LIMIT", "0.3s"), "");
+        let took = times_out(&proxy, "1H", status);
         assert!((Duration::from_millis(250)..Duration::from_secs(3)).contains(&took), "{route}: {took:?}");
     }
 }
