@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(max_requests_per_connection),
     case!(max_concurrent_streams),
     case!(route_timeout),
+    case!(route_timeout_of_a_body_in_pieces),
     case!(route_timeout_behind_the_head),
     case!(stream_idle_timeout),
     case!(request_headers_timeout),
@@ -246,6 +247,33 @@ fn route_timeout(subject: &Subject) {
     assert!(!upstream.resets().is_empty() && upstream.active() == 1);
     assert_eq!(client.get("/").status, 200);
     assert_eq!(upstream.connections(), 1);
+}
+
+/// The timer starts when the request is complete, whichever of its parts that is and however far the first has come.
+fn route_timeout_of_a_body_in_pieces(subject: &Subject) {
+    for wait_for_upstream in [false, true] {
+        for pieces in 0..3 {
+            let upstream = by_path();
+            let proxy = Proxy::start(subject, &bootstrap(&upstream, "", ", timeout: 0.3s"));
+            let mut client = Client::connect(proxy.listener("main"));
+            let id = client.head("POST", "/hang", &[], false);
+            if wait_for_upstream {
+                upstream.wait_heads(1);
+            }
+            for _ in 0..pieces {
+                client.body(id, b"piece", false);
+            }
+            client.body(id, b"", true);
+            let response = client.response(id);
+            let status = response.map(|r| r.status);
+            assert_eq!(
+                status,
+                Ok(504),
+                "{pieces} pieces, {wait_for_upstream}: {} complete",
+                upstream.requests().len()
+            );
+        }
+    }
 }
 
 fn route_timeout_behind_the_head(subject: &Subject) {
