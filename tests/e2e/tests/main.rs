@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         ("http2_errors", http2::errors::CASES),
         ("http2_floods", http2::floods::CASES),
         ("http2_grpc", http2::grpc::CASES),
+        ("http2_grpc_rules", http2::grpc_rules::CASES),
         ("http2_interop", http2::interop::CASES),
         ("http2_lifecycle", http2::lifecycle::CASES),
         ("http2_observe", http2::observe::CASES),

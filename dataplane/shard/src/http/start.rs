@@ -372,6 +372,8 @@ impl Shard {
         if !stream.upgrade && !stream.response_complete {
             stream.response_deadline = deadline(self.io.now, stream.timeouts.global);
         }
+        // The end of a body may be all that this turn of its connection brought.
+        self.rearm_stream(id);
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(max_requests_per_connection),
     case!(max_concurrent_streams),
     case!(route_timeout),
+    case!(route_timeout_of_a_body_in_pieces),
     case!(route_timeout_behind_the_head),
     case!(stream_idle_timeout),
     case!(request_headers_timeout),
@@ -64,7 +65,7 @@ fn started(subject: &Subject, upstream: &Upstream, hcm: &str, route: &str) -> (P
 /// First "no more, but I take what is under way", then the last stream that was taken.
 fn drain_announces_twice_and_finishes(subject: &Subject) {
     let upstream = by_path();
-    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "", ""), &DRAIN);
+    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "drain_timeout: 0.2s", ""), &DRAIN);
     let mut client = Client::connect(proxy.listener("main"));
     assert_eq!(client.get("/").status, 200);
     let id = client.head("GET", "/slow", &[], true);
@@ -81,7 +82,7 @@ fn drain_announces_twice_and_finishes(subject: &Subject) {
 
 fn drain_closes_idle_connections(subject: &Subject) {
     let upstream = by_path();
-    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "", ""), &DRAIN);
+    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "drain_timeout: 0.2s", ""), &DRAIN);
     let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(proxy.listener("main"))).collect();
     for client in &mut clients {
         assert_eq!(client.get("/").status, 200);
@@ -98,7 +99,7 @@ fn drain_closes_idle_connections(subject: &Subject) {
 /// send it again.
 fn drain_takes_streams_until_the_second_goaway(subject: &Subject) {
     let upstream = by_path();
-    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "", ""), &DRAIN);
+    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "drain_timeout: 0.2s", ""), &DRAIN);
     let mut client = Client::connect(proxy.listener("main"));
     let slow = client.head("GET", "/slow", &[], true);
     upstream.wait_heads(1);
@@ -143,7 +144,7 @@ fn busy(target: SocketAddr, name: usize) -> (usize, Vec<String>) {
 /// A client that obeys GOAWAY loses nothing.
 fn drain_loses_nothing(subject: &Subject) {
     let upstream = Upstream::start(|_| Reply::ok("x").after(Duration::from_millis(3)));
-    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "", ""), &DRAIN);
+    let mut proxy = Proxy::start_with(subject, &bootstrap(&upstream, "drain_timeout: 0.2s", ""), &DRAIN);
     let target = proxy.listener("main");
     let clients: Vec<_> = (0..8).map(|n| std::thread::spawn(move || busy(target, n))).collect();
     upstream.wait_heads(300);
@@ -246,6 +247,33 @@ fn route_timeout(subject: &Subject) {
     assert!(!upstream.resets().is_empty() && upstream.active() == 1);
     assert_eq!(client.get("/").status, 200);
     assert_eq!(upstream.connections(), 1);
+}
+
+/// The timer starts when the request is complete, whichever of its parts that is and however far the first has come.
+fn route_timeout_of_a_body_in_pieces(subject: &Subject) {
+    for wait_for_upstream in [false, true] {
+        for pieces in 0..3 {
+            let upstream = by_path();
+            let proxy = Proxy::start(subject, &bootstrap(&upstream, "", ", timeout: 0.3s"));
+            let mut client = Client::connect(proxy.listener("main"));
+            let id = client.head("POST", "/hang", &[], false);
+            if wait_for_upstream {
+                upstream.wait_heads(1);
+            }
+            for _ in 0..pieces {
+                client.body(id, b"piece", false);
+            }
+            client.body(id, b"", true);
+            let response = client.response(id);
+            let status = response.map(|r| r.status);
+            assert_eq!(
+                status,
+                Ok(504),
+                "{pieces} pieces, {wait_for_upstream}: {} complete",
+                upstream.requests().len()
+            );
+        }
+    }
 }
 
 fn route_timeout_behind_the_head(subject: &Subject) {

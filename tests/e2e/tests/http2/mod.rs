@@ -4,6 +4,7 @@ pub(crate) mod bad;
 pub(crate) mod errors;
 pub(crate) mod floods;
 pub(crate) mod grpc;
+pub(crate) mod grpc_rules;
 pub(crate) mod interop;
 pub(crate) mod lifecycle;
 pub(crate) mod observe;
