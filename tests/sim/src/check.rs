@@ -25,6 +25,13 @@ pub fn after_traffic(world: &mut World) {
     for (shard, _, _) in &world.shards {
         shard.assert_quiescent();
     }
+    for server in &world.servers {
+        if let Server::Http2(upstream) = server
+            && let Err(error) = upstream.assert_idle()
+        {
+            world.ledger.violation(error);
+        }
+    }
     let held: usize = world.shards.iter().map(|(shard, _, _)| shard.upstream_connections()).sum();
     let at_upstreams: usize = world.servers.iter().map(Server::connections).sum();
     let used = world.shared.budgets_used();
@@ -124,6 +131,7 @@ pub fn outcomes(world: &mut World) {
         }
         match request.outcome {
             None => found.push(format!("request {id} has no end")),
+            Some(_) if request.harmed => {}
             Some(Outcome::Answered(_)) if setup.lossless => {
                 let wanted = 1 + request.reply.fail_first;
                 let early = request.reply.early && request.delivered < request.heads;
@@ -150,6 +158,7 @@ impl Server {
     fn connections(&self) -> usize {
         match self {
             Self::Http(upstream) => upstream.connections(),
+            Self::Http2(upstream) => upstream.connections(),
             Self::Pipe(pipe) => pipe.connections(),
         }
     }
@@ -157,6 +166,7 @@ impl Server {
     fn close(&mut self, net: &millrace_ring::sim::SimNet) {
         match self {
             Self::Http(upstream) => upstream.close(net),
+            Self::Http2(upstream) => upstream.close(net),
             Self::Pipe(pipe) => pipe.close(net),
         }
     }
