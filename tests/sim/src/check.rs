@@ -125,7 +125,7 @@ pub fn outcomes(world: &mut World) {
     let retries = setup.mode == crate::fixture::Mode::HttpRetries && !careful;
     let mut found = Vec::new();
     for (id, request) in &world.ledger.requests {
-        let tries = if retries { 4 } else { 1 };
+        let tries = if retries { 1 + setup.knobs.num_retries } else { 1 };
         if request.heads > tries || request.delivered > tries {
             found.push(format!("request {id} reached upstreams {} times", request.heads));
         }

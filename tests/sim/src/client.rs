@@ -425,7 +425,8 @@ pub(crate) fn finish(id: u64, head: &Head, body: &[u8], setup: &Setup, ledger: &
         let no_table = status == 404 && setup.disturbance == Disturbance::ChurnHard;
         let allowed = LOCAL_STATUSES.contains(&status) || no_table;
         if !allowed || setup.lossless && !request.harmed {
-            let text = format!("request {id}: local reply {status}: {head:?} to {request:?}");
+            let body = String::from_utf8_lossy(body);
+            let text = format!("request {id}: local reply {status} {body}: {head:?} to {request:?}");
             ledger.violation(text);
         }
         return ledger.settle(id, Outcome::Local(status));
@@ -449,7 +450,9 @@ fn ended(connection: &mut Connection, clean: bool, setup: &Setup, ledger: &mut L
     if let (true, Ok(Some(_))) = (clean, &whole) {
         ledger.violation("an answer ended by the end of the connection");
     }
-    if setup.lossless && !connection.gave_up && (!clean || partial) {
+    let front = connection.open.front().and_then(|id| ledger.requests.get(id));
+    let harmed = front.is_some_and(|request| request.harmed);
+    if setup.lossless && !connection.gave_up && (!clean || partial) && !harmed {
         let how = if clean { "closed" } else { "reset" };
         let reply = connection.open.front().and_then(|id| ledger.requests.get(id)).cloned();
         ledger.violation(format!(

@@ -55,6 +55,8 @@ pub struct Knobs {
     pub proxy_continue: bool,
     /// `retry_on` of [`Mode::HttpRetries`].
     pub retry_on: &'static str,
+    /// `num_retries` of [`Mode::HttpRetries`].
+    pub num_retries: u32,
     /// The cluster's endpoints speak HTTP/2.
     pub upstream_http2: bool,
     /// `initial_stream_window_size` of either side.
@@ -79,6 +81,7 @@ impl Default for Knobs {
             upstream_age: None,
             proxy_continue: false,
             retry_on: "connect-failure,reset,5xx",
+            num_retries: 3,
             upstream_http2: false,
             stream_window: 64 * 1024,
             max_streams: 100,
@@ -262,7 +265,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
     let retry_policy = (mode == Mode::HttpRetries).then(|| {
         Arc::new(RetryPolicy {
             on: RetryConditions::parse(knobs.retry_on).0,
-            num_retries: 3,
+            num_retries: knobs.num_retries,
             per_try_timeout: knobs.per_try_timeout,
             ..RetryPolicy::default()
         })

@@ -258,6 +258,8 @@ impl Setup {
     /// Endpoints that refuse streams or take few at a time, and so does the listener.
     #[must_use]
     pub fn with_refusals(mut self, rng: &mut Rng) -> Self {
+        // What GOAWAY meets on its way is refused as well, more than once with bad luck.
+        self.knobs.num_retries = 10;
         self.http2.refusals = 100;
         self.http2.max_streams = rng.chance(1, 2).then(|| 1 + rng.below(4) as u32);
         if rng.chance(1, 2) {

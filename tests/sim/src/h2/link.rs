@@ -7,7 +7,7 @@ use millrace_base::{Rng, Time};
 use millrace_http::h2::{Connection, Event, Heads, Options, PREFACE, Role, StreamRef};
 use millrace_ring::sim::{Peer, PeerRead, SimNet};
 
-use super::windows::{WINDOW, Windows};
+use super::windows::{WINDOW, Windows, announce_streams};
 use crate::setup::Setup;
 
 /// Bytes that wait for the socket above which no DATA is written.
@@ -48,6 +48,8 @@ pub(super) struct Link {
     pub(super) cut: Option<Cut>,
     /// The proxy acknowledged our SETTINGS.
     pub(super) acknowledged: bool,
+    /// Something has come.
+    pub(super) heard: bool,
     /// How the proxy's half ended.
     pub(super) end: Option<PeerRead>,
 }
@@ -65,11 +67,6 @@ impl Link {
             false => WINDOW,
         };
         let mut options = Options { initial_stream_window, ..Options::new(role) };
-        if role == Role::Server
-            && let Some(most) = setup.http2.max_streams
-        {
-            options.max_concurrent_streams = most;
-        }
         if rng.chance(1, 2) {
             options.initial_connection_window = 0;
         }
@@ -78,6 +75,11 @@ impl Link {
         codec.take_control(&mut out);
         if let Some(windows) = &windows {
             windows.announce(&mut out, if role == Role::Client { PREFACE.len() } else { 0 });
+        }
+        if role == Role::Server
+            && let Some(most) = setup.http2.max_streams
+        {
+            announce_streams(&mut out, most);
         }
         let cuts = rng.chance(setup.client_faults, 1000) && role == Role::Client;
         let cut = if rng.chance(2, 3) { Cut::Reset } else { Cut::Fin };
@@ -99,6 +101,7 @@ impl Link {
             cuts_after: cuts.then(|| (rng.below(2 * setup.body_max as u64) as usize, cut)),
             cut: None,
             acknowledged: false,
+            heard: false,
             end: None,
         }
     }
@@ -110,6 +113,7 @@ impl Link {
             match net.read(self.peer, if self.slow { 300 } else { 64 * 1024 }) {
                 PeerRead::Nothing => break,
                 PeerRead::Bytes(bytes) => {
+                    self.heard = true;
                     self.input.drain(..std::mem::take(&mut self.at));
                     self.input.extend_from_slice(&bytes);
                     if self.slow {

@@ -44,8 +44,8 @@ struct Exchange {
 struct Connection {
     link: Link,
     open: BTreeMap<u32, Exchange>,
-    /// The second GOAWAY follows.
-    leaves: Option<Time>,
+    /// The second GOAWAY follows once the proxy has answered the PING behind the first.
+    leaves: bool,
     /// Streams above this were refused by GOAWAY.
     refused_above: Option<u32>,
     /// No more streams are taken.
@@ -109,7 +109,7 @@ impl Upstream {
             self.connections.push(Connection {
                 link: Link::new(peer, Role::Server, setup, now, &mut self.rng),
                 open: BTreeMap::new(),
-                leaves: None,
+                leaves: false,
                 refused_above: None,
                 final_sent: false,
                 idle_close: None,
@@ -159,6 +159,10 @@ impl Connection {
                 Event::Reset { stream, user, code, by } => {
                     self.link.closed(stream);
                     self.reset(user as u32, code, by, setup, ledger)
+                }
+                Event::Pong => {
+                    self.go_away_finally();
+                    Ok(())
                 }
                 Event::TooLarge { .. } => Err("an upstream got too large a head".into()),
                 Event::GoAway { code, .. } if code != ErrorCode::NoError && setup.lossless => {
@@ -340,9 +344,10 @@ impl Connection {
             self.link.closed(exchange.stream);
             let closes = request.reply.close;
             self.open.remove(stream);
-            if (closes || rng.chance(setup.http2.goaways, 1000)) && self.leaves.is_none() && !self.final_sent {
+            if (closes || rng.chance(setup.http2.goaways, 1000)) && !self.leaves && !self.final_sent {
                 self.link.codec.goaway(GoAway::Drain);
-                self.leaves = Some(now + Duration::from_millis(50 + rng.below(100)));
+                self.link.codec.ping();
+                self.leaves = true;
             } else if self.open.is_empty() && rng.chance(setup.idle_close, 1000) {
                 self.idle_close = Some(now + Duration::from_micros(rng.below(20_000)));
             }
@@ -359,17 +364,20 @@ impl Connection {
         if self.open.len() > 1 && !self.final_sent && rng.chance(setup.http2.refusals, 4000) {
             self.refuse_some(ledger, rng);
         }
-        if self.leaves.is_some_and(|at| at <= now) {
-            self.leaves = None;
-            self.final_sent = true;
-            self.link.codec.goaway(GoAway::Final(ErrorCode::NoError));
-        }
         let empty = self.link.out.is_empty() && !self.link.codec.has_control();
         if self.final_sent && self.open.is_empty() && empty && !self.fin_sent {
             self.fin_sent = true;
             net.shutdown(self.link.peer);
         }
-        self.leaves.unwrap_or(Time::MAX).min(self.idle_close.unwrap_or(Time::MAX))
+        self.idle_close.unwrap_or(Time::MAX)
+    }
+
+    /// The proxy knows: what it sent before has arrived.
+    fn go_away_finally(&mut self) {
+        if std::mem::take(&mut self.leaves) {
+            self.final_sent = true;
+            self.link.codec.goaway(GoAway::Final(ErrorCode::NoError));
+        }
     }
 
     /// GOAWAY that names a stream in the middle: what is above was never looked at, as far as the proxy knows.
@@ -398,7 +406,7 @@ impl Connection {
         payload.extend_from_slice(&0_u32.to_be_bytes());
         self.link.codec.take_control(&mut self.link.out);
         frame(&mut self.link.out, GOAWAY, 0, &payload);
-        (self.refused_above, self.final_sent, self.leaves) = (Some(last), true, None);
+        (self.refused_above, self.final_sent, self.leaves) = (Some(last), true, false);
     }
 
     /// The connection ended: in a run without faults nothing may be under way.
@@ -427,7 +435,8 @@ fn step(exchange: &mut Exchange, request: &Request, link: &mut Link, now: Time, 
     }
     if let Some(cut) = exchange.cut.filter(|cut| exchange.sent >= *cut) {
         exchange.done = true;
-        if fault == Some(Fault::BadChunk) && exchange.body.len() > cut {
+        let short = exchange.body.len() > cut && matches!(reply.framing, Framing::Length(_));
+        if fault == Some(Fault::BadChunk) && short {
             link.codec.send_data(exchange.stream, 0, true, &mut link.out);
         } else {
             link.codec.reset(exchange.stream, ErrorCode::Internal);

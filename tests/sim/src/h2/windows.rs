@@ -12,6 +12,7 @@ const LATE_MICROS: u64 = 60_000;
 
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
+const MAX_CONCURRENT_STREAMS: u16 = 3;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
 #[derive(Debug)]
@@ -38,13 +39,7 @@ impl Windows {
 
     /// Puts the announced window into the SETTINGS that the codec wrote first, behind a preface of `skip` octets.
     pub fn announce(&self, out: &mut Vec<u8>, skip: usize) {
-        let mut entry = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
-        entry.extend_from_slice(&self.announced.to_be_bytes());
-        let len = usize::from(out[skip + 1]) << 8 | usize::from(out[skip + 2]);
-        let at = skip + 9 + len;
-        // The last value of a setting counts.
-        out.splice(at..at, entry);
-        out[skip + 1..skip + 3].copy_from_slice(&((len + 6) as u16).to_be_bytes());
+        set(out, skip, INITIAL_WINDOW_SIZE, self.announced);
     }
 
     /// A stream has begun.
@@ -87,6 +82,21 @@ impl Windows {
     pub fn next(&self) -> Time {
         self.streams.values().map(|stream| stream.due).min().unwrap_or(Time::MAX)
     }
+}
+
+/// Announces how many streams may be open, as [`Windows::announce`]; the codec would refuse what came before that.
+pub fn announce_streams(out: &mut Vec<u8>, most: u32) {
+    set(out, 0, MAX_CONCURRENT_STREAMS, most);
+}
+
+/// Appends to the SETTINGS at `skip`; the last value of a setting counts.
+fn set(out: &mut Vec<u8>, skip: usize, setting: u16, value: u32) {
+    let mut entry = setting.to_be_bytes().to_vec();
+    entry.extend_from_slice(&value.to_be_bytes());
+    let len = usize::from(out[skip + 1]) << 8 | usize::from(out[skip + 2]);
+    let at = skip + 9 + len;
+    out.splice(at..at, entry);
+    out[skip + 1..skip + 3].copy_from_slice(&((len + 6) as u16).to_be_bytes());
 }
 
 /// Appends a frame without flags.
