@@ -132,6 +132,11 @@ impl Link {
     pub(super) fn next(&mut self, now: Time) -> Result<Option<(Event, Vec<u8>)>, String> {
         while self.at < self.input.len() {
             let rest = &self.input[self.at..];
+            if rest.starts_with(b"HTTP/1.1 408 ") && !self.acknowledged {
+                // The preface took too long: nobody could know the version.
+                self.end = Some(PeerRead::Eof);
+                return Ok(None);
+            }
             let step = self.codec.receive(rest, now, &mut self.heads).map_err(|error| error.to_string())?;
             self.acknowledged |= step.consumed == 9 && rest[..5] == ACKNOWLEDGEMENT;
             let bytes = match &step.event {
