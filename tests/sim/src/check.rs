@@ -21,6 +21,14 @@ pub fn after_traffic(world: &mut World) {
     }
     let drains = if world.churn.is_some() { crate::churn::LONG_DRAIN } else { Duration::ZERO };
     world.settle(QUIET_TIME + drains);
+    // What an endpoint had written for streams that are gone may take its time.
+    let busy = |world: &World| world.servers.iter().any(|s| matches!(s, Server::Http2(u) if u.is_busy()));
+    for _ in 0..100 {
+        if !busy(world) {
+            break;
+        }
+        world.settle(QUIET_TIME);
+    }
     after_changes(world);
     for (shard, _, _) in &world.shards {
         shard.assert_quiescent();

@@ -28,6 +28,8 @@ use crate::upstream::Upstream;
 const TURNS_AT_ONCE_MAX: u32 = 20_000;
 /// Turns for a timer after which nothing was to do, per virtual second, before timers count as spinning.
 const IDLE_TURNS_PER_SECOND_MAX: u64 = 8;
+/// Connections of clients that had no stream for so long must owe nothing.
+const IDLE_SECONDS: u64 = 3;
 /// No run takes longer than this, virtual seconds.
 const RUN_SECONDS_MAX: u64 = 3_000;
 
@@ -376,6 +378,11 @@ impl World {
     }
 
     fn count_turn(&mut self, before: Time) {
+        let idle = Duration::from_secs(IDLE_SECONDS);
+        if self.setup.http2.clients && self.net.now() > Time::ZERO + idle {
+            let since = Time(self.net.now().0 - idle.as_nanos() as u64);
+            self.shards.iter().for_each(|(shard, ..)| shard.assert_http2_idle(since));
+        }
         let now = self.net.now();
         self.turns += 1;
         self.turns_at_once = if now == before { self.turns_at_once + 1 } else { 0 };

@@ -351,6 +351,12 @@ fn the_same_seed_is_the_same_run() {
         let (first, second) = (World::run(&setup, seed), World::run(&setup, seed));
         assert_eq!((first.trace, first.turns), (second.trace, second.turns), "seed {seed}");
     }
+    for seed in 0..10 {
+        let setup = Setup { fail_first: 200, ..Setup::rough("same", Mode::HttpRetries) };
+        let setup = setup.http2(&mut Rng::new(seed)).with_broken_streams();
+        let (first, second) = (World::run(&setup, seed), World::run(&setup, seed));
+        assert_eq!((first.trace, first.turns), (second.trace, second.turns), "HTTP/2, seed {seed}");
+    }
     let setup = Setup::quiet("same", Mode::Http);
     assert_ne!(World::run(&setup, 1).trace, World::run(&setup, 2).trace);
 }

@@ -62,7 +62,7 @@ impl Link {
             true => {
                 windows = None;
                 let bound = [100, 500, 5000][rng.below(3) as usize];
-                50 + rng.below(bound) as u32
+                (50 + setup.body_max as u64 / 40 + rng.below(bound)) as u32
             }
             false => WINDOW,
         };

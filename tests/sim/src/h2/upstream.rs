@@ -86,6 +86,11 @@ impl Upstream {
         self.connections.len()
     }
 
+    /// Bytes are still on their way to the socket.
+    pub fn is_busy(&self) -> bool {
+        self.connections.iter().any(|c| !c.link.out.is_empty())
+    }
+
     /// What is left when nothing should be under way.
     ///
     /// # Errors
