@@ -171,7 +171,7 @@ impl Shard {
     fn retire_answer(&mut self, id: Key, conn: Key) {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let Carries::Http(http) = &mut upstream.carries else {
-            return self.h2_retire_answer(id);
+            return self.h2_retire_answer(id, conn);
         };
         // A short body that has arrived whole is worth reading to save the connection.
         let mut trailers = std::mem::take(&mut self.discarded_trailers);

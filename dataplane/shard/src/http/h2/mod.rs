@@ -143,8 +143,6 @@ pub(crate) struct Http2Upstream {
     /// Streams with bytes for the endpoint that it has no room for, the longest waiting first.
     pub(crate) waiting: VecDeque<Key>,
     keepalive: Keepalive,
-    /// The last use of the connection; `connection_idle_interval` counts from here.
-    used: Time,
     /// `max_connection_duration`: streams after this open a new connection.
     lifetime_end: Time,
 }
@@ -162,7 +160,6 @@ impl Http2Upstream {
             input: Input::default(),
             waiting: VecDeque::new(),
             keepalive: Keepalive::new(http.http2.keepalive, now, rng),
-            used: now,
             lifetime_end: Time::MAX,
         }
     }

@@ -129,7 +129,6 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let (Carries::Http2(h2), Some(link)) = (&mut upstream.carries, &mut upstream.link) else { return };
-        h2.used = now;
         // What was sent before a retry is sent again, in front of what is still to come.
         if !stream.replay.is_empty() {
             let mut again = millrace_ring::Payload::new();
@@ -194,7 +193,9 @@ impl Shard {
         let tunnel = response_opens_tunnel(stream.response.status, &RequestInfo::of(&stream.request));
         let length = stream.response.headers.get(HeaderId::ContentLength);
         let length = length.and_then(|v| std::str::from_utf8(v).ok()).and_then(|n| n.parse().ok());
-        let framing = match (tunnel, end, length) {
+        // An empty DATA frame may follow what has no body; a chunked one must not be made of it.
+        let bodiless = stream.is_head || matches!(stream.response.status, 204 | 304);
+        let framing = match (tunnel, end || bodiless, length) {
             (true, ..) => BodyFraming::Tunnel,
             (false, true, _) => BodyFraming::None,
             (false, false, Some(length)) => BodyFraming::Length(length),
@@ -321,10 +322,16 @@ impl Shard {
     }
 
     /// The answer of a try that is repeated is thrown away; the connection serves on.
-    pub(crate) fn h2_retire_answer(&mut self, id: Key) {
-        match self.streams.get(id).is_some_and(|s| s.flow.response_end && s.flow.request_end_sent) {
+    pub(crate) fn h2_retire_answer(&mut self, id: Key, conn: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        // The next try is decided on; this one is still on its connection.
+        let next = std::mem::replace(&mut stream.attempt, Attempt::Sent(conn));
+        match stream.flow.response_end && stream.flow.request_end_sent {
             true => self.h2_leave_upstream(id),
             false => self.h2_cancel(id, ErrorCode::Cancel),
+        }
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.attempt = next;
         }
     }
 
