@@ -313,10 +313,15 @@ pub(crate) fn load_all(folder: &Path) -> Result<Vec<Scenario>, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const HEAD: &str = "title = 't'\ngroup = 'g'\n";
+
+    /// The only point of a scenario of kind `http` with these lines.
+    pub(crate) fn load(lines: &str) -> Load {
+        parse("s", &format!("{HEAD}kind = 'http'\n{lines}")).unwrap().loads.remove(0)
+    }
 
     #[test]
     fn a_list_makes_points() {

@@ -11,49 +11,65 @@ use crate::scenario::Load;
 /// What the warm-up may move, in octets, and the most and least of its requests.
 const WARM_UP_OCTETS: usize = 256 << 20;
 const WARM_UP_REQUESTS: usize = 20_000;
-/// A client that sees nothing for so long gives up.
-const PATIENCE: &str = "20s";
+/// A load takes at most this, and this many times longer than planned, in seconds.
+const LIMIT: f64 = 20.0;
+const LIMIT_FACTOR: f64 = 4.0;
 
-/// Requests of a warm-up: some for each stream, and not too many octets.
-pub(super) fn warm_up(load: &Load) -> usize {
-    let size = (load.body + load.request_body).max(1);
-    let bounded = (WARM_UP_OCTETS / size).clamp(1, WARM_UP_REQUESTS);
-    bounded.max(load.connections * load.streams)
-}
-
-/// As many requests as take so many seconds at a rate that was seen; a whole number for each stream.
-pub(super) fn requests(load: &Load, rate: f64, seconds: f64) -> usize {
-    let streams = (load.connections * load.streams).max(1);
-    ((rate * seconds) as usize).div_ceil(streams).max(1) * streams
-}
-
-/// Starts `h2load`; a request's body goes to a file in `directory`.
-pub(super) fn start(
-    load: &Load,
-    address: SocketAddr,
-    directory: &Path,
+/// A counted load.
+pub(super) struct Batch {
     requests: usize,
-) -> Result<Generator, String> {
-    Generator::start(&mut command(load, address, directory, requests)?, read)
+    /// Seconds after which connections are given up, whatever happens on them.
+    limit: u64,
 }
 
-fn command(load: &Load, address: SocketAddr, directory: &Path, requests: usize) -> Result<Command, String> {
-    let mut command = pinned(1, Path::new("h2load"));
-    command.args(["-t1", "-c", &load.connections.to_string(), "-m", &load.streams.to_string()]);
-    command.args(["-n", &requests.to_string(), "-N", PATIENCE]);
-    for n in 0..load.request_headers {
-        command.args(["-H", &format!("x-request-field-{n}: a value of ordinary length, number {n}")]);
+impl Batch {
+    /// Some requests for each stream, and not too many octets.
+    pub(super) fn warm_up(load: &Load) -> Self {
+        let size = (load.body + load.request_body).max(1);
+        let bounded = (WARM_UP_OCTETS / size).clamp(1, WARM_UP_REQUESTS);
+        Self { requests: bounded.max(load.connections * load.streams), limit: LIMIT as u64 }
     }
-    if load.grpc {
-        command.args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
+
+    /// One request for each stream.
+    pub(super) fn once(load: &Load) -> Self {
+        Self { requests: load.connections * load.streams, limit: LIMIT as u64 }
     }
-    if load.request_body > 0 {
-        let file = directory.join("request-body");
-        std::fs::write(&file, vec![b'x'; load.request_body]).map_err(|e| e.to_string())?;
-        command.arg("-d").arg(file);
+
+    /// As many requests as take so many seconds at a rate that was seen; a whole number for each stream.
+    pub(super) fn lasting(load: &Load, rate: f64, seconds: f64) -> Self {
+        let streams = (load.connections * load.streams).max(1);
+        let requests = ((rate * seconds) as usize).div_ceil(streams).max(1) * streams;
+        Self { requests, limit: seconds.mul_add(LIMIT_FACTOR, LIMIT) as u64 }
     }
-    command.arg(format!("http://{address}/"));
-    Ok(command)
+
+    /// Starts `h2load`; a request's body goes to a file in `directory`.
+    pub(super) fn start(
+        &self,
+        load: &Load,
+        address: SocketAddr,
+        directory: &Path,
+    ) -> Result<Generator, String> {
+        Generator::start(&mut self.command(load, address, directory)?, read)
+    }
+
+    fn command(&self, load: &Load, address: SocketAddr, directory: &Path) -> Result<Command, String> {
+        let mut command = pinned(1, Path::new("h2load"));
+        command.args(["-t1", "-c", &load.connections.to_string(), "-m", &load.streams.to_string()]);
+        command.args(["-n", &self.requests.to_string(), "-T", &format!("{}s", self.limit)]);
+        for n in 0..load.request_headers {
+            command.args(["-H", &format!("x-request-field-{n}: a value of ordinary length, number {n}")]);
+        }
+        if load.grpc {
+            command.args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
+        }
+        if load.request_body > 0 {
+            let file = directory.join("request-body");
+            std::fs::write(&file, vec![b'x'; load.request_body]).map_err(|e| e.to_string())?;
+            command.arg("-d").arg(file);
+        }
+        command.arg(format!("http://{address}/"));
+        Ok(command)
+    }
 }
 
 /// Successful requests, and all others that were asked for, in h2load's report.
@@ -69,6 +85,19 @@ fn read(text: &str) -> Option<Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_is_counted_and_bounded() {
+        let mut load = crate::scenario::tests::load("downstream = 'http2'\nstreams = 8\nconnections = 8\n");
+        let batch = Batch::lasting(&load, 1001.0, 2.0);
+        assert_eq!((batch.requests, batch.limit), (2048, 28), "32 for each of 64 streams");
+        load.body = 1 << 20;
+        assert_eq!(Batch::warm_up(&load).requests, 256);
+        let directory = std::env::temp_dir();
+        let command = batch.command(&load, SocketAddr::from(([127, 0, 0, 1], 7)), &directory).unwrap();
+        let words: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+        assert!(words.join(" ").ends_with("-t1 -c 8 -m 8 -n 2048 -T 28s http://127.0.0.1:7/"), "{words:?}");
+    }
 
     #[test]
     fn reports_of_h2load() {

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use http2::Batch;
 pub(crate) use open_loop::run as run_open_loop;
 pub(crate) use tcp::run as run_tcp;
 
@@ -102,15 +103,12 @@ impl Turn<'_> {
             Kind::Http if self.load.http2 => {
                 proxy.wait_listening()?;
                 let (address, directory) = (proxy.address(), proxy.directory());
-                let warm_up = http2::warm_up(self.load);
                 let began = Instant::now();
-                let tally = http2::start(self.load, address, directory, warm_up)?.wait()?;
+                let tally = Batch::warm_up(self.load).start(self.load, address, directory)?.wait()?;
                 let rate = tally.operations / began.elapsed().as_secs_f64();
                 proxy.check_alive("stderr")?;
-                let requests = http2::requests(self.load, rate, self.seconds);
-                self.measure(&proxy, 0.5, || {
-                    http2::start(self.load, proxy.address(), proxy.directory(), requests)
-                })
+                let batch = Batch::lasting(self.load, rate, self.seconds);
+                self.measure(&proxy, 0.5, || batch.start(self.load, proxy.address(), proxy.directory()))
             }
             _ => {
                 proxy.wait_listening()?;
@@ -140,7 +138,11 @@ impl Turn<'_> {
         let (cpu, time) = (cpu_seconds(pids) - cpu, begin.elapsed().as_secs_f64());
         let (busy, after) = (core_busy_seconds(0) - busy, switches(pids));
         let operations = tally.operations.max(1.0);
-        let size = if self.load.kind == Kind::TcpStream { 1_048_576.0 } else { (self.load.body + self.load.request_body) as f64 };
+        let size = if self.load.kind == Kind::TcpStream {
+            1_048_576.0
+        } else {
+            (self.load.body + self.load.request_body) as f64
+        };
         Ok(Sample {
             operations: tally.operations,
             cpu_us: cpu * 1e6 / operations,

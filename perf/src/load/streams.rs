@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::http2;
+use super::http2::Batch;
 use crate::peer::Running;
 use crate::process::resident_kib;
 use crate::result::Sample;
@@ -15,8 +15,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) fn measure(proxy: &Running, load: &Load) -> Result<Sample, String> {
     std::thread::sleep(Duration::from_millis(500));
     let before = resident_kib(proxy.measured());
-    let streams = load.connections * load.streams;
-    let mut generator = http2::start(load, proxy.address(), proxy.directory(), streams)?;
+    let mut generator = Batch::once(load).start(load, proxy.address(), proxy.directory())?;
     let mut highest = before;
     while !generator.has_ended() {
         std::thread::sleep(LOOK);

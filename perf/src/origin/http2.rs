@@ -122,7 +122,8 @@ impl Session {
             }
             (self.greeted, used) = (true, PREFACE.len());
         }
-        while let Some((head, rest)) = bytes.get(used..).and_then(|rest| rest.split_first_chunk::<FRAME_HEADER>())
+        while let Some((head, rest)) =
+            bytes.get(used..).and_then(|rest| rest.split_first_chunk::<FRAME_HEADER>())
         {
             let [a, b, c, kind, flags, stream @ ..] = *head;
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
