@@ -22,6 +22,10 @@ pub(crate) enum Feature {
     AccessLog,
     /// More than 1,000 connections: its template bounds the upstream connections.
     ManyConnections,
+    /// HTTP/2 without TLS on both sides.
+    Http2,
+    /// HTTP/2 in front, HTTP/1.1 behind, and the other way round.
+    Translates,
 }
 
 /// How to tell that a process is ready.
@@ -133,6 +137,13 @@ impl Peer {
         let has = |feature| self.features.contains(&feature);
         if !load.is_http() && self.http_only {
             return Some("serves HTTP only");
+        }
+        let forwards_bytes = self.http.is_none() && !self.http_only;
+        if (load.http2 || load.upstream_http2) && !has(Feature::Http2) && !forwards_bytes {
+            return Some("does not speak HTTP/2 here");
+        }
+        if load.translates() && !has(Feature::Translates) {
+            return Some("does not translate between HTTP/1.1 and HTTP/2");
         }
         if load.clusters > 1 && !has(Feature::Clusters) {
             return Some("has one cluster only");

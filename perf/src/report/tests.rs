@@ -47,6 +47,7 @@ fn host() -> Host {
         descriptors: "1".into(),
         load_average: "0.10 0.10 0.10".into(),
         wrk: "synthetic".into(),
+        h2load: "synthetic".into(),
         commit: "synthetic".into(),
         date: "2000-01-01T00:00:00Z".into(),
     }
