@@ -7,11 +7,11 @@ use std::time::Duration;
 use millrace_config::{
     Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, ClusterSpecifier, DrainType, Endpoint,
     FilterChain, FilterChainCriteria, FilterChainMatch, FilterConfigId, ForwardClientCertDetails,
-    HeaderMutations, HealthStatus, Http1Options, Http2Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy,
-    Listener, LocalityEndpoints, NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions,
-    RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, ScopeId,
-    ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection,
-    UnderscoresAction, UpstreamHttp, UpstreamProtocol, VirtualHost,
+    HeaderMutations, HealthStatus, Http1Options, Http2Options, HttpConnectionManager, HttpFilter,
+    HttpFilterKind, LbPolicy, Listener, LocalityEndpoints, NetworkFilter, Node, PathNormalization,
+    RequireTls, RetryConditions, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward,
+    RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds,
+    TrafficDirection, UnderscoresAction, UpstreamHttp, UpstreamProtocol, VirtualHost,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
 

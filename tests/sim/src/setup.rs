@@ -237,7 +237,8 @@ impl Setup {
     /// HTTP/2 on one side or on both.
     #[must_use]
     pub fn http2(self, rng: &mut Rng) -> Self {
-        let (clients, upstreams) = [(true, true), (true, true), (true, false), (false, true)][rng.below(4) as usize];
+        let (clients, upstreams) =
+            [(true, true), (true, true), (true, false), (false, true)][rng.below(4) as usize];
         let http2 = Http2 {
             clients,
             upstreams,

@@ -220,7 +220,8 @@ impl Client {
         let due: Vec<u64> = c.open.iter().filter(|(_, e)| e.resets <= now).map(|(id, _)| *id).collect();
         for id in due {
             let Some(exchange) = c.open.remove(&id) else { continue };
-            let code = [ErrorCode::Cancel, ErrorCode::NoError, ErrorCode::Internal][self.rng.below(3) as usize];
+            let code =
+                [ErrorCode::Cancel, ErrorCode::NoError, ErrorCode::Internal][self.rng.below(3) as usize];
             c.link.codec.reset(exchange.stream, code);
             c.link.closed(exchange.stream);
             if !exchange.answered {

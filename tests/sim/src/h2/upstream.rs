@@ -203,7 +203,8 @@ impl Connection {
         }
         let fields = super::fields(&self.link.heads.request.headers);
         let count = |name: &str| fields.iter().filter(|(n, _)| n == name).count();
-        let number = |name: &str| fields.iter().find(|(n, _)| n == name).and_then(|(_, v)| v.parse::<u64>().ok());
+        let number =
+            |name: &str| fields.iter().find(|(n, _)| n == name).and_then(|(_, v)| v.parse::<u64>().ok());
         let id = number("x-id").ok_or("no x-id")?;
         let request = ledger.requests.get_mut(&id).ok_or("an unknown request")?;
         let head = &self.link.heads.request;
@@ -389,7 +390,8 @@ impl Connection {
     fn refuse_some(&mut self, ledger: &mut Ledger, rng: &mut Rng) {
         let at = 1 + rng.below(self.open.len() as u64 - 1) as usize;
         let Some(last) = self.open.keys().nth(at - 1).copied() else { return };
-        let above = |open: &BTreeMap<u32, Exchange>| open.range(last + 1..).map(|(s, e)| (*s, e.id)).collect();
+        let above =
+            |open: &BTreeMap<u32, Exchange>| open.range(last + 1..).map(|(s, e)| (*s, e.id)).collect();
         let refused: Vec<(u32, u64)> = above(&self.open);
         let repeatable = |(stream, id): &(u32, u64)| {
             let untouched = self.open.get(stream).is_some_and(|e| !e.head_sent);

@@ -74,7 +74,8 @@ impl Windows {
             frame(out, WINDOW_UPDATE, *id, &increment.to_be_bytes());
             stream.bytes += increment;
             let more = stream.bytes + self.announced < WINDOW;
-            stream.due = if more { now + Duration::from_micros(1 + rng.below(LATE_MICROS)) } else { Time::MAX };
+            stream.due =
+                if more { now + Duration::from_micros(1 + rng.below(LATE_MICROS)) } else { Time::MAX };
         }
     }
 
