@@ -112,6 +112,7 @@ impl Shard {
 
     /// Takes frames out of the input as far as they are complete.
     pub(crate) fn h2_pump(&mut self, key: Key) {
+        let mut moved = false;
         loop {
             let now = self.io.now;
             let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
@@ -128,6 +129,7 @@ impl Shard {
                         }
                     }
                     Event::Data { user, range, end, .. } => {
+                        moved = true;
                         self.h2_request_data(key, Key::unpack(user).1, range, end);
                         if let Some(http) =
                             self.downstreams.get_mut(key).and_then(super::super::request::http)
@@ -136,6 +138,7 @@ impl Shard {
                         }
                     }
                     event => {
+                        moved = true;
                         input.consume(step.consumed);
                         self.h2_event(key, event);
                     }
@@ -143,11 +146,12 @@ impl Shard {
                 Err(error) => return self.h2_connection_error(key, &error),
             }
         }
-        self.h2_settle(key);
+        self.h2_settle(key, moved);
     }
 
-    /// What follows a look at a client's frames: our own frames leave, what is unread gives its buffers back.
-    fn h2_settle(&mut self, key: Key) {
+    /// What follows a look at a client's frames: our own frames leave, what is unread gives its buffers back. `moved`: a
+    /// frame was complete, so that whatever is not begins to be waited for now.
+    fn h2_settle(&mut self, key: Key, moved: bool) {
         let now = self.io.now;
         self.h2_count_client(key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
@@ -161,6 +165,10 @@ impl Shard {
         let in_head = !http.input.is_empty() || h2.codec.is_in_head();
         let idle = h2.codec.open_streams() == 0;
         let flooded = h2.is_flooded(&downstream.link);
+        let limit = http.hcm.request_headers_timeout;
+        if moved {
+            http.head_since = None;
+        }
         let began = in_head && http.head_since.is_none();
         match in_head {
             true => _ = http.head_since.get_or_insert(now),
@@ -175,8 +183,10 @@ impl Shard {
                 "http2.outbound_frames_flood",
             );
         }
-        if idle || began {
+        if idle {
             self.rearm_downstream(key);
+        } else if let (true, Some(limit)) = (began, limit) {
+            self.look_by(key, now + limit);
         }
     }
 
