@@ -3,8 +3,8 @@
 use millrace_e2e::{Case, case};
 use millrace_support::any::{Answer, Body, Caller, Origin, Question, Version, http2_cluster};
 use millrace_support::bootstrap::{Bootstrap, Http};
-use millrace_support::h2::frame::code;
-use millrace_support::h2::{Client, Reply, Upstream};
+use millrace_support::h2::frame::{self, code};
+use millrace_support::h2::{Client, Reply, Upstream, client, hpack};
 use millrace_support::process::Proxy;
 use millrace_support::subject::Subject;
 use millrace_support::wait;
@@ -18,6 +18,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(connections_and_requests_are_counted),
     case!(resets_are_counted),
     case!(gauges_return_to_zero),
+    case!(attacks_are_counted),
+    case!(connections_spread_and_share_upstreams, not_envoy: "Envoy leaves the spread to the kernel's hash"),
     case!(local_replies),
     case!(grpc_local_replies),
 ];
@@ -172,6 +174,64 @@ fn gauges_return_to_zero(subject: &Subject) {
     ] {
         proxy.wait_stat(name, 0);
     }
+}
+
+/// What is sent behind a POST that is not complete, and the counter that stands at 1 in the end.
+type Attack = (fn(u32) -> Vec<u8>, &'static str);
+
+const ATTACKS: [Attack; 5] = [
+    (|_| frame::priority(1, 0), "http2.inbound_priority_frames_flood"),
+    (|_| frame::window_update(0, 1), "http2.inbound_window_update_frames_flood"),
+    (|_| frame::data(1, b"", false), "http2.inbound_empty_frames_flood"),
+    (
+        |n| {
+            let head = hpack::block(&client::head("GET", "/", &[]));
+            [frame::headers(2 * n + 3, &head, true), frame::rst_stream(2 * n + 3, code::CANCEL)].concat()
+        },
+        "http.main.downstream_rq_too_many_premature_resets",
+    ),
+    (|n| frame::headers(2 * n + 3, &hpack::literal("Upper", "1"), true), "http2.rx_messaging_error"),
+];
+
+fn attacks_are_counted(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    for (next, counter) in ATTACKS {
+        let bootstrap =
+            Bootstrap::new().http(Http::to("up")).cluster("up", &[upstream.address()], &http2_cluster(""));
+        let proxy = Proxy::start(subject, &bootstrap);
+        let mut client = Client::connect(proxy.listener("main"));
+        client.head("POST", "/", &[], false);
+        for n in 0..20_000 {
+            client.session().send(&next(n));
+            if n % 10 == 9 {
+                client.session().read(std::time::Duration::from_micros(200));
+            }
+            if client.session().end.is_some() || !client.session().goaways.is_empty() {
+                break;
+            }
+        }
+        assert!(client.session().end_within(std::time::Duration::from_secs(5)).is_some(), "{counter}");
+        wait::for_true(counter, || proxy.stat(counter).is_some_and(|n| n > 0));
+        proxy.wait_stat("http.main.downstream_cx_active", 0);
+    }
+}
+
+/// Connections of HTTP/2 live long, so that their spread matters; and each worker needs no more than one upstream.
+fn connections_spread_and_share_upstreams(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    let bootstrap =
+        Bootstrap::new().http(Http::to("up")).cluster("up", &[upstream.address()], &http2_cluster(""));
+    let proxy = Proxy::start_with(subject, &bootstrap, &["--concurrency", "2"]);
+    let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(proxy.listener("main"))).collect();
+    for client in &mut clients {
+        for _ in 0..5 {
+            assert_eq!(client.get("/").status, 200);
+        }
+    }
+    let name = |n| format!("listener.127.0.0.1_0.worker_{n}.downstream_cx_active");
+    assert_eq!([0, 1].map(|n| proxy.stat(&name(n)).unwrap_or(0)), [5, 5]);
+    assert!((1..=2).contains(&upstream.connections()), "{} upstream connections", upstream.connections());
+    upstream.assert_strict();
 }
 
 fn local_replies(subject: &Subject) {

@@ -100,6 +100,9 @@ impl Shard {
     pub(super) fn h2_connection_error(&mut self, key: Key, error: &ConnectionError) {
         if let Some(scope) = self.http_scope(key) {
             self.stats.inc(scope, metric::DOWNSTREAM_CX_PROTOCOL_ERROR);
+            if *error == ConnectionError::ResetFlood {
+                self.stats.inc(scope, metric::DOWNSTREAM_RQ_TOO_MANY_PREMATURE_RESETS);
+            }
         }
         self.h2_count_client(key);
         self.h2_end_streams(key, ResponseFlag::DownstreamProtocolError, error.details());
