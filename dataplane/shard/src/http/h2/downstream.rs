@@ -255,6 +255,7 @@ impl Shard {
 
     /// The client gave a stream up, or it broke the rules on it; the codec has forgotten it.
     fn h2_client_reset(&mut self, key: Key, id: Key, by: Side) {
+        self.h2_release_request(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.client = None;
         let (flag, details) = match by {
