@@ -172,6 +172,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_does_not_speak_http2_or_translate_is_left_out() {
+        let all = load_all(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let lacks = |name: &str, lines: &str| {
+            let load = crate::scenario::tests::load(lines);
+            all.iter().find(|p| p.name == name).unwrap().lacks(&load)
+        };
+        let (both, front) =
+            ("downstream = 'http2'\nupstream = 'http2'\n", "downstream = 'http2'\nupstream = 'http1'\n");
+        assert_eq!(lacks("pingora", both), Some("does not speak HTTP/2 here"));
+        assert_eq!(lacks("floor", both), None, "it forwards whatever comes");
+        assert!(lacks("floor", front).is_some_and(|reason| reason.contains("translate")));
+        assert_eq!((lacks("envoy", both), lacks("envoy", front)), (None, None));
+    }
+
+    #[test]
     fn every_peer_of_the_repository_is_sound() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let all = load_all(folder).unwrap();

@@ -157,6 +157,12 @@ fn each_kind() -> Vec<ScenarioResult> {
                 at(5000.0, pair(start("millrace-uring", 200.0), start("envoy", 3000.0))),
             ],
         ),
+        result(
+            "h2-streams",
+            Kind::Streams,
+            "",
+            vec![at(0.0, pair(idle("millrace-uring", Some(2.5)), idle("envoy", Some(20.0))))],
+        ),
         result("size", Kind::Size, "", vec![at(0.0, pair(size("millrace-uring", 5.0), size("nginx", 1.0)))]),
         result(
             "http1-connections",
