@@ -113,6 +113,9 @@ impl Shard {
     /// Takes frames out of the input as far as they are complete.
     pub(crate) fn h2_pump(&mut self, key: Key) {
         let mut moved = false;
+        if let Some(h2) = self.downstreams.get_mut(key).and_then(http).and_then(HttpDownstream::h2) {
+            h2.keepalive.heard(self.io.now);
+        }
         loop {
             let now = self.io.now;
             let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };

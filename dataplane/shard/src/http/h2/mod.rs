@@ -65,6 +65,15 @@ impl Keepalive {
         self.next = now + interval + jitter;
     }
 
+    /// Bytes came: the peer lives, and the answer may be behind them. As in Envoy, its time starts anew.
+    fn heard(&mut self, now: Time) {
+        if let Some(config) = self.config
+            && self.answer_by != Time::MAX
+        {
+            self.answer_by = now + config.timeout;
+        }
+    }
+
     fn answered(&mut self) {
         self.answer_by = Time::MAX;
     }

@@ -18,6 +18,7 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let Carries::Http2(h2) = &mut upstream.carries else { return };
         h2.input.push(data);
+        h2.keepalive.heard(self.io.now);
         self.h2_upstream_pump(conn);
     }
 
