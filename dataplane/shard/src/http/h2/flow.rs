@@ -114,6 +114,7 @@ pub(crate) fn write_to_upstream(
         (Some(server), Carries::Http2(h2)) => {
             bytes.upstream_wire_sent += (len + FRAME_HEADER_BYTES) as u64;
             stream.flow.request_end_sent |= end;
+            h2.outbound_frames += 1;
             link.write(io, |out| {
                 if out.write_with(|bytes| h2.codec.send_data(server, len, end, bytes)) {
                     fill(out);

@@ -152,6 +152,9 @@ pub(crate) struct Http2Upstream {
     /// Streams with bytes for the endpoint that it has no room for, the longest waiting first.
     pub(crate) waiting: VecDeque<Key>,
     keepalive: Keepalive,
+    /// Frames of heads and bodies written since the queue was empty (`max_outbound_frames`).
+    outbound_frames: u32,
+    max_outbound_frames: u32,
     /// `max_connection_duration`: streams after this open a new connection.
     lifetime_end: Time,
 }
@@ -169,8 +172,15 @@ impl Http2Upstream {
             input: Input::default(),
             waiting: VecDeque::new(),
             keepalive: Keepalive::new(http.http2.keepalive, now, rng),
+            outbound_frames: 0,
+            max_outbound_frames: http.http2.max_outbound_frames,
             lifetime_end: Time::MAX,
         }
+    }
+
+    /// True when the endpoint has left too much unread.
+    fn is_flooded(&self) -> bool {
+        self.outbound_frames > self.max_outbound_frames
     }
 
     /// The connection is established.

@@ -152,6 +152,13 @@ impl Shard {
             });
         });
         write_control(&mut h2.codec, link, &mut self.io);
+        h2.outbound_frames += 1;
+        if h2.is_flooded() {
+            self.stats.inc(upstream.scope, metric::HTTP2_OUTBOUND_FLOOD);
+            stream.attempt = Attempt::None;
+            self.h2_upstream_gone(conn, ResetReason::ConnectionTermination, EndedBy::Local);
+            return self.attempt_failed(id, ResetReason::ConnectionTermination, false);
+        }
         let Some(server) = sent else {
             // The endpoint lowered its limit, or went away, after the pool had looked.
             return self.h2_not_sent(id, conn);
@@ -386,6 +393,9 @@ impl Shard {
             return;
         }
         h2.codec.flushed();
+        if link.queued() == 0 {
+            h2.outbound_frames = 0;
+        }
         if link.queued() <= crate::link::low_watermark(limit) {
             self.resume_upstreams(conn);
         }
