@@ -49,6 +49,7 @@ impl Demo {
              \n  curl http://{http}/green       # one of them, prefix rewritten\
              \n  curl -i http://{http}/old      # a redirect\
              \n  curl -i http://{http}/teapot   # a direct response\
+             \n  curl -i --http2-prior-knowledge http://{http}/twice  # HTTP/2 to the proxy, and from it to itself\
              \n  curl http://{tcp}/             # the same upstreams through the TCP proxy\
              \n  curl http://{admin}/stats?filter=upstream_rq_total\
              \n  curl http://{admin}/config_dump?include_eds  # everything as the control plane sent it\
