@@ -5,6 +5,7 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use crate::peer::output;
+use crate::scenario::Scenario;
 
 /// The scenarios with 10,000 connections need two descriptors for each.
 const DESCRIPTORS: u64 = 20_000;
@@ -21,6 +22,9 @@ pub(crate) struct Host {
     pub(crate) descriptors: String,
     pub(crate) load_average: String,
     pub(crate) wrk: String,
+    /// Empty: not installed.
+    #[serde(default)]
+    pub(crate) h2load: String,
     pub(crate) commit: String,
     pub(crate) date: String,
 }
@@ -46,13 +50,22 @@ impl Host {
         Ok(())
     }
 
+    /// What one scenario needs besides.
+    pub(crate) fn check_for(&self, scenario: &Scenario) -> Result<(), String> {
+        let needed = scenario.loads.iter().any(|load| load.http2);
+        if needed && self.h2load.is_empty() {
+            return Err("h2load is missing: apt-get install nghttp2-client".into());
+        }
+        Ok(())
+    }
+
     /// What the reader of a terminal must know.
     pub(crate) fn print(&self) {
         println!(
             "{} x{}, Linux {}, commit {}, {}",
             self.cpu, self.cores, self.kernel, self.commit, self.date
         );
-        println!("load average before: {}; {}", self.load_average, self.wrk);
+        println!("load average before: {}; {}; {}", self.load_average, self.wrk, self.h2load);
     }
 
     pub(crate) fn read() -> Self {
@@ -70,6 +83,7 @@ impl Host {
             descriptors: descriptors(),
             load_average: line("/proc/loadavg"),
             wrk: output("sh", &["-c", "wrk -v | head -n 1"]).unwrap_or_default(),
+            h2load: output("h2load", &["--version"]).unwrap_or_default(),
             commit: output("git", &["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "none".into()),
             date: output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]).unwrap_or_default(),
         }

@@ -57,7 +57,7 @@ enum Verb {
     #[command(hide = true)]
     Turn(TurnArgs),
     #[command(hide = true)]
-    Origin { role: String, body: usize, headers: usize },
+    Origin(origin::Options),
     #[command(hide = true)]
     Client { address: SocketAddr, connections: usize, size: usize, seconds: f64 },
     #[command(hide = true)]
@@ -128,7 +128,7 @@ fn main() -> ExitCode {
         }
         Verb::Report(options) => report::run(folder, &options),
         Verb::Turn(arguments) => turn(folder, &arguments),
-        Verb::Origin { role, body, headers } => origin::serve(&role, body, headers),
+        Verb::Origin(options) => origin::serve(&options),
         Verb::Client { address, connections, size, seconds } => {
             load::run_tcp(address, connections, size, seconds)
         }

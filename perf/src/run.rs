@@ -103,6 +103,7 @@ fn contenders(folder: &Path, plan: &Plan) -> Result<(Vec<Contender>, Vec<Skipped
 impl Runner<'_> {
     fn scenario(&self, scenario: &Scenario) -> Result<(), String> {
         let (rounds, seconds) = if self.plan.quick { (2, 2.0) } else { (3, 2.0) };
+        self.host.check_for(scenario)?;
         let once = scenario.kind == Kind::Size;
         let own = if self.plan.quick { (None, None) } else { (scenario.rounds, scenario.seconds) };
         let mut result = ScenarioResult {

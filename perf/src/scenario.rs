@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
-    /// `wrk` against the HTTP origin, closed loop: as fast as the proxy can.
+    /// `wrk` (HTTP/1.1) or `h2load` (HTTP/2) against the HTTP origin, closed loop: as fast as the proxy can.
     Http,
     /// Own client, open loop: a fixed rate of requests that nobody's slowness delays.
     Latency,
@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     TcpStream,
     /// Connections that have served one request and stay.
     Idle,
+    /// HTTP/2 streams that wait for their answers, all at once.
+    Streams,
     /// From exec to the first response, with many clusters in the configuration.
     Start,
     /// Size of the executable.
@@ -35,6 +37,16 @@ pub(crate) enum Traffic {
     #[default]
     Few,
     All,
+}
+
+/// What one side of the proxy speaks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum Protocol {
+    #[default]
+    Http1,
+    /// Without TLS, by prior knowledge.
+    Http2,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -77,6 +89,11 @@ struct File {
     clusters: Values,
     endpoints: usize,
     traffic: Traffic,
+    downstream: Protocol,
+    upstream: Protocol,
+    streams: usize,
+    request_body: usize,
+    grpc: bool,
     request_headers: usize,
     response_headers: usize,
     access_log: bool,
@@ -100,6 +117,11 @@ impl Default for File {
             clusters: Values::One(1),
             endpoints: 1,
             traffic: Traffic::Few,
+            downstream: Protocol::Http1,
+            upstream: Protocol::Http1,
+            streams: 1,
+            request_body: 0,
+            grpc: false,
             request_headers: 0,
             response_headers: 0,
             access_log: false,
@@ -151,6 +173,15 @@ pub(crate) struct Load {
     pub(crate) asked: usize,
     /// Addresses in each cluster, at most 3.
     pub(crate) endpoints: usize,
+    /// The client, and the origin, speak HTTP/2.
+    pub(crate) http2: bool,
+    pub(crate) upstream_http2: bool,
+    /// Requests at once on each downstream connection.
+    pub(crate) streams: usize,
+    /// Octets of a request's body; with some it is a POST.
+    pub(crate) request_body: usize,
+    /// Requests and answers have the shape of unary gRPC calls.
+    pub(crate) grpc: bool,
     /// Further fields in every request, and in every response.
     pub(crate) request_headers: usize,
     pub(crate) response_headers: usize,
@@ -165,11 +196,17 @@ impl Load {
     pub(crate) fn is_http(&self) -> bool {
         !matches!(self.kind, Kind::TcpEcho | Kind::TcpStream)
     }
+
+    /// True when the proxy speaks something else to the origin than to the client.
+    pub(crate) fn translates(&self) -> bool {
+        self.http2 != self.upstream_http2
+    }
 }
 
 impl Scenario {
     fn new(name: String, file: File) -> Result<Self, String> {
         let kind = file.kind.ok_or("`kind` is missing")?;
+        check(kind, &file)?;
         let loads = loads(kind, &file)?;
         let axes = [("connections", &file.connections), ("body", &file.body), ("clusters", &file.clusters)];
         let axis = axes.iter().find(|(_, values)| matches!(values, Values::Many(_))).map_or("", |a| a.0);
@@ -212,6 +249,23 @@ impl Scenario {
     }
 }
 
+/// What only some load generators and origins can do.
+fn check(kind: Kind, file: &File) -> Result<(), String> {
+    let http2 = file.downstream == Protocol::Http2;
+    let one_cluster = file.clusters.all().iter().all(|clusters| *clusters == 1);
+    let wrong = [
+        (file.streams == 0, "`streams` must not be 0"),
+        (!http2 && (file.streams > 1 || file.request_body > 0), "`streams` and `request_body` need HTTP/2"),
+        (!http2 && kind == Kind::Streams, "kind `streams` needs HTTP/2"),
+        (http2 && !matches!(kind, Kind::Http | Kind::Streams), "HTTP/2 has kinds `http` and `streams`"),
+        (http2 && (file.close || !one_cluster), "HTTP/2 has one cluster, and connections that stay"),
+        (file.grpc && !(http2 && file.upstream == Protocol::Http2), "`grpc` needs HTTP/2 on both sides"),
+        (kind == Kind::Streams && file.upstream != Protocol::Http2, "kind `streams` needs an HTTP/2 origin"),
+        (!http2 && file.upstream == Protocol::Http2 && kind != Kind::Http, "only kind `http` translates"),
+    ];
+    wrong.iter().find(|(is, _)| *is).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
+}
+
 fn loads(kind: Kind, file: &File) -> Result<Vec<Load>, String> {
     let lists = [&file.connections, &file.body, &file.clusters].map(|v| matches!(v, Values::Many(_)));
     if lists.iter().filter(|list| **list).count() > 1 {
@@ -231,6 +285,11 @@ fn loads(kind: Kind, file: &File) -> Result<Vec<Load>, String> {
                     clusters,
                     asked,
                     endpoints: file.endpoints.clamp(1, 3),
+                    http2: file.downstream == Protocol::Http2,
+                    upstream_http2: file.upstream == Protocol::Http2,
+                    streams: file.streams,
+                    request_body: file.request_body,
+                    grpc: file.grpc,
                     request_headers: file.request_headers,
                     response_headers: file.response_headers,
                     access_log: file.access_log,
@@ -254,10 +313,15 @@ pub(crate) fn load_all(folder: &Path) -> Result<Vec<Scenario>, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const HEAD: &str = "title = 't'\ngroup = 'g'\n";
+
+    /// The only point of a scenario of kind `http` with these lines.
+    pub(crate) fn load(lines: &str) -> Load {
+        parse("s", &format!("{HEAD}kind = 'http'\n{lines}")).unwrap().loads.remove(0)
+    }
 
     #[test]
     fn a_list_makes_points() {
@@ -291,6 +355,10 @@ mod tests {
             (format!("{HEAD}kind = 'http'\nconnections = []\n"), "empty"),
             (format!("{HEAD}kind = 'http'\nconection = 1\n"), "conection"),
             (HEAD.to_owned(), "kind"),
+            (format!("{HEAD}kind = 'http'\nstreams = 8\n"), "need HTTP/2"),
+            (format!("{HEAD}kind = 'latency'\ndownstream = 'http2'\n"), "kinds"),
+            (format!("{HEAD}kind = 'streams'\ndownstream = 'http2'\n"), "origin"),
+            (format!("{HEAD}kind = 'http'\ngrpc = true\n"), "both sides"),
         ] {
             let said = parse("bad", &text).unwrap_err();
             assert!(said.contains("scenario bad") && said.contains(word), "{said}");

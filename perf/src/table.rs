@@ -50,6 +50,10 @@ fn row(kind: Kind, series: &Series, ratio: &str) -> String {
             let each = m.kib_per_connection.map_or(String::new(), |k| format!("  {k:>7.2} KiB/connection"));
             format!("{:>8.1} MiB resident{each}", m.rss_mib)
         }
+        Kind::Streams => {
+            let each = m.kib_per_connection.unwrap_or(0.0);
+            format!("{:>8.1} MiB resident  {each:>7.2} KiB/stream", m.rss_mib)
+        }
         Kind::Start => format!(
             "{:>8.1} ms to the first response  {:>8.1} ms CPU  {:>6.1} MiB resident",
             m.ready_ms.unwrap_or(0.0),

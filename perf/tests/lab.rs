@@ -48,6 +48,24 @@ fn messages_and_streams_come_through() {
 }
 
 #[test]
+fn http2_requests_and_streams_are_all_answered() {
+    if Command::new("h2load").arg("--version").output().is_err() {
+        eprintln!("not checked: h2load is missing (apt-get install nghttp2-client)");
+        return;
+    }
+    for scenario in ["h2-8x8", "h2-1m", "grpc-unary"] {
+        let sample = turn(scenario, &[]);
+        assert!(
+            sample["operations"].as_f64().unwrap() > 10.0 && sample["errors"] == 0,
+            "{scenario}: {sample}"
+        );
+    }
+    // The origin answers none of them before it has all.
+    let held = turn("h2-streams", &[]);
+    assert!(held["operations"] == 10_000.0 && held["errors"] == 0, "{held}");
+}
+
+#[test]
 fn idle_connections_are_held() {
     let sample = turn("idle-memory", &[]);
     assert_eq!(sample["operations"], 0.0, "the first point has none");
@@ -59,7 +77,7 @@ fn the_list_names_what_is_there_and_how_to_get_the_rest() {
     let out = perf(&["list"]);
     let said = text(&out.stdout);
     assert!(out.status.success());
-    for word in ["http1-small", "tcp-bulk", "envoy", "nginx", "no proxy"] {
+    for word in ["http1-small", "h2-8x8", "tcp-bulk", "envoy", "nginx", "no proxy"] {
         assert!(said.contains(word), "{word} in {said}");
     }
 }

@@ -28,7 +28,7 @@ use crate::listener::Listeners;
 use crate::route_users::RouteUsers;
 use crate::shared::{Message, Shared};
 use crate::token::Kind;
-use crate::upstream::Upstream;
+use crate::upstream::{Carries, Upstream};
 
 /// How often logs are handed over and idle upstream connections looked at.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
@@ -402,10 +402,32 @@ impl Shard {
         self.listeners.assert_quiescent();
         assert_eq!(self.shared.doors()[self.index].draining_connections(), 0, "draining connections left");
         assert!(self.wheel.len() <= 1, "{} timers left", self.wheel.len());
+        for (_, upstream) in self.upstreams.iter() {
+            if let Carries::Http2(h2) = &upstream.carries {
+                assert_eq!(h2.codec.open_streams(), 0, "streams to an endpoint are left");
+                assert!(h2.waiting.is_empty(), "streams wait for an endpoint and are gone");
+                assert_eq!(h2.codec.unreleased(), 0, "credit of an endpoint was not given back");
+            }
+        }
         for state in self.clusters.ids().into_iter().filter_map(|id| self.clusters.get(id)) {
             state.check_invariants();
             assert_eq!(state.pending_requests(), 0, "requests wait for a connection");
             assert!(state.hosts().all(|(_, host)| host.active_requests == 0), "requests of a host left");
+        }
+    }
+
+    /// Asserts that HTTP/2 connections of clients without streams since `since` or before have nothing waiting and owe no
+    /// flow-control credit; for tests.
+    #[doc(hidden)]
+    pub fn assert_http2_idle(&self, since: Time) {
+        for (_, downstream) in self.downstreams.iter() {
+            if let Protocol::Http(http) = &downstream.protocol
+                && let Some(h2) = http.h2.as_deref().filter(|_| http.is_open() && http.idle_since <= since)
+                && h2.codec.open_streams() == 0
+            {
+                assert!(h2.waiting.is_empty(), "streams wait for a client and are gone");
+                assert_eq!(h2.codec.unreleased(), 0, "credit of a client was not given back");
+            }
         }
     }
 

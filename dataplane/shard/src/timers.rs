@@ -55,8 +55,13 @@ impl Shard {
     pub(crate) fn rearm_stream(&mut self, id: Key) {
         let Some(stream) = self.streams.get(id) else { return };
         let (key, next) = (stream.downstream, stream.deadline());
-        let Some(downstream) = self.downstreams.get_mut(key).filter(|_| next != Time::MAX) else { return };
-        downstream.timer.arm(&mut self.wheel, next, Kind::Downstream.token(key).0);
+        self.look_by(key, next);
+    }
+
+    /// Makes sure that the downstream connection is looked at by this time; `Time::MAX` asks for nothing.
+    pub(crate) fn look_by(&mut self, key: Key, at: Time) {
+        let Some(downstream) = self.downstreams.get_mut(key).filter(|_| at != Time::MAX) else { return };
+        downstream.timer.arm(&mut self.wheel, at, Kind::Downstream.token(key).0);
     }
 
     /// As [`Shard::rearm_downstream`], for a connection that we opened.

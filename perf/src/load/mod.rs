@@ -2,15 +2,18 @@
 //! own (`perf turn`), so that a peer which needs a network namespace gets one around all of it.
 
 mod http;
+mod http2;
 mod idle;
 mod open_loop;
 mod start;
+mod streams;
 mod tcp;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use http2::Batch;
 pub(crate) use open_loop::run as run_open_loop;
 pub(crate) use tcp::run as run_tcp;
 
@@ -47,10 +50,15 @@ impl Origin {
         let role = match load.kind {
             Kind::TcpEcho => "echo",
             Kind::TcpStream => "stream",
+            _ if load.upstream_http2 => "http2",
             _ => "http",
         };
+        let hold = if load.kind == Kind::Streams { load.connections * load.streams } else { 0 };
+        let numbers = [load.body, load.response_headers, hold].map(|n| n.to_string());
         let mut child = pinned(1, &own()?)
-            .args(["origin", role, &load.body.to_string(), &load.response_headers.to_string()])
+            .args(["origin", role])
+            .args(numbers)
+            .args(load.grpc.then_some("--grpc"))
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|e| format!("origin: {e}"))?;
@@ -88,29 +96,53 @@ impl Turn<'_> {
                 proxy.wait_listening()?;
                 idle::measure(&proxy, self.load)
             }
+            Kind::Streams => {
+                proxy.wait_listening()?;
+                streams::measure(&proxy, self.load)
+            }
+            Kind::Http if self.load.http2 => {
+                proxy.wait_listening()?;
+                let (address, directory) = (proxy.address(), proxy.directory());
+                let began = Instant::now();
+                let tally = Batch::warm_up(self.load).start(self.load, address, directory)?.wait()?;
+                let rate = tally.operations / began.elapsed().as_secs_f64();
+                proxy.check_alive("stderr")?;
+                let batch = Batch::lasting(self.load, rate, self.seconds);
+                self.measure(&proxy, 0.5, || batch.start(self.load, proxy.address(), proxy.directory()))
+            }
             _ => {
                 proxy.wait_listening()?;
                 // With many clusters every one of them needs its connections first.
                 let warm_up = if self.load.asked > 100 { 3.0 } else { 1.0 };
                 self.drive(&proxy, warm_up)?.wait()?;
                 proxy.check_alive("stderr")?;
-                self.measure(&proxy)
+                self.measure(&proxy, 0.8, || self.drive(&proxy, self.seconds))
             }
         }
     }
 
-    fn measure(&self, proxy: &Running) -> Result<Sample, String> {
+    /// What a load costs; memory is looked at after this share of its time.
+    fn measure(
+        &self,
+        proxy: &Running,
+        share: f64,
+        start: impl FnOnce() -> Result<Generator, String>,
+    ) -> Result<Sample, String> {
         let pids = proxy.measured();
         let (busy, cpu, switched) = (core_busy_seconds(0), cpu_seconds(pids), switches(pids));
         let begin = Instant::now();
-        let load = self.drive(proxy, self.seconds)?;
-        std::thread::sleep(Duration::from_secs_f64(self.seconds * 0.8));
+        let load = start()?;
+        std::thread::sleep(Duration::from_secs_f64(self.seconds * share));
         let resident = resident_kib(pids);
         let tally = load.wait()?;
         let (cpu, time) = (cpu_seconds(pids) - cpu, begin.elapsed().as_secs_f64());
         let (busy, after) = (core_busy_seconds(0) - busy, switches(pids));
         let operations = tally.operations.max(1.0);
-        let size = if self.load.kind == Kind::TcpStream { 1_048_576.0 } else { self.load.body as f64 };
+        let size = if self.load.kind == Kind::TcpStream {
+            1_048_576.0
+        } else {
+            (self.load.body + self.load.request_body) as f64
+        };
         Ok(Sample {
             operations: tally.operations,
             cpu_us: cpu * 1e6 / operations,
@@ -171,6 +203,10 @@ impl Generator {
             .spawn()
             .map_err(|e| format!("{:?}: {e}", command.get_program()))?;
         Ok(Self { child, read })
+    }
+
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     fn wait(self) -> Result<Tally, String> {

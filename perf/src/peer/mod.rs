@@ -22,6 +22,10 @@ pub(crate) enum Feature {
     AccessLog,
     /// More than 1,000 connections: its template bounds the upstream connections.
     ManyConnections,
+    /// HTTP/2 without TLS on both sides.
+    Http2,
+    /// HTTP/2 in front, HTTP/1.1 behind, and the other way round.
+    Translates,
 }
 
 /// How to tell that a process is ready.
@@ -134,6 +138,13 @@ impl Peer {
         if !load.is_http() && self.http_only {
             return Some("serves HTTP only");
         }
+        let forwards_bytes = self.http.is_none() && !self.http_only;
+        if (load.http2 || load.upstream_http2) && !has(Feature::Http2) && !forwards_bytes {
+            return Some("does not speak HTTP/2 here");
+        }
+        if load.translates() && !has(Feature::Translates) {
+            return Some("does not translate between HTTP/1.1 and HTTP/2");
+        }
         if load.clusters > 1 && !has(Feature::Clusters) {
             return Some("has one cluster only");
         }
@@ -159,6 +170,21 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_speak_http2_or_translate_is_left_out() {
+        let all = load_all(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let lacks = |name: &str, lines: &str| {
+            let load = crate::scenario::tests::load(lines);
+            all.iter().find(|p| p.name == name).unwrap().lacks(&load)
+        };
+        let (both, front) =
+            ("downstream = 'http2'\nupstream = 'http2'\n", "downstream = 'http2'\nupstream = 'http1'\n");
+        assert_eq!(lacks("pingora", both), Some("does not speak HTTP/2 here"));
+        assert_eq!(lacks("floor", both), None, "it forwards whatever comes");
+        assert!(lacks("floor", front).is_some_and(|reason| reason.contains("translate")));
+        assert_eq!((lacks("envoy", both), lacks("envoy", front)), (None, None));
+    }
 
     #[test]
     fn every_peer_of_the_repository_is_sound() {

@@ -74,6 +74,7 @@ impl Metric {
             ],
             Kind::Idle if point.at > 0.0 => vec![Self::PerConnection],
             Kind::Idle => vec![Self::Rss],
+            Kind::Streams => vec![Self::Rss, Self::PerConnection],
             Kind::Start => vec![Self::Ready, Self::Rss, Self::StartCpu],
             Kind::Size => vec![Self::Stripped, Self::Binary],
         };
@@ -140,6 +141,7 @@ impl Metric {
             Self::Rate if kind == Kind::TcpStream => "throughput",
             Self::Rate => "rate",
             Self::Rss => "resident memory",
+            Self::PerConnection if kind == Kind::Streams => "memory per stream",
             Self::PerConnection => "memory per connection",
             Self::P50 => "p50",
             Self::P90 => "p90",

@@ -47,6 +47,7 @@ fn host() -> Host {
         descriptors: "1".into(),
         load_average: "0.10 0.10 0.10".into(),
         wrk: "synthetic".into(),
+        h2load: "synthetic".into(),
         commit: "synthetic".into(),
         date: "2000-01-01T00:00:00Z".into(),
     }
@@ -155,6 +156,12 @@ fn each_kind() -> Vec<ScenarioResult> {
                 at(1.0, pair(start("millrace-uring", 4.0), start("envoy", 80.0))),
                 at(5000.0, pair(start("millrace-uring", 200.0), start("envoy", 3000.0))),
             ],
+        ),
+        result(
+            "h2-streams",
+            Kind::Streams,
+            "",
+            vec![at(0.0, pair(idle("millrace-uring", Some(2.5)), idle("envoy", Some(20.0))))],
         ),
         result("size", Kind::Size, "", vec![at(0.0, pair(size("millrace-uring", 5.0), size("nginx", 1.0)))]),
         result(

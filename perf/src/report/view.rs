@@ -263,8 +263,8 @@ fn scenario(result: &ScenarioResult, newest: Option<&ScenarioResult>, plots: &[P
     });
     let mut meta = match (result.kind, result.rounds) {
         (Kind::Size, _) => String::new(),
-        (Kind::Start | Kind::Idle, 1) => "1 round".to_owned(),
-        (Kind::Start | Kind::Idle, rounds) => format!("{rounds} rounds"),
+        (Kind::Start | Kind::Idle | Kind::Streams, 1) => "1 round".to_owned(),
+        (Kind::Start | Kind::Idle | Kind::Streams, rounds) => format!("{rounds} rounds"),
         (_, 1) => format!("1 round of {} s", tick(result.seconds)),
         (_, rounds) => format!("{rounds} rounds of {} s", tick(result.seconds)),
     };

@@ -83,6 +83,11 @@ impl Provenance {
         Ok(())
     }
 
+    /// GOAWAY came.
+    pub fn goes_away(&mut self) {
+        self.closes = true;
+    }
+
     /// Judges the clean end of a connection in a run without faults.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ const LOCAL_STATUSES: [u16; 5] = [408, 500, 502, 503, 504];
 /// Connections that one client may need at the most.
 const CONNECTIONS_MAX: u32 = 200;
 /// How long a client waits for `100 Continue` before it sends the body nevertheless.
-const CONTINUE_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const CONTINUE_WAIT: Duration = Duration::from_secs(2);
 /// How long a stalled client reads nothing: longer than `write_stall_timeout`.
 const STALL: Duration = Duration::from_secs(90);
 
@@ -417,15 +417,16 @@ fn answer_head(
 }
 
 /// Checks a whole answer.
-fn finish(id: u64, head: &Head, body: &[u8], setup: &Setup, ledger: &mut Ledger) {
+pub(crate) fn finish(id: u64, head: &Head, body: &[u8], setup: &Setup, ledger: &mut Ledger) {
     let Some(request) = ledger.requests.get(&id) else { return };
     let status = status(head).unwrap_or(0);
     let reply = &request.reply;
     if head.get("x-id").is_none() {
         let no_table = status == 404 && setup.disturbance == Disturbance::ChurnHard;
         let allowed = LOCAL_STATUSES.contains(&status) || no_table;
-        if !allowed || setup.lossless {
-            let text = format!("request {id}: local reply {status}: {head:?} to {request:?}");
+        if !allowed || setup.lossless && !request.harmed {
+            let body = String::from_utf8_lossy(body);
+            let text = format!("request {id}: local reply {status} {body}: {head:?} to {request:?}");
             ledger.violation(text);
         }
         return ledger.settle(id, Outcome::Local(status));
@@ -435,7 +436,9 @@ fn finish(id: u64, head: &Head, body: &[u8], setup: &Setup, ledger: &mut Ledger)
     let expected = if empty { Vec::new() } else { fill(id, length) };
     if body != expected {
         ledger.violation(format!("request {id}: a wrong body of {} bytes, not {length}", body.len()));
-    } else if (status, length) != (reply.status, reply.length) && (status != 503 || setup.lossless) {
+    } else if (status, length) != (reply.status, reply.length)
+        && (status != 503 || setup.lossless && !request.harmed)
+    {
         ledger.violation(format!("request {id}: got {status} and {length} bytes, promised {reply:?}"));
     }
     ledger.settle(id, Outcome::Answered(status));
@@ -448,7 +451,9 @@ fn ended(connection: &mut Connection, clean: bool, setup: &Setup, ledger: &mut L
     if let (true, Ok(Some(_))) = (clean, &whole) {
         ledger.violation("an answer ended by the end of the connection");
     }
-    if setup.lossless && !connection.gave_up && (!clean || partial) {
+    let front = connection.open.front().and_then(|id| ledger.requests.get(id));
+    let harmed = front.is_some_and(|request| request.harmed);
+    if setup.lossless && !connection.gave_up && (!clean || partial) && !harmed {
         let how = if clean { "closed" } else { "reset" };
         let reply = connection.open.front().and_then(|id| ledger.requests.get(id)).cloned();
         ledger.violation(format!(

@@ -7,11 +7,11 @@ use std::time::Duration;
 use millrace_config::{
     Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, ClusterSpecifier, DrainType, Endpoint,
     FilterChain, FilterChainCriteria, FilterChainMatch, FilterConfigId, ForwardClientCertDetails,
-    HeaderMutations, HealthStatus, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy,
-    Listener, LocalityEndpoints, NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions,
-    RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, ScopeId,
-    ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection,
-    UnderscoresAction, UpstreamHttp, VirtualHost,
+    HeaderMutations, HealthStatus, Http1Options, Http2Options, HttpConnectionManager, HttpFilter,
+    HttpFilterKind, LbPolicy, Listener, LocalityEndpoints, NetworkFilter, Node, PathNormalization,
+    RequireTls, RetryConditions, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward,
+    RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds,
+    TrafficDirection, UnderscoresAction, UpstreamHttp, UpstreamProtocol, VirtualHost,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
 
@@ -55,6 +55,14 @@ pub struct Knobs {
     pub proxy_continue: bool,
     /// `retry_on` of [`Mode::HttpRetries`].
     pub retry_on: &'static str,
+    /// `num_retries` of [`Mode::HttpRetries`].
+    pub num_retries: u32,
+    /// The cluster's endpoints speak HTTP/2.
+    pub upstream_http2: bool,
+    /// `initial_stream_window_size` of either side.
+    pub stream_window: u32,
+    /// `max_concurrent_streams` of the listener.
+    pub max_streams: u32,
 }
 
 impl Default for Knobs {
@@ -73,6 +81,10 @@ impl Default for Knobs {
             upstream_age: None,
             proxy_continue: false,
             retry_on: "connect-failure,reset,5xx",
+            num_retries: 3,
+            upstream_http2: false,
+            stream_window: 64 * 1024,
+            max_streams: 100,
         }
     }
 }
@@ -144,6 +156,8 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         bind_source: None,
         close_on_health_failure: knobs.close_on_health_failure,
         http: UpstreamHttp {
+            protocol: if knobs.upstream_http2 { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 },
+            http2: Http2Options { initial_stream_window: knobs.stream_window, ..Http2Options::UPSTREAM },
             max_requests_per_connection: knobs.max_requests,
             idle_timeout: Some(knobs.upstream_idle),
             max_connection_duration: knobs.upstream_age,
@@ -207,7 +221,11 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         }],
         access_logs: Vec::new(),
         codec: millrace_config::Codec::Auto,
-        http2: millrace_config::Http2Options::DOWNSTREAM,
+        http2: Http2Options {
+            initial_stream_window: knobs.stream_window,
+            max_concurrent_streams: knobs.max_streams,
+            ..Http2Options::DOWNSTREAM
+        },
         http2_scope: registry.scope(ScopeKind::Http2, ""),
         http1: Http1Options { allow_absolute_url: true, ..Http1Options::default() },
         server_name: "envoy".into(),
@@ -247,7 +265,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
     let retry_policy = (mode == Mode::HttpRetries).then(|| {
         Arc::new(RetryPolicy {
             on: RetryConditions::parse(knobs.retry_on).0,
-            num_retries: 3,
+            num_retries: knobs.num_retries,
             per_try_timeout: knobs.per_try_timeout,
             ..RetryPolicy::default()
         })

@@ -91,6 +91,17 @@ pub struct Request {
     pub outcome: Option<Outcome>,
     /// The route table that was in force when it was made.
     pub table: u64,
+    /// Somebody broke its stream on purpose: it may end in any way, its neighbours may not.
+    pub harmed: bool,
+    /// Tries that an endpoint refused unprocessed.
+    pub refused: u32,
+}
+
+impl Request {
+    /// The method has a body.
+    pub fn has_body(&self) -> bool {
+        matches!(self.method, "POST" | "PUT")
+    }
 }
 
 /// What goes through one tunnel.
@@ -156,6 +167,8 @@ impl Ledger {
             delivered: 0,
             outcome: None,
             table: 0,
+            harmed: false,
+            refused: 0,
         };
         self.requests.insert(id, request);
     }

@@ -2,13 +2,14 @@
 //! clients and upstreams, and the checks that must hold whatever goes wrong.
 //!
 //! [`setup`] names the modes, [`world`] drives one run, [`client`], [`upstream`] and [`pipe`] are the peers
-//! with [`wire`] as their own HTTP reader, [`churn`] changes the configuration meanwhile, [`ledger`] knows what
+//! with [`wire`] as their own HTTP reader, [`h2`] those that speak HTTP/2, [`churn`] changes the configuration meanwhile, [`ledger`] knows what
 //! every request is owed, [`check`] looks at what is left afterwards.
 
 pub mod check;
 pub mod churn;
 pub mod client;
 pub mod fixture;
+pub mod h2;
 pub mod ledger;
 pub mod pipe;
 pub mod setup;

@@ -29,6 +29,27 @@ pub enum Disturbance {
     Stop,
 }
 
+/// Who speaks HTTP/2, and what is done with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Http2 {
+    /// Clients do.
+    pub clients: bool,
+    /// Endpoints do.
+    pub upstreams: bool,
+    /// Streams that a client breaks, per mille; the neighbours must not notice.
+    pub resets: u64,
+    /// Streams that an endpoint refuses at first, by RST_STREAM or GOAWAY, per mille.
+    pub refusals: u64,
+    /// Exchanges after which either side says GOAWAY, per mille.
+    pub goaways: u64,
+    /// Windows of streams that are announced late.
+    pub late_windows: bool,
+    /// Small windows, and credit that comes back late.
+    pub small_windows: bool,
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS` of endpoints.
+    pub max_streams: Option<u32>,
+}
+
 /// One mode of the simulation.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -64,6 +85,8 @@ pub struct Setup {
     pub stalls: u64,
     /// Bytes through tunnels (TCP, or an upgrade) instead of requests.
     pub tunnel: bool,
+    /// HTTP/2 on either side.
+    pub http2: Http2,
     /// What happens in the middle.
     pub disturbance: Disturbance,
     /// Number of shards; the first accepts for all.
@@ -90,6 +113,7 @@ impl Setup {
             slow: false,
             stalls: 0,
             tunnel: mode == Mode::Tcp,
+            http2: Http2::default(),
             disturbance: Disturbance::None,
             shards: 1,
         }
@@ -166,7 +190,10 @@ impl Setup {
         if one_in(rng, 5) {
             setup = setup.hasty();
         }
-        setup.tunnel |= one_in(rng, 6);
+        if mode != Mode::Tcp && one_in(rng, 2) {
+            setup = setup.http2(rng).with_broken_streams();
+        }
+        setup.tunnel |= !setup.http2.upstreams && one_in(rng, 6);
         setup.shards = 1 + rng.below(3) as usize;
         setup.early = [0, 50, 400][rng.below(3) as usize];
         let knobs = &mut setup.knobs;
@@ -205,6 +232,44 @@ impl Setup {
             }
         };
         setup
+    }
+
+    /// HTTP/2 on one side or on both.
+    #[must_use]
+    pub fn http2(self, rng: &mut Rng) -> Self {
+        let (clients, upstreams) =
+            [(true, true), (true, true), (true, false), (false, true)][rng.below(4) as usize];
+        let http2 = Http2 {
+            clients,
+            upstreams,
+            goaways: [0, 100][rng.below(2) as usize],
+            late_windows: rng.chance(1, 2),
+            small_windows: rng.chance(1, 2),
+            ..self.http2
+        };
+        let window = [65_535, 65_535, 20_000, 1_000][rng.below(4) as usize];
+        let knobs = Knobs { stream_window: window, upstream_http2: upstreams, ..self.knobs };
+        Self { http2, knobs, ..self }
+    }
+
+    /// Clients that break streams.
+    #[must_use]
+    pub fn with_broken_streams(mut self) -> Self {
+        self.http2.resets = 150;
+        self
+    }
+
+    /// Endpoints that refuse streams or take few at a time, and so does the listener.
+    #[must_use]
+    pub fn with_refusals(mut self, rng: &mut Rng) -> Self {
+        // What GOAWAY meets on its way is refused as well, more than once with bad luck.
+        self.knobs.num_retries = 10;
+        self.http2.refusals = 100;
+        self.http2.max_streams = rng.chance(1, 2).then(|| 1 + rng.below(4) as u32);
+        if rng.chance(1, 2) {
+            self.knobs.max_streams = 1 + rng.below(10) as u32;
+        }
+        self
     }
 
     /// Configuration that changes all the time.

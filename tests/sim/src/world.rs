@@ -18,6 +18,7 @@ use crate::check;
 use crate::churn::{self, Churn};
 use crate::client::Client;
 use crate::fixture;
+use crate::h2;
 use crate::ledger::{Ledger, Pipe};
 use crate::pipe::{PipeClient, PipeServer};
 use crate::setup::{Disturbance, Setup};
@@ -27,6 +28,8 @@ use crate::upstream::Upstream;
 const TURNS_AT_ONCE_MAX: u32 = 20_000;
 /// Turns for a timer after which nothing was to do, per virtual second, before timers count as spinning.
 const IDLE_TURNS_PER_SECOND_MAX: u64 = 8;
+/// Connections of clients that had no stream for so long must owe nothing.
+const IDLE_SECONDS: u64 = 3;
 /// No run takes longer than this, virtual seconds.
 const RUN_SECONDS_MAX: u64 = 3_000;
 
@@ -51,7 +54,31 @@ pub struct Report {
 #[derive(Debug)]
 pub(crate) enum Server {
     Http(Upstream),
+    Http2(h2::upstream::Upstream),
     Pipe(PipeServer),
+}
+
+/// Clients of either version.
+#[derive(Debug)]
+enum Asker {
+    Http1(Client),
+    Http2(h2::client::Client),
+}
+
+impl Asker {
+    fn is_done(&self) -> bool {
+        match self {
+            Self::Http1(client) => client.is_done(),
+            Self::Http2(client) => client.is_done(),
+        }
+    }
+
+    fn state(&self) -> String {
+        match self {
+            Self::Http1(client) => client.state(),
+            Self::Http2(client) => client.state(),
+        }
+    }
 }
 
 /// One run under way.
@@ -66,7 +93,7 @@ pub struct World {
     pub(crate) endpoints: Vec<SocketAddr>,
     pub(crate) servers: Vec<Server>,
     pub(crate) ledger: Ledger,
-    clients: Vec<Client>,
+    clients: Vec<Asker>,
     pipes: Vec<PipeClient>,
     pub(crate) setup: Setup,
     /// The control plane of runs whose configuration changes.
@@ -176,7 +203,11 @@ impl World {
     fn add_peers(&mut self) {
         for endpoint in self.endpoints.clone() {
             let rng = Rng::new(self.rng.next_u64());
-            let server = if self.setup.tunnel {
+            let server = if self.setup.http2.upstreams && !self.setup.tunnel {
+                Server::Http2(
+                    h2::upstream::Upstream::listen(&self.net, endpoint, rng).expect("a free address"),
+                )
+            } else if self.setup.tunnel {
                 let listener = self.net.listen_peer(SocketAddress::Inet(endpoint)).expect("a free address");
                 Server::Pipe(PipeServer::new(listener, rng))
             } else {
@@ -201,9 +232,16 @@ impl World {
             for id in &todo {
                 self.ledger.add(*id, &self.setup, &mut self.rng);
             }
-            let mut client = Client::new(todo, &self.setup, rng, now);
-            client.patient = self.setup.disturbance == Disturbance::Drain;
-            self.clients.push(client);
+            let patient = self.setup.disturbance == Disturbance::Drain;
+            self.clients.push(if self.setup.http2.clients {
+                let mut client = h2::client::Client::new(todo, rng, now);
+                client.patient = patient;
+                Asker::Http2(client)
+            } else {
+                let mut client = Client::new(todo, &self.setup, rng, now);
+                client.patient = patient;
+                Asker::Http1(client)
+            });
         }
     }
 
@@ -221,11 +259,11 @@ impl World {
         // A clock that jumps makes every byte count for seconds.
         let factor = if self.setup.plan.clock_jumps > 0 { 30 } else { 1 };
         let end = self.net.now() + Duration::from_secs(RUN_SECONDS_MAX * factor);
-        while !(self.clients.iter().all(Client::is_done) && self.pipes.iter().all(PipeClient::is_done)) {
+        while !(self.clients.iter().all(Asker::is_done) && self.pipes.iter().all(PipeClient::is_done)) {
             self.disturb();
             self.turn(self.next_disturbance);
             if self.net.now() > end {
-                let clients = self.clients.iter().filter(|c| !c.is_done()).map(Client::state);
+                let clients = self.clients.iter().filter(|c| !c.is_done()).map(Asker::state);
                 let pipes = self.pipes.iter().filter(|c| !c.is_done()).map(PipeClient::state);
                 let stuck: Vec<String> = clients.chain(pipes).collect();
                 self.ledger.violation(format!("stuck: {stuck:?}"));
@@ -342,6 +380,11 @@ impl World {
     }
 
     fn count_turn(&mut self, before: Time) {
+        let idle = Duration::from_secs(IDLE_SECONDS);
+        if self.setup.http2.clients && self.net.now() > Time::ZERO + idle {
+            let since = Time(self.net.now().0 - idle.as_nanos() as u64);
+            self.shards.iter().for_each(|(shard, ..)| shard.assert_http2_idle(since));
+        }
         let now = self.net.now();
         self.turns += 1;
         self.turns_at_once = if now == before { self.turns_at_once + 1 } else { 0 };
@@ -357,7 +400,10 @@ impl World {
         let Self { net, setup, ledger, listen, .. } = self;
         let mut wake = Time::MAX;
         for client in &mut self.clients {
-            wake = wake.min(client.poll(net, listen, setup, ledger));
+            wake = wake.min(match client {
+                Asker::Http1(client) => client.poll(net, listen, setup, ledger),
+                Asker::Http2(client) => client.poll(net, listen, setup, ledger),
+            });
         }
         for pipe in &mut self.pipes {
             wake = wake.min(pipe.poll(net, listen, setup, ledger));
@@ -365,6 +411,7 @@ impl World {
         for server in &mut self.servers {
             wake = wake.min(match server {
                 Server::Http(upstream) => upstream.poll(net, setup, ledger),
+                Server::Http2(upstream) => upstream.poll(net, setup, ledger),
                 Server::Pipe(pipe) => pipe.poll(net, setup, ledger),
             });
         }

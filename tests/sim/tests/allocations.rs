@@ -5,20 +5,25 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millrace_base::{Limits, Time, WallTime};
+use millrace_http::h2::{Connection, Event, Heads, Options, Role, StreamRef};
+use millrace_http::{RequestHead, ResponseHead};
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
 use millrace_ring::{Backend, Config, IoChoice, SocketAddress, sockets};
 use millrace_shard::shared::{ListenerHandle, Message, Shared};
 use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
-use millrace_sim::fixture::{Mode, snapshot};
+use millrace_sim::fixture::{Knobs, Mode, build};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
+/// Every allocation of the process is counted: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 const REQUEST: &[u8] =
     b"GET /path?q=1 HTTP/1.1\r\nhost: example.com\r\nuser-agent: test\r\naccept: */*\r\n\r\n";
@@ -41,7 +46,11 @@ fn upstream() -> SocketAddr {
     address
 }
 
-fn start_shard(io: IoChoice, upstream: SocketAddr) -> Option<(SocketAddr, Arc<Shared>)> {
+fn start_shard(
+    io: IoChoice,
+    upstream: SocketAddr,
+    upstream_http2: bool,
+) -> Option<(SocketAddr, Arc<Shared>)> {
     let any = SocketAddress::Inet("127.0.0.1:0".parse().unwrap());
     let socket = sockets::listen(&any, &Default::default()).unwrap();
     let listen = sockets::local_address(socket).unwrap().inet().unwrap();
@@ -50,7 +59,10 @@ fn start_shard(io: IoChoice, upstream: SocketAddr) -> Option<(SocketAddr, Arc<Sh
     let doors = shared.clone();
     std::thread::spawn(move || {
         let registry = Registry::new();
-        let snapshot = Arc::new(snapshot(&registry, Mode::Http, listen, &[upstream]));
+        let snapshot = {
+            let knobs = Knobs { upstream_http2, ..Knobs::default() };
+            Arc::new(build(&registry, Mode::Http, listen, &[upstream], &knobs))
+        };
         let Ok((mut backend, _)) = Backend::open(io, &Config::default()) else {
             ready.send(false).unwrap();
             return;
@@ -105,8 +117,9 @@ fn requests(client: &mut TcpStream, count: usize) {
 
 #[test]
 fn requests_allocate_nothing_in_steady_state() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for io in [IoChoice::Uring, IoChoice::Epoll] {
-        let Some((listen, shared)) = start_shard(io, upstream()) else {
+        let Some((listen, shared)) = start_shard(io, upstream(), false) else {
             println!("skipped: {io:?} is not available here");
             continue;
         };
@@ -117,6 +130,141 @@ fn requests_allocate_nothing_in_steady_state() {
         requests(&mut client, COUNTED);
         let change = region.change();
         // Housekeeping once a second may allocate a little; requests may not.
+        let most = 100;
+        assert!(change.allocations < most, "{io:?}: {change:?} over {COUNTED} requests");
+        drop(client);
+        shared.doors()[0].send(Message::Stop).unwrap();
+    }
+}
+
+/// One end of an HTTP/2 connection that allocates nothing itself once it is warm.
+struct Peer {
+    socket: TcpStream,
+    codec: Connection,
+    heads: Heads,
+    input: Vec<u8>,
+    /// What of the input is unread.
+    unread: std::ops::Range<usize>,
+    out: Vec<u8>,
+    start: Instant,
+}
+
+impl Peer {
+    fn new(socket: TcpStream, role: Role) -> Self {
+        socket.set_nodelay(true).unwrap();
+        Self {
+            socket,
+            codec: Connection::new(&Options::new(role), Time(1)),
+            heads: Heads::default(),
+            input: vec![0; 64 * 1024],
+            unread: 0..0,
+            out: Vec::with_capacity(64 * 1024),
+            start: Instant::now(),
+        }
+    }
+
+    /// The next event; sends what is to be sent before it waits. `None` at the end of the connection.
+    fn next(&mut self) -> Option<Event> {
+        loop {
+            let now = Time(self.start.elapsed().as_nanos() as u64 + 1);
+            let step = self.codec.receive(&self.input[self.unread.clone()], now, &mut self.heads).unwrap();
+            self.unread.start += step.consumed;
+            match step.event {
+                Event::Progress => {}
+                Event::NeedMore => {
+                    self.codec.take_control(&mut self.out);
+                    self.socket.write_all(&self.out).unwrap();
+                    self.out.clear();
+                    self.codec.flushed();
+                    self.input.copy_within(self.unread.clone(), 0);
+                    self.unread = 0..self.unread.len();
+                    match self.socket.read(&mut self.input[self.unread.end..]) {
+                        Ok(count) if count > 0 => self.unread.end += count,
+                        _ => return None,
+                    }
+                }
+                Event::Data { stream, ref range, .. } => {
+                    self.codec.release(stream, range.len());
+                    return Some(step.event);
+                }
+                event => return Some(event),
+            }
+        }
+    }
+
+    fn body(&mut self, stream: StreamRef, body: &[u8]) {
+        assert!(self.codec.send_data(stream, body.len(), true, &mut self.out));
+        self.out.extend_from_slice(body);
+    }
+}
+
+fn http2_upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut peer = Peer::new(listener.accept().unwrap().0, Role::Server);
+        let mut head = ResponseHead::new();
+        head.status = 200;
+        head.headers.append(b"content-type", b"text/plain");
+        head.headers.append(b"content-length", b"5");
+        while let Some(event) = peer.next() {
+            let stream = match event {
+                Event::Request { stream, end: true, .. } | Event::Data { stream, end: true, .. } => stream,
+                _ => continue,
+            };
+            assert!(peer.codec.send_response(stream, &head, false, &mut peer.out));
+            peer.body(stream, b"hello");
+        }
+    });
+    address
+}
+
+/// A GET and a small POST in turn.
+fn http2_requests(client: &mut Peer, heads: &[RequestHead; 2], count: usize) {
+    for at in 0..count {
+        let head = &heads[at % 2];
+        let posts = at % 2 == 1;
+        let stream = client.codec.send_request(head, at as u64, !posts, &mut client.out).unwrap();
+        if posts {
+            client.body(stream, b"{\"name\":\"value\"}");
+        }
+        loop {
+            match client.next().unwrap() {
+                Event::Response { user, end: false, .. } => {
+                    assert_eq!((user, client.heads.response.status), (at as u64, 200));
+                }
+                Event::Data { range, end: true, .. } => break assert_eq!(range.len(), 5),
+                Event::Settings | Event::ConnectionWritable | Event::StreamWritable { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn http2_requests_allocate_nothing_in_steady_state() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut get = RequestHead::new();
+    get.set_method(b"GET");
+    get.set_scheme(b"http");
+    get.set_authority(b"example.com");
+    get.set_path(b"/path?q=1");
+    get.headers.append(b"user-agent", b"test");
+    get.headers.append(b"accept", b"*/*");
+    let mut post = get.clone();
+    post.set_method(b"POST");
+    post.headers.append(b"content-length", b"16");
+    let heads = [get, post];
+    for io in [IoChoice::Uring, IoChoice::Epoll] {
+        let Some((listen, shared)) = start_shard(io, http2_upstream(), true) else {
+            println!("skipped: {io:?} is not available here");
+            continue;
+        };
+        let mut client = Peer::new(TcpStream::connect(listen).unwrap(), Role::Client);
+        http2_requests(&mut client, &heads, WARM_UP);
+        let region = Region::new(ALLOCATOR);
+        http2_requests(&mut client, &heads, COUNTED);
+        let change = region.change();
         let most = 100;
         assert!(change.allocations < most, "{io:?}: {change:?} over {COUNTED} requests");
         drop(client);

@@ -244,6 +244,102 @@ fn stalled() {
 }
 
 #[test]
+fn http2_quiet() {
+    seeds(80, |rng| Setup::quiet("http2_quiet", Mode::Http).http2(rng));
+}
+
+#[test]
+fn http2_choppy() {
+    seeds(80, |rng| Setup::choppy("http2_choppy", Mode::Http).http2(rng));
+}
+
+#[test]
+fn http2_rough() {
+    seeds(100, |rng| Setup::rough("http2_rough", Mode::Http).http2(rng).with_broken_streams());
+}
+
+#[test]
+fn http2_tiny() {
+    seeds(60, |rng| Setup::choppy("http2_tiny", Mode::Http).tiny(rng).http2(rng));
+}
+
+#[test]
+fn http2_slow() {
+    seeds(60, |rng| Setup::choppy("http2_slow", Mode::Http).slow().http2(rng));
+}
+
+#[test]
+fn http2_neighbours() {
+    seeds(100, |rng| {
+        let setup = Setup::choppy("http2_neighbours", Mode::Http).http2(rng).with_broken_streams();
+        Setup { upstream_faults: 200, ..setup }
+    });
+}
+
+#[test]
+fn http2_refusals() {
+    seeds(100, |rng| {
+        let mut setup = Setup::choppy("http2_refusals", Mode::HttpRetries).http2(rng).with_refusals(rng);
+        setup.knobs.breakers.max_retries = 100;
+        Setup { fail_first: 200, ..setup }
+    });
+}
+
+#[test]
+fn http2_retries_rough() {
+    seeds(100, |rng| {
+        let setup = Setup::rough("http2_retries_rough", Mode::HttpRetries).http2(rng).with_refusals(rng);
+        Setup { fail_first: 200, ..setup.with_broken_streams() }
+    });
+}
+
+#[test]
+fn http2_hasty() {
+    seeds(80, |rng| {
+        let setup = Setup::rough("http2_hasty", Mode::HttpRetries).hasty().http2(rng);
+        Setup { fail_first: 200, ..setup.with_broken_streams() }
+    });
+}
+
+#[test]
+fn http2_bulk() {
+    seeds(60, |rng| Setup::choppy("http2_bulk", Mode::Http).bulk().http2(rng));
+}
+
+#[test]
+fn http2_swap() {
+    let disturbance = Disturbance::SwapHard;
+    seeds(60, |rng| Setup { disturbance, ..Setup::rough("http2_swap", Mode::HttpRetries).http2(rng) });
+}
+
+#[test]
+fn http2_drain() {
+    let disturbance = Disturbance::Drain;
+    seeds(60, |rng| Setup { disturbance, ..Setup::choppy("http2_drain", Mode::Http).http2(rng) });
+}
+
+#[test]
+fn http2_stop() {
+    seeds(60, |rng| {
+        let setup = Setup::choppy("http2_stop", Mode::HttpRetries).http2(rng);
+        Setup { disturbance: Disturbance::Stop, lossless: false, ..setup }
+    });
+}
+
+#[test]
+fn http2_churn() {
+    seeds(60, |rng| Setup::choppy("http2_churn", Mode::Http).http2(rng).churned(false, rng));
+}
+
+#[test]
+fn http2_churn_rough() {
+    seeds(60, |rng| {
+        let setup = Setup::rough("http2_churn_rough", Mode::HttpRetries).http2(rng).churned(true, rng);
+        Setup { fail_first: 200, ..setup.with_broken_streams() }
+    });
+}
+
+#[test]
 fn mixed() {
     seeds(200, Setup::mixed);
 }
@@ -254,6 +350,12 @@ fn the_same_seed_is_the_same_run() {
         let setup = Setup { fail_first: 200, ..Setup::rough("same", Mode::HttpRetries) };
         let (first, second) = (World::run(&setup, seed), World::run(&setup, seed));
         assert_eq!((first.trace, first.turns), (second.trace, second.turns), "seed {seed}");
+    }
+    for seed in 0..10 {
+        let setup = Setup { fail_first: 200, ..Setup::rough("same", Mode::HttpRetries) };
+        let setup = setup.http2(&mut Rng::new(seed)).with_broken_streams();
+        let (first, second) = (World::run(&setup, seed), World::run(&setup, seed));
+        assert_eq!((first.trace, first.turns), (second.trace, second.turns), "HTTP/2, seed {seed}");
     }
     let setup = Setup::quiet("same", Mode::Http);
     assert_ne!(World::run(&setup, 1).trace, World::run(&setup, 2).trace);

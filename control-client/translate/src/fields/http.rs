@@ -206,7 +206,10 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.core.v3.KeepaliveSettings",
-        fields: &[(Served, "interval timeout interval_jitter connection_idle_interval")],
+        fields: &[
+            (Served, "interval timeout interval_jitter"),
+            (Reported("an idle connection is used without a PING before"), "connection_idle_interval"),
+        ],
     },
     Table {
         message: "envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat",

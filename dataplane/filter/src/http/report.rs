@@ -68,6 +68,8 @@ impl Report {
             return;
         }
         let report = std::mem::take(self);
+        // The end of the response may be reported before its time is known.
+        self.upstream_time = report.upstream_time && upstream_time.is_none();
         let Some(scope) = stats.grpc_scope(cluster, protocol, name.map(|name| &*name.0)) else { return };
         if report.request_messages > 0 {
             stats.add(scope, metric::REQUEST_MESSAGE_COUNT, u64::from(report.request_messages));
@@ -93,6 +95,8 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use millrace_observe::stats::{Registry, ScopeKind};
+
     use super::*;
 
     #[test]
@@ -101,6 +105,21 @@ mod tests {
         assert_eq!(name("a.b.C", false).as_deref(), Some("a.b.C.M"));
         assert_eq!(name("a.b.C", true).as_deref(), Some("a_b_C.M"));
         assert_eq!(name(&"x".repeat(GrpcProtocol::NAME_BYTES_MAX), false), None);
+    }
+
+    #[test]
+    fn the_time_may_be_told_later_and_counts_once() {
+        let registry = Registry::new();
+        let cluster = registry.scope(ScopeKind::Cluster, "c");
+        let mut shard = registry.attach_shard("worker_0");
+        let mut report = Report { upstream_time: true, ..Report::default() };
+        report.add(Some(GrpcStatus::Known(0)));
+        for time in [None, None, Some(Duration::from_millis(3)), Some(Duration::from_millis(3))] {
+            report.tell(&mut shard, cluster, GrpcProtocol::Grpc, None, time);
+        }
+        assert!(report.is_empty());
+        let scope = registry.scope(ScopeKind::Grpc, "c.grpc");
+        assert_eq!(registry.counter(scope, metric::TOTAL), 1);
     }
 
     #[test]

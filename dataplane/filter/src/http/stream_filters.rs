@@ -295,7 +295,8 @@ impl StreamFilters {
     }
 
     /// Counts what the calls before have gathered, for the request's cluster (nothing without one). `upstream_time`:
-    /// from the last byte of the request that was sent upstream to the last one of the response, once both are known.
+    /// from the last byte of the request that was sent upstream to the last one of the response, once both are known;
+    /// it may be told by a later call than that of the response's end.
     pub fn report(
         &mut self,
         stats: &mut ShardStats,

@@ -33,6 +33,12 @@ impl ReceiveWindow {
         // Never beyond the size: nobody can give back what was not charged.
         let owed = i64::from(size) - self.available - i64::from(self.pending);
         self.pending += (bytes as i64).min(owed).max(0) as u32;
+        self.announce(size)
+    }
+
+    /// The increment that is due in a window of `size`, if any.
+    #[inline]
+    fn announce(&mut self, size: u32) -> Option<u32> {
         if self.pending < (size / 2).max(1) {
             return None;
         }
@@ -42,9 +48,11 @@ impl ReceiveWindow {
         Some(increment)
     }
 
-    /// Takes back what a window had beyond the size that the peer has now acknowledged.
-    pub(super) fn shrink(&mut self, by: u32) {
+    /// Takes back what a window had beyond the `size` that the peer has now acknowledged. What had gathered may be an
+    /// increment that is due now, and nothing else would bring it about.
+    pub(super) fn shrink(&mut self, by: u32, size: u32) -> Option<u32> {
         self.available -= i64::from(by);
+        self.announce(size)
     }
 
     /// Bytes that were charged and not given back yet.
@@ -114,10 +122,18 @@ mod tests {
     fn a_window_that_shrank_is_not_announced_until_it_is_paid() {
         let mut window = ReceiveWindow::new(65_535);
         assert!(window.charge(60_000));
-        window.shrink(65_535 - 1000);
+        assert_eq!(window.shrink(65_535 - 1000, 1000), None);
         assert!(!window.charge(1));
         assert_eq!(window.release(60_000, 1000), Some(60_000));
         assert_eq!(window.debt(1000), 0);
+        assert!(window.charge(1000) && !window.charge(1));
+    }
+
+    #[test]
+    fn a_window_that_shrank_below_what_was_passed_on_is_announced_at_once() {
+        let mut window = ReceiveWindow::new(65_535);
+        assert!(window.charge(5000) && window.release(5000, 65_535).is_none());
+        assert_eq!(window.shrink(65_535 - 1000, 1000), Some(5000));
         assert!(window.charge(1000) && !window.charge(1));
     }
 

@@ -159,8 +159,9 @@ impl Shard {
         http.begin(id, RequestInfo::of(&stream.request), now);
         stream.attempt = Attempt::Sent(conn);
         let framing = stream.request_framing;
-        let whole =
-            stream.request_complete && stream.request_queue.is_empty() && stream.request_trailers.is_empty();
+        let whole = stream.request_complete
+            && stream.flow.request_queue.is_empty()
+            && stream.request_trailers.is_empty();
         let mut head_bytes = 0;
         link.write(&mut self.io, |payload| {
             payload.write_with(|out| {
@@ -174,7 +175,7 @@ impl Shard {
             // Its windows may be closed, and the answer long.
             link.receive_singly(&mut self.io);
         }
-        stream.request_end_sent = whole;
+        stream.flow.request_end_sent = whole;
         let facts = &mut stream.facts;
         facts.upstream_version = Version::Http11;
         facts.bytes.upstream_header_sent += head_bytes as u64;
@@ -197,8 +198,8 @@ impl Shard {
         facts.times.upstream_tx_begin.get_or_insert(now);
         stream.try_deadline = stream.timeouts.per_try.map_or(Time::MAX, |limit| now + limit);
         let (scope, host_scope) = (upstream.scope, upstream.host_scope);
-        let (key, more) = (stream.downstream, !stream.request_end_sent);
-        let queued = stream.client.is_some() || !stream.request_queue.is_empty();
+        let (key, more) = (stream.downstream, !stream.flow.request_end_sent);
+        let queued = stream.client.is_some() || !stream.flow.request_queue.is_empty();
         let interim = std::mem::take(&mut stream.expects_continue);
         self.stats.inc(scope, metric::UPSTREAM_RQ_TOTAL);
         self.stats.gauge_inc(scope, metric::UPSTREAM_RQ_ACTIVE);

@@ -95,7 +95,7 @@ impl Shard {
         if stream.upgrade && !stream.tunnel && stream.request_complete {
             return false;
         }
-        if !stream.request_queue.is_empty() {
+        if !stream.flow.request_queue.is_empty() {
             // What an earlier try had sent goes first.
             self.flush_request(id);
             return false;
@@ -144,14 +144,14 @@ impl Shard {
         }
         http.input.consume(step.consumed);
         if done {
-            stream.request_end = true;
+            stream.flow.request_end = true;
             if stream.request_use() == BodyUse::Change {
                 return self.h1_change_request(key, id, 0..0, 0, true);
             }
             if !http.hcm.http1.enable_trailers {
                 stream.request_trailers.clear();
             }
-            if !stream.request_end_sent {
+            if !stream.flow.request_end_sent {
                 self.end_request(id);
             }
             self.request_arrived(id);
@@ -171,7 +171,7 @@ impl Shard {
         http.input = input;
         let Some(stream) = self.streams.get_mut(id).filter(|_| alive) else { return false };
         if done {
-            stream.request_end = true;
+            stream.flow.request_end = true;
             if !trailers {
                 stream.request_trailers.clear();
             }
@@ -201,7 +201,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(upstream) = stream.upstream().and_then(|conn| self.upstreams.get_mut(conn)) else { return };
         let Some(link) = &mut upstream.link else { return };
-        stream.request_end_sent = true;
+        stream.flow.request_end_sent = true;
         stream.facts.times.upstream_tx_end = Some(now);
         let (framing, trailers) = (stream.request_framing, &stream.request_trailers);
         let mut sent = 0;
@@ -236,7 +236,7 @@ impl Shard {
         stream.active = now;
         // An HTTP/1.1 client takes what has come; its endpoint is paused when that is too much.
         let room = match stream.client.is_some() || stream.filters.is_some() {
-            true if stream.response_queue.len() >= INPUT_BYTES_MAX => 0,
+            true if stream.flow.response_queue.len() >= INPUT_BYTES_MAX => 0,
             true if stream.holds_response() => INPUT_BYTES_MAX,
             true => client_room(&self.io, downstream, stream),
             false => usize::MAX,
@@ -317,11 +317,11 @@ impl Shard {
             }
             (BodyUse::Observe, Some(filters)) => {
                 filters.observe_response(piece);
-                stream.response_queue.push_bytes(piece);
+                stream.flow.response_queue.push_bytes(piece);
                 true
             }
             (BodyUse::Bypass, _) | (BodyUse::Observe, None) => {
-                stream.response_queue.push_bytes(piece);
+                stream.flow.response_queue.push_bytes(piece);
                 true
             }
             (BodyUse::Change, _) => true,
@@ -336,7 +336,7 @@ impl Shard {
         self.report_filters(id);
         if done {
             if let Some(stream) = self.streams.get_mut(id) {
-                stream.response_end = true;
+                stream.flow.response_end = true;
             }
             self.judge_end(id, true);
             if trailers && !self.filter_trailers(id) {

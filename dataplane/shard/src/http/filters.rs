@@ -29,6 +29,11 @@ impl Stream {
         self.filters.as_ref().map_or(BodyUse::Bypass, |filters| filters.response_use())
     }
 
+    /// The endpoint is asked for gRPC: by the client itself (`is_grpc`, which local replies go by), or by a filter.
+    pub(super) fn asks_grpc(&self) -> bool {
+        self.is_grpc || (self.filters.is_some() && millrace_route::is_grpc(&self.request))
+    }
+
     /// The head of the response waits for a filter.
     pub(super) fn holds_response(&self) -> bool {
         self.filters.as_ref().is_some_and(|filters| filters.holds_response())
@@ -52,7 +57,6 @@ impl Shard {
         let Some(filters) = StreamFilters::start(&start, &mut stream.request) else { return false };
         let new_route = filters.wants_new_route();
         stream.filters = Some(Box::new(filters));
-        stream.is_grpc = millrace_route::is_grpc(&stream.request);
         if matches!(stream.request_framing, BodyFraming::Length(_))
             && !stream.request.headers.contains(HeaderId::ContentLength)
         {
@@ -68,7 +72,7 @@ impl Shard {
         let Some(filters) = &mut stream.filters else { return true };
         let mut out = std::mem::take(&mut self.filtered);
         let verdict = filters.request_data(data, end, &mut out);
-        stream.request_queue.push_bytes(&out);
+        stream.flow.request_queue.push_bytes(&out);
         out.clear();
         self.filtered = out;
         self.report_filters(id);
@@ -92,7 +96,7 @@ impl Shard {
         let Some(filters) = &mut stream.filters else { return true };
         let mut out = std::mem::take(&mut self.filtered);
         let verdict = filters.response_data(data, end, &mut stream.response, &mut out);
-        stream.response_queue.push_bytes(&out);
+        stream.flow.response_queue.push_bytes(&out);
         out.clear();
         self.filtered = out;
         self.report_filters(id);
@@ -105,7 +109,7 @@ impl Shard {
         let Some(filters) = &mut stream.filters else { return true };
         let mut out = std::mem::take(&mut self.filtered);
         let verdict = filters.response_trailers(&mut stream.trailers, &mut stream.response, &mut out);
-        stream.response_queue.push_bytes(&out);
+        stream.flow.response_queue.push_bytes(&out);
         out.clear();
         self.filtered = out;
         self.report_filters(id);
@@ -118,7 +122,7 @@ impl Shard {
         if stream.response_started || stream.holds_response() {
             return true;
         }
-        let whole = end && stream.response_queue.is_empty() && stream.trailers.is_empty();
+        let whole = end && stream.flow.response_queue.is_empty() && stream.trailers.is_empty();
         let framing = response_framing(&stream.response, whole);
         self.write_response_head(id, framing, whole);
         true
@@ -151,7 +155,7 @@ impl Shard {
     /// Counts for the endpoint how its answer is to be judged, if its head says so.
     pub(super) fn judge_head(&mut self, id: Key, end: bool) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let success = outcome::of_head(stream.is_grpc, &stream.response, end);
+        let success = outcome::of_head(stream.asks_grpc(), &stream.response, end);
         stream.unjudged = success.is_none();
         if let Some(success) = success {
             self.count_outcome(id, success);

@@ -25,13 +25,13 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Attempt::Sent(conn) = stream.attempt else { return };
         if stream.server.is_some() {
-            return match stream.request_end_sent {
+            return match stream.flow.request_end_sent {
                 true => self.h2_leave_upstream(id),
                 false => self.h2_cancel(id, ErrorCode::NoError),
             };
         }
         stream.attempt = Attempt::None;
-        let complete = stream.request_complete && stream.request_queue.is_empty() && !stream.tunnel;
+        let complete = stream.request_complete && stream.flow.request_queue.is_empty() && !stream.tunnel;
         let Some(upstream) = self.upstreams.get(conn) else { return };
         let Carries::Http(http) = &upstream.carries else { return };
         // An answer that came before all of the request had left says nothing about where the peer stands.
@@ -59,7 +59,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let key = stream.downstream;
         if stream.client.is_some() {
-            let unread = !stream.request_end;
+            let unread = !stream.flow.request_end;
             self.drop_attempt(id, EndedBy::Local);
             if unread {
                 // The answer is whole; the rest of the request is not wanted (RFC 9113 section 8.1).

@@ -51,12 +51,12 @@ impl Shard {
         self.write_response_head(id, framing, ends);
         if over_h2 {
             if let Some(stream) = self.streams.get_mut(id) {
-                stream.response_end = true;
+                stream.flow.response_end = true;
                 // What came of another answer, and its trailers, are not part of this one.
-                stream.response_queue.clear();
+                stream.flow.response_queue.clear();
                 stream.trailers.clear();
                 if !ends {
-                    stream.response_queue.push_bytes(&body);
+                    stream.flow.response_queue.push_bytes(&body);
                 }
             }
             body.clear();
@@ -116,7 +116,7 @@ impl Shard {
     pub(super) fn abort_stream(&mut self, id: Key, by: EndedBy) {
         let Some(stream) = self.streams.get(id) else { return };
         let key = stream.downstream;
-        let started = stream.response_started && stream.is_grpc;
+        let started = stream.response_started && stream.asks_grpc();
         // A body that ends with its connection must not look whole: only a reset tells the client.
         let unbounded = stream.response_started && stream.response_framing == BodyFraming::UntilClose;
         self.drop_attempt(id, by);

@@ -3,7 +3,7 @@
 use millrace_base::Key;
 use millrace_http::h1::{Parsed, RequestError, parse_request};
 use millrace_observe::stats::http as metric;
-use millrace_ring::{Filled, IoError, Payload};
+use millrace_ring::{Filled, IoError};
 
 use super::{Closing, HttpDownstream, INPUT_BYTES_MAX, Stream};
 use crate::downstream::{Downstream, Protocol};
@@ -182,8 +182,7 @@ impl Shard {
     pub(crate) fn recycle_stream(&mut self, mut stream: Box<Stream>) {
         // A spare stream must keep no old configuration and no receive buffer.
         stream.options = None;
-        stream.request_queue = Payload::new();
-        stream.response_queue = Payload::new();
+        stream.flow.reset();
         if self.spare_streams.len() < SPARE_STREAMS_MAX {
             self.spare_streams.push(stream);
         }

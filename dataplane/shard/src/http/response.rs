@@ -137,7 +137,7 @@ impl Shard {
         let scope = upstream.scope;
         let whole = match &upstream.carries {
             Carries::Http(http) => http.body.is_done(),
-            Carries::Http2(_) | Carries::Tcp(_) => stream.response_end,
+            Carries::Http2(_) | Carries::Tcp(_) => stream.flow.response_end,
         };
         let was_retry = stream.retrying;
         let status = stream.response.status;
@@ -171,7 +171,7 @@ impl Shard {
     fn retire_answer(&mut self, id: Key, conn: Key) {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let Carries::Http(http) = &mut upstream.carries else {
-            return self.h2_retire_answer(id);
+            return self.h2_retire_answer(id, conn);
         };
         // A short body that has arrived whole is worth reading to save the connection.
         let mut trailers = std::mem::take(&mut self.discarded_trailers);
@@ -240,7 +240,7 @@ impl Shard {
         if framing == BodyFraming::Tunnel {
             self.become_tunnel(id);
         }
-        let whole = self.streams.get(id).is_some_and(|s| s.response_end && !s.tunnel);
+        let whole = self.streams.get(id).is_some_and(|s| s.flow.response_end && !s.tunnel);
         let ended = self.upstreams.get(conn).is_some_and(|u| match &u.carries {
             Carries::Http(http) => http.body.is_done(),
             Carries::Http2(_) => whole,
@@ -333,7 +333,7 @@ impl Shard {
         if http.head_done
             && end.is_ok()
             && !http.input.is_empty()
-            && self.streams.get(id).is_some_and(|s| s.awaits_client)
+            && self.streams.get(id).is_some_and(|s| s.flow.awaits_client)
         {
             http.ended = true;
             return;
@@ -428,7 +428,7 @@ impl Shard {
         let low = downstream.link.queued() <= low_watermark(limit);
         let Some(id) = http(downstream).and_then(|h| h.stream).filter(|_| low) else { return };
         let Some(stream) = self.streams.get(id) else { return };
-        if stream.server.is_some() || !stream.response_queue.is_empty() {
+        if stream.server.is_some() || !stream.flow.response_queue.is_empty() {
             return self.flush_response(id);
         }
         let Some(conn) = stream.upstream() else { return };

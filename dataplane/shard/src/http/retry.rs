@@ -68,8 +68,8 @@ impl Shard {
         stream.attempt = Attempt::None;
         stream.response.clear();
         stream.trailers.clear();
-        stream.response_queue.clear();
-        stream.response_end = false;
+        stream.flow.response_queue.clear();
+        stream.flow.response_end = false;
         stream.facts.transport_failure = None;
         let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return };
         let Some(config) = &options.routes else { return };

@@ -45,6 +45,14 @@ impl Choice {
     }
 }
 
+/// A route that forwards, and the cluster that it leads to.
+#[derive(Clone, Copy)]
+struct Chosen<'c> {
+    selected: Selected<'c>,
+    forward: &'c RouteForward,
+    choice: Choice,
+}
+
 impl Shard {
     /// Takes a complete head into service.
     pub(super) fn start_request(
@@ -64,7 +72,7 @@ impl Shard {
         stream.request_framing = framing;
         stream.request_body.reset(framing);
         stream.request_complete = stream.request_body.is_done();
-        stream.request_end_sent = stream.request_complete && stream.client.is_none();
+        stream.flow.request_end_sent = stream.request_complete && stream.client.is_none();
         stream.is_head = stream.request.method_kind() == Method::Head;
         stream.is_grpc = millrace_route::is_grpc(&stream.request);
         let Some(id) = self.admit(key, stream) else { return };
@@ -224,7 +232,8 @@ impl Shard {
         stream.facts.plan = plan;
         match &selected.route.action {
             RouteAction::Forward(forward) => {
-                self.plan_forward(key, id, &options, plan, selected, forward, choice)
+                let chosen = Chosen { selected, forward, choice };
+                self.plan_forward(key, id, &options, plan, chosen)
             }
             RouteAction::Redirect(redirect) => {
                 self.stats.inc(hcm.scope, metric::RQ_TOTAL);
@@ -296,10 +305,9 @@ impl Shard {
         id: Key,
         options: &HttpOptions,
         plan: Option<Plan>,
-        selected: Selected<'_>,
-        forward: &RouteForward,
-        choice: Choice,
+        chosen: Chosen<'_>,
     ) -> Result<(), Box<LocalReply>> {
+        let Chosen { selected, forward, choice } = chosen;
         let Some(downstream) = self.downstreams.get(key) else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let (hcm, Some(config)) = (&options.hcm, &options.routes) else { return Ok(()) };

@@ -101,22 +101,9 @@ pub(crate) struct Facts {
 /// `%RESPONSE_CODE_DETAILS%`: nearly always a static text.
 pub(crate) type Details = std::borrow::Cow<'static, str>;
 
-/// One request. Recycled: a stream that ended gives its memory to the next one.
-#[derive(Debug)]
-pub(crate) struct Stream {
-    pub(crate) downstream: Key,
-    /// The stream on the client's connection; `None` over HTTP/1.1.
-    pub(crate) client: Option<StreamRef>,
-    /// The stream on the endpoint's connection that the try is on; `None` over HTTP/1.1.
-    pub(crate) server: Option<StreamRef>,
-    /// What the connection's filter chain says; pins the configuration that the request started under.
-    pub(crate) options: Option<Rc<HttpOptions>>,
-    pub(crate) request: RequestHead,
-    pub(crate) response: ResponseHead,
-    /// Of the response, or of an HTTP/1.1 request.
-    pub(crate) trailers: HeaderMap,
-    /// Of a request that came over HTTP/2.
-    pub(crate) request_trailers: HeaderMap,
+/// Body bytes and ends of a stream between its two connections.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
     /// Request bytes that the endpoint has no room for yet.
     pub(crate) request_queue: Payload,
     /// Response bytes that the client has no room for yet.
@@ -134,6 +121,33 @@ pub(crate) struct Stream {
     pub(crate) awaits_client: bool,
     pub(crate) awaits_upstream: bool,
     pub(crate) awaits_since: Time,
+}
+
+impl Flow {
+    /// As good as new; queued bytes go home.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// One request. Recycled: a stream that ended gives its memory to the next one.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) downstream: Key,
+    /// The stream on the client's connection; `None` over HTTP/1.1.
+    pub(crate) client: Option<StreamRef>,
+    /// The stream on the endpoint's connection that the try is on; `None` over HTTP/1.1.
+    pub(crate) server: Option<StreamRef>,
+    /// What the connection's filter chain says; pins the configuration that the request started under.
+    pub(crate) options: Option<Rc<HttpOptions>>,
+    pub(crate) request: RequestHead,
+    pub(crate) response: ResponseHead,
+    /// Of the response, or of an HTTP/1.1 request.
+    pub(crate) trailers: HeaderMap,
+    /// Of a request that came over HTTP/2.
+    pub(crate) request_trailers: HeaderMap,
+    /// Where its body bytes stand between the two connections.
+    pub(crate) flow: Flow,
     pub(crate) facts: Facts,
     /// Filters beside the router that have something to do.
     pub(crate) filters: Option<Box<StreamFilters>>,
@@ -206,17 +220,7 @@ impl Stream {
             response: ResponseHead::new(),
             trailers: HeaderMap::default(),
             request_trailers: HeaderMap::default(),
-            request_queue: Payload::new(),
-            response_queue: Payload::new(),
-            held_request: 0,
-            held_response: 0,
-            request_end: false,
-            response_end: false,
-            request_end_sent: false,
-            response_end_sent: false,
-            awaits_client: false,
-            awaits_upstream: false,
-            awaits_since: Time::ZERO,
+            flow: Flow::default(),
             facts: Facts::default(),
             filters: None,
             unjudged: false,
@@ -266,17 +270,7 @@ impl Stream {
             response,
             trailers,
             request_trailers,
-            request_queue,
-            response_queue,
-            held_request,
-            held_response,
-            request_end,
-            response_end,
-            request_end_sent,
-            response_end_sent,
-            awaits_client,
-            awaits_upstream,
-            awaits_since,
+            flow,
             facts,
             filters,
             unjudged,
@@ -319,11 +313,7 @@ impl Stream {
         response.clear();
         trailers.clear();
         request_trailers.clear();
-        debug_assert!(request_queue.is_empty() && response_queue.is_empty(), "cleared when the stream ended");
-        (*held_request, *held_response) = (0, 0);
-        (*request_end, *response_end) = (false, false);
-        (*request_end_sent, *response_end_sent) = (false, false);
-        (*awaits_client, *awaits_upstream, *awaits_since) = (false, false, Time::ZERO);
+        flow.reset();
         *facts = Facts::default();
         *filters = None;
         *unjudged = false;

@@ -151,7 +151,7 @@ impl Shard {
         let tight = self.io.is_tight();
         let Some(stream) = self.streams.get_mut(id) else { return };
         if !tight {
-            stream.awaits_since = now;
+            stream.flow.awaits_since = now;
             return;
         }
         stream.flag(ResponseFlag::StreamIdleTimeout);

@@ -116,7 +116,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.tunnel = true;
         stream.request_complete = false;
-        stream.request_end_sent = false;
+        stream.flow.request_end_sent = false;
         stream.request_framing = BodyFraming::Tunnel;
         stream.request_body.reset(BodyFraming::Tunnel);
         stream.response_deadline = millrace_base::Time::MAX;
@@ -136,7 +136,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let input = self.downstreams.get_mut(stream.downstream).and_then(http).map(|h| &h.input);
         let unread = match stream.client {
-            Some(_) => !stream.request_queue.is_empty(),
+            Some(_) => !stream.flow.request_queue.is_empty(),
             None => input.is_none_or(|i| !i.is_empty()),
         };
         if !stream.tunnel || stream.request_complete || unread {

@@ -5,9 +5,10 @@ use millrace_base::Time;
 use super::{Connection, first};
 use crate::h2::error::{ConnectionError, ErrorCode};
 use crate::h2::event::{Event, StreamRef};
-use crate::h2::frame::{FrameHeader, STREAM_MAX, flag, kind, number};
+use crate::h2::frame::{self, FrameHeader, STREAM_MAX, flag, kind, number};
 use crate::h2::options::Role;
 use crate::h2::priority::Priority;
+use crate::h2::stream::state;
 
 /// What our PING carries.
 const PING_PAYLOAD: &[u8; 8] = b"millrace";
@@ -67,7 +68,11 @@ impl Connection {
         if surplus > 0 {
             self.stream_window -= surplus;
             for stream in self.streams.open_mut() {
-                stream.receive.shrink(surplus);
+                let increment = stream.receive.shrink(surplus, self.stream_window);
+                if let Some(increment) = increment.filter(|_| !stream.is(state::REMOTE_ENDED)) {
+                    let increment = increment.to_be_bytes();
+                    frame::write(&mut self.control, kind::WINDOW_UPDATE, 0, stream.id, &increment);
+                }
             }
         }
         Ok(Event::Progress)

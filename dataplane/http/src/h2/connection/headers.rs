@@ -232,6 +232,8 @@ impl Connection {
     fn too_many(&mut self, id: u32, block: &[u8]) -> Result<Event, ConnectionError> {
         self.skip(block)?;
         self.counts.refused_streams += 1;
+        // The client may have sent frames for it that a stream entitles it to.
+        self.budgets.opened = self.budgets.opened.saturating_add(1);
         self.queue_reset(id, ErrorCode::RefusedStream);
         self.glitch()?;
         Ok(Event::Progress)

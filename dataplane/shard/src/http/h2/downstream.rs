@@ -112,6 +112,10 @@ impl Shard {
 
     /// Takes frames out of the input as far as they are complete.
     pub(crate) fn h2_pump(&mut self, key: Key) {
+        let mut moved = false;
+        if let Some(h2) = self.downstreams.get_mut(key).and_then(http).and_then(HttpDownstream::h2) {
+            h2.keepalive.heard(self.io.now);
+        }
         loop {
             let now = self.io.now;
             let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
@@ -128,6 +132,7 @@ impl Shard {
                         }
                     }
                     Event::Data { user, range, end, .. } => {
+                        moved = true;
                         self.h2_request_data(key, Key::unpack(user).1, range, end);
                         if let Some(http) =
                             self.downstreams.get_mut(key).and_then(super::super::request::http)
@@ -136,6 +141,7 @@ impl Shard {
                         }
                     }
                     event => {
+                        moved = true;
                         input.consume(step.consumed);
                         self.h2_event(key, event);
                     }
@@ -143,11 +149,12 @@ impl Shard {
                 Err(error) => return self.h2_connection_error(key, &error),
             }
         }
-        self.h2_settle(key);
+        self.h2_settle(key, moved);
     }
 
-    /// What follows a look at a client's frames: our own frames leave, what is unread gives its buffers back.
-    fn h2_settle(&mut self, key: Key) {
+    /// What follows a look at a client's frames: our own frames leave, what is unread gives its buffers back. `moved`: a
+    /// frame was complete, so that whatever is not begins to be waited for now.
+    fn h2_settle(&mut self, key: Key, moved: bool) {
         let now = self.io.now;
         self.h2_count_client(key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
@@ -161,6 +168,10 @@ impl Shard {
         let in_head = !http.input.is_empty() || h2.codec.is_in_head();
         let idle = h2.codec.open_streams() == 0;
         let flooded = h2.is_flooded(&downstream.link);
+        let limit = http.hcm.request_headers_timeout;
+        if moved {
+            http.head_since = None;
+        }
         let began = in_head && http.head_since.is_none();
         match in_head {
             true => _ = http.head_since.get_or_insert(now),
@@ -175,8 +186,10 @@ impl Shard {
                 "http2.outbound_frames_flood",
             );
         }
-        if idle || began {
+        if idle {
             self.rearm_downstream(key);
+        } else if let (true, Some(limit)) = (began, limit) {
+            self.look_by(key, now + limit);
         }
     }
 
@@ -214,13 +227,13 @@ impl Shard {
         stream.client = Some(client);
         std::mem::swap(&mut stream.request, &mut self.heads.request);
         if too_large {
-            stream.request_end = end;
+            stream.flow.request_end = end;
             stream.request_complete = end;
             stream.facts.times.start = now;
             stream.facts.times.start_wall = self.wall;
             return self.start_timed_out(key, stream, LocalReply::new(431, "", "request_headers_too_large"));
         }
-        stream.request_end = end;
+        stream.flow.request_end = end;
         let framing = match stream.wants_upgrade() {
             true => BodyFraming::None,
             false => framing(&stream.request.headers, end),
@@ -233,7 +246,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.active = now;
         std::mem::swap(&mut stream.request_trailers, &mut self.heads.trailers);
-        stream.request_end = true;
+        stream.flow.request_end = true;
         if stream.request_use() == BodyUse::Change && !self.change_request(id, &[], true) {
             return;
         }
@@ -245,6 +258,7 @@ impl Shard {
 
     /// The client gave a stream up, or it broke the rules on it; the codec has forgotten it.
     fn h2_client_reset(&mut self, key: Key, id: Key, by: Side) {
+        self.h2_release_request(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.client = None;
         let (flag, details) = match by {
@@ -280,7 +294,7 @@ impl Shard {
         manager::mutate(&context, &mut self.date, &mut stream.response, &mut self.scratch);
         let head_bytes = self.h2_write_head(id, None, end);
         if let Some(stream) = self.streams.get_mut(id) {
-            stream.response_end_sent = end;
+            stream.flow.response_end_sent = end;
             stream.head_is_sent(now, head_bytes);
         }
         if draining {
@@ -312,7 +326,7 @@ impl Shard {
     pub(crate) fn h2_write_end(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(client) = stream.client else { return };
-        if std::mem::replace(&mut stream.response_end_sent, true) {
+        if std::mem::replace(&mut stream.flow.response_end_sent, true) {
             return;
         }
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };

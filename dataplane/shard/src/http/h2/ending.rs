@@ -26,7 +26,7 @@ impl Shard {
     pub(crate) fn h2_reset_client(&mut self, id: Key, code: ErrorCode) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(client) = stream.client.take() else { return };
-        let held = std::mem::take(&mut stream.held_request);
+        let held = std::mem::take(&mut stream.flow.held_request);
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         let Some(h2) = http.h2.as_deref_mut() else { return };
@@ -42,7 +42,7 @@ impl Shard {
     /// Gives back the credit of request bytes that nobody will take any more.
     pub(crate) fn h2_release_request(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let held = std::mem::take(&mut stream.held_request);
+        let held = std::mem::take(&mut stream.flow.held_request);
         let Some(client) = stream.client.filter(|_| held > 0) else { return };
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
         let Protocol::Http(http) = &mut downstream.protocol else { return };
@@ -161,8 +161,9 @@ impl Shard {
         let queued = downstream.link.queued();
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         let Some(h2) = http.h2.as_deref_mut() else { return };
+        // What the peer takes counts, not that it has taken everything: a busy connection is never empty.
+        h2.codec.flushed();
         if queued == 0 {
-            h2.codec.flushed();
             h2.outbound_frames = 0;
         }
         if queued <= crate::link::low_watermark(limit) && !h2.waiting.is_empty() {

@@ -5,10 +5,9 @@
 //! not take at once waits in the stream (`request_queue`, `response_queue`) and keeps its flow-control credit, so that
 //! the sender can have no more on the way than the window that it was granted.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
-use millrace_base::{Key, Time};
+use millrace_base::Key;
 use millrace_filter::http::BodyUse;
 use millrace_http::h1::{BodyFraming, CHUNK_SUFFIX, encode_chunk_prefix};
 use millrace_ring::Payload;
@@ -25,7 +24,7 @@ use crate::upstream::{Carries, Upstream};
 /// Octets in front of every frame's payload.
 pub(crate) const FRAME_HEADER_BYTES: usize = 9;
 
-fn h2_of(protocol: &mut Protocol) -> Option<&mut Http2Downstream> {
+pub(super) fn h2_of(protocol: &mut Protocol) -> Option<&mut Http2Downstream> {
     match protocol {
         Protocol::Http(http) => http.h2.as_deref_mut(),
         Protocol::Tcp(_) => None,
@@ -85,7 +84,7 @@ pub(crate) fn write_to_client(
         (Some(client), Some(h2)) => {
             bytes.downstream_wire_sent += (len + FRAME_HEADER_BYTES) as u64;
             h2.outbound_frames += 1;
-            stream.response_end_sent |= end;
+            stream.flow.response_end_sent |= end;
             link.write(io, |out| {
                 if out.write_with(|bytes| h2.codec.send_data(client, len, end, bytes)) {
                     fill(out);
@@ -114,7 +113,7 @@ pub(crate) fn write_to_upstream(
     match (stream.server, &mut upstream.carries) {
         (Some(server), Carries::Http2(h2)) => {
             bytes.upstream_wire_sent += (len + FRAME_HEADER_BYTES) as u64;
-            stream.request_end_sent |= end;
+            stream.flow.request_end_sent |= end;
             link.write(io, |out| {
                 if out.write_with(|bytes| h2.codec.send_data(server, len, end, bytes)) {
                     fill(out);
@@ -128,11 +127,6 @@ pub(crate) fn write_to_upstream(
     }
 }
 
-/// Takes a stream out of a list of those that wait.
-pub(crate) fn forget_waiting(waiting: &mut VecDeque<Key>, id: Key) {
-    waiting.retain(|waits| *waits != id);
-}
-
 impl Shard {
     /// Takes body bytes that a client sent over HTTP/2; they are a range of its input.
     pub(super) fn h2_request_data(&mut self, key: Key, id: Key, range: Range<usize>, end: bool) {
@@ -144,8 +138,8 @@ impl Shard {
         stream.active = now;
         stream.facts.bytes.received += len as u64;
         stream.facts.bytes.downstream_wire_received += (len + FRAME_HEADER_BYTES) as u64;
-        stream.held_request += len;
-        stream.request_end |= end;
+        stream.flow.held_request += len;
+        stream.flow.request_end |= end;
         match stream.request_use() {
             BodyUse::Bypass => {}
             BodyUse::Observe => {
@@ -158,7 +152,7 @@ impl Shard {
         if len > 0 {
             let copy = scarce || len <= COPY_BYTES_MAX;
             let upstream = stream.upstream().and_then(|conn| self.upstreams.get_mut(conn));
-            let direct = stream.request_queue.is_empty() && (!stream.upgrade || stream.tunnel);
+            let direct = stream.flow.request_queue.is_empty() && (!stream.upgrade || stream.tunnel);
             match upstream {
                 Some(upstream) if direct && upstream_room(&self.io, upstream, stream) >= len => {
                     let last = end && stream.server.is_some();
@@ -168,7 +162,7 @@ impl Shard {
                         input.append_to(range, copy, out);
                     });
                 }
-                _ => http.input.append_to(range, copy, &mut stream.request_queue),
+                _ => http.input.append_to(range, copy, &mut stream.flow.request_queue),
             }
         }
         if end && !stream.tunnel && !stream.request_complete {
@@ -203,13 +197,13 @@ impl Shard {
         if stream.upgrade && !stream.tunnel {
             return;
         }
-        while !stream.request_queue.is_empty() {
-            let len = upstream_room(&self.io, upstream, stream).min(stream.request_queue.len());
+        while !stream.flow.request_queue.is_empty() {
+            let len = upstream_room(&self.io, upstream, stream).min(stream.flow.request_queue.len());
             if len == 0 {
                 break;
             }
-            let mut queue = std::mem::take(&mut stream.request_queue);
-            let last = stream.request_end
+            let mut queue = std::mem::take(&mut stream.flow.request_queue);
+            let last = stream.flow.request_end
                 && len == queue.len()
                 && stream.server.is_some()
                 && stream.request_trailers.is_empty();
@@ -220,20 +214,20 @@ impl Shard {
                 left -= piece.len();
             }
             write_to_upstream(&mut self.io, upstream, stream, len, last, |out| queue.move_front(len, out));
-            stream.request_queue = queue;
+            stream.flow.request_queue = queue;
         }
-        let empty = stream.request_queue.is_empty();
+        let empty = stream.flow.request_queue.is_empty();
         if !empty
-            && !stream.awaits_upstream
+            && !stream.flow.awaits_upstream
             && let Carries::Http2(h2) = &mut upstream.carries
         {
-            stream.awaits_upstream = true;
+            stream.flow.awaits_upstream = true;
             h2.waiting.push_back(id);
         }
-        let freed = stream.held_request.saturating_sub(stream.request_queue.len());
-        stream.held_request -= freed;
+        let freed = stream.flow.held_request.saturating_sub(stream.flow.request_queue.len());
+        stream.flow.held_request -= freed;
         let (key, client, tunnel) = (stream.downstream, stream.client, stream.tunnel);
-        let ends = empty && stream.request_end && !stream.request_end_sent;
+        let ends = empty && stream.flow.request_end && !stream.flow.request_end_sent;
         let goes_on = empty && client.is_none() && !stream.request_complete;
         if freed > 0
             && let Some(client) = client
@@ -263,8 +257,8 @@ impl Shard {
         stream.active = now;
         stream.facts.bytes.upstream_wire_received += (len + FRAME_HEADER_BYTES) as u64;
         stream.facts.times.upstream_rx_body_begin.get_or_insert(now);
-        stream.held_response += len;
-        stream.response_end |= end;
+        stream.flow.held_response += len;
+        stream.flow.response_end |= end;
         match stream.response_use() {
             BodyUse::Bypass => {}
             BodyUse::Observe => {
@@ -276,7 +270,7 @@ impl Shard {
         }
         if len > 0 {
             let copy = scarce || len <= COPY_BYTES_MAX;
-            let direct = stream.response_queue.is_empty() && stream.response_started;
+            let direct = stream.flow.response_queue.is_empty() && stream.response_started;
             if direct && client_room(&self.io, downstream, stream) >= len {
                 let last = end && stream.client.is_some();
                 let input = &h2.input;
@@ -284,7 +278,7 @@ impl Shard {
                     input.append_to(range, copy, out);
                 });
             } else {
-                h2.input.append_to(range, copy, &mut stream.response_queue);
+                h2.input.append_to(range, copy, &mut stream.flow.response_queue);
             }
         }
         if end {
@@ -317,24 +311,24 @@ impl Shard {
             return;
         }
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
-        while !stream.response_queue.is_empty() {
-            let len = client_room(&self.io, downstream, stream).min(stream.response_queue.len());
+        while !stream.flow.response_queue.is_empty() {
+            let len = client_room(&self.io, downstream, stream).min(stream.flow.response_queue.len());
             if len == 0 {
                 break;
             }
-            let mut queue = std::mem::take(&mut stream.response_queue);
-            let last = stream.response_end
+            let mut queue = std::mem::take(&mut stream.flow.response_queue);
+            let last = stream.flow.response_end
                 && len == queue.len()
                 && stream.client.is_some()
                 && stream.trailers.is_empty();
             write_to_client(&mut self.io, downstream, stream, len, last, |out| queue.move_front(len, out));
-            stream.response_queue = queue;
+            stream.flow.response_queue = queue;
         }
-        let empty = stream.response_queue.is_empty();
-        let freed = stream.held_response.saturating_sub(stream.response_queue.len());
-        stream.held_response -= freed;
+        let empty = stream.flow.response_queue.is_empty();
+        let freed = stream.flow.held_response.saturating_sub(stream.flow.response_queue.len());
+        stream.flow.held_response -= freed;
         let (server, conn, tunnel) = (stream.server, stream.upstream(), stream.tunnel);
-        let ends = empty && stream.response_end && !stream.response_complete;
+        let ends = empty && stream.flow.response_end && !stream.response_complete;
         if !empty {
             self.await_client(id);
         }
@@ -352,153 +346,4 @@ impl Shard {
             (false, _) => {}
         }
     }
-
-    /// Has the stream looked at when its client, which speaks HTTP/2, has room again.
-    pub(crate) fn await_client(&mut self, id: Key) {
-        let now = self.io.now;
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.awaits_client || stream.client.is_none() {
-            return;
-        }
-        let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
-        let Some(h2) = h2_of(&mut downstream.protocol) else { return };
-        stream.awaits_client = true;
-        stream.awaits_since = now;
-        h2.waiting.push_back(id);
-    }
-
-    /// Has the stream looked at when its endpoint, which speaks HTTP/2, has room again.
-    pub(crate) fn await_upstream(&mut self, id: Key) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.awaits_upstream || stream.server.is_none() {
-            return;
-        }
-        let Some(upstream) = stream.upstream().and_then(|conn| self.upstreams.get_mut(conn)) else { return };
-        if let Carries::Http2(h2) = &mut upstream.carries {
-            stream.awaits_upstream = true;
-            h2.waiting.push_back(id);
-        }
-    }
-
-    /// The client's connection has room: everybody who waits is looked at once, in turn, while the room lasts.
-    pub(super) fn resume_clients(&mut self, key: Key) {
-        let waiting = |shard: &mut Self| {
-            Some(shard.downstreams.get_mut(key).and_then(http)?.h2.as_ref()?.waiting.len())
-        };
-        for _ in 0..waiting(self).unwrap_or(0) {
-            let Some(downstream) = self.downstreams.get_mut(key) else { return };
-            let limit = self.io.high_watermark(downstream.origin.listener.buffer_limit_bytes);
-            if downstream.link.queued() >= limit {
-                return;
-            }
-            let Some(id) = h2_of(&mut downstream.protocol).and_then(|h2| h2.waiting.pop_front()) else {
-                return;
-            };
-            if let Some(stream) = self.streams.get_mut(id) {
-                stream.awaits_client = false;
-                self.resume_response_of(id);
-            }
-        }
-    }
-
-    /// The client's window for this stream has opened.
-    pub(super) fn client_has_room(&mut self, key: Key, id: Key) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        if !std::mem::take(&mut stream.awaits_client) {
-            return;
-        }
-        if let Some(h2) = self.downstreams.get_mut(key).and_then(|d| h2_of(&mut d.protocol)) {
-            forget_waiting(&mut h2.waiting, id);
-        }
-        self.resume_response_of(id);
-    }
-
-    /// Goes on with a response whose client has room again.
-    fn resume_response_of(&mut self, id: Key) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        stream.active = self.io.now;
-        let conn = stream.upstream();
-        if stream.server.is_some() || !stream.response_queue.is_empty() || conn.is_none() {
-            self.flush_response(id);
-            if self.streams.get(id).is_none_or(|s| s.server.is_some() || !s.response_queue.is_empty()) {
-                return;
-            }
-        }
-        let Some(conn) = conn else { return };
-        self.pump_response(conn);
-        self.resume_reading(conn);
-    }
-
-    /// The endpoint's connection has room; see [`Shard::resume_clients`].
-    pub(super) fn resume_upstreams(&mut self, conn: Key) {
-        let waiting = match self.upstreams.get_mut(conn).map(|u| &u.carries) {
-            Some(Carries::Http2(h2)) => h2.waiting.len(),
-            _ => 0,
-        };
-        for _ in 0..waiting {
-            let Some(upstream) = self.upstreams.get_mut(conn) else { return };
-            let limit = self.io.high_watermark(upstream.buffer_limit);
-            if upstream.link.as_ref().is_none_or(|link| link.queued() >= limit) {
-                return;
-            }
-            let Carries::Http2(h2) = &mut upstream.carries else { return };
-            let Some(id) = h2.waiting.pop_front() else { return };
-            self.resume_request_of(id);
-        }
-    }
-
-    /// The endpoint's window for this stream has opened.
-    pub(super) fn upstream_has_room(&mut self, conn: Key, id: Key) {
-        if !self.streams.get(id).is_some_and(|s| s.awaits_upstream) {
-            return;
-        }
-        if let Some(Carries::Http2(h2)) = self.upstreams.get_mut(conn).map(|u| &mut u.carries) {
-            forget_waiting(&mut h2.waiting, id);
-        }
-        self.resume_request_of(id);
-    }
-
-    fn resume_request_of(&mut self, id: Key) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        stream.awaits_upstream = false;
-        stream.active = self.io.now;
-        if stream.client.is_some() || !stream.request_queue.is_empty() {
-            return self.flush_request(id);
-        }
-        let key = stream.downstream;
-        self.run_later(key);
-    }
-
-    /// Reads on from an HTTP/1.1 endpoint whose unread bytes have become few.
-    fn resume_reading(&mut self, conn: Key) {
-        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
-        let (Carries::Http(http), Some(link)) = (&upstream.carries, &mut upstream.link) else { return };
-        if link.is_paused() && http.input.len() < super::super::INPUT_BYTES_MAX / 2 {
-            link.resume(&mut self.io);
-            let metric = millrace_observe::stats::cluster::UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL;
-            self.stats.inc(upstream.scope, metric);
-        }
-    }
-
-    /// Takes what a stream leaves behind off the connections that it was on.
-    pub(crate) fn leave_waiting(&mut self, id: Key) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        let (key, conn) = (stream.downstream, stream.upstream());
-        let client = std::mem::take(&mut stream.awaits_client);
-        let server = std::mem::take(&mut stream.awaits_upstream);
-        if client && let Some(h2) = self.downstreams.get_mut(key).and_then(|d| h2_of(&mut d.protocol)) {
-            forget_waiting(&mut h2.waiting, id);
-        }
-        if server
-            && let Some(Carries::Http2(h2)) =
-                conn.and_then(|conn| self.upstreams.get_mut(conn)).map(|u| &mut u.carries)
-        {
-            forget_waiting(&mut h2.waiting, id);
-        }
-    }
-}
-
-/// The deadline of bytes that the client gives no room for while buffers are in demand.
-pub(crate) fn stall_deadline(stream: &Stream) -> Time {
-    if stream.awaits_client { stream.awaits_since + super::STALL_TIMEOUT } else { Time::MAX }
 }

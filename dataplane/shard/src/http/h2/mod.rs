@@ -10,6 +10,7 @@ mod ending;
 mod flow;
 mod statistics;
 mod upstream;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,7 +23,8 @@ use millrace_http::h2::{Connection, Options, Role};
 use super::Input;
 use crate::link::{Io, Link};
 
-pub(crate) use flow::{client_room, stall_deadline, upstream_room, write_to_client, write_to_upstream};
+pub(crate) use flow::{client_room, upstream_room, write_to_client, write_to_upstream};
+pub(crate) use waiting::stall_deadline;
 
 /// Bytes on their way to a client above which a connection that only sends requests is closed: what is queued beside
 /// bodies, which have watermarks.
@@ -61,6 +63,15 @@ impl Keepalive {
         let most = interval.mul_f64((config.jitter_percent / 100.0).clamp(0.0, 1.0));
         let jitter = Duration::from_millis(rng.below(most.as_millis() as u64 + 1));
         self.next = now + interval + jitter;
+    }
+
+    /// Bytes came: the peer lives, and the answer may be behind them. As in Envoy, its time starts anew.
+    fn heard(&mut self, now: Time) {
+        if let Some(config) = self.config
+            && self.answer_by != Time::MAX
+        {
+            self.answer_by = now + config.timeout;
+        }
     }
 
     fn answered(&mut self) {
@@ -141,8 +152,6 @@ pub(crate) struct Http2Upstream {
     /// Streams with bytes for the endpoint that it has no room for, the longest waiting first.
     pub(crate) waiting: VecDeque<Key>,
     keepalive: Keepalive,
-    /// The last use of the connection; `connection_idle_interval` counts from here.
-    used: Time,
     /// `max_connection_duration`: streams after this open a new connection.
     lifetime_end: Time,
 }
@@ -160,7 +169,6 @@ impl Http2Upstream {
             input: Input::default(),
             waiting: VecDeque::new(),
             keepalive: Keepalive::new(http.http2.keepalive, now, rng),
-            used: now,
             lifetime_end: Time::MAX,
         }
     }

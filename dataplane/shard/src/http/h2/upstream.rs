@@ -18,6 +18,7 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let Carries::Http2(h2) = &mut upstream.carries else { return };
         h2.input.push(data);
+        h2.keepalive.heard(self.io.now);
         self.h2_upstream_pump(conn);
     }
 
@@ -129,18 +130,18 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let (Carries::Http2(h2), Some(link)) = (&mut upstream.carries, &mut upstream.link) else { return };
-        h2.used = now;
         // What was sent before a retry is sent again, in front of what is still to come.
         if !stream.replay.is_empty() {
             let mut again = millrace_ring::Payload::new();
             again.push_bytes(&stream.replay);
-            again.append(&mut stream.request_queue);
-            stream.request_queue = again;
+            again.append(&mut stream.flow.request_queue);
+            stream.flow.request_queue = again;
             stream.replay.clear();
         }
-        stream.request_end |= stream.client.is_none() && stream.request_complete && !stream.upgrade;
-        let whole =
-            stream.request_end && stream.request_queue.is_empty() && stream.request_trailers.is_empty();
+        stream.flow.request_end |= stream.client.is_none() && stream.request_complete && !stream.upgrade;
+        let whole = stream.flow.request_end
+            && stream.flow.request_queue.is_empty()
+            && stream.request_trailers.is_empty();
         let end = whole && !stream.upgrade;
         let (head, mut sent, mut head_bytes) = (&stream.request, None, 0);
         link.write(&mut self.io, |out| {
@@ -157,7 +158,7 @@ impl Shard {
         };
         stream.server = Some(server);
         self.stats.gauge_inc(upstream.scope, metric::HTTP2_STREAMS_ACTIVE);
-        stream.request_end_sent = end;
+        stream.flow.request_end_sent = end;
         stream.attempt = Attempt::Sent(conn);
         let facts = &mut stream.facts;
         facts.upstream_version = Version::Http2;
@@ -189,11 +190,13 @@ impl Shard {
         let bytes = &mut stream.facts.bytes;
         bytes.upstream_header_received += u64::from(head_bytes);
         bytes.upstream_wire_received += u64::from(head_bytes);
-        stream.response_end = end;
+        stream.flow.response_end = end;
         let tunnel = response_opens_tunnel(stream.response.status, &RequestInfo::of(&stream.request));
         let length = stream.response.headers.get(HeaderId::ContentLength);
         let length = length.and_then(|v| std::str::from_utf8(v).ok()).and_then(|n| n.parse().ok());
-        let framing = match (tunnel, end, length) {
+        // An empty DATA frame may follow what has no body; a chunked one must not be made of it.
+        let bodiless = stream.is_head || matches!(stream.response.status, 204 | 304);
+        let framing = match (tunnel, end || bodiless, length) {
             (true, ..) => BodyFraming::Tunnel,
             (false, true, _) => BodyFraming::None,
             (false, false, Some(length)) => BodyFraming::Length(length),
@@ -207,7 +210,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.active = now;
         std::mem::swap(&mut stream.trailers, &mut self.heads.trailers);
-        stream.response_end = true;
+        stream.flow.response_end = true;
         self.upstream_is_done(id);
         if self.filter_trailers(id) {
             self.flush_response(id);
@@ -280,8 +283,8 @@ impl Shard {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         let (Attempt::Sent(conn), Some(server)) = (stream.attempt, stream.server) else { return };
-        let waited = std::mem::take(&mut stream.awaits_upstream);
-        let held = std::mem::take(&mut stream.held_response);
+        let waited = std::mem::take(&mut stream.flow.awaits_upstream);
+        let held = std::mem::take(&mut stream.flow.held_response);
         stream.attempt = Attempt::None;
         stream.server = None;
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
@@ -294,7 +297,7 @@ impl Shard {
                 h2.codec.release(server, held);
             }
             if waited {
-                super::flow::forget_waiting(&mut h2.waiting, id);
+                super::waiting::forget_waiting(&mut h2.waiting, id);
             }
             write_control(&mut h2.codec, link, &mut self.io);
         }
@@ -320,10 +323,16 @@ impl Shard {
     }
 
     /// The answer of a try that is repeated is thrown away; the connection serves on.
-    pub(crate) fn h2_retire_answer(&mut self, id: Key) {
-        match self.streams.get(id).is_some_and(|s| s.response_end && s.request_end_sent) {
+    pub(crate) fn h2_retire_answer(&mut self, id: Key, conn: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        // The next try is decided on; this one is still on its connection.
+        let next = std::mem::replace(&mut stream.attempt, Attempt::Sent(conn));
+        match stream.flow.response_end && stream.flow.request_end_sent {
             true => self.h2_leave_upstream(id),
             false => self.h2_cancel(id, ErrorCode::Cancel),
+        }
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.attempt = next;
         }
     }
 
@@ -376,9 +385,7 @@ impl Shard {
             }
             return;
         }
-        if link.queued() == 0 {
-            h2.codec.flushed();
-        }
+        h2.codec.flushed();
         if link.queued() <= crate::link::low_watermark(limit) {
             self.resume_upstreams(conn);
         }

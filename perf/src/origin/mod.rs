@@ -1,10 +1,16 @@
 //! The origin behind every proxy: a one-thread epoll loop that parses no more than it must, so that it
 //! costs less than any proxy in front of it.
 
+mod answer;
+mod http2;
+
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
 
+use answer::Answer;
+use http2::Session;
 use rustix::event::epoll;
 use rustix::fd::AsRawFd;
 
@@ -13,14 +19,28 @@ use rustix::fd::AsRawFd;
 enum Role {
     /// Answers each request head with the same bytes.
     Http,
+    /// The same over HTTP/2, by prior knowledge.
+    Http2,
     /// Sends back what it receives.
     Echo,
     /// Sends without end.
     Stream,
 }
 
+/// What the origin sends, and when.
+struct Service {
+    role: Role,
+    /// Bytes of an HTTP/1.1 response, or of a message.
+    payload: Vec<u8>,
+    /// Of the HTTP/2 origin.
+    answer: Answer,
+    /// Requests that must be open at once before the first of them is answered; 0: none waits.
+    hold: usize,
+}
+
 struct Connection {
     stream: TcpStream,
+    session: Option<Box<Session>>,
     /// Bytes of `\r\n\r\n` seen so far.
     matched: usize,
     /// What is still to be sent: whole responses, or octets of an echo.
@@ -35,19 +55,42 @@ const LISTENERS: u64 = u64::MAX - 16;
 const ADDRESSES: [Ipv4Addr; 3] =
     [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
 
-/// Prints its port and serves for ever. `headers` further fields stand in each response.
-pub(crate) fn serve(role: &str, body: usize, headers: usize) -> Result<(), String> {
-    let role = match role {
+/// How long requests are held once all of them are there.
+const HELD: Duration = Duration::from_millis(1500);
+
+/// How the origin is called: `perf origin ROLE BODY HEADERS HOLD [--grpc]`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    role: String,
+    /// Octets of a response's body or of a message.
+    body: usize,
+    /// Further fields of each response.
+    headers: usize,
+    /// HTTP/2: requests that must be open at once before the first of them is answered.
+    hold: usize,
+    /// HTTP/2: answers have the shape of a unary gRPC call's.
+    #[arg(long)]
+    grpc: bool,
+}
+
+/// Prints its port and serves for ever.
+pub(crate) fn serve(options: &Options) -> Result<(), String> {
+    let role = match options.role.as_str() {
         "http" => Role::Http,
+        "http2" => Role::Http2,
         "echo" => Role::Echo,
         "stream" => Role::Stream,
         other => return Err(format!("unknown origin {other:?}")),
     };
+    let (body, headers) = (options.body, options.headers);
     let payload = match role {
         Role::Http => response(body, headers),
+        Role::Http2 => Vec::new(),
         Role::Echo | Role::Stream => vec![b'x'; body.max(1)],
     };
-    run(role, &payload).map_err(|e| format!("origin: {e}"))
+    let fields = if role == Role::Http2 { headers } else { 0 };
+    let answer = Answer::new(body, fields, options.grpc)?;
+    run(Service { role, payload, answer, hold: options.hold }).map_err(|e| format!("origin: {e}"))
 }
 
 fn listeners() -> std::io::Result<Vec<TcpListener>> {
@@ -67,7 +110,7 @@ fn listeners() -> std::io::Result<Vec<TcpListener>> {
     }
 }
 
-fn run(role: Role, payload: &[u8]) -> std::io::Result<()> {
+fn run(mut service: Service) -> std::io::Result<()> {
     let listeners = listeners()?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for (n, listener) in listeners.iter().enumerate() {
@@ -91,14 +134,33 @@ fn run(role: Role, payload: &[u8]) -> std::io::Result<()> {
         for event in &events {
             let key = event.data.u64();
             if let Some(listener) = key.checked_sub(LISTENERS).and_then(|n| listeners.get(n as usize)) {
-                accept(listener, &poll, &mut connections)?;
+                accept(listener, &poll, &service, &mut connections)?;
             } else if let Some(connection) = connections.get_mut(&key)
-                && !turn(connection, role, payload, &mut buffer)
+                && !turn(connection, &service, &mut buffer)
             {
                 connections.remove(&key);
             }
         }
+        if service.hold > 0 {
+            release(&mut service, &mut connections);
+        }
     }
+}
+
+/// Once enough requests are held it waits a while, and then answers all of them.
+fn release(service: &mut Service, connections: &mut BTreeMap<u64, Connection>) {
+    let held: usize = connections.values().filter_map(|c| c.session.as_ref()).map(|s| s.held()).sum();
+    if held < service.hold {
+        return;
+    }
+    std::thread::sleep(HELD);
+    service.hold = 0;
+    connections.retain(|_, connection| {
+        if let Some(session) = &mut connection.session {
+            session.release(&service.answer);
+        }
+        flush(connection, service)
+    });
 }
 
 /// A response as an application server sends it, with `headers` more fields.
@@ -114,6 +176,7 @@ fn response(body: usize, headers: usize) -> Vec<u8> {
 fn accept(
     listener: &TcpListener,
     poll: &rustix::fd::OwnedFd,
+    service: &Service,
     connections: &mut BTreeMap<u64, Connection>,
 ) -> std::io::Result<()> {
     loop {
@@ -128,22 +191,30 @@ fn accept(
         // Edge-triggered: one registration for a connection's whole life.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(poll, &stream, epoll::EventData::new_u64(key), flags)?;
-        connections.insert(key, Connection { stream, matched: 0, owed: 0, sent: 0 });
+        let session = (service.role == Role::Http2).then(|| Box::new(Session::new(service.hold > 0)));
+        connections.insert(key, Connection { stream, session, matched: 0, owed: 0, sent: 0 });
     }
 }
 
 /// Reads and writes until the socket blocks; false when the connection is over.
-fn turn(connection: &mut Connection, role: Role, payload: &[u8], buffer: &mut [u8]) -> bool {
+fn turn(connection: &mut Connection, service: &Service, buffer: &mut [u8]) -> bool {
     loop {
         match connection.stream.read(buffer) {
             Ok(0) => return false,
             Ok(n) => {
-                match role {
-                    Role::Http => connection.owed += heads(&buffer[..n], &mut connection.matched),
+                let bytes = &buffer[..n];
+                match service.role {
+                    Role::Http => connection.owed += heads(bytes, &mut connection.matched),
+                    Role::Http2 => {
+                        let session = connection.session.as_mut();
+                        if session.is_some_and(|session| !session.receive(bytes, &service.answer)) {
+                            return false;
+                        }
+                    }
                     Role::Echo => connection.owed += n,
                     Role::Stream => {}
                 }
-                if !flush(connection, role, payload) {
+                if !flush(connection, service) {
                     return false;
                 }
                 // A short read means the socket is empty; the next edge tells of more.
@@ -151,7 +222,7 @@ fn turn(connection: &mut Connection, role: Role, payload: &[u8], buffer: &mut [u
                     return true;
                 }
             }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return flush(connection, role, payload),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return flush(connection, service),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(_) => return false,
         }
@@ -172,13 +243,17 @@ fn heads(bytes: &[u8], matched: &mut usize) -> usize {
     count
 }
 
-fn flush(connection: &mut Connection, role: Role, payload: &[u8]) -> bool {
+fn flush(connection: &mut Connection, service: &Service) -> bool {
+    if let Some(session) = &mut connection.session {
+        return flush_session(&mut connection.stream, session, &mut connection.sent, &service.answer);
+    }
+    let (role, payload) = (service.role, &service.payload);
     loop {
         let (from, to) = match role {
             Role::Http if connection.owed > 0 => (connection.sent, payload.len()),
             Role::Echo if connection.owed > 0 => (0, connection.owed.min(payload.len())),
             Role::Stream => (0, payload.len()),
-            Role::Http | Role::Echo => return true,
+            Role::Http | Role::Http2 | Role::Echo => return true,
         };
         match connection.stream.write(&payload[from..to]) {
             Ok(n) => match role {
@@ -190,8 +265,28 @@ fn flush(connection: &mut Connection, role: Role, payload: &[u8]) -> bool {
                     }
                 }
                 Role::Echo => connection.owed -= n,
-                Role::Stream => {}
+                Role::Http2 | Role::Stream => {}
             },
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Writes what a session has to say until it has nothing more or the socket blocks.
+fn flush_session(stream: &mut TcpStream, session: &mut Session, sent: &mut usize, answer: &Answer) -> bool {
+    loop {
+        if *sent == session.out.len() {
+            session.out.clear();
+            *sent = 0;
+            session.fill(answer);
+            if session.out.is_empty() {
+                return true;
+            }
+        }
+        match stream.write(&session.out[*sent..]) {
+            Ok(n) => *sent += n,
             Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(_) => return false,
