@@ -38,9 +38,9 @@ struct Cli {
 enum Verb {
     /// Scenarios and peers, and which peers are installed
     List,
-    /// 2 rounds of 2 s of the quick scenarios: under 5 minutes
+    /// 2 rounds of 2 s of the quick scenarios: under 7 minutes
     Quick(Choice),
-    /// All or the named scenarios, with the rounds and seconds each asks for: under 40 minutes
+    /// All or the named scenarios, with the rounds and seconds each asks for: under an hour
     Run(Choice),
     /// Two Millrace binaries in one run: `perf ab target/base/millrace target/release/millrace http1-small`
     Ab {
