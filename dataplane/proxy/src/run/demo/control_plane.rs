@@ -166,7 +166,7 @@ mod tests {
         let plane = Plane { text: RESOURCES.replace("{blue}", "1").replace("{green}", "2") };
         let (first, second) = (plane.resources(1).unwrap(), plane.resources(2).unwrap());
         let counts: Vec<usize> = first.values().map(Vec::len).collect();
-        assert_eq!(counts, [3, 3, 2, 1], "clusters, assignments, listeners, routes");
+        assert_eq!(counts, [4, 3, 2, 1], "clusters, assignments, listeners, routes");
         assert_ne!(first[ROUTES][0].resource, second[ROUTES][0].resource);
         assert_eq!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>());
     }
