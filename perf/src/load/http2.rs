@@ -8,9 +8,9 @@ use super::{Generator, Tally};
 use crate::process::pinned;
 use crate::scenario::Load;
 
-/// What the warm-up may move, in octets, and the most and least of its requests.
-const WARM_UP_OCTETS: usize = 256 << 20;
-const WARM_UP_REQUESTS: usize = 20_000;
+/// What the first warm-up may move in octets, and the most of its requests.
+const WARM_UP_OCTETS: usize = 128 << 20;
+const WARM_UP_REQUESTS: usize = 5_000;
 /// A load takes at most this, and this many times longer than planned, in seconds.
 const LIMIT: f64 = 20.0;
 const LIMIT_FACTOR: f64 = 4.0;
@@ -23,7 +23,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Some requests for each stream, and not too many octets.
+    /// To begin with: some requests, and not too many octets.
     pub(super) fn warm_up(load: &Load) -> Self {
         let size = (load.body + load.request_body).max(1);
         let bounded = (WARM_UP_OCTETS / size).clamp(1, WARM_UP_REQUESTS);
@@ -92,7 +92,7 @@ mod tests {
         let batch = Batch::lasting(&load, 1001.0, 2.0);
         assert_eq!((batch.requests, batch.limit), (2048, 28), "32 for each of 64 streams");
         load.body = 1 << 20;
-        assert_eq!(Batch::warm_up(&load).requests, 256);
+        assert_eq!(Batch::warm_up(&load).requests, 128);
         let directory = std::env::temp_dir();
         let command = batch.command(&load, SocketAddr::from(([127, 0, 0, 1], 7)), &directory).unwrap();
         let words: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();

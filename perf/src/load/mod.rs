@@ -22,6 +22,9 @@ use crate::process::{core_busy_seconds, cpu_seconds, pinned, resident_kib, switc
 use crate::result::{Latency, Sample};
 use crate::scenario::{Kind, Load};
 
+/// Seconds of load before anything is measured.
+const WARM_UP: f64 = 1.0;
+
 /// What a load generator counted.
 pub(crate) struct Tally {
     pub(crate) operations: f64,
@@ -102,10 +105,9 @@ impl Turn<'_> {
             }
             Kind::Http if self.load.http2 => {
                 proxy.wait_listening()?;
-                let (address, directory) = (proxy.address(), proxy.directory());
-                let began = Instant::now();
-                let tally = Batch::warm_up(self.load).start(self.load, address, directory)?.wait()?;
-                let rate = tally.operations / began.elapsed().as_secs_f64();
+                // The first warm-up finds a rate, the second a better one.
+                let rate = self.rate_of(&proxy, &Batch::warm_up(self.load))?;
+                let rate = self.rate_of(&proxy, &Batch::lasting(self.load, rate, WARM_UP))?;
                 proxy.check_alive("stderr")?;
                 let batch = Batch::lasting(self.load, rate, self.seconds);
                 self.measure(&proxy, 0.5, || batch.start(self.load, proxy.address(), proxy.directory()))
@@ -113,12 +115,19 @@ impl Turn<'_> {
             _ => {
                 proxy.wait_listening()?;
                 // With many clusters every one of them needs its connections first.
-                let warm_up = if self.load.asked > 100 { 3.0 } else { 1.0 };
+                let warm_up = if self.load.asked > 100 { 3.0 } else { WARM_UP };
                 self.drive(&proxy, warm_up)?.wait()?;
                 proxy.check_alive("stderr")?;
                 self.measure(&proxy, 0.8, || self.drive(&proxy, self.seconds))
             }
         }
+    }
+
+    /// Requests in a second of a counted load.
+    fn rate_of(&self, proxy: &Running, batch: &Batch) -> Result<f64, String> {
+        let began = Instant::now();
+        let tally = batch.start(self.load, proxy.address(), proxy.directory())?.wait()?;
+        Ok(tally.operations / began.elapsed().as_secs_f64())
     }
 
     /// What a load costs; memory is looked at after this share of its time.
