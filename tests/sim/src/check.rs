@@ -29,6 +29,7 @@ pub fn after_traffic(world: &mut World) {
         }
         world.settle(QUIET_TIME);
     }
+    world.take_events();
     after_changes(world);
     for (shard, _, _) in &world.shards {
         shard.assert_quiescent();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use millrace_config::{
     Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, ClusterSpecifier, DrainType, Endpoint,
     FilterChain, FilterChainCriteria, FilterChainMatch, FilterConfigId, ForwardClientCertDetails,
-    HeaderMutations, HealthStatus, Http1Options, Http2Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy,
+    HeaderMutations, HealthStatus, Http1Options, Http2Keepalive, Http2Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy,
     Listener, LocalityEndpoints, NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions,
     RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, ScopeId,
     ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection,
@@ -57,8 +57,10 @@ pub struct Knobs {
     pub retry_on: &'static str,
     /// `num_retries` of [`Mode::HttpRetries`].
     pub num_retries: u32,
-    /// The cluster's endpoints speak HTTP/2.
-    pub upstream_http2: bool,
+    /// What the cluster's endpoints speak.
+    pub protocol: UpstreamProtocol,
+    /// `connection_keepalive.interval` of HTTP/2 on either side; without an answer for five seconds it is over.
+    pub keepalive: Option<Duration>,
     /// `initial_stream_window_size` of either side.
     pub stream_window: u32,
     /// `max_concurrent_streams` of the listener.
@@ -82,7 +84,8 @@ impl Default for Knobs {
             proxy_continue: false,
             retry_on: "connect-failure,reset,5xx",
             num_retries: 3,
-            upstream_http2: false,
+            protocol: UpstreamProtocol::Http1,
+            keepalive: None,
             stream_window: 64 * 1024,
             max_streams: 100,
         }
@@ -156,14 +159,27 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         bind_source: None,
         close_on_health_failure: knobs.close_on_health_failure,
         http: UpstreamHttp {
-            protocol: if knobs.upstream_http2 { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 },
-            http2: Http2Options { initial_stream_window: knobs.stream_window, ..Http2Options::UPSTREAM },
+            protocol: knobs.protocol,
+            http2: Http2Options {
+                initial_stream_window: knobs.stream_window,
+                keepalive: keepalive(knobs),
+                ..Http2Options::UPSTREAM
+            },
             max_requests_per_connection: knobs.max_requests,
             idle_timeout: Some(knobs.upstream_idle),
             max_connection_duration: knobs.upstream_age,
             ..UpstreamHttp::default()
         },
     }
+}
+
+fn keepalive(knobs: &Knobs) -> Option<Http2Keepalive> {
+    knobs.keepalive.map(|interval| Http2Keepalive {
+        interval: Some(interval),
+        timeout: Duration::from_secs(5),
+        jitter_percent: 15.0,
+        idle_interval: Some(interval / 2),
+    })
 }
 
 fn listener(registry: &Registry, address: SocketAddr, chain: FilterChain, knobs: &Knobs) -> Listener {
@@ -224,6 +240,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         http2: Http2Options {
             initial_stream_window: knobs.stream_window,
             max_concurrent_streams: knobs.max_streams,
+            keepalive: keepalive(knobs),
             ..Http2Options::DOWNSTREAM
         },
         http2_scope: registry.scope(ScopeKind::Http2, ""),

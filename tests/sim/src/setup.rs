@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millrace_base::Rng;
+use millrace_config::UpstreamProtocol;
 use millrace_ring::sim::FaultPlan;
 
 use crate::fixture::{Knobs, Mode};
@@ -247,7 +248,13 @@ impl Setup {
             ..self.http2
         };
         let window = [65_535, 65_535, 20_000, 1_000][rng.below(4) as usize];
-        let knobs = Knobs { stream_window: window, upstream_http2: upstreams, ..self.knobs };
+        let protocol = match rng.below(2) {
+            0 if clients == upstreams => UpstreamProtocol::UseDownstream,
+            _ if upstreams => UpstreamProtocol::Http2,
+            _ => UpstreamProtocol::Http1,
+        };
+        let keepalive = rng.chance(1, 3).then(|| Duration::from_millis(500 + rng.below(1500)));
+        let knobs = Knobs { stream_window: window, protocol, keepalive, ..self.knobs };
         Self { http2, knobs, ..self }
     }
 

@@ -281,6 +281,13 @@ impl World {
         }
     }
 
+    /// Lets the shards see what has arrived: PINGs may come at any time, and buffers with them.
+    pub(crate) fn take_events(&mut self) {
+        while self.shards.iter().any(|(_, _, events)| !events.is_empty()) {
+            self.turn(self.net.now());
+        }
+    }
+
     fn disturb(&mut self) {
         let now = self.net.now();
         if now < self.next_disturbance {

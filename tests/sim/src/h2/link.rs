@@ -8,7 +8,8 @@ use millrace_http::h2::{Connection, Event, Heads, Options, PREFACE, Role, Stream
 use millrace_ring::sim::{Peer, PeerRead, SimNet};
 
 use super::windows::{WINDOW, Windows, announce_streams};
-use crate::setup::Setup;
+use crate::client::STALL;
+use crate::setup::{STALL_WINDOW, Setup};
 
 /// Bytes that wait for the socket above which no DATA is written.
 const BACKLOG_MAX: usize = 20_000;
@@ -41,6 +42,8 @@ pub(super) struct Link {
     windows: Option<Windows>,
     /// Credit that is given back later.
     debts: VecDeque<(Time, StreamRef, usize)>,
+    /// Reads nothing for long after so many bytes.
+    stalls_after: Option<usize>,
     /// Gives credit back late.
     lazy: bool,
     /// The connection is cut after so many bytes.
@@ -81,6 +84,7 @@ impl Link {
         {
             announce_streams(&mut out, most);
         }
+        let stalls = role == Role::Client && rng.chance(setup.stalls, 1000);
         let cuts = rng.chance(setup.client_faults, 1000) && role == Role::Client;
         let cut = if rng.chance(2, 3) { Cut::Reset } else { Cut::Fin };
         Self {
@@ -91,12 +95,15 @@ impl Link {
             at: 0,
             out,
             written: 0,
-            split: [1 + rng.below(20) as usize, 200, 5000, usize::MAX][rng.below(4) as usize],
+            // No body shall take as long as a route's timeout.
+            split: [1 + setup.body_max / 2000 + rng.below(20) as usize, 200, 5000, usize::MAX]
+                [rng.below(4) as usize],
             slow: setup.slow && rng.chance(1, 2),
             next_write: Time::ZERO,
             next_read: Time::ZERO,
             windows,
             debts: VecDeque::new(),
+            stalls_after: stalls.then(|| rng.below(STALL_WINDOW as u64) as usize),
             lazy: (setup.slow || setup.http2.small_windows) && rng.chance(1, 2),
             cuts_after: cuts.then(|| (rng.below(2 * setup.body_max as u64) as usize, cut)),
             cut: None,
@@ -116,7 +123,13 @@ impl Link {
                     self.heard = true;
                     self.input.drain(..std::mem::take(&mut self.at));
                     self.input.extend_from_slice(&bytes);
-                    if self.slow {
+                    if let Some(after) = &mut self.stalls_after {
+                        *after = after.saturating_sub(bytes.len());
+                        if *after == 0 {
+                            self.stalls_after = None;
+                            self.next_read = now + STALL;
+                        }
+                    } else if self.slow {
                         self.next_read = now + Duration::from_micros(rng.below(4000));
                     }
                 }
@@ -236,9 +249,9 @@ impl Link {
         }
     }
 
-    /// Nothing waits: neither bytes nor credit.
+    /// No streams, and no credit that waits. PINGs come and go all the time.
     pub(super) fn is_settled(&self) -> bool {
-        self.out.is_empty() && self.debts.is_empty() && self.codec.open_streams() == 0
+        self.debts.is_empty() && self.codec.open_streams() == 0
     }
 
     /// When it wants to be looked at again.
