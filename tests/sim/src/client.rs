@@ -436,7 +436,8 @@ pub(crate) fn finish(id: u64, head: &Head, body: &[u8], setup: &Setup, ledger: &
     let expected = if empty { Vec::new() } else { fill(id, length) };
     if body != expected {
         ledger.violation(format!("request {id}: a wrong body of {} bytes, not {length}", body.len()));
-    } else if (status, length) != (reply.status, reply.length) && (status != 503 || setup.lossless && !request.harmed)
+    } else if (status, length) != (reply.status, reply.length)
+        && (status != 503 || setup.lossless && !request.harmed)
     {
         ledger.violation(format!("request {id}: got {status} and {length} bytes, promised {reply:?}"));
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use millrace_config::{
     Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, ClusterSpecifier, DrainType, Endpoint,
     FilterChain, FilterChainCriteria, FilterChainMatch, FilterConfigId, ForwardClientCertDetails,
-    HeaderMutations, HealthStatus, Http1Options, Http2Keepalive, Http2Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy,
-    Listener, LocalityEndpoints, NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions,
-    RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, ScopeId,
-    ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection,
-    UnderscoresAction, UpstreamHttp, UpstreamProtocol, VirtualHost,
+    HeaderMutations, HealthStatus, Http1Options, Http2Keepalive, Http2Options, HttpConnectionManager,
+    HttpFilter, HttpFilterKind, LbPolicy, Listener, LocalityEndpoints, NetworkFilter, Node,
+    PathNormalization, RequireTls, RetryConditions, RetryPolicy, Route, RouteAction, RouteConfiguration,
+    RouteForward, RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy,
+    Thresholds, TrafficDirection, UnderscoresAction, UpstreamHttp, UpstreamProtocol, VirtualHost,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
 
@@ -63,6 +63,8 @@ pub struct Knobs {
     pub keepalive: Option<Duration>,
     /// `initial_stream_window_size` of either side.
     pub stream_window: u32,
+    /// `initial_connection_window_size` of either side.
+    pub connection_window: u32,
     /// `max_concurrent_streams` of the listener.
     pub max_streams: u32,
 }
@@ -87,6 +89,7 @@ impl Default for Knobs {
             protocol: UpstreamProtocol::Http1,
             keepalive: None,
             stream_window: 64 * 1024,
+            connection_window: 1024 * 1024,
             max_streams: 100,
         }
     }
@@ -162,6 +165,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
             protocol: knobs.protocol,
             http2: Http2Options {
                 initial_stream_window: knobs.stream_window,
+                initial_connection_window: knobs.connection_window,
                 keepalive: keepalive(knobs),
                 ..Http2Options::UPSTREAM
             },
@@ -239,6 +243,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         codec: millrace_config::Codec::Auto,
         http2: Http2Options {
             initial_stream_window: knobs.stream_window,
+            initial_connection_window: knobs.connection_window,
             max_concurrent_streams: knobs.max_streams,
             keepalive: keepalive(knobs),
             ..Http2Options::DOWNSTREAM

@@ -238,13 +238,15 @@ impl Setup {
     /// HTTP/2 on one side or on both.
     #[must_use]
     pub fn http2(self, rng: &mut Rng) -> Self {
-        let (clients, upstreams) = [(true, true), (true, true), (true, false), (false, true)][rng.below(4) as usize];
+        let (clients, upstreams) =
+            [(true, true), (true, true), (true, false), (false, true)][rng.below(4) as usize];
         let http2 = Http2 {
             clients,
             upstreams,
             goaways: [0, 100][rng.below(2) as usize],
             late_windows: rng.chance(1, 2),
             small_windows: rng.chance(1, 2),
+            max_streams: rng.chance(1, 3).then(|| 1 + rng.below(4) as u32),
             ..self.http2
         };
         let window = [65_535, 65_535, 20_000, 1_000][rng.below(4) as usize];
@@ -254,7 +256,8 @@ impl Setup {
             _ => UpstreamProtocol::Http1,
         };
         let keepalive = rng.chance(1, 3).then(|| Duration::from_millis(500 + rng.below(1500)));
-        let knobs = Knobs { stream_window: window, protocol, keepalive, ..self.knobs };
+        let connection_window = [65_535, 1024 * 1024][rng.below(2) as usize];
+        let knobs = Knobs { stream_window: window, connection_window, protocol, keepalive, ..self.knobs };
         Self { http2, knobs, ..self }
     }
 
@@ -271,7 +274,6 @@ impl Setup {
         // What GOAWAY meets on its way is refused as well, more than once with bad luck.
         self.knobs.num_retries = 10;
         self.http2.refusals = 100;
-        self.http2.max_streams = rng.chance(1, 2).then(|| 1 + rng.below(4) as u32);
         if rng.chance(1, 2) {
             self.knobs.max_streams = 1 + rng.below(10) as u32;
         }

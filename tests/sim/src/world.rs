@@ -204,7 +204,9 @@ impl World {
         for endpoint in self.endpoints.clone() {
             let rng = Rng::new(self.rng.next_u64());
             let server = if self.setup.http2.upstreams && !self.setup.tunnel {
-                Server::Http2(h2::upstream::Upstream::listen(&self.net, endpoint, rng).expect("a free address"))
+                Server::Http2(
+                    h2::upstream::Upstream::listen(&self.net, endpoint, rng).expect("a free address"),
+                )
             } else if self.setup.tunnel {
                 let listener = self.net.listen_peer(SocketAddress::Inet(endpoint)).expect("a free address");
                 Server::Pipe(PipeServer::new(listener, rng))

@@ -47,7 +47,11 @@ fn upstream() -> SocketAddr {
     address
 }
 
-fn start_shard(io: IoChoice, upstream: SocketAddr, protocol: UpstreamProtocol) -> Option<(SocketAddr, Arc<Shared>)> {
+fn start_shard(
+    io: IoChoice,
+    upstream: SocketAddr,
+    protocol: UpstreamProtocol,
+) -> Option<(SocketAddr, Arc<Shared>)> {
     let any = SocketAddress::Inet("127.0.0.1:0".parse().unwrap());
     let socket = sockets::listen(&any, &Default::default()).unwrap();
     let listen = sockets::local_address(socket).unwrap().inet().unwrap();

@@ -11,15 +11,12 @@ use millrace_ring::sim::{PeerListener, SimNet};
 use millrace_ring::{IoError, SocketAddress};
 
 use super::link::Link;
-use super::windows::frame;
+use super::windows::{END_HEADERS, HEADERS, frame};
 use crate::ledger::{Fault, Ledger, Request};
 use crate::setup::Setup;
 use crate::wire::{Framing, fill};
 
-const HEADERS: u8 = 1;
 const GOAWAY: u8 = 7;
-/// Ends the field block; [`frame`] knows no flags.
-const END_HEADERS: u8 = 4;
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -197,13 +194,14 @@ impl Connection {
             // On its way when GOAWAY was sent; the proxy will know.
             return Ok(());
         }
-        let limit = setup.http2.max_streams.unwrap_or(u32::MAX) as usize;
+        let limit = self.link.most_streams();
         if self.link.acknowledged && self.link.codec.open_streams() > limit {
             return Err(format!("more than {limit} streams at once"));
         }
         let fields = super::fields(&self.link.heads.request.headers);
         let count = |name: &str| fields.iter().filter(|(n, _)| n == name).count();
-        let number = |name: &str| fields.iter().find(|(n, _)| n == name).and_then(|(_, v)| v.parse::<u64>().ok());
+        let number =
+            |name: &str| fields.iter().find(|(n, _)| n == name).and_then(|(_, v)| v.parse::<u64>().ok());
         let id = number("x-id").ok_or("no x-id")?;
         let request = ledger.requests.get_mut(&id).ok_or("an unknown request")?;
         let head = &self.link.heads.request;
@@ -389,7 +387,8 @@ impl Connection {
     fn refuse_some(&mut self, ledger: &mut Ledger, rng: &mut Rng) {
         let at = 1 + rng.below(self.open.len() as u64 - 1) as usize;
         let Some(last) = self.open.keys().nth(at - 1).copied() else { return };
-        let above = |open: &BTreeMap<u32, Exchange>| open.range(last + 1..).map(|(s, e)| (*s, e.id)).collect();
+        let above =
+            |open: &BTreeMap<u32, Exchange>| open.range(last + 1..).map(|(s, e)| (*s, e.id)).collect();
         let refused: Vec<(u32, u64)> = above(&self.open);
         let repeatable = |(stream, id): &(u32, u64)| {
             let untouched = self.open.get(stream).is_some_and(|e| !e.head_sent);
@@ -452,7 +451,7 @@ fn step(exchange: &mut Exchange, request: &Request, link: &mut Link, now: Time, 
     let most = exchange.cut.map_or(most, |cut| most.min(cut - exchange.sent));
     let trailers = reply.trailers && reply.framing == Framing::Chunked && !exchange.fails;
     let ends = !trailers && exchange.cut.is_none() && rng.chance(3, 4);
-    let count = link.data(exchange.stream, &exchange.body, exchange.sent, most, ends);
+    let count = link.data(exchange.stream, &exchange.body, exchange.sent, most, ends, rng);
     exchange.sent += count;
     exchange.next = Some(now + reply.gap);
     let all = exchange.sent == exchange.body.len() && exchange.cut.is_none();
@@ -510,7 +509,7 @@ fn begin(
     }
     let bodiless = exchange.body.is_empty() && exchange.cut.is_none();
     let end = bodiless && (!reply.trailers || reply.framing != Framing::Chunked) && rng.chance(3, 4);
-    link.codec.send_response(exchange.stream, &head, end, &mut link.out);
+    link.head(rng, |codec, out| codec.send_response(exchange.stream, &head, end, out));
     exchange.done = end;
     !end
 }
