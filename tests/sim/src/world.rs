@@ -61,7 +61,7 @@ pub(crate) enum Server {
 /// Clients of either version.
 #[derive(Debug)]
 enum Asker {
-    Http1(Client),
+    Http1(Box<Client>),
     Http2(h2::client::Client),
 }
 
@@ -240,7 +240,7 @@ impl World {
             } else {
                 let mut client = Client::new(todo, &self.setup, rng, now);
                 client.patient = patient;
-                Asker::Http1(client)
+                Asker::Http1(Box::new(client))
             });
         }
     }
