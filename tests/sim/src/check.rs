@@ -169,6 +169,7 @@ impl Server {
             Self::Http(upstream) => upstream.connections(),
             Self::Http2(upstream) => upstream.connections(),
             Self::Pipe(pipe) => pipe.connections(),
+            Self::Http2Pipe(pipe) => pipe.connections(),
         }
     }
 
@@ -177,6 +178,7 @@ impl Server {
             Self::Http(upstream) => upstream.close(net),
             Self::Http2(upstream) => upstream.close(net),
             Self::Pipe(pipe) => pipe.close(net),
+            Self::Http2Pipe(pipe) => pipe.close(net),
         }
     }
 }

@@ -245,6 +245,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
             initial_stream_window: knobs.stream_window,
             initial_connection_window: knobs.connection_window,
             max_concurrent_streams: knobs.max_streams,
+            allow_connect: true,
             keepalive: keepalive(knobs),
             ..Http2Options::DOWNSTREAM
         },

@@ -340,6 +340,22 @@ fn http2_churn_rough() {
 }
 
 #[test]
+fn http2_upgrades() {
+    seeds(60, |rng| {
+        let setup = Setup { tunnel: true, ..Setup::choppy("http2_upgrades", Mode::Http) };
+        setup.http2(rng)
+    });
+}
+
+#[test]
+fn http2_upgrades_rough() {
+    seeds(60, |rng| {
+        let setup = Setup { tunnel: true, ..Setup::rough("http2_upgrades_rough", Mode::Http) };
+        setup.http2(rng).with_broken_streams()
+    });
+}
+
+#[test]
 fn http2_stalled() {
     seeds(40, |rng| Setup::choppy("http2_stalled", Mode::Http).http2(rng).stalled());
 }

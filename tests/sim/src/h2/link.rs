@@ -70,7 +70,8 @@ impl Link {
             }
             false => WINDOW,
         };
-        let mut options = Options { initial_stream_window, ..Options::new(role) };
+        let mut options =
+            Options { initial_stream_window, allow_connect: setup.tunnel, ..Options::new(role) };
         if rng.chance(1, 2) {
             options.initial_connection_window = 0;
         }
