@@ -233,7 +233,9 @@ impl Shard {
         let freed = stream.held_request.saturating_sub(stream.request_queue.len());
         stream.held_request -= freed;
         let (key, client, tunnel) = (stream.downstream, stream.client, stream.tunnel);
-        let ends = empty && stream.request_end && !stream.request_end_sent;
+        // The last bytes of a tunnel may have carried its end; it is settled all the same.
+        let told = if tunnel { stream.request_complete } else { stream.request_end_sent };
+        let ends = empty && stream.request_end && !told;
         let goes_on = empty && client.is_none() && !stream.request_complete;
         if freed > 0
             && let Some(client) = client
