@@ -176,7 +176,7 @@ impl PipeClient {
         link.flush(net, &mut self.rng);
         let gone = link.end.is_some() || link.cut.is_some();
         end.broken |= gone && !end.is_over();
-        if end.is_over() {
+        if end.is_over() && (end.broken || link.out.is_empty()) {
             self.over_since.get_or_insert(now);
         }
         let linger = self.over_since.map_or(Time::MAX, |since| since + LINGER);
