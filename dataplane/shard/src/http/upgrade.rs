@@ -150,6 +150,9 @@ impl Shard {
         if !stream.request_end_sent {
             self.end_request(id);
         }
+        if self.streams.get(id).is_some_and(|stream| stream.response_end) {
+            self.h2_leave_upstream(id);
+        }
         self.tunnel_settle(id);
     }
 
