@@ -29,6 +29,7 @@ pub fn after_traffic(world: &mut World) {
         }
         world.settle(QUIET_TIME);
     }
+    world.take_events();
     after_changes(world);
     for (shard, _, _) in &world.shards {
         shard.assert_quiescent();
@@ -168,6 +169,7 @@ impl Server {
             Self::Http(upstream) => upstream.connections(),
             Self::Http2(upstream) => upstream.connections(),
             Self::Pipe(pipe) => pipe.connections(),
+            Self::Http2Pipe(pipe) => pipe.connections(),
         }
     }
 
@@ -176,6 +178,7 @@ impl Server {
             Self::Http(upstream) => upstream.close(net),
             Self::Http2(upstream) => upstream.close(net),
             Self::Pipe(pipe) => pipe.close(net),
+            Self::Http2Pipe(pipe) => pipe.close(net),
         }
     }
 }

@@ -19,7 +19,7 @@ const CONNECTIONS_MAX: u32 = 200;
 /// How long a client waits for `100 Continue` before it sends the body nevertheless.
 pub(crate) const CONTINUE_WAIT: Duration = Duration::from_secs(2);
 /// How long a stalled client reads nothing: longer than `write_stall_timeout`.
-const STALL: Duration = Duration::from_secs(90);
+pub(crate) const STALL: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
 enum Piece {

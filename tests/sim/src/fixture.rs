@@ -7,11 +7,11 @@ use std::time::Duration;
 use millrace_config::{
     Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, ClusterSpecifier, DrainType, Endpoint,
     FilterChain, FilterChainCriteria, FilterChainMatch, FilterConfigId, ForwardClientCertDetails,
-    HeaderMutations, HealthStatus, Http1Options, Http2Options, HttpConnectionManager, HttpFilter,
-    HttpFilterKind, LbPolicy, Listener, LocalityEndpoints, NetworkFilter, Node, PathNormalization,
-    RequireTls, RetryConditions, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward,
-    RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds,
-    TrafficDirection, UnderscoresAction, UpstreamHttp, UpstreamProtocol, VirtualHost,
+    HeaderMutations, HealthStatus, Http1Options, Http2Keepalive, Http2Options, HttpConnectionManager,
+    HttpFilter, HttpFilterKind, LbPolicy, Listener, LocalityEndpoints, NetworkFilter, Node,
+    PathNormalization, RequireTls, RetryConditions, RetryPolicy, Route, RouteAction, RouteConfiguration,
+    RouteForward, RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy,
+    Thresholds, TrafficDirection, UnderscoresAction, UpstreamHttp, UpstreamProtocol, VirtualHost,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
 
@@ -57,10 +57,14 @@ pub struct Knobs {
     pub retry_on: &'static str,
     /// `num_retries` of [`Mode::HttpRetries`].
     pub num_retries: u32,
-    /// The cluster's endpoints speak HTTP/2.
-    pub upstream_http2: bool,
+    /// What the cluster's endpoints speak.
+    pub protocol: UpstreamProtocol,
+    /// `connection_keepalive.interval` of HTTP/2 on either side; without an answer for five seconds it is over.
+    pub keepalive: Option<Duration>,
     /// `initial_stream_window_size` of either side.
     pub stream_window: u32,
+    /// `initial_connection_window_size` of either side.
+    pub connection_window: u32,
     /// `max_concurrent_streams` of the listener.
     pub max_streams: u32,
 }
@@ -82,8 +86,10 @@ impl Default for Knobs {
             proxy_continue: false,
             retry_on: "connect-failure,reset,5xx",
             num_retries: 3,
-            upstream_http2: false,
+            protocol: UpstreamProtocol::Http1,
+            keepalive: None,
             stream_window: 64 * 1024,
+            connection_window: 1024 * 1024,
             max_streams: 100,
         }
     }
@@ -156,14 +162,28 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         bind_source: None,
         close_on_health_failure: knobs.close_on_health_failure,
         http: UpstreamHttp {
-            protocol: if knobs.upstream_http2 { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 },
-            http2: Http2Options { initial_stream_window: knobs.stream_window, ..Http2Options::UPSTREAM },
+            protocol: knobs.protocol,
+            http2: Http2Options {
+                initial_stream_window: knobs.stream_window,
+                initial_connection_window: knobs.connection_window,
+                keepalive: keepalive(knobs),
+                ..Http2Options::UPSTREAM
+            },
             max_requests_per_connection: knobs.max_requests,
             idle_timeout: Some(knobs.upstream_idle),
             max_connection_duration: knobs.upstream_age,
             ..UpstreamHttp::default()
         },
     }
+}
+
+fn keepalive(knobs: &Knobs) -> Option<Http2Keepalive> {
+    knobs.keepalive.map(|interval| Http2Keepalive {
+        interval: Some(interval),
+        timeout: Duration::from_secs(5),
+        jitter_percent: 15.0,
+        idle_interval: Some(interval / 2),
+    })
 }
 
 fn listener(registry: &Registry, address: SocketAddr, chain: FilterChain, knobs: &Knobs) -> Listener {
@@ -223,7 +243,10 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         codec: millrace_config::Codec::Auto,
         http2: Http2Options {
             initial_stream_window: knobs.stream_window,
+            initial_connection_window: knobs.connection_window,
             max_concurrent_streams: knobs.max_streams,
+            allow_connect: true,
+            keepalive: keepalive(knobs),
             ..Http2Options::DOWNSTREAM
         },
         http2_scope: registry.scope(ScopeKind::Http2, ""),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millrace_base::Rng;
+use millrace_config::UpstreamProtocol;
 use millrace_ring::sim::FaultPlan;
 
 use crate::fixture::{Knobs, Mode};
@@ -245,10 +246,18 @@ impl Setup {
             goaways: [0, 100][rng.below(2) as usize],
             late_windows: rng.chance(1, 2),
             small_windows: rng.chance(1, 2),
+            max_streams: rng.chance(1, 3).then(|| 1 + rng.below(4) as u32),
             ..self.http2
         };
         let window = [65_535, 65_535, 20_000, 1_000][rng.below(4) as usize];
-        let knobs = Knobs { stream_window: window, upstream_http2: upstreams, ..self.knobs };
+        let protocol = match rng.below(2) {
+            0 if clients == upstreams => UpstreamProtocol::UseDownstream,
+            _ if upstreams => UpstreamProtocol::Http2,
+            _ => UpstreamProtocol::Http1,
+        };
+        let keepalive = rng.chance(1, 3).then(|| Duration::from_millis(500 + rng.below(1500)));
+        let connection_window = [65_535, 1024 * 1024][rng.below(2) as usize];
+        let knobs = Knobs { stream_window: window, connection_window, protocol, keepalive, ..self.knobs };
         Self { http2, knobs, ..self }
     }
 
@@ -265,7 +274,6 @@ impl Setup {
         // What GOAWAY meets on its way is refused as well, more than once with bad luck.
         self.knobs.num_retries = 10;
         self.http2.refusals = 100;
-        self.http2.max_streams = rng.chance(1, 2).then(|| 1 + rng.below(4) as u32);
         if rng.chance(1, 2) {
             self.knobs.max_streams = 1 + rng.below(10) as u32;
         }

@@ -56,12 +56,13 @@ pub(crate) enum Server {
     Http(Upstream),
     Http2(h2::upstream::Upstream),
     Pipe(PipeServer),
+    Http2Pipe(h2::pipe::PipeServer),
 }
 
 /// Clients of either version.
 #[derive(Debug)]
 enum Asker {
-    Http1(Client),
+    Http1(Box<Client>),
     Http2(h2::client::Client),
 }
 
@@ -95,6 +96,7 @@ pub struct World {
     pub(crate) ledger: Ledger,
     clients: Vec<Asker>,
     pipes: Vec<PipeClient>,
+    http2_pipes: Vec<h2::pipe::PipeClient>,
     pub(crate) setup: Setup,
     /// The control plane of runs whose configuration changes.
     pub(crate) churn: Option<Churn>,
@@ -146,6 +148,7 @@ impl World {
             churn,
             clients: Vec::new(),
             pipes: Vec::new(),
+            http2_pipes: Vec::new(),
             listen: SocketAddress::Inet(listen),
             running: true,
             verbose: std::env::var_os("MILLRACE_SIM_TRACE").is_some(),
@@ -209,7 +212,10 @@ impl World {
                 )
             } else if self.setup.tunnel {
                 let listener = self.net.listen_peer(SocketAddress::Inet(endpoint)).expect("a free address");
-                Server::Pipe(PipeServer::new(listener, rng))
+                match self.setup.http2.upstreams {
+                    true => Server::Http2Pipe(h2::pipe::PipeServer::new(listener, rng)),
+                    false => Server::Pipe(PipeServer::new(listener, rng)),
+                }
             } else {
                 Server::Http(Upstream::listen(&self.net, endpoint, &self.setup, rng).expect("a free address"))
             };
@@ -224,7 +230,11 @@ impl World {
                     let bound = self.setup.body_max as u64 * 4;
                     let (up, down) = (self.rng.below(bound) as usize, self.rng.below(bound) as usize);
                     self.ledger.pipes.insert(id, Pipe { up, down, up_whole: false, down_whole: false });
-                    self.pipes.push(PipeClient::new(id, Rng::new(self.rng.next_u64()), now));
+                    let rng = Rng::new(self.rng.next_u64());
+                    match self.setup.http2.clients {
+                        true => self.http2_pipes.push(h2::pipe::PipeClient::new(id, rng, now)),
+                        false => self.pipes.push(PipeClient::new(id, rng, now)),
+                    }
                 }
                 continue;
             }
@@ -240,7 +250,7 @@ impl World {
             } else {
                 let mut client = Client::new(todo, &self.setup, rng, now);
                 client.patient = patient;
-                Asker::Http1(client)
+                Asker::Http1(Box::new(client))
             });
         }
     }
@@ -259,13 +269,14 @@ impl World {
         // A clock that jumps makes every byte count for seconds.
         let factor = if self.setup.plan.clock_jumps > 0 { 30 } else { 1 };
         let end = self.net.now() + Duration::from_secs(RUN_SECONDS_MAX * factor);
-        while !(self.clients.iter().all(Asker::is_done) && self.pipes.iter().all(PipeClient::is_done)) {
+        while !self.is_done() {
             self.disturb();
             self.turn(self.next_disturbance);
             if self.net.now() > end {
                 let clients = self.clients.iter().filter(|c| !c.is_done()).map(Asker::state);
                 let pipes = self.pipes.iter().filter(|c| !c.is_done()).map(PipeClient::state);
-                let stuck: Vec<String> = clients.chain(pipes).collect();
+                let http2 = self.http2_pipes.iter().filter(|c| !c.is_done()).map(h2::pipe::PipeClient::state);
+                let stuck: Vec<String> = clients.chain(pipes).chain(http2).collect();
                 self.ledger.violation(format!("stuck: {stuck:?}"));
                 return;
             }
@@ -275,11 +286,24 @@ impl World {
         }
     }
 
+    fn is_done(&self) -> bool {
+        self.clients.iter().all(Asker::is_done)
+            && self.pipes.iter().all(PipeClient::is_done)
+            && self.http2_pipes.iter().all(h2::pipe::PipeClient::is_done)
+    }
+
     /// Lets everything run for some virtual time.
     pub(crate) fn settle(&mut self, time: Duration) {
         let end = self.net.now() + time;
         while self.net.now() < end {
             self.turn(end);
+        }
+    }
+
+    /// Lets the shards see what has arrived: PINGs may come at any time, and buffers with them.
+    pub(crate) fn take_events(&mut self) {
+        while self.shards.iter().any(|(_, _, events)| !events.is_empty()) {
+            self.turn(self.net.now());
         }
     }
 
@@ -408,11 +432,15 @@ impl World {
         for pipe in &mut self.pipes {
             wake = wake.min(pipe.poll(net, listen, setup, ledger));
         }
+        for pipe in &mut self.http2_pipes {
+            wake = wake.min(pipe.poll(net, listen, setup, ledger));
+        }
         for server in &mut self.servers {
             wake = wake.min(match server {
                 Server::Http(upstream) => upstream.poll(net, setup, ledger),
                 Server::Http2(upstream) => upstream.poll(net, setup, ledger),
                 Server::Pipe(pipe) => pipe.poll(net, setup, ledger),
+                Server::Http2Pipe(pipe) => pipe.poll(net, setup, ledger),
             });
         }
         wake

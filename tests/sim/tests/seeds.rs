@@ -296,7 +296,7 @@ fn http2_retries_rough() {
 #[test]
 fn http2_hasty() {
     seeds(80, |rng| {
-        let setup = Setup::rough("http2_hasty", Mode::HttpRetries).hasty().http2(rng);
+        let setup = Setup::choppy("http2_hasty", Mode::HttpRetries).hasty().http2(rng);
         Setup { fail_first: 200, ..setup.with_broken_streams() }
     });
 }
@@ -337,6 +337,27 @@ fn http2_churn_rough() {
         let setup = Setup::rough("http2_churn_rough", Mode::HttpRetries).http2(rng).churned(true, rng);
         Setup { fail_first: 200, ..setup.with_broken_streams() }
     });
+}
+
+#[test]
+fn http2_upgrades() {
+    seeds(60, |rng| {
+        let setup = Setup { tunnel: true, ..Setup::choppy("http2_upgrades", Mode::Http) };
+        setup.http2(rng)
+    });
+}
+
+#[test]
+fn http2_upgrades_rough() {
+    seeds(60, |rng| {
+        let setup = Setup { tunnel: true, ..Setup::rough("http2_upgrades_rough", Mode::Http) };
+        setup.http2(rng).with_broken_streams()
+    });
+}
+
+#[test]
+fn http2_stalled() {
+    seeds(40, |rng| Setup::choppy("http2_stalled", Mode::Http).http2(rng).stalled());
 }
 
 #[test]

@@ -17,10 +17,10 @@ impl ReceiveWindow {
         Self { available: i64::from(size), pending: 0 }
     }
 
-    /// Charges a frame; false when it does not fit.
+    /// Charges a frame; false when it does not fit. An empty one always does (section 6.9.1).
     #[inline]
     pub(super) fn charge(&mut self, bytes: usize) -> bool {
-        let fits = bytes as i64 <= self.available;
+        let fits = bytes == 0 || bytes as i64 <= self.available;
         if fits {
             self.available -= bytes as i64;
         }
@@ -123,7 +123,7 @@ mod tests {
         let mut window = ReceiveWindow::new(65_535);
         assert!(window.charge(60_000));
         assert_eq!(window.shrink(65_535 - 1000, 1000), None);
-        assert!(!window.charge(1));
+        assert!(!window.charge(1) && window.charge(0), "a window below zero takes an empty frame");
         assert_eq!(window.release(60_000, 1000), Some(60_000));
         assert_eq!(window.debt(1000), 0);
         assert!(window.charge(1000) && !window.charge(1));

@@ -147,7 +147,12 @@ impl Shard {
             stream.flag(ResponseFlag::DownstreamConnectionTermination);
             stream.facts.details = "downstream_remote_disconnect".into();
         }
-        self.end_request(id);
+        if !stream.flow.request_end_sent {
+            self.end_request(id);
+        }
+        if self.streams.get(id).is_some_and(|stream| stream.flow.response_end) {
+            self.h2_leave_upstream(id);
+        }
         self.tunnel_settle(id);
     }
 
@@ -156,8 +161,10 @@ impl Shard {
     pub(super) fn tunnel_settle(&mut self, id: Key) {
         let Some(stream) = self.streams.get(id) else { return };
         let link = stream.upstream().and_then(|u| self.upstreams.get(u)).and_then(|u| u.link.as_ref());
-        let left = link.is_none_or(|l| l.queued() == 0);
+        // A connection that carries others as well goes on sending without this stream.
+        let left = stream.server.is_some() || link.is_none_or(|l| l.queued() == 0);
         if stream.tunnel && stream.request_complete && stream.response_complete && left {
+            self.h2_leave_upstream(id);
             self.finish_stream(id);
         }
     }

@@ -189,7 +189,8 @@ impl Client {
             let trailers = request.framing == Framing::Chunked && request.has_body() && rng.chance(1, 4);
             let end = body.is_empty() && !trailers && rng.chance(3, 4);
             let head = request_head(id, request);
-            let Some(stream) = c.link.codec.send_request(&head, id, end, &mut c.link.out) else {
+            let sent = c.link.head(rng, |codec, out| codec.send_request(&head, id, end, out));
+            let Some(stream) = sent else {
                 self.todo.push_front(id);
                 return;
             };
@@ -241,7 +242,7 @@ impl Client {
                 let most = 1 + self.rng.below(setup.body_max as u64 / 2) as usize;
                 let ends = !exchange.trailers && self.rng.chance(3, 4);
                 let (body, sent) = (&exchange.body, exchange.sent);
-                let count = c.link.data(exchange.stream, body, sent, most, ends);
+                let count = c.link.data(exchange.stream, body, sent, most, ends, &mut self.rng);
                 exchange.sent += count;
                 let all = exchange.sent == exchange.body.len();
                 exchange.ended = all && ends && count > 0;

@@ -7,8 +7,9 @@ use millrace_base::{Rng, Time};
 use millrace_http::h2::{Connection, Event, Heads, Options, PREFACE, Role, StreamRef};
 use millrace_ring::sim::{Peer, PeerRead, SimNet};
 
-use super::windows::{WINDOW, Windows, announce_streams};
-use crate::setup::Setup;
+use super::windows::{PADDED, StreamLimit, WINDOW, Windows, fragment};
+use crate::client::STALL;
+use crate::setup::{STALL_WINDOW, Setup};
 
 /// Bytes that wait for the socket above which no DATA is written.
 const BACKLOG_MAX: usize = 20_000;
@@ -39,8 +40,11 @@ pub(super) struct Link {
     next_write: Time,
     next_read: Time,
     windows: Option<Windows>,
+    limit: Option<StreamLimit>,
     /// Credit that is given back later.
     debts: VecDeque<(Time, StreamRef, usize)>,
+    /// Reads nothing for long after so many bytes.
+    stalls_after: Option<usize>,
     /// Gives credit back late.
     lazy: bool,
     /// The connection is cut after so many bytes.
@@ -66,7 +70,8 @@ impl Link {
             }
             false => WINDOW,
         };
-        let mut options = Options { initial_stream_window, ..Options::new(role) };
+        let mut options =
+            Options { initial_stream_window, allow_connect: setup.tunnel, ..Options::new(role) };
         if rng.chance(1, 2) {
             options.initial_connection_window = 0;
         }
@@ -76,11 +81,12 @@ impl Link {
         if let Some(windows) = &windows {
             windows.announce(&mut out, if role == Role::Client { PREFACE.len() } else { 0 });
         }
-        if role == Role::Server
-            && let Some(most) = setup.http2.max_streams
-        {
-            announce_streams(&mut out, most);
+        let most = setup.http2.max_streams.filter(|_| role == Role::Server);
+        let limit = most.map(|most| StreamLimit::new(most, now, rng));
+        if let Some(limit) = &limit {
+            limit.announce(&mut out);
         }
+        let stalls = role == Role::Client && rng.chance(setup.stalls, 1000);
         let cuts = rng.chance(setup.client_faults, 1000) && role == Role::Client;
         let cut = if rng.chance(2, 3) { Cut::Reset } else { Cut::Fin };
         Self {
@@ -91,12 +97,16 @@ impl Link {
             at: 0,
             out,
             written: 0,
-            split: [1 + rng.below(20) as usize, 200, 5000, usize::MAX][rng.below(4) as usize],
+            // No body shall take as long as a route's timeout.
+            split: [1 + setup.body_max / 2000 + rng.below(20) as usize, 200, 5000, usize::MAX]
+                [rng.below(4) as usize],
             slow: setup.slow && rng.chance(1, 2),
             next_write: Time::ZERO,
             next_read: Time::ZERO,
             windows,
+            limit,
             debts: VecDeque::new(),
+            stalls_after: stalls.then(|| rng.below(STALL_WINDOW as u64) as usize),
             lazy: (setup.slow || setup.http2.small_windows) && rng.chance(1, 2),
             cuts_after: cuts.then(|| (rng.below(2 * setup.body_max as u64) as usize, cut)),
             cut: None,
@@ -116,7 +126,13 @@ impl Link {
                     self.heard = true;
                     self.input.drain(..std::mem::take(&mut self.at));
                     self.input.extend_from_slice(&bytes);
-                    if self.slow {
+                    if let Some(after) = &mut self.stalls_after {
+                        *after = after.saturating_sub(bytes.len());
+                        if *after == 0 {
+                            self.stalls_after = None;
+                            self.next_read = now + STALL;
+                        }
+                    } else if self.slow {
                         self.next_read = now + Duration::from_micros(rng.below(4000));
                     }
                 }
@@ -186,14 +202,48 @@ impl Link {
         sent: usize,
         most: usize,
         ends: bool,
+        rng: &mut Rng,
     ) -> usize {
-        let len = self.codec.capacity(stream).min(body.len() - sent).min(most);
-        if len > 0 {
-            let end = ends && sent + len == body.len();
-            self.codec.send_data(stream, len, end, &mut self.out);
-            self.out.extend_from_slice(&body[sent..sent + len]);
+        let room = self.codec.capacity(stream);
+        let mut len = room.min(body.len() - sent).min(most);
+        if len == 0 {
+            return 0;
         }
+        // Padding and its length take room as well.
+        let padding =
+            if room > 1 && rng.chance(1, 8) { (1 + rng.below(200) as usize).min(room - 1) } else { 0 };
+        len = len.min(room - padding);
+        let end = ends && sent + len == body.len();
+        self.codec.take_control(&mut self.out);
+        let at = self.out.len();
+        self.codec.send_data(stream, len + padding, end, &mut self.out);
+        if padding > 0 {
+            self.out[at + 4] |= PADDED;
+            self.out.push(padding as u8 - 1);
+        }
+        self.out.extend_from_slice(&body[sent..sent + len]);
+        self.out.resize(self.out.len() + padding.saturating_sub(1), 0);
         len
+    }
+
+    /// The codec writes a head; sometimes it goes out in pieces.
+    pub(super) fn head<T>(
+        &mut self,
+        rng: &mut Rng,
+        write: impl FnOnce(&mut Connection, &mut Vec<u8>) -> T,
+    ) -> T {
+        self.codec.take_control(&mut self.out);
+        let at = self.out.len();
+        let written = write(&mut self.codec, &mut self.out);
+        if self.out.len() > at && rng.chance(1, 4) {
+            fragment(&mut self.out, at, rng);
+        }
+        written
+    }
+
+    /// Most streams that the proxy may have open, once it has acknowledged SETTINGS.
+    pub(super) fn most_streams(&self) -> usize {
+        self.limit.as_ref().map_or(usize::MAX, StreamLimit::most)
     }
 
     /// Our own frames, then everything goes to the socket as far as it takes it.
@@ -210,6 +260,9 @@ impl Link {
         self.codec.take_control(&mut self.out);
         if let Some(windows) = &mut self.windows {
             windows.run(&mut self.out, now, rng);
+        }
+        if let Some(limit) = &mut self.limit {
+            limit.run(&mut self.out, now);
         }
         while !self.out.is_empty() && self.cut.is_none() && self.next_write <= now {
             let mut end = self.out.len().min(self.split);
@@ -236,9 +289,9 @@ impl Link {
         }
     }
 
-    /// Nothing waits: neither bytes nor credit.
+    /// No streams, and no credit that waits. PINGs come and go all the time.
     pub(super) fn is_settled(&self) -> bool {
-        self.out.is_empty() && self.debts.is_empty() && self.codec.open_streams() == 0
+        self.debts.is_empty() && self.codec.open_streams() == 0
     }
 
     /// When it wants to be looked at again.
@@ -254,6 +307,7 @@ impl Link {
             wake = wake.min(self.next_write);
         }
         let debt = self.debts.iter().map(|(due, ..)| *due).min().unwrap_or(Time::MAX);
-        wake.min(debt).min(self.windows.as_ref().map_or(Time::MAX, Windows::next))
+        let limit = self.limit.as_ref().map_or(Time::MAX, StreamLimit::next);
+        wake.min(debt).min(limit).min(self.windows.as_ref().map_or(Time::MAX, Windows::next))
     }
 }

@@ -1,10 +1,13 @@
 //! Peers that speak HTTP/2: the codec of the other role on a simulated socket, with windows that open late, credit that
 //! comes back late, and streams that end before their time.
 //!
-//! [`link`] is what both have in common, [`client`] asks and checks answers, [`upstream`] checks requests and answers.
+//! [`link`] is what both have in common, [`client`] asks and checks answers, [`upstream`] checks requests and answers
+//! them, [`pipe`] are both ends of tunnels; [`upstream`] writes the frames of [`answer`], [`windows`] keeps back what the codec would announce at once.
 
+mod answer;
 pub mod client;
 mod link;
+pub mod pipe;
 pub mod upstream;
 mod windows;
 

@@ -10,8 +10,15 @@ use millrace_base::{Rng, Time};
 pub const WINDOW: u32 = 65_535;
 const LATE_MICROS: u64 = 60_000;
 
+pub const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+/// Ends a field block.
+pub const END_HEADERS: u8 = 4;
+/// The payload is padded.
+pub const PADDED: u8 = 8;
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
@@ -85,9 +92,47 @@ impl Windows {
     }
 }
 
-/// Announces how many streams may be open, as [`Windows::announce`]; the codec would refuse what came before that.
-pub fn announce_streams(out: &mut Vec<u8>, most: u32) {
-    set(out, 0, MAX_CONCURRENT_STREAMS, most);
+/// How many streams the proxy may open, which changes once; the codec would refuse what came before it was known.
+#[derive(Debug)]
+pub struct StreamLimit {
+    announced: u32,
+    later: Option<(Time, u32)>,
+}
+
+impl StreamLimit {
+    /// This many in the end, and at first sometimes fewer or none.
+    pub fn new(most: u32, now: Time, rng: &mut Rng) -> Self {
+        let due = now + Duration::from_micros(rng.below(LATE_MICROS));
+        match rng.chance(1, 2) {
+            true => Self { announced: rng.below(u64::from(most)) as u32, later: Some((due, most)) },
+            false => Self { announced: most, later: None },
+        }
+    }
+
+    /// Puts the first limit into the SETTINGS that the codec wrote first.
+    pub fn announce(&self, out: &mut Vec<u8>) {
+        set(out, 0, MAX_CONCURRENT_STREAMS, self.announced);
+    }
+
+    /// Raises the limit when it is time.
+    pub fn run(&mut self, out: &mut Vec<u8>, now: Time) {
+        if let Some((_, most)) = self.later.take_if(|(due, _)| *due <= now) {
+            self.announced = most;
+            let mut entry = MAX_CONCURRENT_STREAMS.to_be_bytes().to_vec();
+            entry.extend_from_slice(&most.to_be_bytes());
+            frame(out, SETTINGS, 0, &entry);
+        }
+    }
+
+    /// When the limit changes.
+    pub fn next(&self) -> Time {
+        self.later.map_or(Time::MAX, |(due, _)| due)
+    }
+
+    /// What the proxy may know of.
+    pub fn most(&self) -> usize {
+        self.announced as usize
+    }
 }
 
 /// Appends to the SETTINGS at `skip`; the last value of a setting counts.
@@ -98,6 +143,22 @@ fn set(out: &mut Vec<u8>, skip: usize, setting: u16, value: u32) {
     let at = skip + 9 + len;
     out.splice(at..at, entry);
     out[skip + 1..skip + 3].copy_from_slice(&((len + 6) as u16).to_be_bytes());
+}
+
+/// Cuts the HEADERS frame at `at` into a few with CONTINUATION.
+pub fn fragment(out: &mut Vec<u8>, at: usize, rng: &mut Rng) {
+    let mut frames = out.split_off(at);
+    let block = frames.split_off(9);
+    let stream = u32::from_be_bytes([frames[5], frames[6], frames[7], frames[8]]);
+    let size = block.len().div_ceil(1 + rng.below(4) as usize).max(1);
+    let pieces = block.chunks(size);
+    let last = pieces.len() - 1;
+    for (index, piece) in pieces.enumerate() {
+        let start = out.len();
+        frame(out, if index == 0 { HEADERS } else { CONTINUATION }, stream, piece);
+        let ends = if index == last { END_HEADERS } else { 0 };
+        out[start + 4] = ends | if index == 0 { frames[4] & END_STREAM } else { 0 };
+    }
 }
 
 /// Appends a frame without flags.

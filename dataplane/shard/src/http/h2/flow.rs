@@ -228,7 +228,9 @@ impl Shard {
         let freed = stream.flow.held_request.saturating_sub(stream.flow.request_queue.len());
         stream.flow.held_request -= freed;
         let (key, client, tunnel) = (stream.downstream, stream.client, stream.tunnel);
-        let ends = empty && stream.flow.request_end && !stream.flow.request_end_sent;
+        // The last bytes of a tunnel may have carried its end; it is settled all the same.
+        let told = if tunnel { stream.request_complete } else { stream.flow.request_end_sent };
+        let ends = empty && stream.flow.request_end && !told;
         let goes_on = empty && client.is_none() && !stream.request_complete;
         if freed > 0
             && let Some(client) = client

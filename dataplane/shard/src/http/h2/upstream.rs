@@ -229,6 +229,10 @@ impl Shard {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.tunnel {
+            // With both ends said the codec has forgotten the stream.
+            if stream.flow.request_end_sent {
+                self.h2_leave_upstream(id);
+            }
             return;
         }
         stream.facts.times.upstream_rx_end = Some(now);
