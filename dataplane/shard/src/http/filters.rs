@@ -152,17 +152,7 @@ impl Shard {
         filters.report(&mut self.stats, cluster.map(|state| state.config().scope), took);
     }
 
-    /// Counts for the endpoint how its answer is to be judged, if its head says so.
-    pub(super) fn judge_head(&mut self, id: Key, end: bool) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        let success = outcome::of_head(stream.asks_grpc(), &stream.response, end);
-        stream.unjudged = success.is_none();
-        if let Some(success) = success {
-            self.count_outcome(id, success);
-        }
-    }
-
-    /// As [`Shard::judge_head`], for a gRPC answer whose end decides.
+    /// Counts for the endpoint how a gRPC answer is to be judged whose end decides.
     pub(super) fn judge_end(&mut self, id: Key, whole: bool) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         if std::mem::take(&mut stream.unjudged) {

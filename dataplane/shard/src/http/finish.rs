@@ -91,10 +91,12 @@ impl Shard {
     /// Counts and logs a stream and takes it off its connection.
     pub(super) fn end_stream(&mut self, id: Key) {
         self.end_retry_slot(id);
-        self.judge_end(id, false);
-        self.report_filters(id);
-        self.leave_waiting(id);
-        self.h2_release_request(id);
+        if !self.streams.get(id).is_some_and(|stream| stream.is_plain()) {
+            self.judge_end(id, false);
+            self.report_filters(id);
+            self.leave_waiting(id);
+            self.h2_release_request(id);
+        }
         let Some(mut stream) = self.streams.remove(id) else { return };
         let now = self.io.now;
         stream.facts.times.end = Some(now);

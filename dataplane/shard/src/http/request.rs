@@ -80,7 +80,8 @@ impl Shard {
         if state.undecided && (!state.is_open() || state.input.is_empty() || !self.sniff_version(key)) {
             return;
         }
-        if self.downstreams.get_mut(key).and_then(http).is_some_and(|state| state.h2.is_some()) {
+        let Some(state) = self.downstreams.get_mut(key).and_then(http) else { return };
+        if state.h2.is_some() {
             return self.h2_pump(key);
         }
         while self.http_step(key) == Step::Progress {}

@@ -4,6 +4,7 @@ use millrace_base::{Key, ResponseFlag};
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::response::{self as manager, ResponseContext};
 use millrace_filter::http::router::mutation::Levels;
+use millrace_filter::http::router::outcome;
 use millrace_filter::http::router::response::{self as router, ResponseFacts};
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_http::Version;
@@ -12,7 +13,7 @@ use millrace_http::h1::{
     response_keep_alive,
 };
 use millrace_http::hop;
-use millrace_observe::stats::{CodeFamily, cluster as metric, http as http_metric};
+use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric, http as http_metric};
 use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
 
@@ -134,7 +135,7 @@ impl Shard {
             http.body.reset(framing);
             http.keep_alive = !closes && !matches!(framing, BodyFraming::UntilClose | BodyFraming::Tunnel);
         }
-        let scope = upstream.scope;
+        let (host_scope, scope) = (upstream.host_scope, upstream.scope);
         let whole = match &upstream.carries {
             Carries::Http(http) => http.body.is_done(),
             Carries::Http2(_) | Carries::Tcp(_) => stream.flow.response_end,
@@ -144,7 +145,13 @@ impl Shard {
         if closes {
             self.stats.inc(scope, metric::UPSTREAM_CX_CLOSE_NOTIFY);
         }
-        self.judge_head(id, whole);
+        let outcome = outcome::of_head(stream.asks_grpc(), &stream.response, whole);
+        stream.unjudged = outcome.is_none();
+        match outcome {
+            Some(true) => self.stats.inc(host_scope, host_metric::RQ_SUCCESS),
+            Some(false) => self.stats.inc(host_scope, host_metric::RQ_ERROR),
+            None => {}
+        }
         self.end_retry_slot(id);
         if self.try_again(id, Outcome::Response) {
             self.stats.code(scope, CodeFamily::Retry, status);
@@ -240,13 +247,13 @@ impl Shard {
         if framing == BodyFraming::Tunnel {
             self.become_tunnel(id);
         }
-        let whole = self.streams.get(id).is_some_and(|s| s.flow.response_end && !s.tunnel);
+        let Some(stream) = self.streams.get(id) else { return };
+        let (whole, filtered) = (stream.flow.response_end && !stream.tunnel, stream.filters.is_some());
         let ended = self.upstreams.get(conn).is_some_and(|u| match &u.carries {
             Carries::Http(http) => http.body.is_done(),
             Carries::Http2(_) => whole,
             Carries::Tcp(_) => false,
         });
-        let filtered = self.streams.get(id).is_some_and(|s| s.filters.is_some());
         if filtered {
             if self.filter_response_head(id, ended) && !ended {
                 return;

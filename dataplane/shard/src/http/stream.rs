@@ -313,7 +313,10 @@ impl Stream {
         response.clear();
         trailers.clear();
         request_trailers.clear();
-        flow.reset();
+        debug_assert!(
+            flow.request_queue.is_empty() && flow.response_queue.is_empty(),
+            "a spare stream holds nothing"
+        );
         *facts = Facts::default();
         *filters = None;
         *unjudged = false;
@@ -341,14 +344,19 @@ impl Stream {
         *response_complete = false;
         *informational = 0;
         *local_reply = false;
-        *timeouts = Timeouts::default();
-        *timeout_is_204 = false;
-        *idle_timeout = None;
+        (*timeouts, *timeout_is_204, *idle_timeout) = (Timeouts::default(), false, None);
         *response_deadline = Time::MAX;
         *try_deadline = Time::MAX;
         *max_duration_deadline = Time::MAX;
         *request_deadline = Time::MAX;
         *active = Time::ZERO;
+    }
+
+    /// True when neither HTTP/2 nor a filter has anything to do with it.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        let waits = self.flow.awaits_client || self.flow.awaits_upstream || self.flow.held_request > 0;
+        self.client.is_none() && self.server.is_none() && self.filters.is_none() && !self.unjudged && !waits
     }
 
     /// The connection that the request is on.
