@@ -150,9 +150,6 @@ impl Shard {
         if !stream.request_end_sent {
             self.end_request(id);
         }
-        if self.streams.get(id).is_some_and(|stream| stream.response_end) {
-            self.h2_leave_upstream(id);
-        }
         self.tunnel_settle(id);
     }
 
@@ -161,11 +158,14 @@ impl Shard {
     pub(super) fn tunnel_settle(&mut self, id: Key) {
         let Some(stream) = self.streams.get(id) else { return };
         let link = stream.upstream().and_then(|u| self.upstreams.get(u)).and_then(|u| u.link.as_ref());
-        // A connection that carries others as well goes on sending without this stream.
-        let left = stream.server.is_some() || link.is_none_or(|l| l.queued() == 0);
-        if stream.tunnel && stream.request_complete && stream.response_complete && left {
-            self.h2_leave_upstream(id);
-            self.finish_stream(id);
+        let left = link.is_none_or(|l| l.queued() == 0);
+        if !(stream.tunnel && stream.request_complete && stream.response_complete) {
+            return;
         }
+        if !left {
+            return self.await_upstream(id);
+        }
+        self.h2_leave_upstream(id);
+        self.finish_stream(id);
     }
 }
