@@ -229,7 +229,9 @@ impl World {
                 for id in first..first + 1 + self.rng.below(3) {
                     let bound = self.setup.body_max as u64 * 4;
                     let (up, down) = (self.rng.below(bound) as usize, self.rng.below(bound) as usize);
-                    self.ledger.pipes.insert(id, Pipe { up, down, up_whole: false, down_whole: false });
+                    self.ledger
+                        .pipes
+                        .insert(id, Pipe { up, down, up_whole: false, down_whole: false, harmed: false });
                     let rng = Rng::new(self.rng.next_u64());
                     match self.setup.http2.clients {
                         true => self.http2_pipes.push(h2::pipe::PipeClient::new(id, rng, now)),
