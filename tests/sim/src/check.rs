@@ -154,7 +154,7 @@ pub fn outcomes(world: &mut World) {
         }
     }
     for (id, pipe) in &world.ledger.pipes {
-        if setup.lossless && !(pipe.up_whole && pipe.down_whole) {
+        if setup.lossless && !pipe.harmed && !(pipe.up_whole && pipe.down_whole) {
             found.push(format!("tunnel {id}: {pipe:?}"));
         }
     }

@@ -115,6 +115,8 @@ pub struct Pipe {
     pub up_whole: bool,
     /// The client got everything and the end.
     pub down_whole: bool,
+    /// One of its ends reset it on purpose.
+    pub harmed: bool,
 }
 
 /// All requests of a run and everything found wrong.

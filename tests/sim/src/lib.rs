@@ -13,6 +13,7 @@ pub mod h2;
 pub mod ledger;
 pub mod pipe;
 pub mod setup;
+mod trace;
 pub mod upstream;
 pub mod wire;
 pub mod world;

@@ -142,7 +142,8 @@ fn judge(id: u64, up: bool, end: &End, progress: Progress, setup: &Setup, ledger
     if silent && setup.disturbance != Disturbance::Stop {
         ledger.violation(format!("tunnel {id}: a FIN after {} of {} bytes", end.got, end.expect.len()));
     }
-    if progress == Progress::Broken && setup.lossless {
+    let harmed = ledger.pipes.get(&id).is_some_and(|pipe| pipe.harmed);
+    if progress == Progress::Broken && setup.lossless && !harmed {
         let (got, due, eof) = (end.got, end.expect.len(), end.eof);
         ledger
             .violation(format!("tunnel {id} broke, to the upstream: {up}, {got} of {due} bytes, eof {eof}"));

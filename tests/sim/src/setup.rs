@@ -194,7 +194,7 @@ impl Setup {
         if mode != Mode::Tcp && one_in(rng, 2) {
             setup = setup.http2(rng).with_broken_streams();
         }
-        setup.tunnel |= !setup.http2.upstreams && one_in(rng, 6);
+        setup.tunnel |= one_in(rng, 6);
         setup.shards = 1 + rng.below(3) as usize;
         setup.early = [0, 50, 400][rng.below(3) as usize];
         let knobs = &mut setup.knobs;

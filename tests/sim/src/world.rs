@@ -22,6 +22,7 @@ use crate::h2;
 use crate::ledger::{Ledger, Pipe};
 use crate::pipe::{PipeClient, PipeServer};
 use crate::setup::{Disturbance, Setup};
+use crate::trace::{hash_event, hash_op, mix, show};
 use crate::upstream::Upstream;
 
 /// Turns at one and the same virtual time before the loop counts as spinning.
@@ -229,7 +230,9 @@ impl World {
                 for id in first..first + 1 + self.rng.below(3) {
                     let bound = self.setup.body_max as u64 * 4;
                     let (up, down) = (self.rng.below(bound) as usize, self.rng.below(bound) as usize);
-                    self.ledger.pipes.insert(id, Pipe { up, down, up_whole: false, down_whole: false });
+                    self.ledger
+                        .pipes
+                        .insert(id, Pipe { up, down, up_whole: false, down_whole: false, harmed: false });
                     let rng = Rng::new(self.rng.next_u64());
                     match self.setup.http2.clients {
                         true => self.http2_pipes.push(h2::pipe::PipeClient::new(id, rng, now)),
@@ -467,49 +470,5 @@ impl World {
             turns: self.turns,
             relayed: self.relayed,
         }
-    }
-}
-
-/// An operation in one line; payloads as text.
-fn show(op: &Op) -> String {
-    match op {
-        Op::Send { socket, token, payload } => {
-            let text = String::from_utf8_lossy(&payload.to_vec()).escape_debug().to_string();
-            format!("Send {socket:?} {token:?} {} bytes: {text:.200}", payload.len())
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn mix(hash: u64, value: u64) -> u64 {
-    (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
-}
-
-fn hash_event(event: &Event) -> u64 {
-    match event {
-        Event::Accepted { token, result, .. } => mix(token.0, u64::from(result.is_ok())),
-        Event::Connected { token, result } => mix(token.0, 2 + u64::from(result.is_ok())),
-        Event::Received { token, data } => data.iter().fold(token.0, |h, b| mix(h, u64::from(*b))),
-        Event::RecvEnded { token, reason } => mix(token.0, 5 + u64::from(format!("{reason:?}").len() as u32)),
-        Event::Sent { token, result, .. } => mix(token.0, result.map_or(1, |count| 100 + count as u64)),
-        Event::Wake => 7,
-        Event::Relayed { token, bytes, end, .. } => {
-            mix(token.0, 8 + *bytes as u64 * 2 + u64::from(end.is_some()))
-        }
-    }
-}
-
-fn hash_op(op: &Op) -> u64 {
-    match op {
-        Op::Send { token, payload, .. } => {
-            payload.slices().flatten().fold(token.0, |h, b| mix(h, u64::from(*b)))
-        }
-        Op::Accept { token, .. } | Op::Connect { token, .. } | Op::CancelConnect { token } => token.0,
-        Op::Recv { token, .. } => mix(token.0, 1),
-        Op::RecvOnce { token, .. } => mix(token.0, 6),
-        Op::Relay { token, limit, .. } => mix(token.0, *limit),
-        Op::StopRecv { socket } => mix(socket.raw() as u64, 2),
-        Op::Shutdown { socket } => mix(socket.raw() as u64, 3),
-        Op::Close { socket, reset } => mix(socket.raw() as u64, 4 + u64::from(*reset)),
     }
 }

@@ -123,7 +123,15 @@ impl Shard {
         stream.try_deadline = millrace_base::Time::MAX;
         stream.retry = None;
         match stream.client {
-            Some(_) => self.flush_request(id),
+            Some(_) => {
+                let key = stream.downstream;
+                if let Some(h2) =
+                    self.downstreams.get_mut(key).and_then(http).and_then(|http| http.h2.as_mut())
+                {
+                    h2.tunnels = true;
+                }
+                self.flush_request(id);
+            }
             None => {
                 let key = stream.downstream;
                 self.run_later(key);
@@ -150,9 +158,6 @@ impl Shard {
         if !stream.flow.request_end_sent {
             self.end_request(id);
         }
-        if self.streams.get(id).is_some_and(|stream| stream.flow.response_end) {
-            self.h2_leave_upstream(id);
-        }
         self.tunnel_settle(id);
     }
 
@@ -161,11 +166,14 @@ impl Shard {
     pub(super) fn tunnel_settle(&mut self, id: Key) {
         let Some(stream) = self.streams.get(id) else { return };
         let link = stream.upstream().and_then(|u| self.upstreams.get(u)).and_then(|u| u.link.as_ref());
-        // A connection that carries others as well goes on sending without this stream.
-        let left = stream.server.is_some() || link.is_none_or(|l| l.queued() == 0);
-        if stream.tunnel && stream.request_complete && stream.response_complete && left {
-            self.h2_leave_upstream(id);
-            self.finish_stream(id);
+        let left = link.is_none_or(|l| l.queued() == 0);
+        if !(stream.tunnel && stream.request_complete && stream.response_complete) {
+            return;
         }
+        if !left {
+            return self.await_upstream(id);
+        }
+        self.h2_leave_upstream(id);
+        self.finish_stream(id);
     }
 }

@@ -87,12 +87,15 @@ impl End {
     }
 
     /// Sends what may be sent.
-    fn go_on(&mut self, link: &mut Link, rng: &mut Rng) {
+    fn go_on(&mut self, link: &mut Link, ledger: &mut Ledger, rng: &mut Rng) {
         if !self.open || self.broken {
             return;
         }
         if self.resets_after.is_some_and(|after| self.at >= after) && !self.is_over() {
             self.broken = true;
+            if let Some(pipe) = ledger.pipes.get_mut(&self.id) {
+                pipe.harmed = true;
+            }
             return link.codec.reset(self.stream, ErrorCode::Cancel);
         }
         while !self.ended && link.has_room() {
@@ -114,8 +117,12 @@ impl End {
             let (got, due) = (self.got, self.expect.len());
             ledger.violation(format!("tunnel {}: an end after {got} of {due} bytes", self.id));
         }
-        if !self.is_whole() && setup.lossless {
-            ledger.violation(format!("tunnel {} broke, to the upstream: {up}", self.id));
+        let harmed = ledger.pipes.get(&self.id).is_some_and(|pipe| pipe.harmed);
+        if !self.is_whole() && setup.lossless && !harmed {
+            let (id, sent, all) = (self.id, self.at, self.send.len());
+            let (got, due, eof) = (self.got, self.expect.len(), self.eof);
+            let how = format!("sent {sent} of {all}, got {got} of {due}, eof {eof}");
+            ledger.violation(format!("tunnel {id} broke, to the upstream: {up}: {how}"));
         }
         if let Some(pipe) = ledger.pipes.get_mut(&self.id).filter(|_| self.is_whole()) {
             match up {
@@ -181,7 +188,7 @@ impl PipeClient {
             ledger.violation(error);
             end.broken = true;
         }
-        end.go_on(link, &mut self.rng);
+        end.go_on(link, ledger, &mut self.rng);
         link.flush(net, &mut self.rng);
         let gone = link.end.is_some() || link.cut.is_some();
         end.broken |= gone && !end.is_over();
@@ -290,7 +297,7 @@ impl PipeServer {
             connection.link.receive(net, rng);
             let result = connection.events(setup, ledger, now, rng);
             for end in connection.ends.values_mut() {
-                end.go_on(&mut connection.link, rng);
+                end.go_on(&mut connection.link, ledger, rng);
             }
             connection.link.flush(net, rng);
             let gone = connection.link.end.is_some() || result.is_err();

@@ -26,10 +26,10 @@ use crate::link::{Io, Link};
 pub(crate) use flow::{client_room, upstream_room, write_to_client, write_to_upstream};
 pub(crate) use waiting::stall_deadline;
 
-/// Bytes on their way to a client above which a connection that only sends requests is closed: what is queued beside
-/// bodies, which have watermarks.
 /// A stream whose client gives no room for so long is reset while receive buffers are in demand.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes on their way to a client above which a connection that only sends requests is closed: what is queued beside
+/// bodies, which have watermarks.
 const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How far the end of a downstream connection has come (RFC 9113 section 6.8).
@@ -109,6 +109,9 @@ pub(crate) struct Http2Downstream {
     /// Streams with bytes for the client that it has no room for, the longest waiting first.
     pub(crate) waiting: VecDeque<Key>,
     pub(crate) drain: Drain,
+    /// It has had tunnels, whose streams outlive what the codec knows of them: both ends may have been said while bytes
+    /// wait.
+    pub(crate) tunnels: bool,
     keepalive: Keepalive,
     /// Frames of heads and bodies written since the queue was empty (`max_outbound_frames`).
     outbound_frames: u32,
@@ -132,6 +135,7 @@ impl Http2Downstream {
             codec: Connection::new(&options, now),
             waiting: VecDeque::new(),
             drain: Drain::No,
+            tunnels: false,
             keepalive: Keepalive::new(hcm.http2.keepalive, now, rng),
             outbound_frames: 0,
             max_outbound_frames: hcm.http2.max_outbound_frames,

@@ -8,6 +8,7 @@ use millrace_http::{HeaderId, Version};
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{Filled, IoError};
 
+use super::super::Stream;
 use super::super::stream::Attempt;
 use super::write_control;
 use crate::shard::Shard;
@@ -229,10 +230,6 @@ impl Shard {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.tunnel {
-            // With both ends said the codec has forgotten the stream.
-            if stream.flow.request_end_sent {
-                self.h2_leave_upstream(id);
-            }
             return;
         }
         stream.facts.times.upstream_rx_end = Some(now);
@@ -370,6 +367,13 @@ impl Shard {
             state.retire_conn(pool, &mut self.actions);
         }
         self.run_pool_actions(cluster);
+        // Tunnels whose both ends were said are forgotten by the codec, and may have bytes for their client.
+        let told = |id: &Key, stream: &Stream| stream.upstream() == Some(conn) && !users.contains(id);
+        let over: Vec<Key> = self.streams.iter().filter(|(id, s)| told(id, s)).map(|(id, _)| id).collect();
+        for id in over {
+            self.h2_leave_upstream(id);
+            self.tunnel_settle(id);
+        }
         for id in users {
             if self.streams.get(id).is_some_and(|s| s.upstream() == Some(conn)) {
                 self.h2_leave_upstream(id);

@@ -133,6 +133,9 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.flow.awaits_upstream = false;
         stream.active = self.io.now;
+        if stream.tunnel && stream.request_complete {
+            return self.tunnel_settle(id);
+        }
         if stream.client.is_some() || !stream.flow.request_queue.is_empty() {
             return self.flush_request(id);
         }
