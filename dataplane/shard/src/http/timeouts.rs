@@ -21,7 +21,7 @@ impl Shard {
         let downstream = self.downstreams.get(key)?;
         let Protocol::Http(http) = &downstream.protocol else { return None };
         let mut next = match &http.h2 {
-            Some(_) if http.is_open() => self.h2_deadline(key, http, downstream.opened),
+            Some(_) if http.is_open() => self.h2_deadline(http, downstream.opened),
             _ => connection_deadline(http, downstream.opened),
         };
         if let Some(since) = downstream.link.stalled_since() {

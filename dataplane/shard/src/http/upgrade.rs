@@ -123,15 +123,7 @@ impl Shard {
         stream.try_deadline = millrace_base::Time::MAX;
         stream.retry = None;
         match stream.client {
-            Some(_) => {
-                let key = stream.downstream;
-                if let Some(h2) =
-                    self.downstreams.get_mut(key).and_then(http).and_then(|http| http.h2.as_mut())
-                {
-                    h2.tunnels = true;
-                }
-                self.flush_request(id);
-            }
+            Some(_) => self.flush_request(id),
             None => {
                 let key = stream.downstream;
                 self.run_later(key);

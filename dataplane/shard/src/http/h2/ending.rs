@@ -13,19 +13,14 @@ use crate::shard::Shard;
 use crate::upstream::EndedBy;
 
 impl Shard {
-    /// The streams of a client's connection, if that speaks HTTP/2.
+    /// The streams of a client's connection, if that speaks HTTP/2. A tunnel whose both ends were said is not among them:
+    /// what waits for its endpoint is delivered whether the client stays or not.
     pub(crate) fn h2_streams(&self, key: Key) -> Vec<Key> {
         let Some(Protocol::Http(http)) = self.downstreams.get(key).map(|d| &d.protocol) else {
             return Vec::new();
         };
-        match http.h2.as_deref() {
-            Some(h2) if h2.tunnels => {
-                let own = self.streams.iter().filter(|(_, stream)| stream.downstream == key);
-                own.map(|(id, _)| id).collect()
-            }
-            Some(h2) => h2.codec.users().map(|(_, user)| Key::unpack(user).1).collect(),
-            None => Vec::new(),
-        }
+        let users = http.h2.iter().flat_map(|h2| h2.codec.users());
+        users.map(|(_, user)| Key::unpack(user).1).collect()
     }
 
     /// Tells the client that a stream is over before its time; the stream itself is for the caller to end.
@@ -178,7 +173,7 @@ impl Shard {
     }
 
     /// When the connection must be looked at, streams included.
-    pub(crate) fn h2_deadline(&self, key: Key, http: &HttpDownstream, opened: Time) -> Time {
+    pub(crate) fn h2_deadline(&self, http: &HttpDownstream, opened: Time) -> Time {
         let Some(h2) = http.h2.as_deref() else { return Time::MAX };
         let hcm = &http.hcm;
         let after = |since: Time, limit: Option<std::time::Duration>| limit.map_or(Time::MAX, |l| since + l);
@@ -193,10 +188,6 @@ impl Shard {
         }
         if let Some(since) = http.head_since {
             next = next.min(after(since, hcm.request_headers_timeout));
-        }
-        if h2.tunnels {
-            let own = self.streams.iter().filter(|(_, stream)| stream.downstream == key);
-            return own.map(|(_, stream)| stream.deadline()).fold(next, Time::min);
         }
         let streams = h2.codec.users().filter_map(|(_, user)| self.streams.get(Key::unpack(user).1));
         streams.map(|stream| stream.deadline()).fold(next, Time::min)

@@ -109,9 +109,6 @@ pub(crate) struct Http2Downstream {
     /// Streams with bytes for the client that it has no room for, the longest waiting first.
     pub(crate) waiting: VecDeque<Key>,
     pub(crate) drain: Drain,
-    /// It has had tunnels, whose streams outlive what the codec knows of them: both ends may have been said while bytes
-    /// wait.
-    pub(crate) tunnels: bool,
     keepalive: Keepalive,
     /// Frames of heads and bodies written since the queue was empty (`max_outbound_frames`).
     outbound_frames: u32,
@@ -135,7 +132,6 @@ impl Http2Downstream {
             codec: Connection::new(&options, now),
             waiting: VecDeque::new(),
             drain: Drain::No,
-            tunnels: false,
             keepalive: Keepalive::new(hcm.http2.keepalive, now, rng),
             outbound_frames: 0,
             max_outbound_frames: hcm.http2.max_outbound_frames,
