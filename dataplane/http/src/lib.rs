@@ -1,10 +1,11 @@
-//! Neutral HTTP: heads, header maps and stream events, plus the sans-io HTTP/1.1 codec.
+//! Neutral HTTP: heads, header maps and stream events, plus the sans-io codecs of HTTP/1.1 and HTTP/2.
 //!
 //! Bytes in, heads and ranges out. Nothing here owns a socket, reads a clock, routes a request or knows
 //! the configuration; the crate is `no_std` + `alloc` and free of unsafe code.
 //!
 //! Read [`header`] first (how a field is stored), then [`head`], [`h1`] in the order a message travels
-//! (`scan`, `request`, `framing`, `body`, `encode`), then the policies [`hop`] and [`path`].
+//! (`scan`, `request`, `framing`, `body`, `encode`), [`h2`] beside it (a whole connection, HPACK within), then the policies
+//! [`hop`] and [`path`].
 
 #![no_std]
 

@@ -9,12 +9,12 @@ use millrace_config::{RouteConfiguration, WeightedCluster};
 use millrace_filter::http::router::outcome;
 use millrace_filter::http::stream_filters::Start;
 use millrace_filter::http::{BodyUse, LocalReply, StreamFilters};
+use millrace_http::HeaderId;
 use millrace_http::h1::BodyFraming;
-use millrace_http::{HeaderId, ResponseHead};
 use millrace_observe::stats::host as host_metric;
 use millrace_route::Selected;
 
-use super::{HttpOptions, Stream};
+use super::{HttpOptions, Stream, body_framing};
 use crate::shard::Shard;
 use crate::upstream::EndedBy;
 
@@ -123,7 +123,7 @@ impl Shard {
             return true;
         }
         let whole = end && stream.flow.response_queue.is_empty() && stream.trailers.is_empty();
-        let framing = response_framing(&stream.response, whole);
+        let framing = body_framing(&stream.response.headers, whole);
         self.write_response_head(id, framing, whole);
         true
     }
@@ -165,15 +165,5 @@ impl Shard {
         if let Some(scope) = self.host_scope(id) {
             self.stats.inc(scope, if success { host_metric::RQ_SUCCESS } else { host_metric::RQ_ERROR });
         }
-    }
-}
-
-/// The framing that a response's head asks for, whose body a filter has changed or may change.
-pub(super) fn response_framing(head: &ResponseHead, whole: bool) -> BodyFraming {
-    let length = head.headers.get(HeaderId::ContentLength).and_then(|v| std::str::from_utf8(v).ok());
-    match length.and_then(|n| n.parse().ok()) {
-        _ if whole => BodyFraming::None,
-        Some(length) => BodyFraming::Length(length),
-        None => BodyFraming::Chunked,
     }
 }

@@ -3,7 +3,8 @@
 //! In the order a request travels: [`request`] cuts heads out of received bytes, [`start`] decides what
 //! becomes of a request, [`attempt`] finds it a connection, [`retry`] repeats failed tries, [`body`] passes bytes on
 //! in both directions, [`response`] takes the answer, [`reply`] makes one of our own, [`finish`] ends the
-//! stream, [`timeouts`] watches all of it.
+//! stream, [`timeouts`] watches all of it. [`h2`] does for connections of HTTP/2 what [`request`] and [`response`] do for those
+//! of HTTP/1.1, and [`filters`] shows streams to the filters beside the router.
 
 mod attempt;
 mod body;
@@ -35,6 +36,7 @@ use millrace_http::h1::{
     UnderscoreAction,
 };
 use millrace_http::path::{EscapedSlashes, PathOptions};
+use millrace_http::{HeaderId, HeaderMap};
 
 pub(crate) use input::Input;
 pub(crate) use render::Names;
@@ -203,11 +205,7 @@ impl HttpOptions {
                     .as_ref()
                     .map(|h| h.as_bytes().into()),
                 allow_absolute_url: http1.allow_absolute_url,
-                underscores: match hcm.underscores {
-                    UnderscoresAction::Allow => UnderscoreAction::Allow,
-                    UnderscoresAction::RejectRequest => UnderscoreAction::RejectRequest,
-                    UnderscoresAction::DropHeader => UnderscoreAction::DropHeader,
-                },
+                underscores: underscores(hcm),
                 preserve_case: http1.preserve_case,
                 ..ParseOptions::with_limits(limits)
             },
@@ -226,6 +224,24 @@ impl HttpOptions {
     pub(crate) fn with_scopes(&self, scopes: Scopes) -> Self {
         Self { scopes: Some(Rc::new(scopes)), ..self.clone() }
     }
+}
+
+/// `headers_with_underscores_action` as both codecs take it.
+pub(crate) fn underscores(hcm: &HttpConnectionManager) -> UnderscoreAction {
+    match hcm.underscores {
+        UnderscoresAction::Allow => UnderscoreAction::Allow,
+        UnderscoresAction::RejectRequest => UnderscoreAction::RejectRequest,
+        UnderscoresAction::DropHeader => UnderscoreAction::DropHeader,
+    }
+}
+
+/// How a body is framed over HTTP/1.1 that came over HTTP/2, or that a filter may have changed: `whole` heads have none.
+pub(crate) fn body_framing(headers: &HeaderMap, whole: bool) -> BodyFraming {
+    if whole {
+        return BodyFraming::None;
+    }
+    let length = headers.get(HeaderId::ContentLength).and_then(|v| std::str::from_utf8(v).ok());
+    length.and_then(|n| n.parse().ok()).map_or(BodyFraming::Chunked, BodyFraming::Length)
 }
 
 pub(crate) fn header_case(proper: bool, preserve: bool) -> HeaderCase {

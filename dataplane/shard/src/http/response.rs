@@ -17,12 +17,11 @@ use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric
 use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
 
-use super::filters::response_framing;
 use super::render::Renderer;
 use super::request::http;
 use super::retry::Outcome;
 use super::stream::Attempt;
-use super::{Closing, INPUT_BYTES_MAX};
+use super::{Closing, INPUT_BYTES_MAX, body_framing};
 use crate::downstream::Protocol;
 use crate::link::low_watermark;
 use crate::shard::Shard;
@@ -260,7 +259,7 @@ impl Shard {
             }
             let framing = self.streams.get(id).map_or(framing, |s| match framing {
                 BodyFraming::Tunnel => framing,
-                _ => response_framing(&s.response, ended),
+                _ => body_framing(&s.response.headers, ended),
             });
             self.write_response_head(id, framing, ended);
         } else {

@@ -4,22 +4,21 @@ use millrace_base::{Key, ResponseFlag};
 use millrace_config::Codec;
 use millrace_filter::http::connection_manager::response::{self as manager, ResponseContext};
 use millrace_filter::http::{BodyUse, LocalReply};
+use millrace_http::ResponseHead;
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{Event, PREFACE, Side, StreamRef};
-use millrace_http::{HeaderId, HeaderMap, ResponseHead};
 use millrace_observe::stats::{http as metric, http2};
 
 use super::super::request::http;
-use super::super::{HttpDownstream, Stream};
+use super::super::{HttpDownstream, Stream, body_framing};
 use super::{Http2Downstream, write_control};
 use crate::downstream::Protocol;
-use crate::link::Io;
 use crate::shard::Shard;
 use crate::upstream::EndedBy;
 
 /// What the first bytes of a connection say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sniffed {
+enum Sniffed {
     /// More is needed.
     Undecided,
     Http1,
@@ -38,15 +37,6 @@ fn sniff(codec: Codec, first: &[u8]) -> Sniffed {
         (Codec::Auto, false) => Sniffed::Http1,
         (Codec::Http2, false) => Sniffed::Refused,
     }
-}
-
-/// How the body of a request is framed for an endpoint that speaks HTTP/1.1.
-fn framing(headers: &HeaderMap, end: bool) -> BodyFraming {
-    if end {
-        return BodyFraming::None;
-    }
-    let length = headers.get(HeaderId::ContentLength).and_then(|v| std::str::from_utf8(v).ok());
-    length.and_then(|n| n.parse().ok()).map_or(BodyFraming::Chunked, BodyFraming::Length)
 }
 
 impl HttpDownstream {
@@ -82,12 +72,9 @@ impl Shard {
                     return true;
                 }
                 Sniffed::Refused => {
-                    let scope = http.hcm.scope;
-                    http.undecided = false;
                     http.input.clear();
-                    self.stats.inc(scope, metric::DOWNSTREAM_CX_HTTP2_TOTAL);
-                    self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_HTTP2_ACTIVE);
-                    http_as_h2(&mut self.io, self.downstreams.get_mut(key).and_then(http_of), &mut self.rng);
+                    let scope = http.hcm.scope;
+                    self.h2_opened(key);
                     self.stats.inc(scope, metric::DOWNSTREAM_CX_PROTOCOL_ERROR);
                     self.http_close_after_flush(key);
                     return false;
@@ -101,11 +88,10 @@ impl Shard {
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         http.undecided = false;
         http.head_since = None;
-        http_as_h2(&mut self.io, Some(http), &mut self.rng);
         let scope = http.hcm.scope;
-        if let Some(h2) = http.h2() {
-            write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
-        }
+        let new = Http2Downstream::new(&http.hcm, self.io.now, &mut self.rng);
+        let h2 = http.h2.insert(Box::new(new));
+        write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
         self.stats.inc(scope, metric::DOWNSTREAM_CX_HTTP2_TOTAL);
         self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_HTTP2_ACTIVE);
     }
@@ -236,7 +222,7 @@ impl Shard {
         stream.flow.request_end = end;
         let framing = match stream.wants_upgrade() {
             true => BodyFraming::None,
-            false => framing(&stream.request.headers, end),
+            false => body_framing(&stream.request.headers, end),
         };
         self.start_request(key, stream, head_bytes as usize, framing, now);
     }
@@ -345,19 +331,10 @@ impl Shard {
     }
 }
 
-fn http_of(downstream: &mut Box<crate::downstream::Downstream>) -> Option<&mut HttpDownstream> {
-    http(downstream)
-}
-
-/// Gives the connection its codec.
-fn http_as_h2(io: &mut Io, http: Option<&mut HttpDownstream>, rng: &mut millrace_base::Rng) {
-    if let Some(http) = http {
-        http.h2 = Some(Box::new(Http2Downstream::new(&http.hcm, io.now, rng)));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use millrace_http::HeaderMap;
+
     use super::*;
 
     #[test]
@@ -375,9 +352,9 @@ mod tests {
     #[test]
     fn bodies_are_framed_by_what_the_head_says() {
         let mut headers = HeaderMap::new();
-        assert_eq!(framing(&headers, true), BodyFraming::None);
-        assert_eq!(framing(&headers, false), BodyFraming::Chunked);
+        assert_eq!(body_framing(&headers, true), BodyFraming::None);
+        assert_eq!(body_framing(&headers, false), BodyFraming::Chunked);
         headers.append(b"content-length", b"12");
-        assert_eq!(framing(&headers, false), BodyFraming::Length(12));
+        assert_eq!(body_framing(&headers, false), BodyFraming::Length(12));
     }
 }

@@ -218,13 +218,6 @@ impl Shard {
             stream.flow.request_queue = queue;
         }
         let empty = stream.flow.request_queue.is_empty();
-        if !empty
-            && !stream.flow.awaits_upstream
-            && let Carries::Http2(h2) = &mut upstream.carries
-        {
-            stream.flow.awaits_upstream = true;
-            h2.waiting.push_back(id);
-        }
         let freed = stream.flow.held_request.saturating_sub(stream.flow.request_queue.len());
         stream.flow.held_request -= freed;
         let (key, client, tunnel) = (stream.downstream, stream.client, stream.tunnel);
@@ -232,6 +225,9 @@ impl Shard {
         let told = if tunnel { stream.request_complete } else { stream.flow.request_end_sent };
         let ends = empty && stream.flow.request_end && !told;
         let goes_on = empty && client.is_none() && !stream.request_complete;
+        if !empty {
+            self.await_upstream(id);
+        }
         if freed > 0
             && let Some(client) = client
             && let Some(downstream) = self.downstreams.get_mut(key)

@@ -16,8 +16,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use millrace_base::{Key, Rng, Time};
-use millrace_config::{Cluster, Http2Keepalive, Http2Options, HttpConnectionManager, UnderscoresAction};
-use millrace_http::h1::UnderscoreAction;
+use millrace_config::{Cluster, Http2Keepalive, Http2Options, HttpConnectionManager};
 use millrace_http::h2::{Connection, Options, Role};
 
 use super::Input;
@@ -121,11 +120,7 @@ impl Http2Downstream {
         let options = Options {
             head_bytes_max: hcm.head_bytes_max,
             head_fields_max: u32::from(hcm.head_fields_max),
-            underscores: match hcm.underscores {
-                UnderscoresAction::Allow => UnderscoreAction::Allow,
-                UnderscoresAction::RejectRequest => UnderscoreAction::RejectRequest,
-                UnderscoresAction::DropHeader => UnderscoreAction::DropHeader,
-            },
+            underscores: super::underscores(hcm),
             ..options
         };
         Self {

@@ -2,14 +2,14 @@
 
 use millrace_base::{Key, ResponseFlag, Time};
 use millrace_filter::http::router::retry::ResetReason;
+use millrace_http::Version;
 use millrace_http::h1::{BodyFraming, RequestInfo, response_opens_tunnel};
 use millrace_http::h2::{ErrorCode, Event, Side};
-use millrace_http::{HeaderId, Version};
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{Filled, IoError};
 
-use super::super::Stream;
 use super::super::stream::Attempt;
+use super::super::{Stream, body_framing};
 use super::write_control;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
@@ -200,15 +200,11 @@ impl Shard {
         bytes.upstream_wire_received += u64::from(head_bytes);
         stream.flow.response_end = end;
         let tunnel = response_opens_tunnel(stream.response.status, &RequestInfo::of(&stream.request));
-        let length = stream.response.headers.get(HeaderId::ContentLength);
-        let length = length.and_then(|v| std::str::from_utf8(v).ok()).and_then(|n| n.parse().ok());
         // An empty DATA frame may follow what has no body; a chunked one must not be made of it.
         let bodiless = stream.is_head || matches!(stream.response.status, 204 | 304);
-        let framing = match (tunnel, end || bodiless, length) {
-            (true, ..) => BodyFraming::Tunnel,
-            (false, true, _) => BodyFraming::None,
-            (false, false, Some(length)) => BodyFraming::Length(length),
-            (false, false, None) => BodyFraming::Chunked,
+        let framing = match tunnel {
+            true => BodyFraming::Tunnel,
+            false => body_framing(&stream.response.headers, end || bodiless),
         };
         self.response_head(conn, id, framing);
     }
