@@ -41,6 +41,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         weight: 1,
         health: HealthStatus::Healthy,
         scope: ScopeId(number),
+        transport_metadata: None,
     };
     let localities =
         vec![LocalityEndpoints { endpoints: (0..endpoints).map(endpoint).collect(), ..Default::default() }];
@@ -62,6 +63,8 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         bind_source: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
+        transport: millrace_config::UpstreamTransport::default(),
+        transport_matches: Vec::new(),
     }
 }
 

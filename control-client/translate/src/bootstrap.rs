@@ -246,6 +246,7 @@ fn snapshot(node: Node, listeners: Vec<Arc<Listener>>, clusters: Vec<Cluster>, c
         cluster_names: Arc::new(names.clone()),
         route_tables: Vec::new(),
         scope_tables: Vec::new(),
+        secrets: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whole bootstraps: what they become, and which are refused with which path.
 
 use millrace_config::{
-    Address, Codec, GrpcMethods, Http2Options, HttpFilterKind, ListenerFilter, NetworkFilter,
+    Address, Codec, GrpcMethods, Http2Options, HttpFilterKind, ListenerFilterKind, NetworkFilter,
     TcpClusterSpecifier,
 };
 use millrace_observe::stats::Registry;
@@ -43,7 +43,7 @@ fn a_whole_bootstrap() {
     let compiled = compile(&text).unwrap();
     let listener = &compiled.snapshot.listeners[0];
     assert_eq!((&*listener.name, listener.connection_limit, listener.reuse_port), ("l", Some(5), true));
-    assert_eq!(listener.listener_filters, [ListenerFilter::OriginalDst]);
+    assert_eq!(listener.listener_filters[0].kind, ListenerFilterKind::OriginalDst);
     let NetworkFilter::TcpProxy(proxy) = &listener.filter_chains[0].filters[0] else { panic!("a TCP proxy") };
     let TcpClusterSpecifier::Cluster(id) = proxy.cluster else { panic!("one cluster") };
     assert_eq!(&*compiled.snapshot.cluster(id).unwrap().name, "c");

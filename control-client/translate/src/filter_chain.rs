@@ -35,6 +35,7 @@ pub(crate) fn filter_chain(
     Ok(FilterChain {
         name: chain.name.as_str().into(),
         filters,
+        tls: None,
         transport_socket_connect_timeout: value::limit(chain.transport_socket_connect_timeout.as_ref()),
         fingerprint: fingerprint(chain, listener),
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millrace_config::{
     Address, ChainConflict, DrainType, FilterChain, FilterChainMatch, Listener, ListenerFilter,
-    TrafficDirection,
+    ListenerFilterKind, TrafficDirection,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
@@ -174,7 +174,7 @@ fn conflict_text(conflict: &ChainConflict, chains: &[Arc<FilterChain>]) -> Strin
 fn listener_filters(filters: &[pb::ListenerFilter], path: &Path) -> Result<Vec<ListenerFilter>, Rejection> {
     let one = |(i, filter): (usize, &pb::ListenerFilter)| match &filter.config_type {
         Some(ConfigType::TypedConfig(any)) if extension::type_of(any) == ORIGINAL_DST => {
-            Ok(ListenerFilter::OriginalDst)
+            Ok(ListenerFilter { kind: ListenerFilterKind::OriginalDst, disabled: None })
         }
         Some(ConfigType::TypedConfig(any)) => {
             Err(extension::not_served("listener filter", &filter.name, Some(any), &path.at(i)))

@@ -9,6 +9,7 @@ mod origin;
 mod rng;
 mod slab;
 mod time;
+mod tls;
 
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use limits::Limits;
@@ -16,3 +17,4 @@ pub use origin::Origin;
 pub use rng::Rng;
 pub use slab::{Key, Slab};
 pub use time::{Time, WallTime};
+pub use tls::{LocalCertificate, PeerCertificate, TlsFacts};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Address, ClusterId, Http2Options, ScopeId, SourceId, UpstreamProtocol};
+use crate::{
+    Address, ClusterId, Http2Options, ScopeId, SourceId, TransportMatch, UpstreamProtocol, UpstreamTransport,
+};
 
 /// `core.v3.HealthStatus` of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,9 @@ pub struct Endpoint {
     pub health: HealthStatus,
     /// Statistics scope of kind host (anonymous; `/clusters` reads it).
     pub scope: ScopeId,
+    /// Metadata `envoy.transport_socket_match` of the endpoint, else of its locality; sorted by key, values
+    /// as their JSON text. Chooses one of [`Cluster::transport_matches`].
+    pub transport_metadata: Option<Arc<[(Arc<str>, Arc<str>)]>>,
 }
 
 /// `LocalityLbEndpoints`.
@@ -197,6 +202,12 @@ pub struct UpstreamHttp {
     pub preserve_case: bool,
     /// `enable_trailers`.
     pub enable_trailers: bool,
+    /// `upstream_http_protocol_options.auto_sni`: the request's host is the server name.
+    pub auto_sni: bool,
+    /// `upstream_http_protocol_options.auto_san_validation`: and a name that the certificate must have.
+    pub auto_san_validation: bool,
+    /// `override_auto_sni_header`: the field that is used instead of the host; empty for none.
+    pub auto_sni_header: Arc<str>,
 }
 
 impl Default for UpstreamHttp {
@@ -212,6 +223,9 @@ impl Default for UpstreamHttp {
             proper_case: false,
             preserve_case: false,
             enable_trailers: false,
+            auto_sni: false,
+            auto_san_validation: false,
+            auto_sni_header: "".into(),
         }
     }
 }
@@ -253,4 +267,9 @@ pub struct Cluster {
     pub close_on_health_failure: bool,
     /// HTTP options.
     pub http: UpstreamHttp,
+    /// `transport_socket`.
+    pub transport: UpstreamTransport,
+    /// `transport_socket_matches`, in their order; the first that an endpoint's metadata satisfies replaces
+    /// [`Cluster::transport`] for it.
+    pub transport_matches: Vec<TransportMatch>,
 }

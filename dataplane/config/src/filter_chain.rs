@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Cidr, HttpConnectionManager, TcpProxy};
+use crate::{Cidr, DownstreamTls, HttpConnectionManager, TcpProxy};
 
 /// The terminal network filter of a chain.
 #[derive(Clone, Debug)]
@@ -23,7 +23,9 @@ pub struct FilterChain {
     pub name: Arc<str>,
     /// The network filters in order; the last one is terminal.
     pub filters: Vec<NetworkFilter>,
-    /// `transport_socket_connect_timeout`.
+    /// `transport_socket`: `None` for clear text.
+    pub tls: Option<Arc<DownstreamTls>>,
+    /// `transport_socket_connect_timeout`: the handshake's; `None` for the default of the data plane.
     pub transport_socket_connect_timeout: Option<Duration>,
     /// Hash of everything that the chain was made of; chains with equal ones are the same chain.
     pub fingerprint: u64,

@@ -24,6 +24,8 @@ pub enum UpstreamProtocol {
     Http2,
     /// `use_downstream_protocol_config`: that of the request, whether or not options of it are given.
     UseDownstream,
+    /// `auto_config`: what ALPN agreed upon, HTTP/1.1 where that is nothing.
+    Auto,
 }
 
 /// `connection_keepalive`.

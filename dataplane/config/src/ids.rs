@@ -16,6 +16,10 @@ pub struct ScopeTableId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub u32);
 
+/// A secret that comes over SDS (a name at a source), interned by the control thread. Stays the same across updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretId(pub u32);
+
 /// A statistics scope (one listener, one `http.<stat_prefix>`, one cluster ...), interned by the control
 /// thread. A shard holds the scope's counters in an array; names exist only when somebody scrapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -16,12 +16,15 @@ mod http2;
 mod http_connection_manager;
 mod ids;
 mod listener;
+mod listener_filter;
 mod matcher;
 mod retry;
 mod route;
 mod scoped_routes;
 mod snapshot;
 mod tcp_proxy;
+mod tls;
+mod transport;
 mod virtual_host;
 
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
@@ -41,8 +44,11 @@ pub use http_connection_manager::{
     PathNormalization, PathWithEscapedSlashes, RouteSource, ServerHeaderTransformation, UnderscoresAction,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
-pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SourceId};
-pub use listener::{DrainType, Listener, ListenerFilter, TrafficDirection};
+pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};
+pub use listener::{DrainType, Listener, TrafficDirection};
+pub use listener_filter::{
+    ConnectionPredicate, ListenerFilter, ListenerFilterKind, ProxyProtocolFilter, TlvRule,
+};
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
 pub use route::{
@@ -53,4 +59,10 @@ pub use route::{
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};
 pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy};
+pub use tls::{
+    CipherSuite, Curve, DownstreamTls, PrivateKey, SanKind, SanMatcher, Secret, SecretSource, SessionTickets,
+    SignatureScheme, SpiffeTrustDomain, TicketKeys, TlsCertificate, TlsCommon, TlsParams, TlsVersion,
+    UpstreamTls, ValidationContext, ValidationSource,
+};
+pub use transport::{ProxyProtocolVersion, TransportMatch, UpstreamProxyProtocol, UpstreamTransport};
 pub use virtual_host::{RequireTls, RouteConfiguration, VirtualHost};

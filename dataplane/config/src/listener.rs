@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccessLog, Address, FilterChain, FilterChainMatch, ScopeId};
+use crate::{AccessLog, Address, FilterChain, FilterChainMatch, ListenerFilter, ScopeId};
 
 /// `Listener.traffic_direction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,13 +25,6 @@ pub enum DrainType {
     Default,
     /// Drains on listener changes only.
     ModifyOnly,
-}
-
-/// A listener filter that runs on the first bytes of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenerFilter {
-    /// `envoy.filters.listener.original_dst`: the address before REDIRECT selects the filter chain.
-    OriginalDst,
 }
 
 /// One listener. Byte-identical listeners keep their sockets and connections across snapshots.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Cluster, ClusterId, Listener, RouteConfiguration, RouteTableId, ScopeTable, ScopeTableId};
+use crate::{
+    Cluster, ClusterId, Listener, RouteConfiguration, RouteTableId, ScopeTable, ScopeTableId, Secret,
+    SecretId,
+};
 
 /// `envoy.config.core.v3.Node` as far as templates and admin print it.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +37,8 @@ pub struct Snapshot {
     pub route_tables: Vec<Option<Arc<RouteConfiguration>>>,
     /// Scopes that came over SRDS, by [`ScopeTableId`]; `None` where none have arrived.
     pub scope_tables: Vec<Option<Arc<ScopeTable>>>,
+    /// Secrets that came over SDS, by [`SecretId`]; `None` where none has arrived.
+    pub secrets: Vec<Option<Secret>>,
 }
 
 /// What changes from one snapshot to the next. Its size is that of the change, not of the configuration:
@@ -50,6 +55,8 @@ pub struct Update {
     pub route_tables: Vec<(RouteTableId, Option<Arc<RouteConfiguration>>)>,
     /// Scopes that are new or changed, and those that are gone.
     pub scope_tables: Vec<(ScopeTableId, Option<Arc<ScopeTable>>)>,
+    /// Secrets that are new or changed, and those that are gone. They take effect before clusters and listeners.
+    pub secrets: Vec<(SecretId, Option<Secret>)>,
     /// Listeners, in the order in which they take effect.
     pub listeners: Vec<ListenerChange>,
 }
@@ -71,6 +78,7 @@ impl Update {
             && self.cluster_names.is_none()
             && self.route_tables.is_empty()
             && self.scope_tables.is_empty()
+            && self.secrets.is_empty()
             && self.listeners.is_empty()
     }
 }
@@ -99,9 +107,17 @@ impl Snapshot {
         self.scope_tables.get(id.0 as usize)?.as_ref()
     }
 
+    /// The secret that came over SDS, if it did.
+    pub fn secret(&self, id: SecretId) -> Option<&Secret> {
+        self.secrets.get(id.0 as usize)?.as_ref()
+    }
+
     /// Takes the next version. Costs what the update holds.
     pub fn apply(&mut self, update: &Update) {
         self.version = update.version;
+        for (id, secret) in &update.secrets {
+            *slot(&mut self.secrets, id.0) = secret.clone();
+        }
         for (id, cluster) in &update.clusters {
             *slot(&mut self.clusters, id.0) = cluster.clone();
         }

@@ -118,6 +118,7 @@ pub fn build(
     let chain = FilterChain {
         name: "".into(),
         filters: vec![filter],
+        tls: None,
         transport_socket_connect_timeout: None,
         fingerprint: 0,
     };
@@ -129,6 +130,7 @@ pub fn build(
         cluster_names: std::sync::Arc::new([(cluster.name.clone(), cluster.id)].into()),
         route_tables: Vec::new(),
         scope_tables: Vec::new(),
+        secrets: Vec::new(),
         clusters: vec![Some(Arc::new(cluster))],
     }
 }
@@ -140,6 +142,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         weight: 1,
         health: HealthStatus::Unknown,
         scope: registry.host_scope(),
+        transport_metadata: None,
     };
     Cluster {
         name: "service".into(),
@@ -174,6 +177,8 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
             max_connection_duration: knobs.upstream_age,
             ..UpstreamHttp::default()
         },
+        transport: millrace_config::UpstreamTransport::default(),
+        transport_matches: Vec::new(),
     }
 }
 

@@ -40,6 +40,7 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
             weight: 7,
             health: HealthStatus::Unknown,
             scope: ScopeId(1),
+            transport_metadata: None,
         },
         locality: 0,
     };
@@ -69,6 +70,8 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
         bind_source: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
+        transport: millrace_config::UpstreamTransport::default(),
+        transport_matches: Vec::new(),
     }
 }
 

@@ -133,6 +133,7 @@ fn build(from: &eps::LbEndpoint, hostname: &str, address: Address) -> Endpoint {
             core::HealthStatus::Degraded => HealthStatus::Degraded,
         },
         scope: scopes::NONE,
+        transport_metadata: None,
     }
 }
 

@@ -145,5 +145,8 @@ fn build(
         proper_case,
         preserve_case,
         enable_trailers: protocols.http1.is_some_and(|http1| http1.enable_trailers),
+        auto_sni: false,
+        auto_san_validation: false,
+        auto_sni_header: "".into(),
     })
 }

@@ -11,7 +11,9 @@ mod scopes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{Address, Cluster, ClusterDiscovery, TcpKeepalive, UpstreamProtocol};
+use millrace_config::{
+    Address, Cluster, ClusterDiscovery, TcpKeepalive, UpstreamProtocol, UpstreamTransport,
+};
 use millrace_observe::stats::{Group, ScopeKind};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
@@ -78,6 +80,8 @@ pub(crate) fn cluster(
         bind_source,
         close_on_health_failure: cluster.close_connections_on_host_health_failure,
         http,
+        transport: UpstreamTransport::default(),
+        transport_matches: Vec::new(),
     };
     if built.http.protocol != UpstreamProtocol::Http1 {
         cx.registry.enable(built.scope, Group::Http2);

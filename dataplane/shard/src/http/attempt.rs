@@ -68,7 +68,8 @@ impl Shard {
             return self.open_tunnel(id, cluster, chosen.host);
         }
         let protocol = match (state.config().http.protocol, stream.client) {
-            (UpstreamProtocol::Http1, _) | (UpstreamProtocol::UseDownstream, None) => HttpProtocol::Http1,
+            (UpstreamProtocol::Http1 | UpstreamProtocol::Auto, _)
+            | (UpstreamProtocol::UseDownstream, None) => HttpProtocol::Http1,
             (UpstreamProtocol::Http2, _) | (UpstreamProtocol::UseDownstream, Some(_)) => HttpProtocol::Http2,
         };
         match state.acquire(chosen.host, priority, protocol, id, &mut self.actions) {

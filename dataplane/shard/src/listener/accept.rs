@@ -211,7 +211,8 @@ impl Shard {
 fn choose_chain(config: &Listener, new: &HandOver, facts: &SocketFacts) -> Option<usize> {
     let restored = config
         .listener_filters
-        .contains(&millrace_config::ListenerFilter::OriginalDst)
+        .iter()
+        .any(|filter| filter.kind == millrace_config::ListenerFilterKind::OriginalDst)
         .then(|| (facts.original_dst)(new.socket).map(|a| from_ring(&a)))
         .flatten();
     let (peer, local) = (ip_port(&new.peer), ip_port(restored.as_ref().unwrap_or(&new.local)));

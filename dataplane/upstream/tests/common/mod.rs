@@ -17,6 +17,7 @@ pub fn endpoint(number: u8, weight: u32, health: HealthStatus) -> Endpoint {
         weight,
         health,
         scope: ScopeId(u32::from(number)),
+        transport_metadata: None,
     }
 }
 
@@ -49,5 +50,7 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         bind_source: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
+        transport: millrace_config::UpstreamTransport::default(),
+        transport_matches: Vec::new(),
     }
 }

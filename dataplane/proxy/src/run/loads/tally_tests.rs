@@ -56,6 +56,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
             weight: 1,
             health: HealthStatus::Unknown,
             scope: ScopeId(*scope),
+            transport_metadata: None,
         }],
     };
     Arc::new(Cluster {
@@ -80,6 +81,8 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         bind_source: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
+        transport: millrace_config::UpstreamTransport::default(),
+        transport_matches: Vec::new(),
     })
 }
 

@@ -1,0 +1,1 @@
+//! TLS as the shard drives it: rustls and AWS-LC behind one small type that takes bytes and gives plaintext.
