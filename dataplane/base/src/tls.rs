@@ -65,6 +65,10 @@ pub struct TlsFacts {
     pub server_name: Box<str>,
     /// Session id as `%DOWNSTREAM_TLS_SESSION_ID%` has it: hexadecimal; empty where there is none.
     pub session_id: Box<str>,
+    /// Name of the key exchange (`X25519`, `P-256`, `X25519MLKEM768` ...): `ssl.curves.<name>`.
+    pub curve: &'static str,
+    /// The session was resumed: `ssl.session_reused`.
+    pub resumed: bool,
     /// The peer showed a certificate that was verified (a chain to a trusted root, names as configured).
     pub peer_validated: bool,
     /// The peer's certificate, if it showed one.
