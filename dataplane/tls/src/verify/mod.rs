@@ -1,0 +1,13 @@
+//! Whether a peer may be believed: the chain to a trusted root, then names, fingerprints or a SPIFFE identity, as a
+//! `CertificateValidationContext` asks for. Host names are never looked at unless configuration names them.
+
+mod error;
+mod handoff;
+mod rustls_traits;
+mod trust;
+mod verifier;
+
+pub use error::{ChainFault, FailureKind, SpiffeFault, VerifyError};
+pub use handoff::{Outcome, with_connection};
+pub use trust::TrustCache;
+pub use verifier::{PeerRole, Verified, Verifier, VerifierOptions};
