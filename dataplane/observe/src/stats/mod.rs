@@ -31,6 +31,6 @@ pub use scope::ScopeKind;
 pub use shard::ShardStats;
 pub use tables::{
     cds, cluster, cluster_manager, control_plane, dns, filesystem, grpc, host, http, http_listener, http1,
-    http2, lds, listener, listener_manager, load_reporter, process, rds, route, runtime, scoped_rds, server,
-    tcp, vhds,
+    http2, lds, listener, listener_manager, load_reporter, process, rds, route, runtime, scoped_rds, sds,
+    server, tcp, vhds,
 };

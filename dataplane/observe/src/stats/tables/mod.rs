@@ -24,6 +24,7 @@ pub mod rds;
 pub mod route;
 pub mod runtime;
 pub mod scoped_rds;
+pub mod sds;
 pub mod server;
 pub mod tcp;
 pub mod vhds;
