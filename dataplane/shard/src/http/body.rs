@@ -287,6 +287,8 @@ impl Shard {
         if http.body.counted_left() >= self.io.bulk_bytes()
             && matches!(framing, BodyFraming::Length(_))
             && !stream.tunnel
+            && !link.is_secure()
+            && !downstream.link.is_secure()
         {
             link.want_relay(&mut self.io);
         }
