@@ -3,8 +3,8 @@
 //! A link never looks into a byte. It keeps one receive and one send in flight, gathers everything that was
 //! written during a turn into the next send, and turns reading off and on for back-pressure.
 
-use millrace_base::Time;
 use crate::secure::{Farewell, Secure};
+use millrace_base::Time;
 use millrace_ring::{BufferPool, Filled, IoError, Op, Payload, RecvEnd, RelayEnd, Socket, Token};
 
 /// What the links of a shard share: the batch for the kernel, empty payloads, and who has something to send.

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use millrace_base::TlsFacts;
-use millrace_ring::{Filled, Op, Payload, Socket};
+use millrace_ring::{Filled, Payload, Socket};
 use millrace_tls::{Event, Session, TlsError};
 
 use crate::link::{Io, Link};
@@ -303,9 +303,4 @@ impl Secure {
     pub(crate) fn owes_close(&self) -> bool {
         !self.closed && self.is_established()
     }
-}
-
-/// The op that sends a farewell.
-pub(crate) fn farewell_op(farewell: Farewell, token: millrace_ring::Token) -> Op {
-    Op::Send { socket: farewell.socket, token, payload: farewell.payload }
 }

@@ -58,10 +58,11 @@ impl Shard {
             let words = failure.words();
             let scope = downstream.origin.listener.scope;
             downstream.transport_failure = Some(words.into());
+            let securing = matches!(downstream.protocol, Protocol::Securing(_));
             self.count_listener_tls_failure(scope, failure);
-            match downstream.protocol {
-                Protocol::Securing(_) => self.close_downstream(key, false),
-                Protocol::Tcp(_) | Protocol::Http(_) => self.downstream_ended(key, Err(IoError::RESET)),
+            match securing {
+                true => self.close_downstream(key, false),
+                false => self.downstream_ended(key, Err(IoError::RESET)),
             }
         } else if opened.close_notify {
             self.downstream_ended(key, Ok(()));

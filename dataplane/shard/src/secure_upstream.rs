@@ -3,10 +3,13 @@
 use std::rc::Rc;
 
 use millrace_base::Key;
-use millrace_config::UpstreamTransport;
+use millrace_config::{ProxyProtocolVersion, UpstreamProxyProtocol, UpstreamTransport};
+use millrace_inspect::proxy_protocol;
 use millrace_ring::{Filled, IoError};
 use millrace_tls::{ClientOptions, Session};
 
+use crate::address::inet;
+use crate::downstream::Addresses;
 use crate::secure::Failure;
 use crate::shard::Shard;
 use crate::upstream::Carries;
@@ -23,7 +26,21 @@ impl Shard {
         let metadata = host.and_then(|host| host.transport_metadata.as_deref());
         let cluster = state.config();
         let (at, transport) = transport(cluster, metadata.unwrap_or_default());
-        let Some(config) = &transport.tls else { return Ok(false) };
+        let mut wire = Vec::new();
+        if let Some(options) = &transport.proxy_protocol {
+            let client = match &upstream.carries {
+                Carries::Tcp(client) => self.downstreams.get(*client),
+                // A connection of a pool belongs to no client.
+                Carries::Http(_) | Carries::Http2(_) => None,
+            };
+            proxy_protocol_header(options, client.map(|client| &client.addresses), &mut wire)?;
+        }
+        let Some(config) = &transport.tls else {
+            if let Some(link) = upstream.link.as_mut().filter(|_| !wire.is_empty()) {
+                link.write(&mut self.io, |out| out.push_bytes(&wire));
+            }
+            return Ok(false);
+        };
         let context = self.tls.client((upstream.cluster, at), config, &self.snapshot);
         let context = context.map_err(|error| Rc::from(format!("TLS_error:|{error}")))?;
         let hostname = host.map(|host| &*host.hostname).filter(|_| config.auto_host_sni);
@@ -31,7 +48,6 @@ impl Shard {
             server_name: hostname.filter(|name| !name.is_empty()).unwrap_or(&config.sni),
             ..ClientOptions::default()
         };
-        let mut wire = Vec::new();
         let session = Session::client(&context, options, &mut wire)
             .map_err(|error| Rc::from(Failure::Session(error).words()))?;
         let Some(link) = &mut upstream.link else { return Ok(false) };
@@ -54,15 +70,17 @@ impl Shard {
             self.upstream_plaintext(key, piece);
         }
         self.pieces = pieces;
-        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some((scope, handshaking)) = self.upstreams.get(key).map(|u| (u.scope, u.handshaking)) else {
+            return;
+        };
         if let Some(failure) = &opened.error {
-            self.count_cluster_tls_failure(upstream.scope, failure);
-            if upstream.handshaking {
+            self.count_cluster_tls_failure(scope, failure);
+            if handshaking {
                 return self.connect_failed(key, IoError::RESET, Some(failure.words().into()));
             }
             self.upstream_ended(key, Err(IoError::RESET));
         } else if opened.close_notify {
-            match upstream.handshaking {
+            match handshaking {
                 true => self.upstream_handshake_abandoned(key),
                 false => self.upstream_ended(key, Ok(())),
             }
@@ -88,10 +106,27 @@ impl Shard {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let scope = upstream.scope;
         self.count_cluster_abandoned(scope);
-        let busy = matches!(upstream.carries, Carries::Tcp(_));
-        debug_assert!(upstream.handshaking || busy);
         self.connect_failed(key, IoError::RESET, Some("connection reset during the TLS handshake".into()));
     }
+}
+
+/// Appends the header that tells the endpoint whose connection it is (`ProxyProtocolUpstreamTransport`).
+fn proxy_protocol_header(
+    options: &UpstreamProxyProtocol,
+    client: Option<&Addresses>,
+    out: &mut Vec<u8>,
+) -> Result<(), Rc<str>> {
+    let addresses = client.and_then(|client| {
+        Some(proxy_protocol::Addresses { source: inet(&client.peer)?, destination: inet(&client.local)? })
+    });
+    match options.version {
+        ProxyProtocolVersion::V1 => proxy_protocol::encode_v1(addresses, out),
+        ProxyProtocolVersion::V2 => {
+            let tlvs = options.added_tlvs.iter().map(|(kind, value)| (*kind, &value[..]));
+            proxy_protocol::encode_v2(addresses, tlvs, out).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// The transport socket for an endpoint with this metadata, and its position: 0 is the cluster's own.

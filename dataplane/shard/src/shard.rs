@@ -23,9 +23,9 @@ use millrace_upstream::PoolAction;
 
 use crate::clusters::Clusters;
 use crate::downstream::{Downstream, Protocol};
+use crate::farewell::Parting;
 use crate::http::{Names, Stream};
 use crate::link::{Io, Link};
-use crate::farewell::Parting;
 use crate::listener::{Inspection, Listeners};
 use crate::route_users::RouteUsers;
 use crate::shared::{Message, Shared};
@@ -226,7 +226,8 @@ impl Shard {
         self.part();
         self.logs.end_turn();
         ops.append(&mut self.io.ops);
-        let over = self.stopping && self.downstreams.is_empty()
+        let over = self.stopping
+            && self.downstreams.is_empty()
             && self.upstreams.is_empty()
             && self.inspections.is_empty()
             && self.farewells.is_empty();

@@ -294,7 +294,11 @@ impl Shard {
         }
         // Without `close_notify` an answer that lasts until the end may have been cut short.
         let cut = upstream.link.as_ref().is_some_and(Link::is_truncated);
-        let end = if cut && !matches!(upstream.carries, Carries::Tcp(_)) { end.and(Err(IoError::RESET)) } else { end };
+        let end = if cut && !matches!(upstream.carries, Carries::Tcp(_)) {
+            end.and(Err(IoError::RESET))
+        } else {
+            end
+        };
         self.upstream_ended(key, end);
     }
 
