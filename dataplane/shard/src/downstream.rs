@@ -46,9 +46,16 @@ pub(crate) struct Downstream {
     pub(crate) opened: Time,
     pub(crate) timer: ConnectionTimer,
     pub(crate) protocol: Protocol,
+    /// Absent on most connections.
+    pub(crate) notes: Option<Box<Notes>>,
+}
+
+/// What only some connections are asked about.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
     /// As the TLS inspector found it.
     pub(crate) server_name: Option<Box<str>>,
-    /// Why the handshake failed.
+    /// Why TLS failed: `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub(crate) transport_failure: Option<Box<str>>,
 }
 
@@ -66,9 +73,19 @@ impl Downstream {
         self.link.tls_facts()
     }
 
+    /// Why TLS failed, if it did.
+    pub(crate) fn transport_failure(&self) -> Option<&str> {
+        self.notes.as_ref()?.transport_failure.as_deref()
+    }
+
+    /// Notes why TLS failed; the first reason counts.
+    pub(crate) fn transport_failed(&mut self, words: &str) {
+        self.notes.get_or_insert_default().transport_failure.get_or_insert_with(|| words.into());
+    }
+
     /// The server name that the client asked for, whoever read it.
     pub(crate) fn requested_server_name(&self) -> Option<&str> {
-        let named = self.server_name.as_deref();
+        let named = self.notes.as_ref().and_then(|notes| notes.server_name.as_deref());
         named.or_else(|| self.tls().map(|tls| &*tls.server_name)).filter(|name| !name.is_empty())
     }
 }
@@ -111,6 +128,8 @@ impl Shard {
                 None => return self.refuse(new.socket),
             },
         };
+        let server_name = early.server_name;
+        let notes = server_name.map(|name| Box::new(Notes { server_name: Some(name), ..Notes::default() }));
         let scope = origin.listener.scope;
         origin.opened();
         if origin.is_replaced() {
@@ -128,8 +147,7 @@ impl Shard {
                 opened: now,
                 timer: ConnectionTimer::default(),
                 protocol,
-                server_name: early.server_name,
-                transport_failure: None,
+                notes,
             })
         });
         self.listeners.connection_opened(listener);
@@ -279,7 +297,7 @@ impl Shard {
             downstream_direct_local: Some(&downstream.addresses.local),
             connection_id: Some(downstream.id),
             requested_server_name: downstream.requested_server_name(),
-            downstream_transport_failure: downstream.transport_failure.as_deref(),
+            downstream_transport_failure: downstream.transport_failure(),
             filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),
             hostname: &self.names.hostname,
             unique: (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64()),

@@ -57,7 +57,7 @@ impl Shard {
         if let Some(failure) = &opened.error {
             let words = failure.words();
             let scope = downstream.origin.listener.scope;
-            downstream.transport_failure = Some(words.into());
+            downstream.transport_failed(&words);
             let securing = matches!(downstream.protocol, Protocol::Securing(_));
             self.count_listener_tls_failure(scope, failure);
             match securing {
@@ -97,7 +97,7 @@ impl Shard {
     pub(crate) fn handshake_abandoned(&mut self, key: Key) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let scope = downstream.origin.listener.scope;
-        downstream.transport_failure.get_or_insert_with(|| "TLS_error:|closed during the handshake".into());
+        downstream.transport_failed("connection closed during the TLS handshake");
         self.count_listener_abandoned(scope);
         self.close_downstream(key, false);
     }
@@ -109,7 +109,7 @@ impl Shard {
         let Protocol::Securing(deadline) = downstream.protocol else { return };
         if deadline <= now {
             let scope = downstream.origin.listener.scope;
-            downstream.transport_failure = Some("transport socket timeout was reached".into());
+            downstream.transport_failed("transport socket timeout was reached");
             self.stats.inc(scope, metric::DOWNSTREAM_CX_TRANSPORT_SOCKET_CONNECT_TIMEOUT);
             self.close_downstream(key, true);
         }

@@ -37,7 +37,7 @@ pub(crate) struct TcpSession {
     upstream_local: Option<Address>,
     transport_failure: Option<Rc<str>>,
     /// Bytes of the client that came before its endpoint was connected.
-    early: Payload,
+    early: Option<Box<Payload>>,
     /// The upstream failed: the client is reset once everything queued has left.
     broken: bool,
 }
@@ -57,7 +57,7 @@ impl TcpSession {
             host: None,
             upstream_local: None,
             transport_failure: None,
-            early: Payload::new(),
+            early: None,
             broken: false,
         }
     }
@@ -164,9 +164,8 @@ impl Shard {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let Protocol::Tcp(session) = &mut downstream.protocol else { return };
         if let Some(link) = self.upstreams.get_mut(upstream_key).and_then(|u| u.link.as_mut()) {
-            if !session.early.is_empty() {
-                link.write(&mut self.io, |out| out.append(&mut session.early));
-                session.early = Payload::new();
+            if let Some(mut early) = session.early.take() {
+                link.write(&mut self.io, |out| out.append(&mut early));
             }
             if downstream.link.is_ended() {
                 link.shutdown(&mut self.io);
@@ -192,10 +191,10 @@ impl Shard {
         let upstream = session.upstream.and_then(|u| self.upstreams.get_mut(u)).filter(|u| u.is_connected());
         let Some(upstream) = upstream else {
             // Read before the chain was chosen, or with the last flight of the handshake.
-            if self.io.is_scarce() {
-                session.early.push_bytes(&data);
-            } else {
-                session.early.push_buffer(data);
+            let early = session.early.get_or_insert_default();
+            match self.io.is_scarce() {
+                true => early.push_bytes(&data),
+                false => early.push_buffer(data),
             }
             return downstream.link.pause(&mut self.io);
         };
