@@ -65,7 +65,9 @@ impl ClientContext {
             .map_err(|_| ContextError::Parameters)?
             .dangerous();
         let builder = match allowed {
-            Some(allowed) => builder.with_custom_certificate_verifier(Arc::new(Listed { inner: verifier, allowed })),
+            Some(allowed) => {
+                builder.with_custom_certificate_verifier(Arc::new(Listed { inner: verifier, allowed }))
+            }
             None => builder.with_custom_certificate_verifier(verifier),
         };
         let mut plain = builder.with_client_cert_resolver(Arc::new(resolver));

@@ -142,7 +142,8 @@ fn handshake_reason(error: &rustls::Error) -> (u32, Cow<'static, str>) {
         Error::PeerIncompatible(Incompatible::NoCipherSuitesInCommon) => (184, "NO_SHARED_CIPHER".into()),
         Error::PeerIncompatible(Incompatible::NoKxGroupsInCommon) => (266, "NO_SHARED_GROUP".into()),
         Error::PeerIncompatible(
-            Incompatible::NoSignatureSchemesInCommon | Incompatible::NoCertificateRequestSignatureSchemesInCommon,
+            Incompatible::NoSignatureSchemesInCommon
+            | Incompatible::NoCertificateRequestSignatureSchemesInCommon,
         ) => (253, "NO_COMMON_SIGNATURE_ALGORITHMS".into()),
         Error::InappropriateHandshakeMessage { .. } | Error::InappropriateMessage { .. } => {
             (223, "UNEXPECTED_MESSAGE".into())

@@ -11,12 +11,12 @@ use millrace_base::{PeerCertificate, WallTime};
 use millrace_config::TlsCertificate;
 use rustls::pki_types::CertificateDer;
 
+use crate::certificate;
 use crate::clock::Clock;
 use crate::error::ContextError;
 use crate::identity::Identity;
 use crate::tickets::Shared;
 use crate::verify::TrustCache;
-use crate::certificate;
 
 /// Peers whose facts are shared by their connections; more are forgotten, which only costs memory.
 const PEERS: usize = 1_024;

@@ -10,11 +10,8 @@ use rustls::{NamedGroup, SignatureScheme, SupportedCipherSuite, SupportedProtoco
 use crate::error::ContextError;
 
 /// BoringSSL's order on machines with AES instructions.
-const TLS13_SUITES: [SupportedCipherSuite; 3] = [
-    suite::TLS13_AES_128_GCM_SHA256,
-    suite::TLS13_AES_256_GCM_SHA384,
-    suite::TLS13_CHACHA20_POLY1305_SHA256,
-];
+const TLS13_SUITES: [SupportedCipherSuite; 3] =
+    [suite::TLS13_AES_128_GCM_SHA256, suite::TLS13_AES_256_GCM_SHA384, suite::TLS13_CHACHA20_POLY1305_SHA256];
 /// Envoy's default order, as far as its suites are here.
 const TLS12_SUITES: [CipherSuite; 6] = [
     CipherSuite::EcdheEcdsaAes128Gcm,

@@ -235,7 +235,12 @@ mod tests {
     }
 
     fn own(shared: &Arc<Shared>, trust: u8, clock: &Arc<Clock>) -> Tickets {
-        Tickets::new(KeySource::Own(shared.clone()), [trust; 32], Some(Duration::from_secs(EPOCH)), clock.clone())
+        Tickets::new(
+            KeySource::Own(shared.clone()),
+            [trust; 32],
+            Some(Duration::from_secs(EPOCH)),
+            clock.clone(),
+        )
     }
 
     #[test]
@@ -271,7 +276,8 @@ mod tests {
         // A clock that goes back must not find forgotten seeds.
         let back = at(start);
         assert!(own(&shared, 1, &back).decrypt(&ticket).is_none());
-        let short = Tickets::new(KeySource::Own(shared), [1; 32], Some(Duration::from_secs(10)), clock.clone());
+        let short =
+            Tickets::new(KeySource::Own(shared), [1; 32], Some(Duration::from_secs(10)), clock.clone());
         let ticket = short.encrypt(b"x").expect("sealed");
         clock.set(WallTime((start + 3 * EPOCH + 11) * 1_000_000_000));
         assert!(short.decrypt(&ticket).is_none());

@@ -2,7 +2,7 @@
 
 mod protection;
 
-pub(crate) use protection::{Exhausted, Protection};
+pub(crate) use protection::Protection;
 
 /// Type, version and length (RFC 8446 5.1).
 pub(crate) const HEADER: usize = 5;

@@ -107,9 +107,7 @@ impl Protection {
         }
         let nonce = Nonce::assume_unique_for_key(nonce);
         let tag = match self.framing {
-            Framing::Tls13 => {
-                self.key.seal_in_place_separate_tag(nonce, Aad::from(header), &mut out[body..])
-            }
+            Framing::Tls13 => self.key.seal_in_place_separate_tag(nonce, Aad::from(header), &mut out[body..]),
             Framing::Tls12Gcm | Framing::Tls12ChaCha => {
                 let aad = Aad::from(self.tls12_aad(kind, [3, 3], length));
                 self.key.seal_in_place_separate_tag(nonce, aad, &mut out[body..])
@@ -238,7 +236,9 @@ mod tests {
     fn seal(protection: &mut Protection, plaintext: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         protection
-            .seal(content::APPLICATION_DATA, plaintext.len(), &mut out, |out| out.extend_from_slice(plaintext))
+            .seal(content::APPLICATION_DATA, plaintext.len(), &mut out, |out| {
+                out.extend_from_slice(plaintext)
+            })
             .expect("not exhausted");
         assert_eq!(out.len(), plaintext.len() + protection.overhead());
         out

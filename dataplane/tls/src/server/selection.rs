@@ -45,11 +45,11 @@ impl Selection {
         let by_name = if exists(&name) {
             self.among(named(&name), schemes)
         } else {
-            wildcard.filter(|wildcard| exists(wildcard)).and_then(|wildcard| self.among(named(&wildcard), schemes))
+            wildcard
+                .filter(|wildcard| exists(wildcard))
+                .and_then(|wildcard| self.among(named(&wildcard), schemes))
         };
-        by_name
-            .or_else(|| self.full_scan.then(|| self.among(|_| true, schemes)).flatten())
-            .unwrap_or(0)
+        by_name.or_else(|| self.full_scan.then(|| self.among(|_| true, schemes)).flatten()).unwrap_or(0)
     }
 
     /// The first ECDSA certificate that the client can verify, or else the first of RSA, among some.
