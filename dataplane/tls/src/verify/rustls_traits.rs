@@ -10,7 +10,7 @@ use super::handoff::{Outcome, extra_dns_san, report};
 use super::{Verified, Verifier};
 
 impl Verifier {
-    fn judge(
+    fn answer(
         &self,
         leaf: &CertificateDer<'_>,
         rest: &[CertificateDer<'_>],
@@ -40,7 +40,7 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.judge(end_entity, intermediates, now).map(|_| ServerCertVerified::assertion())
+        self.answer(end_entity, intermediates, now).map(|_| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -67,8 +67,12 @@ impl ServerCertVerifier for Verifier {
 }
 
 impl ClientCertVerifier for Verifier {
+    fn offer_client_auth(&self) -> bool {
+        self.asks()
+    }
+
     fn client_auth_mandatory(&self) -> bool {
-        self.options().required
+        self.requires()
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -81,7 +85,7 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.judge(end_entity, intermediates, now).map(|_| ClientCertVerified::assertion())
+        self.answer(end_entity, intermediates, now).map(|_| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
