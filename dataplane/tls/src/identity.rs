@@ -8,7 +8,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use crate::certificate;
+use crate::certificate::{self, KeyKind};
 use crate::error::ContextError;
 
 /// One certificate of ours.
@@ -38,7 +38,7 @@ impl Identity {
         Ok(Self {
             certified: Arc::new(certified),
             local: Arc::new(certificate::local(leaf)?),
-            ecdsa: summary.ecdsa,
+            ecdsa: summary.key == KeyKind::Ecdsa,
             names,
         })
     }
