@@ -156,7 +156,7 @@ impl Shared {
             draining: AtomicU8::new(Draining::Nothing as u8),
             failing_health_checks: AtomicBool::new(false),
             budgets: Mutex::default(),
-            tls: Arc::new(millrace_tls::Shared::random()),
+            tls: millrace_tls::Shared::random(),
         }
     }
 
