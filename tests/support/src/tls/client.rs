@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::Resumption;
@@ -28,7 +28,8 @@ pub struct Client {
     suites: Vec<&'static str>,
     groups: Vec<&'static str>,
     before: Vec<u8>,
-    resumption: Resumption,
+    /// Made once: rustls resumes sessions of the same configuration only.
+    built: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
 impl Default for Client {
@@ -48,7 +49,7 @@ impl Client {
             suites: Vec::new(),
             groups: Vec::new(),
             before: Vec::new(),
-            resumption: Resumption::in_memory_sessions(32),
+            built: Arc::default(),
         }
     }
 
@@ -56,6 +57,7 @@ impl Client {
     #[must_use]
     pub fn identity(mut self, identity: &Identity) -> Self {
         self.identity = Some(identity.clone());
+        self.built = Arc::default();
         self
     }
 
@@ -63,6 +65,7 @@ impl Client {
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.into());
+        self.built = Arc::default();
         self
     }
 
@@ -70,6 +73,7 @@ impl Client {
     #[must_use]
     pub fn alpn(mut self, protocols: &[&str]) -> Self {
         self.alpn = protocols.iter().map(|p| (*p).into()).collect();
+        self.built = Arc::default();
         self
     }
 
@@ -77,6 +81,7 @@ impl Client {
     #[must_use]
     pub fn versions(mut self, versions: &[Version]) -> Self {
         self.versions = versions.to_vec();
+        self.built = Arc::default();
         self
     }
 
@@ -84,6 +89,7 @@ impl Client {
     #[must_use]
     pub fn suites(mut self, suites: &[&'static str]) -> Self {
         self.suites = suites.to_vec();
+        self.built = Arc::default();
         self
     }
 
@@ -91,6 +97,7 @@ impl Client {
     #[must_use]
     pub fn groups(mut self, groups: &[&'static str]) -> Self {
         self.groups = groups.to_vec();
+        self.built = Arc::default();
         self
     }
 
@@ -117,7 +124,7 @@ impl Client {
                 .expect("certificate and key fit"),
         };
         config.alpn_protocols = self.alpn.iter().map(|p| p.clone().into_bytes()).collect();
-        config.resumption = self.resumption.clone();
+        config.resumption = Resumption::in_memory_sessions(32);
         config.enable_sni = self.name.is_some();
         config
     }
@@ -148,7 +155,7 @@ impl Client {
         let (plain, inner) = relay::pair();
         let state = Arc::new(State::default());
         let (tell, told) = mpsc::channel::<Result<Facts, Ending>>();
-        let connector = TlsConnector::from(Arc::new(self.config()));
+        let connector = TlsConnector::from(Arc::clone(self.built.get_or_init(|| Arc::new(self.config()))));
         let (name, kept, handle) = (self.server_name(), Arc::clone(&state), socket.try_clone()?);
         relay::runtime().spawn(async move {
             let streams = relay::adopt(socket).and_then(|s| Ok((s, relay::adopt(inner)?)));

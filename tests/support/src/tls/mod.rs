@@ -11,12 +11,15 @@ pub mod record;
 pub mod relay;
 pub mod sealed;
 pub mod server;
+pub mod updating;
 
 pub use authority::{Algorithm, Authority, Identity, Leaf};
 pub use client::{Client, Link};
 pub use context::Context;
 pub use relay::{Ending, Facts, Finish};
 pub use server::{Seen, Server};
+
+pub use tokio_rustls::rustls::AlertDescription;
 
 use std::sync::Arc;
 

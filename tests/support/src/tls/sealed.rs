@@ -1,7 +1,6 @@
 //! Records under the keys of a real connection, with contents that no library would send: empty ones, floods of KeyUpdate,
 //! warning alerts, handshake messages out of place, and records that were changed on their way.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -78,10 +77,15 @@ impl Sealed {
 
     /// A record with this content, sealed.
     pub fn seal(&mut self, kind: u8, content: &[u8]) -> Vec<u8> {
+        self.seal_padded(kind, content, 0)
+    }
+
+    /// As [`Sealed::seal`], with this many octets of padding, which TLS 1.3 alone has.
+    pub fn seal_padded(&mut self, kind: u8, content: &[u8], padding: usize) -> Vec<u8> {
         let sequence = self.send.sequence;
         let nonce = self.send.nonce();
         if self.version == Version::V13 {
-            let mut sealed = [content, &[kind]].concat();
+            let mut sealed = [content, &[kind], &vec![0; padding]].concat();
             let length = u16::try_from(sealed.len() + 16).expect("a record");
             let head = [&[kind::APPLICATION_DATA, 3, 3][..], &length.to_be_bytes()].concat();
             self.append_tag(nonce, &head, &mut sealed);
@@ -180,10 +184,5 @@ impl Sealed {
                 return Ok(content.get(1).copied().unwrap_or(u8::MAX));
             }
         }
-    }
-
-    /// A second handle of the socket, to write while something else reads.
-    pub fn writer(&mut self) -> impl Write + Read + use<> {
-        self.raw.wire().stream().try_clone().expect("a second handle")
     }
 }
