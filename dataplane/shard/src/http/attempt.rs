@@ -194,6 +194,7 @@ impl Shard {
         let Some(upstream) = self.upstreams.get(conn) else { return };
         let facts = &mut stream.facts;
         facts.upstream_local.clone_from(&upstream.local);
+        facts.upstream_tls = upstream.link.as_ref().and_then(|link| link.tls_facts()).cloned();
         facts.upstream_connection = Some(upstream.id);
         facts.times.upstream_pool_ready = Some(now);
         facts.times.upstream_tx_begin.get_or_insert(now);

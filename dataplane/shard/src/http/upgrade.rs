@@ -80,6 +80,7 @@ impl Shard {
         stream.attempt = Attempt::Sent(conn);
         let facts = &mut stream.facts;
         facts.upstream_local.clone_from(&upstream.local);
+        facts.upstream_tls = upstream.link.as_ref().and_then(|link| link.tls_facts()).cloned();
         facts.upstream_connection = Some(upstream.id);
         facts.times.upstream_connect_end.get_or_insert(now);
         facts.times.upstream_pool_ready = Some(now);
