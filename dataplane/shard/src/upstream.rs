@@ -105,7 +105,10 @@ impl Shard {
     /// What a new connection of a pool carries.
     fn carrier(&mut self, cluster: ClusterId, protocol: HttpProtocol) -> Option<Carries> {
         Some(match protocol {
-            HttpProtocol::Http1 => Carries::Http(Box::new(HttpUpstream::new(self.io.now))),
+            // Nobody asks for an automatic pool as long as nothing is negotiated.
+            HttpProtocol::Http1 | HttpProtocol::Auto => {
+                Carries::Http(Box::new(HttpUpstream::new(self.io.now)))
+            }
             HttpProtocol::Http2 => {
                 let config = self.clusters.get(cluster)?.config();
                 Carries::Http2(Box::new(Http2Upstream::new(config, self.io.now, &mut self.rng)))
@@ -445,7 +448,9 @@ impl Shard {
                 self.stats.inc(scope, metric::UPSTREAM_CX_HTTP2_TOTAL);
                 metric::UPSTREAM_CX_TOTAL
             }
-            PoolEvent::TcpConnectionOpened => metric::UPSTREAM_CX_TOTAL,
+            PoolEvent::TcpConnectionOpened | PoolEvent::AutoConnectionOpened => metric::UPSTREAM_CX_TOTAL,
+            PoolEvent::AutoIsHttp1 => metric::UPSTREAM_CX_HTTP1_TOTAL,
+            PoolEvent::AutoIsHttp2 => metric::UPSTREAM_CX_HTTP2_TOTAL,
             PoolEvent::ConnectionOverflow => metric::UPSTREAM_CX_OVERFLOW,
             PoolEvent::ConnectionMaxRequests => metric::UPSTREAM_CX_MAX_REQUESTS,
             PoolEvent::ConnectionMaxDuration => metric::UPSTREAM_CX_MAX_DURATION_REACHED,

@@ -10,7 +10,7 @@ use millrace_http::h1::{
 };
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
-use millrace_upstream::{Acquire, ChooseContext, HttpProtocol, PoolFailure, ResourcePriority};
+use millrace_upstream::{Acquire, ChooseContext, HttpProtocol, PoolFailure, ResourcePriority, TransportKey};
 
 use super::header_case;
 use super::retry::Outcome;
@@ -72,7 +72,7 @@ impl Shard {
             | (UpstreamProtocol::UseDownstream, None) => HttpProtocol::Http1,
             (UpstreamProtocol::Http2, _) | (UpstreamProtocol::UseDownstream, Some(_)) => HttpProtocol::Http2,
         };
-        match state.acquire(chosen.host, priority, protocol, id, &mut self.actions) {
+        match state.acquire(chosen.host, priority, protocol, TransportKey::DEFAULT, id, &mut self.actions) {
             Acquire::Reuse { conn, .. } => {
                 self.run_pool_actions(cluster);
                 self.send_request(id, conn);
