@@ -19,7 +19,7 @@ use crate::downstream::{Downstream, Protocol};
 use crate::link::{Link, low_watermark};
 use crate::listener::QUIET_TIME;
 use crate::shard::Shard;
-use crate::upstream::{Carries, EndedBy};
+use crate::upstream::{Carries, EndedBy, Opening};
 
 /// The proxy's state of one connection.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Shard {
         let Ok(pool) = pool else {
             return self.tcp_fail(key, ConnectError::Overflow);
         };
-        let upstream = self.open_upstream(id, pool, chosen.host, Carries::Tcp(key));
+        let upstream = self.open_upstream(id, pool, chosen.host, Opening::of(Carries::Tcp(key)));
         let address = upstream.and_then(|u| self.upstreams.get(u)).map(|u| u.address.clone());
         let now = self.io.now;
         if let Some(session) = self.tcp_session(key) {
