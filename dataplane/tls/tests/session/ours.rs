@@ -58,15 +58,16 @@ fn a_seam_at_every_offset() {
             let (mut client, mut server) = (End::to(&pair.client), End::server(&pair.server));
             let mut longest = 0;
             for _ in 0..8 {
-                for (from, to) in [(&mut client, &mut server)] {
-                    let bytes = from.take();
-                    longest = longest.max(bytes.len());
-                    let (head, tail) = bytes.split_at(offset.min(bytes.len()));
-                    to.feed(head);
-                    to.feed(tail);
-                    if to.session.is_established() && from.session.is_established() && from.data.is_empty() {
-                        to.send(b"data behind the handshake");
-                    }
+                let bytes = client.take();
+                longest = longest.max(bytes.len());
+                let (head, tail) = bytes.split_at(offset.min(bytes.len()));
+                server.feed(head);
+                server.feed(tail);
+                if server.session.is_established()
+                    && client.session.is_established()
+                    && client.data.is_empty()
+                {
+                    server.send(b"data behind the handshake");
                 }
                 let bytes = server.take();
                 longest = longest.max(bytes.len());

@@ -185,5 +185,5 @@ fn key_updates_are_answered_and_bounded() {
         ours.feed(&bytes);
     }
     assert_eq!(ours.error, Some(TlsError::Flood));
-    assert_eq!(ours.output.is_empty(), false);
+    assert!(!ours.output.is_empty());
 }
