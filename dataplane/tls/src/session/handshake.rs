@@ -94,7 +94,14 @@ impl Handshake {
                 plain_alert(AlertDescription::DecodeError, out);
                 return Err(TlsError::HelloTooLarge);
             }
-            Err(HelloError::NotTls) => return Err(clear_text(input)),
+            Err(HelloError::NotTls) => {
+                let error = clear_text(input);
+                // BoringSSL has nothing to say to HTTP.
+                if error == TlsError::NotTls {
+                    plain_alert(AlertDescription::ProtocolVersion, out);
+                }
+                return Err(error);
+            }
             // rustls says what is wrong with it.
             Err(HelloError::Malformed) => match frame(input) {
                 Framed::Whole(end) => (ClientHello::default(), end),
@@ -116,10 +123,11 @@ impl Handshake {
             verified: None,
         });
         let sent = out.len();
-        let advance = handshake.take(&mut input[..end], out)?;
-        if malformed && advance != Advance::Finished && out.len() == sent {
-            return Err(refuse_hello(out));
+        let advance = handshake.take(&mut input[..end], out);
+        if malformed {
+            return Err(if out.len() == sent { refuse_hello(out) } else { TlsError::MalformedHello });
         }
+        let advance = advance?;
         Ok(Hello::Begun(handshake, advance, end))
     }
 
