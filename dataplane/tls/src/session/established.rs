@@ -59,6 +59,16 @@ impl Established {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn wear_out(&mut self) {
+        self.sealing.exhaust();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_closed_by_peer(&self) -> bool {
+        self.closed_by_peer
+    }
+
     pub(super) fn facts(&self) -> &Rc<TlsFacts> {
         &self.facts
     }

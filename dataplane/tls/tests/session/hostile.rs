@@ -94,7 +94,11 @@ fn http_on_a_tls_port() {
     assert_eq!(details, "TLS_error:|268435612:SSL routines:OPENSSL_internal:HTTP_REQUEST:TLS_error_end");
     let mut client = End::to(&pair.client);
     client.feed(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-    assert!(client.error.is_some() && !client.session.is_established());
+    assert_eq!(client.error, Some(TlsError::Record(RecordError::Malformed)));
+    assert!(client.error.is_some_and(
+        |error| error.details().contains("268435703") && error.details().contains("WRONG_VERSION_NUMBER")
+    ));
+    assert!(client.output.ends_with(&[21, 3, 3, 0, 2, 2, 50]));
 }
 
 #[test]
