@@ -59,16 +59,6 @@ impl Established {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn wear_out(&mut self) {
-        self.sealing.exhaust();
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_closed_by_peer(&self) -> bool {
-        self.closed_by_peer
-    }
-
     pub(super) fn facts(&self) -> &Rc<TlsFacts> {
         &self.facts
     }
@@ -252,6 +242,22 @@ impl Established {
     fn seal_alert(&mut self, alert: [u8; 2], out: &mut Vec<u8>) {
         // The reserve of the keys is there for this; without it the connection just ends.
         let _ = self.sealing.seal(content::ALERT, alert.len(), out, |out| out.extend_from_slice(&alert));
+    }
+}
+
+#[cfg(test)]
+impl Established {
+    pub(super) fn wear_out(&mut self) {
+        self.sealing.exhaust();
+    }
+
+    pub(super) fn is_closed_by_peer(&self) -> bool {
+        self.closed_by_peer
+    }
+
+    /// One record of any type, as a peer could seal that breaks the rules.
+    pub(super) fn send(&mut self, kind: u8, bytes: &[u8], out: &mut Vec<u8>) {
+        self.sealing.seal(kind, bytes.len(), out, |out| out.extend_from_slice(bytes)).expect("fresh keys");
     }
 }
 
