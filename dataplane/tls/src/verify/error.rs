@@ -125,9 +125,7 @@ impl VerifyError {
         };
         match fault {
             ChainFault::Expired | ChainFault::NotYetValid | ChainFault::CrlExpired => Fault::Expired,
-            ChainFault::NotYetValid | ChainFault::Malformed | ChainFault::AuthorityAsLeaf => {
-                Fault::BadEncoding
-            }
+            ChainFault::Malformed | ChainFault::AuthorityAsLeaf => Fault::BadEncoding,
             ChainFault::Revoked => Fault::Revoked,
             ChainFault::BadSignature | ChainFault::UnsupportedSignature => Fault::BadSignature,
             ChainFault::Purpose => Fault::InvalidPurpose,

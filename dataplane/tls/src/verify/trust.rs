@@ -7,6 +7,7 @@ use rustls::DistinguishedName;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use webpki::anchor_from_trusted_cert;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
 
 use crate::certificate::CertificateError;
 use crate::certificate::x509::parse;
@@ -75,10 +76,15 @@ fn facts(certificate: &X509Certificate<'_>) -> RootFacts {
         }
         Err(_) => (false, false),
     };
+    // BoringSSL finds no issuer in a certificate that says so (RFC 5280 4.2.1.2 forbids it).
+    let mut extensions = certificate.extensions().iter();
+    let critical_key_id =
+        extensions.any(|one| one.critical && one.oid == OID_X509_EXT_SUBJECT_KEY_IDENTIFIER);
+    let may_issue = signs_certificates && !critical_key_id;
     RootFacts {
         not_before: certificate.validity().not_before.timestamp(),
         not_after: certificate.validity().not_after.timestamp(),
-        issues: signs_certificates && constraints.as_ref().is_none_or(|constraints| constraints.value.ca),
+        issues: may_issue && constraints.as_ref().is_none_or(|constraints| constraints.value.ca),
         signs_lists,
         path_length: constraints.and_then(|constraints| constraints.value.path_len_constraint),
     }

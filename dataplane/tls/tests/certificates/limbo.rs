@@ -19,8 +19,8 @@ use crate::corpus::corpus;
 
 /// Cases of the corpus, how many agree with it, and how many with it or with Envoy.
 const CASES: usize = 194;
-const AGREEMENTS: usize = 133;
-const EXPLAINED_BY_ENVOY: usize = 184;
+const AGREEMENTS: usize = 134;
+const EXPLAINED_BY_ENVOY: usize = 185;
 /// Cases without a time are valid at any time of ours.
 const ANY_TIME: i64 = 1_704_067_200;
 
