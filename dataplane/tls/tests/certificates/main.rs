@@ -4,4 +4,5 @@ mod authority;
 mod corpus;
 mod facts;
 mod limbo;
+mod secrets;
 mod verification;
