@@ -236,8 +236,8 @@ fn walk(folder: &Path, rng: &mut Rng) {
 fn our_own_seeds() {
     let seeds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/seeds");
     let mut rng = Rng::new(6);
-    let targets: [(&str, fn(&[u8])); 3] = [
-        ("client_hello", fuzz_client_hello),
+    let targets = [
+        ("client_hello", fuzz_client_hello as fn(&[u8])),
         ("http_version", fuzz_http_version),
         ("proxy_protocol", fuzz_proxy_protocol),
     ];
