@@ -213,3 +213,13 @@ fn inspected_rough() {
         Setup::rough("inspected_rough", Mode::HttpRetries).on_some_shards(rng).tls(tls)
     });
 }
+#[test]
+fn zz() {
+    for (n, tls) in [Tls::DOWNSTREAM, Tls::UPSTREAM, Tls::BOTH].into_iter().enumerate() {
+        for seed in 0..12 {
+            let setup = Setup::quiet("zz", Mode::Tcp).tls(tls);
+            let r = millrace_sim::world::World::run(&setup, seed);
+            println!("{n} {seed} {} of {}: {:?}", r.good, r.all, r.violations);
+        }
+    }
+}

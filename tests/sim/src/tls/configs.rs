@@ -18,6 +18,7 @@ struct Kind {
     fragment: Option<usize>,
 }
 
+/// The last one begins with a share that the proxy does not take, or asks for another one than it sends.
 fn kinds() -> [Kind; 4] {
     let with = |groups: &[&'static dyn rustls::crypto::SupportedKxGroup]| {
         Arc::new(CryptoProvider { kx_groups: groups.to_vec(), ..default_provider() })
@@ -30,7 +31,11 @@ fn kinds() -> [Kind; 4] {
             provider: with(&[kx_group::X25519MLKEM768, kx_group::SECP256R1]),
             fragment: Some(200),
         },
-        Kind { versions: vec![&TLS13], provider: with(&[kx_group::SECP384R1]), fragment: Some(64) },
+        Kind {
+            versions: vec![&TLS13],
+            provider: with(&[kx_group::SECP384R1, kx_group::SECP256R1]),
+            fragment: Some(64),
+        },
     ]
 }
 

@@ -11,6 +11,8 @@ use rustls::{AlertDescription, Connection, Error, ProtocolVersion};
 const WRITE_BYTES_MAX: usize = 20 * 1024;
 /// The same where every byte travels in a record of its own.
 const GRAINS_MAX: usize = 100;
+/// KeyUpdates of one connection: rustls takes 32 answers without data in between.
+const UPDATES_MAX: u8 = 12;
 /// Bytes of ciphertext read at once during a handshake.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -86,6 +88,7 @@ pub(super) struct Session {
     written: usize,
     /// Plaintext of one record.
     grain: usize,
+    updates: u8,
     fault: Option<Fault>,
     ending: Ending,
     /// The user has closed it: it goes once everything has left.
@@ -97,7 +100,7 @@ pub(super) struct Session {
     dead: bool,
     resets: bool,
     /// FIN came without `close_notify`.
-    pub(super) bare_fin: bool,
+    bare_fin: bool,
     pub(super) violations: Vec<String>,
     /// The certificate that was in force everywhere when it began.
     pub(super) since: u64,
@@ -120,6 +123,7 @@ impl Session {
             plain: VecDeque::new(),
             written: 0,
             grain,
+            updates: 0,
             fault,
             ending: Ending::Open,
             closing: false,
@@ -156,6 +160,13 @@ impl Session {
 
     pub(super) fn is_established(&self) -> bool {
         !self.tls.is_handshaking() && self.fault != Some(Fault::Garbage)
+    }
+
+    /// True, once, when a FIN came without a reason to leave out `close_notify`: an upload may be given up in the middle of
+    /// a record, and so may the answer to a KeyUpdate.
+    pub(super) fn ended_unannounced(&mut self) -> bool {
+        let client = matches!(self.tls, Connection::Client(_));
+        std::mem::take(&mut self.bare_fin) && client && self.updates == 0
     }
 
     /// True when somebody has to look at it as soon as bytes arrive, whether or not the user reads.
@@ -321,7 +332,9 @@ impl Session {
             if std::io::Write::write_all(&mut self.tls.writer(), record).is_err() {
                 self.violations.push("rustls takes no plaintext".into());
             }
-            if rng.chance(1, 40) && self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+            let updates = self.updates < UPDATES_MAX && rng.chance(1, 30);
+            if updates && self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+                self.updates += 1;
                 let updated = self.tls.refresh_traffic_keys();
                 if updated.is_err() {
                     self.violations.push(format!("KeyUpdate: {updated:?}"));

@@ -214,7 +214,7 @@ impl Wire {
     /// Looks once at what a handshake agreed upon.
     fn judge(&mut self, session: &mut Session) {
         self.violations.append(&mut session.violations);
-        if std::mem::take(&mut session.bare_fin) && self.lossless {
+        if session.ended_unannounced() && self.lossless {
             self.violations.push(format!("a FIN without close_notify: {session:?}"));
         }
         if session.judged || !session.is_established() {
