@@ -3,6 +3,8 @@
 //! The pools (`millrace_upstream`) decide, this file does: it opens, assigns and closes connections as the
 //! actions say, and counts what the pools cannot.
 
+use std::rc::Rc;
+
 use millrace_base::{Key, Time};
 use millrace_config::{Address, Cluster, ClusterId, ScopeId};
 use millrace_filter::http::router::retry::ResetReason;
@@ -48,16 +50,23 @@ pub(crate) struct Upstream {
     pub(crate) buffer_limit: usize,
     pub(crate) timer: ConnectionTimer,
     pub(crate) carries: Carries,
+    /// Connected, but the TLS handshake is not through.
+    pub(crate) handshaking: bool,
 }
 
 impl Upstream {
     /// When somebody must look at the connection again; idle ends are the pool's business.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        match (&self.link, &self.carries) {
-            (None, _) => Some(self.connect_deadline),
-            (Some(_), Carries::Http2(h2)) => h2.deadline(),
-            (Some(_), Carries::Http(_) | Carries::Tcp(_)) => None,
+        match &self.carries {
+            _ if !self.is_connected() => Some(self.connect_deadline),
+            Carries::Http2(h2) => h2.deadline(),
+            Carries::Http(_) | Carries::Tcp(_) => None,
         }
+    }
+
+    /// True when its user may send: the socket is connected and, with TLS, secured.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link.is_some() && !self.handshaking
     }
 }
 
@@ -134,6 +143,7 @@ impl Shard {
             buffer_limit: config.buffer_limit_bytes as usize,
             timer: ConnectionTimer::default(),
             carries,
+            handshaking: false,
         }));
         self.clusters.get_mut(cluster)?.bind(pool, key);
         let token = Kind::Upstream.token(key);
@@ -156,47 +166,57 @@ impl Shard {
             Ok(socket) => {
                 upstream.link = Some(Link::new(socket, Kind::Upstream.token(key)));
                 upstream.local = (self.socket_facts.local)(socket).map(|a| from_ring(&a));
-                let (cluster, pool, scope) = (upstream.cluster, upstream.pool, upstream.scope);
-                let took = self.io.now.since(upstream.began).as_millis() as u64;
-                self.stats.record(scope, metric::UPSTREAM_CX_CONNECT_MS, took);
-                if let Some(timer) = upstream.timer.disarm() {
-                    self.wheel.cancel(timer);
-                }
-                // Only a connection that carries a tunnel has its stream before it is connected.
-                let (session, tunnelled) = match &upstream.carries {
-                    Carries::Tcp(downstream) => (Some(*downstream), None),
-                    Carries::Http(http) => (None, http.stream),
-                    Carries::Http2(_) => (None, None),
-                };
-                if session.is_none()
-                    && let Some(link) = &mut upstream.link
-                {
-                    link.resume(&mut self.io);
-                    if let Carries::Http2(h2) = &mut upstream.carries {
-                        let lifetime =
-                            self.clusters.get(cluster).and_then(|s| s.config().http.max_connection_duration);
-                        h2.connected(lifetime, self.io.now);
-                        write_control(&mut h2.codec, link, &mut self.io);
-                    }
-                }
-                if let Some(state) = self.clusters.get_mut(cluster) {
-                    state.connected(pool, self.io.now, &mut self.actions);
-                }
-                self.run_pool_actions(cluster);
-                self.rearm_upstream(key);
-                if let Some(downstream) = session {
-                    self.tcp_connected(downstream, key);
-                }
-                if let Some(stream) = tunnelled {
-                    self.tunnel_opened(stream, key);
+                match self.begin_upstream_handshake(key) {
+                    Ok(true) => {}
+                    Ok(false) => self.upstream_ready(key),
+                    Err(words) => self.connect_failed(key, IoError::RESET, Some(words)),
                 }
             }
-            Err(error) => self.connect_failed(key, error),
+            Err(error) => self.connect_failed(key, error, connect_error_text(error)),
+        }
+    }
+
+    /// A connection may carry what it is for.
+    pub(crate) fn upstream_ready(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let (cluster, pool, scope) = (upstream.cluster, upstream.pool, upstream.scope);
+        let took = self.io.now.since(upstream.began).as_millis() as u64;
+        self.stats.record(scope, metric::UPSTREAM_CX_CONNECT_MS, took);
+        if let Some(timer) = upstream.timer.disarm() {
+            self.wheel.cancel(timer);
+        }
+        // Only a connection that carries a tunnel has its stream before it is connected.
+        let (session, tunnelled) = match &upstream.carries {
+            Carries::Tcp(downstream) => (Some(*downstream), None),
+            Carries::Http(http) => (None, http.stream),
+            Carries::Http2(_) => (None, None),
+        };
+        if session.is_none()
+            && let Some(link) = &mut upstream.link
+        {
+            link.resume(&mut self.io);
+            if let Carries::Http2(h2) = &mut upstream.carries {
+                let lifetime =
+                    self.clusters.get(cluster).and_then(|s| s.config().http.max_connection_duration);
+                h2.connected(lifetime, self.io.now);
+                write_control(&mut h2.codec, link, &mut self.io);
+            }
+        }
+        if let Some(state) = self.clusters.get_mut(cluster) {
+            state.connected(pool, self.io.now, &mut self.actions);
+        }
+        self.run_pool_actions(cluster);
+        self.rearm_upstream(key);
+        if let Some(downstream) = session {
+            self.tcp_connected(downstream, key);
+        }
+        if let Some(stream) = tunnelled {
+            self.tunnel_opened(stream, key);
         }
     }
 
     /// A connection could not be established: refused, unreachable, or out of time.
-    fn connect_failed(&mut self, key: Key, error: IoError) {
+    pub(crate) fn connect_failed(&mut self, key: Key, error: IoError, words: Option<Rc<str>>) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let (scope, host_scope) = (upstream.scope, upstream.host_scope);
         let (cluster, pool) = (upstream.cluster, upstream.pool);
@@ -210,7 +230,7 @@ impl Shard {
             Carries::Http(http) => (None, http.stream),
             Carries::Http2(_) => (None, None),
         };
-        self.connect_error = connect_error_text(error);
+        self.connect_error = words;
         self.connect_timed_out = error.kind() == IoErrorKind::TimedOut;
         self.drop_upstream(key, EndedBy::Remote);
         if let Some(state) = self.clusters.get_mut(cluster) {
@@ -229,14 +249,23 @@ impl Shard {
     pub(crate) fn upstream_timer(&mut self, key: Key) {
         let now = self.io.now;
         let Some(upstream) = self.upstreams.get(key) else { return };
-        if upstream.link.is_some() {
+        if upstream.is_connected() {
             self.h2_upstream_timer(key);
         } else if upstream.connect_deadline <= now {
-            self.connect_failed(key, IoError::TIMED_OUT);
+            self.connect_failed(key, IoError::TIMED_OUT, None);
         }
     }
 
     pub(crate) fn on_upstream_data(&mut self, key: Key, data: Filled) {
+        match self.upstreams.get(key).and_then(|u| u.link.as_ref()) {
+            Some(link) if link.is_secure() => self.secure_upstream_data(key, data),
+            Some(_) => self.upstream_plaintext(key, data),
+            None => {}
+        }
+    }
+
+    /// Bytes for whom the connection carries.
+    pub(crate) fn upstream_plaintext(&mut self, key: Key, data: Filled) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let (scope, size) = (upstream.scope, data.len() as u64);
         self.stats.add(scope, metric::UPSTREAM_CX_RX_BYTES_TOTAL, size);
@@ -260,6 +289,22 @@ impl Shard {
             };
             return user.map_or((), |user| self.start_relays(user));
         };
+        if upstream.handshaking {
+            return self.upstream_handshake_abandoned(key);
+        }
+        // Without `close_notify` an answer that lasts until the end may have been cut short.
+        let cut = upstream.link.as_ref().is_some_and(Link::is_truncated);
+        let end = if cut && !matches!(upstream.carries, Carries::Tcp(_)) {
+            end.and(Err(IoError::RESET))
+        } else {
+            end
+        };
+        self.upstream_ended(key, end);
+    }
+
+    /// The endpoint closed its half, or the connection failed.
+    pub(crate) fn upstream_ended(&mut self, key: Key, end: Result<(), IoError>) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
         match &upstream.carries {
             Carries::Http(_) => self.http_upstream_ended(key, end),
             Carries::Http2(_) => self.h2_upstream_ended(key, end),
@@ -275,7 +320,12 @@ impl Shard {
             return Link::orphaned(payload, &mut self.io);
         };
         let Some(link) = upstream.link.as_mut() else { return Link::orphaned(payload, &mut self.io) };
-        link.sent(payload, &mut self.io);
+        let sent = link.sent(payload, &mut self.io);
+        let result = result.map(|_| sent);
+        if upstream.handshaking {
+            // A failed send shows as a failed receive, too.
+            return;
+        }
         if let Ok(sent) = result {
             self.stats.add(upstream.scope, metric::UPSTREAM_CX_TX_BYTES_TOTAL, sent as u64);
         }
@@ -311,7 +361,7 @@ impl Shard {
     /// fail.
     fn close_pooled(&mut self, key: Key) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        let connected = upstream.link.is_some();
+        let connected = upstream.is_connected();
         let (stream, session) = match &upstream.carries {
             Carries::Http(http) => (http.stream, None),
             Carries::Http2(_) => {
@@ -331,7 +381,7 @@ impl Shard {
         }
         self.drop_upstream(key, EndedBy::Local);
         if let Some(downstream) = session.filter(|_| !connected) {
-            self.connect_error = "";
+            self.connect_error = None;
             self.tcp_connect_failed(downstream);
         }
     }
@@ -369,7 +419,7 @@ impl Shard {
             }
         };
         self.stats.inc(scope, plain);
-        if busy && upstream.link.is_some() {
+        if busy && upstream.is_connected() {
             self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
             self.stats.inc(scope, active);
         }
@@ -425,11 +475,12 @@ fn connect_options(config: &Cluster) -> ConnectOptions {
 }
 
 /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%` as Envoy words it.
-fn connect_error_text(error: IoError) -> &'static str {
-    match error.kind() {
+fn connect_error_text(error: IoError) -> Option<Rc<str>> {
+    let words = match error.kind() {
         IoErrorKind::Refused => "delayed connect error: Connection refused",
         IoErrorKind::Unreachable => "delayed connect error: No route to host",
         IoErrorKind::Reset => "delayed connect error: Connection reset by peer",
-        _ => "",
-    }
+        _ => return None,
+    };
+    Some(words.into())
 }

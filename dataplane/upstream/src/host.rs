@@ -62,6 +62,8 @@ pub struct Host {
     pub address: Address,
     /// Its name, or empty.
     pub hostname: Arc<str>,
+    /// `envoy.transport_socket_match` metadata: chooses the transport socket.
+    pub transport_metadata: Option<Arc<[(Arc<str>, Arc<str>)]>>,
     /// Its statistics scope.
     pub scope: ScopeId,
     /// `load_balancing_weight`, at least 1.
@@ -85,6 +87,7 @@ impl Host {
         Self {
             address: endpoint.address.clone(),
             hostname: Arc::clone(&endpoint.hostname),
+            transport_metadata: endpoint.transport_metadata.clone(),
             scope: endpoint.scope,
             weight: endpoint.weight.max(1),
             health: endpoint.health.into(),
@@ -100,6 +103,7 @@ impl Host {
     /// Takes over what an update changed; connections stay.
     pub(crate) fn refresh(&mut self, endpoint: &Endpoint, priority: u32) {
         self.hostname = Arc::clone(&endpoint.hostname);
+        self.transport_metadata.clone_from(&endpoint.transport_metadata);
         self.scope = endpoint.scope;
         self.weight = endpoint.weight.max(1);
         self.health = endpoint.health.into();

@@ -128,9 +128,9 @@ impl Shard {
                     true => ResetReason::ConnectTimeout,
                     false => ResetReason::ConnectFailure,
                 };
-                let words = self.connect_error;
+                let words = self.connect_error.clone();
                 if let Some(stream) = self.streams.get_mut(id) {
-                    stream.facts.transport_failure = Some(words).filter(|w| !w.is_empty());
+                    stream.facts.transport_failure = words;
                 }
                 self.attempt_failed(id, reason, false);
             }
@@ -279,7 +279,8 @@ impl Shard {
         let answer = match reason {
             ResetReason::PerTryTimeout => reply::per_try_timeout(stream.timeout_is_204),
             _ => {
-                let words = stream.facts.transport_failure.unwrap_or_default();
+                let words = stream.facts.transport_failure.clone();
+                let words = words.as_deref().unwrap_or_default();
                 reply::reset(reason, words, stream.facts.attempts > 1)
             }
         };

@@ -55,7 +55,7 @@ impl<'a> Renderer<'a> {
             upstream_host: facts.host_address.as_ref(),
             upstream_cluster: cluster.map(|c| &*c.stat_name),
             upstream_cluster_raw: cluster.map(|c| &*c.name),
-            upstream_transport_failure: facts.transport_failure,
+            upstream_transport_failure: facts.transport_failure.as_deref(),
             upstream_attempts: facts.attempts,
             upstream_connection_id: facts.upstream_connection,
             connection_id: Some(downstream.id),

@@ -89,7 +89,7 @@ pub(crate) struct Facts {
     pub(crate) upstream_connection: Option<u64>,
     /// The version that the last try was sent in.
     pub(crate) upstream_version: Version,
-    pub(crate) transport_failure: Option<&'static str>,
+    pub(crate) transport_failure: Option<Rc<str>>,
     pub(crate) attempts: u32,
     /// Status of the response head that was sent downstream; 0 before.
     pub(crate) status: u16,

@@ -1,0 +1,16 @@
+//! Whether a peer may be believed: the chain to a trusted root, then names, fingerprints or a SPIFFE identity, as a
+//! `CertificateValidationContext` asks for. Host names are never looked at unless configuration names them.
+
+mod chain;
+mod error;
+mod handoff;
+mod names;
+mod rustls_traits;
+mod spiffe;
+mod trust;
+mod verifier;
+
+pub use error::{ChainFault, FailureKind, SpiffeFault, VerifyError};
+pub use handoff::{Outcome, with_connection};
+pub use trust::TrustCache;
+pub use verifier::{PeerRole, Verified, Verifier, VerifierOptions};

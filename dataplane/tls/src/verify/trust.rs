@@ -1,0 +1,104 @@
+//! Trusted roots, read once for all contexts of a shard that hold the same bundle.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
+
+use rustls::DistinguishedName;
+use rustls::pki_types::{CertificateDer, TrustAnchor};
+use webpki::anchor_from_trusted_cert;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::x509::X509Version;
+
+use crate::certificate::CertificateError;
+use crate::certificate::x509::parse;
+
+type Bundle = [Arc<[u8]>];
+
+/// What BoringSSL asks of a root, and webpki does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RootFacts {
+    pub(super) not_before: i64,
+    pub(super) not_after: i64,
+    /// It may issue certificates.
+    pub(super) issues: bool,
+    /// Intermediates that may follow.
+    pub(super) path_length: Option<u32>,
+}
+
+/// The roots of one bundle.
+#[derive(Debug)]
+pub(super) struct Roots {
+    /// Certificates that can be roots.
+    pub(super) anchors: Vec<TrustAnchor<'static>>,
+    /// Of each of [`Self::anchors`].
+    pub(super) facts: Vec<RootFacts>,
+    /// The DER of each of [`Self::anchors`].
+    pub(super) certificates: Vec<Arc<[u8]>>,
+}
+
+impl Roots {
+    /// What cannot be a root is left out, since bundles hold such certificates; but one must be left.
+    pub(super) fn new(bundle: &Bundle) -> Result<Self, CertificateError> {
+        let mut roots = Self { anchors: Vec::new(), facts: Vec::new(), certificates: Vec::new() };
+        for der in bundle {
+            let certificate = CertificateDer::from(&**der);
+            let (Ok(anchor), Ok(parsed)) = (anchor_from_trusted_cert(&certificate), parse(der)) else {
+                continue;
+            };
+            roots.anchors.push(anchor.to_owned());
+            roots.facts.push(facts(&parsed));
+            roots.certificates.push(der.clone());
+        }
+        if roots.anchors.is_empty() { Err(CertificateError::TrustedCa) } else { Ok(roots) }
+    }
+
+    /// Subjects, each once.
+    pub(super) fn subjects(&self) -> Vec<DistinguishedName> {
+        let mut subjects: Vec<DistinguishedName> = Vec::new();
+        for anchor in &self.anchors {
+            let name = DistinguishedName::in_sequence(&anchor.subject);
+            if !subjects.iter().any(|known| known.as_ref() == name.as_ref()) {
+                subjects.push(name);
+            }
+        }
+        subjects
+    }
+}
+
+fn facts(certificate: &X509Certificate<'_>) -> RootFacts {
+    let constraints = certificate.basic_constraints().ok().flatten();
+    let may_sign = match certificate.key_usage() {
+        Ok(usage) => usage.is_none_or(|usage| usage.value.key_cert_sign()),
+        Err(_) => false,
+    };
+    // Roots of version 1 have no extensions to say it with.
+    let old_root = certificate.version() == X509Version::V1 && certificate.subject() == certificate.issuer();
+    RootFacts {
+        not_before: certificate.validity().not_before.timestamp(),
+        not_after: certificate.validity().not_after.timestamp(),
+        issues: may_sign
+            && (old_root || constraints.as_ref().is_some_and(|constraints| constraints.value.ca)),
+        path_length: constraints.and_then(|constraints| constraints.value.path_len_constraint),
+    }
+}
+
+/// Roots of bundles that some context of this shard still holds.
+#[derive(Debug, Default)]
+pub struct TrustCache {
+    known: RefCell<Vec<(Weak<Bundle>, Weak<Roots>)>>,
+}
+
+impl TrustCache {
+    /// The roots of `bundle`, which is known by its address.
+    pub(super) fn roots(&self, bundle: &Arc<Bundle>) -> Result<Arc<Roots>, CertificateError> {
+        let mut known = self.known.borrow_mut();
+        known.retain(|(bundle, roots)| bundle.strong_count() > 0 && roots.strong_count() > 0);
+        let found = known.iter().find(|(other, _)| std::ptr::addr_eq(other.as_ptr(), Arc::as_ptr(bundle)));
+        if let Some(roots) = found.and_then(|(_, roots)| roots.upgrade()) {
+            return Ok(roots);
+        }
+        let roots = Arc::new(Roots::new(bundle)?);
+        known.push((Arc::downgrade(bundle), Arc::downgrade(&roots)));
+        Ok(roots)
+    }
+}
