@@ -297,6 +297,7 @@ impl Shard {
             downstream_direct_local: Some(&downstream.addresses.local),
             connection_id: Some(downstream.id),
             requested_server_name: downstream.requested_server_name(),
+            downstream_tls: downstream.tls().map(|tls| &**tls),
             downstream_transport_failure: downstream.transport_failure(),
             filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),
             hostname: &self.names.hostname,

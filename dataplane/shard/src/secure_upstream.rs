@@ -43,10 +43,22 @@ impl Shard {
         };
         let context = self.tls.client((upstream.cluster, at), config, &self.snapshot);
         let context = context.map_err(|error| Rc::from(format!("TLS_error:|{error}")))?;
-        let hostname = host.map(|host| &*host.hostname).filter(|_| config.auto_host_sni);
+        let asked = state.transport(upstream.transport);
+        let hostname =
+            host.map(|host| &*host.hostname).filter(|name| config.auto_host_sni && !name.is_empty());
+        let server_name = asked.server_name.or(hostname).unwrap_or(&config.sni);
+        let validates = (asked.server_name.is_some() && cluster.http.auto_san_validation)
+            || config.auto_sni_san_validation;
+        let fallback = match (&upstream.carries, config.common.alpn.is_empty()) {
+            (Carries::Http(_), true) if upstream.automatic => &self.tls.offers.either[..],
+            (Carries::Http(_), true) => &self.tls.offers.http1[..],
+            (Carries::Http2(_), true) => &self.tls.offers.http2[..],
+            (Carries::Http(_) | Carries::Http2(_), false) | (Carries::Tcp(_), _) => &[],
+        };
         let options = ClientOptions {
-            server_name: hostname.filter(|name| !name.is_empty()).unwrap_or(&config.sni),
-            ..ClientOptions::default()
+            server_name,
+            alpn: asked.alpn.map(|list| &list[..]).or(Some(fallback).filter(|list| !list.is_empty())),
+            extra_dns_san: Some(server_name).filter(|name| validates && !name.is_empty()),
         };
         let session = Session::client(&context, options, &mut wire)
             .map_err(|error| Rc::from(Failure::Session(error).words()))?;

@@ -25,8 +25,7 @@ pub struct Message<'a> {
 pub fn message(bytes: &[u8], bytes_max: usize) -> Result<Option<Message<'_>>, HelloError> {
     let mut at = 0;
     let mut joined: Cow<'_, [u8]> = Cow::Borrowed(&[]);
-    loop {
-        let Some(fragment) = record(&bytes[at..], at == 0)? else { break };
+    while let Some(fragment) = record(&bytes[at..], at == 0)? {
         let whole = fragment.len() == fragment.declared;
         match (&mut joined, fragment.bytes) {
             (Cow::Borrowed([]), first) => joined = Cow::Borrowed(first),
