@@ -213,9 +213,10 @@ impl Link {
         self.receiving = Receiving::Ended;
     }
 
-    /// Bytes written but not yet taken by the kernel.
+    /// Bytes written but not yet taken by the kernel. Records without any, on their way, count as one: whoever closes the
+    /// link when nothing is left must not close it over `close_notify`.
     pub(crate) fn queued(&self) -> usize {
-        self.out.len() + self.in_flight as usize
+        self.out.len() + (self.in_flight as usize).max(usize::from(self.sending))
     }
 
     /// True while a send is in the kernel's hands.

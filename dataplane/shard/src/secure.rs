@@ -25,8 +25,10 @@ pub(crate) struct Secure {
     wire: Vec<u8>,
     /// The peer said that it has nothing more to say.
     peer_closed: bool,
-    /// We said so, or an alert ended the session.
+    /// We said so; what the peer still has to say is heard.
     closed: bool,
+    /// An error ended the session.
+    failed: bool,
 }
 
 /// What one received buffer brought, besides plaintext.
@@ -60,7 +62,7 @@ pub(crate) struct Farewell {
 
 impl Secure {
     pub(crate) fn new(session: Session, wire: Vec<u8>) -> Self {
-        Self { session, carry: Vec::new(), wire, peer_closed: false, closed: false }
+        Self { session, carry: Vec::new(), wire, peer_closed: false, closed: false, failed: false }
     }
 
     pub(crate) fn is_established(&self) -> bool {
@@ -79,7 +81,7 @@ impl Secure {
     /// Takes received bytes; appends the plaintext in them to `pieces`.
     fn open(&mut self, mut data: Filled, pieces: &mut Vec<Filled>, io: &Io) -> Opened {
         let mut opened = Opened::default();
-        if self.peer_closed || self.closed {
+        if self.peer_closed || self.failed {
             return opened;
         }
         if !self.carry.is_empty() {
@@ -115,7 +117,7 @@ impl Secure {
             let step = match self.session.receive(&mut bytes[at..], &mut self.wire) {
                 Ok(step) => step,
                 Err(error) => {
-                    self.closed = true;
+                    self.failed = true;
                     opened.error = Some(Failure::Session(error));
                     return plain;
                 }
@@ -152,7 +154,7 @@ impl Secure {
             let step = match self.session.receive(&mut carry[at..], &mut self.wire) {
                 Ok(step) => step,
                 Err(error) => {
-                    self.closed = true;
+                    self.failed = true;
                     opened.error = Some(Failure::Session(error));
                     return;
                 }
@@ -183,7 +185,7 @@ impl Secure {
     /// What leaves with the close of a socket that nothing is being sent to.
     fn farewell(&mut self) -> Option<Vec<u8>> {
         let mut last = std::mem::take(&mut self.wire);
-        if !self.closed && self.is_established() {
+        if self.owes_close() {
             self.closed = true;
             self.session.close_notify(&mut last);
         }
@@ -252,7 +254,7 @@ impl Link {
         let mut plain = 0;
         payload.write_with(|bytes| {
             bytes.append(&mut secure.wire);
-            if secure.closed || !secure.is_established() {
+            if secure.failed || secure.closed || !secure.is_established() {
                 return;
             }
             if out.len() > PLAIN_BYTES_MAX {
@@ -266,7 +268,7 @@ impl Link {
                 secure.seal(out, bytes);
                 io.recycle(std::mem::take(out));
             }
-            if finished && out.is_empty() && !secure.closed {
+            if finished && out.is_empty() && secure.owes_close() {
                 secure.closed = true;
                 secure.session.close_notify(bytes);
             }
@@ -277,7 +279,7 @@ impl Link {
     /// Says goodbye before the socket is closed, where that is due and possible.
     pub(crate) fn say_farewell(&mut self, socket: Socket, io: &mut Io) -> bool {
         let Some(secure) = self.secure_mut() else { return false };
-        let failed = secure.closed;
+        let failed = secure.failed;
         let Some(last) = secure.farewell() else { return false };
         let mut payload = io.payload();
         payload.push_bytes(&last);
@@ -290,7 +292,7 @@ impl Secure {
     /// Appends the records; a session that can seal no more ends with its alert.
     fn seal(&mut self, plain: &Payload, bytes: &mut Vec<u8>) {
         if self.session.seal(plain.slices(), bytes).is_err() {
-            self.closed = true;
+            self.failed = true;
         }
     }
 
@@ -301,6 +303,6 @@ impl Secure {
 
     /// True when `close_notify` is still to be said.
     pub(crate) fn owes_close(&self) -> bool {
-        !self.closed && self.is_established()
+        !self.closed && !self.failed && self.is_established()
     }
 }

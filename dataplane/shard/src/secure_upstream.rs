@@ -1,5 +1,6 @@
 //! TLS of connections that we open: the handshake before anything is sent, and what is made of received ciphertext.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use millrace_base::Key;
@@ -9,7 +10,6 @@ use millrace_ring::{Filled, IoError};
 use millrace_tls::{ClientOptions, Session};
 
 use crate::address::inet;
-use crate::downstream::Addresses;
 use crate::secure::Failure;
 use crate::shard::Shard;
 use crate::upstream::Carries;
@@ -29,11 +29,13 @@ impl Shard {
         let mut wire = Vec::new();
         if let Some(options) = &transport.proxy_protocol {
             let client = match &upstream.carries {
-                Carries::Tcp(client) => self.downstreams.get(*client),
-                // A connection of a pool belongs to no client.
-                Carries::Http(_) | Carries::Http2(_) => None,
+                Carries::Tcp(client) => self
+                    .downstreams
+                    .get(*client)
+                    .and_then(|client| Some((inet(&client.addresses.peer)?, inet(&client.addresses.local)?))),
+                Carries::Http(_) | Carries::Http2(_) => state.transport(upstream.transport).proxy,
             };
-            proxy_protocol_header(options, client.map(|client| &client.addresses), &mut wire)?;
+            proxy_protocol_header(options, client, &mut wire)?;
         }
         let Some(config) = &transport.tls else {
             if let Some(link) = upstream.link.as_mut().filter(|_| !wire.is_empty()) {
@@ -125,12 +127,10 @@ impl Shard {
 /// Appends the header that tells the endpoint whose connection it is (`ProxyProtocolUpstreamTransport`).
 fn proxy_protocol_header(
     options: &UpstreamProxyProtocol,
-    client: Option<&Addresses>,
+    client: Option<(SocketAddr, SocketAddr)>,
     out: &mut Vec<u8>,
 ) -> Result<(), Rc<str>> {
-    let addresses = client.and_then(|client| {
-        Some(proxy_protocol::Addresses { source: inet(&client.peer)?, destination: inet(&client.local)? })
-    });
+    let addresses = client.map(|(source, destination)| proxy_protocol::Addresses { source, destination });
     match options.version {
         ProxyProtocolVersion::V1 => proxy_protocol::encode_v1(addresses, out),
         ProxyProtocolVersion::V2 => {

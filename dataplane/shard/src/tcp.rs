@@ -481,7 +481,7 @@ impl Shard {
                 ..Bytes::default()
             },
             downstream_remote: Some(&downstream.addresses.peer),
-            downstream_direct_remote: Some(&downstream.addresses.peer),
+            downstream_direct_remote: Some(downstream.direct_peer()),
             downstream_local: Some(&downstream.addresses.local),
             downstream_direct_local: Some(&downstream.addresses.local),
             upstream_local: session.upstream_local.as_ref(),

@@ -3,10 +3,11 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Most different demands that one cluster keeps apart at a time on one shard.
-pub const TRANSPORTS_MAX: usize = 1024;
+pub const TRANSPORTS_MAX: usize = 16_384;
 
 /// Position of a demand in its cluster; 0 asks for the cluster's defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,13 +18,15 @@ impl TransportKey {
     pub const DEFAULT: Self = Self(0);
 }
 
-/// What is asked. Both `None` is [`TransportKey::DEFAULT`].
+/// What is asked. All `None` is [`TransportKey::DEFAULT`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transport<'a> {
     /// Instead of `UpstreamTlsContext.sni`.
     pub server_name: Option<&'a str>,
     /// Instead of `alpn_protocols`.
     pub alpn: Option<&'a Arc<[Arc<[u8]>]>>,
+    /// Source and destination for a PROXY protocol header: such connections belong to one client.
+    pub proxy: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Transport<'_> {
@@ -33,7 +36,8 @@ impl Transport<'_> {
             (Some(a), Some(b)) if Arc::ptr_eq(a, b) => Ordering::Equal,
             (a, b) => a.cmp(&b),
         };
-        self.server_name.cmp(&other.server_name).then_with(lists)
+        let names = self.server_name.cmp(&other.server_name);
+        names.then_with(lists).then_with(|| self.proxy.cmp(&other.proxy))
     }
 }
 
@@ -41,6 +45,7 @@ impl Transport<'_> {
 struct Entry {
     server_name: Option<Box<str>>,
     alpn: Option<Arc<[Arc<[u8]>]>>,
+    proxy: Option<(SocketAddr, SocketAddr)>,
     /// Connections and waiters with this key.
     uses: u32,
     /// It stands in `idle`.
@@ -49,7 +54,7 @@ struct Entry {
 
 impl Entry {
     fn transport(&self) -> Transport<'_> {
-        Transport { server_name: self.server_name.as_deref(), alpn: self.alpn.as_ref() }
+        Transport { server_name: self.server_name.as_deref(), alpn: self.alpn.as_ref(), proxy: self.proxy }
     }
 }
 
@@ -77,6 +82,7 @@ impl Transports {
         let entry = Entry {
             server_name: wanted.server_name.map(Box::from),
             alpn: wanted.alpn.cloned(),
+            proxy: wanted.proxy,
             uses: 0,
             idle: true,
         };
@@ -156,7 +162,7 @@ mod tests {
     use super::*;
 
     fn named(name: &str) -> Transport<'_> {
-        Transport { server_name: Some(name), alpn: None }
+        Transport { server_name: Some(name), ..Transport::default() }
     }
 
     #[test]
@@ -165,7 +171,7 @@ mod tests {
             |names: &[&str]| -> Arc<[Arc<[u8]>]> { names.iter().map(|n| Arc::from(n.as_bytes())).collect() };
         let (h2, again, h1) = (list(&["istio-h2", "h2"]), list(&["istio-h2", "h2"]), list(&["http/1.1"]));
         let mut table = Transports::default();
-        let with = |alpn, server_name| Transport { server_name, alpn: Some(alpn) };
+        let with = |alpn, server_name| Transport { server_name, alpn: Some(alpn), proxy: None };
         assert_eq!(table.intern(&Transport::default()), Some(TransportKey::DEFAULT));
         let mut held = |wanted: &Transport<'_>| {
             let key = table.intern(wanted).unwrap();

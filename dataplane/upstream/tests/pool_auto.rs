@@ -79,7 +79,7 @@ impl Setup {
     }
 
     fn key_of(&mut self, server_name: &str) -> TransportKey {
-        let wanted = Transport { server_name: Some(server_name), alpn: None };
+        let wanted = Transport { server_name: Some(server_name), ..Transport::default() };
         self.state.transport_key(&wanted).expect("room")
     }
 

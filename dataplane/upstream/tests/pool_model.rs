@@ -228,7 +228,7 @@ impl Run {
         let host = self.hosts[self.rng.below(self.hosts.len() as u64) as usize];
         let protocol = [HttpProtocol::Http1, HttpProtocol::Http2][self.rng.below(2) as usize];
         let name = [None, None, Some("a.example"), Some("b.example")][self.rng.below(4) as usize];
-        let transport = self.state.transport_key(&Transport { server_name: name, alpn: None });
+        let transport = self.state.transport_key(&Transport { server_name: name, ..Transport::default() });
         let transport = transport.expect("few are in use");
         (host, ResourcePriority::ALL[self.rng.below(2) as usize], protocol, transport)
     }

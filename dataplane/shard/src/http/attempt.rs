@@ -18,6 +18,8 @@ use millrace_upstream::{
 use super::header_case;
 use super::retry::Outcome;
 use super::stream::{Attempt, Stream};
+use crate::address::inet;
+use crate::downstream::Addresses;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
@@ -75,7 +77,8 @@ impl Shard {
             (UpstreamProtocol::Http1, _) | (UpstreamProtocol::UseDownstream, None) => HttpProtocol::Http1,
             (UpstreamProtocol::Http2, _) | (UpstreamProtocol::UseDownstream, Some(_)) => HttpProtocol::Http2,
         };
-        let Some(transport) = transport_key(state, stream) else {
+        let client = self.downstreams.get(stream.downstream);
+        let Some(transport) = transport_key(state, stream, client.map(|client| &client.addresses)) else {
             self.end_retry_slot(id);
             return self.pool_failed(id, PoolFailure::ConnectionOverflow);
         };
@@ -298,14 +301,22 @@ impl Shard {
 
 /// What the request asks of the handshake: `auto_sni`, and protocols to offer. `None` when the cluster has too many
 /// different demands at a time.
-fn transport_key(state: &mut ClusterState, stream: &Stream) -> Option<TransportKey> {
+fn transport_key(
+    state: &mut ClusterState,
+    stream: &Stream,
+    client: Option<&Addresses>,
+) -> Option<TransportKey> {
     let config = state.config().clone();
-    if config.transport.tls.is_none() && config.transport_matches.is_empty() {
+    let own = &config.transport;
+    if own.tls.is_none() && own.proxy_protocol.is_none() && config.transport_matches.is_empty() {
         return Some(TransportKey::DEFAULT);
     }
+    let transports = config.transport_matches.iter().map(|one| &one.transport).chain([own]);
+    let told = transports.into_iter().any(|transport| transport.proxy_protocol.is_some());
+    let proxy = client.filter(|_| told).and_then(|client| Some((inet(&client.peer)?, inet(&client.local)?)));
     let server_name = config.http.auto_sni.then(|| automatic_server_name(&config, stream)).flatten();
     let alpn = None;
-    state.transport_key(&Transport { server_name, alpn })
+    state.transport_key(&Transport { server_name, alpn, proxy })
 }
 
 /// The host of a request without its port, or what `override_auto_sni_header` has.

@@ -47,7 +47,7 @@ impl<'a> Renderer<'a> {
             times: facts.times,
             bytes: facts.bytes,
             downstream_remote: Some(facts.remote.as_ref().unwrap_or(peer)),
-            downstream_direct_remote: Some(peer),
+            downstream_direct_remote: Some(downstream.direct_peer()),
             downstream_local: Some(&downstream.addresses.local),
             downstream_direct_local: Some(&downstream.addresses.local),
             upstream_local: facts.upstream_local.as_ref(),

@@ -169,11 +169,16 @@ impl ChainRules {
             // Self-issued certificates do not count for path lengths (RFC 5280 4.2.1.9).
             counted += u32::from(certificate.subject() != certificate.issuer());
         }
-        if self.max_depth.is_some_and(|most| length > most) {
+        // Measured: Envoy counts the root, and takes 0 for 1.
+        if self.max_depth.is_some_and(|most| length >= most.max(1)) {
             return Err(Error::MaximumPathDepthExceeded);
         }
         if !root.issues {
             return Err(Error::EndEntityUsedAsCa);
+        }
+        let root_lists = !self.crls.is_empty() && (length == 0 || !self.only_leaf_crl);
+        if root_lists && !root.signs_lists {
+            return Err(Error::IssuerNotCrlSigner);
         }
         if root.path_length.is_some_and(|most| counted > most) {
             return Err(Error::PathLenConstraintViolated);
@@ -212,7 +217,8 @@ fn fault(error: &Error) -> ChainFault {
         | Error::UnsupportedCrlSignatureAlgorithmContext(_)
         | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => ChainFault::UnsupportedSignature,
         Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => ChainFault::Purpose,
-        Error::EndEntityUsedAsCa | Error::IssuerNotCrlSigner => ChainFault::NotAnAuthority,
+        Error::EndEntityUsedAsCa => ChainFault::NotAnAuthority,
+        Error::IssuerNotCrlSigner => ChainFault::CrlSigner,
         Error::CaUsedAsEndEntity => ChainFault::AuthorityAsLeaf,
         Error::PathLenConstraintViolated => ChainFault::PathLength,
         Error::NameConstraintViolation | Error::MalformedNameConstraint => ChainFault::NameConstraints,
