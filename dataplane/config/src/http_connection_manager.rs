@@ -32,6 +32,17 @@ pub enum ForwardClientCertDetails {
     AlwaysForwardOnly,
 }
 
+/// `set_current_client_cert_details`: what else than the hash is told of a client certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ClientCertDetails {
+    pub subject: bool,
+    pub cert: bool,
+    pub chain: bool,
+    pub dns: bool,
+    pub uri: bool,
+}
+
 /// `path_with_escaped_slashes_action`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -196,6 +207,8 @@ pub struct HttpConnectionManager {
     pub represent_ipv4_as_mapped_ipv6: bool,
     /// `forward_client_cert_details`.
     pub forward_client_cert: ForwardClientCertDetails,
+    /// `set_current_client_cert_details`.
+    pub client_cert_details: ClientCertDetails,
     /// `upgrade_configs` with `enabled` true: lower-case types (`websocket`, `connect`).
     pub upgrades: Vec<Arc<str>>,
     /// Path handling.

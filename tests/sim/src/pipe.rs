@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use millrace_base::{Rng, Time};
 use millrace_ring::SocketAddress;
-use millrace_ring::sim::{Peer, PeerListener, PeerRead, SimNet};
+use millrace_ring::sim::{Peer, PeerListener, PeerRead};
 
 use crate::fixture::Mode;
 use crate::ledger::Ledger;
+use crate::net::Net;
 use crate::setup::{Disturbance, Setup};
 use crate::wire::{Framing, Item, Reader, fill};
 
@@ -68,7 +69,7 @@ impl End {
         self.got = end;
     }
 
-    fn poll(&mut self, net: &SimNet, rng: &mut Rng, who: &str, ledger: &mut Ledger) -> Progress {
+    fn poll(&mut self, net: &Net, rng: &mut Rng, who: &str, ledger: &mut Ledger) -> Progress {
         let now = net.now();
         if self.resets_after.is_some_and(|at| self.at >= at) {
             net.reset(self.peer);
@@ -124,7 +125,7 @@ impl End {
         self.eof && self.got > 0 && self.got < self.expect.len()
     }
 
-    fn wake(&self, net: &SimNet) -> Time {
+    fn wake(&self, net: &Net) -> Time {
         let arrival = match self.eof {
             true => Time::MAX,
             false => net.next_arrival(self.peer).map_or(Time::MAX, |at| at.max(self.next_read)),
@@ -201,7 +202,7 @@ impl PipeClient {
     }
 
     /// Does what is possible now; returns when it wants to be looked at again.
-    pub fn poll(&mut self, net: &SimNet, to: &SocketAddress, setup: &Setup, ledger: &mut Ledger) -> Time {
+    pub fn poll(&mut self, net: &Net, to: &SocketAddress, setup: &Setup, ledger: &mut Ledger) -> Time {
         let id = self.id;
         let Some(pipe) = ledger.pipes.get(&id).copied() else { return Time::MAX };
         if self.side.is_none() {
@@ -286,7 +287,7 @@ impl PipeServer {
     }
 
     /// Closes the listener and everything that is left.
-    pub fn close(&mut self, net: &SimNet) {
+    pub fn close(&mut self, net: &Net) {
         net.close_listener(self.listener);
         for side in self.sides.drain(..) {
             match side {
@@ -303,7 +304,7 @@ impl PipeServer {
     }
 
     /// Does what is possible now; returns when it wants to be looked at again.
-    pub fn poll(&mut self, net: &SimNet, setup: &Setup, ledger: &mut Ledger) -> Time {
+    pub fn poll(&mut self, net: &Net, setup: &Setup, ledger: &mut Ledger) -> Time {
         while let Some(peer) = net.accept(self.listener) {
             self.sides.push(Side::Handshake(peer, Box::default(), Vec::new()));
         }
