@@ -12,6 +12,7 @@ mod http2;
 mod observe;
 mod route;
 mod shard;
+mod tls;
 mod upstream;
 
 /// A prepared operation: does it as often as the argument says.
@@ -67,6 +68,7 @@ pub fn all() -> impl Iterator<Item = &'static Bench> {
         upstream::BENCHES,
         observe::BENCHES,
         shard::BENCHES,
+        tls::BENCHES,
     ]
     .into_iter()
     .flatten()

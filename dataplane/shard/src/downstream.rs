@@ -55,6 +55,8 @@ pub(crate) struct Downstream {
 pub(crate) struct Notes {
     /// As the TLS inspector found it.
     pub(crate) server_name: Option<Box<str>>,
+    /// The peer of the socket, where a PROXY protocol header named another one.
+    pub(crate) direct_peer: Option<Address>,
     /// Why TLS failed: `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub(crate) transport_failure: Option<Box<str>>,
 }
@@ -71,6 +73,12 @@ impl Downstream {
     /// What its TLS handshake told.
     pub(crate) fn tls(&self) -> Option<&Rc<TlsFacts>> {
         self.link.tls_facts()
+    }
+
+    /// The peer of the socket itself.
+    pub(crate) fn direct_peer(&self) -> &Address {
+        let noted = self.notes.as_ref().and_then(|notes| notes.direct_peer.as_ref());
+        noted.unwrap_or(&self.addresses.peer)
     }
 
     /// Why TLS failed, if it did.
@@ -107,6 +115,8 @@ pub(crate) struct Early {
     pub(crate) pieces: Vec<Filled>,
     /// As the TLS inspector found it.
     pub(crate) server_name: Option<Box<str>>,
+    /// The peer of the socket, where a PROXY protocol header named another one.
+    pub(crate) direct_peer: Option<Address>,
 }
 
 impl Shard {
@@ -128,8 +138,10 @@ impl Shard {
                 None => return self.refuse(new.socket),
             },
         };
-        let server_name = early.server_name;
-        let notes = server_name.map(|name| Box::new(Notes { server_name: Some(name), ..Notes::default() }));
+        let noted = early.server_name.is_some() || early.direct_peer.is_some();
+        let notes =
+            Notes { server_name: early.server_name, direct_peer: early.direct_peer, transport_failure: None };
+        let notes = noted.then(|| Box::new(notes));
         let scope = origin.listener.scope;
         origin.opened();
         if origin.is_replaced() {
@@ -292,11 +304,12 @@ impl Shard {
             log_type: AccessLogType::NotSet,
             times,
             downstream_remote: Some(&downstream.addresses.peer),
-            downstream_direct_remote: Some(&downstream.addresses.peer),
+            downstream_direct_remote: Some(downstream.direct_peer()),
             downstream_local: Some(&downstream.addresses.local),
             downstream_direct_local: Some(&downstream.addresses.local),
             connection_id: Some(downstream.id),
             requested_server_name: downstream.requested_server_name(),
+            downstream_tls: downstream.tls().map(|tls| &**tls),
             downstream_transport_failure: downstream.transport_failure(),
             filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),
             hostname: &self.names.hostname,

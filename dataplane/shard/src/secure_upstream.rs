@@ -1,5 +1,6 @@
 //! TLS of connections that we open: the handshake before anything is sent, and what is made of received ciphertext.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use millrace_base::Key;
@@ -9,7 +10,6 @@ use millrace_ring::{Filled, IoError};
 use millrace_tls::{ClientOptions, Session};
 
 use crate::address::inet;
-use crate::downstream::Addresses;
 use crate::secure::Failure;
 use crate::shard::Shard;
 use crate::upstream::Carries;
@@ -29,11 +29,13 @@ impl Shard {
         let mut wire = Vec::new();
         if let Some(options) = &transport.proxy_protocol {
             let client = match &upstream.carries {
-                Carries::Tcp(client) => self.downstreams.get(*client),
-                // A connection of a pool belongs to no client.
-                Carries::Http(_) | Carries::Http2(_) => None,
+                Carries::Tcp(client) => self
+                    .downstreams
+                    .get(*client)
+                    .and_then(|client| Some((inet(&client.addresses.peer)?, inet(&client.addresses.local)?))),
+                Carries::Http(_) | Carries::Http2(_) => state.transport(upstream.transport).proxy,
             };
-            proxy_protocol_header(options, client.map(|client| &client.addresses), &mut wire)?;
+            proxy_protocol_header(options, client, &mut wire)?;
         }
         let Some(config) = &transport.tls else {
             if let Some(link) = upstream.link.as_mut().filter(|_| !wire.is_empty()) {
@@ -43,10 +45,22 @@ impl Shard {
         };
         let context = self.tls.client((upstream.cluster, at), config, &self.snapshot);
         let context = context.map_err(|error| Rc::from(format!("TLS_error:|{error}")))?;
-        let hostname = host.map(|host| &*host.hostname).filter(|_| config.auto_host_sni);
+        let asked = state.transport(upstream.transport);
+        let hostname =
+            host.map(|host| &*host.hostname).filter(|name| config.auto_host_sni && !name.is_empty());
+        let server_name = asked.server_name.or(hostname).unwrap_or(&config.sni);
+        let validates = (asked.server_name.is_some() && cluster.http.auto_san_validation)
+            || config.auto_sni_san_validation;
+        let fallback = match (&upstream.carries, config.common.alpn.is_empty()) {
+            (Carries::Http(_), true) if upstream.automatic => &self.tls.offers.either[..],
+            (Carries::Http(_), true) => &self.tls.offers.http1[..],
+            (Carries::Http2(_), true) => &self.tls.offers.http2[..],
+            (Carries::Http(_) | Carries::Http2(_), false) | (Carries::Tcp(_), _) => &[],
+        };
         let options = ClientOptions {
-            server_name: hostname.filter(|name| !name.is_empty()).unwrap_or(&config.sni),
-            ..ClientOptions::default()
+            server_name,
+            alpn: asked.alpn.map(|list| &list[..]).or(Some(fallback).filter(|list| !list.is_empty())),
+            extra_dns_san: Some(server_name).filter(|name| validates && !name.is_empty()),
         };
         let session = Session::client(&context, options, &mut wire)
             .map_err(|error| Rc::from(Failure::Session(error).words()))?;
@@ -113,12 +127,10 @@ impl Shard {
 /// Appends the header that tells the endpoint whose connection it is (`ProxyProtocolUpstreamTransport`).
 fn proxy_protocol_header(
     options: &UpstreamProxyProtocol,
-    client: Option<&Addresses>,
+    client: Option<(SocketAddr, SocketAddr)>,
     out: &mut Vec<u8>,
 ) -> Result<(), Rc<str>> {
-    let addresses = client.and_then(|client| {
-        Some(proxy_protocol::Addresses { source: inet(&client.peer)?, destination: inet(&client.local)? })
-    });
+    let addresses = client.map(|(source, destination)| proxy_protocol::Addresses { source, destination });
     match options.version {
         ProxyProtocolVersion::V1 => proxy_protocol::encode_v1(addresses, out),
         ProxyProtocolVersion::V2 => {

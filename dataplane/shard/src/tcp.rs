@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
+use millrace_base::{Key, ResponseFlag, ResponseFlags, Time, TlsFacts};
 use millrace_config::{Address, ClusterId, TcpProxy};
 use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, ConnectStep};
 use millrace_observe::access_log::{AccessLogType, Bytes, StreamInfo, Times};
@@ -19,7 +19,7 @@ use crate::downstream::{Downstream, Protocol};
 use crate::link::{Link, low_watermark};
 use crate::listener::QUIET_TIME;
 use crate::shard::Shard;
-use crate::upstream::{Carries, EndedBy};
+use crate::upstream::{Carries, EndedBy, Opening};
 
 /// The proxy's state of one connection.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub(crate) struct TcpSession {
     host: Option<Address>,
     upstream_local: Option<Address>,
     transport_failure: Option<Rc<str>>,
+    upstream_tls: Option<Rc<TlsFacts>>,
     /// Bytes of the client that came before its endpoint was connected.
     early: Option<Box<Payload>>,
     /// The upstream failed: the client is reset once everything queued has left.
@@ -57,6 +58,7 @@ impl TcpSession {
             host: None,
             upstream_local: None,
             transport_failure: None,
+            upstream_tls: None,
             early: None,
             broken: false,
         }
@@ -110,7 +112,7 @@ impl Shard {
         let Ok(pool) = pool else {
             return self.tcp_fail(key, ConnectError::Overflow);
         };
-        let upstream = self.open_upstream(id, pool, chosen.host, Carries::Tcp(key));
+        let upstream = self.open_upstream(id, pool, chosen.host, Opening::of(Carries::Tcp(key)));
         let address = upstream.and_then(|u| self.upstreams.get(u)).map(|u| u.address.clone());
         let now = self.io.now;
         if let Some(session) = self.tcp_session(key) {
@@ -154,6 +156,7 @@ impl Shard {
         let now = self.io.now;
         let Some(upstream) = self.upstreams.get_mut(upstream_key) else { return };
         let (local, scope, host_scope) = (upstream.local.clone(), upstream.scope, upstream.host_scope);
+        let facts = upstream.link.as_ref().and_then(|link| link.tls_facts()).cloned();
         if let Some(link) = &mut upstream.link {
             link.resume(&mut self.io);
         }
@@ -174,6 +177,7 @@ impl Shard {
         downstream.link.resume(&mut self.io);
         {
             session.upstream_local = local;
+            session.upstream_tls = facts;
             session.active = now;
             session.times.upstream_connect_end = Some(now);
             session.times.upstream_pool_ready = Some(now);
@@ -477,7 +481,7 @@ impl Shard {
                 ..Bytes::default()
             },
             downstream_remote: Some(&downstream.addresses.peer),
-            downstream_direct_remote: Some(&downstream.addresses.peer),
+            downstream_direct_remote: Some(downstream.direct_peer()),
             downstream_local: Some(&downstream.addresses.local),
             downstream_direct_local: Some(&downstream.addresses.local),
             upstream_local: session.upstream_local.as_ref(),
@@ -487,6 +491,9 @@ impl Shard {
             upstream_cluster_raw: cluster.map(|c| &*c.name),
             upstream_transport_failure: session.transport_failure.as_deref(),
             requested_server_name: downstream.requested_server_name(),
+            downstream_tls: downstream.tls().map(|tls| &**tls),
+            downstream_transport_failure: downstream.transport_failure(),
+            upstream_tls: session.upstream_tls.as_deref(),
             upstream_attempts: session.attempts.count() + u32::from(session.upstream_local.is_some()),
             connection_id: Some(downstream.id),
             filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),

@@ -25,6 +25,8 @@ pub(crate) type CompiledServer = Compiled<DownstreamTls, ServerContext>;
 #[derive(Debug)]
 pub(crate) struct Contexts {
     local: Rc<Local>,
+    /// What HTTP pools offer where the context names no protocols.
+    pub(crate) offers: Offers,
     /// Counts up with every change of a secret.
     changes: u64,
     /// By [`SecretId`]: when it changed last.
@@ -33,9 +35,30 @@ pub(crate) struct Contexts {
     clients: BTreeMap<(ClusterId, usize), Compiled<UpstreamTls, ClientContext>>,
 }
 
+/// Lists for ALPN.
+#[derive(Debug)]
+pub(crate) struct Offers {
+    pub(crate) http1: [Arc<[u8]>; 1],
+    pub(crate) http2: [Arc<[u8]>; 1],
+    pub(crate) either: [Arc<[u8]>; 2],
+}
+
+impl Offers {
+    fn new() -> Self {
+        let (http1, http2): (Arc<[u8]>, Arc<[u8]>) = (b"http/1.1"[..].into(), b"h2"[..].into());
+        Self { either: [http2.clone(), http1.clone()], http1: [http1], http2: [http2] }
+    }
+}
+
 impl Contexts {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { local: Local::new(shared), changes: 0, stamps: Vec::new(), clients: BTreeMap::new() }
+        Self {
+            local: Local::new(shared),
+            offers: Offers::new(),
+            changes: 0,
+            stamps: Vec::new(),
+            clients: BTreeMap::new(),
+        }
     }
 
     /// Certificates are judged by this clock.

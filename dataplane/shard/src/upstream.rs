@@ -12,7 +12,7 @@ use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{
     ConnectOptions, Filled, IoError, IoErrorKind, Keepalive, Op, Payload, RecvEnd, RelayEnd, Socket,
 };
-use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, PoolEvent};
+use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, PoolEvent, TransportKey};
 
 use crate::address::{from_ring, to_ring};
 use crate::http::HttpUpstream;
@@ -33,6 +33,21 @@ pub(crate) enum Carries {
     Tcp(Key),
 }
 
+/// What a pool wants of a connection that is opened.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) carries: Carries,
+    pub(crate) transport: TransportKey,
+    pub(crate) automatic: bool,
+}
+
+impl Opening {
+    /// With the cluster's defaults.
+    pub(crate) fn of(carries: Carries) -> Self {
+        Self { carries, transport: TransportKey::DEFAULT, automatic: false }
+    }
+}
+
 /// One upstream connection.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -50,6 +65,10 @@ pub(crate) struct Upstream {
     pub(crate) buffer_limit: usize,
     pub(crate) timer: ConnectionTimer,
     pub(crate) carries: Carries,
+    /// What the handshake asks for beside the cluster's defaults.
+    pub(crate) transport: TransportKey,
+    /// ALPN decides about what it carries.
+    pub(crate) automatic: bool,
     /// Connected, but the TLS handshake is not through.
     pub(crate) handshaking: bool,
 }
@@ -85,9 +104,10 @@ impl Shard {
             let mut batch = std::mem::take(&mut self.actions);
             for action in batch.drain(..) {
                 match action {
-                    PoolAction::Connect { conn, host, protocol, .. } => {
+                    PoolAction::Connect { conn, host, protocol, transport, .. } => {
                         let Some(carries) = self.carrier(cluster, protocol) else { continue };
-                        self.open_upstream(cluster, conn, host, carries);
+                        let automatic = protocol == HttpProtocol::Auto;
+                        self.open_upstream(cluster, conn, host, Opening { carries, transport, automatic });
                     }
                     PoolAction::Assign { waiter, conn, .. } => self.http_assigned(waiter, conn),
                     PoolAction::Fail { waiter, reason } => self.http_unassigned(waiter, reason),
@@ -105,7 +125,10 @@ impl Shard {
     /// What a new connection of a pool carries.
     fn carrier(&mut self, cluster: ClusterId, protocol: HttpProtocol) -> Option<Carries> {
         Some(match protocol {
-            HttpProtocol::Http1 => Carries::Http(Box::new(HttpUpstream::new(self.io.now))),
+            // An automatic one is told what it carries once it is secured.
+            HttpProtocol::Http1 | HttpProtocol::Auto => {
+                Carries::Http(Box::new(HttpUpstream::new(self.io.now)))
+            }
             HttpProtocol::Http2 => {
                 let config = self.clusters.get(cluster)?.config();
                 Carries::Http2(Box::new(Http2Upstream::new(config, self.io.now, &mut self.rng)))
@@ -119,8 +142,9 @@ impl Shard {
         cluster: ClusterId,
         pool: ConnId,
         host: HostId,
-        carries: Carries,
+        opening: Opening,
     ) -> Option<Key> {
+        let Opening { carries, transport, automatic } = opening;
         let state = self.clusters.get_mut(cluster)?;
         let config = state.config().clone();
         let (address, host_scope) = state.host(host).map(|h| (h.address.clone(), h.scope))?;
@@ -143,6 +167,8 @@ impl Shard {
             buffer_limit: config.buffer_limit_bytes as usize,
             timer: ConnectionTimer::default(),
             carries,
+            transport,
+            automatic,
             handshaking: false,
         }));
         self.clusters.get_mut(cluster)?.bind(pool, key);
@@ -176,8 +202,22 @@ impl Shard {
         }
     }
 
+    /// Of a connection whose version ALPN decides about: what it is, which it carries from now on.
+    fn take_agreed_protocol(&mut self, key: Key) -> Option<HttpProtocol> {
+        let upstream = self.upstreams.get(key).filter(|upstream| upstream.automatic)?;
+        let facts = upstream.link.as_ref().and_then(|link| link.tls_facts());
+        let protocol = match facts.map(|facts| &*facts.alpn) {
+            Some(b"h2") => HttpProtocol::Http2,
+            Some(_) | None => HttpProtocol::Http1,
+        };
+        let carries = self.carrier(upstream.cluster, protocol)?;
+        self.upstreams.get_mut(key)?.carries = carries;
+        Some(protocol)
+    }
+
     /// A connection may carry what it is for.
     pub(crate) fn upstream_ready(&mut self, key: Key) {
+        let agreed = self.take_agreed_protocol(key);
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let (cluster, pool, scope) = (upstream.cluster, upstream.pool, upstream.scope);
         let took = self.io.now.since(upstream.began).as_millis() as u64;
@@ -203,7 +243,10 @@ impl Shard {
             }
         }
         if let Some(state) = self.clusters.get_mut(cluster) {
-            state.connected(pool, self.io.now, &mut self.actions);
+            match agreed {
+                Some(protocol) => state.connected_as(pool, protocol, self.io.now, &mut self.actions),
+                None => state.connected(pool, self.io.now, &mut self.actions),
+            }
         }
         self.run_pool_actions(cluster);
         self.rearm_upstream(key);
@@ -445,7 +488,9 @@ impl Shard {
                 self.stats.inc(scope, metric::UPSTREAM_CX_HTTP2_TOTAL);
                 metric::UPSTREAM_CX_TOTAL
             }
-            PoolEvent::TcpConnectionOpened => metric::UPSTREAM_CX_TOTAL,
+            PoolEvent::TcpConnectionOpened | PoolEvent::AutoConnectionOpened => metric::UPSTREAM_CX_TOTAL,
+            PoolEvent::AutoIsHttp1 => metric::UPSTREAM_CX_HTTP1_TOTAL,
+            PoolEvent::AutoIsHttp2 => metric::UPSTREAM_CX_HTTP2_TOTAL,
             PoolEvent::ConnectionOverflow => metric::UPSTREAM_CX_OVERFLOW,
             PoolEvent::ConnectionMaxRequests => metric::UPSTREAM_CX_MAX_REQUESTS,
             PoolEvent::ConnectionMaxDuration => metric::UPSTREAM_CX_MAX_DURATION_REACHED,

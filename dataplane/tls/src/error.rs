@@ -24,6 +24,12 @@ pub enum RecordError {
     NoType,
 }
 
+/// What Envoy 1.40 says where a certificate is required and none came.
+const NO_CERTIFICATE: (u32, Cow<'static, str>) = (
+    192,
+    Cow::Borrowed("PEER_DID_NOT_RETURN_A_CERTIFICATE:peer did not provide required client certificate"),
+);
+
 /// Why a session ended. The alert that tells the peer was written before this is returned.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TlsError {
@@ -96,7 +102,8 @@ impl TlsError {
             Self::Flood => (260, "TOO_MANY_KEY_UPDATES".into()),
             Self::Renegotiation => (182, "NO_RENEGOTIATION".into()),
             Self::Alert(alert) => (1_000 + u32::from(*alert), alert_reason(*alert)),
-            Self::Verify(error) => return error.details().into(),
+            Self::Verify(VerifyError::NoCertificate) => NO_CERTIFICATE,
+            Self::Verify(error) => (125, format!("CERTIFICATE_VERIFY_FAILED:{}", error.details()).into()),
             Self::Handshake(error) => handshake_reason(error),
             Self::ServerName => (213, "SSL3_EXT_INVALID_SERVERNAME".into()),
             Self::Exhausted => (136, "DATA_LENGTH_TOO_LONG".into()),
@@ -131,7 +138,7 @@ fn is_ours(error: &rustls::Error) -> bool {
 fn handshake_reason(error: &rustls::Error) -> (u32, Cow<'static, str>) {
     use rustls::{Error, PeerIncompatible as Incompatible, PeerMisbehaved as Misbehaved};
     match error {
-        Error::NoCertificatesPresented => (192, "PEER_DID_NOT_RETURN_A_CERTIFICATE".into()),
+        Error::NoCertificatesPresented => NO_CERTIFICATE,
         Error::PeerIncompatible(
             Incompatible::Tls12NotOffered
             | Incompatible::Tls12NotOfferedOrEnabled

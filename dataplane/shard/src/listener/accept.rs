@@ -202,7 +202,8 @@ impl Shard {
         let chain = choose_chain(config, &new, &found);
         match chain.and_then(|at| self.origin(key, at)) {
             Some(origin) => {
-                let early = Early { server_name: found.server_name.take(), ..early };
+                let (server_name, direct_peer) = (found.server_name.take(), found.direct_peer.take());
+                let early = Early { server_name, direct_peer, ..early };
                 self.open_downstream(key, origin, new, early);
             }
             None => {
@@ -238,7 +239,7 @@ pub(crate) struct Found {
     /// Destination before REDIRECT.
     pub(super) restored: Option<Address>,
     /// The peer of the socket, where a PROXY protocol header named another one.
-    pub(super) direct_source: Option<IpAddr>,
+    pub(super) direct_peer: Option<Address>,
     pub(super) server_name: Option<Box<str>>,
     /// ALPN that the client offers, or the HTTP version.
     pub(super) protocols: Vec<Box<str>>,
@@ -263,7 +264,7 @@ fn choose_chain(config: &Listener, new: &HandOver, found: &Found) -> Option<usiz
     let facts = ConnectionFacts {
         destination: found.destination(new),
         source: peer,
-        direct_source: found.direct_source.unwrap_or(peer.0),
+        direct_source: found.direct_peer.as_ref().map_or(peer.0, |direct| ip_port(direct).0),
         server_name: found.server_name.as_deref(),
         transport_protocol: if found.tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer },
         application_protocols: &protocols,

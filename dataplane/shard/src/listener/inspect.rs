@@ -14,7 +14,6 @@ use millrace_ring::timer::TimerId;
 use millrace_ring::{Filled, Op, RecvEnd};
 
 use super::accept::Found;
-use crate::address::ip_port;
 use crate::downstream::Early;
 use crate::shard::Shard;
 use crate::shared::HandOver;
@@ -135,7 +134,7 @@ impl Shard {
             pieces.push(piece);
         }
         pieces.extend(data);
-        self.serve_found(listener, config, new, found, Early { pieces, server_name: None });
+        self.serve_found(listener, config, new, found, Early { pieces, ..Early::default() });
     }
 
     fn take_inspection(&mut self, key: Key, config: &Arc<Listener>) -> Option<Box<Inspection>> {
@@ -284,8 +283,8 @@ impl Inspection {
             Ok(Step::Absent) => Verdict::Next(0),
             Ok(Step::Header(header)) => {
                 if let Some(addresses) = header.addresses {
-                    self.found.direct_source.get_or_insert(ip_port(&self.new.peer).0);
-                    self.new.peer = Address::Inet(addresses.source);
+                    let direct = std::mem::replace(&mut self.new.peer, Address::Inet(addresses.source));
+                    self.found.direct_peer.get_or_insert(direct);
                     self.new.local = Address::Inet(addresses.destination);
                     self.found.restored = None;
                 }

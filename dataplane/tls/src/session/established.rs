@@ -245,6 +245,22 @@ impl Established {
     }
 }
 
+#[cfg(test)]
+impl Established {
+    pub(super) fn wear_out(&mut self) {
+        self.sealing.exhaust();
+    }
+
+    pub(super) fn is_closed_by_peer(&self) -> bool {
+        self.closed_by_peer
+    }
+
+    /// One record of any type, as a peer could seal that breaks the rules.
+    pub(super) fn send(&mut self, kind: u8, bytes: &[u8], out: &mut Vec<u8>) {
+        self.sealing.seal(kind, bytes.len(), out, |out| out.extend_from_slice(bytes)).expect("fresh keys");
+    }
+}
+
 fn progress(consumed: usize) -> Step {
     debug_assert!(consumed <= usize::from(u16::MAX) + HEADER || consumed > 0);
     Step { consumed, event: Event::Progress }

@@ -16,7 +16,7 @@ use super::key_schedule::KeySchedule;
 use crate::client::ClientContext;
 use crate::error::{RecordError, TlsError};
 use crate::facts::{Known, facts};
-use crate::record::{Framed, Protection, content, frame};
+use crate::record::{Framed, PLAINTEXT_MAX, Protection, content, frame};
 use crate::server::ServerContext;
 use crate::verify::{Outcome, Verified, with_connection};
 
@@ -94,7 +94,14 @@ impl Handshake {
                 plain_alert(AlertDescription::DecodeError, out);
                 return Err(TlsError::HelloTooLarge);
             }
-            Err(HelloError::NotTls) => return Err(clear_text(input)),
+            Err(HelloError::NotTls) => {
+                let error = clear_text(input);
+                // BoringSSL has nothing to say to HTTP.
+                if error == TlsError::NotTls {
+                    plain_alert(AlertDescription::ProtocolVersion, out);
+                }
+                return Err(error);
+            }
             // rustls says what is wrong with it.
             Err(HelloError::Malformed) => match frame(input) {
                 Framed::Whole(end) => (ClientHello::default(), end),
@@ -116,10 +123,11 @@ impl Handshake {
             verified: None,
         });
         let sent = out.len();
-        let advance = handshake.take(&mut input[..end], out)?;
-        if malformed && advance != Advance::Finished && out.len() == sent {
-            return Err(refuse_hello(out));
+        let advance = handshake.take(&mut input[..end], out);
+        if malformed {
+            return Err(if out.len() == sent { refuse_hello(out) } else { TlsError::MalformedHello });
         }
+        let advance = advance?;
         Ok(Hello::Begun(handshake, advance, end))
     }
 
@@ -157,47 +165,58 @@ impl Handshake {
         input: &mut [u8],
         out: &mut Vec<u8>,
     ) -> Result<(Advance, usize), TlsError> {
-        let end = match frame(input) {
-            Framed::Whole(end) => end,
+        let (end, clear) = match frame(input) {
+            Framed::Whole(end) => (end, false),
             Framed::Missing(missing) => return Ok((Advance::NeedMore(missing), 0)),
             // rustls writes the alert under the keys of the moment.
-            Framed::NotTls | Framed::TooLong => input.len(),
+            Framed::NotTls => (input.len().min(PLAINTEXT_MAX), true),
+            Framed::TooLong => (input.len().min(PLAINTEXT_MAX), false),
         };
         self.records += 1;
         if self.records > RECORDS_MAX || self.pending.len() + end > PENDING_MAX {
             return Err(TlsError::Flood);
         }
-        if self.pending.is_empty() {
-            return Ok((self.take(&mut input[..end], out)?, end));
-        }
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.extend_from_slice(&input[..end]);
-        Ok((self.take(&mut pending, out)?, end))
+        let taken = if self.pending.is_empty() {
+            self.take(&mut input[..end], out)
+        } else {
+            let mut pending = std::mem::take(&mut self.pending);
+            pending.extend_from_slice(&input[..end]);
+            self.drive(&mut pending, out).and_then(|(left, finished)| {
+                pending.drain(..pending.len() - left);
+                self.pending = pending;
+                self.judge(finished)
+            })
+        };
+        if clear { Err(TlsError::Record(RecordError::Malformed)) } else { Ok((taken?, end)) }
     }
 
     /// Lets rustls take `records`, and keeps what it leaves for the next time.
     fn take(&mut self, records: &mut [u8], out: &mut Vec<u8>) -> Result<Advance, TlsError> {
+        let (left, finished) = self.drive(records, out)?;
+        self.pending = records[records.len() - left..].to_vec();
+        self.judge(finished)
+    }
+
+    fn judge(&self, finished: bool) -> Result<Advance, TlsError> {
+        match (finished, self.pending.is_empty()) {
+            (false, _) => Ok(Advance::Progress),
+            (true, true) => Ok(Advance::Finished),
+            // The beginning of a message behind the last of the handshake would span two keys.
+            (true, false) => Err(TlsError::UnexpectedMessage),
+        }
+    }
+
+    /// One call into rustls: how many bytes at the end of `records` it wants to see again, and whether it is done.
+    fn drive(&mut self, records: &mut [u8], out: &mut Vec<u8>) -> Result<(usize, bool), TlsError> {
         let Self { connection, extra_dns_san, .. } = self;
         let (result, outcome) = with_connection(extra_dns_san.as_deref(), || connection.drive(records, out));
         if let Outcome::Accepted(verified) = outcome {
             self.verified = Some(verified);
         }
-        let (left, finished) = result.map_err(|error| {
-            let connection = &mut self.connection;
-            match outcome {
-                Outcome::Refused(refusal) => TlsError::Verify(refusal),
-                _ => connection.explain(error),
-            }
-        })?;
-        match (finished, left) {
-            (true, 0) => Ok(Advance::Finished),
-            // The beginning of a message behind the last of the handshake would span two keys.
-            (true, _) => Err(TlsError::UnexpectedMessage),
-            (false, left) => {
-                self.pending = records[records.len() - left..].to_vec();
-                Ok(Advance::Progress)
-            }
-        }
+        result.map_err(|error| match outcome {
+            Outcome::Refused(refusal) => TlsError::Verify(refusal),
+            _ => explain(error),
+        })
     }
 
     /// Takes the secrets out of a finished handshake.
@@ -283,14 +302,14 @@ impl Connection {
             }
         }
     }
+}
 
-    /// rustls's error in our words.
-    fn explain(&self, error: Error) -> TlsError {
-        match error {
-            Error::AlertReceived(alert) => TlsError::Alert(alert.into()),
-            Error::PeerSentOversizedRecord => TlsError::Record(RecordError::Overflow),
-            error => TlsError::Handshake(error),
-        }
+/// rustls's error in our words.
+fn explain(error: Error) -> TlsError {
+    match error {
+        Error::AlertReceived(alert) => TlsError::Alert(alert.into()),
+        Error::PeerSentOversizedRecord => TlsError::Record(RecordError::Overflow),
+        error => TlsError::Handshake(error),
     }
 }
 

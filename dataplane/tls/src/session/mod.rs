@@ -4,6 +4,8 @@ mod established;
 mod handshake;
 mod key_schedule;
 mod post_handshake;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::ops::Range;

@@ -1,5 +1,9 @@
 //! The vectors of x509-limbo through the verifier. `limbo.tsv` has one line per case: our verdict, what the corpus
-//! expects, and the reason where the two differ; `MILLRACE_BLESS=1` rewrites it and keeps the reasons.
+//! expects, what Envoy 1.40 did when a server showed it the chain (`-` where that cannot be measured: another time,
+//! or a client's chain), and the reason where ours is not the corpus's. `MILLRACE_BLESS=1` rewrites our verdicts.
+//!
+//! The corpus asks for the web's profile (key identifiers, an EKU in every leaf, no names in CN), of which BoringSSL
+//! and so Envoy hold little; a mesh's certificates would fail it. What is refused here is what Envoy refuses.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,9 +17,10 @@ use serde_json::Value;
 
 use crate::corpus::corpus;
 
-/// Cases of the corpus, and how many must agree.
+/// Cases of the corpus, how many agree with it, and how many with it or with Envoy.
 const CASES: usize = 194;
-const AGREEMENTS: usize = 190;
+const AGREEMENTS: usize = 134;
+const EXPLAINED_BY_ENVOY: usize = 185;
 /// Cases without a time are valid at any time of ours.
 const ANY_TIME: i64 = 1_704_067_200;
 
@@ -30,20 +35,23 @@ fn x509_limbo_agrees_but_for_the_deviations_that_are_explained() {
     let table = std::fs::read_to_string(&path).unwrap_or_default();
     let rows: BTreeMap<&str, Vec<&str>> =
         table.lines().map(|line| line.split('\t').collect::<Vec<_>>()).map(|row| (row[0], row)).collect();
-    let (mut wrong, mut blessed, mut agreements) = (String::new(), String::new(), 0);
+    let (mut wrong, mut blessed, mut agreements, mut with_envoy) = (String::new(), String::new(), 0, 0);
     for case in cases {
         let id = case["id"].as_str().expect("an id");
-        let verdict = verdict(case);
-        let accepted = verdict.is_ok();
-        let verdict = verdict.map_or_else(|error| error, |()| "accepted".into());
+        let (accepted, verdict) = match verdict(case) {
+            Ok(()) => ("accept", "accepted".to_owned()),
+            Err(error) => ("reject", error),
+        };
         let wanted = if case["expected_result"] == "SUCCESS" { "accept" } else { "reject" };
-        let agrees = accepted == (wanted == "accept");
-        agreements += usize::from(agrees);
         let row = rows.get(id).cloned().unwrap_or_default();
-        let reason = if agrees { "" } else { row.get(3).copied().unwrap_or_default() };
-        let line = format!("{id}\t{verdict}\t{wanted}\t{reason}");
+        let column = |at: usize| row.get(at).copied().unwrap_or_default();
+        let (envoy, reason) = (column(3), column(4));
+        let agrees = accepted == wanted;
+        agreements += usize::from(agrees);
+        with_envoy += usize::from(agrees || accepted == envoy);
+        let line = format!("{id}\t{verdict}\t{wanted}\t{envoy}\t{reason}");
         let _ = writeln!(blessed, "{line}");
-        if row.join("\t") != line || !agrees && reason.is_empty() {
+        if row.join("\t") != line || agrees != reason.is_empty() {
             let _ = writeln!(wrong, "now      {line}\nexpected {}", row.join("\t"));
         }
     }
@@ -52,8 +60,11 @@ fn x509_limbo_agrees_but_for_the_deviations_that_are_explained() {
     } else {
         assert!(wrong.is_empty(), "verdicts changed (MILLRACE_BLESS=1 rewrites the table)\n{wrong}");
     }
-    println!("{agreements} of {CASES} agree");
-    assert!(agreements >= AGREEMENTS, "{agreements} of {CASES} agree");
+    println!("{agreements} of {CASES} agree with the corpus, {with_envoy} with the corpus or with Envoy");
+    assert!(
+        agreements >= AGREEMENTS && with_envoy >= EXPLAINED_BY_ENVOY,
+        "{agreements} and {with_envoy} agree"
+    );
 }
 
 fn verdict(case: &Value) -> Result<(), String> {
@@ -64,7 +75,7 @@ fn verdict(case: &Value) -> Result<(), String> {
     let context = ValidationContext {
         trusted_ca: Some(bundle),
         crls,
-        max_verify_depth: case["max_chain_depth"].as_u64().map(|depth| depth as u32),
+        max_verify_depth: case["max_chain_depth"].as_u64().map(|intermediates| intermediates as u32 + 1),
         ..ValidationContext::default()
     };
     let client = case["validation_kind"] == "CLIENT";

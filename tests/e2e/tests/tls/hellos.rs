@@ -84,7 +84,9 @@ fn start(subject: &Subject, upstream: &Upstream, inspector: bool) -> Proxy {
     } else {
         String::new()
     };
-    let http = Http::to("up").listener(&(STAT_PREFIX.to_owned() + &filters)).chain(&plain_tls().downstream());
+    let http = Http::to("up")
+        .listener(&(STAT_PREFIX.to_owned() + &filters))
+        .chain(&plain_tls().alpn(&["http/1.1"]).downstream());
     Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[upstream.address()], ""))
 }
 
@@ -119,7 +121,11 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, Due)> {
         ("extensions that overrun", garbled(extension::ALPN, &[0, 9, 8, 1]), DECODE),
         ("an empty list of protocols", garbled(extension::ALPN, &[0, 0]), DECODE),
         ("an empty protocol", garbled(extension::ALPN, &[0, 1, 0]), DECODE),
-        ("an empty server name", message(good.clone().name(b"")), DECODE_OR_ILLEGAL),
+        (
+            "an empty server name",
+            message(good.clone().name(b"")),
+            Due::Refuses(&[alert::DECODE_ERROR, alert::ILLEGAL_PARAMETER, alert::UNRECOGNIZED_NAME]),
+        ),
         ("an empty list of server names", garbled(extension::SERVER_NAME, &[0, 0]), DECODE),
         (
             "no suites",

@@ -7,9 +7,11 @@ mod handshakes;
 mod hellos;
 mod identity;
 mod inspection;
+mod interop;
 mod origination;
 mod proxy_protocol;
 mod records;
+mod rotation;
 mod termination;
 mod truncation;
 
@@ -23,9 +25,11 @@ fn main() -> ExitCode {
         ("hellos", hellos::CASES),
         ("identity", identity::CASES),
         ("inspection", inspection::CASES),
+        ("interop", interop::CASES),
         ("origination", origination::CASES),
         ("proxy_protocol", proxy_protocol::CASES),
         ("records", records::CASES),
+        ("rotation", rotation::CASES),
         ("termination", termination::CASES),
         ("truncation", truncation::CASES),
     ])

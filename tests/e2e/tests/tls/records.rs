@@ -179,6 +179,7 @@ fn handshake_messages_out_of_place(subject: &Subject) {
             alert::ILLEGAL_PARAMETER,
             alert::BAD_RECORD_MAC,
             alert::NO_RENEGOTIATION,
+            alert::DECRYPT_ERROR,
         ];
         refused(&mut sealed, what, &alerts);
         neighbour.is_served();

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock, mpsc};
+use std::time::Duration;
 
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::Resumption;
@@ -15,7 +16,7 @@ use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, Signature
 use super::relay::{self, Ending, Facts, State};
 use super::{Identity, Version, provider};
 use crate::any::{Caller, Version as Http};
-use crate::wait::PATIENCE;
+use crate::wait::{self, PATIENCE};
 use crate::{h2, raw};
 
 /// A client and its session cache. Without more it offers TLS 1.2 and 1.3, no server name and no ALPN.
@@ -189,6 +190,14 @@ impl Client {
                 assert_eq!(ending, Ending::Clean, "a handshake with {address}");
                 unreachable!("the assertion above always fails")
             }
+        }
+    }
+
+    /// As [`Client::refusal`]; `None` when the connection stays open for a second.
+    pub fn try_refusal(&self, address: SocketAddr) -> Option<Ending> {
+        match self.try_connect(address) {
+            Ok(link) => wait::until(Duration::from_secs(1), || link.ending()),
+            Err(ending) => Some(ending),
         }
     }
 
