@@ -2,6 +2,7 @@
 //! core 1. `perf --help` says how to call it; `docs/performance.md` says how to read what it prints.
 
 mod ab;
+mod credentials;
 mod host;
 mod load;
 mod origin;
