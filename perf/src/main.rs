@@ -62,6 +62,8 @@ enum Verb {
     #[command(hide = true)]
     Client { address: SocketAddr, connections: usize, size: usize, seconds: f64 },
     #[command(hide = true)]
+    TlsClient(load::TlsOptions),
+    #[command(hide = true)]
     OpenLoop { address: SocketAddr, connections: usize, rate: f64, seconds: f64 },
 }
 
@@ -133,6 +135,7 @@ fn main() -> ExitCode {
         Verb::Client { address, connections, size, seconds } => {
             load::run_tcp(address, connections, size, seconds)
         }
+        Verb::TlsClient(options) => load::run_tls(&options),
         Verb::OpenLoop { address, connections, rate, seconds } => {
             load::run_open_loop(address, connections, rate, seconds)
         }
