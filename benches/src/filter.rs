@@ -99,7 +99,7 @@ fn manager_request() -> Routine {
         let downstream = Downstream {
             peer: Some(([10, 20, 30, 41], 40000).into()),
             local: Some(([10, 0, 0, 1], 8080).into()),
-            tls: false,
+            tls: None,
             host_address: None,
             node: &node,
         };

@@ -10,7 +10,7 @@ use millrace_config::{
 };
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
-    ResourcePriority,
+    ResourcePriority, TransportKey,
 };
 
 use crate::{Bench, Routine, repeat};
@@ -65,6 +65,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
+        istio_alpn_override: true,
     }
 }
 
@@ -85,7 +86,8 @@ fn connected(protocol: HttpProtocol) -> (ClusterState, HostId, ConnId) {
     let mut state = state(LbPolicy::RoundRobin, 1);
     let (key, mut out) = (Key { slot: 1, generation: 0 }, Vec::new());
     let host = state.hosts().map(|(id, _)| id).next().expect("one endpoint");
-    let waits = state.acquire(host, ResourcePriority::Default, protocol, key, &mut out);
+    let waits =
+        state.acquire(host, ResourcePriority::Default, protocol, TransportKey::DEFAULT, key, &mut out);
     assert!(matches!(waits, Acquire::Queued(_)));
     let opened = out.iter().find_map(|action| match action {
         PoolAction::Connect { conn, .. } => Some(*conn),
@@ -105,7 +107,7 @@ fn pool() -> Routine {
     repeat(move || {
         now += 1;
         out.clear();
-        match state.acquire(host, priority, HttpProtocol::Http1, key, &mut out) {
+        match state.acquire(host, priority, HttpProtocol::Http1, TransportKey::DEFAULT, key, &mut out) {
             Acquire::Reuse { id, .. } => state.released(id, true, Time(now), &mut out),
             other => unreachable!("{other:?}"),
         }
@@ -121,7 +123,7 @@ fn http2_pool() -> Routine {
     repeat(move || {
         now += 1;
         out.clear();
-        match state.acquire(host, priority, HttpProtocol::Http2, key, &mut out) {
+        match state.acquire(host, priority, HttpProtocol::Http2, TransportKey::DEFAULT, key, &mut out) {
             Acquire::Reuse { id, .. } => state.stream_ended(id, Time(now), &mut out),
             other => unreachable!("{other:?}"),
         }

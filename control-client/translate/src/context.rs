@@ -10,7 +10,9 @@ use millrace_proto::Path;
 use crate::error::{Rejection, Unsupported};
 use crate::interned::{ClusterIds, RouteTables, ScopeTables, Sources};
 use crate::runtime::Runtime;
+use crate::secrets::Secrets;
 use crate::source::StaticResources;
+use crate::transport_socket::SharedCredentials;
 
 /// What the command line says about the configuration.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +56,8 @@ pub struct Context {
     pub route_tables: RouteTables,
     /// Scopes that come over SRDS, each once.
     pub scope_tables: ScopeTables,
+    /// Secrets that come over SDS, each once.
+    pub secrets: Secrets,
     /// Command line.
     pub overrides: Overrides,
     /// Values of `layered_runtime`, looked up while compiling.
@@ -72,6 +76,7 @@ pub struct Context {
     pub dynamic_unknown_fields: u64,
     /// What a source of configuration may name: static clusters and secrets as written.
     pub(crate) statics: Arc<StaticResources>,
+    pub(crate) credentials: SharedCredentials,
     reported: BTreeSet<(String, String)>,
 }
 
@@ -84,6 +89,7 @@ impl Context {
             sources: Sources::default(),
             route_tables: RouteTables::default(),
             scope_tables: ScopeTables::default(),
+            secrets: Secrets::default(),
             overrides,
             runtime: Runtime::default(),
             known_clusters: BTreeSet::new(),
@@ -93,6 +99,7 @@ impl Context {
             static_unknown_fields: 0,
             dynamic_unknown_fields: 0,
             statics: Arc::default(),
+            credentials: SharedCredentials::default(),
             reported: BTreeSet::new(),
         }
     }

@@ -19,13 +19,8 @@ pub(crate) fn filter_chain(
     path: &Path,
     cx: &mut Context,
 ) -> Result<FilterChain, Rejection> {
-    transport_socket::downstream(chain.transport_socket.as_ref(), &path.join("transport_socket"))?;
-    if chain.use_proxy_proto.as_ref().is_some_and(|on| on.value) {
-        return Err(Rejection::not_served(
-            &path.join("use_proxy_proto"),
-            "the PROXY protocol is not served by this build",
-        ));
-    }
+    let socket_path = path.join("transport_socket");
+    let tls = transport_socket::downstream(chain.transport_socket.as_ref(), &socket_path, cx)?;
     let filters_path = path.join("filters");
     let mut filters = Vec::with_capacity(chain.filters.len());
     for (i, filter) in chain.filters.iter().enumerate() {
@@ -35,7 +30,7 @@ pub(crate) fn filter_chain(
     Ok(FilterChain {
         name: chain.name.as_str().into(),
         filters,
-        tls: None,
+        tls,
         transport_socket_connect_timeout: value::limit(chain.transport_socket_connect_timeout.as_ref()),
         fingerprint: fingerprint(chain, listener),
     })

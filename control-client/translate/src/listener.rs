@@ -5,23 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, ChainConflict, DrainType, FilterChain, FilterChainMatch, Listener, ListenerFilter,
-    ListenerFilterKind, TrafficDirection,
+    Address, ChainConflict, DrainType, FilterChain, FilterChainMatch, Listener, ListenerFilterKind,
+    TrafficDirection,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::TrafficDirection as PbDirection;
 use millrace_proto::pb::envoy::config::listener::v3 as pb;
-use millrace_proto::pb::envoy::config::listener::v3::listener_filter::ConfigType;
 
 use crate::access_log::access_logs;
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{address, extension, filter_chain, value};
+use crate::listener_filter::listener_filters;
+use crate::{address, filter_chain, value};
 
 const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 const BUFFER_LIMIT: u32 = 1024 * 1024;
-const ORIGINAL_DST: &str = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst";
 
 /// Translates a listener whose fields have been checked. Filter chains that `previous` has in the same form are the
 /// very same ones.
@@ -46,7 +45,7 @@ pub(crate) fn listener(
         None => None,
     };
     let deprecated_bind = listener.deprecated_v1.as_ref().and_then(|v1| v1.bind_to_port.as_ref());
-    Ok(Listener {
+    let built = Listener {
         addresses,
         scope: cx.scope(ScopeKind::Listener, &counted),
         bind_to_port: value::flag(listener.bind_to_port.as_ref().or(deprecated_bind), true),
@@ -56,7 +55,7 @@ pub(crate) fn listener(
         reuse_port: listener.reuse_port || value::flag(listener.enable_reuse_port.as_ref(), true),
         backlog: listener.tcp_backlog_size.as_ref().map(|n| n.value),
         buffer_limit_bytes: value::number(listener.per_connection_buffer_limit_bytes.as_ref(), BUFFER_LIMIT),
-        listener_filters: listener_filters(&listener.listener_filters, &path.join("listener_filters"))?,
+        listener_filters: listener_filters(listener, path)?,
         listener_filters_timeout: value::limit_or(
             listener.listener_filters_timeout.as_ref(),
             LISTENER_FILTERS_TIMEOUT,
@@ -80,7 +79,27 @@ pub(crate) fn listener(
         ignore_global_conn_limit: listener.ignore_global_conn_limit,
         access_logs: access_logs(&listener.access_log, &path.join("access_log"), cx)?,
         name: label.into(),
-    })
+    };
+    scopes(&built, cx);
+    Ok(built)
+}
+
+/// Statistics that exist only where something is configured.
+fn scopes(listener: &Listener, cx: &Context) {
+    for filter in &listener.listener_filters {
+        match &filter.kind {
+            ListenerFilterKind::TlsInspector { .. } => _ = cx.registry.scope(ScopeKind::TlsInspector, ""),
+            ListenerFilterKind::HttpInspector => _ = cx.registry.scope(ScopeKind::HttpInspector, ""),
+            ListenerFilterKind::ProxyProtocol(filter) => {
+                cx.registry.scope(ScopeKind::ProxyProto, &filter.stat_prefix);
+            }
+            ListenerFilterKind::OriginalDst => {}
+        }
+    }
+    let mut chains = listener.filter_chains.iter().chain(&listener.default_filter_chain);
+    if chains.any(|chain| chain.tls.is_some()) {
+        cx.registry.tls_scopes(listener.scope);
+    }
 }
 
 fn addresses(listener: &pb::Listener, path: &Path) -> Result<Vec<Address>, Rejection> {
@@ -169,24 +188,4 @@ fn conflict_text(conflict: &ChainConflict, chains: &[Arc<FilterChain>]) -> Strin
             format!("{why} ('{first}' and '{second}')")
         }
     }
-}
-
-fn listener_filters(filters: &[pb::ListenerFilter], path: &Path) -> Result<Vec<ListenerFilter>, Rejection> {
-    let one = |(i, filter): (usize, &pb::ListenerFilter)| match &filter.config_type {
-        Some(ConfigType::TypedConfig(any)) if extension::type_of(any) == ORIGINAL_DST => {
-            Ok(ListenerFilter { kind: ListenerFilterKind::OriginalDst, disabled: None })
-        }
-        Some(ConfigType::TypedConfig(any)) => {
-            Err(extension::not_served("listener filter", &filter.name, Some(any), &path.at(i)))
-        }
-        Some(ConfigType::ConfigDiscovery(_)) => {
-            let path = path.at(i).join("config_discovery");
-            Err(Rejection::not_served(
-                &path,
-                "filters whose configuration comes on its own (ECDS) are not served by this build",
-            ))
-        }
-        None => Err(extension::not_served("listener filter", &filter.name, None, &path.at(i))),
-    };
-    filters.iter().enumerate().map(one).collect()
 }

@@ -7,19 +7,23 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millrace_config::{Cluster, Listener, Scope, VirtualHost};
+use millrace_config::{Cluster, Listener, Scope, Secret, VirtualHost};
 use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
 use millrace_proto::pb::envoy::config::endpoint::v3 as endpoints;
 use millrace_proto::pb::envoy::config::listener::v3 as listeners;
 use millrace_proto::pb::envoy::config::route::v3 as routes;
+use millrace_proto::pb::envoy::extensions::transport_sockets::tls::v3 as secrets;
 use millrace_proto::pb::envoy::service::runtime::v3 as runtimes;
 use millrace_proto::{Message, Path, schema, set_apart, validate};
 
 use crate::context::{Context, Source};
 use crate::error::{Rejection, Unsupported};
 use crate::runtime::RuntimeValue;
+use crate::secrets::SecretKind;
 use crate::source::Subscription;
-use crate::{cluster as cluster_, fields, listener as listener_, route, runtime as runtime_};
+use crate::{
+    cluster as cluster_, fields, listener as listener_, route, runtime as runtime_, transport_socket,
+};
 
 pub use crate::cluster::{LoadAssignment, retired_scopes};
 pub use crate::route::RouteTable;
@@ -40,6 +44,9 @@ pub const CLUSTER_LOAD_ASSIGNMENT: &str =
     "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 /// Type URL of runtime layers.
 pub const RUNTIME: &str = "type.googleapis.com/envoy.service.runtime.v3.Runtime";
+
+/// Type URL of secrets.
+pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
 /// The number of `RouteConfiguration.virtual_hosts`.
 const VIRTUAL_HOSTS: u32 = 2;
@@ -189,6 +196,14 @@ pub fn load_assignment(
     translated(CLUSTER_LOAD_ASSIGNMENT, bytes, cx, |typed: &endpoints::ClusterLoadAssignment, cx| {
         cluster_::load_assignment(typed, cluster, cx)
     })
+}
+
+/// Checks and translates a secret that came over SDS; `kind` is what those who name it expect.
+///
+/// # Errors
+/// As [`listener`]; also a secret of another kind, and a pair that does not fit. No reason holds any of a key.
+pub fn secret(bytes: &[u8], kind: SecretKind, cx: &mut Context) -> Result<Translated<Secret>, Rejection> {
+    translated(SECRET, bytes, cx, |typed: &secrets::Secret, cx| transport_socket::secret(typed, kind, cx))
 }
 
 /// Checks and translates a runtime layer.

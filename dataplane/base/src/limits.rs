@@ -22,6 +22,8 @@ pub struct Limits {
     pub request_headers_timeout: Duration,
     /// A send to an HTTP client that is not complete after this long closes the connection.
     pub write_stall_timeout: Duration,
+    /// TLS handshakes of clients that no `transport_socket_connect_timeout` limits.
+    pub tls_handshake_timeout: Duration,
 }
 
 impl Limits {
@@ -35,6 +37,7 @@ impl Limits {
         informational_responses_max: 16,
         request_headers_timeout: Duration::from_secs(15),
         write_stall_timeout: Duration::from_secs(60),
+        tls_handshake_timeout: Duration::from_secs(10),
     };
 }
 

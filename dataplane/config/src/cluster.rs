@@ -267,6 +267,8 @@ pub struct Cluster {
     pub close_on_health_failure: bool,
     /// HTTP options.
     pub http: UpstreamHttp,
+    /// `istio.alpn` applies: false with the metadata `istio: {alpn_override: "false"}`.
+    pub istio_alpn_override: bool,
     /// `transport_socket`.
     pub transport: UpstreamTransport,
     /// `transport_socket_matches`, in their order; the first that an endpoint's metadata satisfies replaces

@@ -32,6 +32,17 @@ pub enum ForwardClientCertDetails {
     AlwaysForwardOnly,
 }
 
+/// `set_current_client_cert_details`: what else than the hash is told of a client certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ClientCertDetails {
+    pub subject: bool,
+    pub cert: bool,
+    pub chain: bool,
+    pub dns: bool,
+    pub uri: bool,
+}
+
 /// `path_with_escaped_slashes_action`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -89,6 +100,16 @@ pub struct Http1Options {
     pub preserve_case: bool,
 }
 
+/// `istio.alpn`: protocols to offer upstream, by the version of HTTP that the cluster speaks. Empty lists change
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct IstioAlpn {
+    pub http10: Arc<[Arc<[u8]>]>,
+    pub http11: Arc<[Arc<[u8]>]>,
+    pub http2: Arc<[Arc<[u8]>]>,
+}
+
 /// What an HTTP filter does.
 #[derive(Clone, Debug)]
 pub enum HttpFilterKind {
@@ -98,6 +119,8 @@ pub enum HttpFilterKind {
     GrpcWeb,
     /// `envoy.filters.http.grpc_http1_bridge`.
     GrpcHttp1Bridge(GrpcHttp1Bridge),
+    /// `istio.alpn`.
+    IstioAlpn(Arc<IstioAlpn>),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.
@@ -196,6 +219,8 @@ pub struct HttpConnectionManager {
     pub represent_ipv4_as_mapped_ipv6: bool,
     /// `forward_client_cert_details`.
     pub forward_client_cert: ForwardClientCertDetails,
+    /// `set_current_client_cert_details`.
+    pub client_cert_details: ClientCertDetails,
     /// `upgrade_configs` with `enabled` true: lower-case types (`websocket`, `connect`).
     pub upgrades: Vec<Arc<str>>,
     /// Path handling.

@@ -40,8 +40,9 @@ pub use filter_chain::{
 pub use grpc_filters::{GrpcHttp1Bridge, GrpcMethods, GrpcStats};
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
 pub use http_connection_manager::{
-    ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter, HttpFilterKind,
-    PathNormalization, PathWithEscapedSlashes, RouteSource, ServerHeaderTransformation, UnderscoresAction,
+    ClientCertDetails, ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter,
+    HttpFilterKind, IstioAlpn, PathNormalization, PathWithEscapedSlashes, RouteSource,
+    ServerHeaderTransformation, UnderscoresAction,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};

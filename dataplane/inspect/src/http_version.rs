@@ -6,8 +6,6 @@ pub const HTTP_INSPECT_BYTES_MAX: usize = 64 * 1024;
 
 /// RFC 9113 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// First letters of the methods that Envoy's parser knows; it gives up at any other first octet.
-const FIRST_OF_METHOD: &[u8] = b"ABCDGHLMNOPRSTU";
 
 /// What the bytes look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,49 +38,75 @@ impl HttpSniff {
 
 /// Looks at the start of `bytes`, which is all that has come so far.
 pub fn http_version(bytes: &[u8]) -> HttpSniff {
-    let Some(first) = bytes.first() else { return HttpSniff::NeedMore };
     let compared = bytes.len().min(PREFACE.len());
     if bytes[..compared] == PREFACE[..compared] {
         return if compared == PREFACE.len() { HttpSniff::Http2 } else { HttpSniff::NeedMore };
     }
-    if !FIRST_OF_METHOD.contains(first) {
-        return HttpSniff::NotHttp;
-    }
     let inspected = &bytes[..bytes.len().min(HTTP_INSPECT_BYTES_MAX)];
     match memchr::memchr(b'\n', inspected) {
         Some(end) => request_line(&inspected[..end]),
-        // Nothing that follows mends a method that is no token.
-        None if !method(inspected).iter().all(|octet| is_token(*octet)) => HttpSniff::NotHttp,
+        // Nothing that follows mends a method that is no token, or a NUL.
+        None if !is_method(word(inspected).0) || inspected.contains(&0) => HttpSniff::NotHttp,
         None if inspected.len() == HTTP_INSPECT_BYTES_MAX => HttpSniff::TooLarge,
         None => HttpSniff::NeedMore,
     }
 }
 
-/// Up to the first space, or all there is.
-fn method(line: &[u8]) -> &[u8] {
-    &line[..memchr::memchr(b' ', line).unwrap_or(line.len())]
-}
-
-/// RFC 9110 5.6.2 `tchar`.
-fn is_token(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
-}
-
+/// A method, a target and a version that may be missing (HTTP/0.9), with any controls or spaces between and behind.
 fn request_line(line: &[u8]) -> HttpSniff {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut parts = line.split(|octet| *octet == b' ').filter(|part| !part.is_empty());
-    let (method, target, version) = (parts.next(), parts.next(), parts.next());
-    let sound = parts.next().is_none() && method.is_some_and(|m| m.iter().all(|octet| is_token(*octet)));
+    let (method, rest) = word(line);
+    let (target, rest) = word(rest);
+    let (version, rest) = word(rest);
+    let sound = is_method(method) && is_target(target, method == b"CONNECT") && rest.is_empty();
     match version {
-        _ if !sound || target.is_none() => HttpSniff::NotHttp,
-        Some(b"HTTP/1.1") => HttpSniff::Http11,
-        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+        _ if !sound || line.contains(&0) => HttpSniff::NotHttp,
+        b"HTTP/1.1" => HttpSniff::Http11,
+        b"" => HttpSniff::Http10,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
             HttpSniff::Http10
         }
         _ => HttpSniff::NotHttp,
     }
+}
+
+/// The first word, and what follows the separators behind it.
+fn word(line: &[u8]) -> (&[u8], &[u8]) {
+    let end = line.iter().position(|octet| *octet <= b' ').unwrap_or(line.len());
+    let (word, rest) = line.split_at(end);
+    let next = rest.iter().position(|octet| *octet > b' ').unwrap_or(rest.len());
+    (word, &rest[next..])
+}
+
+/// RFC 9110 5.6.2 `token`; of none the first octet is a separator.
+fn is_method(word: &[u8]) -> bool {
+    let tchar = |octet: &u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(octet);
+    !word.is_empty() && word.iter().all(tchar)
+}
+
+/// A path, `*`, an absolute URL, or the authority of CONNECT, checked as coarsely as Envoy's parser does.
+fn is_target(target: &[u8], connect: bool) -> bool {
+    if matches!(target.first(), Some(b'/' | b'*')) {
+        return target.iter().all(u8::is_ascii_graphic);
+    }
+    let rest = match connect {
+        true => target,
+        false => {
+            let scheme = target.iter().take_while(|octet| octet.is_ascii_alphabetic()).count();
+            match target[scheme..].strip_prefix(b"://") {
+                Some(rest) if scheme > 0 => rest,
+                _ => return false,
+            }
+        }
+    };
+    let of_host = |octet: &u8| octet.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=@[]_~".contains(octet);
+    let host = rest.iter().position(|octet| b"/?".contains(octet)).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(host);
+    !target.is_empty()
+        && host.iter().all(of_host)
+        && !host.windows(2).any(|pair| pair == b"@@")
+        && path.iter().all(u8::is_ascii_graphic)
 }
 
 #[cfg(test)]

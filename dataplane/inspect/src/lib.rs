@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod client_hello;
+#[doc(hidden)]
+pub mod fuzz;
 mod http_version;
 pub mod proxy_protocol;
 

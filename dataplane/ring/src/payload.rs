@@ -136,7 +136,7 @@ impl Payload {
     }
 
     /// The pieces in order, none of them empty.
-    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.segments.iter().map(|segment| match segment {
             Segment::Bytes { start, end } => &self.bytes[*start as usize..*end as usize],
             Segment::Buffer(data) => data,

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use millrace_base::{Key, Time};
+use millrace_base::{Key, Time, TlsFacts};
 use millrace_config::{Address, NetworkFilter};
 use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::listener as metric;
@@ -11,6 +11,7 @@ use millrace_ring::{Filled, IoError, Payload, RecvEnd, RelayEnd};
 use crate::http::{Closing, HttpDownstream};
 use crate::link::Link;
 use crate::origin::Origin;
+use crate::secure_downstream::NotReady;
 use crate::shard::Shard;
 use crate::shared::HandOver;
 use crate::tcp::TcpSession;
@@ -29,6 +30,8 @@ pub(crate) struct Addresses {
 pub(crate) enum Protocol {
     Tcp(Box<TcpSession>),
     Http(Box<HttpDownstream>),
+    /// None before the TLS handshake is through, which has until then.
+    Securing(Time),
 }
 
 /// One downstream connection.
@@ -43,6 +46,19 @@ pub(crate) struct Downstream {
     pub(crate) opened: Time,
     pub(crate) timer: ConnectionTimer,
     pub(crate) protocol: Protocol,
+    /// Absent on most connections.
+    pub(crate) notes: Option<Box<Notes>>,
+}
+
+/// What only some connections are asked about.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// As the TLS inspector found it.
+    pub(crate) server_name: Option<Box<str>>,
+    /// The peer of the socket, where a PROXY protocol header named another one.
+    pub(crate) direct_peer: Option<Address>,
+    /// Why TLS failed: `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub(crate) transport_failure: Option<Box<str>>,
 }
 
 impl Downstream {
@@ -50,26 +66,82 @@ impl Downstream {
     pub(crate) fn is_lingering(&self) -> bool {
         match &self.protocol {
             Protocol::Http(http) => matches!(http.closing, Closing::Lingering(_)),
-            Protocol::Tcp(_) => false,
+            Protocol::Tcp(_) | Protocol::Securing(_) => false,
         }
     }
+
+    /// What its TLS handshake told.
+    pub(crate) fn tls(&self) -> Option<&Rc<TlsFacts>> {
+        self.link.tls_facts()
+    }
+
+    /// The peer of the socket itself.
+    pub(crate) fn direct_peer(&self) -> &Address {
+        let noted = self.notes.as_ref().and_then(|notes| notes.direct_peer.as_ref());
+        noted.unwrap_or(&self.addresses.peer)
+    }
+
+    /// Why TLS failed, if it did.
+    pub(crate) fn transport_failure(&self) -> Option<&str> {
+        self.notes.as_ref()?.transport_failure.as_deref()
+    }
+
+    /// Notes why TLS failed; the first reason counts.
+    pub(crate) fn transport_failed(&mut self, words: &str) {
+        self.notes.get_or_insert_default().transport_failure.get_or_insert_with(|| words.into());
+    }
+
+    /// The server name that the client asked for, whoever read it.
+    pub(crate) fn requested_server_name(&self) -> Option<&str> {
+        let named = self.notes.as_ref().and_then(|notes| notes.server_name.as_deref());
+        named.or_else(|| self.tls().map(|tls| &*tls.server_name)).filter(|name| !name.is_empty())
+    }
+}
+
+/// The state of a chain's terminal filter; `None` for a chain without filters.
+pub(crate) fn first_protocol(origin: &Origin, now: Time) -> Option<Protocol> {
+    Some(match origin.chain.filters.last()? {
+        NetworkFilter::TcpProxy(proxy) => Protocol::Tcp(Box::new(TcpSession::new(proxy.clone()))),
+        NetworkFilter::HttpConnectionManager(hcm) => {
+            Protocol::Http(Box::new(HttpDownstream::new(hcm.clone(), now)))
+        }
+    })
+}
+
+/// What was read of a connection before its filter chain was chosen.
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    /// Bytes for the chain, in order.
+    pub(crate) pieces: Vec<Filled>,
+    /// As the TLS inspector found it.
+    pub(crate) server_name: Option<Box<str>>,
+    /// The peer of the socket, where a PROXY protocol header named another one.
+    pub(crate) direct_peer: Option<Address>,
 }
 
 impl Shard {
     /// Takes a connection whose filter chain is known into service.
-    pub(crate) fn open_downstream(&mut self, listener: Key, origin: Rc<Origin>, new: HandOver) {
-        let protocol = match origin.chain.filters.last() {
-            Some(NetworkFilter::TcpProxy(proxy)) => Protocol::Tcp(Box::new(TcpSession::new(proxy.clone()))),
-            Some(NetworkFilter::HttpConnectionManager(hcm)) => {
-                Protocol::Http(Box::new(HttpDownstream::new(hcm.clone(), self.io.now)))
-            }
-            None => {
-                // A chain without filters closes its connections, as Envoy does.
-                self.shared.unassign(self.index);
-                self.io.ops.push(millrace_ring::Op::Close { socket: new.socket, reset: false });
-                return;
-            }
+    pub(crate) fn open_downstream(&mut self, listener: Key, origin: Rc<Origin>, new: HandOver, early: Early) {
+        let now = self.io.now;
+        let session = match self.server_session(&origin) {
+            Ok(session) => session,
+            Err(NotReady) => return self.refuse(new.socket),
         };
+        let protocol = match &session {
+            Some(_) => {
+                let limit = origin.chain.transport_socket_connect_timeout;
+                Protocol::Securing(now + limit.unwrap_or(self.limits.tls_handshake_timeout))
+            }
+            None => match first_protocol(&origin, now) {
+                Some(protocol) => protocol,
+                // A chain without filters closes its connections, as Envoy does.
+                None => return self.refuse(new.socket),
+            },
+        };
+        let noted = early.server_name.is_some() || early.direct_peer.is_some();
+        let notes =
+            Notes { server_name: early.server_name, direct_peer: early.direct_peer, transport_failure: None };
+        let notes = noted.then(|| Box::new(notes));
         let scope = origin.listener.scope;
         origin.opened();
         if origin.is_replaced() {
@@ -77,7 +149,6 @@ impl Shard {
         }
         self.connection_ids += 1;
         let id = self.connection_ids * self.shared.doors().len() as u64 + self.index as u64;
-        let now = self.io.now;
         let key = self.downstreams.insert_with(|key| {
             Box::new(Downstream {
                 link: Link::new(new.socket, Kind::Downstream.token(key)),
@@ -88,23 +159,49 @@ impl Shard {
                 opened: now,
                 timer: ConnectionTimer::default(),
                 protocol,
+                notes,
             })
         });
         self.listeners.connection_opened(listener);
         self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_ACTIVE);
-        match self.downstreams.get(key).map(|d| &d.protocol) {
-            Some(Protocol::Tcp(_)) => self.tcp_opened(key),
-            Some(Protocol::Http(_)) => self.http_opened(key),
-            None => {}
+        match session {
+            Some(session) => self.begin_downstream_handshake(key, session),
+            None => self.protocol_opened(key),
+        }
+        for piece in early.pieces {
+            self.on_downstream_data(key, piece);
         }
         self.rearm_downstream(key);
     }
 
+    fn refuse(&mut self, socket: millrace_ring::Socket) {
+        self.shared.unassign(self.index);
+        self.io.ops.push(millrace_ring::Op::Close { socket, reset: false });
+    }
+
+    /// The terminal filter takes over: bytes are its own from now on.
+    pub(crate) fn protocol_opened(&mut self, key: Key) {
+        match self.downstreams.get(key).map(|d| &d.protocol) {
+            Some(Protocol::Tcp(_)) => self.tcp_opened(key),
+            Some(Protocol::Http(_)) => self.http_opened(key),
+            Some(Protocol::Securing(_)) | None => {}
+        }
+    }
+
     pub(crate) fn on_downstream_data(&mut self, key: Key, data: Filled) {
+        match self.downstreams.get(key) {
+            Some(downstream) if downstream.link.is_secure() => self.secure_downstream_data(key, data),
+            Some(_) => self.downstream_plaintext(key, data),
+            None => {}
+        }
+    }
+
+    /// Bytes for the terminal filter.
+    pub(crate) fn downstream_plaintext(&mut self, key: Key, data: Filled) {
         match self.downstreams.get(key).map(|d| &d.protocol) {
             Some(Protocol::Tcp(_)) => self.tcp_downstream_data(key, data),
             Some(Protocol::Http(_)) => self.http_downstream_data(key, data),
-            None => {}
+            Some(Protocol::Securing(_)) | None => {}
         }
     }
 
@@ -113,9 +210,16 @@ impl Shard {
         let Some(end) = downstream.link.receive_ended(reason, &mut self.io) else {
             return self.start_relays(key);
         };
-        match &downstream.protocol {
-            Protocol::Tcp(_) => self.tcp_downstream_ended(key, end),
-            Protocol::Http(_) => self.http_downstream_ended(key, end),
+        self.downstream_ended(key, end);
+    }
+
+    /// The client closed its half, or the connection failed.
+    pub(crate) fn downstream_ended(&mut self, key: Key, end: Result<(), IoError>) {
+        match self.downstreams.get(key).map(|d| &d.protocol) {
+            Some(Protocol::Tcp(_)) => self.tcp_downstream_ended(key, end),
+            Some(Protocol::Http(_)) => self.http_downstream_ended(key, end),
+            Some(Protocol::Securing(_)) => self.handshake_abandoned(key),
+            None => {}
         }
     }
 
@@ -123,11 +227,13 @@ impl Shard {
         let Some(downstream) = self.downstreams.get_mut(key) else {
             return Link::orphaned(payload, &mut self.io);
         };
-        downstream.link.sent(payload, &mut self.io);
+        let sent = downstream.link.sent(payload, &mut self.io);
+        let result = result.map(|_| sent);
         match self.downstreams.get(key).map(|d| &d.protocol) {
             Some(Protocol::Tcp(_)) => self.tcp_downstream_sent(key, result),
             Some(Protocol::Http(_)) => self.http_downstream_sent(key, result),
-            None => {}
+            Some(Protocol::Securing(_)) if result.is_err() => self.handshake_abandoned(key),
+            Some(Protocol::Securing(_)) | None => {}
         }
     }
 
@@ -136,7 +242,7 @@ impl Shard {
         match self.downstreams.get(key).map(|d| &d.protocol) {
             Some(Protocol::Tcp(_)) => self.tcp_start_relays(key),
             Some(Protocol::Http(_)) => self.http_start_relay(key),
-            None => {}
+            Some(Protocol::Securing(_)) | None => {}
         }
     }
 
@@ -153,6 +259,7 @@ impl Shard {
         match &downstream.protocol {
             Protocol::Tcp(_) => self.tcp_downstream_relayed(key, bytes, end),
             Protocol::Http(_) => self.http_downstream_relayed(key, bytes, end),
+            Protocol::Securing(_) => {}
         }
         if sink_full {
             self.rearm_downstream(key);
@@ -197,10 +304,13 @@ impl Shard {
             log_type: AccessLogType::NotSet,
             times,
             downstream_remote: Some(&downstream.addresses.peer),
-            downstream_direct_remote: Some(&downstream.addresses.peer),
+            downstream_direct_remote: Some(downstream.direct_peer()),
             downstream_local: Some(&downstream.addresses.local),
             downstream_direct_local: Some(&downstream.addresses.local),
             connection_id: Some(downstream.id),
+            requested_server_name: downstream.requested_server_name(),
+            downstream_tls: downstream.tls().map(|tls| &**tls),
+            downstream_transport_failure: downstream.transport_failure(),
             filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),
             hostname: &self.names.hostname,
             unique: (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64()),

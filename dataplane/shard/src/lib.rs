@@ -8,16 +8,22 @@
 mod address;
 mod clusters;
 mod downstream;
+mod farewell;
 mod http;
 mod link;
 mod listener;
 mod logs;
 mod origin;
 mod route_users;
+mod secure;
+mod secure_downstream;
+mod secure_upstream;
 mod shard;
 pub mod shared;
 mod tcp;
 mod timers;
+mod tls;
+mod tls_statistics;
 mod token;
 mod upstream;
 

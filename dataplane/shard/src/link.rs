@@ -3,6 +3,7 @@
 //! A link never looks into a byte. It keeps one receive and one send in flight, gathers everything that was
 //! written during a turn into the next send, and turns reading off and on for back-pressure.
 
+use crate::secure::{Farewell, Secure};
 use millrace_base::Time;
 use millrace_ring::{BufferPool, Filled, IoError, Op, Payload, RecvEnd, RelayEnd, Socket, Token};
 
@@ -15,7 +16,11 @@ pub(crate) struct Io {
     pub(crate) dirty: Vec<Token>,
     /// The turn's time.
     pub(crate) now: Time,
+    /// What is still to be said on sockets whose connections are gone.
+    pub(crate) farewells: Vec<Farewell>,
     pool: BufferPool,
+    /// Buffers that only the shard fills: plaintext of records that straddle two receive buffers.
+    plain: BufferPool,
     spare: Vec<Payload>,
 }
 
@@ -33,19 +38,34 @@ const BULK_BUFFERS: usize = 4;
 const SPARE_PAYLOADS_MAX: usize = 256;
 
 impl Io {
-    pub(crate) fn new(pool: BufferPool) -> Self {
-        Self { ops: Vec::new(), dirty: Vec::new(), now: Time::ZERO, pool, spare: Vec::new() }
+    pub(crate) fn new(pool: BufferPool, plain: BufferPool) -> Self {
+        Self {
+            ops: Vec::new(),
+            dirty: Vec::new(),
+            now: Time::ZERO,
+            farewells: Vec::new(),
+            pool,
+            plain,
+            spare: Vec::new(),
+        }
+    }
+
+    /// A buffer with a copy of the first of these bytes; `None` when all are on their way.
+    pub(crate) fn plain_buffer(&self, bytes: &[u8]) -> Option<Filled> {
+        self.plain.copy_from(bytes)
     }
 
     /// True when so few receive buffers are left that bytes which must wait are better copied: slow peers may
     /// hold three quarters of the buffers, never all of them.
     pub(crate) fn is_scarce(&self) -> bool {
-        self.pool.outstanding() > self.pool.count() / 4 * 3
+        let most = |pool: &BufferPool| pool.outstanding() > pool.count() / 4 * 3;
+        most(&self.pool) || most(&self.plain)
     }
 
     /// True when more than half of the receive buffers are on their way: queues are kept short.
     pub(crate) fn is_tight(&self) -> bool {
-        self.pool.outstanding() > self.pool.count() / 2
+        let half = |pool: &BufferPool| pool.outstanding() > pool.count() / 2;
+        half(&self.pool) || half(&self.plain)
     }
 
     /// Bytes queued towards a socket above which its source is no longer read. `limit` is
@@ -65,11 +85,16 @@ impl Io {
         &self.pool
     }
 
-    fn payload(&mut self) -> Payload {
+    /// The shard's own buffers, for the same.
+    pub(crate) fn plain_pool(&self) -> &BufferPool {
+        &self.plain
+    }
+
+    pub(crate) fn payload(&mut self) -> Payload {
         self.spare.pop().unwrap_or_default()
     }
 
-    fn recycle(&mut self, mut payload: Payload) {
+    pub(crate) fn recycle(&mut self, mut payload: Payload) {
         payload.clear();
         if self.spare.len() < SPARE_PAYLOADS_MAX {
             self.spare.push(payload);
@@ -139,6 +164,7 @@ pub(crate) struct Link {
     /// When the send in flight began; a slow reader is found by it.
     pub(crate) send_started: Time,
     out: Payload,
+    secure: Option<Box<Secure>>,
 }
 
 impl Link {
@@ -161,12 +187,36 @@ impl Link {
             in_flight: 0,
             send_started: Time::ZERO,
             out: Payload::new(),
+            secure: None,
         }
     }
 
-    /// Bytes written but not yet taken by the kernel.
+    /// True when records of TLS travel here: nothing may bypass user space.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure.is_some()
+    }
+
+    pub(crate) fn set_secure(&mut self, secure: Secure) {
+        self.secure = Some(Box::new(secure));
+    }
+
+    pub(crate) fn secure_ref(&self) -> Option<&Secure> {
+        self.secure.as_deref()
+    }
+
+    pub(crate) fn secure_mut(&mut self) -> Option<&mut Secure> {
+        self.secure.as_deref_mut()
+    }
+
+    /// The peer has said within the stream that nothing more comes; what still does is not looked at.
+    pub(crate) fn end_receiving(&mut self) {
+        self.receiving = Receiving::Ended;
+    }
+
+    /// Bytes written but not yet taken by the kernel. Records without any, on their way, count as one: whoever closes the
+    /// link when nothing is left must not close it over `close_notify`.
     pub(crate) fn queued(&self) -> usize {
-        self.out.len() + self.in_flight as usize
+        self.out.len() + (self.in_flight as usize).max(usize::from(self.sending))
     }
 
     /// True while a send is in the kernel's hands.
@@ -209,6 +259,11 @@ impl Link {
         }
     }
 
+    /// One buffer at a time or not, from the next receive on.
+    pub(crate) fn set_single(&mut self, single: bool) {
+        self.single = single;
+    }
+
     /// From now on takes one buffer at a time: bytes that may have to wait come no faster than they are looked at. A
     /// receive that goes on by itself may bring half a megabyte before it hears of a pause.
     pub(crate) fn receive_singly(&mut self, io: &mut Io) {
@@ -230,6 +285,9 @@ impl Link {
 
     /// Takes the end of a receive. `Some` when the stream itself ended: `Ok` for FIN, `Err` for a failure.
     pub(crate) fn receive_ended(&mut self, reason: RecvEnd, io: &mut Io) -> Option<Result<(), IoError>> {
+        if self.receiving == Receiving::Ended {
+            return None;
+        }
         match reason {
             RecvEnd::Stopped => {
                 self.receiving = Receiving::No;
@@ -251,6 +309,9 @@ impl Link {
 
     /// Looks at the size of what was received; true when the source sends in bulk.
     pub(crate) fn is_bulk(&mut self, data: &Filled) -> bool {
+        if self.is_secure() {
+            return false;
+        }
         let full = data.len() == data.buffer_bytes();
         self.full_buffers = if full { self.full_buffers.saturating_add(1) } else { 0 };
         usize::from(self.full_buffers) >= BULK_BUFFERS && self.bypass != Bypass::Refused
@@ -350,7 +411,7 @@ impl Link {
         }
     }
 
-    fn mark(&mut self, io: &mut Io) {
+    pub(crate) fn mark(&mut self, io: &mut Io) {
         if !self.dirty && !self.sending {
             self.dirty = true;
             io.dirty.push(self.token);
@@ -362,6 +423,9 @@ impl Link {
         self.dirty = false;
         if self.sending || self.closed {
             return;
+        }
+        if self.secure.is_some() {
+            return self.flush_records(io);
         }
         if !self.out.is_empty() {
             let payload = if self.out.len() > SEND_BYTES_MAX {
@@ -381,12 +445,36 @@ impl Link {
         }
     }
 
-    /// Takes the answer to a send and goes on with what was written meanwhile.
-    pub(crate) fn sent(&mut self, payload: Payload, io: &mut Io) {
+    /// As [`Link::flush`], through TLS: what waits for the end of the handshake stays.
+    fn flush_records(&mut self, io: &mut Io) {
+        let Some(secure) = &mut self.secure else { return };
+        let finished = self.fin == Fin::Wanted;
+        let speaks = !self.out.is_empty() || (finished && secure.owes_close());
+        if secure.has_records() || (secure.is_established() && speaks) {
+            let mut payload = io.payload();
+            let plain = Self::seal_into(secure, &mut self.out, finished, &mut payload, io);
+            if !payload.is_empty() {
+                self.in_flight = plain as u32;
+                (self.sending, self.send_started) = (true, io.now);
+                io.ops.push(Op::Send { socket: self.socket, token: self.token, payload });
+                return;
+            }
+            io.recycle(payload);
+        }
+        if finished {
+            self.fin = Fin::Sent;
+            io.ops.push(Op::Shutdown { socket: self.socket });
+        }
+    }
+
+    /// Takes the answer to a send and goes on with what was written meanwhile. Returns how many bytes were sent, those
+    /// of records not counted.
+    pub(crate) fn sent(&mut self, payload: Payload, io: &mut Io) -> usize {
         self.sending = false;
-        self.in_flight = 0;
+        let sent = std::mem::take(&mut self.in_flight) as usize;
         io.recycle(payload);
         self.flush(io);
+        sent
     }
 
     /// Takes back the payload of a send whose link is gone.
@@ -399,6 +487,10 @@ impl Link {
         if !self.closed {
             self.closed = true;
             self.out.clear();
+            let socket = self.socket;
+            if self.secure.is_some() && !reset && !self.sending && self.say_farewell(socket, io) {
+                return;
+            }
             io.ops.push(Op::Close { socket: self.socket, reset });
         }
     }
@@ -410,7 +502,8 @@ mod tests {
 
     fn link() -> (Link, Io) {
         let config = millrace_ring::Config { buffers: 4, buffer_bytes: 64, ..Default::default() };
-        (Link::new(Socket::from_raw(7), Token(9)), Io::new(BufferPool::new(&config).unwrap()))
+        let pool = || BufferPool::new(&config).unwrap();
+        (Link::new(Socket::from_raw(7), Token(9)), Io::new(pool(), pool()))
     }
 
     #[test]

@@ -15,6 +15,7 @@ use millrace_config::{
 
 use crate::http::{HttpOptions, Scopes};
 use crate::shared::{Draining, Shared};
+use crate::tls::CompiledServer;
 
 /// What connections read of their listener. They pin this instead of the listener, or the last connection of
 /// an old configuration would keep all filter chains of it.
@@ -58,6 +59,8 @@ pub(crate) struct Origin {
     /// Of a chain that ends in an HTTP connection manager. Replaced when its route table is: every request
     /// pins the options that it began with.
     http: RefCell<Option<Rc<HttpOptions>>>,
+    /// The compiled `transport_socket`.
+    pub(crate) tls: RefCell<Option<CompiledServer>>,
     /// Open connections.
     connections: Cell<u32>,
     /// The chain left the configuration: its connections end by this time. `Time::MAX` while it serves.
@@ -75,6 +78,7 @@ impl Origin {
             listener,
             chain: chain.clone(),
             http: RefCell::new(http),
+            tls: RefCell::new(None),
             connections: Cell::new(0),
             drain_until: Cell::new(drain_until),
         }

@@ -5,6 +5,7 @@
 //! written bytes leave in one batch at the end.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +18,19 @@ use millrace_http::h2::Heads;
 use millrace_http::{HeaderMap, ResponseHead};
 use millrace_observe::stats::ShardStats;
 use millrace_ring::timer::TimerWheel;
-use millrace_ring::{BufferPool, Event, Op, Socket, SocketAddress, Waker, sockets};
+use millrace_ring::{BufferPool, Event, Filled, Op, Socket, SocketAddress, Waker, sockets};
 use millrace_upstream::PoolAction;
 
 use crate::clusters::Clusters;
 use crate::downstream::{Downstream, Protocol};
+use crate::farewell::Parting;
 use crate::http::{Names, Stream};
 use crate::link::{Io, Link};
-use crate::listener::Listeners;
+use crate::listener::{Inspection, Listeners};
 use crate::route_users::RouteUsers;
 use crate::shared::{Message, Shared};
+use crate::tls::Contexts;
+use crate::tls_statistics::KnownScopes;
 use crate::token::Kind;
 use crate::upstream::{Carries, Upstream};
 
@@ -34,6 +38,9 @@ use crate::upstream::{Carries, Upstream};
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// Messages taken from the mailbox in one turn.
 const MESSAGES_PER_TURN: usize = 256;
+
+/// Plaintext buffers for records that straddle two receive buffers.
+const PLAIN_BUFFERS: u16 = 128;
 
 /// What only a real socket can tell. The simulator has its own answers.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +121,12 @@ pub struct Shard {
     pub(crate) upstreams: Slab<Box<Upstream>>,
     pub(crate) streams: Slab<Box<Stream>>,
     pub(crate) clusters: Clusters,
+    pub(crate) tls: Contexts,
+    pub(crate) scopes: KnownScopes,
+    /// Connections whose filter chain is not chosen yet.
+    pub(crate) inspections: Slab<Box<Inspection>>,
+    /// Sockets of connections that are gone, until their last bytes have left.
+    pub(crate) farewells: Slab<Parting>,
 
     /// What the pools decided and nobody did yet.
     pub(crate) actions: Vec<PoolAction>,
@@ -121,7 +134,7 @@ pub struct Shard {
     pub(crate) runnable: Vec<Key>,
     pub(crate) connection_ids: u64,
     /// Why the last connect failed; read while its pool fails the waiters.
-    pub(crate) connect_error: &'static str,
+    pub(crate) connect_error: Option<Rc<str>>,
     pub(crate) connect_timed_out: bool,
     pub(crate) stopping: bool,
     /// Statistics scopes may have been retired since they were looked at.
@@ -134,6 +147,8 @@ pub struct Shard {
     pub(crate) reply_body: Vec<u8>,
     /// What filters made of body bytes.
     pub(crate) filtered: Vec<u8>,
+    /// Plaintext of the ciphertext at hand.
+    pub(crate) pieces: Vec<Filled>,
     #[expect(clippy::vec_box, reason = "the boxes move between here and the slab")]
     pub(crate) spare_streams: Vec<Box<Stream>>,
     pub(crate) discarded_trailers: HeaderMap,
@@ -148,6 +163,8 @@ impl Shard {
     /// Makes a shard and opens its door. Nothing happens before the first turn.
     pub fn new(parts: ShardParts) -> Self {
         parts.shared.open(parts.index, parts.waker);
+        let tls = Contexts::new(&parts.shared.tls);
+        let plain = plain_pool(&parts.buffers);
         parts.shared.set_version(parts.index, parts.snapshot.version);
         let mut wheel = TimerWheel::new(Time::ZERO);
         let housekeeping = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
@@ -158,7 +175,7 @@ impl Shard {
             snapshot: Snapshot { listeners: Vec::new(), ..Snapshot::clone(&parts.snapshot) },
             response_parse: ParseOptions::with_limits(&parts.limits),
             limits: parts.limits,
-            io: Io::new(parts.buffers),
+            io: Io::new(parts.buffers, plain),
             wheel,
             wall: WallTime::default(),
             rng: Rng::new(parts.seed),
@@ -173,10 +190,14 @@ impl Shard {
             upstreams: Slab::new(),
             streams: Slab::new(),
             clusters: Clusters::default(),
+            tls,
+            scopes: KnownScopes::default(),
+            inspections: Slab::new(),
+            farewells: Slab::new(),
             actions: Vec::new(),
             runnable: Vec::new(),
             connection_ids: 0,
-            connect_error: "",
+            connect_error: None,
             connect_timed_out: false,
             stopping: false,
             sweeps: false,
@@ -184,6 +205,7 @@ impl Shard {
             heads: Heads::default(),
             reply_body: Vec::new(),
             filtered: Vec::new(),
+            pieces: Vec::new(),
             spare_streams: Vec::new(),
             discarded_trailers: HeaderMap::default(),
             interim: ResponseHead::default(),
@@ -196,6 +218,7 @@ impl Shard {
     pub fn turn(&mut self, now: Time, wall: WallTime, events: &mut Vec<Event>, ops: &mut Vec<Op>) -> Running {
         self.io.now = now;
         self.wall = wall;
+        self.tls.set_wall(wall);
         for event in events.drain(..) {
             self.on_event(event);
         }
@@ -203,9 +226,14 @@ impl Shard {
         self.run_timers();
         self.run_runnable();
         self.flush();
+        self.part();
         self.logs.end_turn();
         ops.append(&mut self.io.ops);
-        let over = self.stopping && self.downstreams.is_empty() && self.upstreams.is_empty();
+        let over = self.stopping
+            && self.downstreams.is_empty()
+            && self.upstreams.is_empty()
+            && self.inspections.is_empty()
+            && self.farewells.is_empty();
         if over { Running::Stopped } else { Running::Yes }
     }
 
@@ -222,24 +250,25 @@ impl Shard {
             Event::Received { token, data } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_data(key, data),
                 Some((Kind::Upstream, key)) => self.on_upstream_data(key, data),
-                Some((Kind::Listener | Kind::Housekeeping | Kind::Drain, _)) | None => {}
+                Some((Kind::Inspection, key)) => self.on_inspected_data(key, data),
+                Some(_) | None => {}
             },
             Event::Sent { token, result, payload } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_sent(key, result, payload),
                 Some((Kind::Upstream, key)) => self.on_upstream_sent(key, result, payload),
-                Some((Kind::Listener | Kind::Housekeeping | Kind::Drain, _)) | None => {
-                    Link::orphaned(payload, &mut self.io);
-                }
+                Some((Kind::Farewell, key)) => self.farewell_sent(key, result.is_ok(), payload),
+                Some(_) | None => Link::orphaned(payload, &mut self.io),
             },
             Event::Relayed { token, bytes, sink_full, end } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_relayed(key, bytes, sink_full, end),
                 Some((Kind::Upstream, key)) => self.on_upstream_relayed(key, bytes, sink_full, end),
-                Some((Kind::Listener | Kind::Housekeeping | Kind::Drain, _)) | None => {}
+                Some(_) | None => {}
             },
             Event::RecvEnded { token, reason } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_recv_ended(key, reason),
                 Some((Kind::Upstream, key)) => self.on_upstream_recv_ended(key, reason),
-                Some((Kind::Listener | Kind::Housekeeping | Kind::Drain, _)) | None => {}
+                Some((Kind::Inspection, key)) => self.on_inspected_end(key, reason),
+                Some(_) | None => {}
             },
             Event::Accepted { token, result, more } => {
                 if let Some((Kind::Listener, key)) = Kind::parse(token.0) {
@@ -275,10 +304,13 @@ impl Shard {
     /// finish under what they began with.
     fn update(&mut self, update: &Update) {
         self.snapshot.apply(update);
+        for (id, _) in &update.secrets {
+            self.tls.secret_changed(*id);
+        }
         for (id, _) in &update.clusters {
             self.clusters.update(*id, &self.snapshot, &mut self.actions);
             self.run_pool_actions(*id);
-            self.clusters.forget_if_gone(*id, &self.snapshot, &self.shared);
+            self.forget_cluster_if_gone(*id);
         }
         for (table, _) in &update.route_tables {
             self.route_users.changed(*table, &self.snapshot);
@@ -333,7 +365,7 @@ impl Shard {
                         link.flush(&mut self.io);
                     }
                 }
-                Some((Kind::Listener | Kind::Housekeeping | Kind::Drain, _)) | None => {}
+                Some(_) | None => {}
             }
         }
     }
@@ -348,14 +380,22 @@ impl Shard {
                 state.expire(now, &mut self.actions);
                 self.run_pool_actions(id);
             }
-            self.clusters.forget_if_gone(id, &self.snapshot, &self.shared);
+            self.forget_cluster_if_gone(id);
         }
         if std::mem::take(&mut self.sweeps) {
             self.stats.sweep();
+            self.scopes.forget();
         }
         self.logs.flush_due(now);
         let token = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
         self.wheel.insert(now + HOUSEKEEPING_EVERY, token.0);
+    }
+
+    fn forget_cluster_if_gone(&mut self, id: millrace_config::ClusterId) {
+        self.clusters.forget_if_gone(id, &self.snapshot, &self.shared);
+        if self.snapshot.cluster(id).is_none() {
+            self.tls.forget(id);
+        }
     }
 
     fn drain(&mut self, inbound_only: bool) {
@@ -376,9 +416,11 @@ impl Shard {
             match self.downstreams.get(key).map(|d| &d.protocol) {
                 Some(Protocol::Tcp(_)) => self.tcp_close(key, false),
                 Some(Protocol::Http(_)) => self.http_stop(key),
+                Some(Protocol::Securing(_)) => self.close_downstream(key, true),
                 None => {}
             }
         }
+        self.stop_inspections();
         let idle: Vec<Key> = self.upstreams.keys().collect();
         for key in idle {
             self.close_upstream(key, crate::upstream::EndedBy::Local);
@@ -398,6 +440,9 @@ impl Shard {
         assert!(self.downstreams.is_empty(), "downstream connections left");
         assert!(self.streams.is_empty(), "streams left");
         assert_eq!(self.io.pool().outstanding(), 0, "buffers not home");
+        assert_eq!(self.io.plain_pool().outstanding(), 0, "buffers of plaintext not home");
+        assert!(self.inspections.is_empty(), "inspections left");
+        assert!(self.farewells.is_empty(), "sockets of past connections left");
         assert!(self.runnable.is_empty() && self.actions.is_empty() && self.io.dirty.is_empty());
         self.listeners.assert_quiescent();
         assert_eq!(self.shared.doors()[self.index].draining_connections(), 0, "draining connections left");
@@ -440,4 +485,14 @@ impl Shard {
     pub fn upstream_connections(&self) -> usize {
         self.upstreams.len()
     }
+}
+
+/// Buffers that only the shard fills, as large as those of the back end. Should there be no memory for them, both are one.
+fn plain_pool(of: &BufferPool) -> BufferPool {
+    let config = millrace_ring::Config {
+        buffers: PLAIN_BUFFERS,
+        buffer_bytes: of.buffer_bytes() as u32,
+        ..Default::default()
+    };
+    BufferPool::new(&config).unwrap_or_else(|_| of.clone())
 }

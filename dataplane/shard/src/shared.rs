@@ -137,6 +137,8 @@ pub struct Shared {
     draining: AtomicU8,
     failing_health_checks: AtomicBool,
     budgets: Mutex<BTreeMap<ClusterId, Arc<ClusterBudgets>>>,
+    /// What session tickets of all shards have in common.
+    pub(crate) tls: Arc<millrace_tls::Shared>,
 }
 
 impl Shared {
@@ -154,6 +156,7 @@ impl Shared {
             draining: AtomicU8::new(Draining::Nothing as u8),
             failing_health_checks: AtomicBool::new(false),
             budgets: Mutex::default(),
+            tls: millrace_tls::Shared::random(),
         }
     }
 

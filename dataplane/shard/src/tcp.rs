@@ -3,22 +3,23 @@
 //! Reading from the client starts once the upstream is connected. Either side may close its half; a side
 //! whose peer reads slowly is no longer read (`per_connection_buffer_limit_bytes`).
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
+use millrace_base::{Key, ResponseFlag, ResponseFlags, Time, TlsFacts};
 use millrace_config::{Address, ClusterId, TcpProxy};
 use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, ConnectStep};
 use millrace_observe::access_log::{AccessLogType, Bytes, StreamInfo, Times};
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, tcp as metric};
-use millrace_ring::{Filled, IoError, RelayEnd};
+use millrace_ring::{Filled, IoError, Payload, RelayEnd};
 use millrace_upstream::{ChooseContext, ResourcePriority};
 
 use crate::downstream::{Downstream, Protocol};
 use crate::link::{Link, low_watermark};
 use crate::listener::QUIET_TIME;
 use crate::shard::Shard;
-use crate::upstream::{Carries, EndedBy};
+use crate::upstream::{Carries, EndedBy, Opening};
 
 /// The proxy's state of one connection.
 #[derive(Debug)]
@@ -34,7 +35,10 @@ pub(crate) struct TcpSession {
     active: Time,
     host: Option<Address>,
     upstream_local: Option<Address>,
-    transport_failure: Option<&'static str>,
+    transport_failure: Option<Rc<str>>,
+    upstream_tls: Option<Rc<TlsFacts>>,
+    /// Bytes of the client that came before its endpoint was connected.
+    early: Option<Box<Payload>>,
     /// The upstream failed: the client is reset once everything queued has left.
     broken: bool,
 }
@@ -54,6 +58,8 @@ impl TcpSession {
             host: None,
             upstream_local: None,
             transport_failure: None,
+            upstream_tls: None,
+            early: None,
             broken: false,
         }
     }
@@ -62,7 +68,7 @@ impl TcpSession {
 fn session(downstream: &mut Box<Downstream>) -> Option<&mut TcpSession> {
     match &mut downstream.protocol {
         Protocol::Tcp(session) => Some(session),
-        Protocol::Http(_) => None,
+        Protocol::Http(_) | Protocol::Securing(_) => None,
     }
 }
 
@@ -106,7 +112,7 @@ impl Shard {
         let Ok(pool) = pool else {
             return self.tcp_fail(key, ConnectError::Overflow);
         };
-        let upstream = self.open_upstream(id, pool, chosen.host, Carries::Tcp(key));
+        let upstream = self.open_upstream(id, pool, chosen.host, Opening::of(Carries::Tcp(key)));
         let address = upstream.and_then(|u| self.upstreams.get(u)).map(|u| u.address.clone());
         let now = self.io.now;
         if let Some(session) = self.tcp_session(key) {
@@ -120,11 +126,11 @@ impl Shard {
     }
 
     pub(crate) fn tcp_connect_failed(&mut self, key: Key) {
-        let reason = self.connect_error;
+        let reason = self.connect_error.clone();
         let Some(session) = self.tcp_session(key) else { return };
         let cluster = session.cluster;
         session.upstream = None;
-        session.transport_failure = Some(reason).filter(|r| !r.is_empty());
+        session.transport_failure = reason;
         if let Some(config) = cluster.and_then(|id| self.clusters.get(id)).map(|state| state.config()) {
             self.stats.inc(config.scope, cluster_metric::UPSTREAM_RQ_PENDING_FAILURE_EJECT);
         }
@@ -150,6 +156,7 @@ impl Shard {
         let now = self.io.now;
         let Some(upstream) = self.upstreams.get_mut(upstream_key) else { return };
         let (local, scope, host_scope) = (upstream.local.clone(), upstream.scope, upstream.host_scope);
+        let facts = upstream.link.as_ref().and_then(|link| link.tls_facts()).cloned();
         if let Some(link) = &mut upstream.link {
             link.resume(&mut self.io);
         }
@@ -158,9 +165,19 @@ impl Shard {
         self.stats.inc(host_scope, host_metric::RQ_TOTAL);
         self.stats.gauge_inc(host_scope, host_metric::RQ_ACTIVE);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let Protocol::Tcp(session) = &mut downstream.protocol else { return };
+        if let Some(link) = self.upstreams.get_mut(upstream_key).and_then(|u| u.link.as_mut()) {
+            if let Some(mut early) = session.early.take() {
+                link.write(&mut self.io, |out| out.append(&mut early));
+            }
+            if downstream.link.is_ended() {
+                link.shutdown(&mut self.io);
+            }
+        }
         downstream.link.resume(&mut self.io);
-        if let Some(session) = session(downstream) {
+        {
             session.upstream_local = local;
+            session.upstream_tls = facts;
             session.active = now;
             session.times.upstream_connect_end = Some(now);
             session.times.upstream_pool_ready = Some(now);
@@ -175,10 +192,19 @@ impl Shard {
         session.active = now;
         session.received += data.len() as u64;
         self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_RX_BYTES_TOTAL, data.len() as u64);
-        let Some(upstream) = session.upstream.and_then(|u| self.upstreams.get_mut(u)) else { return };
+        let upstream = session.upstream.and_then(|u| self.upstreams.get_mut(u)).filter(|u| u.is_connected());
+        let Some(upstream) = upstream else {
+            // Read before the chain was chosen, or with the last flight of the handshake.
+            let early = session.early.get_or_insert_default();
+            match self.io.is_scarce() {
+                true => early.push_bytes(&data),
+                false => early.push_buffer(data),
+            }
+            return downstream.link.pause(&mut self.io);
+        };
         let limit = upstream.buffer_limit;
         let Some(link) = &mut upstream.link else { return };
-        let bulk = downstream.link.is_bulk(&data);
+        let bulk = downstream.link.is_bulk(&data) && !link.is_secure();
         link.write_buffer(&mut self.io, data);
         if bulk {
             downstream.link.want_relay(&mut self.io);
@@ -198,7 +224,7 @@ impl Shard {
         self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, data.len() as u64);
         let Some(upstream) = self.upstreams.get_mut(upstream) else { return };
         let Some(link) = &mut upstream.link else { return };
-        let bulk = link.is_bulk(&data);
+        let bulk = link.is_bulk(&data) && !downstream.link.is_secure();
         downstream.link.write_buffer(&mut self.io, data);
         if bulk {
             link.want_relay(&mut self.io);
@@ -316,7 +342,8 @@ impl Shard {
             return self.tcp_broken(key);
         }
         let upstream = self.tcp_session(key).and_then(|s| s.upstream);
-        match upstream.and_then(|u| self.upstreams.get_mut(u)).and_then(|u| u.link.as_mut()) {
+        let connected = upstream.and_then(|u| self.upstreams.get_mut(u)).filter(|u| u.is_connected());
+        match connected.and_then(|u| u.link.as_mut()) {
             Some(link) => {
                 link.shutdown(&mut self.io);
                 self.tcp_settle(key);
@@ -409,7 +436,7 @@ impl Shard {
             session.upstream = None;
         }
         let Some(entry) = self.upstreams.get(upstream) else { return };
-        if entry.link.is_some() {
+        if entry.is_connected() {
             let (scope, host_scope) = (entry.scope, entry.host_scope);
             self.stats.gauge_dec(scope, cluster_metric::UPSTREAM_RQ_ACTIVE);
             self.stats.gauge_dec(host_scope, host_metric::RQ_ACTIVE);
@@ -454,7 +481,7 @@ impl Shard {
                 ..Bytes::default()
             },
             downstream_remote: Some(&downstream.addresses.peer),
-            downstream_direct_remote: Some(&downstream.addresses.peer),
+            downstream_direct_remote: Some(downstream.direct_peer()),
             downstream_local: Some(&downstream.addresses.local),
             downstream_direct_local: Some(&downstream.addresses.local),
             upstream_local: session.upstream_local.as_ref(),
@@ -462,7 +489,11 @@ impl Shard {
             upstream_host: session.host.as_ref(),
             upstream_cluster: cluster.map(|c| &*c.stat_name),
             upstream_cluster_raw: cluster.map(|c| &*c.name),
-            upstream_transport_failure: session.transport_failure,
+            upstream_transport_failure: session.transport_failure.as_deref(),
+            requested_server_name: downstream.requested_server_name(),
+            downstream_tls: downstream.tls().map(|tls| &**tls),
+            downstream_transport_failure: downstream.transport_failure(),
+            upstream_tls: session.upstream_tls.as_deref(),
             upstream_attempts: session.attempts.count() + u32::from(session.upstream_local.is_some()),
             connection_id: Some(downstream.id),
             filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),

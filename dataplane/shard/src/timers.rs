@@ -80,6 +80,7 @@ impl Shard {
                 match downstream.protocol {
                     Protocol::Tcp(_) => self.tcp_timer(key),
                     Protocol::Http(_) => self.http_timer(key),
+                    Protocol::Securing(_) => self.handshake_timer(key),
                 }
                 self.rearm_downstream(key);
             }
@@ -92,6 +93,8 @@ impl Shard {
             Some((Kind::Listener, key)) => self.accept_again(key),
             Some((Kind::Housekeeping, _)) => self.housekeeping(),
             Some((Kind::Drain, _)) => self.end_drains(),
+            Some((Kind::Inspection, key)) => self.inspection_timer(key),
+            Some((Kind::Farewell, key)) => self.farewell_over(key),
             None => {}
         }
     }
@@ -100,6 +103,7 @@ impl Shard {
         match &self.downstreams.get(key)?.protocol {
             Protocol::Tcp(_) => self.tcp_deadline(key),
             Protocol::Http(_) => self.http_deadline(key),
+            Protocol::Securing(deadline) => Some(*deadline),
         }
     }
 }

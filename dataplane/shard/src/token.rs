@@ -17,6 +17,10 @@ pub(crate) enum Kind {
     Housekeeping = 4,
     /// The end of a drain.
     Drain = 5,
+    /// A connection whose filter chain is not chosen yet.
+    Inspection = 6,
+    /// Last bytes on the socket of a connection that is gone.
+    Farewell = 7,
 }
 
 impl Kind {
@@ -34,6 +38,8 @@ impl Kind {
             3 => Self::Upstream,
             4 => Self::Housekeeping,
             5 => Self::Drain,
+            6 => Self::Inspection,
+            7 => Self::Farewell,
             _ => return None,
         };
         Some((kind, key))

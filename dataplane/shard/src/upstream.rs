@@ -3,6 +3,8 @@
 //! The pools (`millrace_upstream`) decide, this file does: it opens, assigns and closes connections as the
 //! actions say, and counts what the pools cannot.
 
+use std::rc::Rc;
+
 use millrace_base::{Key, Time};
 use millrace_config::{Address, Cluster, ClusterId, ScopeId};
 use millrace_filter::http::router::retry::ResetReason;
@@ -10,7 +12,7 @@ use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{
     ConnectOptions, Filled, IoError, IoErrorKind, Keepalive, Op, Payload, RecvEnd, RelayEnd, Socket,
 };
-use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, PoolEvent};
+use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, PoolEvent, TransportKey};
 
 use crate::address::{from_ring, to_ring};
 use crate::http::HttpUpstream;
@@ -31,6 +33,21 @@ pub(crate) enum Carries {
     Tcp(Key),
 }
 
+/// What a pool wants of a connection that is opened.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) carries: Carries,
+    pub(crate) transport: TransportKey,
+    pub(crate) automatic: bool,
+}
+
+impl Opening {
+    /// With the cluster's defaults.
+    pub(crate) fn of(carries: Carries) -> Self {
+        Self { carries, transport: TransportKey::DEFAULT, automatic: false }
+    }
+}
+
 /// One upstream connection.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -48,16 +65,27 @@ pub(crate) struct Upstream {
     pub(crate) buffer_limit: usize,
     pub(crate) timer: ConnectionTimer,
     pub(crate) carries: Carries,
+    /// What the handshake asks for beside the cluster's defaults.
+    pub(crate) transport: TransportKey,
+    /// ALPN decides about what it carries.
+    pub(crate) automatic: bool,
+    /// Connected, but the TLS handshake is not through.
+    pub(crate) handshaking: bool,
 }
 
 impl Upstream {
     /// When somebody must look at the connection again; idle ends are the pool's business.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        match (&self.link, &self.carries) {
-            (None, _) => Some(self.connect_deadline),
-            (Some(_), Carries::Http2(h2)) => h2.deadline(),
-            (Some(_), Carries::Http(_) | Carries::Tcp(_)) => None,
+        match &self.carries {
+            _ if !self.is_connected() => Some(self.connect_deadline),
+            Carries::Http2(h2) => h2.deadline(),
+            Carries::Http(_) | Carries::Tcp(_) => None,
         }
+    }
+
+    /// True when its user may send: the socket is connected and, with TLS, secured.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link.is_some() && !self.handshaking
     }
 }
 
@@ -76,9 +104,10 @@ impl Shard {
             let mut batch = std::mem::take(&mut self.actions);
             for action in batch.drain(..) {
                 match action {
-                    PoolAction::Connect { conn, host, protocol, .. } => {
+                    PoolAction::Connect { conn, host, protocol, transport, .. } => {
                         let Some(carries) = self.carrier(cluster, protocol) else { continue };
-                        self.open_upstream(cluster, conn, host, carries);
+                        let automatic = protocol == HttpProtocol::Auto;
+                        self.open_upstream(cluster, conn, host, Opening { carries, transport, automatic });
                     }
                     PoolAction::Assign { waiter, conn, .. } => self.http_assigned(waiter, conn),
                     PoolAction::Fail { waiter, reason } => self.http_unassigned(waiter, reason),
@@ -96,7 +125,10 @@ impl Shard {
     /// What a new connection of a pool carries.
     fn carrier(&mut self, cluster: ClusterId, protocol: HttpProtocol) -> Option<Carries> {
         Some(match protocol {
-            HttpProtocol::Http1 => Carries::Http(Box::new(HttpUpstream::new(self.io.now))),
+            // An automatic one is told what it carries once it is secured.
+            HttpProtocol::Http1 | HttpProtocol::Auto => {
+                Carries::Http(Box::new(HttpUpstream::new(self.io.now)))
+            }
             HttpProtocol::Http2 => {
                 let config = self.clusters.get(cluster)?.config();
                 Carries::Http2(Box::new(Http2Upstream::new(config, self.io.now, &mut self.rng)))
@@ -110,8 +142,9 @@ impl Shard {
         cluster: ClusterId,
         pool: ConnId,
         host: HostId,
-        carries: Carries,
+        opening: Opening,
     ) -> Option<Key> {
+        let Opening { carries, transport, automatic } = opening;
         let state = self.clusters.get_mut(cluster)?;
         let config = state.config().clone();
         let (address, host_scope) = state.host(host).map(|h| (h.address.clone(), h.scope))?;
@@ -134,6 +167,9 @@ impl Shard {
             buffer_limit: config.buffer_limit_bytes as usize,
             timer: ConnectionTimer::default(),
             carries,
+            transport,
+            automatic,
+            handshaking: false,
         }));
         self.clusters.get_mut(cluster)?.bind(pool, key);
         let token = Kind::Upstream.token(key);
@@ -156,47 +192,74 @@ impl Shard {
             Ok(socket) => {
                 upstream.link = Some(Link::new(socket, Kind::Upstream.token(key)));
                 upstream.local = (self.socket_facts.local)(socket).map(|a| from_ring(&a));
-                let (cluster, pool, scope) = (upstream.cluster, upstream.pool, upstream.scope);
-                let took = self.io.now.since(upstream.began).as_millis() as u64;
-                self.stats.record(scope, metric::UPSTREAM_CX_CONNECT_MS, took);
-                if let Some(timer) = upstream.timer.disarm() {
-                    self.wheel.cancel(timer);
-                }
-                // Only a connection that carries a tunnel has its stream before it is connected.
-                let (session, tunnelled) = match &upstream.carries {
-                    Carries::Tcp(downstream) => (Some(*downstream), None),
-                    Carries::Http(http) => (None, http.stream),
-                    Carries::Http2(_) => (None, None),
-                };
-                if session.is_none()
-                    && let Some(link) = &mut upstream.link
-                {
-                    link.resume(&mut self.io);
-                    if let Carries::Http2(h2) = &mut upstream.carries {
-                        let lifetime =
-                            self.clusters.get(cluster).and_then(|s| s.config().http.max_connection_duration);
-                        h2.connected(lifetime, self.io.now);
-                        write_control(&mut h2.codec, link, &mut self.io);
-                    }
-                }
-                if let Some(state) = self.clusters.get_mut(cluster) {
-                    state.connected(pool, self.io.now, &mut self.actions);
-                }
-                self.run_pool_actions(cluster);
-                self.rearm_upstream(key);
-                if let Some(downstream) = session {
-                    self.tcp_connected(downstream, key);
-                }
-                if let Some(stream) = tunnelled {
-                    self.tunnel_opened(stream, key);
+                match self.begin_upstream_handshake(key) {
+                    Ok(true) => {}
+                    Ok(false) => self.upstream_ready(key),
+                    Err(words) => self.connect_failed(key, IoError::RESET, Some(words)),
                 }
             }
-            Err(error) => self.connect_failed(key, error),
+            Err(error) => self.connect_failed(key, error, connect_error_text(error)),
+        }
+    }
+
+    /// Of a connection whose version ALPN decides about: what it is, which it carries from now on.
+    fn take_agreed_protocol(&mut self, key: Key) -> Option<HttpProtocol> {
+        let upstream = self.upstreams.get(key).filter(|upstream| upstream.automatic)?;
+        let facts = upstream.link.as_ref().and_then(|link| link.tls_facts());
+        let protocol = match facts.map(|facts| &*facts.alpn) {
+            Some(b"h2") => HttpProtocol::Http2,
+            Some(_) | None => HttpProtocol::Http1,
+        };
+        let carries = self.carrier(upstream.cluster, protocol)?;
+        self.upstreams.get_mut(key)?.carries = carries;
+        Some(protocol)
+    }
+
+    /// A connection may carry what it is for.
+    pub(crate) fn upstream_ready(&mut self, key: Key) {
+        let agreed = self.take_agreed_protocol(key);
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let (cluster, pool, scope) = (upstream.cluster, upstream.pool, upstream.scope);
+        let took = self.io.now.since(upstream.began).as_millis() as u64;
+        self.stats.record(scope, metric::UPSTREAM_CX_CONNECT_MS, took);
+        if let Some(timer) = upstream.timer.disarm() {
+            self.wheel.cancel(timer);
+        }
+        // Only a connection that carries a tunnel has its stream before it is connected.
+        let (session, tunnelled) = match &upstream.carries {
+            Carries::Tcp(downstream) => (Some(*downstream), None),
+            Carries::Http(http) => (None, http.stream),
+            Carries::Http2(_) => (None, None),
+        };
+        if session.is_none()
+            && let Some(link) = &mut upstream.link
+        {
+            link.resume(&mut self.io);
+            if let Carries::Http2(h2) = &mut upstream.carries {
+                let lifetime =
+                    self.clusters.get(cluster).and_then(|s| s.config().http.max_connection_duration);
+                h2.connected(lifetime, self.io.now);
+                write_control(&mut h2.codec, link, &mut self.io);
+            }
+        }
+        if let Some(state) = self.clusters.get_mut(cluster) {
+            match agreed {
+                Some(protocol) => state.connected_as(pool, protocol, self.io.now, &mut self.actions),
+                None => state.connected(pool, self.io.now, &mut self.actions),
+            }
+        }
+        self.run_pool_actions(cluster);
+        self.rearm_upstream(key);
+        if let Some(downstream) = session {
+            self.tcp_connected(downstream, key);
+        }
+        if let Some(stream) = tunnelled {
+            self.tunnel_opened(stream, key);
         }
     }
 
     /// A connection could not be established: refused, unreachable, or out of time.
-    fn connect_failed(&mut self, key: Key, error: IoError) {
+    pub(crate) fn connect_failed(&mut self, key: Key, error: IoError, words: Option<Rc<str>>) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let (scope, host_scope) = (upstream.scope, upstream.host_scope);
         let (cluster, pool) = (upstream.cluster, upstream.pool);
@@ -210,7 +273,7 @@ impl Shard {
             Carries::Http(http) => (None, http.stream),
             Carries::Http2(_) => (None, None),
         };
-        self.connect_error = connect_error_text(error);
+        self.connect_error = words;
         self.connect_timed_out = error.kind() == IoErrorKind::TimedOut;
         self.drop_upstream(key, EndedBy::Remote);
         if let Some(state) = self.clusters.get_mut(cluster) {
@@ -229,14 +292,23 @@ impl Shard {
     pub(crate) fn upstream_timer(&mut self, key: Key) {
         let now = self.io.now;
         let Some(upstream) = self.upstreams.get(key) else { return };
-        if upstream.link.is_some() {
+        if upstream.is_connected() {
             self.h2_upstream_timer(key);
         } else if upstream.connect_deadline <= now {
-            self.connect_failed(key, IoError::TIMED_OUT);
+            self.connect_failed(key, IoError::TIMED_OUT, None);
         }
     }
 
     pub(crate) fn on_upstream_data(&mut self, key: Key, data: Filled) {
+        match self.upstreams.get(key).and_then(|u| u.link.as_ref()) {
+            Some(link) if link.is_secure() => self.secure_upstream_data(key, data),
+            Some(_) => self.upstream_plaintext(key, data),
+            None => {}
+        }
+    }
+
+    /// Bytes for whom the connection carries.
+    pub(crate) fn upstream_plaintext(&mut self, key: Key, data: Filled) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let (scope, size) = (upstream.scope, data.len() as u64);
         self.stats.add(scope, metric::UPSTREAM_CX_RX_BYTES_TOTAL, size);
@@ -260,6 +332,22 @@ impl Shard {
             };
             return user.map_or((), |user| self.start_relays(user));
         };
+        if upstream.handshaking {
+            return self.upstream_handshake_abandoned(key);
+        }
+        // Without `close_notify` an answer that lasts until the end may have been cut short.
+        let cut = upstream.link.as_ref().is_some_and(Link::is_truncated);
+        let end = if cut && !matches!(upstream.carries, Carries::Tcp(_)) {
+            end.and(Err(IoError::RESET))
+        } else {
+            end
+        };
+        self.upstream_ended(key, end);
+    }
+
+    /// The endpoint closed its half, or the connection failed.
+    pub(crate) fn upstream_ended(&mut self, key: Key, end: Result<(), IoError>) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
         match &upstream.carries {
             Carries::Http(_) => self.http_upstream_ended(key, end),
             Carries::Http2(_) => self.h2_upstream_ended(key, end),
@@ -275,7 +363,12 @@ impl Shard {
             return Link::orphaned(payload, &mut self.io);
         };
         let Some(link) = upstream.link.as_mut() else { return Link::orphaned(payload, &mut self.io) };
-        link.sent(payload, &mut self.io);
+        let sent = link.sent(payload, &mut self.io);
+        let result = result.map(|_| sent);
+        if upstream.handshaking {
+            // A failed send shows as a failed receive, too.
+            return;
+        }
         if let Ok(sent) = result {
             self.stats.add(upstream.scope, metric::UPSTREAM_CX_TX_BYTES_TOTAL, sent as u64);
         }
@@ -311,7 +404,7 @@ impl Shard {
     /// fail.
     fn close_pooled(&mut self, key: Key) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        let connected = upstream.link.is_some();
+        let connected = upstream.is_connected();
         let (stream, session) = match &upstream.carries {
             Carries::Http(http) => (http.stream, None),
             Carries::Http2(_) => {
@@ -331,7 +424,7 @@ impl Shard {
         }
         self.drop_upstream(key, EndedBy::Local);
         if let Some(downstream) = session.filter(|_| !connected) {
-            self.connect_error = "";
+            self.connect_error = None;
             self.tcp_connect_failed(downstream);
         }
     }
@@ -369,7 +462,7 @@ impl Shard {
             }
         };
         self.stats.inc(scope, plain);
-        if busy && upstream.link.is_some() {
+        if busy && upstream.is_connected() {
             self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
             self.stats.inc(scope, active);
         }
@@ -395,7 +488,9 @@ impl Shard {
                 self.stats.inc(scope, metric::UPSTREAM_CX_HTTP2_TOTAL);
                 metric::UPSTREAM_CX_TOTAL
             }
-            PoolEvent::TcpConnectionOpened => metric::UPSTREAM_CX_TOTAL,
+            PoolEvent::TcpConnectionOpened | PoolEvent::AutoConnectionOpened => metric::UPSTREAM_CX_TOTAL,
+            PoolEvent::AutoIsHttp1 => metric::UPSTREAM_CX_HTTP1_TOTAL,
+            PoolEvent::AutoIsHttp2 => metric::UPSTREAM_CX_HTTP2_TOTAL,
             PoolEvent::ConnectionOverflow => metric::UPSTREAM_CX_OVERFLOW,
             PoolEvent::ConnectionMaxRequests => metric::UPSTREAM_CX_MAX_REQUESTS,
             PoolEvent::ConnectionMaxDuration => metric::UPSTREAM_CX_MAX_DURATION_REACHED,
@@ -425,11 +520,12 @@ fn connect_options(config: &Cluster) -> ConnectOptions {
 }
 
 /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%` as Envoy words it.
-fn connect_error_text(error: IoError) -> &'static str {
-    match error.kind() {
+fn connect_error_text(error: IoError) -> Option<Rc<str>> {
+    let words = match error.kind() {
         IoErrorKind::Refused => "delayed connect error: Connection refused",
         IoErrorKind::Unreachable => "delayed connect error: No route to host",
         IoErrorKind::Reset => "delayed connect error: Connection reset by peer",
-        _ => "",
-    }
+        _ => return None,
+    };
+    Some(words.into())
 }

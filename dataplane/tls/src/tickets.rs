@@ -1,6 +1,7 @@
 //! Stateless session tickets (RFC 5077, RFC 8446 4.6.1): sealed under keys that every shard derives for itself.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -43,6 +44,18 @@ struct Ratchet {
 }
 
 impl Shared {
+    /// Starts from the system's randomness.
+    pub fn random() -> Arc<Self> {
+        let mut seed = [0; 32];
+        if aws_lc_rs::rand::fill(&mut seed).is_err() {
+            // Never seen; the standard library has its own way to the same source.
+            for part in seed.chunks_mut(8) {
+                part.copy_from_slice(&RandomState::new().hash_one(0).to_ne_bytes()[..part.len()]);
+            }
+        }
+        Self::new(seed)
+    }
+
     /// Starts from 32 random bytes.
     pub fn new(seed: [u8; 32]) -> Arc<Self> {
         let previous = Zeroizing::new(derive(&seed, b"before", b""));

@@ -11,6 +11,7 @@ use crate::budget::PriorityBudgets;
 use crate::lb::Balancer;
 use crate::list::List;
 use crate::pool::{self, CloseReason, Conn, ConnId, PoolAction, Waiter};
+use crate::transport::{Transport, TransportKey, Transports};
 use crate::{
     ChooseContext, Chosen, ClusterBudgets, Host, HostHealth, HostId, NoHost, ResourcePriority, retry,
 };
@@ -31,6 +32,7 @@ pub struct ClusterState {
     rng: Rng,
     pub(crate) conns: Slab<Conn>,
     pub(crate) waiters: Slab<Waiter>,
+    pub(crate) transports: Transports,
     pub(crate) idle: List<{ pool::IDLE }>,
     pub(crate) age: List<{ pool::AGE }>,
     /// Retries of this shard that hold a unit of the budget.
@@ -49,6 +51,7 @@ impl ClusterState {
             rng: Rng::new(seed),
             conns: Slab::new(),
             waiters: Slab::new(),
+            transports: Transports::default(),
             idle: List::default(),
             age: List::default(),
             retries: Cell::new(0),
@@ -157,6 +160,17 @@ impl ClusterState {
     /// The host that a connection leads to.
     pub fn host_of(&self, conn: ConnId) -> Option<HostId> {
         self.conns.get(conn.0).map(|c| c.host)
+    }
+
+    /// The key of what a request asks of its handshake, for [`Self::acquire`] right after; `None` when
+    /// [`crate::TRANSPORTS_MAX`] others are in use.
+    pub fn transport_key(&mut self, wanted: &Transport<'_>) -> Option<TransportKey> {
+        self.transports.intern(wanted)
+    }
+
+    /// What a key of [`PoolAction::Connect`] stands for, while its connection is open.
+    pub fn transport(&self, key: TransportKey) -> Transport<'_> {
+        self.transports.get(key)
     }
 
     /// Present hosts by priority, then in configuration order.

@@ -1,13 +1,15 @@
 //! One endpoint as a shard uses it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_base::Key;
 use millrace_config::{Address, Endpoint, HealthStatus, ScopeId};
 
 use crate::ResourcePriority;
+use crate::TransportKey;
 use crate::list::List;
-use crate::pool::{HttpProtocol, Ready};
+use crate::pool::{HttpProtocol, PoolId, Ready};
 
 /// An endpoint of one cluster on one shard. Stays valid while its address stays in the cluster, and after
 /// that until its last connection is gone.
@@ -35,7 +37,7 @@ impl From<HealthStatus> for HostHealth {
     }
 }
 
-/// The connections and waiters of one host, one [`crate::ResourcePriority`] and one version of HTTP.
+/// The connections and waiters of one [`PoolId`].
 #[derive(Debug, Default)]
 pub(crate) struct HostPool {
     /// Connections that can take a request.
@@ -47,11 +49,20 @@ pub(crate) struct HostPool {
     pub open: u32,
     /// Requests that the connecting ones will have room for.
     pub coming: u64,
+    /// [`HttpProtocol::Auto`]: what ALPN said the last time.
+    pub learned: Option<HttpProtocol>,
 }
+
+/// Pools of a host that are not the common ones: their keys are rare, and most hosts have none.
+type OtherPools = BTreeMap<(TransportKey, HttpProtocol, ResourcePriority), HostPool>;
 
 impl HostPool {
     pub fn connections(&self) -> u32 {
         self.connecting + self.open
+    }
+
+    fn is_empty(&self) -> bool {
+        self.connections() == 0 && self.waiters.len() == 0
     }
 }
 
@@ -62,6 +73,8 @@ pub struct Host {
     pub address: Address,
     /// Its name, or empty.
     pub hostname: Arc<str>,
+    /// `envoy.transport_socket_match` metadata: chooses the transport socket.
+    pub transport_metadata: Option<Arc<[(Arc<str>, Arc<str>)]>>,
     /// Its statistics scope.
     pub scope: ScopeId,
     /// `load_balancing_weight`, at least 1.
@@ -77,6 +90,8 @@ pub struct Host {
     http1: [HostPool; 2],
     /// Allocated at first use: most endpoints speak one version only.
     http2: Option<Box<[HostPool; 2]>>,
+    /// Handshakes that are not the default one, and [`HttpProtocol::Auto`].
+    others: Option<Box<OtherPools>>,
     pub(crate) tcp_connections: u32,
 }
 
@@ -85,6 +100,7 @@ impl Host {
         Self {
             address: endpoint.address.clone(),
             hostname: Arc::clone(&endpoint.hostname),
+            transport_metadata: endpoint.transport_metadata.clone(),
             scope: endpoint.scope,
             weight: endpoint.weight.max(1),
             health: endpoint.health.into(),
@@ -93,6 +109,7 @@ impl Host {
             present: true,
             http1: Default::default(),
             http2: None,
+            others: None,
             tcp_connections: 0,
         }
     }
@@ -100,6 +117,7 @@ impl Host {
     /// Takes over what an update changed; connections stay.
     pub(crate) fn refresh(&mut self, endpoint: &Endpoint, priority: u32) {
         self.hostname = Arc::clone(&endpoint.hostname);
+        self.transport_metadata.clone_from(&endpoint.transport_metadata);
         self.scope = endpoint.scope;
         self.weight = endpoint.weight.max(1);
         self.health = endpoint.health.into();
@@ -108,23 +126,55 @@ impl Host {
     }
 
     #[inline]
-    pub(crate) fn pool(&self, priority: ResourcePriority, protocol: HttpProtocol) -> Option<&HostPool> {
-        match protocol {
-            HttpProtocol::Http1 => Some(&self.http1[priority.index()]),
-            HttpProtocol::Http2 => self.http2.as_ref().map(|pools| &pools[priority.index()]),
+    pub(crate) fn pool(&self, at: PoolId) -> Option<&HostPool> {
+        match (at.protocol, at.transport) {
+            (HttpProtocol::Http1, TransportKey::DEFAULT) => Some(&self.http1[at.priority.index()]),
+            (HttpProtocol::Http2, TransportKey::DEFAULT) => {
+                self.http2.as_ref().map(|pools| &pools[at.priority.index()])
+            }
+            _ => self.others.as_ref()?.get(&(at.transport, at.protocol, at.priority)),
         }
     }
 
     #[inline]
-    pub(crate) fn pool_mut(&mut self, priority: ResourcePriority, protocol: HttpProtocol) -> &mut HostPool {
-        match protocol {
-            HttpProtocol::Http1 => &mut self.http1[priority.index()],
-            HttpProtocol::Http2 => &mut self.http2.get_or_insert_default()[priority.index()],
+    pub(crate) fn pool_mut(&mut self, at: PoolId) -> &mut HostPool {
+        match (at.protocol, at.transport) {
+            (HttpProtocol::Http1, TransportKey::DEFAULT) => &mut self.http1[at.priority.index()],
+            (HttpProtocol::Http2, TransportKey::DEFAULT) => {
+                &mut self.http2.get_or_insert_default()[at.priority.index()]
+            }
+            _ => self
+                .others
+                .get_or_insert_default()
+                .entry((at.transport, at.protocol, at.priority))
+                .or_default(),
+        }
+    }
+
+    /// Forgets a pool of its own kind of handshake that nobody needs: its key may come to mean something else.
+    pub(crate) fn forget_pool(&mut self, at: PoolId) {
+        if at.transport == TransportKey::DEFAULT || !self.pool(at).is_some_and(HostPool::is_empty) {
+            return;
+        }
+        if let Some(others) = &mut self.others {
+            others.remove(&(at.transport, at.protocol, at.priority));
         }
     }
 
     fn pools(&self) -> impl Iterator<Item = &HostPool> {
-        self.http1.iter().chain(self.http2.iter().flat_map(|pools| pools.iter()))
+        let http2 = self.http2.iter().flat_map(|pools| pools.iter());
+        let others = self.others.iter().flat_map(|pools| pools.values());
+        self.http1.iter().chain(http2).chain(others)
+    }
+
+    /// The pools that are not of the default handshake, or of no version in particular.
+    pub(crate) fn others(&self, host: HostId) -> impl Iterator<Item = PoolId> {
+        self.others.iter().flat_map(|pools| pools.keys()).map(move |(transport, protocol, priority)| PoolId {
+            host,
+            priority: *priority,
+            protocol: *protocol,
+            transport: *transport,
+        })
     }
 
     /// Connections of this shard, in every state.

@@ -3,7 +3,7 @@
 use millrace_base::Key;
 
 use crate::pool::{Conn, ConnState, HttpProtocol, Kind, PoolId};
-use crate::{ClusterState, Host, HostId, ResourcePriority};
+use crate::{ClusterState, Host, HostId, ResourcePriority, TransportKey};
 
 /// Up to this many connections and waiters debug builds check after every call.
 const SMALL: usize = 64;
@@ -13,10 +13,12 @@ impl ClusterState {
     pub fn check_invariants(&self) {
         for (id, host) in self.hosts.iter() {
             for priority in ResourcePriority::ALL {
-                for protocol in HttpProtocol::ALL {
-                    self.check_pool(PoolId { host: HostId(id), priority, protocol }, host);
+                for protocol in [HttpProtocol::Http1, HttpProtocol::Http2] {
+                    let transport = TransportKey::DEFAULT;
+                    self.check_pool(PoolId { host: HostId(id), priority, protocol, transport }, host);
                 }
             }
+            host.others(HostId(id)).for_each(|pool| self.check_pool(pool, host));
             let of_host = || self.conns.iter().map(|(_, c)| c).filter(|c| c.host.0 == id);
             let tcp = of_host().filter(|c| c.kind == Kind::Tcp).count() as u32;
             assert_eq!(host.tcp_connections, tcp, "tcp connections");
@@ -25,7 +27,14 @@ impl ClusterState {
             assert_eq!(host.active_requests, sessions as u32 + streams, "active requests");
             assert!(host.present || host.connections() + host.pending_requests() > 0, "a host lingers");
         }
+        for key in self.transports.keys() {
+            let connections = self.conns.iter().filter(|(_, c)| c.transport == key).count();
+            let waiters = self.waiters.iter().filter(|(_, w)| w.pool.transport == key).count();
+            assert_eq!(self.transports.uses(key) as usize, connections + waiters, "uses of a transport");
+        }
         for (_, conn) in self.conns.iter().filter(|(_, c)| c.kind != Kind::Tcp) {
+            let known = self.hosts.get(conn.host.0).is_some_and(|host| host.pool(conn.pool()).is_some());
+            assert!(known, "a connection without a pool");
             assert_eq!(conn.state == ConnState::Busy, conn.streams > 0, "busy");
             assert!(conn.kind == Kind::Http2 || conn.streams <= 1, "two requests on an HTTP/1 connection");
             assert!(conn.counted <= conn.streams, "counted");
@@ -44,7 +53,7 @@ impl ClusterState {
         // Nothing is allocated here: the simulator counts what a request allocates.
         let conns = || self.conns.iter().filter(own);
         let waiting = self.waiters.iter().filter(|(_, w)| w.pool == id).count() as u32;
-        let Some(pool) = host.pool(id.priority, id.protocol) else {
+        let Some(pool) = host.pool(id) else {
             return assert!(conns().next().is_none() && waiting == 0, "a pool that was never used");
         };
         let connecting = || conns().filter(|(_, c)| c.state == ConnState::Connecting);

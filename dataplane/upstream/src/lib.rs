@@ -6,7 +6,8 @@
 //! request costs no allocation.
 //!
 //! The life of a request: [`ClusterState::choose_host`], [`ClusterState::acquire`], (perhaps
-//! [`PoolAction::Connect`], [`ClusterState::bind`], [`ClusterState::connected`], [`PoolAction::Assign`]),
+//! [`PoolAction::Connect`], [`ClusterState::bind`], [`ClusterState::connected`] or
+//! [`ClusterState::connected_as`], [`PoolAction::Assign`]),
 //! [`ClusterState::released`] (HTTP/1), [`ClusterState::stream_ended`] (HTTP/2) or [`ClusterState::closed`].
 
 mod budget;
@@ -17,9 +18,11 @@ mod lb;
 mod list;
 mod pool;
 mod retry;
+mod transport;
 
 pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub use host::{Host, HostHealth, HostId};
 pub use lb::{ChooseContext, Chosen, NoHost};
 pub use pool::{Acquire, CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId};
+pub use transport::{TRANSPORTS_MAX, Transport, TransportKey};

@@ -11,7 +11,7 @@ use millrace_config::HealthStatus::{self, Degraded, Draining, Healthy, Timeout, 
 use millrace_config::{Cluster, LbPolicy, LeastRequest};
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterBudgets, ClusterState, HostId, HttpProtocol, NoHost, PoolAction,
-    ResourcePriority,
+    ResourcePriority, TransportKey,
 };
 
 const LEAST: LbPolicy = LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0 });
@@ -89,7 +89,14 @@ fn occupy(state: &mut ClusterState, busy: &[HostId]) {
     let mut out = Vec::new();
     for (slot, host) in busy.iter().enumerate() {
         let key = Key { slot: slot as u32, generation: 0 };
-        let answer = state.acquire(*host, ResourcePriority::Default, HttpProtocol::Http1, key, &mut out);
+        let answer = state.acquire(
+            *host,
+            ResourcePriority::Default,
+            HttpProtocol::Http1,
+            TransportKey::DEFAULT,
+            key,
+            &mut out,
+        );
         assert!(matches!(answer, Acquire::Queued(_)));
         let Some(PoolAction::Connect { conn, .. }) = out.pop() else {
             unreachable!("no connection asked for")

@@ -14,6 +14,7 @@ use millrace_upstream::{
     HttpProtocol::{Http1, Http2},
     PoolAction, PoolEvent, PoolFailure,
     ResourcePriority::Default,
+    TransportKey,
 };
 
 fn key(slot: u32) -> Key {
@@ -58,7 +59,8 @@ impl Setup {
     fn ask(&mut self) -> Acquire {
         self.requests += 1;
         let waiter = key(self.requests);
-        let answer = self.state.acquire(self.host, Default, Http2, waiter, &mut self.out);
+        let answer =
+            self.state.acquire(self.host, Default, Http2, TransportKey::DEFAULT, waiter, &mut self.out);
         self.actions();
         answer
     }
@@ -118,7 +120,10 @@ fn one_connection_serves_as_many_as_it_may() {
 #[test]
 fn the_opening_of_a_connection_is_counted_as_http2() {
     let mut s = setup(|_| {});
-    assert!(matches!(s.state.acquire(s.host, Default, Http2, key(1), &mut s.out), Acquire::Queued(_)));
+    assert!(matches!(
+        s.state.acquire(s.host, Default, Http2, TransportKey::DEFAULT, key(1), &mut s.out),
+        Acquire::Queued(_)
+    ));
     assert!(s.out.contains(&PoolAction::Count(PoolEvent::Http2ConnectionOpened)));
     assert!(matches!(s.out[..], [.., PoolAction::Connect { protocol: Http2, .. }]));
 }
@@ -297,7 +302,10 @@ fn the_versions_have_pools_of_their_own() {
     let mut s = setup(|_| {});
     s.queued();
     s.connected(0);
-    assert!(matches!(s.state.acquire(s.host, Default, Http1, key(9), &mut s.out), Acquire::Queued(_)));
+    assert!(matches!(
+        s.state.acquire(s.host, Default, Http1, TransportKey::DEFAULT, key(9), &mut s.out),
+        Acquire::Queued(_)
+    ));
     assert!(matches!(s.actions()[..], [PoolAction::Connect { protocol: Http1, .. }]));
     assert_eq!(s.state.host(s.host).unwrap().connections(), 2);
 }

@@ -10,11 +10,11 @@ use millrace_base::{Key, Rng, Time};
 use millrace_config::{Cluster, HealthStatus, LbPolicy, Thresholds};
 use millrace_upstream::{
     Acquire, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction, PoolFailure,
-    ResourcePriority, WaitId,
+    ResourcePriority, Transport, TransportKey, WaitId,
 };
 
 /// The pool of a connection or a waiter.
-type Pool = (HostId, ResourcePriority, HttpProtocol);
+type Pool = (HostId, ResourcePriority, HttpProtocol, TransportKey);
 
 #[derive(Clone, Copy, Debug)]
 struct Conn {
@@ -164,7 +164,7 @@ impl Model {
 
     fn room_of_new(&self, protocol: HttpProtocol) -> u32 {
         match protocol {
-            HttpProtocol::Http1 => 1,
+            HttpProtocol::Http1 | HttpProtocol::Auto => 1,
             HttpProtocol::Http2 => self.max_streams.min(self.max_requests),
         }
     }
@@ -227,7 +227,10 @@ impl Run {
     fn place(&mut self) -> Pool {
         let host = self.hosts[self.rng.below(self.hosts.len() as u64) as usize];
         let protocol = [HttpProtocol::Http1, HttpProtocol::Http2][self.rng.below(2) as usize];
-        (host, ResourcePriority::ALL[self.rng.below(2) as usize], protocol)
+        let name = [None, None, Some("a.example"), Some("b.example")][self.rng.below(4) as usize];
+        let transport = self.state.transport_key(&Transport { server_name: name, ..Transport::default() });
+        let transport = transport.expect("few are in use");
+        (host, ResourcePriority::ALL[self.rng.below(2) as usize], protocol, transport)
     }
 
     fn pick(&mut self, wanted: impl Fn(&Conn) -> bool) -> Option<Conn> {
@@ -274,9 +277,9 @@ impl Run {
 
     fn acquire(&mut self) {
         let pool = self.place();
-        let (host, priority, protocol) = pool;
+        let (host, priority, protocol, transport) = pool;
         let key = self.key();
-        let answer = self.state.acquire(host, priority, protocol, key, &mut self.out);
+        let answer = self.state.acquire(host, priority, protocol, transport, key, &mut self.out);
         if let Some(conn) = self.model.best(pool) {
             if self.model.active(priority) < self.model.limits.max_requests {
                 assert_eq!(answer, Acquire::Reuse { conn: conn.key, id: conn.id });
@@ -336,7 +339,7 @@ impl Run {
         let Some(conn) = self.pick(|c| !c.tcp && c.streams > 0) else { return };
         let mut reusable = true;
         match conn.pool.2 {
-            HttpProtocol::Http1 => {
+            HttpProtocol::Http1 | HttpProtocol::Auto => {
                 reusable = self.rng.chance(3, 4);
                 self.state.released(conn.id, reusable, self.model.now, &mut self.out);
             }
@@ -437,7 +440,7 @@ impl Run {
     }
 
     fn tcp(&mut self) {
-        let (host, priority, _) = self.place();
+        let (host, priority, ..) = self.place();
         let answer = self.state.acquire_tcp(host, priority, &mut self.out);
         if self.model.open(priority) >= self.model.limits.max_connections {
             assert_eq!(answer, Err(PoolFailure::ConnectionOverflow));
@@ -445,7 +448,7 @@ impl Run {
             assert_eq!(answer, Err(PoolFailure::PendingOverflow));
         } else {
             let Ok(id) = answer else { unreachable!("{answer:?} below every limit") };
-            self.new_conn(id, (host, priority, HttpProtocol::Http1), true);
+            self.new_conn(id, (host, priority, HttpProtocol::Http1, TransportKey::DEFAULT), true);
         }
     }
 
@@ -454,9 +457,10 @@ impl Run {
         let mut said = Vec::new();
         for action in actions {
             match action {
-                PoolAction::Connect { conn, host, priority, protocol } => {
-                    self.new_conn(conn, (host, priority, protocol), false);
-                    said.push(Said::Connect((host, priority, protocol)));
+                PoolAction::Connect { conn, host, priority, protocol, transport } => {
+                    let pool = (host, priority, protocol, transport);
+                    self.new_conn(conn, pool, false);
+                    said.push(Said::Connect(pool));
                 }
                 PoolAction::Assign { waiter, conn, .. } => said.push(Said::Assign(waiter, conn)),
                 PoolAction::Fail { waiter, reason } => said.push(Said::Fail(waiter, reason)),

@@ -13,6 +13,7 @@ use millrace_upstream::{
     HttpProtocol::Http1,
     PoolAction, PoolEvent, PoolFailure,
     ResourcePriority::{Default, High},
+    TransportKey,
 };
 
 fn key(slot: u32) -> Key {
@@ -47,7 +48,14 @@ impl Setup {
 
     /// Queues waiter `slot` at host `host` and binds the connection that is opened for it.
     fn queue(&mut self, host: usize, slot: u32) -> ConnId {
-        let answer = self.state.acquire(self.hosts[host], Default, Http1, key(slot), &mut self.out);
+        let answer = self.state.acquire(
+            self.hosts[host],
+            Default,
+            Http1,
+            TransportKey::DEFAULT,
+            key(slot),
+            &mut self.out,
+        );
         assert!(matches!(answer, Acquire::Queued(_)));
         let [PoolAction::Connect { conn, .. }] = self.actions()[..] else {
             unreachable!("one connection expected")
@@ -82,7 +90,7 @@ fn a_removed_host_finishes_what_it_has() {
         |conn, id| PoolAction::Close { conn: Some(key(conn)), id, host, reason: CloseReason::HostGone };
     assert_eq!(s.actions(), [close(101, idle)]);
     assert!(!s.state.host(host).unwrap().present);
-    let refused = s.state.acquire(host, Default, Http1, key(9), &mut s.out);
+    let refused = s.state.acquire(host, Default, Http1, TransportKey::DEFAULT, key(9), &mut s.out);
     assert_eq!(refused, Acquire::Refused(PoolFailure::HostGone));
     s.state.released(busy, true, Time(3), &mut s.out);
     assert_eq!(s.actions(), [close(102, busy)]);
@@ -207,11 +215,17 @@ fn the_first_connection_of_a_pool_is_opened_above_the_limit() {
     s.queue(1, 2);
     assert_eq!(s.budgets.default.connections.used(), 2);
     // The second request of a pool waits for its first connection.
-    assert!(matches!(s.state.acquire(s.hosts[0], Default, Http1, key(3), &mut s.out), Acquire::Queued(_)));
+    assert!(matches!(
+        s.state.acquire(s.hosts[0], Default, Http1, TransportKey::DEFAULT, key(3), &mut s.out),
+        Acquire::Queued(_)
+    ));
     assert!(s.out.contains(&PoolAction::Count(PoolEvent::ConnectionOverflow)));
     assert_eq!(s.actions(), []);
     // The breakers and pools of the other priority are its own.
-    assert!(matches!(s.state.acquire(s.hosts[0], High, Http1, key(4), &mut s.out), Acquire::Queued(_)));
+    assert!(matches!(
+        s.state.acquire(s.hosts[0], High, Http1, TransportKey::DEFAULT, key(4), &mut s.out),
+        Acquire::Queued(_)
+    ));
     assert!(matches!(s.actions()[..], [PoolAction::Connect { .. }]));
     assert_eq!(s.budgets.high.connections.used(), 1);
 }
@@ -227,7 +241,10 @@ fn unlimited_requests_touch_no_shared_counter() {
     s.update(|config| config.circuit_breakers.default.max_requests = 5);
     s.state.released(conn, true, Time(2), &mut s.out);
     assert_eq!(s.budgets.default.requests.used(), 0);
-    assert!(matches!(s.state.acquire(s.hosts[0], Default, Http1, key(2), &mut s.out), Acquire::Reuse { .. }));
+    assert!(matches!(
+        s.state.acquire(s.hosts[0], Default, Http1, TransportKey::DEFAULT, key(2), &mut s.out),
+        Acquire::Reuse { .. }
+    ));
     assert_eq!(s.budgets.default.requests.used(), 1);
 }
 

@@ -1,7 +1,7 @@
 """The service and the calls of tests/e2e/src/grpc by grpcio.
 
 usage: grpc_peer.py serve            says `listening ADDRESS` and ends with its input
-       grpc_peer.py call ADDRESS     says `passed N` or what was wrong
+       grpc_peer.py call ADDRESS [NAME CA CHAIN KEY]     says `passed N` or what was wrong; with files, over mutual TLS
 """
 import sys
 import threading
@@ -157,9 +157,18 @@ class Calls:
             assert future.result(timeout=20) == b"c" * (n * 1000)
 
 
-def call(address):
+def connect(address, security):
+    if not security:
+        return grpc.insecure_channel(address, options=LARGE)
+    name, *files = security
+    ca, chain, key = (open(path, "rb").read() for path in files)
+    credentials = grpc.ssl_channel_credentials(ca, key, chain)
+    return grpc.secure_channel(address, credentials, options=[*LARGE, ("grpc.ssl_target_name_override", name)])
+
+
+def call(address, *security):
     passed, wrong = 0, []
-    with grpc.insecure_channel(address, options=LARGE) as channel:
+    with connect(address, security) as channel:
         calls = Calls(channel)
         for name in [n for n in dir(calls) if n.startswith("check_")]:
             try:
@@ -177,4 +186,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         serve()
     else:
-        call(sys.argv[2])
+        call(*sys.argv[2:])

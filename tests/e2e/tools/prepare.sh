@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings the programs of others that tests/e2e drives HTTP/2 with into target/http2-tools: h2spec, grpc-go's interop client
-# and server, and our own Go program on net/http2. Does nothing where they are already there; prints what it has.
+# Brings the programs of others that tests/e2e drives HTTP/2 and TLS with into target/http2-tools: h2spec, grpc-go's interop
+# client and server, and our own Go programs on net/http2 and crypto/tls. Does nothing where they are already there; prints what it has.
 set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../../.. && pwd)
@@ -32,5 +32,6 @@ test -x "$tools/h2spec"
     go build -o "$tools/interop-client" google.golang.org/grpc/interop/client
     go build -o "$tools/interop-server" google.golang.org/grpc/interop/server
     go build -o "$tools/http2-peer" .
+    go build -o "$tools/tls-peer" ./tls
     go list -m google.golang.org/grpc golang.org/x/net
 )

@@ -173,7 +173,7 @@ impl Server {
         }
     }
 
-    fn close(&mut self, net: &millrace_ring::sim::SimNet) {
+    fn close(&mut self, net: &crate::net::Net) {
         match self {
             Self::Http(upstream) => upstream.close(net),
             Self::Http2(upstream) => upstream.close(net),

@@ -18,6 +18,7 @@ use millrace_shard::shared::{ListenerHandle, Message};
 
 use crate::ledger::Request;
 use crate::setup::Setup;
+use crate::tls::identity;
 use crate::wire::Head;
 use crate::world::World;
 
@@ -110,6 +111,8 @@ pub(crate) struct Churn {
     /// The number of the last table.
     table: u64,
     version: u64,
+    /// The number of the certificate that was published last; whether it is gone meanwhile.
+    certificate: (u64, bool),
     cluster: ClusterId,
     listener: Arc<Listener>,
     /// Handles of removed listeners.
@@ -192,6 +195,7 @@ impl Churn {
             numbers: 1,
             table: 1,
             version: 1,
+            certificate: (0, false),
             cluster: ClusterId(0),
             listener: snapshot.listeners[0].clone(),
             removed: Vec::new(),
@@ -264,6 +268,9 @@ impl World {
                 _ => {}
             }
         }
+        if self.setup.tls.secrets && (churn.certificate.1 || self.rng.chance(1, 2)) {
+            self.rotate(&mut churn, &mut update, hard);
+        }
         self.publish(&mut churn, Arc::new(update));
         if let Some((socket, listener)) = moved {
             self.open_listener(&mut churn, socket, &listener);
@@ -283,6 +290,9 @@ impl World {
             self.ledger.in_force.published = churn.table;
             churn.tables.push_back((everywhere, churn.table));
         }
+        if let Some(mut wire) = self.net.wire().filter(|_| !update.secrets.is_empty()) {
+            wire.rotated(churn.certificate.0, everywhere);
+        }
     }
 
     /// Every shard knows the listener before one of them gets its socket.
@@ -299,6 +309,18 @@ impl World {
     fn drain_time(&mut self, hard: bool) -> Duration {
         let short = [0, 5, 100, 2000][self.rng.below(4) as usize];
         if hard && self.rng.chance(1, 3) { Duration::from_millis(short) } else { LONG_DRAIN }
+    }
+
+    /// Another certificate for the proxy, or the same once more. `hard`: there is none for a while.
+    fn rotate(&mut self, churn: &mut Churn, update: &mut Update, hard: bool) {
+        let (before, missing) = churn.certificate;
+        let gone = hard && !missing && self.rng.chance(1, 6);
+        let number = if gone { before } else { (before + 1).min(identity::NUMBERS - 1) };
+        churn.certificate = (number, gone);
+        update.secrets.push((identity::OURS, (!gone).then(|| identity::certificate(number))));
+        if self.rng.chance(1, 4) {
+            update.secrets.push((identity::TRUST, Some(identity::trust())));
+        }
     }
 
     /// Some of the endpoints, at least one.

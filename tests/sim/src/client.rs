@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use millrace_base::{Rng, Time};
 use millrace_ring::SocketAddress;
-use millrace_ring::sim::{Peer, PeerRead, SimNet};
+use millrace_ring::sim::{Peer, PeerRead};
 
 use crate::churn::Provenance;
 use crate::ledger::{Ledger, Outcome};
+use crate::net::Net;
 use crate::setup::{Disturbance, STALL_WINDOW, Setup};
 use crate::wire::{self, Framing, Head, Item, Reader, fill};
 
@@ -114,7 +115,7 @@ impl Client {
     }
 
     /// Does what is possible now; returns when it wants to be looked at again.
-    pub fn poll(&mut self, net: &SimNet, to: &SocketAddress, setup: &Setup, ledger: &mut Ledger) -> Time {
+    pub fn poll(&mut self, net: &Net, to: &SocketAddress, setup: &Setup, ledger: &mut Ledger) -> Time {
         let now = net.now();
         if self.connection.is_none() {
             if self.todo.is_empty() {
@@ -151,7 +152,7 @@ impl Client {
         wake
     }
 
-    fn open(&mut self, net: &SimNet, to: &SocketAddress, setup: &Setup, ledger: &mut Ledger) {
+    fn open(&mut self, net: &Net, to: &SocketAddress, setup: &Setup, ledger: &mut Ledger) {
         self.opened += 1;
         if self.opened > CONNECTIONS_MAX {
             ledger.violation(format!("{CONNECTIONS_MAX} connections do not suffice: {:?}", self.todo));
@@ -218,7 +219,7 @@ impl Client {
         }
     }
 
-    fn write(&mut self, net: &SimNet, ledger: &Ledger) {
+    fn write(&mut self, net: &Net, ledger: &Ledger) {
         let now = net.now();
         let Some(connection) = &mut self.connection else { return };
         while let Some(piece) = connection.out.front_mut() {
@@ -277,7 +278,7 @@ impl Client {
     }
 
     /// Reads answers. True when the connection is over and shall be closed.
-    fn read(&mut self, net: &SimNet, setup: &Setup, ledger: &mut Ledger) -> bool {
+    fn read(&mut self, net: &Net, setup: &Setup, ledger: &mut Ledger) -> bool {
         let now = net.now();
         let Some(mut connection) = self.connection.take() else { return false };
         let mut over = connection.aborts;

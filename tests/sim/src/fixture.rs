@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, ClusterSpecifier, DrainType, Endpoint,
-    FilterChain, FilterChainCriteria, FilterChainMatch, FilterConfigId, ForwardClientCertDetails,
-    HeaderMutations, HealthStatus, Http1Options, Http2Keepalive, Http2Options, HttpConnectionManager,
-    HttpFilter, HttpFilterKind, LbPolicy, Listener, LocalityEndpoints, NetworkFilter, Node,
-    PathNormalization, RequireTls, RetryConditions, RetryPolicy, Route, RouteAction, RouteConfiguration,
-    RouteForward, RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy,
-    Thresholds, TrafficDirection, UnderscoresAction, UpstreamHttp, UpstreamProtocol, VirtualHost,
+    Address, CircuitBreakers, ClientCertDetails, Cluster, ClusterDiscovery, ClusterId, ClusterSpecifier,
+    DrainType, Endpoint, FilterChain, FilterChainCriteria, FilterChainMatch, FilterConfigId,
+    ForwardClientCertDetails, HeaderMutations, HealthStatus, Http1Options, Http2Keepalive, Http2Options,
+    HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy, Listener, LocalityEndpoints, NetworkFilter,
+    Node, PathNormalization, RequireTls, RetryConditions, RetryPolicy, Route, RouteAction,
+    RouteConfiguration, RouteForward, RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot,
+    TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection, UnderscoresAction, UpstreamHttp,
+    UpstreamProtocol, VirtualHost,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
 
@@ -179,6 +180,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         },
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
+        istio_alpn_override: true,
     }
 }
 
@@ -272,6 +274,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         proxy_100_continue: knobs.proxy_continue,
         represent_ipv4_as_mapped_ipv6: false,
         forward_client_cert: ForwardClientCertDetails::Sanitize,
+        client_cert_details: ClientCertDetails::default(),
         upgrades: vec!["websocket".into()],
         paths: PathNormalization { reject_fragment: true, ..PathNormalization::default() },
         underscores: UnderscoresAction::Allow,

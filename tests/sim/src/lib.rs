@@ -1,8 +1,8 @@
 //! Deterministic simulation of the shard: a configuration built by hand, a simulated kernel, scripted
 //! clients and upstreams, and the checks that must hold whatever goes wrong.
 //!
-//! [`setup`] names the modes, [`world`] drives one run, [`client`], [`upstream`] and [`pipe`] are the peers
-//! with [`wire`] as their own HTTP reader, [`h2`] those that speak HTTP/2, [`churn`] changes the configuration meanwhile, [`ledger`] knows what
+//! [`setup`] names the modes, [`run`] many seeds of one, [`world`] drives one run, [`client`], [`upstream`] and [`pipe`] are the peers
+//! with [`wire`] as their own HTTP reader, [`h2`] those that speak HTTP/2, [`net`] and [`tls`] what lies between them and the network, [`churn`] changes the configuration meanwhile, [`ledger`] knows what
 //! every request is owed, [`check`] looks at what is left afterwards.
 
 pub mod check;
@@ -11,8 +11,11 @@ pub mod client;
 pub mod fixture;
 pub mod h2;
 pub mod ledger;
+pub mod net;
 pub mod pipe;
+pub mod run;
 pub mod setup;
+pub mod tls;
 mod trace;
 pub mod upstream;
 pub mod wire;

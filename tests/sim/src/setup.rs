@@ -7,6 +7,7 @@ use millrace_config::UpstreamProtocol;
 use millrace_ring::sim::FaultPlan;
 
 use crate::fixture::{Knobs, Mode};
+use crate::tls::Tls;
 
 /// Bytes under way to a client that stopped reading.
 pub const STALL_WINDOW: usize = 2_000;
@@ -88,6 +89,8 @@ pub struct Setup {
     pub tunnel: bool,
     /// HTTP/2 on either side.
     pub http2: Http2,
+    /// What is encrypted.
+    pub tls: Tls,
     /// What happens in the middle.
     pub disturbance: Disturbance,
     /// Number of shards; the first accepts for all.
@@ -115,6 +118,7 @@ impl Setup {
             stalls: 0,
             tunnel: mode == Mode::Tcp,
             http2: Http2::default(),
+            tls: Tls::default(),
             disturbance: Disturbance::None,
             shards: 1,
         }
@@ -259,6 +263,25 @@ impl Setup {
         let connection_window = [65_535, 1024 * 1024][rng.below(2) as usize];
         let knobs = Knobs { stream_window: window, connection_window, protocol, keepalive, ..self.knobs };
         Self { http2, knobs, ..self }
+    }
+
+    /// TLS; where buffers are tiny records are small, because a record that does not come whole needs buffers of its own.
+    #[must_use]
+    pub fn tls(self, tls: Tls) -> Self {
+        let record_bytes_max = match self.buffers.1 {
+            0..256 => 512,
+            256..1024 => 2048,
+            _ => 0,
+        };
+        // Through small windows a body of tiny records takes longer than a route's timeout.
+        let record_bytes_min = if self.plan.window < 1000 { 100 } else { 0 };
+        Self { tls: Tls { record_bytes_max, record_bytes_min, ..tls }, ..self }
+    }
+
+    /// One to three shards; the first accepts for all.
+    #[must_use]
+    pub fn on_some_shards(self, rng: &mut Rng) -> Self {
+        Self { shards: 1 + rng.below(3) as usize, ..self }
     }
 
     /// Clients that break streams.

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use millrace_base::{Rng, Time};
-use millrace_ring::sim::{Peer, PeerListener, PeerRead, SimNet};
+use millrace_ring::sim::{Peer, PeerListener, PeerRead};
 use millrace_ring::{IoError, SocketAddress};
 
 use crate::ledger::{Fault, Ledger, Request};
+use crate::net::Net;
 use crate::setup::Setup;
 use crate::wire::{Framing, Head, Item, Reader, fill, framed};
 
@@ -17,6 +18,8 @@ use crate::wire::{Framing, Head, Item, Reader, fill, framed};
 enum After {
     Keep,
     Close,
+    /// Closes so that over TLS it does not look like the end.
+    Cut,
     Reset,
     /// Says nothing more and leaves the connection open.
     Silence,
@@ -34,6 +37,8 @@ struct Exchange {
 #[derive(Debug)]
 struct Connection {
     peer: Peer,
+    /// TLS is spoken.
+    secure: bool,
     reader: Reader,
     exchange: Option<Exchange>,
     out: VecDeque<(Time, Vec<u8>)>,
@@ -58,14 +63,14 @@ impl Upstream {
     ///
     /// # Errors
     /// The address is in use.
-    pub fn listen(net: &SimNet, address: SocketAddr, setup: &Setup, mut rng: Rng) -> Result<Self, IoError> {
+    pub fn listen(net: &Net, address: SocketAddr, setup: &Setup, mut rng: Rng) -> Result<Self, IoError> {
         let listener = net.listen_peer(SocketAddress::Inet(address))?;
         let slow = setup.slow && rng.chance(1, 2);
         Ok(Self { listener, connections: Vec::new(), rng, slow })
     }
 
     /// Closes the listener and everything that is left.
-    pub fn close(&mut self, net: &SimNet) {
+    pub fn close(&mut self, net: &Net) {
         net.close_listener(self.listener);
         for connection in self.connections.drain(..) {
             net.close(connection.peer);
@@ -78,11 +83,12 @@ impl Upstream {
     }
 
     /// Does what is possible now; returns when it wants to be looked at again.
-    pub fn poll(&mut self, net: &SimNet, setup: &Setup, ledger: &mut Ledger) -> Time {
+    pub fn poll(&mut self, net: &Net, setup: &Setup, ledger: &mut Ledger) -> Time {
         let now = net.now();
         while let Some(peer) = net.accept(self.listener) {
             self.connections.push(Connection {
                 peer,
+                secure: net.is_secure(peer),
                 reader: Reader::default(),
                 exchange: None,
                 out: VecDeque::new(),
@@ -116,7 +122,7 @@ impl Upstream {
     }
 }
 
-fn read(c: &mut Connection, net: &SimNet, setup: &Setup, slow: bool, ledger: &mut Ledger, rng: &mut Rng) {
+fn read(c: &mut Connection, net: &Net, setup: &Setup, slow: bool, ledger: &mut Ledger, rng: &mut Rng) {
     let now = net.now();
     while !c.over && now >= c.next_read {
         match net.read(c.peer, if slow { 400 } else { 64 * 1024 }) {
@@ -262,9 +268,14 @@ fn schedule(c: &mut Connection, request: &Request, setup: &Setup, rng: &mut Rng,
             let whole = answer(exchange.id, request, false, rng);
             let cut = rng.below(whole.len() as u64) as usize;
             bytes.extend_from_slice(&whole[..cut]);
-            // A body that ends with its connection is only seen to be cut off by a reset.
-            let visible = fault == Fault::Truncate && reply.framing != Framing::UntilClose;
-            exchange.after = if visible { After::Close } else { After::Reset };
+            // A body that ends with its connection is only seen to be cut off by a reset, or by a FIN that TLS did
+            // not announce.
+            exchange.after = match (fault, reply.framing) {
+                (Fault::Truncate, Framing::UntilClose) if c.secure => After::Cut,
+                (Fault::Truncate, Framing::UntilClose) => After::Reset,
+                (Fault::Truncate, _) => After::Close,
+                _ => After::Reset,
+            };
         }
     }
     let mut at = now + reply.delay;
@@ -308,7 +319,7 @@ fn answer(id: u64, request: &Request, fails: bool, rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-fn write(c: &mut Connection, net: &SimNet, setup: &Setup, rng: &mut Rng) {
+fn write(c: &mut Connection, net: &Net, setup: &Setup, rng: &mut Rng) {
     let now = net.now();
     if c.idle_close.is_some_and(|at| at <= now) {
         c.over = true;
@@ -345,6 +356,12 @@ fn write(c: &mut Connection, net: &SimNet, setup: &Setup, rng: &mut Rng) {
             if !c.fin_sent {
                 c.fin_sent = true;
                 net.shutdown(c.peer);
+            }
+        }
+        After::Cut => {
+            if !c.fin_sent {
+                c.fin_sent = true;
+                net.truncate(c.peer);
             }
         }
         After::Reset => {

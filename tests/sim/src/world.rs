@@ -20,8 +20,10 @@ use crate::client::Client;
 use crate::fixture;
 use crate::h2;
 use crate::ledger::{Ledger, Pipe};
+use crate::net::Net;
 use crate::pipe::{PipeClient, PipeServer};
 use crate::setup::{Disturbance, Setup};
+use crate::tls::{self, Speaks, Wire};
 use crate::trace::{hash_event, hash_op, mix, show};
 use crate::upstream::Upstream;
 
@@ -83,10 +85,26 @@ impl Asker {
     }
 }
 
+/// What is spoken inside TLS.
+fn speaks(setup: &Setup) -> Speaks {
+    let named = |http2: bool| -> Option<&'static [u8]> {
+        (setup.mode != fixture::Mode::Tcp).then_some(if http2 { b"h2" } else { b"http/1.1" })
+    };
+    Speaks { clients: named(setup.http2.clients), endpoints: named(setup.http2.upstreams) }
+}
+
+fn network(setup: &Setup, seed: u64) -> Net {
+    let sim = SimNet::new(seed, setup.plan.clone());
+    if setup.tls.is_off() {
+        return Net::clear(sim);
+    }
+    Net::secure(sim, Wire::new(setup.tls, speaks(setup), setup.lossless, setup.body_max, seed))
+}
+
 /// One run under way.
 #[derive(Debug)]
 pub struct World {
-    pub(crate) net: SimNet,
+    pub(crate) net: Net,
     pub(crate) shards: Vec<(Shard, Sim, Vec<Event>)>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) registry: Registry,
@@ -128,12 +146,13 @@ impl World {
 
     fn new(setup: Setup, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let net = SimNet::new(rng.next_u64(), setup.plan.clone());
+        let net = network(&setup, rng.next_u64());
         let registry = Registry::new();
         let listen = SocketAddr::from(([10, 0, 0, 1], 8080));
         let count = 1 + rng.below(4) as u16;
         let endpoints: Vec<SocketAddr> = (0..count).map(|i| ([10, 0, 1, 1], 9000 + i).into()).collect();
         let mut snapshot = fixture::build(&registry, setup.mode, listen, &endpoints, &setup.knobs);
+        tls::identity::configure(&mut snapshot, &setup.tls, speaks(&setup).endpoints);
         let changes = matches!(setup.disturbance, Disturbance::Churn | Disturbance::ChurnHard);
         if changes {
             churn::prepare(&mut snapshot);
@@ -270,7 +289,12 @@ impl World {
     /// Until every client has finished.
     fn traffic(&mut self) {
         // A clock that jumps makes every byte count for seconds.
-        let factor = if self.setup.plan.clock_jumps > 0 { 30 } else { 1 };
+        let factor = match self.setup.plan.clock_jumps > 0 {
+            true => 30,
+            // A record whose end never comes ends with the idle timeout.
+            false if self.setup.tls.faults > 0 => 3,
+            false => 1,
+        };
         let end = self.net.now() + Duration::from_secs(RUN_SECONDS_MAX * factor);
         while !self.is_done() {
             self.disturb();
@@ -425,6 +449,7 @@ impl World {
 
     fn poll_peers(&mut self) -> Time {
         let Self { net, setup, ledger, listen, .. } = self;
+        net.pump().into_iter().for_each(|text| ledger.violation(text));
         let mut wake = Time::MAX;
         for client in &mut self.clients {
             wake = wake.min(match client {
@@ -446,7 +471,7 @@ impl World {
                 Server::Http2Pipe(pipe) => pipe.poll(net, setup, ledger),
             });
         }
-        wake
+        wake.min(net.wake())
     }
 
     fn report(mut self) -> Report {

@@ -32,11 +32,11 @@ fn type_url(name: &str) -> String {
     format!("\"@type\": type.googleapis.com/{name}")
 }
 
-fn access_log() -> String {
+fn access_log(more: &str) -> String {
     let kind = type_url("envoy.extensions.access_loggers.file.v3.FileAccessLog");
     format!(
         "access_log:\n- name: envoy.access_loggers.file\n  typed_config:\n    {kind}\n    path: \"@DIR@/access.log\"\n    \
-         log_format: {{text_format_source: {{inline_string: \"{LOG_FORMAT}\\n\"}}}}\n"
+         log_format: {{text_format_source: {{inline_string: \"{LOG_FORMAT}{more}\\n\"}}}}\n"
     )
 }
 
@@ -49,8 +49,10 @@ pub struct Http {
     routes: String,
     route_config: String,
     listener: String,
+    chain: String,
     rds: Option<String>,
     log: bool,
+    log_more: String,
 }
 
 impl Http {
@@ -68,8 +70,10 @@ impl Http {
             routes: routes.into(),
             route_config: String::new(),
             listener: String::new(),
+            chain: String::new(),
             rds: None,
             log: true,
+            log_more: String::new(),
         }
     }
 
@@ -118,6 +122,20 @@ impl Http {
         self
     }
 
+    /// More fields of the filter chain.
+    #[must_use]
+    pub fn chain(mut self, yaml: &str) -> Self {
+        self.chain.push_str(yaml);
+        self
+    }
+
+    /// One more pair in every line of the access log: a key and a format.
+    #[must_use]
+    pub fn logs(mut self, key: &str, format: &str) -> Self {
+        self.log_more.push_str(&format!("\\t{key}={format}"));
+        self
+    }
+
     /// No access log.
     #[must_use]
     pub fn without_log(mut self) -> Self {
@@ -127,6 +145,15 @@ impl Http {
 
     /// The listener as a YAML list with one item.
     pub fn yaml(&self) -> String {
+        listener(&self.name, &self.listener, &self.filter_chain())
+    }
+
+    /// The filter chain as a YAML list with one item.
+    pub fn filter_chain(&self) -> String {
+        filter_chain(&self.chain, &self.filter())
+    }
+
+    fn filter(&self) -> String {
         let hosts = self.virtual_hosts.clone().unwrap_or_else(|| {
             format!("- name: all\n  domains: [\"*\"]\n  routes:\n{}", indent(&self.routes, 2))
         });
@@ -135,7 +162,7 @@ impl Http {
             type_url("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager");
         let mut config = format!("{manager}\nstat_prefix: {}\n{}", self.name, self.hcm);
         if self.log {
-            config.push_str(&access_log());
+            config.push_str(&access_log(&self.log_more));
         }
         if !self.hcm.contains("http_filters:") {
             config.push_str(&format!(
@@ -148,21 +175,30 @@ impl Http {
             config.push_str(&format!("route_config:\n  name: routes\n{}", indent(&self.route_config, 2)));
             config.push_str(&format!("  virtual_hosts:\n{}", indent(&hosts, 2)));
         }
-        let filter = format!(
+        format!(
             "- name: envoy.filters.network.http_connection_manager\n  typed_config:\n{}",
             indent(&config, 4)
-        );
-        listener(&self.name, &self.listener, &filter)
+        )
     }
 }
 
-fn listener(name: &str, extra: &str, filters: &str) -> String {
+/// A TCP proxy as a filter chain, a YAML list with one item; `fields` must say where to, `chain` are more fields of the
+/// chain, and `log_more` more pairs of the access log (`\\tkey=%OPERATOR%`).
+pub fn tcp_chain(name: &str, fields: &str, chain: &str, log_more: &str) -> String {
+    let kind = type_url("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy");
+    let config = format!("{kind}\nstat_prefix: {name}\n{}\n{}", fields.trim_end(), access_log(log_more));
+    let filter = format!("- name: envoy.filters.network.tcp_proxy\n  typed_config:\n{}", indent(&config, 4));
+    filter_chain(chain, &filter)
+}
+
+/// A listener with these filter chains, a YAML list with one item; `extra` are more of its fields.
+pub fn listener(name: &str, extra: &str, chains: &str) -> String {
     let address = "address: {socket_address: {address: 127.0.0.1, port_value: 0}}";
-    format!(
-        "- name: {name}\n  {address}\n{}  filter_chains:\n  - filters:\n{}",
-        indent(extra, 2),
-        indent(filters, 4)
-    )
+    format!("- name: {name}\n  {address}\n{}  filter_chains:\n{}", indent(extra, 2), indent(chains, 2))
+}
+
+fn filter_chain(extra: &str, filters: &str) -> String {
+    format!("- filters:\n{}{}", indent(filters, 2), indent(extra, 2))
 }
 
 /// A bootstrap under construction.
@@ -194,11 +230,7 @@ impl Bootstrap {
     /// Adds a TCP proxy listener; `fields` are more fields of the filter, and must say where to.
     #[must_use]
     pub fn tcp(mut self, name: &str, fields: &str) -> Self {
-        let kind = type_url("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy");
-        let config = format!("{kind}\nstat_prefix: {name}\n{}\n{}", fields.trim_end(), access_log());
-        let filter =
-            format!("- name: envoy.filters.network.tcp_proxy\n  typed_config:\n{}", indent(&config, 4));
-        self.listeners.push_str(&listener(name, "", &filter));
+        self.listeners.push_str(&listener(name, "", &tcp_chain(name, fields, "", "")));
         self
     }
 

@@ -20,6 +20,7 @@ pub mod rng;
 pub mod strict;
 pub mod subject;
 pub mod tcp;
+pub mod tls;
 pub mod upstream;
 pub mod wait;
 pub mod wire;

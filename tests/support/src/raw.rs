@@ -38,7 +38,12 @@ impl Client {
     /// Connects, or says why not.
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        Ok(Self { wire: Wire::new(stream, PATIENCE) })
+        Ok(Self::over(stream))
+    }
+
+    /// Takes a connected socket.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { wire: Wire::new(stream, PATIENCE) }
     }
 
     /// Connects from another loopback address than 127.0.0.1.
@@ -51,7 +56,7 @@ impl Client {
         let source = SocketAddr::new(source.parse().expect("a source address"), 0);
         socket.bind(&source.into()).expect("bind the source address");
         socket.connect(&address.into()).expect("connect to the proxy");
-        Self { wire: Wire::new(socket.into(), PATIENCE) }
+        Self::over(socket.into())
     }
 
     /// Sends these bytes; a peer that is gone shows when reading.

@@ -1,5 +1,7 @@
 //! `config.endpoint.v3.ClusterLoadAssignment`, inside a cluster or on its own.
 
+use std::sync::Arc;
+
 use millrace_config::{Address, DnsTarget, Endpoint, HealthStatus, LocalityEndpoints};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
@@ -10,7 +12,7 @@ use millrace_proto::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier
 
 use super::scopes;
 use crate::error::Rejection;
-use crate::{address, value};
+use crate::{address, transport_socket, value};
 
 const OVERPROVISIONING_FACTOR: u32 = 140;
 
@@ -23,6 +25,23 @@ pub(super) struct Load {
     pub targets: Vec<DnsTarget>,
     /// `policy.overprovisioning_factor`.
     pub overprovisioning_factor: u32,
+    /// What endpoints said last of transport sockets; those of a cluster mostly say the same.
+    metadata: Option<Pairs>,
+}
+
+/// [`Endpoint::transport_metadata`].
+type Pairs = Arc<[(Arc<str>, Arc<str>)]>;
+
+impl Load {
+    /// What chooses a transport socket for an endpoint, one copy of equal ones.
+    fn metadata(&mut self, own: Option<&core::Metadata>, locality: Option<&Pairs>) -> Option<Pairs> {
+        let Some(own) = transport_socket::metadata(own) else { return locality.cloned() };
+        match &self.metadata {
+            Some(known) if **known == own[..] => {}
+            _ => self.metadata = Some(own.into()),
+        }
+        self.metadata.clone()
+    }
 }
 
 pub(super) fn load_assignment(
@@ -86,13 +105,21 @@ fn locality(
         weight: value::number(from.load_balancing_weight.as_ref(), 0),
         endpoints: Vec::with_capacity(from.lb_endpoints.len()),
     };
+    let shared: Option<Pairs> = transport_socket::metadata(from.metadata.as_ref()).map(Into::into);
     for (i, endpoint) in from.lb_endpoints.iter().enumerate() {
         let path = path.join("lb_endpoints").at(i);
+        let metadata = load.metadata(endpoint.metadata.as_ref(), shared.as_ref());
         match kind {
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
-                load.targets.push(target(endpoint, load.localities.len(), kind, &path)?);
+                let mut target = target(endpoint, load.localities.len(), kind, &path)?;
+                target.template.transport_metadata = metadata;
+                load.targets.push(target);
             }
-            _ => built.endpoints.push(fixed(endpoint, &path)?),
+            _ => {
+                let mut endpoint = fixed(endpoint, &path)?;
+                endpoint.transport_metadata = metadata;
+                built.endpoints.push(endpoint);
+            }
         }
     }
     load.localities.push(built);

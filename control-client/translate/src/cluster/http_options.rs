@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_config::{Http2Options, UpstreamHttp, UpstreamProtocol};
+use millrace_config::{Http2Options, TransportMatch, UpstreamHttp, UpstreamProtocol, UpstreamTransport};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::core::v3 as core;
@@ -37,7 +37,7 @@ pub(super) fn upstream_http(
         return Err(extension::not_served("protocol options", KEY, Some(any), &path));
     }
     let options: options::HttpProtocolOptions = extension::open(any, &path)?;
-    typed(&cluster.name, &options, &path, cx)
+    typed(&options, &path, cx)
 }
 
 /// Which protocol, and the options of each version.
@@ -50,7 +50,6 @@ struct Protocols<'a> {
 }
 
 fn typed(
-    cluster: &str,
     options: &options::HttpProtocolOptions,
     path: &Path,
     cx: &mut Context,
@@ -79,14 +78,50 @@ fn typed(
             let (http1, http2) = (same.http_protocol_options.as_ref(), same.http2_protocol_options.as_ref());
             Protocols { protocol: UpstreamProtocol::UseDownstream, http1, http2, path }
         }
-        // A transport socket that could choose was refused before.
-        Some(by::UpstreamProtocolOptions::AutoConfig(_)) => {
-            let why = format!("ALPN configured for cluster {cluster} which has a non-ALPN transport socket");
-            return Err(Rejection::new(&path.join("auto_config"), why));
+        Some(by::UpstreamProtocolOptions::AutoConfig(auto)) => {
+            let path = path.join("auto_config");
+            let (http1, http2) = (auto.http_protocol_options.as_ref(), auto.http2_protocol_options.as_ref());
+            Protocols { protocol: UpstreamProtocol::Auto, http1, http2, path }
         }
         None => return Err(Rejection::new(&path.join("upstream_protocol_options"), "is required")),
     };
-    build(options.common_http_protocol_options.as_ref(), &protocols, path, cx)
+    let mut http = build(options.common_http_protocol_options.as_ref(), &protocols, path, cx)?;
+    names(options.upstream_http_protocol_options.as_ref(), &mut http);
+    Ok(http)
+}
+
+/// Which names a connection asks for and checks.
+fn names(from: Option<&core::UpstreamHttpProtocolOptions>, http: &mut UpstreamHttp) {
+    if let Some(from) = from {
+        http.auto_sni = from.auto_sni;
+        http.auto_san_validation = from.auto_san_validation;
+        http.auto_sni_header = value::text(&from.override_auto_sni_header.to_ascii_lowercase());
+    }
+}
+
+/// ALPN can choose the version only where every transport socket has it.
+pub(super) fn check_alpn(
+    cluster: &str,
+    http: &UpstreamHttp,
+    transport: &UpstreamTransport,
+    matches: &[TransportMatch],
+    path: &Path,
+) -> Result<(), Rejection> {
+    if http.protocol != UpstreamProtocol::Auto {
+        return Ok(());
+    }
+    let refused = |what: &str, path: &Path| {
+        let why =
+            format!("ALPN configured for cluster {cluster} which has a non-ALPN transport socket{what}");
+        Err(Rejection::new(path, why))
+    };
+    if transport.tls.is_none() {
+        return refused("", &path.join("transport_socket"));
+    }
+    match matches.iter().position(|one| one.transport.tls.is_none()) {
+        Some(at) => refused(" matcher", &path.join("transport_socket_matches").at(at)),
+        None => Ok(()),
+    }
 }
 
 fn deprecated(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> Result<UpstreamHttp, Rejection> {
@@ -105,6 +140,7 @@ fn deprecated(cluster: &pb::Cluster, path: &Path, cx: &mut Context) -> Result<Up
     };
     let protocols = Protocols { protocol, http1, http2, path: path.clone() };
     let mut http = build(cluster.common_http_protocol_options.as_ref(), &protocols, path, cx)?;
+    names(cluster.upstream_http_protocol_options.as_ref(), &mut http);
     if let Some(max) = &cluster.max_requests_per_connection {
         http.max_requests_per_connection = Some(max.value).filter(|max| *max > 0);
     }

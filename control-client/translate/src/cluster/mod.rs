@@ -11,14 +11,13 @@ mod scopes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{
-    Address, Cluster, ClusterDiscovery, TcpKeepalive, UpstreamProtocol, UpstreamTransport,
-};
+use millrace_config::{Address, Cluster, ClusterDiscovery, TcpKeepalive, UpstreamProtocol};
 use millrace_observe::stats::{Group, ScopeKind};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use millrace_proto::pb::envoy::config::core::v3 as core;
+use millrace_proto::pb::google::protobuf::value::Kind;
 
 pub(crate) use assignment::load_assignment;
 pub use assignment::{LoadAssignment, retired_scopes};
@@ -38,13 +37,18 @@ pub(crate) fn cluster(
     path: &Path,
     cx: &mut Context,
 ) -> Result<Cluster, Rejection> {
-    transport_socket::upstream(cluster.transport_socket.as_ref(), &path.join("transport_socket"))?;
+    let transport =
+        transport_socket::upstream(cluster.transport_socket.as_ref(), &path.join("transport_socket"), cx)?;
+    let matches_path = path.join("transport_socket_matches");
+    let transport_matches =
+        transport_socket::transport_matches(&cluster.transport_socket_matches, &matches_path, cx)?;
     let kind = discovery_type(cluster, path)?;
     let mut load = endpoint::load_assignment(cluster, kind, path)?;
     let mut discovery = discovery(cluster, kind, std::mem::take(&mut load.targets), path, cx)?;
     let lb_policy = lb_policy::lb_policy(cluster, path, cx)?;
     let bind_source = bind_source(cluster, path)?;
     let http = http_options::upstream_http(cluster, path, cx)?;
+    http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
     let common = cluster.common_lb_config.as_ref();
     let options = cluster.upstream_connection_options.as_ref();
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.
@@ -80,14 +84,27 @@ pub(crate) fn cluster(
         bind_source,
         close_on_health_failure: cluster.close_connections_on_host_health_failure,
         http,
-        transport: UpstreamTransport::default(),
-        transport_matches: Vec::new(),
+        istio_alpn_override: istio_alpn_override(cluster),
+        transport,
+        transport_matches,
     };
     if built.http.protocol != UpstreamProtocol::Http1 {
         cx.registry.enable(built.scope, Group::Http2);
     }
     scopes::assign(&mut built, previous, &cx.registry);
+    let matched = built.transport_matches.iter().any(|choice| choice.transport.tls.is_some());
+    if matched || built.transport.tls.is_some() {
+        cx.registry.tls_scopes(built.scope);
+    }
     Ok(built)
+}
+
+/// The metadata `istio: {alpn_override: "false"}` keeps `istio.alpn` off.
+fn istio_alpn_override(cluster: &pb::Cluster) -> bool {
+    let istio = cluster.metadata.as_ref().and_then(|metadata| metadata.filter_metadata.get("istio"));
+    let value =
+        istio.and_then(|istio| istio.fields.get("alpn_override")).and_then(|value| value.kind.as_ref());
+    !matches!(value, Some(Kind::StringValue(text)) if text == "false")
 }
 
 fn discovery_type(cluster: &pb::Cluster, path: &Path) -> Result<DiscoveryType, Rejection> {

@@ -48,10 +48,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
-        fields: &[
-            (Served, "listeners clusters"),
-            (NoEffect("the control client reads what its clusters name; traffic uses none"), "secrets"),
-        ],
+        fields: &[(Served, "listeners clusters secrets")],
     },
     Table {
         message: "envoy.config.bootstrap.v3.Bootstrap.ApplicationLogConfig",

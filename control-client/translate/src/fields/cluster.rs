@@ -23,19 +23,18 @@ pub(super) const TABLES: &[Table] = &[
                  dns_lookup_family wait_for_warm_on_init upstream_bind_config least_request_lb_config \
                  round_robin_lb_config common_lb_config transport_socket upstream_connection_options \
                  close_connections_on_host_health_failure load_balancing_policy http2_protocol_options \
-                 protocol_selection",
+                 protocol_selection transport_socket_matches upstream_http_protocol_options",
             ),
-            (Refused("TLS is not served by this build"), "transport_socket_matches transport_socket_matcher"),
+            (Refused("matcher trees are not served by this build"), "transport_socket_matcher"),
             (Refused("subsets of endpoints are not served by this build"), "lb_subset_config"),
             (Refused("filters on the upstream side are not served by this build"), "filters upstream_config"),
             (
                 Refused("connections are shared between downstream connections"),
                 "connection_pool_per_downstream_connection",
             ),
-            (NoEffect("TLS is not served by this build"), "upstream_http_protocol_options"),
             (NoEffect(BALANCER), "ring_hash_lb_config maglev_lb_config original_dst_lb_config"),
             (NoEffect("only clusters of original destinations read it"), "cleanup_interval"),
-            (NoEffect("nothing reads it"), "metadata"),
+            (NoEffect("only istio.alpn reads it: alpn_override of istio"), "metadata"),
             (Reported(HEALTH), "health_checks outlier_detection"),
             (Reported("endpoints leave as soon as discovery drops them"), "ignore_health_on_host_removal"),
             (
@@ -161,11 +160,11 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[
             (
                 Served,
-                "common_http_protocol_options explicit_http_config use_downstream_protocol_config auto_config",
+                "common_http_protocol_options upstream_http_protocol_options explicit_http_config \
+                 use_downstream_protocol_config auto_config",
             ),
             (Refused("filters on the upstream side are not served by this build"), "http_filters"),
             (Refused("policies belong to routes"), "retry_policy request_mirror_policies"),
-            (NoEffect("TLS is not served by this build"), "upstream_http_protocol_options"),
             (NoEffect("no served balancer hashes"), "hash_policy"),
             (Reported("headers are checked by the built-in rules"), "header_validation_config"),
             (Reported("outlier detection is not served by this build"), "outlier_detection"),
@@ -187,10 +186,13 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
-        fields: &[(
-            NoEffect("auto_config needs TLS; Envoy refuses it without, and TLS is not served by this build"),
-            "http_protocol_options http2_protocol_options http3_protocol_options alternate_protocols_cache_options",
-        )],
+        fields: &[
+            (Served, "http_protocol_options http2_protocol_options"),
+            (
+                Reported("HTTP/3 is not served by this build; ALPN chooses among HTTP/1.1 and HTTP/2"),
+                "http3_protocol_options alternate_protocols_cache_options",
+            ),
+        ],
     },
     Table {
         message: "envoy.config.endpoint.v3.ClusterLoadAssignment",
@@ -213,7 +215,8 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[
             (Served, "locality lb_endpoints load_balancing_weight priority"),
             (Refused(LEDS), "load_balancer_endpoints leds_cluster_locality_config"),
-            (NoEffect("nothing reads it"), "metadata proximity"),
+            (NoEffect("only transport_socket_matches read it, as they do in Envoy"), "metadata"),
+            (NoEffect("nothing reads it"), "proximity"),
         ],
     },
     Table {
@@ -221,7 +224,7 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[
             (Served, "endpoint health_status load_balancing_weight"),
             (Refused("named endpoints are not served by this build"), "endpoint_name"),
-            (NoEffect("subsets and transport socket matches are refused"), "metadata"),
+            (NoEffect("only transport_socket_matches read it; subsets are refused"), "metadata"),
         ],
     },
     Table {

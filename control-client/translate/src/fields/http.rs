@@ -19,7 +19,7 @@ pub(super) const TABLES: &[Table] = &[
                  stream_idle_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout \
                  access_log use_remote_address xff_num_trusted_hops internal_address_config skip_xff_append via \
                  generate_request_id preserve_external_request_id always_set_request_id_in_response \
-                 forward_client_cert_details proxy_100_continue \
+                 forward_client_cert_details set_current_client_cert_details proxy_100_continue \
                  represent_ipv4_remote_address_as_ipv4_mapped_ipv6 upgrade_configs normalize_path merge_slashes \
                  path_with_escaped_slashes_action strip_matching_host_port strip_any_host_port \
                  strip_trailing_host_dot append_x_forwarded_port http2_protocol_options",
@@ -58,10 +58,13 @@ pub(super) const TABLES: &[Table] = &[
                 Reported("the duration ends a connection between requests"),
                 "http1_safe_max_connection_duration",
             ),
-            (NoEffect("there are no client certificates without TLS"), "set_current_client_cert_details"),
             (NoEffect("there is no overload manager"), "append_local_overload"),
             (NoEffect("the PROXY protocol is not written"), "add_proxy_protocol_connection_state"),
         ],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
+        fields: &[(Served, "subject cert chain dns uri")],
     },
     Table {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
@@ -142,6 +145,14 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[(Served, "name method_names")],
     },
     Table { message: "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", fields: &[] },
+    Table {
+        message: "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
+        fields: &[(Served, "alpn_override")],
+    },
+    Table {
+        message: "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig.AlpnOverride",
+        fields: &[(Served, "upstream_protocol alpn_override")],
+    },
     Table {
         message: "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config",
         fields: &[(Served, "upgrade_protobuf_to_grpc ignore_query_parameters")],

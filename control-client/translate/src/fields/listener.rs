@@ -45,13 +45,8 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.listener.v3.ListenerFilter",
-        fields: &[
-            (Served, "name typed_config"),
-            (Refused(ECDS), "config_discovery"),
-            (Refused("the filter cannot be switched off for some connections"), "filter_disabled"),
-        ],
+        fields: &[(Served, "name typed_config filter_disabled"), (Refused(ECDS), "config_discovery")],
     },
-    Table { message: "envoy.extensions.filters.listener.original_dst.v3.OriginalDst", fields: &[] },
     Table {
         message: "envoy.config.listener.v3.FilterChain",
         fields: &[
@@ -77,7 +72,6 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.config.listener.v3.Filter",
         fields: &[(Served, "name typed_config"), (Refused(ECDS), "config_discovery")],
     },
-    Table { message: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", fields: &[] },
     Table {
         message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         fields: &[
@@ -106,7 +100,7 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("open connections are kept while draining"), "check_drain_close"),
             (NoEffect("no served balancer hashes"), "hash_policy"),
             (
-                NoEffect("the PROXY protocol is not written"),
+                Reported("the PROXY header to the upstream has what its transport socket adds"),
                 "proxy_protocol_tlvs proxy_protocol_tlv_merge_policy",
             ),
         ],

@@ -8,8 +8,10 @@ mod core;
 mod document;
 mod http;
 mod listener;
+mod listener_filter;
 mod route;
 mod source;
+mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
@@ -51,6 +53,8 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         bootstrap::TABLES,
         source::TABLES,
         listener::TABLES,
+        listener_filter::TABLES,
+        tls::TABLES,
         http::TABLES,
         route::TABLES,
         cluster::TABLES,
@@ -164,6 +168,10 @@ impl Visitor for Check<'_> {
             if let Some(cluster) = field.message() {
                 self.clusters(path, cluster, values)?;
             }
+            return Ok(Descend::Over);
+        }
+        // A secret counts where it is named.
+        if message.name() == STATIC_RESOURCES && field.name() == "secrets" {
             return Ok(Descend::Over);
         }
         let status = self.index.get(&message).and_then(|fields| fields.get(&field));

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Codec, ForwardClientCertDetails, Http2Options, HttpConnectionManager, PathNormalization,
-    PathWithEscapedSlashes, RouteSource, RouteTableId, ServerHeaderTransformation, UnderscoresAction,
+    ClientCertDetails, Codec, ForwardClientCertDetails, Http2Options, HttpConnectionManager,
+    PathNormalization, PathWithEscapedSlashes, RouteSource, RouteTableId, ServerHeaderTransformation,
+    UnderscoresAction,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
@@ -85,6 +86,7 @@ pub(crate) fn connection_manager(
         proxy_100_continue: manager.proxy_100_continue,
         represent_ipv4_as_mapped_ipv6: manager.represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
         forward_client_cert: forward_client_cert(manager),
+        client_cert_details: client_cert_details(manager),
         upgrades: upgrades(manager, path)?,
         paths: paths(manager, path, cx)?,
         underscores: underscores(&common),
@@ -183,6 +185,17 @@ fn forward_client_cert(manager: &pb::HttpConnectionManager) -> ForwardClientCert
         hcm::ForwardClientCertDetails::AppendForward => ForwardClientCertDetails::AppendForward,
         hcm::ForwardClientCertDetails::SanitizeSet => ForwardClientCertDetails::SanitizeSet,
         hcm::ForwardClientCertDetails::AlwaysForwardOnly => ForwardClientCertDetails::AlwaysForwardOnly,
+    }
+}
+
+fn client_cert_details(manager: &pb::HttpConnectionManager) -> ClientCertDetails {
+    let details = manager.set_current_client_cert_details.unwrap_or_default();
+    ClientCertDetails {
+        subject: value::flag(details.subject.as_ref(), false),
+        cert: details.cert,
+        chain: details.chain,
+        dns: details.dns,
+        uri: details.uri,
     }
 }
 

@@ -9,6 +9,7 @@ use millrace_proto::pb::envoy::config::core::v3::api_config_source::ApiType;
 use millrace_proto::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret};
 
 use crate::error::Rejection;
+use crate::secrets::SecretKind;
 
 /// By name, with their place in the bootstrap.
 #[derive(Debug, Default)]
@@ -27,7 +28,18 @@ pub(crate) struct StaticResources {
 pub(crate) enum Kind {
     Certificate,
     Validation,
+    TicketKeys,
     Other,
+}
+
+impl From<SecretKind> for Kind {
+    fn from(kind: SecretKind) -> Self {
+        match kind {
+            SecretKind::Certificate => Self::Certificate,
+            SecretKind::Validation => Self::Validation,
+            SecretKind::TicketKeys => Self::TicketKeys,
+        }
+    }
 }
 
 impl StaticResources {
@@ -52,7 +64,8 @@ impl StaticResources {
             let kind = match &secret.r#type {
                 Some(secret::Type::TlsCertificate(_)) => Kind::Certificate,
                 Some(secret::Type::ValidationContext(_)) => Kind::Validation,
-                Some(secret::Type::SessionTicketKeys(_) | secret::Type::GenericSecret(_)) => Kind::Other,
+                Some(secret::Type::SessionTicketKeys(_)) => Kind::TicketKeys,
+                Some(secret::Type::GenericSecret(_)) => Kind::Other,
                 None => return Err(Rejection::new(&path, "Secret type not implemented")),
             };
             if kind != Kind::Other
@@ -60,6 +73,7 @@ impl StaticResources {
             {
                 let what = match kind {
                     Kind::Certificate => "TlsCertificate",
+                    Kind::TicketKeys => "TlsSessionTicketKeys",
                     Kind::Validation | Kind::Other => "CertificateValidationContext",
                 };
                 let why = format!("Duplicate static {what} secret name {}", secret.name);

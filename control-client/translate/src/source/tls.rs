@@ -28,7 +28,7 @@ pub(super) fn upstream(
 ) -> Result<Option<Tls>, Rejection> {
     let any = socket.and_then(|s| s.config_type.as_ref()).map(|ConfigType::TypedConfig(any)| any);
     match any.filter(|any| extension::type_of(any) == UPSTREAM) {
-        None => transport_socket::upstream(socket, path).map(|()| None),
+        None => transport_socket::plain(socket, path).map(|()| None),
         Some(any) => {
             let path = path.join("typed_config");
             let context: pb::UpstreamTlsContext = extension::open(any, &path)?;
@@ -144,7 +144,7 @@ fn found(
             None => {
                 let what = match kind {
                     Kind::Certificate => "secret provider",
-                    Kind::Validation | Kind::Other => "certificate validation context",
+                    Kind::Validation | Kind::TicketKeys | Kind::Other => "certificate validation context",
                 };
                 Err(Rejection::new(&path.join("name"), format!("Unknown static {what}: {}", config.name)))
             }

@@ -1,6 +1,7 @@
 //! From a command's name and parameters to an [`Operator`].
 
 use super::operator::*;
+use super::peer;
 use super::time::TimeFormat;
 
 /// A command as written.
@@ -88,7 +89,10 @@ fn with_parameters(command: &Command<'_>) -> Parsed {
         "METADATA" => (Syntax::RequiredWithLength, metadata(given)),
         "FILTER_STATE" | "UPSTREAM_FILTER_STATE" => (Syntax::OptionalWithLength, filter_state(name, given)),
         "CEL" | "COALESCE" => return Err(format!("{name} is not served yet")),
-        _ if CERTIFICATE_TIMES.contains(&name) => (Syntax::Optional, absent(name)),
+        _ if name.contains("_PEER_CERT_V_") => match peer::validity(name, given) {
+            Some(op) => (Syntax::Optional, op),
+            None => return Err(format!("Not supported field in StreamInfo: {name}")),
+        },
         _ => match address(name, given) {
             Some(op @ Op::Address { view: AddressView::WithoutPort(_), .. }) => (Syntax::Optional, Ok(op)),
             Some(op) => (Syntax::Alone, Ok(op)),
@@ -97,20 +101,13 @@ fn with_parameters(command: &Command<'_>) -> Parsed {
     })
 }
 
-const CERTIFICATE_TIMES: [&str; 4] = [
-    "DOWNSTREAM_PEER_CERT_V_START",
-    "DOWNSTREAM_PEER_CERT_V_END",
-    "UPSTREAM_PEER_CERT_V_START",
-    "UPSTREAM_PEER_CERT_V_END",
-];
-
 fn absent(name: &str) -> Result<Op, String> {
     Ok(Op::Absent(name.into()))
 }
 
 /// The operators that take nothing.
 fn plain(name: &str) -> Option<Op> {
-    counts(name).or_else(|| durations(name)).or_else(|| names(name)).or_else(|| peers(name))
+    counts(name).or_else(|| durations(name)).or_else(|| names(name)).or_else(|| peer::plain(name))
 }
 
 fn counts(name: &str) -> Option<Op> {
@@ -197,47 +194,6 @@ fn names(name: &str) -> Option<Op> {
         "CUSTOM_FLAGS" => Op::Nothing,
         _ => return None,
     })
-}
-
-/// TLS facts, which no connection has yet.
-fn peers(name: &str) -> Option<Op> {
-    const BOTH: [&str; 10] = [
-        "TLS_CIPHER",
-        "TLS_VERSION",
-        "TLS_SESSION_ID",
-        "TLS_GROUP",
-        "PEER_ISSUER",
-        "PEER_CERT",
-        "PEER_SUBJECT",
-        "PEER_URI_SAN",
-        "PEER_DNS_SAN",
-        "PEER_IP_SAN",
-    ];
-    const LOCAL: [&str; 3] = ["LOCAL_DNS_SAN", "LOCAL_IP_SAN", "LOCAL_URI_SAN"];
-    const DOWNSTREAM: [&str; 13] = [
-        "LOCAL_SUBJECT",
-        "LOCAL_EMAIL_SAN",
-        "LOCAL_OTHERNAME_SAN",
-        "PEER_EMAIL_SAN",
-        "PEER_OTHERNAME_SAN",
-        "PEER_FINGERPRINT_1",
-        "PEER_FINGERPRINT_256",
-        "PEER_SERIAL",
-        "PEER_CHAIN_FINGERPRINTS_1",
-        "PEER_CHAIN_FINGERPRINTS_256",
-        "PEER_CHAIN_SERIALS",
-        "PEER_ISSUER_FINGERPRINT_256",
-        "PEER_ISSUER_SERIAL",
-    ];
-    let known = match name {
-        "TLS_JA3_FINGERPRINT" | "TLS_JA4_FINGERPRINT" | "UPSTREAM_SERVER_NAME" => true,
-        _ => match (name.strip_prefix("DOWNSTREAM_"), name.strip_prefix("UPSTREAM_")) {
-            (Some(rest), _) => [&BOTH[..], &LOCAL, &DOWNSTREAM].iter().any(|list| list.contains(&rest)),
-            (_, Some(rest)) => BOTH.contains(&rest) || LOCAL.contains(&rest),
-            _ => false,
-        },
-    };
-    known.then(|| Op::Absent(name.into()))
 }
 
 /// `UPSTREAM_LOCAL_ADDRESS`, `..._WITHOUT_PORT`, `..._PORT` and so on. Only `_WITHOUT_PORT` reads

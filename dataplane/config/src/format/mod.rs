@@ -4,12 +4,14 @@
 mod command;
 mod operator;
 mod parse;
+mod peer;
 mod time;
 
 pub use operator::{
     AddressSide, AddressView, Attempted, DurationUnit, GrpcStatusForm, HeaderSource, Op, Operator,
     PathSource, ServerNameSource, TimePoint, TimeSource,
 };
+pub use peer::{SanType, TlsFact, TlsSide};
 pub use time::{TimeFormat, TimePart};
 
 /// The format of an access log that names none.

@@ -1,5 +1,6 @@
 //! Command operators, one variant for everything that can be asked of a request or a connection.
 
+use super::peer::{TlsFact, TlsSide};
 use super::time::TimeFormat;
 
 /// An operator and its `:Z` truncation.
@@ -226,11 +227,16 @@ pub enum Op {
     },
     QueryParam(Box<[u8]>),
     QueryParams,
+    /// What the handshake of a connection told.
+    Tls {
+        side: TlsSide,
+        fact: TlsFact,
+    },
     TraceId,
     SpanId,
     UniqueId,
     /// `CUSTOM_FLAGS`: no filter sets one.
     Nothing,
-    /// Known to Envoy and without a value here: TLS peers, metadata, filter state. Printed as missing.
+    /// Known to Envoy and without a value here: fingerprints of ClientHellos, metadata, filter state. Printed as missing.
     Absent(Box<str>),
 }

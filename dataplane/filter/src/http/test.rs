@@ -86,6 +86,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
         proxy_100_continue: false,
         represent_ipv4_as_mapped_ipv6: false,
         forward_client_cert: millrace_config::ForwardClientCertDetails::Sanitize,
+        client_cert_details: millrace_config::ClientCertDetails::default(),
         upgrades: Vec::new(),
         paths: PathNormalization::default(),
         underscores: millrace_config::UnderscoresAction::Allow,

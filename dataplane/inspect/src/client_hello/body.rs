@@ -6,8 +6,6 @@ use super::reader::{Reader, names};
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
-/// Most extensions; browsers send about twenty. Bounds the search for duplicates.
-const EXTENSIONS_MAX: usize = 256;
 /// `HostName` at most: a DNS name, as BoringSSL has it.
 const SERVER_NAME_BYTES_MAX: usize = 255;
 
@@ -40,19 +38,18 @@ fn read_extensions(mut extensions: Reader<'_>, hello: &mut ClientHello) -> Optio
     let mut seen = Vec::with_capacity(32);
     while !extensions.0.is_empty() {
         let (kind, data) = (extensions.u16()?, extensions.vector16()?);
-        // No extension comes twice (RFC 8446 4.2).
-        if seen.len() == EXTENSIONS_MAX || seen.contains(&kind) {
-            return None;
-        }
         seen.push(kind);
         match kind {
             SERVER_NAME => hello.server_name = Some(server_name(data)?),
-            ALPN => hello.alpn = protocol_names(data)?.into(),
-            SUPPORTED_VERSIONS => hello.supported_versions = versions(data)?,
+            // As in Envoy: what is wrong with these two is for the handshake to tell.
+            ALPN => hello.alpn = protocol_names(data).unwrap_or_default().into(),
+            SUPPORTED_VERSIONS => hello.supported_versions = versions(data).unwrap_or_default(),
             _ => {}
         }
     }
-    Some(())
+    // No extension comes twice (RFC 8446 4.2).
+    seen.sort_unstable();
+    seen.windows(2).all(|pair| pair[0] != pair[1]).then_some(())
 }
 
 /// Exactly one name of the type host_name, as BoringSSL and others have it: RFC 6066 3 allows no second one of a type

@@ -25,8 +25,7 @@ pub struct Message<'a> {
 pub fn message(bytes: &[u8], bytes_max: usize) -> Result<Option<Message<'_>>, HelloError> {
     let mut at = 0;
     let mut joined: Cow<'_, [u8]> = Cow::Borrowed(&[]);
-    loop {
-        let Some(fragment) = record(&bytes[at..], at == 0)? else { break };
+    while let Some(fragment) = record(&bytes[at..], at == 0)? {
         let whole = fragment.len() == fragment.declared;
         match (&mut joined, fragment.bytes) {
             (Cow::Borrowed([]), first) => joined = Cow::Borrowed(first),
@@ -45,23 +44,24 @@ pub fn message(bytes: &[u8], bytes_max: usize) -> Result<Option<Message<'_>>, He
         if at > bytes_max {
             return Err(HelloError::TooLarge);
         }
-        if let Some(end) =
-            length.map(|length| MESSAGE_HEADER_BYTES + length).filter(|end| *end <= joined.len())
-        {
-            return Ok(Some(Message { body: cut(joined, end), end: at }));
+        let end = length.map_or(usize::MAX, |length| MESSAGE_HEADER_BYTES + length);
+        // The record ends with the message: keys change behind it (RFC 8446 5.1).
+        if joined.len() > end {
+            return Err(HelloError::Malformed);
+        }
+        if joined.len() == end {
+            return Ok(Some(Message { body: without_header(joined), end: at }));
         }
     }
     if bytes.len() >= bytes_max { Err(HelloError::TooLarge) } else { Ok(None) }
 }
 
-/// The message's body: what lies between its header and its end.
-fn cut(joined: Cow<'_, [u8]>, end: usize) -> Cow<'_, [u8]> {
-    match joined {
-        Cow::Borrowed(all) => Cow::Borrowed(&all[MESSAGE_HEADER_BYTES..end]),
-        Cow::Owned(mut all) => {
-            all.truncate(end);
-            all.drain(..MESSAGE_HEADER_BYTES);
-            Cow::Owned(all)
+fn without_header(message: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    match message {
+        Cow::Borrowed(whole) => Cow::Borrowed(&whole[MESSAGE_HEADER_BYTES..]),
+        Cow::Owned(mut whole) => {
+            whole.drain(..MESSAGE_HEADER_BYTES);
+            Cow::Owned(whole)
         }
     }
 }

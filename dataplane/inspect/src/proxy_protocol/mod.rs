@@ -74,7 +74,9 @@ pub struct Addresses {
     pub destination: SocketAddr,
 }
 
-/// Why a connection is closed. Envoy counts each under `proxy_proto.*.error` or `.disallowed`.
+/// Why a connection is closed. Envoy 1.40 counts [`Error::Missing`] as `proxy_proto.not_found_disallowed`,
+/// [`Error::Disallowed`] as `versions.<v>.found` and `.disallowed`, the others as `versions.<v>.error`; all but a
+/// disallowed one count as `downstream_cx_proxy_proto_error` too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// No header at all, and the rules want one.
@@ -90,15 +92,15 @@ pub enum Error {
     /// Version 2: PP2_TYPE_CRC32C does not agree.
     Checksum,
     /// An address that no TCP connection has: multicast, broadcast or unspecified.
-    Address,
+    Address(Version),
 }
 
 impl Error {
     /// Which version's counter it belongs to, where the bytes told.
     pub fn version(self) -> Option<Version> {
         match self {
-            Self::Missing | Self::Address => None,
-            Self::Disallowed(version) => Some(version),
+            Self::Missing => None,
+            Self::Disallowed(version) | Self::Address(version) => Some(version),
             Self::Line => Some(Version::V1),
             Self::Unsupported | Self::Length | Self::Checksum => Some(Version::V2),
         }
@@ -117,7 +119,7 @@ impl fmt::Display for Error {
             }
             Self::Length => "addresses or TLVs overrun the length of the PROXY protocol header",
             Self::Checksum => "the checksum of the PROXY protocol header does not agree",
-            Self::Address => "an address of the PROXY protocol header is not unicast",
+            Self::Address(_) => "an address of the PROXY protocol header is not unicast",
         })
     }
 }
@@ -155,11 +157,11 @@ fn starts(bytes: &[u8], signature: &[u8]) -> bool {
 }
 
 /// Both must be addresses that a TCP connection can have, as Envoy checks.
-fn unicast(addresses: Addresses) -> Result<Addresses, Error> {
+fn unicast(version: Version, addresses: Addresses) -> Result<Addresses, Error> {
     let sound = |address: SocketAddr| match address.ip() {
         std::net::IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast(),
         std::net::IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
     };
     let both = sound(addresses.source) && sound(addresses.destination);
-    if both { Ok(addresses) } else { Err(Error::Address) }
+    if both { Ok(addresses) } else { Err(Error::Address(version)) }
 }

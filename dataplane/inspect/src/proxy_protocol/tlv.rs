@@ -19,7 +19,7 @@ pub struct Tlv<'a> {
 }
 
 /// The TLVs of `bytes[header.tlvs]`, which [`super::parse`] found whole.
-pub fn tlvs(bytes: &[u8]) -> impl Iterator<Item = Tlv<'_>> {
+pub fn tlvs(bytes: &[u8]) -> impl Iterator<Item = Tlv<'_>> + Clone {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (tlv, behind) = first(rest)?;
@@ -55,7 +55,7 @@ pub fn check(header: &[u8], at: Range<usize>) -> Result<(), Error> {
 }
 
 /// CRC32c (RFC 4960 appendix B) of the header with the checksum's own octets taken as zero.
-fn crc32c_without(header: &[u8], own: Range<usize>) -> u32 {
+pub fn crc32c_without(header: &[u8], own: Range<usize>) -> u32 {
     !header.iter().enumerate().fold(u32::MAX, |crc, (at, octet)| {
         let octet = if own.contains(&at) { 0 } else { *octet };
         crc >> 8 ^ TABLE[usize::from(crc.to_le_bytes()[0] ^ octet)]

@@ -34,10 +34,11 @@ fn proxied(line: &str) -> Result<Addresses, Error> {
         "TCP6" => text.parse::<Ipv6Addr>().map(IpAddr::V6).map_err(|_| Error::Line),
         _ => Err(Error::Line),
     };
-    unicast(Addresses {
+    let addresses = Addresses {
         source: SocketAddr::new(address(source)?, source_port),
         destination: SocketAddr::new(address(destination)?, destination_port),
-    })
+    };
+    unicast(Version::V1, addresses)
 }
 
 /// Decimal, without sign or leading zeros.

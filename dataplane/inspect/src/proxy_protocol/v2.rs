@@ -46,7 +46,8 @@ pub fn parse(bytes: &[u8]) -> Result<Step, Error> {
         return Ok(Step::Header(Header { version: Version::V2, consumed, addresses: None, tlvs: 0..0 }));
     }
     tlv::check(header, tlvs.clone())?;
-    let addresses = addresses(&header[FIXED_BYTES..tlvs.start]).map(unicast).transpose()?;
+    let addresses =
+        addresses(&header[FIXED_BYTES..tlvs.start]).map(|found| unicast(Version::V2, found)).transpose()?;
     Ok(Step::Header(Header { version: Version::V2, consumed, addresses, tlvs }))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_base::{ResponseFlags, Time, WallTime};
+use millrace_base::{ResponseFlags, Time, TlsFacts, WallTime};
 use millrace_config::Address;
 use millrace_http::{HeaderMap, RequestHead, ResponseHead, Version};
 
@@ -215,8 +215,12 @@ pub struct StreamInfo<'a> {
     pub filter_chain_name: Option<&'a str>,
     /// `%LISTENER_NAME%`.
     pub listener_name: Option<&'a str>,
-    /// Server name of the TLS ClientHello: `%REQUESTED_SERVER_NAME%`.
+    /// Server name that a listener filter read in the ClientHello (none without one, as in Envoy): `%REQUESTED_SERVER_NAME%`.
     pub requested_server_name: Option<&'a str>,
+    /// What the handshake with the client told; `None` for clear text.
+    pub downstream_tls: Option<&'a TlsFacts>,
+    /// What the handshake with the endpoint told.
+    pub upstream_tls: Option<&'a TlsFacts>,
     /// `%LOCAL_REPLY_BODY%`.
     pub local_reply_body: Option<&'a [u8]>,
     /// `%TRACE_ID%`.

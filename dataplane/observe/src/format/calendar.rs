@@ -45,7 +45,10 @@ struct Parts {
 
 impl Parts {
     fn new(time: WallTime) -> Self {
-        let seconds = time.seconds();
+        Self::at(time.seconds(), (time.0 % 1_000_000_000) as u32)
+    }
+
+    fn at(seconds: u64, nanos: u32) -> Self {
         let days = seconds / 86_400;
         let of_day = seconds % 86_400;
         // Years are counted from March so that the leap day is the last one of its year.
@@ -62,7 +65,7 @@ impl Parts {
         let yearday = if month > 2 { from_march + 59 + u64::from(leap) } else { from_march - 306 };
         Self {
             seconds,
-            nanos: (time.0 % 1_000_000_000) as u32,
+            nanos,
             year,
             month,
             day,
@@ -111,6 +114,15 @@ pub(super) fn render(
     match format {
         Some(format) => formatted(format, &Parts::new(wall), out),
         None => iso8601(&Parts::new(wall), if local { "+0000" } else { "Z" }, out),
+    }
+}
+
+/// Appends a moment in seconds since 1970, which may be later than [`WallTime`] reaches.
+pub(super) fn push_seconds(seconds: u64, format: Option<&TimeFormat>, out: &mut Vec<u8>) {
+    let parts = Parts::at(seconds, 0);
+    match format {
+        Some(format) => formatted(format, &parts, out),
+        None => iso8601(&parts, "Z", out),
     }
 }
 

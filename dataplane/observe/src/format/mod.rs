@@ -6,6 +6,7 @@
 mod addresses;
 mod calendar;
 mod headers;
+mod peer;
 mod value;
 
 use millrace_config::format::{Part, Template};

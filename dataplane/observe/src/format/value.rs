@@ -5,7 +5,7 @@ use std::time::Duration;
 use millrace_base::Time;
 use millrace_config::format::{DurationUnit, Op, ServerNameSource, TimePoint};
 
-use super::{Missing, addresses, calendar, headers};
+use super::{Missing, addresses, calendar, headers, peer};
 use crate::access_log::StreamInfo;
 
 /// What an operator came to. Text stands in the output vector already.
@@ -72,7 +72,7 @@ fn text(text: impl AsRef<[u8]>, out: &mut Vec<u8>) -> Value {
     Value::Text
 }
 
-fn optional(value: Option<impl AsRef<[u8]>>, out: &mut Vec<u8>) -> Value {
+pub(super) fn optional(value: Option<impl AsRef<[u8]>>, out: &mut Vec<u8>) -> Value {
     value.map_or(Value::Missing, |value| text(value, out))
 }
 
@@ -108,6 +108,7 @@ pub(crate) fn evaluate(op: &Op, info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Val
         Op::Path { with_query, source } => optional(headers::path(*source, *with_query, info), out),
         Op::QueryParam(name) => headers::query_param(name, info, out),
         Op::QueryParams => optional(headers::query(info), out),
+        Op::Tls { side, fact } => peer::render(*side, fact, info, out),
         Op::RequestedServerName(source) => server_name(*source, info, out),
         Op::ResponseFlags => flags(info, false, out),
         Op::ResponseFlagsLong => flags(info, true, out),

@@ -18,10 +18,18 @@ fn page() -> String {
             ("", ScopeKind::Host) => "(of one endpoint, in /clusters only) ".to_owned(),
             ("", _) => "(no prefix)".to_owned(),
             (prefix, ScopeKind::HttpListener) => format!("{prefix}.<address>.http.<stat_prefix>."),
-            (prefix, ScopeKind::Listener | ScopeKind::Http | ScopeKind::Tcp | ScopeKind::Cluster) => {
+            (
+                prefix,
+                ScopeKind::Listener | ScopeKind::Http | ScopeKind::Tcp | ScopeKind::Cluster | ScopeKind::Sds,
+            ) => {
                 format!("{prefix}.<name>.")
             }
             (prefix, ScopeKind::Grpc) => format!("{prefix}.<name>.{{grpc,grpc-web}}[.<service>.<method>]."),
+            (prefix, ScopeKind::ListenerSsl) => format!("{prefix}.<address>.ssl."),
+            (prefix, ScopeKind::ListenerSecrets) => format!("{prefix}.<address>.server_ssl_socket_factory."),
+            (prefix, ScopeKind::ClusterSsl) => format!("{prefix}.<name>.ssl."),
+            (prefix, ScopeKind::ClusterSecrets) => format!("{prefix}.<name>.client_ssl_socket_factory."),
+            (prefix, ScopeKind::ProxyProto) => format!("{prefix}.[<stat_prefix>.]"),
             (prefix, ScopeKind::Rds) => format!("{prefix}.<stat_prefix>.rds.<name>."),
             (prefix, ScopeKind::Vhds) => format!("{prefix}.<stat_prefix>.rds.vhds.<name>."),
             (prefix, ScopeKind::ScopedRds) => format!("{prefix}.<stat_prefix>.scoped_rds.<name>."),
@@ -107,8 +115,16 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::Rds
             | ScopeKind::Vhds
             | ScopeKind::ScopedRds
+            | ScopeKind::Sds
             | ScopeKind::ControlPlane
             | ScopeKind::Http2
+            | ScopeKind::ListenerSsl
+            | ScopeKind::ListenerSecrets
+            | ScopeKind::ClusterSsl
+            | ScopeKind::ClusterSecrets
+            | ScopeKind::TlsInspector
+            | ScopeKind::HttpInspector
+            | ScopeKind::ProxyProto
             | ScopeKind::LoadReporter => {
                 continue;
             }

@@ -47,12 +47,28 @@ pub enum ScopeKind {
     Vhds,
     /// `http.<name>.`: `name` is `<stat_prefix>.scoped_rds.<scoped routes>`.
     ScopedRds,
+    /// `sds.<name>.`: `name` is the secret's, with `:` as `_`.
+    Sds,
     /// `control_plane.`; `name` is empty.
     ControlPlane,
     /// `load_reporter.`; `name` is empty.
     LoadReporter,
     /// `http2.`; `name` is empty. There once a listener can speak it.
     Http2,
+    /// `listener.<name>.`: `name` is `<address>.ssl`. Only of listeners with TLS, as the next one.
+    ListenerSsl,
+    /// `listener.<name>.`: `name` is `<address>.server_ssl_socket_factory`.
+    ListenerSecrets,
+    /// `cluster.<name>.`: `name` is `<cluster>.ssl`. Only of clusters with TLS, as the next one.
+    ClusterSsl,
+    /// `cluster.<name>.`: `name` is `<cluster>.client_ssl_socket_factory`.
+    ClusterSecrets,
+    /// `tls_inspector.`; `name` is empty. There once a listener has the filter, as the next two.
+    TlsInspector,
+    /// `http_inspector.`; `name` is empty.
+    HttpInspector,
+    /// `proxy_proto.`; `name` is the filter's `stat_prefix` or empty.
+    ProxyProto,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
     Host,
 }
@@ -81,8 +97,16 @@ impl ScopeKind {
         Self::Rds,
         Self::Vhds,
         Self::ScopedRds,
+        Self::Sds,
         Self::ControlPlane,
         Self::LoadReporter,
+        Self::ListenerSsl,
+        Self::ListenerSecrets,
+        Self::ClusterSsl,
+        Self::ClusterSecrets,
+        Self::TlsInspector,
+        Self::HttpInspector,
+        Self::ProxyProto,
         Self::Host,
     ];
 
@@ -110,8 +134,14 @@ impl ScopeKind {
             Self::Rds => &tables::rds::TABLE,
             Self::Vhds => &tables::vhds::TABLE,
             Self::ScopedRds => &tables::scoped_rds::TABLE,
+            Self::Sds => &tables::sds::TABLE,
             Self::ControlPlane => &tables::control_plane::TABLE,
             Self::LoadReporter => &tables::load_reporter::TABLE,
+            Self::ListenerSsl | Self::ClusterSsl => &tables::ssl::TABLE,
+            Self::ListenerSecrets | Self::ClusterSecrets => &tables::ssl_secrets::TABLE,
+            Self::TlsInspector => &tables::tls_inspector::TABLE,
+            Self::HttpInspector => &tables::http_inspector::TABLE,
+            Self::ProxyProto => &tables::proxy_proto::TABLE,
             Self::Host => &tables::host::TABLE,
         }
     }
@@ -128,14 +158,18 @@ impl ScopeKind {
             Self::Dns => "dns.cares",
             Self::Http1 => "http1",
             Self::Http2 => "http2",
-            Self::Listener | Self::HttpListener => "listener",
+            Self::Listener | Self::HttpListener | Self::ListenerSsl | Self::ListenerSecrets => "listener",
             Self::Http | Self::Rds | Self::Vhds | Self::ScopedRds => "http",
             Self::Cds => "cluster_manager.cds",
             Self::Lds => "listener_manager.lds",
+            Self::Sds => "sds",
             Self::ControlPlane => "control_plane",
             Self::LoadReporter => "load_reporter",
             Self::Tcp => "tcp",
-            Self::Cluster | Self::Grpc => "cluster",
+            Self::Cluster | Self::Grpc | Self::ClusterSsl | Self::ClusterSecrets => "cluster",
+            Self::TlsInspector => "tls_inspector",
+            Self::HttpInspector => "http_inspector",
+            Self::ProxyProto => "proxy_proto",
             Self::Route => "vhost",
         }
     }

@@ -1,7 +1,7 @@
 //! Tries: choosing an endpoint, waiting for a connection, sending the request, and trying again.
 
 use millrace_base::{Key, Time};
-use millrace_config::UpstreamProtocol;
+use millrace_config::{Cluster, UpstreamProtocol};
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_filter::http::router::{reply, request as router};
 use millrace_http::Version;
@@ -10,11 +10,16 @@ use millrace_http::h1::{
 };
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
-use millrace_upstream::{Acquire, ChooseContext, HttpProtocol, PoolFailure, ResourcePriority};
+use millrace_upstream::{
+    Acquire, ChooseContext, ClusterState, HttpProtocol, PoolFailure, ResourcePriority, Transport,
+    TransportKey,
+};
 
 use super::header_case;
 use super::retry::Outcome;
-use super::stream::Attempt;
+use super::stream::{Attempt, Stream};
+use crate::address::inet;
+use crate::downstream::Addresses;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
@@ -68,11 +73,16 @@ impl Shard {
             return self.open_tunnel(id, cluster, chosen.host);
         }
         let protocol = match (state.config().http.protocol, stream.client) {
-            (UpstreamProtocol::Http1 | UpstreamProtocol::Auto, _)
-            | (UpstreamProtocol::UseDownstream, None) => HttpProtocol::Http1,
+            (UpstreamProtocol::Auto, _) => HttpProtocol::Auto,
+            (UpstreamProtocol::Http1, _) | (UpstreamProtocol::UseDownstream, None) => HttpProtocol::Http1,
             (UpstreamProtocol::Http2, _) | (UpstreamProtocol::UseDownstream, Some(_)) => HttpProtocol::Http2,
         };
-        match state.acquire(chosen.host, priority, protocol, id, &mut self.actions) {
+        let client = self.downstreams.get(stream.downstream);
+        let Some(transport) = transport_key(state, stream, client.map(|client| &client.addresses)) else {
+            self.end_retry_slot(id);
+            return self.pool_failed(id, PoolFailure::ConnectionOverflow);
+        };
+        match state.acquire(chosen.host, priority, protocol, transport, id, &mut self.actions) {
             Acquire::Reuse { conn, .. } => {
                 self.run_pool_actions(cluster);
                 self.send_request(id, conn);
@@ -128,9 +138,9 @@ impl Shard {
                     true => ResetReason::ConnectTimeout,
                     false => ResetReason::ConnectFailure,
                 };
-                let words = self.connect_error;
+                let words = self.connect_error.clone();
                 if let Some(stream) = self.streams.get_mut(id) {
-                    stream.facts.transport_failure = Some(words).filter(|w| !w.is_empty());
+                    stream.facts.transport_failure = words;
                 }
                 self.attempt_failed(id, reason, false);
             }
@@ -194,6 +204,7 @@ impl Shard {
         let Some(upstream) = self.upstreams.get(conn) else { return };
         let facts = &mut stream.facts;
         facts.upstream_local.clone_from(&upstream.local);
+        facts.upstream_tls = upstream.link.as_ref().and_then(|link| link.tls_facts()).cloned();
         facts.upstream_connection = Some(upstream.id);
         facts.times.upstream_pool_ready = Some(now);
         facts.times.upstream_tx_begin.get_or_insert(now);
@@ -279,12 +290,46 @@ impl Shard {
         let answer = match reason {
             ResetReason::PerTryTimeout => reply::per_try_timeout(stream.timeout_is_204),
             _ => {
-                let words = stream.facts.transport_failure.unwrap_or_default();
+                let words = stream.facts.transport_failure.clone();
+                let words = words.as_deref().unwrap_or_default();
                 reply::reset(reason, words, stream.facts.attempts > 1)
             }
         };
         self.local_reply(id, answer);
     }
+}
+
+/// What the request asks of the handshake: `auto_sni`, and protocols to offer. `None` when the cluster has too many
+/// different demands at a time.
+fn transport_key(
+    state: &mut ClusterState,
+    stream: &Stream,
+    client: Option<&Addresses>,
+) -> Option<TransportKey> {
+    let config = state.config().clone();
+    let own = &config.transport;
+    if own.tls.is_none() && own.proxy_protocol.is_none() && config.transport_matches.is_empty() {
+        return Some(TransportKey::DEFAULT);
+    }
+    let transports = config.transport_matches.iter().map(|one| &one.transport).chain([own]);
+    let told = transports.into_iter().any(|transport| transport.proxy_protocol.is_some());
+    let proxy = client.filter(|_| told).and_then(|client| Some((inet(&client.peer)?, inet(&client.local)?)));
+    let server_name = config.http.auto_sni.then(|| automatic_server_name(&config, stream)).flatten();
+    let alpn = None;
+    state.transport_key(&Transport { server_name, alpn, proxy })
+}
+
+/// The host of a request without its port, or what `override_auto_sni_header` has.
+fn automatic_server_name<'s>(config: &Cluster, stream: &'s Stream) -> Option<&'s str> {
+    let header = Some(&*config.http.auto_sni_header).filter(|name| !name.is_empty());
+    let named = header.and_then(|name| stream.request.headers.get_name(name.as_bytes()));
+    let host = named.unwrap_or(stream.request.authority());
+    let host = std::str::from_utf8(host).ok()?;
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// Appends body bytes kept from an earlier try in the framing of this one.

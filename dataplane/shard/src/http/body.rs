@@ -287,6 +287,8 @@ impl Shard {
         if http.body.counted_left() >= self.io.bulk_bytes()
             && matches!(framing, BodyFraming::Length(_))
             && !stream.tunnel
+            && !link.is_secure()
+            && !downstream.link.is_secure()
         {
             link.want_relay(&mut self.io);
         }
@@ -373,7 +375,7 @@ impl Shard {
             let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
             let trailers = match &downstream.protocol {
                 Protocol::Http(http) if http.hcm.http1.enable_trailers => Some(&stream.trailers),
-                Protocol::Http(_) | Protocol::Tcp(_) => None,
+                Protocol::Http(_) | Protocol::Tcp(_) | Protocol::Securing(_) => None,
             };
             let mut sent = 0;
             downstream.link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));

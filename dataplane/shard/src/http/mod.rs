@@ -28,7 +28,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millrace_base::{Key, Time};
-use millrace_config::{HttpConnectionManager, RouteConfiguration, UnderscoresAction};
+use millrace_config::{Codec, HttpConnectionManager, RouteConfiguration, UnderscoresAction};
 use millrace_filter::http::chain;
 use millrace_filter::http::router::request::RouterOptions;
 use millrace_http::h1::{
@@ -69,7 +69,9 @@ pub(crate) struct HttpDownstream {
     pub(crate) hcm: Arc<HttpConnectionManager>,
     pub(crate) input: Input,
     pub(crate) scanner: HeadScanner,
-    /// The client's version is not known yet (`codec_type`).
+    /// `codec_type`, or what ALPN agreed upon.
+    pub(crate) codec: Codec,
+    /// The client's version is not known yet.
     pub(crate) undecided: bool,
     /// The client speaks HTTP/2: its streams are in there.
     pub(crate) h2: Option<Box<h2::Http2Downstream>>,
@@ -91,6 +93,7 @@ impl HttpDownstream {
     pub(crate) fn new(hcm: Arc<HttpConnectionManager>, now: Time) -> Self {
         Self {
             undecided: true,
+            codec: hcm.codec,
             hcm,
             input: Input::default(),
             scanner: HeadScanner::new(),
@@ -103,6 +106,15 @@ impl HttpDownstream {
             head_since: None,
             idle_since: now,
         }
+    }
+
+    /// Takes what ALPN agreed upon for the version that the client speaks.
+    pub(crate) fn agreed_on(&mut self, alpn: &[u8]) {
+        self.codec = match (self.codec, alpn) {
+            (Codec::Auto, b"h2") => Codec::Http2,
+            (Codec::Auto, [_, ..]) => Codec::Http1,
+            (codec, _) => codec,
+        };
     }
 
     /// True when bytes still count as HTTP.

@@ -16,7 +16,7 @@ const SPARE_STREAMS_MAX: usize = 256;
 pub(super) fn http(downstream: &mut Box<Downstream>) -> Option<&mut HttpDownstream> {
     match &mut downstream.protocol {
         Protocol::Http(http) => Some(http),
-        Protocol::Tcp(_) => None,
+        Protocol::Tcp(_) | Protocol::Securing(_) => None,
     }
 }
 
@@ -33,7 +33,12 @@ impl Shard {
     pub(crate) fn http_opened(&mut self, key: Key) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.link.resume(&mut self.io);
+        let secure = downstream.link.is_secure();
         let Some(scope) = http(downstream).map(|h| h.hcm.scope) else { return };
+        if secure {
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_SSL_TOTAL);
+            self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_SSL_ACTIVE);
+        }
         self.stats.inc(scope, metric::DOWNSTREAM_CX_TOTAL);
         self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_ACTIVE);
     }

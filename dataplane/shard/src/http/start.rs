@@ -183,7 +183,7 @@ impl Shard {
         let peer = Peer {
             peer: inet(&downstream.addresses.peer),
             local: inet(&downstream.addresses.local),
-            tls: false,
+            tls: downstream.link.tls_facts().map(|facts| &**facts),
             host_address: self.host_address,
             node: &self.snapshot.node,
         };

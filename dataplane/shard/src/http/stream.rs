@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
+use millrace_base::{Key, ResponseFlag, ResponseFlags, Time, TlsFacts};
 use millrace_config::{
     Address, ClusterId, ClusterSpecifier, Route, RouteForward, VirtualHost, WeightedCluster,
 };
@@ -89,7 +89,9 @@ pub(crate) struct Facts {
     pub(crate) upstream_connection: Option<u64>,
     /// The version that the last try was sent in.
     pub(crate) upstream_version: Version,
-    pub(crate) transport_failure: Option<&'static str>,
+    pub(crate) transport_failure: Option<Rc<str>>,
+    /// What the handshake with the endpoint told.
+    pub(crate) upstream_tls: Option<Rc<TlsFacts>>,
     pub(crate) attempts: u32,
     /// Status of the response head that was sent downstream; 0 before.
     pub(crate) status: u16,

@@ -12,7 +12,7 @@ use super::attempt::priority;
 use super::request::http;
 use super::stream::{Attempt, Stream};
 use crate::shard::Shard;
-use crate::upstream::Carries;
+use crate::upstream::{Carries, Opening};
 
 impl Stream {
     /// True when the request asks for something other than HTTP on this connection.
@@ -54,7 +54,7 @@ impl Shard {
         };
         let now = self.io.now;
         let carries = Carries::Http(Box::new(HttpUpstream::tunnel(id, now)));
-        let conn = self.open_upstream(cluster, pool, host, carries);
+        let conn = self.open_upstream(cluster, pool, host, Opening::of(carries));
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.facts.times.upstream_connect_begin.get_or_insert(now);
         match conn {
@@ -80,6 +80,7 @@ impl Shard {
         stream.attempt = Attempt::Sent(conn);
         let facts = &mut stream.facts;
         facts.upstream_local.clone_from(&upstream.local);
+        facts.upstream_tls = upstream.link.as_ref().and_then(|link| link.tls_facts()).cloned();
         facts.upstream_connection = Some(upstream.id);
         facts.times.upstream_connect_end.get_or_insert(now);
         facts.times.upstream_pool_ready = Some(now);

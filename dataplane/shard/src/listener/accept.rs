@@ -1,19 +1,23 @@
 //! Accepting: from a listening socket to a connection on the right shard with its filter chain chosen.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
-use millrace_config::{ConnectionFacts, Listener, TrafficDirection, TransportProtocol};
+use millrace_config::{
+    Address, ConnectionFacts, Listener, ListenerFilterKind, TrafficDirection, TransportProtocol,
+};
 use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::listener as metric;
 use millrace_ring::{Accepted, IoError, Op, Socket};
 
 use super::{Acceptor, ListenerState, chains};
 use crate::address::{from_ring, ip_port};
+use crate::downstream::Early;
 use crate::origin::{Origin, http_options};
-use crate::shard::{Shard, SocketFacts};
+use crate::shard::Shard;
 use crate::shared::{HandOver, ListenerHandle, Message};
 use crate::token::Kind;
 
@@ -163,7 +167,7 @@ impl Shard {
         }
     }
 
-    fn turn_away(&mut self, new: &HandOver) {
+    pub(super) fn turn_away(&mut self, new: &HandOver) {
         self.shared.unassign(self.index);
         self.io.ops.push(Op::Close { socket: new.socket, reset: false });
     }
@@ -177,13 +181,35 @@ impl Shard {
         }
         let config = state.config.clone();
         self.stats.inc(config.scope, metric::DOWNSTREAM_CX_TOTAL);
-        let chain = choose_chain(&config, &new, &self.socket_facts);
+        let restored = restores_destination(&config)
+            .then(|| (self.socket_facts.original_dst)(new.socket).map(|a| from_ring(&a)))
+            .flatten();
+        let found = Found { restored, ..Found::default() };
+        if let Some((new, found)) = self.inspect(key, &config, new, found) {
+            self.serve_found(key, &config, new, found, Early::default());
+        }
+    }
+
+    /// Gives a connection of which everything is known to its filter chain.
+    pub(super) fn serve_found(
+        &mut self,
+        key: Key,
+        config: &Arc<Listener>,
+        new: HandOver,
+        mut found: Found,
+        early: Early,
+    ) {
+        let chain = choose_chain(config, &new, &found);
         match chain.and_then(|at| self.origin(key, at)) {
-            Some(origin) => self.open_downstream(key, origin, new),
+            Some(origin) => {
+                let (server_name, direct_peer) = (found.server_name.take(), found.direct_peer.take());
+                let early = Early { server_name, direct_peer, ..early };
+                self.open_downstream(key, origin, new, early);
+            }
             None => {
                 self.stats.inc(config.scope, metric::NO_FILTER_CHAIN_MATCH);
                 self.stats.inc(config.scope, metric::DOWNSTREAM_CX_DESTROY);
-                self.log_unmatched(&config, &new);
+                self.log_unmatched(config, &new);
                 self.turn_away(&new);
             }
         }
@@ -207,22 +233,41 @@ impl Shard {
     }
 }
 
-/// Chooses the filter chain by what is known without reading a byte: its position among all.
-fn choose_chain(config: &Listener, new: &HandOver, facts: &SocketFacts) -> Option<usize> {
-    let restored = config
-        .listener_filters
-        .iter()
-        .any(|filter| filter.kind == millrace_config::ListenerFilterKind::OriginalDst)
-        .then(|| (facts.original_dst)(new.socket).map(|a| from_ring(&a)))
-        .flatten();
-    let (peer, local) = (ip_port(&new.peer), ip_port(restored.as_ref().unwrap_or(&new.local)));
+/// What the listener filters found out.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Destination before REDIRECT.
+    pub(super) restored: Option<Address>,
+    /// The peer of the socket, where a PROXY protocol header named another one.
+    pub(super) direct_peer: Option<Address>,
+    pub(super) server_name: Option<Box<str>>,
+    /// ALPN that the client offers, or the HTTP version.
+    pub(super) protocols: Vec<Box<str>>,
+    pub(super) tls: bool,
+}
+
+impl Found {
+    /// Where the client wanted to go.
+    pub(super) fn destination(&self, new: &HandOver) -> (IpAddr, u16) {
+        ip_port(self.restored.as_ref().unwrap_or(&new.local))
+    }
+}
+
+fn restores_destination(config: &Listener) -> bool {
+    config.listener_filters.iter().any(|filter| filter.kind == ListenerFilterKind::OriginalDst)
+}
+
+/// Chooses the filter chain: its position among all.
+fn choose_chain(config: &Listener, new: &HandOver, found: &Found) -> Option<usize> {
+    let peer = ip_port(&new.peer);
+    let protocols: Vec<&str> = found.protocols.iter().map(|name| &**name).collect();
     let facts = ConnectionFacts {
-        destination: local,
+        destination: found.destination(new),
         source: peer,
-        direct_source: peer.0,
-        server_name: None,
-        transport_protocol: TransportProtocol::RawBuffer,
-        application_protocols: &[],
+        direct_source: found.direct_peer.as_ref().map_or(peer.0, |direct| ip_port(direct).0),
+        server_name: found.server_name.as_deref(),
+        transport_protocol: if found.tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer },
+        application_protocols: &protocols,
     };
     let default = config.default_filter_chain.as_ref().map(|_| config.filter_chains.len());
     config.chain_match.find(&facts).filter(|at| *at < config.filter_chains.len()).or(default)

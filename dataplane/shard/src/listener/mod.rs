@@ -1,11 +1,14 @@
 //! The listeners of a shard: what is served, what is accepted on, and what a change of configuration leaves
 //! behind until its last connection is gone.
 //!
-//! [`accept`] takes connections, [`change`] replaces and removes listeners, [`drain`] ends what they leave.
+//! [`accept`] takes connections, [`inspect`] looks at their first bytes, [`change`] replaces and removes listeners, [`drain`] ends what they leave.
 
 mod accept;
 mod change;
 mod drain;
+mod inspect;
+
+pub(crate) use inspect::Inspection;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -95,6 +98,11 @@ impl ListenerState {
 }
 
 impl Listeners {
+    /// What a listener is like now.
+    pub(crate) fn config(&self, key: Key) -> Option<&Arc<Listener>> {
+        self.states.get(key).map(|state| &state.config)
+    }
+
     /// The listener that a connection was accepted for, also when its name means another one by now.
     fn find(&self, handle: &Arc<ListenerHandle>) -> Option<Key> {
         let same = |key: &Key| self.states.get(*key).is_some_and(|s| Arc::ptr_eq(&s.handle, handle));

@@ -114,10 +114,24 @@ fn fingerprints(der: &[u8]) -> (Box<str>, Box<str>, Box<str>) {
     (fingerprint(&digest::SHA256, der), fingerprint(&digest::SHA1_FOR_LEGACY_USE_ONLY, der), serial)
 }
 
+/// Whole bytes without leading zeros; a negative number (which RFC 5280 forbids) has a sign.
 fn serial(certificate: &X509Certificate<'_>) -> Box<str> {
     let bytes = certificate.raw_serial();
-    let skip = bytes.iter().take_while(|&&byte| byte == 0).count();
-    hexadecimal(&bytes[skip..])
+    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
+    let mut magnitude = bytes.to_vec();
+    if negative {
+        let mut carry = true;
+        for byte in magnitude.iter_mut().rev() {
+            let (sum, over) = (!*byte).overflowing_add(u8::from(carry));
+            (*byte, carry) = (sum, over);
+        }
+    }
+    let skip = magnitude.iter().take_while(|&&byte| byte == 0).count();
+    match hexadecimal(&magnitude[skip..]) {
+        zero if zero.is_empty() => "0".into(),
+        digits if negative => format!("-{digits}").into(),
+        digits => digits,
+    }
 }
 
 fn fingerprint(algorithm: &'static digest::Algorithm, der: &[u8]) -> Box<str> {

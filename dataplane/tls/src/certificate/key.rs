@@ -56,14 +56,26 @@ pub(super) fn check(certificate: &TlsCertificate) -> Result<CertificateSummary, 
     facts::summary(der).map_err(|_| CertificateError::Chain)
 }
 
+/// Whether a handshake can be signed with the leaf's key at all, however small.
+pub(crate) fn is_usable(leaf: &X509Certificate<'_>) -> bool {
+    let info = leaf.public_key();
+    match info.parsed() {
+        Ok(PublicKey::RSA(_)) => true,
+        Ok(PublicKey::EC(_)) => {
+            let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+            curve.is_some_and(|curve| CURVES.contains(&curve))
+        }
+        _ => info.algorithm.algorithm == ED25519,
+    }
+}
+
 fn check_public_key(leaf: &X509Certificate<'_>) -> Result<(), CertificateError> {
     let info = leaf.public_key();
     match info.parsed() {
         Ok(PublicKey::RSA(key)) if bits(key.modulus) < MIN_RSA_BITS => Err(CertificateError::RsaTooSmall),
         Ok(PublicKey::RSA(_)) => Ok(()),
         Ok(PublicKey::EC(_)) => {
-            let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
-            if !curve.is_some_and(|curve| CURVES.contains(&curve)) {
+            if !is_usable(leaf) {
                 return Err(CertificateError::UnsupportedCurve);
             }
             // BoringSSL refuses an ECDSA leaf whose key usage keeps it from signing.

@@ -2,7 +2,7 @@
 
 mod error;
 mod facts;
-mod key;
+pub(crate) mod key;
 mod pem;
 mod rfc2253;
 pub(crate) mod x509;

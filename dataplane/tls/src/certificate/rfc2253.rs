@@ -9,7 +9,7 @@ use x509_parser::x509::X509Name;
 use super::x509::wide;
 
 /// Attribute types that BoringSSL has a short name for.
-const SHORT_NAMES: [(&str, &str); 26] = [
+const SHORT_NAMES: [(&str, &str); 25] = [
     ("2.5.4.3", "CN"),
     ("2.5.4.4", "SN"),
     ("2.5.4.5", "serialNumber"),
@@ -30,7 +30,6 @@ const SHORT_NAMES: [(&str, &str); 26] = [
     ("2.5.4.44", "generationQualifier"),
     ("2.5.4.46", "dnQualifier"),
     ("2.5.4.65", "pseudonym"),
-    ("2.5.4.97", "organizationIdentifier"),
     ("0.9.2342.19200300.100.1.1", "UID"),
     ("0.9.2342.19200300.100.1.25", "DC"),
     ("1.2.840.113549.1.9.1", "emailAddress"),

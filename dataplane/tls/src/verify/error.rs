@@ -32,6 +32,8 @@ pub enum ChainFault {
     /// No list says anything of the certificate's issuer.
     RevocationUnknown,
     CrlExpired,
+    /// The issuer may not sign revocation lists.
+    CrlSigner,
     BadSignature,
     UnsupportedSignature,
     /// Extended or plain key usage forbids this use.
@@ -54,6 +56,7 @@ pub enum ChainFault {
 #[allow(missing_docs)]
 pub enum SpiffeFault {
     LeafIsAuthority,
+    /// Key usage lets the leaf sign certificates or lists, or there is none that forbids it.
     LeafSigns,
     NoTrustDomain,
     UnknownTrustDomain,
@@ -90,22 +93,28 @@ impl VerifyError {
         }
     }
 
-    /// Envoy's words for `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`, behind `TLS_error:|268435581:SSL
-    /// routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:`; [`Self::NoCertificate`] has words of its own.
+    /// Envoy's words for `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%` and its upstream twin (which Envoy prints with `_` for
+    /// spaces).
     pub fn details(&self) -> String {
-        match self {
-            Self::NoCertificate => "peer did not return a certificate".to_owned(),
+        let reason = match self {
+            Self::NoCertificate => {
+                return "TLS_error:|268435648:SSL routines:OPENSSL_internal:PEER_DID_NOT_RETURN_A_CERTIFICATE:\
+                        peer did not provide required client certificate:TLS_error_end"
+                    .to_owned();
+            }
             Self::Chain { fault, depth } => format!(
-                "verify cert failed: X509_verify_cert: certificate verification error at depth {depth}: {}",
+                "X509_verify_cert: certificate verification error at depth {depth}: {}",
                 fault.words()
             ),
-            Self::SubjectAltName => "verify cert failed: SAN matcher".to_owned(),
-            Self::Hash => "verify cert failed: cert hash and spki".to_owned(),
-            Self::Spiffe(SpiffeFault::LeafIsAuthority | SpiffeFault::LeafSigns) => {
-                "verify cert failed: cert precheck".to_owned()
-            }
-            Self::Spiffe(_) => "verify cert failed: no trust bundle store".to_owned(),
-        }
+            Self::SubjectAltName => "SAN matcher".to_owned(),
+            Self::Hash => "cert hash and spki".to_owned(),
+            Self::Spiffe(SpiffeFault::LeafIsAuthority | SpiffeFault::LeafSigns) => "cert precheck".to_owned(),
+            Self::Spiffe(_) => "no trust bundle store".to_owned(),
+        };
+        format!(
+            "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify cert failed: \
+             {reason}:TLS_error_end"
+        )
     }
 
     /// The variant by which rustls chooses the alert that BoringSSL would send (Envoy's
@@ -115,14 +124,12 @@ impl VerifyError {
             return Fault::Other(rustls::OtherError(Arc::new(*self)));
         };
         match fault {
-            ChainFault::Expired | ChainFault::CrlExpired => Fault::Expired,
-            ChainFault::NotYetValid | ChainFault::Malformed | ChainFault::AuthorityAsLeaf => {
-                Fault::BadEncoding
-            }
+            ChainFault::Expired | ChainFault::NotYetValid | ChainFault::CrlExpired => Fault::Expired,
+            ChainFault::Malformed | ChainFault::AuthorityAsLeaf => Fault::BadEncoding,
             ChainFault::Revoked => Fault::Revoked,
             ChainFault::BadSignature | ChainFault::UnsupportedSignature => Fault::BadSignature,
             ChainFault::Purpose => Fault::InvalidPurpose,
-            ChainFault::NameConstraints | ChainFault::UnknownCriticalExtension => {
+            ChainFault::NameConstraints | ChainFault::UnknownCriticalExtension | ChainFault::CrlSigner => {
                 Fault::Other(rustls::OtherError(Arc::new(*self)))
             }
             ChainFault::UnknownIssuer
@@ -143,9 +150,14 @@ impl ChainFault {
             Self::Expired => "certificate has expired",
             Self::NotYetValid => "certificate is not yet valid",
             Self::UnknownIssuer => "unable to get local issuer certificate",
-            Self::Revoked => "certificate revoked",
-            Self::RevocationUnknown => "unable to get certificate CRL",
-            Self::CrlExpired => "CRL has expired",
+            Self::Revoked => "certificate revocation check against provided CRLs failed: certificate revoked",
+            Self::RevocationUnknown => {
+                "certificate revocation check against provided CRLs failed: unable to get certificate CRL"
+            }
+            Self::CrlExpired => "certificate revocation check against provided CRLs failed: CRL has expired",
+            Self::CrlSigner => {
+                "certificate revocation check against provided CRLs failed: key usage does not include CRL signing"
+            }
             Self::BadSignature | Self::UnsupportedSignature => "certificate signature failure",
             Self::Purpose => "unsupported certificate purpose",
             Self::NotAnAuthority => "invalid CA certificate",

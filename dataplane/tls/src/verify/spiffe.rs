@@ -37,7 +37,8 @@ impl TrustDomains {
             return Err(SpiffeFault::LeafIsAuthority);
         }
         let usage = leaf.key_usage().map_err(|_| SpiffeFault::LeafSigns)?;
-        if usage.is_some_and(|usage| usage.value.key_cert_sign() || usage.value.crl_sign()) {
+        // Envoy takes a leaf without key usage for one that may do anything.
+        if usage.is_none_or(|usage| usage.value.key_cert_sign() || usage.value.crl_sign()) {
             return Err(SpiffeFault::LeafSigns);
         }
         let name = trust_domain(sans).ok_or(SpiffeFault::NoTrustDomain)?;

@@ -7,7 +7,7 @@ use rustls::DistinguishedName;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use webpki::anchor_from_trusted_cert;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::x509::X509Version;
+use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
 
 use crate::certificate::CertificateError;
 use crate::certificate::x509::parse;
@@ -21,6 +21,8 @@ pub(super) struct RootFacts {
     pub(super) not_after: i64,
     /// It may issue certificates.
     pub(super) issues: bool,
+    /// It may sign revocation lists.
+    pub(super) signs_lists: bool,
     /// Intermediates that may follow.
     pub(super) path_length: Option<u32>,
 }
@@ -67,17 +69,23 @@ impl Roots {
 
 fn facts(certificate: &X509Certificate<'_>) -> RootFacts {
     let constraints = certificate.basic_constraints().ok().flatten();
-    let may_sign = match certificate.key_usage() {
-        Ok(usage) => usage.is_none_or(|usage| usage.value.key_cert_sign()),
-        Err(_) => false,
+    // Without the extensions, of which roots of version 1 have none, a trusted root may issue, as in BoringSSL.
+    let (signs_certificates, signs_lists) = match certificate.key_usage() {
+        Ok(usage) => {
+            usage.map_or((true, true), |usage| (usage.value.key_cert_sign(), usage.value.crl_sign()))
+        }
+        Err(_) => (false, false),
     };
-    // Roots of version 1 have no extensions to say it with.
-    let old_root = certificate.version() == X509Version::V1 && certificate.subject() == certificate.issuer();
+    // BoringSSL finds no issuer in a certificate that says so (RFC 5280 4.2.1.2 forbids it).
+    let mut extensions = certificate.extensions().iter();
+    let critical_key_id =
+        extensions.any(|one| one.critical && one.oid == OID_X509_EXT_SUBJECT_KEY_IDENTIFIER);
+    let may_issue = signs_certificates && !critical_key_id;
     RootFacts {
         not_before: certificate.validity().not_before.timestamp(),
         not_after: certificate.validity().not_after.timestamp(),
-        issues: may_sign
-            && (old_root || constraints.as_ref().is_some_and(|constraints| constraints.value.ca)),
+        issues: may_issue && constraints.as_ref().is_none_or(|constraints| constraints.value.ca),
+        signs_lists,
         path_length: constraints.and_then(|constraints| constraints.value.path_len_constraint),
     }
 }

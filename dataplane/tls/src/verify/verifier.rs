@@ -5,15 +5,19 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use millrace_config::{SanKind, SanMatcher, ValidationContext};
 use rustls::DistinguishedName;
-use webpki::OwnedCertRevocationList;
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::X509Extension;
+use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::chain::{ChainRules, check_size};
 use super::spiffe::TrustDomains;
 use super::trust::Roots;
 use super::{ChainFault, TrustCache, VerifyError, names};
-use crate::certificate::CertificateError;
 use crate::certificate::x509::{San, parse, sans};
+use crate::certificate::{CertificateError, key};
 
 /// Which side of the handshake the certificate is of: decides about key usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +78,7 @@ impl Verifier {
         let nothing = ValidationContext::default();
         let context = context.unwrap_or(&nothing);
         let trust = trust(context, cache)?;
-        let crls = context.crls.iter().map(|der| OwnedCertRevocationList::from_der(der).map(Into::into));
-        let crls = crls.collect::<Result<_, _>>().map_err(|_| CertificateError::Crl)?;
+        let crls = context.crls.iter().map(|der| read_crl(der)).collect::<Result<_, _>>()?;
         let hints = match &trust {
             Trust::Anything => Vec::new(),
             Trust::Roots(roots) => roots.subjects(),
@@ -115,6 +118,9 @@ impl Verifier {
         check_size(chain)?;
         let malformed = VerifyError::Chain { fault: ChainFault::Malformed, depth: 0 };
         let certificate = parse(leaf).map_err(|_| malformed)?;
+        if !key::is_usable(&certificate) {
+            return Err(malformed);
+        }
         let sans = sans(&certificate);
         let judged = self.judge(chain, &certificate, &sans, now_unix, extra_dns_san);
         match judged {
@@ -213,4 +219,15 @@ fn trust(context: &ValidationContext, cache: &TrustCache) -> Result<Trust, Certi
         return Err(CertificateError::ExpiryWithoutAuthority);
     }
     Ok(Trust::Anything)
+}
+
+/// BoringSSL takes no list with a critical extension that it does not know; of the known ones, webpki refuses the
+/// lists that it cannot use.
+fn read_crl(der: &[u8]) -> Result<CertRevocationList<'static>, CertificateError> {
+    let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| CertificateError::Crl)?;
+    let known = |extension: &X509Extension<'_>| extension.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
+    if list.extensions().iter().any(|extension| extension.critical && !known(extension)) {
+        return Err(CertificateError::Crl);
+    }
+    OwnedCertRevocationList::from_der(der).map(Into::into).map_err(|_| CertificateError::Crl)
 }

@@ -5,7 +5,7 @@ use millrace_base::{Key, Time};
 use super::HttpProtocol;
 use super::ready::Level;
 use crate::list::{Linked, Links};
-use crate::{HostId, ResourcePriority};
+use crate::{HostId, ResourcePriority, TransportKey};
 
 /// What a connection carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +15,13 @@ pub(crate) enum Kind {
     Tcp,
 }
 
-/// The connections and waiters of one host, priority and version of HTTP.
+/// The connections and waiters of one host, priority, version of HTTP and kind of handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PoolId {
     pub host: HostId,
     pub priority: ResourcePriority,
     pub protocol: HttpProtocol,
+    pub transport: TransportKey,
 }
 
 /// Where a connection stands.
@@ -47,7 +48,11 @@ pub(crate) struct Conn {
     pub key: Option<Key>,
     pub host: HostId,
     pub priority: ResourcePriority,
+    /// What it carries; a guess while an automatic one connects.
     pub kind: Kind,
+    /// The version that its pool is for; HTTP only.
+    pub protocol: HttpProtocol,
+    pub transport: TransportKey,
     pub state: ConnState,
     /// Close at the end of the last request that it carries.
     pub closing: Option<super::CloseReason>,
@@ -70,12 +75,14 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub fn new(host: HostId, priority: ResourcePriority, kind: Kind) -> Self {
+    pub fn new(pool: PoolId, kind: Kind) -> Self {
         Self {
             key: None,
-            host,
-            priority,
+            host: pool.host,
+            priority: pool.priority,
             kind,
+            protocol: pool.protocol,
+            transport: pool.transport,
             state: ConnState::Connecting,
             closing: None,
             counted: 0,
@@ -93,11 +100,8 @@ impl Conn {
 
     /// The pool of an HTTP connection.
     pub fn pool(&self) -> PoolId {
-        let protocol = match self.kind {
-            Kind::Http1 | Kind::Tcp => HttpProtocol::Http1,
-            Kind::Http2 => HttpProtocol::Http2,
-        };
-        PoolId { host: self.host, priority: self.priority, protocol }
+        let Self { host, priority, protocol, transport, .. } = *self;
+        PoolId { host, priority, protocol, transport }
     }
 }
 

@@ -6,7 +6,7 @@ use millrace_base::{Key, Time};
 
 use super::conn::{ConnState, Kind, PoolId};
 use super::{CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent};
-use crate::{ClusterState, HostId, ResourcePriority};
+use crate::{ClusterState, HostId, ResourcePriority, TransportKey};
 
 impl ClusterState {
     /// When [`Self::expire`] has something to do next, or `None`. A change of configuration may move it.
@@ -94,9 +94,15 @@ impl ClusterState {
 
     fn settle_host(&mut self, host: HostId, out: &mut Vec<PoolAction>) {
         for priority in ResourcePriority::ALL {
-            for protocol in HttpProtocol::ALL {
-                self.settle(PoolId { host, priority, protocol }, out);
+            for protocol in [HttpProtocol::Http1, HttpProtocol::Http2] {
+                let transport = TransportKey::DEFAULT;
+                self.settle(PoolId { host, priority, protocol, transport }, out);
             }
+        }
+        let others: Vec<PoolId> =
+            self.hosts.get(host.0).map(|h| h.others(host).collect()).unwrap_or_default();
+        for pool in others {
+            self.settle(pool, out);
         }
     }
 

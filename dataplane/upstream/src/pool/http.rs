@@ -8,7 +8,7 @@ use super::{
     Acquire, CloseReason, Conn, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId, Waiter,
 };
 use crate::host::HostPool;
-use crate::{ClusterState, HostId, ResourcePriority};
+use crate::{ClusterState, HostId, ResourcePriority, TransportKey};
 
 /// Streams that a new HTTP/2 connection is given before its peer has said how many it serves (RFC 9113 section 6.5.2 asks
 /// servers for no less).
@@ -22,13 +22,15 @@ impl ClusterState {
         host: HostId,
         priority: ResourcePriority,
         protocol: HttpProtocol,
+        transport: TransportKey,
         waiter: Key,
         out: &mut Vec<PoolAction>,
     ) -> Acquire {
+        let pool = PoolId { host, priority, protocol, transport };
         let Some(entry) = self.hosts.get(host.0).filter(|h| h.present) else {
             return Acquire::Refused(PoolFailure::HostGone);
         };
-        if let Some(conn) = entry.pool(priority, protocol).and_then(|pool| pool.ready.best()) {
+        if let Some(conn) = entry.pool(pool).and_then(|pool| pool.ready.best()) {
             let Some(counted) = self.take_request(priority) else {
                 out.push(PoolAction::Count(PoolEvent::RequestOverflow));
                 return Acquire::Refused(PoolFailure::RequestOverflow);
@@ -44,10 +46,10 @@ impl ClusterState {
             out.push(PoolAction::Count(PoolEvent::PendingOverflow));
             return Acquire::Refused(PoolFailure::PendingOverflow);
         }
-        let pool = PoolId { host, priority, protocol };
         let wait = self.waiters.insert(Waiter::new(waiter, pool));
+        self.transports.hold(transport);
         if let Some(entry) = self.hosts.get_mut(host.0) {
-            entry.pool_mut(priority, protocol).waiters.push_back(&mut self.waiters, wait);
+            entry.pool_mut(pool).waiters.push_back(&mut self.waiters, wait);
         }
         out.push(PoolAction::Count(PoolEvent::PendingTotal));
         self.connect_for_waiters(pool, out);
@@ -62,7 +64,36 @@ impl ClusterState {
         }
     }
 
-    /// The connection is established. Serves those that wait the longest, as many as it has room for.
+    /// A connection of an [`HttpProtocol::Auto`] pool is established and ALPN agreed upon this version (HTTP/1.1
+    /// where it agreed upon nothing). Then as [`Self::connected`]. Other pools know what they open.
+    pub fn connected_as(
+        &mut self,
+        conn: ConnId,
+        protocol: HttpProtocol,
+        now: Time,
+        out: &mut Vec<PoolAction>,
+    ) {
+        let (kind, room) = self.room(protocol);
+        let automatic = |c: &&mut Conn| c.state == ConnState::Connecting && c.protocol == HttpProtocol::Auto;
+        if let Some(entry) = self.conns.get_mut(conn.0).filter(automatic) {
+            let expected = std::mem::replace(&mut entry.limit, room);
+            entry.kind = kind;
+            let pool = entry.pool();
+            let (learned, event) = match kind {
+                Kind::Http2 => (HttpProtocol::Http2, PoolEvent::AutoIsHttp2),
+                Kind::Http1 | Kind::Tcp => (HttpProtocol::Http1, PoolEvent::AutoIsHttp1),
+            };
+            self.pool_mut(pool, |pool| {
+                pool.coming = pool.coming - u64::from(expected) + u64::from(room);
+                pool.learned = Some(learned);
+            });
+            out.push(PoolAction::Count(event));
+        }
+        self.connected(conn, now, out);
+    }
+
+    /// The connection is established. Serves those that wait the longest, as many as it has room for. One of an
+    /// [`HttpProtocol::Auto`] pool needs [`Self::connected_as`].
     pub fn connected(&mut self, conn: ConnId, now: Time, out: &mut Vec<PoolAction>) {
         let Some(entry) = self.conns.get_mut(conn.0).filter(|c| c.state == ConnState::Connecting) else {
             return;
@@ -134,7 +165,7 @@ impl ClusterState {
     pub(crate) fn settle(&mut self, pool: PoolId, out: &mut Vec<PoolAction>) {
         let Some(host) = self.hosts.get(pool.host.0) else { return };
         let present = host.present;
-        if host.pool(pool.priority, pool.protocol).is_some_and(|p| p.waiters.len() > 0) {
+        if host.pool(pool).is_some_and(|p| p.waiters.len() > 0) {
             self.serve_waiters(pool, out);
         }
         if !present {
@@ -168,15 +199,15 @@ impl ClusterState {
 
     /// Opens connections until every waiter of the pool has room coming, as far as the breaker allows.
     fn connect_for_waiters(&mut self, at: PoolId, out: &mut Vec<PoolAction>) {
-        let (kind, room, opened) = match at.protocol {
-            HttpProtocol::Http1 => (Kind::Http1, 1, PoolEvent::ConnectionOpened),
-            HttpProtocol::Http2 => {
-                let http = &self.config.http;
-                let requests = http.max_requests_per_connection.unwrap_or(u32::MAX);
-                let streams = http.http2.max_concurrent_streams.min(STREAMS_BEFORE_SETTINGS);
-                let room = streams.min(requests).max(1);
-                (Kind::Http2, room, PoolEvent::Http2ConnectionOpened)
-            }
+        let opened = match at.protocol {
+            HttpProtocol::Http1 => PoolEvent::ConnectionOpened,
+            HttpProtocol::Http2 => PoolEvent::Http2ConnectionOpened,
+            HttpProtocol::Auto => PoolEvent::AutoConnectionOpened,
+        };
+        // An automatic pool counts on what its last connection became, and on one request at a time before.
+        let (kind, room) = match at.protocol {
+            HttpProtocol::Auto => self.room(self.pool(at).and_then(|p| p.learned).unwrap_or_default()),
+            known => self.room(known),
         };
         while let Some(pool) = self.pool(at).filter(|p| u64::from(p.waiters.len()) > p.coming) {
             let none_yet = pool.connections() == 0;
@@ -188,16 +219,30 @@ impl ClusterState {
                 }
                 connections.acquire_forced();
             }
-            let mut conn = Conn::new(at.host, at.priority, kind);
+            let mut conn = Conn::new(at, kind);
             conn.limit = room;
+            self.transports.hold(at.transport);
             let conn = ConnId(self.conns.insert(conn));
             self.pool_mut(at, |pool| {
                 pool.connecting += 1;
                 pool.coming += u64::from(room);
             });
             out.push(PoolAction::Count(opened));
-            let PoolId { host, priority, protocol } = at;
-            out.push(PoolAction::Connect { conn, host, priority, protocol });
+            let PoolId { host, priority, protocol, transport } = at;
+            out.push(PoolAction::Connect { conn, host, priority, protocol, transport });
+        }
+    }
+
+    /// What a new connection carries, and how many requests at a time until its peer says more.
+    fn room(&self, protocol: HttpProtocol) -> (Kind, u32) {
+        match protocol {
+            HttpProtocol::Http1 | HttpProtocol::Auto => (Kind::Http1, 1),
+            HttpProtocol::Http2 => {
+                let http = &self.config.http;
+                let requests = http.max_requests_per_connection.unwrap_or(u32::MAX);
+                let streams = http.http2.max_concurrent_streams.min(STREAMS_BEFORE_SETTINGS);
+                (Kind::Http2, streams.min(requests).max(1))
+            }
         }
     }
 
@@ -224,7 +269,7 @@ impl ClusterState {
         }
         if let Some(host) = self.hosts.get_mut(at.host.0) {
             host.active_requests -= streams;
-            let pool = host.pool_mut(at.priority, at.protocol);
+            let pool = host.pool_mut(at);
             if let Some(level) = level {
                 pool.ready.remove(&mut self.conns, conn.0, level);
             }
@@ -235,7 +280,9 @@ impl ClusterState {
                 }
                 ConnState::Idle | ConnState::Busy => pool.open -= 1,
             }
+            host.forget_pool(at);
         }
+        self.transports.release(at.transport);
         let budget = self.budget(at.priority);
         budget.connections.release();
         (0..counted).for_each(|_| budget.requests.release());
@@ -249,18 +296,20 @@ impl ClusterState {
 
     fn take_waiter(&mut self, pool: PoolId, wait: Key) -> Option<Waiter> {
         let entry = self.hosts.get_mut(pool.host.0)?;
-        entry.pool_mut(pool.priority, pool.protocol).waiters.remove(&mut self.waiters, wait);
+        entry.pool_mut(pool).waiters.remove(&mut self.waiters, wait);
+        entry.forget_pool(pool);
+        self.transports.release(pool.transport);
         self.budget(pool.priority).pending.release();
         self.waiters.remove(wait)
     }
 
     fn pool(&self, pool: PoolId) -> Option<&HostPool> {
-        self.hosts.get(pool.host.0)?.pool(pool.priority, pool.protocol)
+        self.hosts.get(pool.host.0)?.pool(pool)
     }
 
     fn pool_mut(&mut self, pool: PoolId, change: impl FnOnce(&mut HostPool)) {
         if let Some(host) = self.hosts.get_mut(pool.host.0) {
-            change(host.pool_mut(pool.priority, pool.protocol));
+            change(host.pool_mut(pool));
         }
     }
 }

@@ -14,7 +14,7 @@ use millrace_base::Key;
 pub(crate) use conn::{AGE, Conn, ConnState, IDLE, Kind, POOL, PoolId, Waiter};
 pub(crate) use ready::Ready;
 
-use crate::{HostId, ResourcePriority};
+use crate::{HostId, ResourcePriority, TransportKey};
 
 /// A connection in the pools' own table. The shard stores it beside its connection and hands it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,17 +25,15 @@ pub struct ConnId(pub(crate) Key);
 pub struct WaitId(pub(crate) Key);
 
 /// Which version of HTTP a request's connection speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HttpProtocol {
     /// HTTP/1.1: one request per connection at a time.
     #[default]
     Http1,
     /// HTTP/2: a stream for every request.
     Http2,
-}
-
-impl HttpProtocol {
-    pub(crate) const ALL: [Self; 2] = [Self::Http1, Self::Http2];
+    /// Either, as ALPN agrees for each connection (`auto_config`): see [`crate::ClusterState::connected_as`].
+    Auto,
 }
 
 /// The immediate answer to [`crate::ClusterState::acquire`].
@@ -91,6 +89,8 @@ pub enum PoolAction {
         priority: ResourcePriority,
         /// What it shall speak.
         protocol: HttpProtocol,
+        /// What its handshake asks for: [`crate::ClusterState::transport`].
+        transport: TransportKey,
     },
     /// `waiter` is served: its request goes out on `conn`.
     Assign {
@@ -154,6 +154,12 @@ pub enum PoolEvent {
     Http2ConnectionOpened,
     /// A TCP connection: `upstream_cx_total`; also the host's `cx_total`.
     TcpConnectionOpened,
+    /// A connection whose protocol is not known yet: `upstream_cx_total`; also the host's `cx_total`.
+    AutoConnectionOpened,
+    /// It turned out to be HTTP/1: `upstream_cx_http1_total`.
+    AutoIsHttp1,
+    /// It turned out to be HTTP/2: `upstream_cx_http2_total`.
+    AutoIsHttp2,
     /// `upstream_cx_overflow`.
     ConnectionOverflow,
     /// `upstream_cx_max_requests`.

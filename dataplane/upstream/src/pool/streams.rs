@@ -143,7 +143,7 @@ impl ClusterState {
         if before == level {
             return;
         }
-        let pool = host.pool_mut(pool.priority, pool.protocol);
+        let pool = host.pool_mut(pool);
         if let Some(before) = before {
             pool.ready.remove(&mut self.conns, conn.0, before);
         }

@@ -1,8 +1,8 @@
 //! TCP: a connection per session, never queued and never reused.
 
-use super::conn::{ConnState, Kind};
-use super::{Conn, ConnId, PoolAction, PoolEvent, PoolFailure};
-use crate::{ClusterState, HostId, ResourcePriority};
+use super::conn::{ConnState, Kind, PoolId};
+use super::{Conn, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure};
+use crate::{ClusterState, HostId, ResourcePriority, TransportKey};
 
 impl ClusterState {
     /// Asks for a new connection to `host` for one TCP session. On success the caller opens it, binds it and
@@ -28,7 +28,8 @@ impl ClusterState {
         }
         out.push(PoolAction::Count(PoolEvent::PendingTotal));
         out.push(PoolAction::Count(PoolEvent::TcpConnectionOpened));
-        let mut conn = Conn::new(host, priority, Kind::Tcp);
+        let pool = PoolId { host, priority, protocol: HttpProtocol::Http1, transport: TransportKey::DEFAULT };
+        let mut conn = Conn::new(pool, Kind::Tcp);
         conn.pending = true;
         if let Some(host) = self.hosts.get_mut(host.0) {
             host.tcp_connections += 1;

@@ -7,13 +7,14 @@ use millrace_base::{Rng, Time};
 use millrace_http::RequestHead;
 use millrace_http::h2::{ErrorCode, Event, GoAway, Role, Side, StreamRef};
 use millrace_ring::SocketAddress;
-use millrace_ring::sim::{PeerRead, SimNet};
+use millrace_ring::sim::PeerRead;
 
 use super::link::{Cut, Link};
 use super::response;
 use crate::churn::Provenance;
 use crate::client::{CONTINUE_WAIT, finish};
 use crate::ledger::{Ledger, Outcome, Request};
+use crate::net::Net;
 use crate::setup::Setup;
 use crate::wire::{Framing, Head, fill};
 
@@ -95,7 +96,7 @@ impl Client {
     }
 
     /// Does what is possible now; returns when it wants to be looked at again.
-    pub fn poll(&mut self, net: &SimNet, to: &SocketAddress, setup: &Setup, ledger: &mut Ledger) -> Time {
+    pub fn poll(&mut self, net: &Net, to: &SocketAddress, setup: &Setup, ledger: &mut Ledger) -> Time {
         let now = net.now();
         let mut connections = std::mem::take(&mut self.connections);
         for connection in &mut connections {
@@ -136,7 +137,7 @@ impl Client {
 
     fn open(
         &mut self,
-        net: &SimNet,
+        net: &Net,
         to: &SocketAddress,
         setup: &Setup,
         ledger: &mut Ledger,

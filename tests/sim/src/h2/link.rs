@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use millrace_base::{Rng, Time};
 use millrace_http::h2::{Connection, Event, Heads, Options, PREFACE, Role, StreamRef};
-use millrace_ring::sim::{Peer, PeerRead, SimNet};
+use millrace_ring::sim::{Peer, PeerRead};
 
 use super::windows::{PADDED, StreamLimit, WINDOW, Windows, fragment};
 use crate::client::STALL;
+use crate::net::Net;
 use crate::setup::{STALL_WINDOW, Setup};
 
 /// Bytes that wait for the socket above which no DATA is written.
@@ -117,7 +118,7 @@ impl Link {
     }
 
     /// Reads what has come.
-    pub(super) fn receive(&mut self, net: &SimNet, rng: &mut Rng) {
+    pub(super) fn receive(&mut self, net: &Net, rng: &mut Rng) {
         let now = net.now();
         while self.end.is_none() && now >= self.next_read {
             match net.read(self.peer, if self.slow { 300 } else { 64 * 1024 }) {
@@ -247,7 +248,7 @@ impl Link {
     }
 
     /// Our own frames, then everything goes to the socket as far as it takes it.
-    pub(super) fn flush(&mut self, net: &SimNet, rng: &mut Rng) {
+    pub(super) fn flush(&mut self, net: &Net, rng: &mut Rng) {
         let now = net.now();
         let mut later = VecDeque::new();
         for (due, stream, bytes) in self.debts.drain(..) {
@@ -295,7 +296,7 @@ impl Link {
     }
 
     /// When it wants to be looked at again.
-    pub(super) fn wake(&self, net: &SimNet) -> Time {
+    pub(super) fn wake(&self, net: &Net) -> Time {
         let now = net.now();
         let mut wake = Time::MAX;
         if self.end.is_none()

@@ -9,10 +9,11 @@ use millrace_base::{Rng, Time};
 use millrace_http::h2::{ErrorCode, Event, Role, StreamRef};
 use millrace_http::{RequestHead, ResponseHead};
 use millrace_ring::SocketAddress;
-use millrace_ring::sim::{PeerListener, SimNet};
+use millrace_ring::sim::PeerListener;
 
 use super::link::{Cut, Link};
 use crate::ledger::Ledger;
+use crate::net::Net;
 use crate::setup::Setup;
 use crate::wire::fill;
 
@@ -168,7 +169,7 @@ impl PipeClient {
     }
 
     /// Does what is possible now; returns when it wants to be looked at again.
-    pub fn poll(&mut self, net: &SimNet, to: &SocketAddress, setup: &Setup, ledger: &mut Ledger) -> Time {
+    pub fn poll(&mut self, net: &Net, to: &SocketAddress, setup: &Setup, ledger: &mut Ledger) -> Time {
         let now = net.now();
         if self.done {
             return Time::MAX;
@@ -208,7 +209,7 @@ impl PipeClient {
         Time::MAX
     }
 
-    fn begin(&mut self, net: &SimNet, to: &SocketAddress, setup: &Setup, ledger: &Ledger) {
+    fn begin(&mut self, net: &Net, to: &SocketAddress, setup: &Setup, ledger: &Ledger) {
         let (Some(pipe), Ok(peer)) = (ledger.pipes.get(&self.id), net.connect(to)) else { return };
         let mut link = Link::new(peer, Role::Client, setup, net.now(), &mut self.rng);
         let head = request_head(self.id);
@@ -275,7 +276,7 @@ impl PipeServer {
     }
 
     /// Closes the listener and everything that is left.
-    pub fn close(&mut self, net: &SimNet) {
+    pub fn close(&mut self, net: &Net) {
         net.close_listener(self.listener);
         self.connections.drain(..).for_each(|connection| net.close(connection.link.peer));
     }
@@ -286,7 +287,7 @@ impl PipeServer {
     }
 
     /// Does what is possible now; returns when it wants to be looked at again.
-    pub fn poll(&mut self, net: &SimNet, setup: &Setup, ledger: &mut Ledger) -> Time {
+    pub fn poll(&mut self, net: &Net, setup: &Setup, ledger: &mut Ledger) -> Time {
         let (now, rng) = (net.now(), &mut self.rng);
         while let Some(peer) = net.accept(self.listener) {
             let link = Link::new(peer, Role::Server, setup, now, rng);

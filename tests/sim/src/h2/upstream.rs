@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use millrace_base::{Rng, Time};
 use millrace_http::h2::{ErrorCode, Event, GoAway, Role, Side, StreamRef};
-use millrace_ring::sim::{PeerListener, SimNet};
+use millrace_ring::sim::PeerListener;
 use millrace_ring::{IoError, SocketAddress};
 
 use super::answer::{Exchange, promised, step};
 use super::link::Link;
 use super::windows::frame;
 use crate::ledger::Ledger;
+use crate::net::Net;
 use crate::setup::Setup;
 use crate::wire::{Framing, fill};
 
@@ -46,13 +47,13 @@ impl Upstream {
     ///
     /// # Errors
     /// The address is in use.
-    pub fn listen(net: &SimNet, address: SocketAddr, rng: Rng) -> Result<Self, IoError> {
+    pub fn listen(net: &Net, address: SocketAddr, rng: Rng) -> Result<Self, IoError> {
         let listener = net.listen_peer(SocketAddress::Inet(address))?;
         Ok(Self { listener, connections: Vec::new(), rng })
     }
 
     /// Closes the listener and everything that is left.
-    pub fn close(&mut self, net: &SimNet) {
+    pub fn close(&mut self, net: &Net) {
         net.close_listener(self.listener);
         for connection in self.connections.drain(..) {
             net.close(connection.link.peer);
@@ -86,7 +87,7 @@ impl Upstream {
     }
 
     /// Does what is possible now; returns when it wants to be looked at again.
-    pub fn poll(&mut self, net: &SimNet, setup: &Setup, ledger: &mut Ledger) -> Time {
+    pub fn poll(&mut self, net: &Net, setup: &Setup, ledger: &mut Ledger) -> Time {
         let now = net.now();
         while let Some(peer) = net.accept(self.listener) {
             self.connections.push(Connection {
@@ -340,7 +341,7 @@ impl Connection {
     }
 
     /// GOAWAY in two steps, or at once with streams refused; then the end of the connection.
-    fn leave(&mut self, net: &SimNet, setup: &Setup, ledger: &mut Ledger, rng: &mut Rng) -> Time {
+    fn leave(&mut self, net: &Net, setup: &Setup, ledger: &mut Ledger, rng: &mut Rng) -> Time {
         let now = net.now();
         if self.idle_close.is_some_and(|at| at <= now && self.open.is_empty()) {
             self.over = true;

@@ -69,9 +69,19 @@ impl Client {
     /// As [`Client::connect`] with these settings and no more than the first window for the connection.
     #[track_caller]
     pub fn connect_with(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
-        let mut client = Self::connect_silent(address, settings);
-        client.session.send(&[PREFACE, &frame::settings(settings)].concat());
+        Self::connect_silent(address, settings).greet(settings)
+    }
+
+    /// As [`Client::connect`] on a connected socket.
+    pub fn over(socket: TcpStream) -> Self {
+        let mut client = Self { session: Session::new(socket, &[]), next: 1 }.greet(&[]);
+        client.session.grant_connection(1 << 24);
         client
+    }
+
+    fn greet(mut self, settings: &[(u16, u32)]) -> Self {
+        self.session.send(&[PREFACE, &frame::settings(settings)].concat());
+        self
     }
 
     /// Connects and sends nothing; `settings` are those that the caller will announce.

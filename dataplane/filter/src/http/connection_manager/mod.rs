@@ -11,9 +11,11 @@ pub mod reject;
 pub mod request;
 pub mod request_id;
 pub mod response;
+pub mod xfcc;
 
 use std::net::{IpAddr, SocketAddr};
 
+use millrace_base::TlsFacts;
 use millrace_config::Node;
 
 /// What is known of a downstream connection.
@@ -23,8 +25,8 @@ pub struct Downstream<'a> {
     pub peer: Option<SocketAddr>,
     /// Our own end; `None` for a Unix domain socket.
     pub local: Option<SocketAddr>,
-    /// The connection is TLS.
-    pub tls: bool,
+    /// What the handshake told; `None` for clear text.
+    pub tls: Option<&'a TlsFacts>,
     /// The address of this host that stands in for a loopback peer in `x-forwarded-for`.
     pub host_address: Option<IpAddr>,
     /// Who we are (`add_user_agent`).

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use millrace_base::Rng;
-use millrace_config::{ForwardClientCertDetails, HttpConnectionManager, RouteConfiguration};
+use millrace_config::{HttpConnectionManager, RouteConfiguration};
 use millrace_http::{HeaderId, HeaderMap, Method, RequestHead};
 
-use super::{Accepted, Downstream, address, reject, request_id};
+use super::{Accepted, Downstream, address, reject, request_id, xfcc};
 use crate::http::LocalReply;
 
 /// Checks what the connection manager demands of a head that the codec accepted. The codec refuses requests
@@ -57,7 +57,7 @@ pub fn mutate(
     if hcm.generate_request_id {
         request_id::apply(&mut head.headers, edge, hcm.preserve_external_request_id, rng);
     }
-    client_cert(hcm.forward_client_cert, downstream.tls, &mut head.headers);
+    xfcc::apply(hcm, downstream.tls, &mut head.headers, scratch);
     Accepted { remote, internal }
 }
 
@@ -125,7 +125,7 @@ fn client_address(
 }
 
 fn plain_scheme(downstream: &Downstream<'_>) -> &'static [u8] {
-    if downstream.tls { b"https" } else { b"http" }
+    if downstream.tls.is_some() { b"https" } else { b"http" }
 }
 
 /// `x-forwarded-proto` exists from here on; `:scheme` follows it unless the target named one.
@@ -206,18 +206,6 @@ fn add_user_agent(downstream: &Downstream<'_>, headers: &mut HeaderMap) {
     }
     if !downstream.node.id.is_empty() {
         headers.set_id(HeaderId::XEnvoyDownstreamServiceNode, downstream.node.id.as_bytes());
-    }
-}
-
-/// Without TLS there is no certificate to vouch for: every policy but the unconditional one drops the field.
-fn client_cert(policy: ForwardClientCertDetails, tls: bool, headers: &mut HeaderMap) {
-    let keep = match policy {
-        ForwardClientCertDetails::AlwaysForwardOnly => true,
-        ForwardClientCertDetails::ForwardOnly | ForwardClientCertDetails::AppendForward => tls,
-        ForwardClientCertDetails::Sanitize | ForwardClientCertDetails::SanitizeSet => false,
-    };
-    if !keep {
-        headers.remove_id(HeaderId::XForwardedClientCert);
     }
 }
 

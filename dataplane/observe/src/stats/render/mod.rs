@@ -41,3 +41,5 @@ const BUCKETS: [(f64, &str, &str); 19] = [
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -81,6 +81,7 @@ impl TagRules {
         let mut tags = Tags::default();
         if self.defaults {
             response_code(name, &mut tags);
+            handshake(scope, name, &mut tags);
             prefixes(scope, name, &mut tags);
         }
         for rule in &self.rules {
@@ -108,6 +109,39 @@ fn response_code(name: &str, tags: &mut Tags) {
         (3, "") => tags.take("envoy_response_code", last, at - 1..name.len()),
         (1, "xx") => tags.take("envoy_response_code_class", &last[..1], at..at + 1),
         _ => {}
+    }
+}
+
+/// What a handshake agreed upon: the last part of names like `ssl.ciphers.<name>`, which may have dots.
+fn handshake(scope: &Scope, name: &str, tags: &mut Tags) {
+    let cipher = match scope.kind {
+        ScopeKind::ListenerSsl => "envoy_ssl_cipher",
+        ScopeKind::ClusterSsl => "cipher_suite",
+        _ => return,
+    };
+    let start = scope.kind.prefix().len() + 1 + scope.name.len() + 1;
+    let Some((family, value)) = name.get(start..).and_then(|own| own.split_once('.')) else { return };
+    let label = match family {
+        "ciphers" => cipher,
+        "curves" => "envoy_ssl_curve",
+        "sigalgs" => "envoy_ssl_sigalg",
+        "versions" => "envoy_ssl_version",
+        _ => return,
+    };
+    tags.take(label, value, start + family.len()..name.len());
+}
+
+/// `proxy_proto.[<stat_prefix>.]versions.v<n>.<what>`.
+fn proxy_protocol(scope: &Scope, name: &str, tags: &mut Tags) {
+    let start = scope.kind.prefix().len() + 1;
+    let own = start + scope.name.len() + usize::from(!scope.name.is_empty());
+    if own > start {
+        tags.take("envoy_proxy_protocol_prefix", &scope.name, start..own);
+    }
+    let Some(rest) = name.get(own..).and_then(|own| own.strip_prefix("versions.v")) else { return };
+    if let Some((version, _)) = rest.split_once('.') {
+        let end = own + "versions.v".len() + version.len() + 1;
+        tags.take("envoy_proxy_protocol_version", version, own..end);
     }
 }
 
@@ -140,7 +174,14 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
     let start = scope.kind.prefix().len() + 1;
     match scope.kind {
         ScopeKind::Tcp => token("envoy_tcp_prefix", start),
-        ScopeKind::Cluster => token("envoy_cluster_name", start),
+        ScopeKind::Cluster | ScopeKind::ClusterSsl | ScopeKind::ClusterSecrets => {
+            token("envoy_cluster_name", start);
+        }
+        ScopeKind::ProxyProto => proxy_protocol(scope, name, tags),
+        ScopeKind::ListenerSsl | ScopeKind::ListenerSecrets => {
+            let address = scope.name.rsplit_once('.').map_or(&*scope.name, |(address, _)| address);
+            tags.take("envoy_listener_address", address, start..start + address.len() + 1);
+        }
         ScopeKind::Grpc => {
             grpc_call(name, tags);
             if let Some(range) = first(start) {

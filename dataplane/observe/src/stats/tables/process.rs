@@ -4,6 +4,7 @@ use super::metrics;
 
 metrics! {
     values {
+        DOWNSTREAM_CX_PROXY_PROTO_ERROR = counter "downstream_cx_proxy_proto_error" in OnUse, "Connections closed for want of a PROXY protocol header or for a malformed one.";
         ENVOY_OVERLOAD_ACTIONS_RESET_HIGH_MEMORY_STREAM_COUNT = counter "envoy.overload_actions.reset_high_memory_stream.count", "Streams reset because memory ran short.";
         MAIN_THREAD_WATCHDOG_MEGA_MISS = counter "main_thread.watchdog_mega_miss", "Long stalls of the control thread.";
         MAIN_THREAD_WATCHDOG_MISS = counter "main_thread.watchdog_miss", "Stalls of the control thread.";

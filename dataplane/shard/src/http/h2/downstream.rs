@@ -51,7 +51,7 @@ impl Shard {
         let now = self.io.now;
         loop {
             let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return false };
-            match sniff(http.hcm.codec, http.input.front()) {
+            match sniff(http.codec, http.input.front()) {
                 Sniffed::Undecided => {
                     http.head_since.get_or_insert(now);
                     if !http.input.join_front() {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use millrace_config::{Cidr, Node, RouteConfiguration};
 
+use millrace_config::ForwardClientCertDetails;
+
 use super::*;
 use crate::http::test::{bytes, hcm, head, lines, text};
 
@@ -53,7 +55,7 @@ impl Case {
         let downstream = Downstream {
             peer: self.peer.map(|peer| peer.parse().unwrap()),
             local: Some("127.0.0.1:51339".parse().unwrap()),
-            tls: false,
+            tls: None,
             host_address: Some("192.0.2.2".parse().unwrap()),
             node: &node,
         };

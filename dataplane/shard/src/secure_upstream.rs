@@ -1,0 +1,158 @@
+//! TLS of connections that we open: the handshake before anything is sent, and what is made of received ciphertext.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use millrace_base::Key;
+use millrace_config::{ProxyProtocolVersion, UpstreamProxyProtocol, UpstreamTransport};
+use millrace_inspect::proxy_protocol;
+use millrace_ring::{Filled, IoError};
+use millrace_tls::{ClientOptions, Session};
+
+use crate::address::inet;
+use crate::secure::Failure;
+use crate::shard::Shard;
+use crate::upstream::Carries;
+
+impl Shard {
+    /// Sends what comes before the bytes of whoever uses the connection. True when a handshake has begun.
+    ///
+    /// # Errors
+    /// Why there can be none, for `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub(crate) fn begin_upstream_handshake(&mut self, key: Key) -> Result<bool, Rc<str>> {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return Ok(true) };
+        let Some(state) = self.clusters.get(upstream.cluster) else { return Ok(false) };
+        let host = state.host_of(upstream.pool).and_then(|host| state.host(host));
+        let metadata = host.and_then(|host| host.transport_metadata.as_deref());
+        let cluster = state.config();
+        let (at, transport) = transport(cluster, metadata.unwrap_or_default());
+        let mut wire = Vec::new();
+        if let Some(options) = &transport.proxy_protocol {
+            let client = match &upstream.carries {
+                Carries::Tcp(client) => self
+                    .downstreams
+                    .get(*client)
+                    .and_then(|client| Some((inet(&client.addresses.peer)?, inet(&client.addresses.local)?))),
+                Carries::Http(_) | Carries::Http2(_) => state.transport(upstream.transport).proxy,
+            };
+            proxy_protocol_header(options, client, &mut wire)?;
+        }
+        let Some(config) = &transport.tls else {
+            if let Some(link) = upstream.link.as_mut().filter(|_| !wire.is_empty()) {
+                link.write(&mut self.io, |out| out.push_bytes(&wire));
+            }
+            return Ok(false);
+        };
+        let context = self.tls.client((upstream.cluster, at), config, &self.snapshot);
+        let context = match context {
+            Ok(context) => context,
+            Err(error) => {
+                let scope = upstream.scope;
+                self.count_secrets_not_ready(scope, false);
+                return Err(format!("TLS_error:|{error}").into());
+            }
+        };
+        let asked = state.transport(upstream.transport);
+        let hostname =
+            host.map(|host| &*host.hostname).filter(|name| config.auto_host_sni && !name.is_empty());
+        let server_name = asked.server_name.or(hostname).unwrap_or(&config.sni);
+        let validates = (asked.server_name.is_some() && cluster.http.auto_san_validation)
+            || config.auto_sni_san_validation;
+        let fallback = match (&upstream.carries, config.common.alpn.is_empty()) {
+            (Carries::Http(_), true) if upstream.automatic => &self.tls.offers.either[..],
+            (Carries::Http(_), true) => &self.tls.offers.http1[..],
+            (Carries::Http2(_), true) => &self.tls.offers.http2[..],
+            (Carries::Http(_) | Carries::Http2(_), false) | (Carries::Tcp(_), _) => &[],
+        };
+        let options = ClientOptions {
+            server_name,
+            alpn: asked.alpn.map(|list| &list[..]).or(Some(fallback).filter(|list| !list.is_empty())),
+            extra_dns_san: Some(server_name).filter(|name| validates && !name.is_empty()),
+        };
+        let session = Session::client(&context, options, &mut wire)
+            .map_err(|error| Rc::from(Failure::Session(error).words()))?;
+        let Some(link) = &mut upstream.link else { return Ok(false) };
+        upstream.handshaking = true;
+        link.secure(session, wire, &mut self.io);
+        link.set_single(true);
+        link.resume(&mut self.io);
+        Ok(true)
+    }
+
+    pub(crate) fn secure_upstream_data(&mut self, key: Key, data: Filled) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(link) = &mut upstream.link else { return };
+        let mut pieces = std::mem::take(&mut self.pieces);
+        let opened = link.open(data, &mut pieces, &mut self.io);
+        if opened.established {
+            self.upstream_secured(key);
+        }
+        for piece in pieces.drain(..) {
+            self.upstream_plaintext(key, piece);
+        }
+        self.pieces = pieces;
+        let Some((scope, handshaking)) = self.upstreams.get(key).map(|u| (u.scope, u.handshaking)) else {
+            return;
+        };
+        if let Some(failure) = &opened.error {
+            self.count_tls_failure(scope, failure);
+            if handshaking {
+                return self.connect_failed(key, IoError::RESET, Some(failure.words().into()));
+            }
+            self.upstream_ended(key, Err(IoError::RESET));
+        } else if opened.close_notify {
+            match handshaking {
+                true => self.upstream_handshake_abandoned(key),
+                false => self.upstream_ended(key, Ok(())),
+            }
+        }
+    }
+
+    /// The handshake is through: the pool learns of the connection.
+    fn upstream_secured(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.handshaking = false;
+        let scope = upstream.scope;
+        if let Some(link) = &mut upstream.link {
+            link.set_single(false);
+            if let Some(facts) = link.tls_facts().cloned() {
+                self.count_handshake(scope, &facts);
+            }
+        }
+        self.upstream_ready(key);
+    }
+
+    /// The endpoint went away during the handshake.
+    pub(crate) fn upstream_handshake_abandoned(&mut self, key: Key) {
+        self.connect_failed(key, IoError::RESET, Some("connection reset during the TLS handshake".into()));
+    }
+}
+
+/// Appends the header that tells the endpoint whose connection it is (`ProxyProtocolUpstreamTransport`).
+fn proxy_protocol_header(
+    options: &UpstreamProxyProtocol,
+    client: Option<(SocketAddr, SocketAddr)>,
+    out: &mut Vec<u8>,
+) -> Result<(), Rc<str>> {
+    let addresses = client.map(|(source, destination)| proxy_protocol::Addresses { source, destination });
+    match options.version {
+        ProxyProtocolVersion::V1 => proxy_protocol::encode_v1(addresses, out),
+        ProxyProtocolVersion::V2 => {
+            let tlvs = options.added_tlvs.iter().map(|(kind, value)| (*kind, &value[..]));
+            proxy_protocol::encode_v2(addresses, tlvs, out).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// The transport socket for an endpoint with this metadata, and its position: 0 is the cluster's own.
+fn transport<'c>(
+    cluster: &'c millrace_config::Cluster,
+    metadata: &[(std::sync::Arc<str>, std::sync::Arc<str>)],
+) -> (usize, &'c UpstreamTransport) {
+    let matching = cluster.transport_matches.iter().position(|one| one.matches(metadata));
+    match matching.and_then(|at| Some((at + 1, &cluster.transport_matches.get(at)?.transport))) {
+        Some(found) => found,
+        None => (0, &cluster.transport),
+    }
+}

@@ -1,0 +1,8 @@
+//! Certificates and their verification, against corpora and against certificates made here.
+
+mod authority;
+mod corpus;
+mod facts;
+mod limbo;
+mod secrets;
+mod verification;

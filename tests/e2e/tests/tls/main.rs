@@ -1,0 +1,37 @@
+//! TLS on either side of the proxy, in a binary of its own.
+
+mod certificates;
+mod common;
+mod facts;
+mod handshakes;
+mod hellos;
+mod identity;
+mod inspection;
+mod interop;
+mod origination;
+mod proxy_protocol;
+mod records;
+mod rotation;
+mod termination;
+mod truncation;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    millrace_e2e::run(&[
+        ("certificates", certificates::CASES),
+        ("facts", facts::CASES),
+        ("handshakes", handshakes::CASES),
+        ("hellos", hellos::CASES),
+        ("identity", identity::CASES),
+        ("inspection", inspection::CASES),
+        ("interop", interop::CASES),
+        ("origination", origination::CASES),
+        ("proxy_protocol", proxy_protocol::CASES),
+        ("records", records::CASES),
+        ("rotation", rotation::CASES),
+        ("termination", termination::CASES),
+        ("truncation", truncation::CASES),
+    ])
+    .exit_code()
+}

@@ -1,0 +1,426 @@
+//! Secrets that change while connections live: from files, and from a control plane on a stream of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use millrace_e2e::{Case, case};
+use millrace_support::bootstrap::{Bootstrap, Http};
+use millrace_support::process::{Directory, Proxy};
+use millrace_support::subject::Subject;
+use millrace_support::tls::context::{certificate, inline};
+use millrace_support::tls::server::Options as ServerOptions;
+use millrace_support::tls::{AlertDescription, Authority, Client, Context, Ending, Identity, Leaf, Server};
+use millrace_support::upstream::{Reply, Upstream};
+use millrace_support::wait;
+use millrace_support::xds::yaml::{self, Flavor};
+use millrace_support::xds::{ControlPlane, Options, Resource, Type, from_yaml};
+
+use crate::common::{
+    Neighbour, STAT_PREFIX, client_identity, hello, mutual_client, proxy_identity, root, server_identity,
+};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_file_that_is_replaced),
+    case!(a_link_that_is_exchanged),
+    case!(a_bad_file_keeps_the_last_good_pair),
+    case!(a_new_pair_from_the_control_plane),
+    case!(a_bad_pair_from_the_control_plane),
+    case!(
+        an_expired_pair_from_the_control_plane,
+        not_envoy: "Envoy shows an expired certificate; the last good one is worth more"
+    ),
+    case!(another_authority_from_the_control_plane),
+    case!(two_authorities_overlap),
+    case!(a_missing_secret_closes_handshakes),
+    case!(a_missing_secret_of_a_cluster),
+    case!(our_own_certificate_towards_endpoints),
+    case!(the_control_plane_goes),
+    case!(many_rotations),
+];
+
+/// A `Secret` with a pair, as flow YAML.
+fn pair(name: &str, identity: &Identity) -> String {
+    format!("{{name: {name}, tls_certificate: {}}}", certificate(identity))
+}
+
+fn next() -> Identity {
+    root().issue(&Leaf::dns("proxy.test").uri("spiffe://test/ns/default/sa/proxy"))
+}
+
+/// Fails unless new connections are shown this certificate, soon.
+#[track_caller]
+fn wait_shown(proxy: &Proxy, client: &Client, identity: &Identity) {
+    let address = proxy.listener("main");
+    wait::for_true("the new certificate", || {
+        let Ok(link) = client.try_connect(address) else { return false };
+        // With TLS 1.3 a refusal may still come.
+        let mut raw = link.raw();
+        raw.request("GET", "/", &[("host", "a")], b"");
+        link.facts.peer[0].as_slice() == &*identity.chain[0]
+            && raw.response("GET").is_ok_and(|r| r.status == 200)
+    });
+}
+
+/// Puts a file in place by a move.
+fn replace(directory: &Path, name: &str, text: &str) {
+    let hidden = directory.join(format!(".{name}.new"));
+    std::fs::write(&hidden, text).expect("write a file");
+    std::fs::rename(&hidden, directory.join(name)).expect("move a file");
+}
+
+fn secret_file(secret: &str) -> String {
+    let kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+    format!("resources: [{{\"@type\": {kind}, {}]\n", secret.trim_start_matches('{'))
+}
+
+/// A listener whose pair comes from `path`; `more` are more fields of the source.
+#[track_caller]
+fn from_file(subject: &Subject, path: &Path, more: &str, upstream: &Upstream) -> Proxy {
+    let source =
+        format!("{{resource_api_version: V3, path_config_source: {{path: \"{}\"{more}}}}}", path.display());
+    let context = Context::new()
+        .common(&format!("tls_certificate_sds_secret_configs: [{{name: own, sds_config: {source}}}]"));
+    let http = Http::to("up").listener(STAT_PREFIX).chain(&context.downstream());
+    let bootstrap = Bootstrap::new().top(yaml::NODE).http(http).cluster("up", &[upstream.address()], "");
+    Proxy::start(subject, &bootstrap)
+}
+
+fn a_file_that_is_replaced(subject: &Subject) {
+    let (upstream, directory) = (hello(), Directory::new());
+    replace(directory.path(), "own.yaml", &secret_file(&pair("own", proxy_identity())));
+    let proxy = from_file(subject, &directory.path().join("own.yaml"), "", &upstream);
+    wait_shown(&proxy, &Client::new(), proxy_identity());
+    let mut neighbour = Neighbour::over_tls(&Client::new(), proxy.listener("main"));
+    for _ in 0..3 {
+        let fresh = next();
+        replace(directory.path(), "own.yaml", &secret_file(&pair("own", &fresh)));
+        wait_shown(&proxy, &Client::new(), &fresh);
+        neighbour.is_served();
+    }
+}
+
+/// As Kubernetes mounts secrets: the pair's files behind a link to a folder, watched as a whole.
+fn a_link_that_is_exchanged(subject: &Subject) {
+    let (upstream, directory) = (hello(), Directory::new());
+    let at = directory.path();
+    let version = |n: usize, identity: &Identity| {
+        let folder = at.join(format!("..v{n}"));
+        std::fs::create_dir(&folder).expect("a folder");
+        std::fs::write(folder.join("chain.pem"), identity.pem()).expect("write a file");
+        std::fs::write(folder.join("key.pem"), identity.key_pem()).expect("write a file");
+        let link = at.join("..data.new");
+        std::os::unix::fs::symlink(&folder, &link).expect("a link");
+        std::fs::rename(&link, at.join("..data")).expect("move a link");
+    };
+    version(0, proxy_identity());
+    for name in ["chain.pem", "key.pem"] {
+        std::os::unix::fs::symlink(Path::new("..data").join(name), at.join(name)).expect("a link");
+    }
+    let secret = format!(
+        "{{name: own, tls_certificate: {{certificate_chain: {{filename: \"{0}/chain.pem\"}}, private_key: \
+         {{filename: \"{0}/key.pem\"}}, watched_directory: {{path: \"{0}\"}}}}}}",
+        at.display()
+    );
+    replace(at, "own.yaml", &secret_file(&secret));
+    let proxy = from_file(subject, &at.join("own.yaml"), "", &upstream);
+    wait_shown(&proxy, &Client::new(), proxy_identity());
+    let mut neighbour = Neighbour::over_tls(&Client::new(), proxy.listener("main"));
+    for n in 1..4 {
+        let fresh = next();
+        version(n, &fresh);
+        wait_shown(&proxy, &Client::new(), &fresh);
+        neighbour.is_served();
+    }
+}
+
+fn a_bad_file_keeps_the_last_good_pair(subject: &Subject) {
+    let (upstream, directory) = (hello(), Directory::new());
+    replace(directory.path(), "own.yaml", &secret_file(&pair("own", proxy_identity())));
+    let proxy = from_file(subject, &directory.path().join("own.yaml"), "", &upstream);
+    let good = secret_file(&pair("own", &next()));
+    let mut before = 0;
+    for bad in [
+        "resources: [".to_owned(),
+        secret_file(&pair("own", &next().with_key_of(client_identity()))),
+        good.replace("BEGIN CERTIFICATE", "BEGIN NOTHING"),
+    ] {
+        replace(directory.path(), "own.yaml", &bad);
+        let failed = || {
+            ["sds.own.update_rejected", "sds.own.update_failure"]
+                .map(|name| proxy.stat(&format!("listener.main.server_ssl_socket_factory.{name}")))
+                .into_iter()
+                .chain(["sds.own.update_rejected", "sds.own.update_failure"].map(|name| proxy.stat(name)))
+                .flatten()
+                .sum::<u64>()
+        };
+        wait::for_true("the bad file to be noticed", || failed() > before);
+        before = failed();
+        wait_shown(&proxy, &Client::new(), proxy_identity());
+    }
+    let fresh = next();
+    replace(directory.path(), "own.yaml", &secret_file(&pair("own", &fresh)));
+    wait_shown(&proxy, &Client::new(), &fresh);
+}
+
+/// A control plane with a pair `own` and an authority `roots`, on a stream of its own as Istio's agent speaks it.
+struct Plane {
+    plane: ControlPlane,
+    upstream: Upstream,
+}
+
+fn secret(text: &str) -> Resource {
+    from_yaml(Type::Secret, text)
+}
+
+fn roots(pem: &str) -> Resource {
+    secret(&format!("{{name: roots, validation_context: {{trusted_ca: {}}}}}", inline(pem)))
+}
+
+const SANS: &str = "match_typed_subject_alt_names: [{san_type: URI, matcher: {prefix: \"spiffe://test/\"}}]";
+
+impl Plane {
+    fn start() -> Self {
+        let plane = Self::empty();
+        plane.show(proxy_identity());
+        plane.plane.set(roots(root().pem()));
+        plane
+    }
+
+    fn empty() -> Self {
+        Self { plane: ControlPlane::start(Options::default()), upstream: hello() }
+    }
+
+    fn show(&self, identity: &Identity) {
+        self.plane.set(secret(&pair("own", identity)));
+    }
+
+    /// A context that demands client certificates, all of it over SDS.
+    fn context(fields: &str) -> Context {
+        let source = Flavor::Sotw.config_source_with(fields);
+        Context::new()
+            .common(&format!("tls_certificate_sds_secret_configs: [{{name: own, sds_config: {source}}}]"))
+            .common(&format!(
+                "combined_validation_context: {{default_validation_context: {{{SANS}}}, \
+                 validation_context_sds_secret_config: {{name: roots, sds_config: {source}}}}}"
+            ))
+    }
+
+    #[track_caller]
+    fn proxy(&self, subject: &Subject, fields: &str) -> Proxy {
+        let context = Self::context(fields).required();
+        let http = Http::to("up").listener(STAT_PREFIX).chain(&context.downstream());
+        let bootstrap = Bootstrap::new().top(yaml::NODE).http(http);
+        let bootstrap = bootstrap.cluster("up", &[self.upstream.address()], "");
+        Proxy::start(subject, &yaml::plane_cluster(bootstrap, "xds", &self.plane))
+    }
+}
+
+fn a_new_pair_from_the_control_plane(subject: &Subject) {
+    let plane = Plane::start();
+    let proxy = plane.proxy(subject, "");
+    let client = mutual_client().name("proxy.test");
+    wait_shown(&proxy, &client, proxy_identity());
+    let mut neighbour = Neighbour::over_tls(&client, proxy.listener("main"));
+    for _ in 0..3 {
+        let fresh = next();
+        let mark = plane.plane.mark();
+        plane.show(&fresh);
+        plane.plane.wait_ack(mark, Type::Secret);
+        wait_shown(&proxy, &client, &fresh);
+        neighbour.is_served();
+    }
+}
+
+#[track_caller]
+fn refused_by_nack(plane: &Plane, proxy: &Proxy, what: &str, bad: Resource) {
+    let mark = plane.plane.mark();
+    plane.plane.set(bad);
+    let nack = plane.plane.wait_nack(mark, Type::Secret);
+    assert!(nack.error.as_ref().is_some_and(|e| !format!("{e:?}").contains("PRIVATE KEY")), "{what}");
+    wait_shown(proxy, &mutual_client(), proxy_identity());
+}
+
+fn a_bad_pair_from_the_control_plane(subject: &Subject) {
+    let plane = Plane::start();
+    let proxy = plane.proxy(subject, "");
+    wait_shown(&proxy, &mutual_client(), proxy_identity());
+    let mut neighbour = Neighbour::over_tls(&mutual_client(), proxy.listener("main"));
+    let strange = next().with_key_of(client_identity());
+    refused_by_nack(&plane, &proxy, "another key", secret(&pair("own", &strange)));
+    let broken = pair("own", &next()).replace("BEGIN CERTIFICATE", "BEGIN NOTHING");
+    refused_by_nack(&plane, &proxy, "no certificate", secret(&broken));
+    refused_by_nack(&plane, &proxy, "no authority", roots("no certificate"));
+    neighbour.is_served();
+    let fresh = next();
+    plane.plane.set(roots(root().pem()));
+    plane.show(&fresh);
+    wait_shown(&proxy, &mutual_client(), &fresh);
+}
+
+fn an_expired_pair_from_the_control_plane(subject: &Subject) {
+    let plane = Plane::start();
+    let proxy = plane.proxy(subject, "");
+    wait_shown(&proxy, &mutual_client(), proxy_identity());
+    let expired = root().issue(&Leaf::dns("proxy.test").expired());
+    refused_by_nack(&plane, &proxy, "expired", secret(&pair("own", &expired)));
+}
+
+/// Whoever the new authority does not vouch for is refused from then on, sessions that could resume included.
+fn another_authority_from_the_control_plane(subject: &Subject) {
+    let plane = Plane::start();
+    let proxy = plane.proxy(subject, "");
+    let old = mutual_client().name("proxy.test");
+    wait_shown(&proxy, &old, proxy_identity());
+    let link = old.connect(proxy.listener("main"));
+    assert!(link.facts.resumed);
+    assert_eq!(link.raw().get("/").status, 200);
+    let mut neighbour = Neighbour::over_tls(&old, proxy.listener("main"));
+    let second = Authority::root("second");
+    let new = Client::new().identity(&second.issue(&Leaf::spiffe("spiffe://test/new")));
+    assert_eq!(new.refusal(proxy.listener("main")), Ending::Alert(AlertDescription::UnknownCA));
+    plane.plane.set(roots(second.pem()));
+    wait_shown(&proxy, &new, proxy_identity());
+    assert_eq!(old.refusal(proxy.listener("main")), Ending::Alert(AlertDescription::UnknownCA));
+    neighbour.is_served();
+}
+
+fn two_authorities_overlap(subject: &Subject) {
+    let plane = Plane::start();
+    let proxy = plane.proxy(subject, "");
+    let second = Authority::root("second");
+    let new = Client::new().identity(&second.issue(&Leaf::spiffe("spiffe://test/new")));
+    wait_shown(&proxy, &mutual_client(), proxy_identity());
+    plane.plane.set(roots(&(root().pem().to_owned() + second.pem())));
+    wait_shown(&proxy, &new, proxy_identity());
+    wait_shown(&proxy, &mutual_client(), proxy_identity());
+    plane.plane.set(roots(second.pem()));
+    wait::for_true("the old authority to go", || {
+        mutual_client().try_refusal(proxy.listener("main")).is_some()
+    });
+    wait_shown(&proxy, &new, proxy_identity());
+}
+
+fn a_missing_secret_closes_handshakes(subject: &Subject) {
+    let plane = Plane::empty();
+    let proxy = plane.proxy(subject, "initial_fetch_timeout: 0.3s");
+    let refused = mutual_client().try_connect(proxy.wait_listener("main"));
+    assert!(refused.is_err());
+    let stat = "listener.main.server_ssl_socket_factory.downstream_context_secrets_not_ready";
+    wait::for_true("the reason to be counted", || proxy.stat(stat).is_some_and(|n| n > 0));
+    plane.show(proxy_identity());
+    plane.plane.set(roots(root().pem()));
+    wait_shown(&proxy, &mutual_client(), proxy_identity());
+}
+
+/// A proxy in clear text whose cluster has its pair from SDS.
+#[track_caller]
+fn towards(subject: &Subject, plane: &Plane, server: &Server, fields: &str) -> Proxy {
+    let cluster = format!("{}\n", Plane::context(fields).upstream());
+    let bootstrap = Bootstrap::new().top(yaml::NODE).http(Http::to("up"));
+    let bootstrap = bootstrap.cluster("up", &[server.address()], &cluster);
+    Proxy::start(subject, &yaml::plane_cluster(bootstrap, "xds", &plane.plane))
+}
+
+fn a_missing_secret_of_a_cluster(subject: &Subject) {
+    let plane = Plane::empty();
+    let server = Server::start(ServerOptions::new(server_identity(), plane.upstream.address()));
+    let proxy = towards(subject, &plane, &server, "initial_fetch_timeout: 0.3s");
+    assert_eq!(proxy.client().get("/").status, 503);
+    assert!(server.seen().iter().all(|s| s.facts.is_none()));
+    plane.show(client_identity());
+    plane.plane.set(roots(root().pem()));
+    wait::for_true("the secret", || proxy.client().get("/").status == 200);
+}
+
+fn our_own_certificate_towards_endpoints(subject: &Subject) {
+    let plane = Plane::start();
+    plane.show(client_identity());
+    let closing = Upstream::start(|r| match r.target.as_str() {
+        "/close" => Reply::with(200, &[("connection", "close")], b"x"),
+        _ => Reply::ok("x"),
+    });
+    let server = Server::start(ServerOptions::new(server_identity(), closing.address()));
+    let proxy = towards(subject, &plane, &server, "");
+    let mut client = proxy.client();
+    assert_eq!(client.get("/close").status, 200);
+    let fresh = root().issue(&Leaf::spiffe("spiffe://test/fresh"));
+    let mark = plane.plane.mark();
+    plane.show(&fresh);
+    plane.plane.wait_ack(mark, Type::Secret);
+    let shown =
+        |peer: &[Vec<u8>], identity: &Identity| peer.first().is_some_and(|p| **p == *identity.chain[0]);
+    wait::for_true("the new certificate at the endpoint", || {
+        assert_eq!(client.get("/close").status, 200);
+        server.seen().last().and_then(|s| s.facts.clone()).is_some_and(|f| shown(&f.peer, &fresh))
+    });
+    let first = server.wait_seen(0).facts.expect("a handshake");
+    assert!(shown(&first.peer, client_identity()));
+}
+
+fn the_control_plane_goes(subject: &Subject) {
+    let plane = Plane::start();
+    let proxy = plane.proxy(subject, "");
+    wait_shown(&proxy, &mutual_client(), proxy_identity());
+    plane.plane.restart();
+    for _ in 0..3 {
+        wait_shown(&proxy, &mutual_client(), proxy_identity());
+    }
+    let fresh = next();
+    plane.show(&fresh);
+    wait_shown(&proxy, &mutual_client(), &fresh);
+}
+
+/// How many pairs [`many_rotations`] shows, and for how long each is the newest.
+fn pace() -> (usize, Duration) {
+    let count = std::env::var("MILLRACE_TLS_ROTATIONS").ok().and_then(|n| n.parse().ok());
+    (count.unwrap_or(60), Duration::from_millis(100))
+}
+
+/// Fifty handshakes a second and long-lived connections, while pairs change: nothing fails and nothing closes.
+fn many_rotations(subject: &Subject) {
+    let plane = Plane::start();
+    let proxy = plane.proxy(subject, "");
+    wait_shown(&proxy, &mutual_client(), proxy_identity());
+    let address = proxy.listener("main");
+    let mut neighbours: Vec<Neighbour> =
+        (0..20).map(|_| Neighbour::over_tls(&mutual_client(), address)).collect();
+    let (stop, shaken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let shakers: Vec<_> = (0..5)
+        .map(|_| {
+            let (stop, shaken) = (Arc::clone(&stop), Arc::clone(&shaken));
+            std::thread::spawn(move || {
+                let client = mutual_client().name("proxy.test");
+                let mut failures = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    let started = Instant::now();
+                    match client.try_connect(address) {
+                        Ok(link) if link.raw().get("/").status == 200 => {}
+                        Ok(_) => failures.push("no 200".to_owned()),
+                        Err(ending) => failures.push(format!("{ending:?}")),
+                    }
+                    shaken.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(100).saturating_sub(started.elapsed()));
+                }
+                failures
+            })
+        })
+        .collect();
+    let (count, each) = pace();
+    let mut last = next();
+    for n in 0..count {
+        let started = Instant::now();
+        last = next();
+        plane.show(&last);
+        let number = n % neighbours.len();
+        neighbours[number].is_served();
+        std::thread::sleep(each.saturating_sub(started.elapsed()));
+    }
+    wait_shown(&proxy, &mutual_client(), &last);
+    stop.store(true, Ordering::SeqCst);
+    let failures: Vec<String> = shakers.into_iter().flat_map(|t| t.join().unwrap_or_default()).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+    neighbours.iter_mut().for_each(Neighbour::is_served);
+    println!("{count} rotations, {} handshakes", shaken.load(Ordering::SeqCst));
+}

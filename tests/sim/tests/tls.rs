@@ -1,0 +1,218 @@
+//! Many seeds of the modes with TLS; `millrace_sim::run` tells how to replay one. The cryptography of either side draws
+//! randomness of its own, so that only sizes and times follow from a seed, and rarely not even those.
+
+use millrace_base::Rng;
+use millrace_sim::fixture::Mode;
+use millrace_sim::run::seeds;
+use millrace_sim::setup::{Disturbance, Setup};
+use millrace_sim::tls::Tls;
+
+const ROUGH: Tls = Tls { faults: 150, ..Tls::BOTH };
+const INSPECTED: Tls = Tls { inspected: true, ..Tls::DOWNSTREAM };
+const SECRETS: Tls = Tls { secrets: true, ..Tls::BOTH };
+
+/// TLS on one side or both, with certificates of clients or without.
+fn some(rng: &mut Rng) -> Tls {
+    let tls = [Tls::BOTH, Tls::BOTH, Tls::DOWNSTREAM, Tls::UPSTREAM][rng.below(4) as usize];
+    Tls {
+        mutual: rng.chance(1, 2),
+        some_endpoints: rng.chance(1, 3),
+        inspected: rng.chance(1, 3),
+        secrets: rng.chance(1, 2),
+        ..tls
+    }
+}
+
+#[test]
+fn quiet() {
+    seeds(40, |_| Setup::quiet("tls_quiet", Mode::Http).tls(Tls::BOTH));
+}
+
+#[test]
+fn http() {
+    seeds(60, |_| Setup::choppy("tls_http", Mode::Http).tls(Tls::DOWNSTREAM));
+}
+
+#[test]
+fn upstream() {
+    seeds(60, |_| Setup::choppy("tls_upstream", Mode::Http).tls(Tls::UPSTREAM));
+}
+
+#[test]
+fn both() {
+    seeds(60, |_| Setup::choppy("tls_both", Mode::Http).tls(Tls::BOTH));
+}
+
+#[test]
+fn any() {
+    seeds(60, |rng| Setup::choppy("tls_any", Mode::Http).tls(some(rng)));
+}
+
+#[test]
+fn h2() {
+    seeds(60, |rng| Setup::choppy("tls_h2", Mode::Http).http2(rng).tls(some(rng)));
+}
+
+#[test]
+fn tcp() {
+    seeds(60, |rng| Setup::choppy("tls_tcp", Mode::Tcp).tls(some(rng)));
+}
+
+#[test]
+fn tcp_bulk() {
+    seeds(20, |rng| Setup::choppy("tls_tcp_bulk", Mode::Tcp).bulk().tls(some(rng)));
+}
+
+#[test]
+fn bulk() {
+    seeds(20, |rng| Setup::choppy("tls_bulk", Mode::Http).bulk().tls(some(rng)));
+}
+
+#[test]
+fn upgrades() {
+    seeds(40, |rng| Setup { tunnel: true, ..Setup::choppy("tls_upgrades", Mode::Http) }.tls(some(rng)));
+}
+
+#[test]
+fn retries() {
+    seeds(60, |rng| {
+        let mut setup = Setup::choppy("tls_retries", Mode::HttpRetries).tls(some(rng));
+        setup.knobs.breakers.max_retries = 100;
+        Setup { fail_first: 300, ..setup }
+    });
+}
+
+#[test]
+fn rough() {
+    seeds(120, |_| Setup { fail_first: 200, ..Setup::rough("tls_rough", Mode::HttpRetries).tls(ROUGH) });
+}
+
+#[test]
+fn tcp_rough() {
+    seeds(100, |rng| {
+        let faults = [0, 150][rng.below(2) as usize];
+        Setup::rough("tls_tcp_rough", Mode::Tcp).tls(Tls { faults, ..ROUGH })
+    });
+}
+
+#[test]
+fn h2_rough() {
+    seeds(100, |rng| {
+        let setup = Setup::rough("tls_h2_rough", Mode::HttpRetries).http2(rng).tls(ROUGH);
+        Setup { fail_first: 200, ..setup.with_broken_streams() }
+    });
+}
+
+#[test]
+fn faults_of_tls_alone() {
+    seeds(100, |rng| {
+        let setup = Setup::choppy("tls_faults", Mode::HttpRetries).tls(Tls { faults: 400, ..some(rng) });
+        Setup { lossless: false, upstream_faults: 60, ..setup }
+    });
+}
+
+#[test]
+fn upgrades_rough() {
+    seeds(60, |_| Setup { tunnel: true, ..Setup::rough("tls_upgrades_rough", Mode::Http) }.tls(ROUGH));
+}
+
+#[test]
+fn tiny() {
+    seeds(60, |rng| Setup::choppy("tls_tiny", Mode::Http).tiny(rng).tls(some(rng)));
+}
+
+#[test]
+fn tiny_rough() {
+    seeds(60, |rng| Setup::rough("tls_tiny_rough", Mode::Http).tiny(rng).tls(ROUGH));
+}
+
+#[test]
+fn slow() {
+    seeds(60, |rng| Setup::choppy("tls_slow", Mode::Http).slow().tls(some(rng)));
+}
+
+#[test]
+fn tcp_slow() {
+    seeds(40, |rng| Setup::choppy("tls_tcp_slow", Mode::Tcp).slow().tls(some(rng)));
+}
+
+#[test]
+fn h2_slow() {
+    seeds(40, |rng| Setup::choppy("tls_h2_slow", Mode::Http).slow().http2(rng).tls(some(rng)));
+}
+
+#[test]
+fn hasty() {
+    seeds(60, |rng| Setup::choppy("tls_hasty", Mode::HttpRetries).hasty().tls(some(rng)));
+}
+
+#[test]
+fn stalled() {
+    seeds(40, |rng| Setup::choppy("tls_stalled", Mode::Http).stalled().tls(some(rng)));
+}
+
+#[test]
+fn drain() {
+    let disturbance = Disturbance::Drain;
+    seeds(60, |rng| Setup { disturbance, ..Setup::choppy("tls_drain", Mode::Http).tls(some(rng)) });
+}
+
+#[test]
+fn stop() {
+    seeds(60, |rng| Setup {
+        disturbance: Disturbance::Stop,
+        lossless: false,
+        ..Setup::choppy("tls_stop", Mode::HttpRetries).tls(some(rng))
+    });
+}
+
+#[test]
+fn churn() {
+    seeds(60, |rng| Setup::choppy("tls_churn", Mode::Http).churned(false, rng).tls(SECRETS));
+}
+
+#[test]
+fn churn_rough() {
+    seeds(60, |rng| {
+        let tls = Tls { secrets: true, ..ROUGH };
+        Setup::rough("tls_churn_rough", Mode::HttpRetries).churned(true, rng).tls(tls)
+    });
+}
+
+#[test]
+fn churn_tcp() {
+    seeds(40, |rng| Setup::choppy("tls_churn_tcp", Mode::Tcp).churned(false, rng).tls(SECRETS));
+}
+
+#[test]
+fn churn_h2() {
+    seeds(60, |rng| Setup::choppy("tls_churn_h2", Mode::Http).http2(rng).churned(false, rng).tls(SECRETS));
+}
+
+#[test]
+fn inspected() {
+    seeds(60, |rng| Setup::choppy("inspected", Mode::Http).on_some_shards(rng).tls(INSPECTED));
+}
+
+#[test]
+fn inspected_h2() {
+    seeds(40, |rng| Setup::choppy("inspected_h2", Mode::Http).http2(rng).on_some_shards(rng).tls(INSPECTED));
+}
+
+#[test]
+fn inspected_tcp() {
+    seeds(40, |rng| Setup::choppy("inspected_tcp", Mode::Tcp).on_some_shards(rng).tls(INSPECTED));
+}
+
+#[test]
+fn inspected_tiny() {
+    seeds(40, |rng| Setup::choppy("inspected_tiny", Mode::Http).tiny(rng).tls(INSPECTED));
+}
+
+#[test]
+fn inspected_rough() {
+    seeds(80, |rng| {
+        let tls = Tls { inspected: true, ..ROUGH };
+        Setup::rough("inspected_rough", Mode::HttpRetries).on_some_shards(rng).tls(tls)
+    });
+}
