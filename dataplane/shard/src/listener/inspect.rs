@@ -89,12 +89,10 @@ impl Shard {
 
     /// Asks the filters in their order.
     fn run_inspection(&mut self, key: Key) {
-        let Some(inspection) = self.inspections.get_mut(key) else { return };
-        let Some(config) = self.listeners.config(inspection.listener) else {
-            return self.drop_inspection(key);
-        };
-        let config = config.clone();
+        let Some(listener) = self.inspections.get(key).map(|inspection| inspection.listener) else { return };
+        let Some(config) = self.listeners.config(listener).cloned() else { return self.drop_inspection(key) };
         loop {
+            let Some(inspection) = self.inspections.get_mut(key) else { return };
             let Some(filter) = config.listener_filters.get(inspection.at) else {
                 return self.inspected(key, &config);
             };
