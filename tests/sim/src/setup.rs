@@ -268,9 +268,14 @@ impl Setup {
     /// TLS; where buffers are tiny records are small, because a record that does not come whole needs buffers of its own.
     #[must_use]
     pub fn tls(self, tls: Tls) -> Self {
-        let tiny = self.buffers.1 < 256;
-        let record_bytes_max = if tiny { 512 } else { 0 };
-        Self { tls: Tls { record_bytes_max, ..tls }, ..self }
+        let record_bytes_max = match self.buffers.1 {
+            0..256 => 512,
+            256..1024 => 2048,
+            _ => 0,
+        };
+        // Through small windows a body of tiny records takes longer than a route's timeout.
+        let record_bytes_min = if self.plan.window < 1000 { 100 } else { 0 };
+        Self { tls: Tls { record_bytes_max, record_bytes_min, ..tls }, ..self }
     }
 
     /// One to three shards; the first accepts for all.

@@ -289,7 +289,12 @@ impl World {
     /// Until every client has finished.
     fn traffic(&mut self) {
         // A clock that jumps makes every byte count for seconds.
-        let factor = if self.setup.plan.clock_jumps > 0 { 30 } else { 1 };
+        let factor = match self.setup.plan.clock_jumps > 0 {
+            true => 30,
+            // A record whose end never comes ends with the idle timeout.
+            false if self.setup.tls.faults > 0 => 3,
+            false => 1,
+        };
         let end = self.net.now() + Duration::from_secs(RUN_SECONDS_MAX * factor);
         while !self.is_done() {
             self.disturb();

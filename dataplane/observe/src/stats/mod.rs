@@ -22,7 +22,7 @@ pub use control::ControlStats;
 pub use grpc_scopes::GrpcProtocol;
 pub use metric::{Counter, Gauge, Group, Histogram};
 pub use millrace_config::ScopeId;
-pub use registry::Registry;
+pub use registry::{Registry, TlsScopes};
 pub use render::{
     HistogramBuckets, Selection, StatType, StatsMatcher, TagRule, TagRules, render_json, render_prometheus,
     render_text,

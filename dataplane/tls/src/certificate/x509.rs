@@ -92,7 +92,7 @@ fn decimal(value: &[u8]) -> String {
 }
 
 /// Tag, content and what follows, of DER with a tag of one byte.
-pub(super) fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {

@@ -10,10 +10,11 @@ use webpki::{
     RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
 
 use super::trust::{RootFacts, Roots};
 use super::{ChainFault, PeerRole, VerifyError};
-use crate::certificate::x509::parse;
+use crate::certificate::x509::{parse, tlv};
 use crate::certificate::{MAX_CHAIN, MAX_CHAIN_BYTES};
 
 /// How a chain is verified: the part of a context that is not about names.
@@ -54,7 +55,10 @@ impl ChainRules {
         let end_entity = EndEntityCert::try_from(&end_entity).map_err(|error| at_leaf(fault(&error)))?;
         let rest: Vec<_> = chain[1..].iter().map(|der| CertificateDer::from(*der)).collect();
         self.find_path(roots, &end_entity, &rest, now).map_err(|error| {
-            let fault = fault(&error);
+            let fault = match fault(&error) {
+                ChainFault::BadSignature if !issuer_is_meant(roots, chain) => ChainFault::UnknownIssuer,
+                fault => fault,
+            };
             VerifyError::Chain { fault, depth: depth(fault, chain, now) }
         })
     }
@@ -195,6 +199,38 @@ impl ChainRules {
         }
         Ok(())
     }
+}
+
+/// False where key identifiers (RFC 5280 4.2.1.1) say that the signature was made by none of the roots of that
+/// name: another key of a rotated authority. BoringSSL then knows no issuer.
+fn issuer_is_meant(roots: &Roots, chain: &[&[u8]]) -> bool {
+    let last = chain.iter().filter_map(|der| parse(der).ok()).find(|one| {
+        roots.anchors.iter().any(|anchor| anchor.subject.as_ref() == content(one.issuer().as_raw()))
+    });
+    let Some(wanted) = last.as_ref().and_then(authority_key_id) else { return true };
+    roots.certificates.iter().filter_map(|der| parse(der).ok()).any(|root| {
+        let same_name = last.as_ref().is_some_and(|last| last.issuer().as_raw() == root.subject().as_raw());
+        same_name && subject_key_id(&root).is_none_or(|id| id == wanted)
+    })
+}
+
+/// What a SEQUENCE holds.
+fn content(der: &[u8]) -> &[u8] {
+    tlv(der).map_or(&[], |(_, content, _)| content)
+}
+
+fn authority_key_id<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
+    certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
+        _ => None,
+    })
+}
+
+fn subject_key_id<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
+    certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+        _ => None,
+    })
 }
 
 fn unix(seconds: i64) -> UnixTime {

@@ -13,13 +13,13 @@ use crate::authority::{Authority, dns, leaf, uri};
 const BROKEN: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
 fn pair(params: &rcgen::CertificateParams, key: &KeyPair) -> (String, String) {
-    (params.self_signed(key).unwrap().pem(), key.serialize_pem())
+    (params.self_signed(key).expect("a certificate").pem(), key.serialize_pem())
 }
 
 fn secret(chain: &str, key: &str) -> TlsCertificate {
     TlsCertificate {
-        chain: parse_chain(chain.as_bytes()).unwrap(),
-        key: parse_key(key.as_bytes(), None).unwrap(),
+        chain: parse_chain(chain.as_bytes()).expect("a chain"),
+        key: parse_key(key.as_bytes(), None).expect("a key"),
         ocsp_staple: None,
         origin: "<inline>".into(),
     }
@@ -101,7 +101,7 @@ fn bundles_hold_certificates_and_lists_hold_lists() {
     assert_eq!(parse_bundle(both.as_bytes()).unwrap().len(), 2);
     assert_eq!(parse_crls(both.as_bytes()).unwrap().len(), 1);
     let trusted = pem_of("TRUSTED CERTIFICATE", &[&root.der[..], &[0x30, 2, 5, 0]].concat());
-    assert_eq!(parse_bundle(trusted.as_bytes()).unwrap()[..], [root.der.clone()]);
+    assert_eq!(parse_bundle(trusted.as_bytes()).unwrap()[..], std::slice::from_ref(&root.der)[..]);
     for bad in ["", "garbage", &list, &format!("{certificate}{BROKEN}")] {
         assert_eq!(parse_bundle(bad.as_bytes()), Err(CertificateError::TrustedCa), "{bad}");
     }

@@ -58,6 +58,23 @@ fn chains_lead_to_a_trusted_root_or_are_refused_with_the_reason_and_the_alert_of
 }
 
 #[test]
+fn another_key_of_a_rotated_authority_is_an_unknown_issuer_where_identifiers_tell() {
+    let (root, rotated) = (Authority::root("root"), Authority::root("root"));
+    let told = leaf_with(|leaf| leaf.use_authority_key_identifier_extension = true);
+    assert_eq!(verify(&root.context(), &[&root.issue(&told)]), VALIDATED);
+    assert_eq!(verify(&root.context(), &[&rotated.issue(&told)]), fault(ChainFault::UnknownIssuer, 0));
+    assert_eq!(
+        verify(&root.context(), &[&rotated.issue(&leaf("leaf", &[]))]),
+        fault(ChainFault::BadSignature, 0)
+    );
+    let both = ValidationContext {
+        trusted_ca: Some([root.der.clone(), rotated.der.clone()].into()),
+        ..ValidationContext::default()
+    };
+    assert_eq!(verify(&both, &[&rotated.issue(&told)]), VALIDATED);
+}
+
+#[test]
 fn words_are_those_of_envoy() {
     let error = VerifyError::Chain { fault: ChainFault::Expired, depth: 1 };
     assert_eq!(

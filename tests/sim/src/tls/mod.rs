@@ -29,6 +29,8 @@ pub struct Tls {
     pub faults: u64,
     /// Plaintext of one record of a peer at the most; 0 for no bound.
     pub record_bytes_max: usize,
+    /// Plaintext of one record of a peer at the least, where it has so much.
+    pub record_bytes_min: usize,
 }
 
 impl Tls {
@@ -42,6 +44,7 @@ impl Tls {
         secrets: false,
         faults: 0,
         record_bytes_max: 0,
+        record_bytes_min: 0,
     };
     /// TLS of clients only.
     pub const DOWNSTREAM: Self = Self { upstream: false, mutual: false, ..Self::BOTH };

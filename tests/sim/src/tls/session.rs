@@ -19,7 +19,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// What goes wrong on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Says nothing more after so many bytes.
+    /// Says nothing more after so many bytes, in the middle of the handshake.
     Stall(usize),
     /// Resets after so many bytes.
     Reset(usize),
@@ -47,7 +47,7 @@ impl Fault {
             rng.below(bound) as usize
         };
         match rng.below(9) {
-            0 => Self::Stall(rng.below(1_000) as usize),
+            0 => Self::Stall(rng.below(150) as usize),
             1 => Self::Reset(at(rng)),
             2 => Self::Fin(at(rng)),
             3 => Self::Tamper(at(rng)),
@@ -256,14 +256,15 @@ impl Session {
             }
             self.flush(sim);
         }
-        if self.ending == Ending::Wanted && self.is_established() {
+        if self.ending == Ending::Wanted && self.is_established() && !self.dead {
             self.say_goodbye();
             self.flush(sim);
         }
     }
 
     fn say_goodbye(&mut self) {
-        if self.fault != Some(Fault::NoCloseNotify) {
+        // rustls asserts that no error follows its close_notify.
+        if !matches!(self.fault, Some(Fault::NoCloseNotify | Fault::Poison(_))) {
             self.tls.send_close_notify();
             self.collect();
         }
@@ -345,6 +346,7 @@ impl Session {
         self.written += bytes.len();
         if let Some(Fault::Poison(at)) = self.fault
             && self.written >= at
+            && !self.peer_closed
         {
             self.feed(&[
                 0x17, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,

@@ -83,8 +83,9 @@ impl Wire {
             0 => usize::MAX,
             most => most,
         };
-        let grain = [usize::MAX, usize::MAX, 1_000, 1 + self.rng.below(100) as usize, 1];
-        grain[self.rng.below(5) as usize].min(most)
+        let few = 1 + self.rng.below(100) as usize;
+        let grain = [usize::MAX, usize::MAX, 1_000, few, 1][self.rng.below(5) as usize];
+        grain.clamp(self.tls.record_bytes_min.max(1), most)
     }
 
     fn fault(&mut self, server: bool) -> Option<Fault> {
