@@ -31,7 +31,7 @@ pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink,
 pub use address::{Address, Cidr};
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus, LbPolicy,
-    LeastRequest, LocalityEndpoints, TcpKeepalive, Thresholds, UpstreamHttp,
+    LeastRequest, LocalityEndpoints, TcpKeepalive, Thresholds, TransportMetadata, UpstreamHttp,
 };
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,

@@ -99,8 +99,7 @@ impl Turn<'_> {
         let credentials = self.load.tls.map(Credentials::create).transpose()?;
         let relayed = self.load.upstream_tls || self.peer.forwards_bytes();
         let origin = Origin::start(self.load, credentials.as_ref().filter(|_| relayed))?;
-        let mut proxy =
-            Running::start(self.peer, self.folder, self.load, origin.port, credentials.as_ref())?;
+        let mut proxy = Running::start(self.peer, self.folder, self.load, origin.port, credentials.as_ref())?;
         match self.load.kind {
             Kind::Start => start::measure(&mut proxy, self.load),
             Kind::Idle => {
