@@ -65,6 +65,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
+        istio_alpn_override: true,
     }
 }
 

@@ -82,6 +82,7 @@ fn figure(kind: crate::scenario::Kind, sample: &crate::result::Sample) -> (&'sta
     use crate::scenario::Kind;
     match kind {
         Kind::Http | Kind::TcpEcho | Kind::Latency => ("us CPU/request", sample.cpu_us),
+        Kind::Handshakes => ("us CPU/handshake", sample.cpu_us),
         Kind::TcpStream => ("us CPU/MiB", sample.cpu_us),
         Kind::Idle | Kind::Streams => ("MiB resident", sample.rss_mib),
         Kind::Start => ("ms to ready", sample.ready_ms.unwrap_or(0.0)),

@@ -52,7 +52,7 @@ impl Host {
 
     /// What one scenario needs besides.
     pub(crate) fn check_for(&self, scenario: &Scenario) -> Result<(), String> {
-        let needed = scenario.loads.iter().any(|load| load.http2);
+        let needed = scenario.loads.iter().any(|load| load.http2 && load.tls.is_none());
         if needed && self.h2load.is_empty() {
             return Err("h2load is missing: apt-get install nghttp2-client".into());
         }

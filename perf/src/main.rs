@@ -2,6 +2,7 @@
 //! core 1. `perf --help` says how to call it; `docs/performance.md` says how to read what it prints.
 
 mod ab;
+mod credentials;
 mod host;
 mod load;
 mod origin;
@@ -60,6 +61,8 @@ enum Verb {
     Origin(origin::Options),
     #[command(hide = true)]
     Client { address: SocketAddr, connections: usize, size: usize, seconds: f64 },
+    #[command(hide = true)]
+    TlsClient(load::TlsOptions),
     #[command(hide = true)]
     OpenLoop { address: SocketAddr, connections: usize, rate: f64, seconds: f64 },
 }
@@ -132,6 +135,7 @@ fn main() -> ExitCode {
         Verb::Client { address, connections, size, seconds } => {
             load::run_tcp(address, connections, size, seconds)
         }
+        Verb::TlsClient(options) => load::run_tls(&options),
         Verb::OpenLoop { address, connections, rate, seconds } => {
             load::run_open_loop(address, connections, rate, seconds)
         }

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::credentials::KeyType;
+
 /// The shape of the load.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -23,6 +25,8 @@ pub(crate) enum Kind {
     Idle,
     /// HTTP/2 streams that wait for their answers, all at once.
     Streams,
+    /// Own client, closed loop: TLS handshakes, and no request.
+    Handshakes,
     /// From exec to the first response, with many clusters in the configuration.
     Start,
     /// Size of the executable.
@@ -98,6 +102,9 @@ struct File {
     response_headers: usize,
     access_log: bool,
     close: bool,
+    tls: Option<KeyType>,
+    upstream_tls: bool,
+    resumed: bool,
     rounds: Option<usize>,
     seconds: Option<f64>,
     quick: bool,
@@ -126,6 +133,9 @@ impl Default for File {
             response_headers: 0,
             access_log: false,
             close: false,
+            tls: None,
+            upstream_tls: false,
+            resumed: false,
             rounds: None,
             seconds: None,
             quick: false,
@@ -189,12 +199,23 @@ pub(crate) struct Load {
     pub(crate) access_log: bool,
     /// Every request on a connection of its own.
     pub(crate) close: bool,
+    /// Client and proxy speak TLS and prove themselves with certificates of this type.
+    pub(crate) tls: Option<KeyType>,
+    /// So do proxy and origin.
+    pub(crate) upstream_tls: bool,
+    /// Handshakes resume sessions.
+    pub(crate) resumed: bool,
 }
 
 impl Load {
     /// True when the proxy works on HTTP.
     pub(crate) fn is_http(&self) -> bool {
         !matches!(self.kind, Kind::TcpEcho | Kind::TcpStream)
+    }
+
+    /// The protocol that a client offers over TLS.
+    pub(crate) fn alpn(&self) -> &'static str {
+        if self.http2 { "h2" } else { "http/1.1" }
     }
 
     /// True when the proxy speaks something else to the origin than to the client.
@@ -253,6 +274,7 @@ impl Scenario {
 fn check(kind: Kind, file: &File) -> Result<(), String> {
     let http2 = file.downstream == Protocol::Http2;
     let one_cluster = file.clusters.all().iter().all(|clusters| *clusters == 1);
+    let shaped = file.grpc || file.request_body > 0 || file.request_headers > 0;
     let wrong = [
         (file.streams == 0, "`streams` must not be 0"),
         (!http2 && (file.streams > 1 || file.request_body > 0), "`streams` and `request_body` need HTTP/2"),
@@ -261,6 +283,17 @@ fn check(kind: Kind, file: &File) -> Result<(), String> {
         (http2 && (file.close || !one_cluster), "HTTP/2 has one cluster, and connections that stay"),
         (file.grpc && !(http2 && file.upstream == Protocol::Http2), "`grpc` needs HTTP/2 on both sides"),
         (kind == Kind::Streams && file.upstream != Protocol::Http2, "kind `streams` needs an HTTP/2 origin"),
+        (kind == Kind::Handshakes && file.tls.is_none(), "kind `handshakes` needs `tls`"),
+        (file.resumed && kind != Kind::Handshakes, "`resumed` is for kind `handshakes`"),
+        (file.upstream_tls && file.tls.is_none(), "`upstream_tls` needs `tls`"),
+        (
+            file.tls.is_some() && !matches!(kind, Kind::Http | Kind::Idle | Kind::Handshakes),
+            "`tls` has kinds `http`, `idle` and `handshakes`",
+        ),
+        (
+            file.tls.is_some() && (shaped || file.close || !one_cluster),
+            "`tls` has plain requests, one cluster, and connections that stay",
+        ),
         (!http2 && file.upstream == Protocol::Http2 && kind != Kind::Http, "only kind `http` translates"),
     ];
     wrong.iter().find(|(is, _)| *is).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
@@ -294,6 +327,9 @@ fn loads(kind: Kind, file: &File) -> Result<Vec<Load>, String> {
                     response_headers: file.response_headers,
                     access_log: file.access_log,
                     close: file.close,
+                    tls: file.tls,
+                    upstream_tls: file.upstream_tls,
+                    resumed: file.resumed,
                 });
             }
         }
@@ -359,6 +395,11 @@ pub(crate) mod tests {
             (format!("{HEAD}kind = 'latency'\ndownstream = 'http2'\n"), "kinds"),
             (format!("{HEAD}kind = 'streams'\ndownstream = 'http2'\n"), "origin"),
             (format!("{HEAD}kind = 'http'\ngrpc = true\n"), "both sides"),
+            (format!("{HEAD}kind = 'handshakes'\n"), "needs `tls`"),
+            (format!("{HEAD}kind = 'http'\nupstream_tls = true\n"), "needs `tls`"),
+            (format!("{HEAD}kind = 'http'\ntls = 'rsa'\nresumed = true\n"), "handshakes"),
+            (format!("{HEAD}kind = 'http'\ntls = 'rsa'\nclose = true\n"), "connections that stay"),
+            (format!("{HEAD}kind = 'http'\ntls = 'dsa'\n"), "dsa"),
         ] {
             let said = parse("bad", &text).unwrap_err();
             assert!(said.contains("scenario bad") && said.contains(word), "{said}");

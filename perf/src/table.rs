@@ -42,6 +42,13 @@ fn row(kind: Kind, series: &Series, ratio: &str) -> String {
                 m.cpu_us, m.rate, m.rss_mib
             )
         }
+        Kind::Handshakes => {
+            let limit = if series.saturated { "" } else { " (not its limit)" };
+            format!(
+                "{:>8.1} us/handshake  {:>7.0}/s{limit}  {:>6.1} MiB resident{ratio}",
+                m.cpu_us, m.rate, m.rss_mib
+            )
+        }
         Kind::TcpStream => {
             format!("{:>8.1} us/MiB  {:>7.0} MiB/s  {:>6.1} MiB resident{ratio}", m.cpu_us, m.rate, m.rss_mib)
         }

@@ -12,6 +12,8 @@ pub(crate) struct Places {
     pub(crate) origin: u16,
     /// A directory that is removed with the proxy.
     pub(crate) directory: String,
+    /// Where the certificates are; empty without TLS.
+    pub(crate) tls: String,
     /// The rendered configuration.
     pub(crate) config: String,
 }
@@ -25,7 +27,7 @@ pub(crate) fn render(text: &str, places: &Places, load: &Load) -> Result<String,
     environment.set_keep_trailing_newline(true);
     let values = context! {
         listen => places.listen, admin => places.admin, origin => places.origin,
-        dir => places.directory, config => places.config,
+        dir => places.directory, tls => places.tls, config => places.config,
         load => load,
         services => load.clusters,
         endpoints => (1..=load.endpoints).map(|n| format!("127.0.0.{n}")).collect::<Vec<_>>(),
@@ -61,11 +63,21 @@ mod tests {
             response_headers: 0,
             access_log: true,
             close: false,
+            tls: (clusters == 10).then_some(crate::credentials::KeyType::Ecdsa),
+            upstream_tls: clusters == 10,
+            resumed: false,
         }
     }
 
     fn places() -> Places {
-        Places { listen: 1, admin: 2, origin: 3, directory: "/d".into(), config: "/d/config".into() }
+        Places {
+            listen: 1,
+            admin: 2,
+            origin: 3,
+            directory: "/d".into(),
+            tls: "/t".into(),
+            config: "/d/config".into(),
+        }
     }
 
     #[test]

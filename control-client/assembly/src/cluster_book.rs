@@ -25,12 +25,21 @@ pub(crate) struct ClusterEntry {
     pub(crate) warming: Option<Box<ClusterVersion>>,
     /// When the warming version serves without its endpoints.
     pub(crate) deadline: Option<Time>,
+    /// The warming version has its endpoints and waits for secrets.
+    pub(crate) waits_for_secrets: bool,
     pub(crate) failure: Option<Box<Failure>>,
 }
 
 impl ClusterEntry {
     pub(crate) fn new(is_static: bool) -> Self {
-        Self { is_static, active: None, warming: None, deadline: None, failure: None }
+        Self {
+            is_static,
+            active: None,
+            warming: None,
+            deadline: None,
+            waits_for_secrets: false,
+            failure: None,
+        }
     }
 
     /// The version that endpoints belong to: the next one, if one is on its way.
@@ -73,6 +82,7 @@ impl ClusterBook {
         self.warming += usize::from(entry.warming.is_none());
         entry.warming = Some(Box::new(version));
         entry.deadline = deadline;
+        entry.waits_for_secrets = false;
     }
 
     /// Takes the version that warms out of its entry.

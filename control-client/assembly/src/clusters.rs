@@ -11,6 +11,7 @@ use millrace_translate::{Sources, resource};
 use crate::action::{Action, Level};
 use crate::cluster_book::ClusterVersion;
 use crate::deadlines::Due;
+use crate::secrets::cluster_secrets;
 use crate::start::Wait;
 use crate::stored::{Failure, Stored};
 use crate::{Assembly, Turn, gauges};
@@ -106,7 +107,11 @@ impl Assembly {
         self.cx.cluster_added(&name);
         let entry = self.clusters.entry(&name, false);
         let before = entry.latest().map(|version| version.cluster.clone());
+        let replaced = entry.warming.as_ref().map(|version| cluster_secrets(&version.cluster));
         self.let_go_of_discovery(before.as_deref(), &cluster);
+        let parent = self.startup.clusters_source();
+        cluster_secrets(&cluster).iter().for_each(|secret| self.use_secret(turn, secret, parent));
+        self.release_secrets(turn, &replaced.unwrap_or_default());
         match &cluster.discovery {
             ClusterDiscovery::Static => {
                 self.activate_cluster(turn, &name, ClusterVersion { cluster: Arc::new(cluster), stored });
@@ -190,6 +195,14 @@ impl Assembly {
 
     /// Puts a version in force.
     pub(crate) fn activate_cluster(&mut self, turn: &mut Turn<'_>, name: &Arc<str>, version: ClusterVersion) {
+        let secrets = cluster_secrets(&version.cluster);
+        if !self.are_secrets_answered(&secrets) {
+            self.clusters.start_warming(name, version, None);
+            if let Some(entry) = self.clusters.entries.get_mut(name) {
+                entry.waits_for_secrets = true;
+            }
+            return;
+        }
         self.clusters.stop_warming(name);
         let cluster = version.cluster.clone();
         let before = self.clusters.activate(name, version);
@@ -198,6 +211,9 @@ impl Assembly {
             None => cluster_manager::CLUSTER_ADDED,
         };
         turn.stats.inc(self.manager_scopes.clusters, counter);
+        if let Some(before) = &before {
+            self.release_secrets(turn, &cluster_secrets(&before.cluster));
+        }
         self.publish_cluster(turn, before.map(|before| before.cluster), cluster);
         self.settled(name);
     }
@@ -240,6 +256,9 @@ impl Assembly {
                 }
                 ClusterDiscovery::Static => {}
             }
+        }
+        for version in entry.warming.as_deref().into_iter().chain(&entry.active) {
+            self.release_secrets(turn, &cluster_secrets(&version.cluster));
         }
         if let Some(active) = entry.active {
             self.next.clusters.push((active.cluster.id, None));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_base::Time;
-use millrace_config::{RouteTableId, ScopeTableId};
+use millrace_config::{RouteTableId, ScopeTableId, SecretId};
 
 /// Why to look again. What a deadline was set for may be over by then; whoever handles it checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub(crate) enum Due {
     Scopes(ScopeTableId),
     /// Scopes without users may be forgotten.
     ForgetScopes(ScopeTableId),
+    /// A secret has not come.
+    Secret(SecretId),
+    /// A secret without users may be forgotten.
+    ForgetSecret(SecretId),
     /// The first answer of CDS has not come.
     Cds,
     /// The first answer of LDS has not come.

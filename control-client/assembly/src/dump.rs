@@ -81,6 +81,16 @@ impl Assembly {
         })
     }
 
+    /// Secrets of SDS: those that came, and those that are waited for, without a body.
+    pub fn dynamic_secrets(&self) -> impl Iterator<Item = DumpEntry<'_>> {
+        self.secrets.iter().flatten().map(|entry| DumpEntry {
+            name: &entry.name,
+            active: entry.stored.as_ref(),
+            warming: entry.stored.is_none().then_some(&entry.awaited),
+            failure: entry.failure.as_deref(),
+        })
+    }
+
     /// Load assignments of EDS.
     pub fn dynamic_endpoints(&self) -> impl Iterator<Item = DumpEntry<'_>> {
         self.assignments.iter().map(|(name, assignment)| DumpEntry {

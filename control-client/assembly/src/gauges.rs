@@ -3,7 +3,7 @@
 use millrace_ads::{ResourceType, Update};
 use millrace_config::{Cluster, HealthStatus, SourceId};
 use millrace_observe::stats::{
-    ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds, scoped_rds, vhds,
+    ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds, scoped_rds, sds, vhds,
 };
 use twox_hash::XxHash64;
 
@@ -101,6 +101,12 @@ impl Assembly {
             for scope in self.scoped_stats(source) {
                 stats.inc(scope, scoped_rds::UPDATE_FAILURE);
                 stats.inc(scope, scoped_rds::UPDATE_ATTEMPT);
+            }
+        }
+        if concerns(ResourceType::Secret) {
+            for scope in self.secret_scopes(source) {
+                stats.inc(scope, sds::UPDATE_FAILURE);
+                stats.inc(scope, sds::UPDATE_ATTEMPT);
             }
         }
         if concerns(ResourceType::VirtualHost) {

@@ -19,6 +19,7 @@ mod past;
 mod routes;
 mod runtime;
 mod scopes;
+mod secrets;
 mod start;
 mod stored;
 mod virtual_hosts;
@@ -88,6 +89,8 @@ pub struct Assembly {
     layers: runtime::Layers,
     /// By [`millrace_config::ScopeTableId`].
     scopes: Vec<Option<scopes::ScopesEntry>>,
+    /// By [`millrace_config::SecretId`].
+    secrets: Vec<Option<secrets::SecretEntry>>,
     acks: acks::Acks,
     startup: Startup,
     deadlines: Deadlines,
@@ -142,6 +145,7 @@ impl Assembly {
             host_sources: BTreeMap::new(),
             layers: runtime::Layers::new(compiled),
             scopes: Vec::new(),
+            secrets: Vec::new(),
             acks: acks::Acks::default(),
             startup: Startup::new(compiled),
             deadlines: Deadlines::default(),
@@ -181,8 +185,9 @@ impl Assembly {
             ResourceType::ScopedRoute => self.update_scopes(turn, source, update),
             ResourceType::VirtualHost => self.update_virtual_hosts(turn, source, update),
             ResourceType::Runtime => self.update_runtime(turn, source, update),
+            ResourceType::Secret => self.update_secrets(turn, source, update),
             // Nothing subscribes to these, so nothing of them is in force: what came unasked is answered.
-            ResourceType::Secret | ResourceType::ExtensionConfig => {
+            ResourceType::ExtensionConfig => {
                 self.acks.now(source, update.id, update.broken, &mut self.out);
             }
         }

@@ -13,6 +13,7 @@ use millrace_translate::resource;
 use crate::action::{Action, Level};
 use crate::deadlines::Due;
 use crate::scopes::UsedScopes;
+use crate::secrets::{UsedSecret, listener_secrets};
 use crate::start::Wait;
 use crate::stored::{Failure, Stored};
 use crate::{Assembly, Turn};
@@ -22,7 +23,7 @@ use crate::{Assembly, Turn};
 pub(crate) struct ListenerVersion {
     pub(crate) listener: Arc<Listener>,
     pub(crate) stored: Stored,
-    /// The route tables and scopes that its filter chains name.
+    /// The route tables, scopes and secrets that its filter chains name.
     uses: Uses,
 }
 
@@ -31,6 +32,7 @@ pub(crate) struct ListenerVersion {
 struct Uses {
     tables: Vec<UsedTable>,
     scopes: Vec<UsedScopes>,
+    secrets: Vec<UsedSecret>,
 }
 
 /// A route table and the `stat_prefix` of the first connection manager that names it.
@@ -202,16 +204,20 @@ impl Assembly {
     fn use_all(&mut self, turn: &mut Turn<'_>, uses: &Uses) {
         uses.tables.iter().for_each(|table| self.use_table(turn, table));
         uses.scopes.iter().for_each(|scopes| self.use_scopes(turn, scopes));
+        let parent = self.startup.listeners_source();
+        uses.secrets.iter().for_each(|secret| self.use_secret(turn, secret, parent));
     }
 
     fn release_all(&mut self, turn: &mut Turn<'_>, uses: &Uses) {
         self.release_tables(turn, &uses.tables);
         self.release_scopes(turn, &uses.scopes);
+        self.release_secrets(turn, &uses.secrets);
     }
 
     fn are_answered(&self, uses: &Uses) -> bool {
         uses.tables.iter().all(|table| self.is_table_answered(table.id))
             && uses.scopes.iter().all(|scopes| self.are_scopes_answered(scopes.id))
+            && self.are_secrets_answered(&uses.secrets)
     }
 
     /// A route table or scopes were answered, or nobody waits for them any longer: listeners that waited for them only
@@ -273,6 +279,7 @@ impl Assembly {
                     self.startup.wait(Wait::Scopes(scopes.id));
                 }
             }
+            self.wait_for_secrets(&uses.secrets);
         }
     }
 
@@ -291,9 +298,9 @@ fn chains(listener: &Listener) -> impl Iterator<Item = &Arc<FilterChain>> {
     listener.filter_chains.iter().chain(&listener.default_filter_chain)
 }
 
-/// The route tables and scopes that a listener needs, each once.
+/// The route tables and scopes that a listener needs, each once, and its secrets.
 fn uses_of(listener: &Listener) -> Uses {
-    let mut uses = Uses::default();
+    let mut uses = Uses { secrets: listener_secrets(listener), ..Uses::default() };
     for filter in chains(listener).flat_map(|chain| &chain.filters) {
         let NetworkFilter::HttpConnectionManager(manager) = filter else { continue };
         let stat_prefix = manager.stat_prefix.clone();

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use millrace_ads::{Interest, ResourceType};
-use millrace_config::{ClusterDiscovery, RouteTableId, ScopeTableId, SourceId};
+use millrace_config::{ClusterDiscovery, RouteTableId, ScopeTableId, SecretId, SourceId};
 use millrace_observe::stats::{cds, lds};
 use millrace_translate::{Compiled, Sources, Subscription};
 
 use crate::action::{Action, Level};
 use crate::cluster_book::ClusterVersion;
 use crate::deadlines::Due;
+use crate::secrets::cluster_secrets;
 use crate::stored::Stored;
 use crate::{Assembly, SWEEP_AGAIN, Turn, gauges};
 
@@ -42,6 +43,7 @@ pub(crate) enum Wait {
     Listener(Arc<str>),
     Table(RouteTableId),
     Scopes(ScopeTableId),
+    Secret(SecretId),
 }
 
 impl Wait {
@@ -55,6 +57,7 @@ impl Wait {
             Self::Listener(name) => format!("Listener {name}"),
             Self::Table(id) => format!("RouteConfiguration {}", id.0),
             Self::Scopes(id) => format!("ScopedRoutes {}", id.0),
+            Self::Secret(id) => format!("Secret {}", id.0),
         }
     }
 }
@@ -95,6 +98,11 @@ impl Startup {
     /// What `self: {}` means in a listener.
     pub(crate) fn listeners_source(&self) -> SourceId {
         self.lds.map_or(Sources::ADS, |lds| lds.source)
+    }
+
+    /// What `self: {}` means in a cluster.
+    pub(crate) fn clusters_source(&self) -> SourceId {
+        self.cds.map_or(Sources::ADS, |cds| cds.source)
     }
 
     pub(crate) fn is_waiting(&self, what: &Wait) -> bool {
@@ -179,6 +187,7 @@ impl Assembly {
     fn subscribe_clusters(&mut self, turn: &mut Turn<'_>) {
         let clusters: Vec<_> = self.snapshot.clusters.iter().flatten().cloned().collect();
         for cluster in clusters {
+            self.use_static_secrets(turn, &cluster_secrets(&cluster));
             if let ClusterDiscovery::Eds { .. } = &cluster.discovery {
                 self.startup.wait(Wait::Cluster(cluster.name.clone()));
                 self.warm_static(turn, &cluster);
@@ -213,6 +222,8 @@ impl Assembly {
                 Due::ForgetTable(id) => self.forget_table(turn.now, id),
                 Due::Scopes(id) => self.scopes_are_due(turn, id),
                 Due::ForgetScopes(id) => self.forget_scopes(turn, id),
+                Due::Secret(id) => self.secret_is_due(turn, id),
+                Due::ForgetSecret(id) => self.forget_secret(turn.now, id),
                 Due::Layer(name) => self.layer_is_due(&name),
                 Due::Cds => {
                     if self.startup.done(&Wait::Cds) {

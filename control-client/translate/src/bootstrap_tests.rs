@@ -121,7 +121,7 @@ fn wrong_listeners_are_refused_with_their_path() {
         ),
         (
             "{address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{transport_socket: {name: tls, typed_config: {'@type': t/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext}}}]}",
-            "filter_chains[0].transport_socket: transport socket 'tls'",
+            "common_tls_context: No TLS certificates found for server context",
         ),
         (
             "{address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [{name: z, typed_config: {'@type': t/envoy.extensions.filters.network.echo.v3.Echo}}]}]}",

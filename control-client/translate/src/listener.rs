@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, ChainConflict, DrainType, FilterChain, FilterChainMatch, Listener, TrafficDirection,
+    Address, ChainConflict, DrainType, FilterChain, FilterChainMatch, Listener, ListenerFilterKind,
+    TrafficDirection,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
@@ -44,7 +45,7 @@ pub(crate) fn listener(
         None => None,
     };
     let deprecated_bind = listener.deprecated_v1.as_ref().and_then(|v1| v1.bind_to_port.as_ref());
-    Ok(Listener {
+    let built = Listener {
         addresses,
         scope: cx.scope(ScopeKind::Listener, &counted),
         bind_to_port: value::flag(listener.bind_to_port.as_ref().or(deprecated_bind), true),
@@ -78,7 +79,27 @@ pub(crate) fn listener(
         ignore_global_conn_limit: listener.ignore_global_conn_limit,
         access_logs: access_logs(&listener.access_log, &path.join("access_log"), cx)?,
         name: label.into(),
-    })
+    };
+    scopes(&built, cx);
+    Ok(built)
+}
+
+/// Statistics that exist only where something is configured.
+fn scopes(listener: &Listener, cx: &Context) {
+    for filter in &listener.listener_filters {
+        match &filter.kind {
+            ListenerFilterKind::TlsInspector { .. } => _ = cx.registry.scope(ScopeKind::TlsInspector, ""),
+            ListenerFilterKind::HttpInspector => _ = cx.registry.scope(ScopeKind::HttpInspector, ""),
+            ListenerFilterKind::ProxyProtocol(filter) => {
+                cx.registry.scope(ScopeKind::ProxyProto, &filter.stat_prefix);
+            }
+            ListenerFilterKind::OriginalDst => {}
+        }
+    }
+    let mut chains = listener.filter_chains.iter().chain(&listener.default_filter_chain);
+    if chains.any(|chain| chain.tls.is_some()) {
+        cx.registry.tls_scopes(listener.scope);
+    }
 }
 
 fn addresses(listener: &pb::Listener, path: &Path) -> Result<Vec<Address>, Rejection> {

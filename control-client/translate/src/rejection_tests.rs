@@ -48,9 +48,9 @@ const NOT_SERVED: &[Case] = &[
     ),
     (
         C,
-        "{name: c, transport_socket: {name: t, typed_config: {'@type': t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}}",
+        "{name: c, transport_socket: {name: t, typed_config: {'@type': t/envoy.extensions.transport_sockets.starttls.v3.UpstreamStartTlsConfig, tls_socket_config: {}}}}",
         "transport_socket",
-        "UpstreamTlsContext",
+        "UpstreamStartTlsConfig",
     ),
     (
         C,
@@ -102,9 +102,15 @@ const NOT_SERVED: &[Case] = &[
     ),
     (
         L,
-        "{name: l, address: {pipe: {path: /x}}, filter_chains: [{transport_socket: {name: t, typed_config: {'@type': t/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext}}}]}",
+        "{name: l, address: {pipe: {path: /x}}, filter_chains: [{transport_socket: {name: t, typed_config: {'@type': t/envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport, downstream_tls_context: {}}}}]}",
         "filter_chains[0].transport_socket",
-        "DownstreamTlsContext",
+        "QuicDownstreamTransport",
+    ),
+    (
+        L,
+        "{name: l, address: {pipe: {path: /x}}, listener_filters: [{name: o, typed_config: {'@type': t/envoy.extensions.filters.listener.original_src.v3.OriginalSrc}}], filter_chains: [{}]}",
+        "listener_filters[0]",
+        "OriginalSrc",
     ),
     (
         L,
@@ -163,13 +169,13 @@ const NOT_SERVED: &[Case] = &[
     ),
     (
         Bootstrap,
-        "{static_resources: {clusters: [{name: x, transport_socket: {name: t, typed_config: {'@type': t/TLS}}}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: t, typed_config: {'@type': t/TCP, stat_prefix: s, cluster: x}}]}]}]}}",
+        "{static_resources: {clusters: [{name: x, lb_policy: RING_HASH}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: t, typed_config: {'@type': t/TCP, stat_prefix: s, cluster: x}}]}]}]}}",
         "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.cluster",
         "traffic to the static cluster 'x' cannot be served",
     ),
     (
         Bootstrap,
-        "{static_resources: {clusters: [{name: x, transport_socket: {name: t, typed_config: {'@type': t/TLS}}}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: x, weight: 1}]}}}]}]}}}]}]}]}}",
+        "{static_resources: {clusters: [{name: x, lb_policy: RING_HASH}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: x, weight: 1}]}}}]}]}}}]}]}]}}",
         "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes[0].route.weighted_clusters.clusters[0].name",
         "traffic to the static cluster 'x'",
     ),

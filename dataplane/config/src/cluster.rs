@@ -20,6 +20,9 @@ pub enum HealthStatus {
     Degraded,
 }
 
+/// Metadata that chooses a transport: sorted by key, values as their JSON text.
+pub type TransportMetadata = Arc<[(Arc<str>, Arc<str>)]>;
+
 /// One endpoint (`LbEndpoint`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -35,7 +38,7 @@ pub struct Endpoint {
     pub scope: ScopeId,
     /// Metadata `envoy.transport_socket_match` of the endpoint, else of its locality; sorted by key, values
     /// as their JSON text. Chooses one of [`Cluster::transport_matches`].
-    pub transport_metadata: Option<Arc<[(Arc<str>, Arc<str>)]>>,
+    pub transport_metadata: Option<TransportMetadata>,
 }
 
 /// `LocalityLbEndpoints`.
@@ -267,6 +270,8 @@ pub struct Cluster {
     pub close_on_health_failure: bool,
     /// HTTP options.
     pub http: UpstreamHttp,
+    /// `istio.alpn` applies: false with the metadata `istio: {alpn_override: "false"}`.
+    pub istio_alpn_override: bool,
     /// `transport_socket`.
     pub transport: UpstreamTransport,
     /// `transport_socket_matches`, in their order; the first that an endpoint's metadata satisfies replaces

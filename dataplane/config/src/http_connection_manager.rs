@@ -100,6 +100,16 @@ pub struct Http1Options {
     pub preserve_case: bool,
 }
 
+/// `istio.alpn`: protocols to offer upstream, by the version of HTTP that the cluster speaks. Empty lists change
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct IstioAlpn {
+    pub http10: Arc<[Arc<[u8]>]>,
+    pub http11: Arc<[Arc<[u8]>]>,
+    pub http2: Arc<[Arc<[u8]>]>,
+}
+
 /// What an HTTP filter does.
 #[derive(Clone, Debug)]
 pub enum HttpFilterKind {
@@ -109,6 +119,8 @@ pub enum HttpFilterKind {
     GrpcWeb,
     /// `envoy.filters.http.grpc_http1_bridge`.
     GrpcHttp1Bridge(GrpcHttp1Bridge),
+    /// `istio.alpn`.
+    IstioAlpn(Arc<IstioAlpn>),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.

@@ -31,7 +31,7 @@ pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink,
 pub use address::{Address, Cidr};
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus, LbPolicy,
-    LeastRequest, LocalityEndpoints, TcpKeepalive, Thresholds, UpstreamHttp,
+    LeastRequest, LocalityEndpoints, TcpKeepalive, Thresholds, TransportMetadata, UpstreamHttp,
 };
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
@@ -41,8 +41,8 @@ pub use grpc_filters::{GrpcHttp1Bridge, GrpcMethods, GrpcStats};
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
 pub use http_connection_manager::{
     ClientCertDetails, ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter,
-    HttpFilterKind, PathNormalization, PathWithEscapedSlashes, RouteSource, ServerHeaderTransformation,
-    UnderscoresAction,
+    HttpFilterKind, IstioAlpn, PathNormalization, PathWithEscapedSlashes, RouteSource,
+    ServerHeaderTransformation, UnderscoresAction,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};

@@ -24,6 +24,7 @@ impl Shard {
             Ok(context) => Ok(Some(Session::server(&context))),
             Err(_) => {
                 self.stats.inc(origin.listener.scope, metric::DOWNSTREAM_CX_DESTROY);
+                self.count_secrets_not_ready(origin.listener.scope, true);
                 Err(NotReady)
             }
         }
@@ -59,7 +60,7 @@ impl Shard {
             let scope = downstream.origin.listener.scope;
             downstream.transport_failed(&words);
             let securing = matches!(downstream.protocol, Protocol::Securing(_));
-            self.count_listener_tls_failure(scope, failure);
+            self.count_tls_failure(scope, failure);
             match securing {
                 true => self.close_downstream(key, false),
                 false => self.downstream_ended(key, Err(IoError::RESET)),
@@ -87,7 +88,7 @@ impl Shard {
             if let Protocol::Http(http) = &mut downstream.protocol {
                 http.agreed_on(&facts.alpn);
             }
-            self.count_listener_handshake(scope, &facts);
+            self.count_handshake(scope, &facts);
         }
         self.protocol_opened(key);
         self.rearm_downstream(key);
@@ -96,9 +97,7 @@ impl Shard {
     /// The client went away during the handshake.
     pub(crate) fn handshake_abandoned(&mut self, key: Key) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let scope = downstream.origin.listener.scope;
         downstream.transport_failed("connection closed during the TLS handshake");
-        self.count_listener_abandoned(scope);
         self.close_downstream(key, false);
     }
 

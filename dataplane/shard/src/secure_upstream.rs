@@ -44,7 +44,14 @@ impl Shard {
             return Ok(false);
         };
         let context = self.tls.client((upstream.cluster, at), config, &self.snapshot);
-        let context = context.map_err(|error| Rc::from(format!("TLS_error:|{error}")))?;
+        let context = match context {
+            Ok(context) => context,
+            Err(error) => {
+                let scope = upstream.scope;
+                self.count_secrets_not_ready(scope, false);
+                return Err(format!("TLS_error:|{error}").into());
+            }
+        };
         let asked = state.transport(upstream.transport);
         let hostname =
             host.map(|host| &*host.hostname).filter(|name| config.auto_host_sni && !name.is_empty());
@@ -88,7 +95,7 @@ impl Shard {
             return;
         };
         if let Some(failure) = &opened.error {
-            self.count_cluster_tls_failure(scope, failure);
+            self.count_tls_failure(scope, failure);
             if handshaking {
                 return self.connect_failed(key, IoError::RESET, Some(failure.words().into()));
             }
@@ -109,7 +116,7 @@ impl Shard {
         if let Some(link) = &mut upstream.link {
             link.set_single(false);
             if let Some(facts) = link.tls_facts().cloned() {
-                self.count_cluster_handshake(scope, &facts);
+                self.count_handshake(scope, &facts);
             }
         }
         self.upstream_ready(key);
@@ -117,9 +124,6 @@ impl Shard {
 
     /// The endpoint went away during the handshake.
     pub(crate) fn upstream_handshake_abandoned(&mut self, key: Key) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
-        let scope = upstream.scope;
-        self.count_cluster_abandoned(scope);
         self.connect_failed(key, IoError::RESET, Some("connection reset during the TLS handshake".into()));
     }
 }

@@ -30,6 +30,7 @@ use crate::listener::{Inspection, Listeners};
 use crate::route_users::RouteUsers;
 use crate::shared::{Message, Shared};
 use crate::tls::Contexts;
+use crate::tls_statistics::KnownScopes;
 use crate::token::Kind;
 use crate::upstream::{Carries, Upstream};
 
@@ -121,6 +122,7 @@ pub struct Shard {
     pub(crate) streams: Slab<Box<Stream>>,
     pub(crate) clusters: Clusters,
     pub(crate) tls: Contexts,
+    pub(crate) scopes: KnownScopes,
     /// Connections whose filter chain is not chosen yet.
     pub(crate) inspections: Slab<Box<Inspection>>,
     /// Sockets of connections that are gone, until their last bytes have left.
@@ -189,6 +191,7 @@ impl Shard {
             streams: Slab::new(),
             clusters: Clusters::default(),
             tls,
+            scopes: KnownScopes::default(),
             inspections: Slab::new(),
             farewells: Slab::new(),
             actions: Vec::new(),
@@ -381,6 +384,7 @@ impl Shard {
         }
         if std::mem::take(&mut self.sweeps) {
             self.stats.sweep();
+            self.scopes.forget();
         }
         self.logs.flush_due(now);
         let token = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });

@@ -1,7 +1,7 @@
 //! What the contexts of one shard have in common: the clock and the things that are worth computing only once.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -20,7 +20,9 @@ use crate::verify::TrustCache;
 
 /// Peers whose facts are shared by their connections; more are forgotten, which only costs memory.
 const PEERS: usize = 1_024;
-/// Identities likewise.
+/// Facts that are kept although no connection has them now: a peer that comes back costs no reading of its chain.
+const RECENT: usize = 16;
+/// Identities that are remembered; more are read again.
 const IDENTITIES: usize = 256;
 
 /// One shard's part of TLS.
@@ -29,6 +31,7 @@ pub struct Local {
     clock: Arc<Clock>,
     pub(crate) trust: TrustCache,
     peers: RefCell<HashMap<[u8; 32], Weak<PeerCertificate>>>,
+    recent: RefCell<VecDeque<Arc<PeerCertificate>>>,
     identities: RefCell<Vec<(Weak<TlsCertificate>, Weak<Identity>)>>,
 }
 
@@ -46,6 +49,7 @@ impl Local {
             clock: Arc::default(),
             trust: TrustCache::default(),
             peers: RefCell::default(),
+            recent: RefCell::default(),
             identities: RefCell::default(),
         })
     }
@@ -100,6 +104,9 @@ impl Local {
         }
         if peers.len() < PEERS {
             peers.insert(key, Arc::downgrade(&peer));
+            let mut recent = self.recent.borrow_mut();
+            recent.truncate(RECENT - 1);
+            recent.push_front(peer.clone());
         }
         Some(peer)
     }

@@ -62,6 +62,13 @@ impl Shared {
         Arc::new(Self { ratchet: Mutex::new(Ratchet { epoch: 0, current: Zeroizing::new(seed), previous }) })
     }
 
+    /// Gathers entropy for the process's random numbers. The first handshake would have to do it otherwise, and it
+    /// takes AWS-LC a tenth of a second: call this from the control thread before the first context reaches a shard.
+    pub fn warm_up(&self) {
+        // Whoever needs random bytes later asks again, and fails by itself.
+        let _ = SystemRandom::new().fill(&mut [0; 8]);
+    }
+
     /// The seeds of an epoch and of the one before it. Called once in an epoch by every context of a shard.
     fn seeds(&self, epoch: u64) -> (Seed, Seed) {
         let mut ratchet = self.ratchet.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_base::Key;
-use millrace_config::{Address, Endpoint, HealthStatus, ScopeId};
+use millrace_config::{Address, Endpoint, HealthStatus, ScopeId, TransportMetadata};
 
 use crate::ResourcePriority;
 use crate::TransportKey;
@@ -74,7 +74,7 @@ pub struct Host {
     /// Its name, or empty.
     pub hostname: Arc<str>,
     /// `envoy.transport_socket_match` metadata: chooses the transport socket.
-    pub transport_metadata: Option<Arc<[(Arc<str>, Arc<str>)]>>,
+    pub transport_metadata: Option<TransportMetadata>,
     /// Its statistics scope.
     pub scope: ScopeId,
     /// `load_balancing_weight`, at least 1.

@@ -30,9 +30,8 @@ struct Conn {
     tcp: bool,
     /// When it last had room anew, or with another load.
     moved: u64,
-    /// When it became idle, as an order and as a time.
+    /// When it became idle, and when it was established: as an order and as a time.
     rested: (u64, Time),
-    /// Likewise when it was established.
     opened: (u64, Time),
 }
 
@@ -226,10 +225,10 @@ impl Run {
 
     fn place(&mut self) -> Pool {
         let host = self.hosts[self.rng.below(self.hosts.len() as u64) as usize];
-        let protocol = [HttpProtocol::Http1, HttpProtocol::Http2][self.rng.below(2) as usize];
+        let protocol = if self.rng.chance(1, 2) { HttpProtocol::Http1 } else { HttpProtocol::Http2 };
         let name = [None, None, Some("a.example"), Some("b.example")][self.rng.below(4) as usize];
-        let transport = self.state.transport_key(&Transport { server_name: name, ..Transport::default() });
-        let transport = transport.expect("few are in use");
+        let wanted = Transport { server_name: name, ..Transport::default() };
+        let transport = self.state.transport_key(&wanted).expect("few are in use");
         (host, ResourcePriority::ALL[self.rng.below(2) as usize], protocol, transport)
     }
 
@@ -277,8 +276,7 @@ impl Run {
 
     fn acquire(&mut self) {
         let pool = self.place();
-        let (host, priority, protocol, transport) = pool;
-        let key = self.key();
+        let ((host, priority, protocol, transport), key) = (pool, self.key());
         let answer = self.state.acquire(host, priority, protocol, transport, key, &mut self.out);
         if let Some(conn) = self.model.best(pool) {
             if self.model.active(priority) < self.model.limits.max_requests {
@@ -458,9 +456,8 @@ impl Run {
         for action in actions {
             match action {
                 PoolAction::Connect { conn, host, priority, protocol, transport } => {
-                    let pool = (host, priority, protocol, transport);
-                    self.new_conn(conn, pool, false);
-                    said.push(Said::Connect(pool));
+                    said.push(Said::Connect((host, priority, protocol, transport)));
+                    self.new_conn(conn, (host, priority, protocol, transport), false);
                 }
                 PoolAction::Assign { waiter, conn, .. } => said.push(Said::Assign(waiter, conn)),
                 PoolAction::Fail { waiter, reason } => said.push(Said::Fail(waiter, reason)),

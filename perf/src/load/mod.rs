@@ -8,6 +8,7 @@ mod open_loop;
 mod start;
 mod streams;
 mod tcp;
+mod tls;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,7 +17,9 @@ use std::time::{Duration, Instant};
 use http2::Batch;
 pub(crate) use open_loop::run as run_open_loop;
 pub(crate) use tcp::run as run_tcp;
+pub(crate) use tls::{Options as TlsOptions, run as run_tls};
 
+use crate::credentials::{Caller, Credentials};
 use crate::peer::{Peer, Running};
 use crate::process::{core_busy_seconds, cpu_seconds, pinned, resident_kib, switches, terminate};
 use crate::result::{Latency, Sample};
@@ -49,7 +52,8 @@ struct Origin {
 }
 
 impl Origin {
-    fn start(load: &Load) -> Result<Self, String> {
+    /// With credentials it speaks TLS and wants to see the proxy's.
+    fn start(load: &Load, tls: Option<&Credentials>) -> Result<Self, String> {
         let role = match load.kind {
             Kind::TcpEcho => "echo",
             Kind::TcpStream => "stream",
@@ -62,6 +66,7 @@ impl Origin {
             .args(["origin", role])
             .args(numbers)
             .args(load.grpc.then_some("--grpc"))
+            .args(tls.map(|made| format!("--tls={}", made.directory().display())))
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|e| format!("origin: {e}"))?;
@@ -91,17 +96,27 @@ impl Turn<'_> {
         if self.load.kind == Kind::Size {
             return size(&self.peer.locate()?);
         }
-        let origin = Origin::start(self.load)?;
-        let mut proxy = Running::start(self.peer, self.folder, self.load, origin.port)?;
+        let credentials = self.load.tls.map(Credentials::create).transpose()?;
+        let relayed = self.load.upstream_tls || self.peer.forwards_bytes();
+        let origin = Origin::start(self.load, credentials.as_ref().filter(|_| relayed))?;
+        let mut proxy = Running::start(self.peer, self.folder, self.load, origin.port, credentials.as_ref())?;
         match self.load.kind {
             Kind::Start => start::measure(&mut proxy, self.load),
             Kind::Idle => {
                 proxy.wait_listening()?;
-                idle::measure(&proxy, self.load)
+                idle::measure(&proxy, self.load, self.caller(&proxy, credentials.as_ref()).as_ref())
             }
             Kind::Streams => {
                 proxy.wait_listening()?;
                 streams::measure(&proxy, self.load)
+            }
+            _ if self.load.tls.is_some() => {
+                proxy.wait_listening()?;
+                let caller = self.caller(&proxy, credentials.as_ref()).ok_or("no credentials")?;
+                let prepare = |seconds| tls::prepare(self.load, proxy.address(), &caller, seconds);
+                prepare(WARM_UP)?.go()?.wait()?;
+                let ready = prepare(self.seconds)?;
+                self.measure(&proxy, 0.8, || ready.go())
             }
             Kind::Http if self.load.http2 => {
                 proxy.wait_listening()?;
@@ -121,6 +136,13 @@ impl Turn<'_> {
                 self.measure(&proxy, 0.8, || self.drive(&proxy, self.seconds))
             }
         }
+    }
+
+    /// How the client calls this proxy over TLS.
+    fn caller(&self, proxy: &Running, credentials: Option<&Credentials>) -> Option<Caller> {
+        let made = credentials?;
+        let towards = if self.peer.forwards_bytes() { "origin" } else { "proxy" };
+        Some(proxy.caller().unwrap_or_else(|| made.client(towards, self.load.alpn())))
     }
 
     /// Requests in a second of a counted load.
@@ -147,10 +169,10 @@ impl Turn<'_> {
         let (cpu, time) = (cpu_seconds(pids) - cpu, begin.elapsed().as_secs_f64());
         let (busy, after) = (core_busy_seconds(0) - busy, switches(pids));
         let operations = tally.operations.max(1.0);
-        let size = if self.load.kind == Kind::TcpStream {
-            1_048_576.0
-        } else {
-            (self.load.body + self.load.request_body) as f64
+        let size = match self.load.kind {
+            Kind::TcpStream => 1_048_576.0,
+            Kind::Handshakes => 0.0,
+            _ => (self.load.body + self.load.request_body) as f64,
         };
         Ok(Sample {
             operations: tally.operations,

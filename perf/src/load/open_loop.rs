@@ -150,15 +150,30 @@ impl Client {
     }
 }
 
-/// Nothing while a response is incomplete; else whether its status is 200.
-fn whole(received: &[u8]) -> Option<bool> {
+/// The head of a response with a `content-length`.
+pub(super) struct Head {
+    /// Octets up to the body, and of it.
+    pub(super) length: usize,
+    pub(super) body: usize,
+    /// Its status is 200.
+    pub(super) good: bool,
+}
+
+/// Nothing while the head is incomplete.
+pub(super) fn head_of(received: &[u8]) -> Option<Head> {
     let head = memchr::memmem::find(received, b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&received[..head]).ok()?;
     let length = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
     })?;
-    (received.len() >= head + length).then(|| text.starts_with("HTTP/1.1 200"))
+    Some(Head { length: head, body: length, good: text.starts_with("HTTP/1.1 200") })
+}
+
+/// Nothing while a response is incomplete; else whether its status is 200.
+fn whole(received: &[u8]) -> Option<bool> {
+    let head = head_of(received)?;
+    (received.len() >= head.length + head.body).then_some(head.good)
 }
 
 fn summary(times: &Histogram<u64>) -> Latency {

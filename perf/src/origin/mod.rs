@@ -3,16 +3,23 @@
 
 mod answer;
 mod http2;
+mod socket;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use answer::Answer;
 use http2::Session;
 use rustix::event::epoll;
 use rustix::fd::AsRawFd;
+use rustls::ServerConfig;
+use socket::Socket;
+
+use crate::credentials;
 
 /// What the origin does with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +43,11 @@ struct Service {
     answer: Answer,
     /// Requests that must be open at once before the first of them is answered; 0: none waits.
     hold: usize,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     session: Option<Box<Session>>,
     /// Bytes of `\r\n\r\n` seen so far.
     matched: usize,
@@ -71,6 +79,9 @@ pub(crate) struct Options {
     /// HTTP/2: answers have the shape of a unary gRPC call's.
     #[arg(long)]
     grpc: bool,
+    /// Speaks TLS and verifies clients, with the certificates in this directory.
+    #[arg(long)]
+    tls: Option<PathBuf>,
 }
 
 /// Prints its port and serves for ever.
@@ -90,7 +101,9 @@ pub(crate) fn serve(options: &Options) -> Result<(), String> {
     };
     let fields = if role == Role::Http2 { headers } else { 0 };
     let answer = Answer::new(body, fields, options.grpc)?;
-    run(Service { role, payload, answer, hold: options.hold }).map_err(|e| format!("origin: {e}"))
+    let alpn = if role == Role::Http2 { "h2" } else { "http/1.1" };
+    let tls = options.tls.as_ref().map(|directory| credentials::origin(directory, alpn)).transpose()?;
+    run(Service { role, payload, answer, hold: options.hold, tls }).map_err(|e| format!("origin: {e}"))
 }
 
 fn listeners() -> std::io::Result<Vec<TcpListener>> {
@@ -192,6 +205,7 @@ fn accept(
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(poll, &stream, epoll::EventData::new_u64(key), flags)?;
         let session = (service.role == Role::Http2).then(|| Box::new(Session::new(service.hold > 0)));
+        let stream = Socket::new(stream, service.tls.as_ref())?;
         connections.insert(key, Connection { stream, session, matched: 0, owed: 0, sent: 0 });
     }
 }
@@ -218,7 +232,7 @@ fn turn(connection: &mut Connection, service: &Service, buffer: &mut [u8]) -> bo
                     return false;
                 }
                 // A short read means the socket is empty; the next edge tells of more.
-                if n < buffer.len() {
+                if n < buffer.len() && connection.stream.is_plain() {
                     return true;
                 }
             }
@@ -248,6 +262,9 @@ fn flush(connection: &mut Connection, service: &Service) -> bool {
         return flush_session(&mut connection.stream, session, &mut connection.sent, &service.answer);
     }
     let (role, payload) = (service.role, &service.payload);
+    if !connection.stream.push() {
+        return false;
+    }
     loop {
         let (from, to) = match role {
             Role::Http if connection.owed > 0 => (connection.sent, payload.len()),
@@ -275,7 +292,10 @@ fn flush(connection: &mut Connection, service: &Service) -> bool {
 }
 
 /// Writes what a session has to say until it has nothing more or the socket blocks.
-fn flush_session(stream: &mut TcpStream, session: &mut Session, sent: &mut usize, answer: &Answer) -> bool {
+fn flush_session(stream: &mut Socket, session: &mut Session, sent: &mut usize, answer: &Answer) -> bool {
+    if !stream.push() {
+        return false;
+    }
     loop {
         if *sent == session.out.len() {
             session.out.clear();

@@ -11,6 +11,7 @@ use serde::Deserialize;
 pub(crate) use binary::{Binary, output};
 pub(crate) use running::Running;
 
+use crate::credentials::KeyType;
 use crate::scenario::{Kind, Load};
 
 /// What a peer can do besides forwarding everything to one origin.
@@ -26,6 +27,23 @@ pub(crate) enum Feature {
     Http2,
     /// HTTP/2 in front, HTTP/1.1 behind, and the other way round.
     Translates,
+    /// Mutual TLS with certificates of either type.
+    Tls,
+    /// And towards the origin.
+    UpstreamTls,
+}
+
+/// The credentials that a client needs where they are not the lab's own; templates. They are ECDSA.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Foreign {
+    ca: String,
+    certificate: String,
+    key: String,
+    name: String,
+    /// Offered protocol.
+    #[serde(default)]
+    alpn: String,
 }
 
 /// How to tell that a process is ready.
@@ -94,6 +112,8 @@ pub(crate) struct Peer {
     #[serde(default)]
     pub(crate) before: Vec<Process>,
     pub(crate) ready: Option<Ready>,
+    /// Whom its TLS clients have to be.
+    pub(crate) tls: Option<Foreign>,
     /// Further templates, rendered into the directory under their own names.
     #[serde(default)]
     pub(crate) files: Vec<String>,
@@ -138,7 +158,19 @@ impl Peer {
         if !load.is_http() && self.http_only {
             return Some("serves HTTP only");
         }
-        let forwards_bytes = self.http.is_none() && !self.http_only;
+        let forwards_bytes = self.forwards_bytes();
+        if load.tls.is_some() && !has(Feature::Tls) && !forwards_bytes && self.tls.is_none() {
+            return Some("TLS is not set up here");
+        }
+        if load.upstream_tls && !has(Feature::UpstreamTls) && !forwards_bytes {
+            return Some("TLS to the origin is not set up here");
+        }
+        if load.tls == Some(KeyType::Rsa) && self.tls.is_some() {
+            return Some("its identities are ECDSA");
+        }
+        if load.tls.is_none() && self.tls.is_some() {
+            return Some("is set up for mutual TLS only");
+        }
         if (load.http2 || load.upstream_http2) && !has(Feature::Http2) && !forwards_bytes {
             return Some("does not speak HTTP/2 here");
         }
@@ -160,6 +192,11 @@ impl Peer {
             return Some("needs root for a network namespace of its own");
         }
         None
+    }
+
+    /// A relay: whatever comes, in clear text or not, is the origin's business.
+    pub(crate) fn forwards_bytes(&self) -> bool {
+        self.http.is_none() && !self.http_only
     }
 
     pub(crate) fn template(&self, load: &Load) -> Option<&String> {

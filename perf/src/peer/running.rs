@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Binary, Peer, Process, Ready};
+use super::{Binary, Foreign, Peer, Process, Ready};
+use crate::credentials::{Caller, Credentials};
 use crate::process::{pinned, terminate};
 use crate::scenario::Load;
 use crate::template::{Places, render};
@@ -20,6 +21,7 @@ pub(crate) struct Running {
     children: Vec<Child>,
     measured: Vec<u32>,
     address: SocketAddr,
+    caller: Option<Caller>,
     directory: PathBuf,
     /// When the proxy itself was executed.
     pub(crate) began: Instant,
@@ -34,15 +36,17 @@ struct Start<'a> {
 
 impl Running {
     /// Starts a peer in front of an origin's port. It returns when the proxy is executed; `wait` for the rest.
-    pub(crate) fn start(peer: &Peer, folder: &Path, load: &Load, origin: u16) -> Result<Self, String> {
+    pub(crate) fn start(
+        peer: &Peer,
+        folder: &Path,
+        load: &Load,
+        origin: u16,
+        credentials: Option<&Credentials>,
+    ) -> Result<Self, String> {
         let directory =
             std::env::temp_dir().join(format!("millrace-perf-{}-{}", std::process::id(), peer.name));
         fs::create_dir_all(&directory).map_err(|e| e.to_string())?;
         let listen = if peer.is_direct() { origin } else { free_port()? };
-        let address = match &peer.address {
-            Some(text) => text.parse().map_err(|_| format!("{}: bad address {text:?}", peer.name))?,
-            None => SocketAddr::from((Ipv4Addr::LOCALHOST, listen)),
-        };
         let extension = peer.template(load).and_then(|t| Path::new(t).extension()).unwrap_or_default();
         let config = directory.join("config").with_extension(extension);
         let places = Places {
@@ -50,16 +54,26 @@ impl Running {
             admin: free_port()?,
             origin,
             directory: directory.to_string_lossy().into_owned(),
+            tls: credentials.map_or(String::new(), |made| made.directory().to_string_lossy().into_owned()),
             config: config.to_string_lossy().into_owned(),
+        };
+        let address = match &peer.address {
+            Some(text) => {
+                let text = render(text, &places, load)?;
+                text.parse().map_err(|_| format!("{}: bad address {text:?}", peer.name))?
+            }
+            None => SocketAddr::from((Ipv4Addr::LOCALHOST, listen)),
         };
         let mut running = Self {
             children: Vec::new(),
             measured: Vec::new(),
             address,
+            caller: None,
             directory: directory.clone(),
             began: Instant::now(),
         };
         let start = Start { peer, load, places, directory };
+        running.caller = peer.tls.as_ref().map(|foreign| start.caller(foreign)).transpose()?;
         start.write_files(&folder.join("peers"), &config)?;
         for command in &peer.setup {
             start.set_up(command)?;
@@ -99,6 +113,11 @@ impl Running {
     /// Where clients connect to.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who a client has to be, if not the lab's own.
+    pub(crate) fn caller(&self) -> Option<Caller> {
+        self.caller.clone()
     }
 
     /// Where its files are, until it is dropped.
@@ -166,6 +185,16 @@ impl Drop for Running {
 impl Start<'_> {
     fn fill(&self, text: &str) -> Result<String, String> {
         render(text, &self.places, self.load)
+    }
+
+    fn caller(&self, foreign: &Foreign) -> Result<Caller, String> {
+        Ok(Caller {
+            ca: self.fill(&foreign.ca)?.into(),
+            certificate: self.fill(&foreign.certificate)?.into(),
+            key: self.fill(&foreign.key)?.into(),
+            name: self.fill(&foreign.name)?,
+            alpn: self.fill(&foreign.alpn)?,
+        })
     }
 
     fn write_files(&self, peers: &Path, config: &Path) -> Result<(), String> {

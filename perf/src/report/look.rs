@@ -40,6 +40,7 @@ const KNOWN: &[Entry] = &[
     ("envoy", "Envoy", Role::Competitor, "#b0579a", "#d68cc4", ""),
     ("envoy-uring", "Envoy (io_uring)", Role::Competitor, "#d9a3cb", "#96578a", "7 4"),
     ("linkerd", "linkerd2-proxy", Role::Competitor, "#56b4e9", "#7cc8f2", ""),
+    ("linkerd-inbound", "linkerd2-proxy (inbound)", Role::Competitor, "#56b4e9", "#7cc8f2", ""),
     ("haproxy", "HAProxy", Role::Competitor, "#0072b2", "#4a9fd8", ""),
     ("nginx", "nginx", Role::Competitor, "#009e73", "#2fc39a", ""),
     ("pingora", "Pingora", Role::Competitor, "#b99a00", "#e0c341", ""),

@@ -61,7 +61,9 @@ impl Metric {
     /// What is told of a scenario, the headline figure first.
     pub(crate) fn told(kind: Kind, point: &Point) -> Vec<Self> {
         let mut told = match kind {
-            Kind::Http | Kind::TcpEcho | Kind::TcpStream => vec![Self::Cpu, Self::Rate, Self::Rss],
+            Kind::Http | Kind::TcpEcho | Kind::TcpStream | Kind::Handshakes => {
+                vec![Self::Cpu, Self::Rate, Self::Rss]
+            }
             Kind::Latency => vec![
                 Self::P50,
                 Self::P90,
@@ -136,6 +138,7 @@ impl Metric {
             Self::Cpu => match kind {
                 Kind::TcpEcho => "CPU per message",
                 Kind::TcpStream => "CPU per MiB",
+                Kind::Handshakes => "CPU per handshake",
                 _ => "CPU per request",
             },
             Self::Rate if kind == Kind::TcpStream => "throughput",

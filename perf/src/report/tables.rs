@@ -143,7 +143,7 @@ fn cell(kind: Kind, point: &Point, series: &Series, metric: Metric) -> Cell {
     let ratio = ours.and_then(|o| metric.ratio(value.median, o.median)).map_or(String::new(), ratio);
     let (low, high) = (figure(value.low), figure(value.high));
     let spread = if low == high { String::new() } else { format!("{low}–{high}") };
-    let loaded = matches!(kind, Kind::Http | Kind::TcpEcho | Kind::TcpStream);
+    let loaded = matches!(kind, Kind::Http | Kind::TcpEcho | Kind::TcpStream | Kind::Handshakes);
     Cell {
         median: figure(value.median),
         spread,

@@ -180,6 +180,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         },
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
+        istio_alpn_override: true,
     }
 }
 

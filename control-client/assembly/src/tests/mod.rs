@@ -4,5 +4,6 @@ mod clusters;
 mod lab;
 mod listeners;
 mod scopes;
+mod secrets;
 mod start;
 mod virtual_hosts;

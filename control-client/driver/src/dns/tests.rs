@@ -72,6 +72,7 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
+        istio_alpn_override: true,
     }
 }
 

@@ -17,6 +17,7 @@ use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use millrace_proto::pb::envoy::config::core::v3 as core;
+use millrace_proto::pb::google::protobuf::value::Kind;
 
 pub(crate) use assignment::load_assignment;
 pub use assignment::{LoadAssignment, retired_scopes};
@@ -83,6 +84,7 @@ pub(crate) fn cluster(
         bind_source,
         close_on_health_failure: cluster.close_connections_on_host_health_failure,
         http,
+        istio_alpn_override: istio_alpn_override(cluster),
         transport,
         transport_matches,
     };
@@ -90,7 +92,19 @@ pub(crate) fn cluster(
         cx.registry.enable(built.scope, Group::Http2);
     }
     scopes::assign(&mut built, previous, &cx.registry);
+    let matched = built.transport_matches.iter().any(|choice| choice.transport.tls.is_some());
+    if matched || built.transport.tls.is_some() {
+        cx.registry.tls_scopes(built.scope);
+    }
     Ok(built)
+}
+
+/// The metadata `istio: {alpn_override: "false"}` keeps `istio.alpn` off.
+fn istio_alpn_override(cluster: &pb::Cluster) -> bool {
+    let istio = cluster.metadata.as_ref().and_then(|metadata| metadata.filter_metadata.get("istio"));
+    let value =
+        istio.and_then(|istio| istio.fields.get("alpn_override")).and_then(|value| value.kind.as_ref());
+    !matches!(value, Some(Kind::StringValue(text)) if text == "false")
 }
 
 fn discovery_type(cluster: &pb::Cluster, path: &Path) -> Result<DiscoveryType, Rejection> {

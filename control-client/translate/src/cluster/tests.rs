@@ -181,10 +181,6 @@ fn what_cannot_be_served_is_refused() {
         ("type: ORIGINAL_DST", "type: clusters of type ORIGINAL_DST are not served by this build"),
         ("lb_policy: RING_HASH", "lb_policy: the balancer RING_HASH is not served by this build"),
         (
-            "transport_socket: {name: tls, typed_config: {'@type': t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}",
-            "transport_socket: transport socket 'tls' of type",
-        ),
-        (
             "lb_subset_config: {subset_selectors: {keys: a}}",
             "lb_subset_config: subsets of endpoints are not served by this build",
         ),

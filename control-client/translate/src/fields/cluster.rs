@@ -34,7 +34,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (NoEffect(BALANCER), "ring_hash_lb_config maglev_lb_config original_dst_lb_config"),
             (NoEffect("only clusters of original destinations read it"), "cleanup_interval"),
-            (NoEffect("nothing reads it"), "metadata"),
+            (NoEffect("only istio.alpn reads it: alpn_override of istio"), "metadata"),
             (Reported(HEALTH), "health_checks outlier_detection"),
             (Reported("endpoints leave as soon as discovery drops them"), "ignore_health_on_host_removal"),
             (

@@ -146,6 +146,14 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table { message: "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", fields: &[] },
     Table {
+        message: "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
+        fields: &[(Served, "alpn_override")],
+    },
+    Table {
+        message: "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig.AlpnOverride",
+        fields: &[(Served, "upstream_protocol alpn_override")],
+    },
+    Table {
         message: "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config",
         fields: &[(Served, "upgrade_protobuf_to_grpc ignore_query_parameters")],
     },

@@ -8,7 +8,7 @@ use millrace_proto::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
-use super::{grpc, router};
+use super::{grpc, istio_alpn, router};
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::extension;
@@ -35,6 +35,7 @@ pub(super) fn filters(
         let inside = path.join("typed_config");
         let kind = match extension::type_of(any).as_str() {
             router::TYPE => router::router(&extension::open(any, &inside)?),
+            istio_alpn::TYPE => istio_alpn::alpn(&extension::open(any, &inside)?),
             grpc::STATS => grpc::stats(&extension::open(any, &inside)?),
             grpc::WEB => extension::open::<GrpcWeb>(any, &inside).map(|_| HttpFilterKind::GrpcWeb)?,
             grpc::HTTP1_BRIDGE => grpc::http1_bridge(&extension::open(any, &inside)?),

@@ -5,6 +5,7 @@ mod filters;
 mod grpc;
 mod http1;
 pub(crate) mod http2;
+mod istio_alpn;
 mod router;
 mod scoped_routes;
 

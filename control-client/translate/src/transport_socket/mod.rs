@@ -14,6 +14,9 @@ mod spiffe;
 mod suites;
 mod validation;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use millrace_config::{DownstreamTls, UpstreamTls, UpstreamTransport};

@@ -56,7 +56,10 @@ pub fn router(hcm: &HttpConnectionManager) -> RouterOptions {
             let max_stream_duration = hcm.max_stream_duration;
             Some(RouterOptions { suppress_envoy_headers, respect_expected_rq_timeout, max_stream_duration })
         }
-        HttpFilterKind::GrpcStats(_) | HttpFilterKind::GrpcWeb | HttpFilterKind::GrpcHttp1Bridge(_) => None,
+        HttpFilterKind::GrpcStats(_)
+        | HttpFilterKind::GrpcWeb
+        | HttpFilterKind::GrpcHttp1Bridge(_)
+        | HttpFilterKind::IstioAlpn(_) => None,
     });
     router.unwrap_or_default()
 }

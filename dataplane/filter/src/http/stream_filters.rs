@@ -102,7 +102,8 @@ impl StreamFilters {
                     let bridge = Bridge::start(*config, head, start.buffer_limit);
                     bridge.map(|bridge| Active::Bridge(bridge.into()))
                 }
-                HttpFilterKind::Router { .. } => None,
+                // It acts when an endpoint is chosen: `istio_alpn::offer`.
+                HttpFilterKind::IstioAlpn(_) | HttpFilterKind::Router { .. } => None,
             };
             if let Some(active) = active {
                 // Rarely is there a second one.
@@ -340,7 +341,8 @@ impl Active {
     }
 }
 
-fn runs(start: &Start<'_>, filter: &millrace_config::HttpFilter) -> bool {
+/// Whether a filter of the chain takes part in this request.
+pub(super) fn runs(start: &Start<'_>, filter: &millrace_config::HttpFilter) -> bool {
     match start.config {
         Some(config) => chain::runs(filter, config, start.selected, start.weighted),
         None => !filter.disabled,

@@ -18,7 +18,10 @@ fn page() -> String {
             ("", ScopeKind::Host) => "(of one endpoint, in /clusters only) ".to_owned(),
             ("", _) => "(no prefix)".to_owned(),
             (prefix, ScopeKind::HttpListener) => format!("{prefix}.<address>.http.<stat_prefix>."),
-            (prefix, ScopeKind::Listener | ScopeKind::Http | ScopeKind::Tcp | ScopeKind::Cluster) => {
+            (
+                prefix,
+                ScopeKind::Listener | ScopeKind::Http | ScopeKind::Tcp | ScopeKind::Cluster | ScopeKind::Sds,
+            ) => {
                 format!("{prefix}.<name>.")
             }
             (prefix, ScopeKind::Grpc) => format!("{prefix}.<name>.{{grpc,grpc-web}}[.<service>.<method>]."),
@@ -112,6 +115,7 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::Rds
             | ScopeKind::Vhds
             | ScopeKind::ScopedRds
+            | ScopeKind::Sds
             | ScopeKind::ControlPlane
             | ScopeKind::Http2
             | ScopeKind::ListenerSsl

@@ -22,7 +22,7 @@ pub use control::ControlStats;
 pub use grpc_scopes::GrpcProtocol;
 pub use metric::{Counter, Gauge, Group, Histogram};
 pub use millrace_config::ScopeId;
-pub use registry::Registry;
+pub use registry::{Registry, TlsScopes};
 pub use render::{
     HistogramBuckets, Selection, StatType, StatsMatcher, TagRule, TagRules, render_json, render_prometheus,
     render_text,
@@ -32,5 +32,5 @@ pub use shard::ShardStats;
 pub use tables::{
     cds, cluster, cluster_manager, control_plane, dns, filesystem, grpc, host, http, http_inspector,
     http_listener, http1, http2, lds, listener, listener_manager, load_reporter, process, proxy_proto, rds,
-    route, runtime, scoped_rds, server, ssl, ssl_secrets, tcp, tls_inspector, vhds,
+    route, runtime, scoped_rds, sds, server, ssl, ssl_secrets, tcp, tls_inspector, vhds,
 };

@@ -61,6 +61,15 @@ pub(crate) struct State {
     pub(crate) grpc: GrpcScopes,
 }
 
+/// What [`Registry::tls_scopes`] gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsScopes {
+    /// `ssl.`: `ListenerSsl` or `ClusterSsl`, table [`super::ssl`].
+    pub ssl: ScopeId,
+    /// `server_ssl_socket_factory.` or `client_ssl_socket_factory.`, table [`super::ssl_secrets`].
+    pub secrets: ScopeId,
+}
+
 /// Every scope and every thread that counts. Cheap to clone; shared by the control thread and the shards.
 #[derive(Clone, Debug, Default)]
 pub struct Registry(Arc<Mutex<State>>);
@@ -100,6 +109,14 @@ impl Registry {
         if let Some(scope) = self.lock().scopes.get_mut(scope.0 as usize) {
             scope.groups |= group.bit();
         }
+    }
+
+    /// The scopes of TLS beside a listener's or cluster's own; they exist from the first call on and are retired with
+    /// it. `None` for other scopes.
+    pub fn tls_scopes(&self, of: ScopeId) -> Option<TlsScopes> {
+        let mut state = self.lock();
+        let [ssl, secrets] = state.tls_names(of)?;
+        Some(TlsScopes { ssl: state.named(ssl), secrets: state.named(secrets) })
     }
 
     /// Hides a scope and frees its id once every thread has swept. Call it only when no snapshot that
@@ -334,7 +351,25 @@ impl State {
         }
     }
 
+    /// Kinds and names of what [`Registry::tls_scopes`] gives.
+    fn tls_names(&self, of: ScopeId) -> Option<[(ScopeKind, Arc<str>); 2]> {
+        let scope = self.scopes.get(of.0 as usize).filter(|scope| scope.live)?;
+        let (ssl, secrets, factory) = match scope.kind {
+            ScopeKind::Listener => (ScopeKind::ListenerSsl, ScopeKind::ListenerSecrets, "server"),
+            ScopeKind::Cluster => (ScopeKind::ClusterSsl, ScopeKind::ClusterSecrets, "client"),
+            _ => return None,
+        };
+        let name = &scope.name;
+        Some([
+            (ssl, format!("{name}.ssl").into()),
+            (secrets, format!("{name}.{factory}_ssl_socket_factory").into()),
+        ])
+    }
+
     fn retire(&mut self, id: ScopeId) {
+        let beside = self.tls_names(id).into_iter().flatten();
+        let beside: Vec<ScopeId> = beside.filter_map(|key| self.by_name.get(&key).copied()).collect();
+        beside.into_iter().for_each(|scope| self.retire(scope));
         let Some(scope) = self.scopes.get_mut(id.0 as usize).filter(|s| s.live) else { return };
         scope.live = false;
         let of_calls = self.grpc.forget(id);

@@ -47,6 +47,8 @@ pub enum ScopeKind {
     Vhds,
     /// `http.<name>.`: `name` is `<stat_prefix>.scoped_rds.<scoped routes>`.
     ScopedRds,
+    /// `sds.<name>.`: `name` is the secret's, with `:` as `_`.
+    Sds,
     /// `control_plane.`; `name` is empty.
     ControlPlane,
     /// `load_reporter.`; `name` is empty.
@@ -95,6 +97,7 @@ impl ScopeKind {
         Self::Rds,
         Self::Vhds,
         Self::ScopedRds,
+        Self::Sds,
         Self::ControlPlane,
         Self::LoadReporter,
         Self::ListenerSsl,
@@ -131,6 +134,7 @@ impl ScopeKind {
             Self::Rds => &tables::rds::TABLE,
             Self::Vhds => &tables::vhds::TABLE,
             Self::ScopedRds => &tables::scoped_rds::TABLE,
+            Self::Sds => &tables::sds::TABLE,
             Self::ControlPlane => &tables::control_plane::TABLE,
             Self::LoadReporter => &tables::load_reporter::TABLE,
             Self::ListenerSsl | Self::ClusterSsl => &tables::ssl::TABLE,
@@ -158,6 +162,7 @@ impl ScopeKind {
             Self::Http | Self::Rds | Self::Vhds | Self::ScopedRds => "http",
             Self::Cds => "cluster_manager.cds",
             Self::Lds => "listener_manager.lds",
+            Self::Sds => "sds",
             Self::ControlPlane => "control_plane",
             Self::LoadReporter => "load_reporter",
             Self::Tcp => "tcp",

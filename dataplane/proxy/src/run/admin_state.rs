@@ -137,7 +137,7 @@ impl AdminState for Control {
     }
 
     fn certificates(&self) -> Vec<Value> {
-        Vec::new()
+        super::certificates::certificates(self.xds.assembly.snapshot(), super::stats::unix_seconds())
     }
 
     fn unready_targets(&self) -> Vec<String> {

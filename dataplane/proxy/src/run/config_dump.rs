@@ -8,6 +8,7 @@ use millrace_translate::RawResource;
 use serde_json::{Map, Value, json};
 
 use super::control::Control;
+use super::redact::redact;
 
 const BOOTSTRAP: &str = "type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap";
 const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
@@ -15,6 +16,7 @@ const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
 const SCOPE: &str = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration";
+const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 const ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 
 impl Control {
@@ -29,7 +31,8 @@ impl Control {
             ConfigSection::Routes => self.routes_dump(&updated),
             ConfigSection::Endpoints => self.endpoints_dump(),
             ConfigSection::ScopedRoutes => self.scopes_dump(&updated),
-            ConfigSection::Secrets | ConfigSection::Ecds => json!({}),
+            ConfigSection::Secrets => self.secrets_dump(),
+            ConfigSection::Ecds => json!({}),
         }
     }
 
@@ -138,6 +141,42 @@ impl Control {
                 .then(|| with_failure(fields.unwrap_or_default(), entry.failure, ROUTES))
         });
         put_list(&mut out, "dynamic_route_configs", dynamic.collect());
+        Value::Object(out)
+    }
+
+    /// Secrets without their keys; those of the bootstrap by kind, as in Envoy.
+    fn secrets_dump(&self) -> Value {
+        let bootstrap = self.bootstrap_json();
+        let fixed = bootstrap.pointer("/static_resources/secrets").and_then(Value::as_array);
+        let mut fixed: Vec<&Value> = fixed.into_iter().flatten().collect();
+        let kinds = ["tls_certificate", "validation_context", "session_ticket_keys", "generic_secret"];
+        fixed.sort_by_key(|secret| kinds.iter().position(|kind| secret.get(kind).is_some()));
+        let fixed = fixed
+            .into_iter()
+            .map(|secret| json!({ "name": secret.get("name"), "secret": with_type(secret.clone(), SECRET) }));
+        let mut out = Map::new();
+        put_list(&mut out, "static_secrets", fixed.collect());
+        let one = |name: &str, stored: &Stored| {
+            let mut fields = Map::new();
+            fields.insert("name".to_owned(), json!(name));
+            put_version(&mut fields, &stored.version);
+            fields.insert("last_updated".to_owned(), json!(timestamp(stored.updated)));
+            let mut secret = typed(SECRET, &stored.body.bytes());
+            if let Some(secret) = secret.as_object_mut() {
+                secret.entry("name").or_insert_with(|| json!(name));
+            }
+            fields.insert("secret".to_owned(), secret);
+            fields
+        };
+        let assembly = &self.xds.assembly;
+        let active = assembly
+            .dynamic_secrets()
+            .filter_map(|entry| Some(with_failure(one(entry.name, entry.active?), entry.failure, SECRET)));
+        put_list(&mut out, "dynamic_active_secrets", active.collect());
+        let warming = assembly
+            .dynamic_secrets()
+            .filter_map(|entry| Some(with_failure(one(entry.name, entry.warming?), entry.failure, SECRET)));
+        put_list(&mut out, "dynamic_warming_secrets", warming.collect());
         Value::Object(out)
     }
 
@@ -318,11 +357,17 @@ fn typed(type_url: &str, bytes: &[u8]) -> Value {
 
 /// A resource that was accepted prints; what does not is shown as such rather than left out.
 fn to_json(type_url: &str, bytes: &[u8]) -> Value {
-    millrace_proto::to_json(type_url, bytes).unwrap_or_else(|error| json!({ "error": error.to_string() }))
+    match millrace_proto::to_json(type_url, bytes) {
+        Ok(mut value) => {
+            redact(&mut value);
+            value
+        }
+        Err(error) => json!({ "error": error.to_string() }),
+    }
 }
 
 /// As proto3 JSON writes a timestamp.
-fn timestamp(wall: WallTime) -> String {
+pub(super) fn timestamp(wall: WallTime) -> String {
     let mut out = Vec::new();
     millrace_observe::format::push_iso8601(wall, &mut out);
     String::from_utf8_lossy(&out).into_owned()

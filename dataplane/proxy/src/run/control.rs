@@ -214,6 +214,7 @@ impl Control {
         let state = self.lifecycle.server_state() as u64;
         self.stats.refresh(state, self.started.elapsed(), self.workers.connections());
         self.xds.refresh(self.stats.server);
+        self.stats.certificates(self.xds.assembly.snapshot());
     }
 
     /// Feeds the life cycle and carries out what it says.

@@ -4,6 +4,7 @@
 //! listening socket. [`control`] is the loop that runs from then on.
 
 mod admin_state;
+mod certificates;
 mod config_dump;
 mod control;
 mod demo;
@@ -12,6 +13,7 @@ mod loads;
 mod logs;
 mod outbox;
 mod process;
+mod redact;
 mod stats;
 mod workers;
 mod xds;

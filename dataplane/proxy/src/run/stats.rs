@@ -44,6 +44,12 @@ pub fn configure(registry: &Registry, compiled: &Compiled, options: &Options) ->
     Ok(())
 }
 
+/// The wall clock.
+pub(super) fn unix_seconds() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// The gauges that the control thread keeps.
 pub struct ProcessStats {
     /// The control thread's own counters.
@@ -64,6 +70,12 @@ impl ProcessStats {
             clusters: registry.scope(ScopeKind::ClusterManager, ""),
             runtime: registry.scope(ScopeKind::Runtime, ""),
         }
+    }
+
+    /// How long the first certificate is good for.
+    pub fn certificates(&mut self, snapshot: &millrace_config::Snapshot) {
+        let days = super::certificates::days_until_first_expires(snapshot, unix_seconds());
+        self.stats.gauge_set(self.server, server::DAYS_UNTIL_FIRST_CERT_EXPIRING, days);
     }
 
     /// What is known once the configuration is loaded.

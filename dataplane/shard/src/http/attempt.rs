@@ -1,20 +1,26 @@
 //! Tries: choosing an endpoint, waiting for a connection, sending the request, and trying again.
 
+use std::sync::Arc;
+
 use millrace_base::{Key, Time};
-use millrace_config::{Cluster, UpstreamProtocol};
+use millrace_config::{Cluster, HttpFilter, HttpFilterKind, UpstreamProtocol};
+use millrace_filter::http::istio_alpn;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_filter::http::router::{reply, request as router};
+use millrace_filter::http::stream_filters::Start;
 use millrace_http::Version;
 use millrace_http::h1::{
     BodyFraming, CHUNK_SUFFIX, EncodeOptions, RequestInfo, encode_chunk_prefix, encode_request,
 };
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
+use millrace_route::Selected;
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterState, HttpProtocol, PoolFailure, ResourcePriority, Transport,
     TransportKey,
 };
 
+use super::HttpOptions;
 use super::header_case;
 use super::retry::Outcome;
 use super::stream::{Attempt, Stream};
@@ -315,8 +321,31 @@ fn transport_key(
     let told = transports.into_iter().any(|transport| transport.proxy_protocol.is_some());
     let proxy = client.filter(|_| told).and_then(|client| Some((inet(&client.peer)?, inet(&client.local)?)));
     let server_name = config.http.auto_sni.then(|| automatic_server_name(&config, stream)).flatten();
-    let alpn = None;
+    let alpn = stream.options.as_deref().and_then(|options| istio_offer(stream, options, &config));
     state.transport_key(&Transport { server_name, alpn, proxy })
+}
+
+/// What Istio's filter has the handshake offer.
+fn istio_offer<'o>(
+    stream: &Stream,
+    options: &'o HttpOptions,
+    cluster: &Cluster,
+) -> Option<&'o Arc<[Arc<[u8]>]>> {
+    let has = |filter: &HttpFilter| matches!(filter.kind, HttpFilterKind::IstioAlpn(_));
+    if !options.hcm.http_filters.iter().any(has) {
+        return None;
+    }
+    let plan = stream.facts.plan?;
+    let virtual_host = options.routes.as_ref()?.virtual_hosts.get(plan.virtual_host);
+    let selected = virtual_host.and_then(|host| Some((host, host.routes.get(plan.route)?)));
+    let start = Start {
+        hcm: &options.hcm,
+        config: options.routes.as_deref(),
+        selected: selected.map(|(virtual_host, route)| Selected { virtual_host, route }),
+        weighted: None,
+        buffer_limit: 0,
+    };
+    istio_alpn::offer(&start, cluster, stream.request.version)
 }
 
 /// The host of a request without its port, or what `override_auto_sni_header` has.

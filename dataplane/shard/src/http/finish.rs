@@ -274,7 +274,7 @@ impl Shard {
     /// Closes a downstream HTTP connection that has no stream.
     pub(super) fn http_close(&mut self, key: Key, by_us: bool) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let opened = downstream.opened;
+        let (opened, secure) = (downstream.opened, downstream.link.is_secure());
         let Some(http) = http(downstream) else { return };
         debug_assert!(http.stream.is_none(), "streams end before their connection");
         let (scope, http_version, undecided) = (http.hcm.scope, http.h2.is_some(), http.undecided);
@@ -285,6 +285,9 @@ impl Shard {
             if by_us { metric::DOWNSTREAM_CX_DESTROY_LOCAL } else { metric::DOWNSTREAM_CX_DESTROY_REMOTE };
         self.stats.inc(scope, side);
         self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_ACTIVE);
+        if secure {
+            self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_SSL_ACTIVE);
+        }
         match (http_version, undecided) {
             (_, true) => {}
             (true, false) => self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_HTTP2_ACTIVE),

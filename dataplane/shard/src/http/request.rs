@@ -33,7 +33,12 @@ impl Shard {
     pub(crate) fn http_opened(&mut self, key: Key) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.link.resume(&mut self.io);
+        let secure = downstream.link.is_secure();
         let Some(scope) = http(downstream).map(|h| h.hcm.scope) else { return };
+        if secure {
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_SSL_TOTAL);
+            self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_SSL_ACTIVE);
+        }
         self.stats.inc(scope, metric::DOWNSTREAM_CX_TOTAL);
         self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_ACTIVE);
     }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use millrace_base::Key;
 use millrace_config::{Address, Listener, ListenerFilter, ListenerFilterKind, ProxyProtocolFilter};
-use millrace_inspect::proxy_protocol::{self, Rules, Step};
+use millrace_inspect::proxy_protocol::{self, Rules, Step, Version};
 use millrace_inspect::{HelloError, HttpSniff, client_hello_within, http_version};
 use millrace_observe::stats::listener as metric;
+use millrace_observe::stats::{Counter, ScopeKind, http_inspector, proxy_proto, tls_inspector};
 use millrace_ring::timer::TimerId;
 use millrace_ring::{Filled, Op, RecvEnd};
 
@@ -33,13 +34,16 @@ pub(crate) struct Inspection {
     timer: Option<TimerId>,
 }
 
-/// What a filter says of the bytes so far.
+/// What a filter says of the bytes so far, and what it counts.
 enum Verdict {
     NeedMore,
     /// Go on with the next filter, behind so many bytes.
-    Next(usize),
-    Close,
+    Next(usize, Counts),
+    Close(Counts),
 }
+
+/// At most three counters of a filter's scope.
+type Counts = [Option<Counter>; 3];
 
 impl Shard {
     /// Begins the inspection of a connection if a filter of the listener asks for its bytes; gives it back otherwise.
@@ -85,12 +89,10 @@ impl Shard {
 
     /// Asks the filters in their order.
     fn run_inspection(&mut self, key: Key) {
-        let Some(inspection) = self.inspections.get_mut(key) else { return };
-        let Some(config) = self.listeners.config(inspection.listener) else {
-            return self.drop_inspection(key);
-        };
-        let config = config.clone();
+        let Some(listener) = self.inspections.get(key).map(|inspection| inspection.listener) else { return };
+        let Some(config) = self.listeners.config(listener).cloned() else { return self.drop_inspection(key) };
         loop {
+            let Some(inspection) = self.inspections.get_mut(key) else { return };
             let Some(filter) = config.listener_filters.get(inspection.at) else {
                 return self.inspected(key, &config);
             };
@@ -103,7 +105,9 @@ impl Shard {
                     self.io.ops.push(Op::RecvOnce { socket, token: Kind::Inspection.token(key) });
                     return;
                 }
-                Verdict::Next(consumed) => {
+                Verdict::Next(consumed, counts) => {
+                    self.count_filter(&kind, counts);
+                    let Some(inspection) = self.inspections.get_mut(key) else { return };
                     inspection.consume(consumed);
                     let port = inspection.found.destination(&inspection.new).1;
                     let next = next_filter(&config.listener_filters, inspection.at + 1, port);
@@ -114,8 +118,25 @@ impl Shard {
                         return;
                     }
                 }
-                Verdict::Close => return self.drop_inspection(key),
+                Verdict::Close(counts) => {
+                    self.count_filter(&kind, counts);
+                    return self.drop_inspection(key);
+                }
             }
+        }
+    }
+
+    fn count_filter(&mut self, kind: &ListenerFilterKind, counts: Counts) {
+        let scope = match kind {
+            ListenerFilterKind::OriginalDst => return,
+            ListenerFilterKind::TlsInspector { .. } => self.filter_scope(ScopeKind::TlsInspector, ""),
+            ListenerFilterKind::HttpInspector => self.filter_scope(ScopeKind::HttpInspector, ""),
+            ListenerFilterKind::ProxyProtocol(filter) => {
+                self.filter_scope(ScopeKind::ProxyProto, &filter.stat_prefix)
+            }
+        };
+        for counter in counts.into_iter().flatten() {
+            self.stats.inc(scope, counter);
         }
     }
 
@@ -231,7 +252,7 @@ impl Inspection {
 
     fn ask(&mut self, kind: &ListenerFilterKind) -> Verdict {
         match kind {
-            ListenerFilterKind::OriginalDst => Verdict::Next(0),
+            ListenerFilterKind::OriginalDst => Verdict::Next(0, [None; 3]),
             ListenerFilterKind::TlsInspector { close_on_error, client_hello_bytes_max } => {
                 self.ask_tls(*close_on_error, *client_hello_bytes_max as usize)
             }
@@ -242,34 +263,51 @@ impl Inspection {
 
     fn ask_tls(&mut self, close_on_error: bool, bytes_max: usize) -> Verdict {
         match client_hello_within(self.bytes(), bytes_max) {
-            Ok(None) => return Verdict::NeedMore,
+            Ok(None) => Verdict::NeedMore,
             Ok(Some(hello)) => {
                 let text = |name: &[u8]| std::str::from_utf8(name).ok().map(Box::from);
                 self.found.protocols = hello.alpn().filter_map(text).collect();
+                let alpn = match hello.alpn().next() {
+                    Some(_) => tls_inspector::ALPN_FOUND,
+                    None => tls_inspector::ALPN_NOT_FOUND,
+                };
+                let sni = match hello.server_name {
+                    Some(_) => tls_inspector::SNI_FOUND,
+                    None => tls_inspector::SNI_NOT_FOUND,
+                };
                 self.found.server_name = hello.server_name;
                 self.found.tls = true;
+                Verdict::Next(0, [Some(tls_inspector::TLS_FOUND), Some(alpn), Some(sni)])
             }
-            Err(HelloError::TooLarge) => return Verdict::Close,
-            Err(HelloError::Malformed) if close_on_error => return Verdict::Close,
-            Err(HelloError::Malformed | HelloError::NotTls) => {}
+            Err(HelloError::TooLarge) => {
+                Verdict::Close([Some(tls_inspector::CLIENT_HELLO_TOO_LARGE), None, None])
+            }
+            Err(HelloError::Malformed) if close_on_error => {
+                Verdict::Close([Some(tls_inspector::TLS_NOT_FOUND), None, None])
+            }
+            Err(HelloError::Malformed | HelloError::NotTls) => {
+                Verdict::Next(0, [Some(tls_inspector::TLS_NOT_FOUND), None, None])
+            }
         }
-        Verdict::Next(0)
     }
 
     fn ask_http(&mut self) -> Verdict {
         if self.found.tls {
-            return Verdict::Next(0);
+            return Verdict::Next(0, [None; 3]);
         }
         let sniff = http_version(self.bytes());
-        match sniff {
+        let counter = match sniff {
             HttpSniff::NeedMore => return Verdict::NeedMore,
-            HttpSniff::TooLarge => return Verdict::Close,
-            HttpSniff::Http10 | HttpSniff::Http11 | HttpSniff::Http2 | HttpSniff::NotHttp => {}
-        }
+            HttpSniff::TooLarge => return Verdict::Close([Some(http_inspector::READ_ERROR), None, None]),
+            HttpSniff::Http10 => http_inspector::HTTP10_FOUND,
+            HttpSniff::Http11 => http_inspector::HTTP11_FOUND,
+            HttpSniff::Http2 => http_inspector::HTTP2_FOUND,
+            HttpSniff::NotHttp => http_inspector::HTTP_NOT_FOUND,
+        };
         if let Some(protocol) = sniff.application_protocol().and_then(|p| std::str::from_utf8(p).ok()) {
             self.found.protocols = vec![protocol.into()];
         }
-        Verdict::Next(0)
+        Verdict::Next(0, [Some(counter), None, None])
     }
 
     fn ask_proxy_protocol(&mut self, filter: &ProxyProtocolFilter) -> Verdict {
@@ -280,7 +318,7 @@ impl Inspection {
         };
         match proxy_protocol::parse(self.bytes(), &rules) {
             Ok(Step::NeedMore) => Verdict::NeedMore,
-            Ok(Step::Absent) => Verdict::Next(0),
+            Ok(Step::Absent) => Verdict::Next(0, [Some(proxy_proto::NOT_FOUND_ALLOWED), None, None]),
             Ok(Step::Header(header)) => {
                 if let Some(addresses) = header.addresses {
                     let direct = std::mem::replace(&mut self.new.peer, Address::Inet(addresses.source));
@@ -288,9 +326,26 @@ impl Inspection {
                     self.new.local = Address::Inet(addresses.destination);
                     self.found.restored = None;
                 }
-                Verdict::Next(header.consumed)
+                let counter = match header.version {
+                    Version::V1 => proxy_proto::V1_FOUND,
+                    Version::V2 => proxy_proto::V2_FOUND,
+                };
+                Verdict::Next(header.consumed, [Some(counter), None, None])
             }
-            Err(_) => Verdict::Close,
+            Err(error) => Verdict::Close([Some(refusal(error)), None, None]),
         }
+    }
+}
+
+/// Under what a refused PROXY protocol header counts.
+fn refusal(error: proxy_protocol::Error) -> Counter {
+    match error {
+        proxy_protocol::Error::Disallowed(Version::V1) => proxy_proto::V1_DISALLOWED,
+        proxy_protocol::Error::Disallowed(Version::V2) => proxy_proto::V2_DISALLOWED,
+        other => match other.version() {
+            Some(Version::V1) => proxy_proto::V1_ERROR,
+            Some(Version::V2) => proxy_proto::V2_ERROR,
+            None => proxy_proto::NOT_FOUND_DISALLOWED,
+        },
     }
 }

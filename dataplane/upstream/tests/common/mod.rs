@@ -52,5 +52,6 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
+        istio_alpn_override: true,
     }
 }

@@ -38,18 +38,8 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key) })
     }
 
-    fn certify(&self, request: CertifyRequest) -> Result<CertifyResponse, Status> {
-        let CertifyRequest { identity, token, certificate_signing_request } = request;
-        if token.is_empty() {
-            return Err(Status::unauthenticated("no token"));
-        }
-        let invalid = |e: rcgen::Error| Status::invalid_argument(e.to_string());
-        let mut signing = CertificateSigningRequestParams::from_der(&certificate_signing_request.into())
-            .map_err(invalid)?;
-        let ours = |name: &SanType| matches!(name, SanType::DnsName(n) if n.as_str() == identity);
-        if !matches!(&signing.params.subject_alt_names[..], [name] if ours(name)) {
-            return Err(Status::permission_denied("the request to sign is for another name"));
-        }
+    /// Signs a request for itself, as the identity service would.
+    fn sign(&self, mut signing: CertificateSigningRequestParams) -> Result<rcgen::Certificate, rcgen::Error> {
         let now = SystemTime::now();
         let params = &mut signing.params;
         params.not_before = (now - SKEW).into();
@@ -57,13 +47,44 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = signing.signed_by(&self.issuer).map_err(invalid)?;
+        signing.signed_by(&self.issuer)
+    }
+
+    /// What linkerd's proxy container prepares before it starts the proxy: a key, a request to sign, a token. The
+    /// signed certificate stands beside them for a client that is in the mesh without a proxy.
+    pub(crate) fn prepare_proxy(&self, directory: &Path, id: &str) -> Result<(), String> {
+        let named = |e: rcgen::Error| format!("PROXY_ID {id:?}: {e}");
+        let key = KeyPair::generate().map_err(named)?;
+        let params = CertificateParams::new([id.to_owned()]).map_err(named)?;
+        let request = params.serialize_request(&key).map_err(named)?;
+        let signing = CertificateSigningRequestParams::from_der(request.der()).map_err(named)?;
+        make(directory)?;
+        write(&directory.join("key.p8"), &key.serialize_der())?;
+        write(&directory.join("key.pem"), key.serialize_pem().as_bytes())?;
+        write(&directory.join("cert.pem"), self.sign(signing).map_err(named)?.pem().as_bytes())?;
+        write(&directory.join("csr.der"), request.der())?;
+        write(&directory.join("token"), b"stub")
+    }
+
+    fn certify(&self, request: CertifyRequest) -> Result<CertifyResponse, Status> {
+        let CertifyRequest { identity, token, certificate_signing_request } = request;
+        if token.is_empty() {
+            return Err(Status::unauthenticated("no token"));
+        }
+        let invalid = |e: rcgen::Error| Status::invalid_argument(e.to_string());
+        let signing = CertificateSigningRequestParams::from_der(&certificate_signing_request.into())
+            .map_err(invalid)?;
+        let ours = |name: &SanType| matches!(name, SanType::DnsName(n) if n.as_str() == identity);
+        if !matches!(&signing.params.subject_alt_names[..], [name] if ours(name)) {
+            return Err(Status::permission_denied("the request to sign is for another name"));
+        }
+        let certificate = self.sign(signing).map_err(invalid)?;
         eprintln!("certified {identity}");
         // The API's comments say PEM; the proxy and linkerd's identity controller use DER.
         Ok(CertifyResponse {
             leaf_certificate: certificate.der().to_vec(),
             intermediate_certificates: vec![],
-            valid_until: Some((now + LIFETIME).into()),
+            valid_until: Some((SystemTime::now() + LIFETIME).into()),
         })
     }
 }
@@ -73,18 +94,6 @@ impl Identity for Authority {
     async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyResponse>, Status> {
         Authority::certify(self, request.into_inner()).map(Response::new)
     }
-}
-
-/// What linkerd's proxy container prepares before it starts the proxy: a key, a request to sign, a token.
-pub(crate) fn prepare_proxy(directory: &Path, id: &str) -> Result<(), String> {
-    let named = |e: rcgen::Error| format!("PROXY_ID {id:?}: {e}");
-    let key = KeyPair::generate().map_err(named)?;
-    let params = CertificateParams::new([id.to_owned()]).map_err(named)?;
-    let request = params.serialize_request(&key).map_err(named)?;
-    make(directory)?;
-    write(&directory.join("key.p8"), &key.serialize_der())?;
-    write(&directory.join("csr.der"), request.der())?;
-    write(&directory.join("token"), b"stub")
 }
 
 fn make(directory: &Path) -> Result<(), String> {
@@ -103,7 +112,7 @@ mod tests {
     fn a_prepared_proxy_is_certified_under_its_own_name_only() -> Result<(), String> {
         let directory = std::env::temp_dir().join(format!("linkerd-control-test-{}", std::process::id()));
         let authority = Authority::create(&directory)?;
-        prepare_proxy(&directory.join("0"), "a.bench")?;
+        authority.prepare_proxy(&directory.join("0"), "a.bench")?;
         let csr = fs::read(directory.join("0/csr.der")).map_err(|e| e.to_string())?;
         let ask = |identity: &str, token: &[u8]| {
             authority.certify(CertifyRequest {

@@ -6,7 +6,8 @@
 //!
 //! usage: `linkerd-control LISTEN DIR PROXY_ID[,PROXY_ID..] SERVICE..`
 //! - `LISTEN`: address to serve gRPC on; must be loopback, or proxies demand TLS of it
-//! - `DIR`: written before `LISTEN` opens: `ca.pem`, and `<n>/{key.p8,csr.der,token}` for the n-th id
+//! - `DIR`: written before `LISTEN` opens: `ca.pem`, and `<n>/{key.p8,csr.der,token}` for the n-th id, with
+//!   `<n>/{cert.pem,key.pem}` for a client that has no proxy
 //! - `PROXY_ID`: DNS-like name that a proxy runs as (`LINKERD2_PROXY_IDENTITY_LOCAL_NAME`)
 //! - `SERVICE`: `NAME=VIP:PORT=ENDPOINT:PORT[=PROXY_ID]`; with an id, the endpoint is meshed
 
@@ -84,7 +85,7 @@ async fn serve(arguments: &[String]) -> Result<(), String> {
     let plan = Plan::parse(arguments)?;
     let authority = Authority::create(plan.directory)?;
     for (index, id) in plan.identities.iter().enumerate() {
-        identity::prepare_proxy(&plan.directory.join(index.to_string()), id)?;
+        authority.prepare_proxy(&plan.directory.join(index.to_string()), id)?;
     }
     let listener =
         TcpIncoming::bind(plan.listen).map_err(|e| format!("cannot listen on {}: {e}", plan.listen))?;

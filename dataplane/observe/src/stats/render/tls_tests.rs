@@ -37,8 +37,10 @@ const LISTENER: &str = "\
 #[test]
 fn a_listener_after_two_handshakes_and_a_failed_one() {
     let registry = Registry::new();
-    let scope = registry.scope(ScopeKind::ListenerSsl, "127.0.0.1:18120.ssl");
-    registry.scope(ScopeKind::ListenerSecrets, "127.0.0.1:18120.server_ssl_socket_factory");
+    let listener = registry.scope(ScopeKind::Listener, "127.0.0.1:18120");
+    let scope = registry.tls_scopes(listener).unwrap().ssl;
+    assert_eq!(registry.tls_scopes(listener).unwrap().ssl, scope);
+    assert_eq!(registry.tls_scopes(scope), None);
     let mut shard = registry.attach_shard("worker_0");
     for facts in
         [facts("TLS_AES_256_GCM_SHA384", "TLSv1.3"), facts("ECDHE-ECDSA-CHACHA20-POLY1305", "TLSv1.2")]
@@ -48,8 +50,14 @@ fn a_listener_after_two_handshakes_and_a_failed_one() {
     }
     shard.inc(scope, ssl::FAIL_VERIFY_NO_CERT);
     let mut out = String::new();
-    assert!(render_text(&registry, &Selection::ALL, &mut out));
+    let wants = |name: &str| name.contains("ssl");
+    let selection = Selection { wants: &wants, ..Selection::ALL };
+    assert!(render_text(&registry, &selection, &mut out));
     assert_eq!(out, LISTENER);
+    registry.retire(listener);
+    out.clear();
+    assert!(render_text(&registry, &selection, &mut out));
+    assert_eq!(out, "", "they go with their listener");
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub mod rds;
 pub mod route;
 pub mod runtime;
 pub mod scoped_rds;
+pub mod sds;
 pub mod server;
 pub mod ssl;
 pub mod ssl_secrets;

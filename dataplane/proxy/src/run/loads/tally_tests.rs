@@ -83,6 +83,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
+        istio_alpn_override: true,
     })
 }
 
