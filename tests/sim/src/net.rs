@@ -8,7 +8,7 @@ use millrace_base::Time;
 use millrace_ring::sim::{Peer, PeerListener, PeerRead, SimNet};
 use millrace_ring::{IoError, SocketAddress};
 
-use crate::tls::Wire;
+use crate::tls::{Speaks, Tls, Wire};
 
 /// The network of one run. What it does not do itself the simulated network does.
 #[derive(Clone, Debug)]
@@ -26,13 +26,15 @@ impl Deref for Net {
 }
 
 impl Net {
-    /// Everything in clear text.
-    pub fn clear(sim: SimNet) -> Self {
-        Self { sim, wire: None }
+    /// With TLS where `tls` wants it; `speaks` is what goes on inside.
+    pub(crate) fn new(sim: SimNet, tls: Tls, speaks: Speaks) -> Self {
+        let wire = (!tls.is_off()).then(|| Rc::new(RefCell::new(Wire::new(tls, speaks))));
+        Self { sim, wire }
     }
 
-    pub(crate) fn secure(sim: SimNet, wire: Wire) -> Self {
-        Self { sim, wire: Some(Rc::new(RefCell::new(wire))) }
+    /// The certificate that the proxy showed on this connection: which of its certificates it was.
+    pub fn certificate(&self, peer: Peer) -> Option<u64> {
+        self.wire()?.certificate(peer)
     }
 
     pub(crate) fn wire(&self) -> Option<std::cell::RefMut<'_, Wire>> {
@@ -49,6 +51,14 @@ impl Net {
             wire.connected(&self.sim, peer);
         }
         Ok(peer)
+    }
+
+    /// A client connects and speaks for itself.
+    ///
+    /// # Errors
+    /// Refused when nobody listens there.
+    pub fn connect_in_clear(&self, to: &SocketAddress) -> Result<Peer, IoError> {
+        self.sim.connect(to)
     }
 
     /// An endpoint starts to listen.

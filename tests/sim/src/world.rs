@@ -23,7 +23,7 @@ use crate::ledger::{Ledger, Pipe};
 use crate::net::Net;
 use crate::pipe::{PipeClient, PipeServer};
 use crate::setup::{Disturbance, Setup};
-use crate::tls::{self, Speaks, Wire};
+use crate::tls::{self, Seen, Speaks};
 use crate::trace::{hash_event, hash_op, mix, show};
 use crate::upstream::Upstream;
 
@@ -51,6 +51,8 @@ pub struct Report {
     pub turns: u64,
     /// Bytes that went through relays.
     pub relayed: u64,
+    /// What TLS came to.
+    pub tls: Seen,
 }
 
 /// Peers of either kind.
@@ -94,11 +96,11 @@ fn speaks(setup: &Setup) -> Speaks {
 }
 
 fn network(setup: &Setup, seed: u64) -> Net {
-    let sim = SimNet::new(seed, setup.plan.clone());
-    if setup.tls.is_off() {
-        return Net::clear(sim);
+    let net = Net::new(SimNet::new(seed, setup.plan.clone()), setup.tls, speaks(setup));
+    if let Some(mut wire) = net.wire() {
+        wire.seeded(seed, setup.lossless, setup.body_max);
     }
-    Net::secure(sim, Wire::new(setup.tls, speaks(setup), setup.lossless, setup.body_max, seed))
+    net
 }
 
 /// One run under way.
@@ -494,6 +496,7 @@ impl World {
             all,
             turns: self.turns,
             relayed: self.relayed,
+            tls: self.net.wire().map(|mut wire| wire.take_seen()).unwrap_or_default(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ use millrace_ring::{Backend, Config, IoChoice, SocketAddress, sockets};
 use millrace_shard::shared::{ListenerHandle, Message, Shared};
 use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
 use millrace_sim::fixture::{Knobs, Mode, build};
+use millrace_sim::tls::Tls;
+use millrace_sim::tls::identity::{client_context, configure, endpoint_context};
+use millrace_tls::{ClientContext, ClientOptions, Event as TlsEvent, Local, ServerContext, Session};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -51,6 +55,7 @@ fn start_shard(
     io: IoChoice,
     upstream: SocketAddr,
     protocol: UpstreamProtocol,
+    tls: Tls,
 ) -> Option<(SocketAddr, Arc<Shared>)> {
     let any = SocketAddress::Inet("127.0.0.1:0".parse().unwrap());
     let socket = sockets::listen(&any, &Default::default()).unwrap();
@@ -62,7 +67,9 @@ fn start_shard(
         let registry = Registry::new();
         let snapshot = {
             let knobs = Knobs { protocol, ..Knobs::default() };
-            Arc::new(build(&registry, Mode::Http, listen, &[upstream], &knobs))
+            let mut snapshot = build(&registry, Mode::Http, listen, &[upstream], &knobs);
+            configure(&mut snapshot, &tls, Some(b"http/1.1"));
+            Arc::new(snapshot)
         };
         let Ok((mut backend, _)) = Backend::open(io, &Config::default()) else {
             ready.send(false).unwrap();
@@ -120,7 +127,8 @@ fn requests(client: &mut TcpStream, count: usize) {
 fn requests_allocate_nothing_in_steady_state() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for io in [IoChoice::Uring, IoChoice::Epoll] {
-        let Some((listen, shared)) = start_shard(io, upstream(), UpstreamProtocol::Http1) else {
+        let Some((listen, shared)) = start_shard(io, upstream(), UpstreamProtocol::Http1, Tls::default())
+        else {
             println!("skipped: {io:?} is not available here");
             continue;
         };
@@ -256,7 +264,9 @@ fn http2_requests_allocate_nothing_in_steady_state() {
     post.headers.append(b"content-length", b"16");
     let heads = [get, post];
     for io in [IoChoice::Uring, IoChoice::Epoll] {
-        let Some((listen, shared)) = start_shard(io, http2_upstream(), UpstreamProtocol::Http2) else {
+        let Some((listen, shared)) =
+            start_shard(io, http2_upstream(), UpstreamProtocol::Http2, Tls::default())
+        else {
             println!("skipped: {io:?} is not available here");
             continue;
         };
@@ -264,6 +274,124 @@ fn http2_requests_allocate_nothing_in_steady_state() {
         http2_requests(&mut client, &heads, WARM_UP);
         let region = Region::new(ALLOCATOR);
         http2_requests(&mut client, &heads, COUNTED);
+        let change = region.change();
+        let most = 100;
+        assert!(change.allocations < most, "{io:?}: {change:?} over {COUNTED} requests");
+        drop(client);
+        shared.doors()[0].send(Message::Stop).unwrap();
+    }
+}
+
+/// One end of a TLS connection that allocates nothing itself once it is warm: rustls's own connections would.
+struct SecurePeer {
+    socket: TcpStream,
+    session: Session,
+    input: Vec<u8>,
+    /// What of the input is unread.
+    unread: std::ops::Range<usize>,
+    out: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl SecurePeer {
+    fn new(socket: TcpStream, session: Session, out: Vec<u8>) -> Self {
+        socket.set_nodelay(true).unwrap();
+        let (input, plain) = (vec![0; 64 * 1024], Vec::with_capacity(4096));
+        Self { socket, session, input, unread: 0..0, out, plain }
+    }
+
+    fn connect(to: SocketAddr) -> Self {
+        let local = Local::new(&millrace_tls::Shared::new([1; 32]));
+        local.set_wall(WallTime(1_700_000_000_000_000_000));
+        let context = Rc::new(ClientContext::new(&client_context(), &|_| None, &local).unwrap());
+        let mut out = Vec::new();
+        let options = ClientOptions { server_name: "sim.test", ..ClientOptions::default() };
+        let session = Session::client(&context, options, &mut out).unwrap();
+        Self::new(TcpStream::connect(to).unwrap(), session, out)
+    }
+
+    fn accept(socket: TcpStream) -> Self {
+        let local = Local::new(&millrace_tls::Shared::new([2; 32]));
+        local.set_wall(WallTime(1_700_000_000_000_000_000));
+        let context = Rc::new(ServerContext::new(&endpoint_context(), &|_| None, &local).unwrap());
+        Self::new(socket, Session::server(&context), Vec::new())
+    }
+
+    fn flush(&mut self) {
+        self.socket.write_all(&self.out).unwrap();
+        self.out.clear();
+    }
+
+    fn write(&mut self, plain: &[u8]) {
+        self.session.seal(std::iter::once(plain), &mut self.out).unwrap();
+        self.flush();
+    }
+
+    /// Takes what comes until `is_enough` of the plaintext; false at the end of the connection.
+    fn read(&mut self, is_enough: impl Fn(&Session, &[u8]) -> bool) -> bool {
+        while !is_enough(&self.session, &self.plain) {
+            let step = self.session.receive(&mut self.input[self.unread.clone()], &mut self.out).unwrap();
+            match step.event {
+                TlsEvent::NeedMore { .. } => {
+                    self.flush();
+                    self.input.copy_within(self.unread.clone(), 0);
+                    self.unread = 0..self.unread.len();
+                    match self.socket.read(&mut self.input[self.unread.end..]) {
+                        Ok(count) if count > 0 => self.unread.end += count,
+                        _ => return false,
+                    }
+                }
+                TlsEvent::Data(range) => {
+                    let start = self.unread.start;
+                    self.plain.extend_from_slice(&self.input[start + range.start..start + range.end]);
+                }
+                TlsEvent::CloseNotify => return false,
+                TlsEvent::Progress | TlsEvent::Established => {}
+            }
+            self.unread.start += step.consumed;
+        }
+        true
+    }
+}
+
+fn secure_upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut peer = SecurePeer::accept(listener.accept().unwrap().0);
+        while peer.read(|_, plain| plain.ends_with(b"\r\n\r\n")) {
+            peer.plain.clear();
+            peer.write(RESPONSE);
+        }
+    });
+    address
+}
+
+#[test]
+fn requests_over_tls_allocate_nothing_in_steady_state() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for io in [IoChoice::Uring, IoChoice::Epoll] {
+        let protocol = UpstreamProtocol::Http1;
+        let Some((listen, shared)) = start_shard(io, secure_upstream(), protocol, Tls::BOTH) else {
+            println!("skipped: {io:?} is not available here");
+            continue;
+        };
+        let mut client = SecurePeer::connect(listen);
+        assert!(client.read(|session, _| session.is_established()), "a handshake");
+        let mut requests = |count: usize| {
+            for _ in 0..count {
+                client.plain.clear();
+                client.write(REQUEST);
+                assert!(
+                    client.read(|_, plain| plain.ends_with(b"\r\n\r\nhello")),
+                    "the connection stays open"
+                );
+                assert!(client.plain.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            }
+        };
+        requests(WARM_UP);
+        let region = Region::new(ALLOCATOR);
+        requests(COUNTED);
         let change = region.change();
         let most = 100;
         assert!(change.allocations < most, "{io:?}: {change:?} over {COUNTED} requests");

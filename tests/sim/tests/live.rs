@@ -1,181 +1,21 @@
 //! Changes of configuration one at a time, and what a connection that was open before sees of each.
 
-#![allow(clippy::expect_used, reason = "a failed call fails the test, in helpers as in tests")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_base::{Limits, WallTime};
 use millrace_config::{
     Address, Cluster, ClusterId, Extract, FilterChain, KeyFragment, Listener, ListenerChange, NetworkFilter,
     RouteConfiguration, RouteSource, RouteTableId, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopeTableId,
     ScopedRoutes, Snapshot, Update,
 };
-use millrace_observe::access_log::{LogBuffers, LogQueue};
-use millrace_observe::stats::Registry;
-use millrace_ring::sim::{FaultPlan, Peer, PeerListener, PeerRead, Sim, SimNet};
-use millrace_ring::{Config, Event, SocketAddress};
-use millrace_shard::shared::{ListenerHandle, Message, Shared};
-use millrace_shard::{Logs, Shard, ShardParts, SocketFacts};
-use millrace_sim::fixture::{self, Mode};
+use millrace_ring::SocketAddress;
+use millrace_shard::shared::{ListenerHandle, Message};
+use millrace_sim::bed::{Bed, SOON};
+use millrace_sim::fixture::Mode;
 
-const SOON: Duration = Duration::from_millis(20);
 const DRAIN: Duration = Duration::from_secs(2);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
-
-struct Bed {
-    net: SimNet,
-    shared: Arc<Shared>,
-    shards: Vec<(Shard, Sim, Vec<Event>)>,
-    snapshot: Snapshot,
-    handle: Arc<ListenerHandle>,
-    listen: SocketAddress,
-    upstream: PeerListener,
-    servers: Vec<Peer>,
-    /// Endpoints keep silent.
-    silent: bool,
-}
-
-impl Bed {
-    /// Shard 0 accepts for all.
-    fn new(mode: Mode, shards: usize, change: impl FnOnce(&mut Snapshot)) -> Self {
-        let net = SimNet::new(1, FaultPlan::default());
-        let registry = Registry::new();
-        let (listen, endpoint) =
-            (SocketAddr::from(([10, 0, 0, 1], 8080)), SocketAddr::from(([10, 0, 1, 1], 9000)));
-        let mut snapshot = fixture::snapshot(&registry, mode, listen, &[endpoint]);
-        change(&mut snapshot);
-        let shared = Arc::new(Shared::new(shards));
-        let first = Arc::new(snapshot.clone());
-        let shard = |index: usize| {
-            let sim = Sim::open(&net, &Config { buffers: 16, ..Config::default() }).expect("memory");
-            let queue = LogQueue::new(4);
-            let logs = LogBuffers::new(queue.clone(), Duration::from_secs(10));
-            let shard = Shard::new(ShardParts {
-                index,
-                shared: shared.clone(),
-                snapshot: first.clone(),
-                buffers: sim.buffers().clone(),
-                waker: sim.waker(),
-                stats: registry.attach_shard(&format!("worker_{index}")),
-                logs: Logs::new(logs, queue, Arc::new(|| {})),
-                limits: Limits::default(),
-                seed: index as u64,
-                hostname: "sim".into(),
-                host_address: None,
-                socket_facts: SocketFacts::NONE,
-            });
-            (shard, sim, Vec::new())
-        };
-        let shards = (0..shards).map(shard).collect();
-        let upstream = net.listen_peer(SocketAddress::Inet(endpoint)).expect("a free address");
-        let mut bed = Self {
-            handle: ListenerHandle::new(&snapshot.listeners[0].name),
-            listen: SocketAddress::Inet(listen),
-            servers: Vec::new(),
-            silent: false,
-            net,
-            shared,
-            shards,
-            snapshot,
-            upstream,
-        };
-        bed.open(bed.listener());
-        bed
-    }
-
-    fn listener(&self) -> Arc<Listener> {
-        self.snapshot.listeners[0].clone()
-    }
-
-    /// Makes a listener known everywhere and opens its socket.
-    fn open(&mut self, listener: Arc<Listener>) {
-        let Address::Inet(address) = &listener.addresses[0] else { return };
-        self.listen = SocketAddress::Inet(*address);
-        let socket = self.net.listen(self.listen.clone()).expect("a free address");
-        self.tell_all(|bed| Message::Know(bed.handle.clone(), listener.clone()));
-        self.tell(0, Message::Listen(self.handle.clone(), socket));
-        self.run(SOON);
-    }
-
-    fn tell(&self, shard: usize, message: Message) {
-        assert!(self.shared.doors()[shard].send(message).is_ok(), "a mailbox is full");
-    }
-
-    fn tell_all(&self, message: impl Fn(&Self) -> Message) {
-        (0..self.shards.len()).for_each(|shard| self.tell(shard, message(self)));
-    }
-
-    fn update(&mut self, update: Update) {
-        self.snapshot.apply(&update);
-        let update = Arc::new(update);
-        self.tell_all(|_| Message::Update(update.clone()));
-        self.run(SOON);
-    }
-
-    fn change_listener(&mut self, change: ListenerChange) {
-        self.update(Update { listeners: vec![change], ..Update::default() });
-    }
-
-    /// Lets virtual time pass.
-    fn run(&mut self, time: Duration) {
-        let end = self.net.now() + time;
-        while self.net.now() < end {
-            for (shard, sim, events) in &mut self.shards {
-                let mut ops = Vec::new();
-                let now = self.net.now();
-                shard.turn(now, WallTime(1_700_000_000_000_000_000 + now.0), events, &mut ops);
-                sim.turn(&mut ops, Some(Duration::ZERO), events);
-            }
-            self.serve();
-            self.net.advance(Duration::from_micros(500));
-        }
-    }
-
-    /// The endpoint: answers what looks like a request, and echoes everything else.
-    fn serve(&mut self) {
-        while let Some(peer) = self.net.accept(self.upstream) {
-            self.servers.push(peer);
-        }
-        for peer in self.servers.iter().filter(|_| !self.silent) {
-            if let PeerRead::Bytes(bytes) = self.net.read(*peer, usize::MAX) {
-                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
-                let bytes = if bytes.starts_with(b"GET") { answer } else { bytes };
-                self.net.write(*peer, &bytes).expect("the shard is there");
-            }
-        }
-    }
-
-    fn connect(&mut self) -> Peer {
-        let peer = self.net.connect(&self.listen).expect("a listener");
-        self.run(SOON);
-        peer
-    }
-
-    /// What comes back for these bytes.
-    fn ask(&mut self, peer: Peer, bytes: &[u8]) -> String {
-        self.net.write(peer, bytes).expect("an open connection");
-        self.run(SOON);
-        self.read(peer)
-    }
-
-    fn read(&self, peer: Peer) -> String {
-        match self.net.read(peer, usize::MAX) {
-            PeerRead::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            PeerRead::Nothing => String::new(),
-            PeerRead::Eof => "FIN".into(),
-            PeerRead::Reset => "RST".into(),
-        }
-    }
-
-    fn asserts_nothing_left(&mut self) {
-        self.run(Duration::from_secs(8));
-        for (shard, ..) in &self.shards {
-            shard.assert_quiescent();
-        }
-    }
-}
 
 fn is_kept_open(answer: &str) -> bool {
     answer.starts_with("HTTP/1.1 200") && !answer.contains("connection: close")

@@ -3,7 +3,7 @@
 
 use millrace_base::Rng;
 use millrace_sim::fixture::Mode;
-use millrace_sim::run::seeds;
+use millrace_sim::run::{is_replay, seeds};
 use millrace_sim::setup::{Disturbance, Setup};
 use millrace_sim::tls::Tls;
 
@@ -40,7 +40,9 @@ fn upstream() {
 
 #[test]
 fn both() {
-    seeds(60, |_| Setup::choppy("tls_both", Mode::Http).tls(Tls::BOTH));
+    let seen = seeds(60, |_| Setup::choppy("tls_both", Mode::Http).tls(Tls::BOTH));
+    let all = |counts: [u64; 2]| counts.into_iter().all(|count| count > 10);
+    assert!(is_replay() || all(seen.resumed) && all(seen.retried), "{seen:?}");
 }
 
 #[test]
@@ -105,10 +107,25 @@ fn h2_rough() {
 
 #[test]
 fn faults_of_tls_alone() {
-    seeds(100, |rng| {
+    let seen = seeds(100, |rng| {
         let setup = Setup::choppy("tls_faults", Mode::HttpRetries).tls(Tls { faults: 400, ..some(rng) });
         Setup { lossless: false, upstream_faults: 60, ..setup }
     });
+    for expected in [
+        "a client, garbage: ProtocolVersion",
+        "a client, stranger: CertificateRequired",
+        "a client, stranger: CertificateUnknown",
+        "a client, tampered: BadRecordMac",
+        "an endpoint, garbage: DecodeError",
+        "an endpoint, stranger: CertificateUnknown",
+        "an endpoint, tampered: BadRecordMac",
+    ] {
+        assert!(
+            is_replay() || seen.alerts.contains(expected),
+            "nobody was told: {expected}; {:?}",
+            seen.alerts
+        );
+    }
 }
 
 #[test]

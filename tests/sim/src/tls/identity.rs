@@ -19,11 +19,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::Tls;
 
 /// Certificates that the proxy has one after the other.
-pub(crate) const NUMBERS: u64 = 12;
+pub const NUMBERS: u64 = 12;
 /// The proxy's certificate, towards clients and towards endpoints.
-pub(crate) const OURS: SecretId = SecretId(0);
+pub const OURS: SecretId = SecretId(0);
 /// Whom the proxy believes.
-pub(crate) const TRUST: SecretId = SecretId(1);
+pub const TRUST: SecretId = SecretId(1);
 /// The name that clients ask for.
 pub(super) const PROXY_NAME: &str = "sim.test";
 const PEER_URI: &str = "spiffe://sim.test/peer";
@@ -127,12 +127,12 @@ pub(super) fn number_of(shown: &CertificateDer<'_>) -> Option<u64> {
 }
 
 /// One of the proxy's certificates.
-pub(crate) fn certificate(number: u64) -> Secret {
+pub fn certificate(number: u64) -> Secret {
     Secret::Certificate(identities().ours[number as usize % NUMBERS as usize].for_proxy())
 }
 
 /// Whom the proxy believes.
-pub(crate) fn trust() -> Secret {
+pub fn trust() -> Secret {
     Secret::Validation(Arc::new(validation(true)))
 }
 
@@ -163,6 +163,19 @@ fn common(tls: &Tls, alpn: &[&[u8]], validates: bool) -> TlsCommon {
         alpn: alpn.iter().map(|name| (*name).into()).collect(),
         ..TlsCommon::default()
     }
+}
+
+/// A context for a client of the proxy that is not rustls's.
+pub fn client_context() -> UpstreamTls {
+    let certificates = vec![SecretSource::Inline(identities().peer.for_proxy())];
+    let common = TlsCommon { certificates, ..TlsCommon::default() };
+    UpstreamTls { common, sni: PROXY_NAME.into(), ..UpstreamTls::default() }
+}
+
+/// A context for an endpoint of the proxy that is not rustls's.
+pub fn endpoint_context() -> DownstreamTls {
+    let certificates = vec![SecretSource::Inline(identities().peer.for_proxy())];
+    DownstreamTls { common: TlsCommon { certificates, ..TlsCommon::default() }, ..DownstreamTls::default() }
 }
 
 /// Puts TLS where the settings want it. `alpn` is what the endpoints speak, `None` for tunnels.

@@ -8,6 +8,7 @@ pub mod identity;
 mod session;
 mod wire;
 
+pub use wire::Seen;
 pub(crate) use wire::{Speaks, Wire};
 
 /// What of a run is encrypted, and how.

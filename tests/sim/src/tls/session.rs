@@ -60,6 +60,22 @@ impl Fault {
     }
 }
 
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stall(_) => "stalled",
+            Self::Reset(_) => "reset",
+            Self::Fin(_) => "fin",
+            Self::Tamper(_) => "tampered",
+            Self::Garbage => "garbage",
+            Self::Alert => "alert",
+            Self::Stranger => "stranger",
+            Self::Poison(_) => "poisoned",
+            Self::NoCloseNotify => "bare fin",
+        }
+    }
+}
+
 /// How the user wants the connection to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Ending {
@@ -102,6 +118,8 @@ pub(super) struct Session {
     /// FIN came without `close_notify`.
     bare_fin: bool,
     pub(super) violations: Vec<String>,
+    /// The alert that came after a fault.
+    pub(super) told: Option<String>,
     /// The certificate that was in force everywhere when it began.
     pub(super) since: u64,
 }
@@ -133,6 +151,7 @@ impl Session {
             resets: false,
             bare_fin: false,
             violations: Vec::new(),
+            told: None,
             since: 0,
         };
         match fault {
@@ -304,6 +323,9 @@ impl Session {
 
     fn failed(&mut self, error: &Error) {
         self.dead = true;
+        if let (Error::AlertReceived(alert), Some(fault)) = (error, self.fault) {
+            self.told = Some(format!("{}, {}: {alert:?}", kind(&self.tls), fault.name()));
+        }
         let harmless = match error {
             Error::AlertReceived(AlertDescription::InternalError) => false,
             // What follows from a fault of ours.

@@ -1,13 +1,13 @@
 //! All TLS connections of the peers of a run, and what must be true of each of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use millrace_base::{Rng, Time};
 use millrace_ring::IoError;
 use millrace_ring::sim::{Peer, PeerListener, PeerRead, SimNet};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, Connection, ServerConnection};
+use rustls::{ClientConnection, Connection, HandshakeKind, ServerConnection};
 
 use super::Tls;
 use super::configs::{Clients, Servers, clients, servers};
@@ -16,6 +16,31 @@ use super::session::{Fault, Session};
 
 /// Longer than from a shard's connect to the endpoint's accept.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
+
+/// What handshakes and faults came to.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Handshakes of clients, and of endpoints.
+    pub handshakes: [u64; 2],
+    /// Those that resumed a session.
+    pub resumed: [u64; 2],
+    /// Those that were asked for another key share first.
+    pub retried: [u64; 2],
+    /// What peers were told after which fault of theirs: alerts by name.
+    pub alerts: BTreeSet<String>,
+}
+
+impl Seen {
+    /// Adds what another run saw.
+    pub fn add(&mut self, other: Self) {
+        for side in 0..2 {
+            self.handshakes[side] += other.handshakes[side];
+            self.resumed[side] += other.resumed[side];
+            self.retried[side] += other.retried[side];
+        }
+        self.alerts.extend(other.alerts);
+    }
+}
 
 /// What peers speak inside, for ALPN; `None` for tunnels.
 #[derive(Clone, Copy, Debug)]
@@ -42,29 +67,41 @@ pub(crate) struct Wire {
     /// The proxy's certificates: from when on every shard had which, and the one published last.
     everywhere: VecDeque<(Time, u64)>,
     published: u64,
-    /// Handshakes that resumed a session, and all.
-    pub(crate) resumed: u64,
-    pub(crate) handshakes: u64,
+    seen: Seen,
 }
 
 impl Wire {
-    pub(crate) fn new(tls: Tls, speaks: Speaks, lossless: bool, body_max: usize, seed: u64) -> Self {
+    pub(crate) fn new(tls: Tls, speaks: Speaks) -> Self {
         Self {
             clients: clients(&tls, speaks.clients),
             servers: servers(&tls, speaks.endpoints),
             tls,
             speaks,
-            rng: Rng::new(seed),
+            rng: Rng::new(1),
             sessions: BTreeMap::new(),
             listeners: Vec::new(),
             violations: Vec::new(),
-            lossless,
-            body_max,
+            lossless: true,
+            body_max: 1_000,
             everywhere: VecDeque::new(),
             published: 0,
-            resumed: 0,
-            handshakes: 0,
+            seen: Seen::default(),
         }
+    }
+
+    /// For runs with a seed: what may go wrong, and how long bodies are.
+    pub(crate) fn seeded(&mut self, seed: u64, lossless: bool, body_max: usize) {
+        (self.rng, self.lossless, self.body_max) = (Rng::new(seed), lossless, body_max);
+    }
+
+    /// What has come of it all.
+    pub(crate) fn take_seen(&mut self) -> Seen {
+        std::mem::take(&mut self.seen)
+    }
+
+    /// The certificate that the proxy showed.
+    pub(crate) fn certificate(&self, peer: Peer) -> Option<u64> {
+        number_of(self.sessions.get(&peer)?.tls().peer_certificates()?.first()?)
     }
 
     /// The proxy got another certificate, which every shard has from `everywhere` on.
@@ -215,6 +252,7 @@ impl Wire {
     /// Looks once at what a handshake agreed upon.
     fn judge(&mut self, session: &mut Session) {
         self.violations.append(&mut session.violations);
+        self.seen.alerts.extend(session.told.take());
         if session.ended_unannounced() && self.lossless {
             self.violations.push(format!("a FIN without close_notify: {session:?}"));
         }
@@ -222,10 +260,12 @@ impl Wire {
             return;
         }
         session.judged = true;
-        self.handshakes += 1;
         let tls = session.tls();
-        self.resumed += u64::from(tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed));
         let server = matches!(tls, Connection::Server(_));
+        let (side, kind) = (usize::from(server), tls.handshake_kind());
+        self.seen.handshakes[side] += 1;
+        self.seen.resumed[side] += u64::from(kind == Some(HandshakeKind::Resumed));
+        self.seen.retried[side] += u64::from(kind == Some(HandshakeKind::FullWithHelloRetryRequest));
         let wanted = if server { self.speaks.endpoints } else { self.speaks.clients };
         let agreed = tls.alpn_protocol();
         // HTTP/1.1 needs no name.
