@@ -233,3 +233,25 @@ fn inspected_rough() {
         Setup::rough("inspected_rough", Mode::HttpRetries).on_some_shards(rng).tls(tls)
     });
 }
+
+#[test]
+fn mixed() {
+    seeds(150, |rng| {
+        let setup = Setup::mixed(rng);
+        let mut tls = some(rng);
+        if !setup.lossless && rng.chance(1, 2) {
+            tls.faults = 150;
+        }
+        // Churn chooses its filter chains by the client's port.
+        tls.inspected &= !matches!(setup.disturbance, Disturbance::Churn | Disturbance::ChurnHard);
+        setup.tls(tls)
+    });
+}
+
+#[test]
+fn h2_upgrades() {
+    seeds(40, |rng| {
+        let setup = Setup { tunnel: true, ..Setup::choppy("tls_h2_upgrades", Mode::Http) };
+        setup.http2(rng).tls(some(rng))
+    });
+}
