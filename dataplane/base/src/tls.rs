@@ -67,6 +67,8 @@ pub struct TlsFacts {
     pub session_id: Box<str>,
     /// Name of the key exchange (`X25519`, `P-256`, `X25519MLKEM768` ...): `ssl.curves.<name>`.
     pub curve: &'static str,
+    /// With which algorithm the peer signed the handshake (RFC 8446 4.2.3): `ssl.sigalgs.<name>`; 0 if it did not.
+    pub peer_signature_scheme: u16,
     /// The session was resumed: `ssl.session_reused`.
     pub resumed: bool,
     /// The peer showed a certificate that was verified (a chain to a trusted root, names as configured).

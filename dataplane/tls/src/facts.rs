@@ -16,6 +16,8 @@ pub(crate) struct Known {
     pub(crate) validated: bool,
     /// The context accepts only what it validated, so a resumed session was.
     pub(crate) validates: bool,
+    /// With which algorithm the peer signed; 0 if it did not.
+    pub(crate) signature_scheme: u16,
 }
 
 pub(crate) fn facts(state: &CommonState, known: Known, alpn: &[Arc<[u8]>], local: &Local) -> TlsFacts {
@@ -35,6 +37,7 @@ pub(crate) fn facts(state: &CommonState, known: Known, alpn: &[Arc<[u8]>], local
         session_id: Box::default(),
         curve: state.negotiated_key_exchange_group().map_or("", |group| group_name(group.name())),
         resumed,
+        peer_signature_scheme: known.signature_scheme,
         peer_validated: peer.is_some() && (known.validated || (resumed && known.validates)),
         peer: peer.and_then(|chain| local.peer(chain)),
         local: known.certificate,

@@ -24,5 +24,5 @@ pub use error::{ContextError, RecordError, TlsError};
 pub use local::Local;
 pub use server::ServerContext;
 pub use session::{ClientOptions, Event, Session, Step};
-pub use tickets::Shared;
+pub use tickets::{Shared, warm_up};
 pub use verify::FailureKind;

@@ -1,8 +1,10 @@
 //! Stateless session tickets (RFC 5077, RFC 8446 4.6.1): sealed under keys that every shard derives for itself.
 
 use std::fmt;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::Read;
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -43,12 +45,25 @@ struct Ratchet {
     previous: Seed,
 }
 
+/// Gathers entropy for the process's random numbers, on a thread of its own. The first handshake would have to do it
+/// otherwise, and it takes AWS-LC a tenth of a second: call this when a configuration with TLS is seen.
+pub fn warm_up() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Whoever needs random bytes later asks again, and fails by itself.
+        let gather = || _ = aws_lc_rs::rand::fill(&mut [0; 8]);
+        _ = std::thread::Builder::new().name("entropy".into()).spawn(gather);
+    });
+}
+
 impl Shared {
     /// Starts from the system's randomness.
     pub fn random() -> Arc<Self> {
         let mut seed = [0; 32];
-        if aws_lc_rs::rand::fill(&mut seed).is_err() {
-            // Never seen; the standard library has its own way to the same source.
+        // From the kernel itself: AWS-LC gathers entropy of its own for a tenth of a second, at every start.
+        let kernel = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut seed));
+        if kernel.is_err() && aws_lc_rs::rand::fill(&mut seed).is_err() {
+            // Neither was ever seen to fail; the standard library has a third way to the same source.
             for part in seed.chunks_mut(8) {
                 part.copy_from_slice(&RandomState::new().hash_one(0).to_ne_bytes()[..part.len()]);
             }
@@ -60,13 +75,6 @@ impl Shared {
     pub fn new(seed: [u8; 32]) -> Arc<Self> {
         let previous = Zeroizing::new(derive(&seed, b"before", b""));
         Arc::new(Self { ratchet: Mutex::new(Ratchet { epoch: 0, current: Zeroizing::new(seed), previous }) })
-    }
-
-    /// Gathers entropy for the process's random numbers. The first handshake would have to do it otherwise, and it
-    /// takes AWS-LC a tenth of a second: call this from the control thread before the first context reaches a shard.
-    pub fn warm_up(&self) {
-        // Whoever needs random bytes later asks again, and fails by itself.
-        let _ = SystemRandom::new().fill(&mut [0; 8]);
     }
 
     /// The seeds of an epoch and of the one before it. Called once in an epoch by every context of a shard.

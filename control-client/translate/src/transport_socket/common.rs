@@ -27,6 +27,7 @@ pub(super) fn common(
     path: &Path,
     cx: &mut Context,
 ) -> Result<TlsCommon, Rejection> {
+    millrace_tls::warm_up();
     Ok(TlsCommon {
         params: params::params(from.tls_params.as_ref(), &path.join("tls_params"), cx)?,
         certificates: certificates(from, side, path, cx)?,

@@ -49,7 +49,11 @@ pub(crate) fn validation(
     }
     let crl_path = path.join("crl");
     if let Some(crl) = data::optional(from.crl.as_ref(), &crl_path)? {
-        built.crls.extend(parse_crls(&crl.bytes).map_err(|error| crl.refusal(error, &crl_path))?);
+        let lists = parse_crls(&crl.bytes).map_err(|error| crl.refusal(error, &crl_path))?;
+        if lists.is_empty() {
+            return Err(Rejection::new(&crl_path, format!("no revocation list in {}", crl.origin)));
+        }
+        built.crls.extend(lists);
         if built.crls.len() > MAX_CRLS {
             return Err(crl.refusal(CertificateError::TooLarge, &crl_path));
         }

@@ -1,5 +1,6 @@
 //! Tries: choosing an endpoint, waiting for a connection, sending the request, and trying again.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use millrace_base::{Key, Time};
@@ -358,7 +359,9 @@ fn automatic_server_name<'s>(config: &Cluster, stream: &'s Stream) -> Option<&'s
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    Some(name).filter(|name| !name.is_empty())
+    // An address is no server name (RFC 6066 section 3): the configured one serves.
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    Some(name).filter(|name| !name.is_empty() && bare.parse::<IpAddr>().is_err())
 }
 
 /// Appends body bytes kept from an earlier try in the framing of this one.

@@ -1,8 +1,9 @@
 //! A handshake, driven by rustls's unbuffered connections: one record in, what must be sent out.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use millrace_base::Origin;
+use millrace_base::{LocalCertificate, Origin};
 use millrace_inspect::{ClientHello, HelloError, client_hello};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{DnsName, IpAddr, Ipv4Addr, ServerName};
@@ -61,6 +62,10 @@ pub(super) struct Handshake {
     server_name: Box<str>,
     extra_dns_san: Option<Box<str>>,
     verified: Option<Verified>,
+    /// The certificate that was chosen for the client.
+    certificate: Option<Arc<LocalCertificate>>,
+    /// With which algorithm the peer signed; 0 before.
+    signature_scheme: u16,
 }
 
 /// What one call into rustls came to.
@@ -110,6 +115,11 @@ impl Handshake {
             },
         };
         let malformed = hello.bytes == 0;
+        if !malformed && !offers_a_version(&hello) {
+            plain_alert(AlertDescription::ProtocolVersion, out);
+            let error = rustls::PeerIncompatible::Tls12NotOfferedOrEnabled;
+            return Err(TlsError::Handshake(error.into()));
+        }
         let overlaps = context.alpn.iter().any(|ours| hello.alpn().any(|theirs| *theirs == **ours));
         let config = if overlaps { &context.config } else { &context.without_alpn };
         let connection = UnbufferedServerConnection::new(config.clone()).map_err(TlsError::Handshake)?;
@@ -121,9 +131,13 @@ impl Handshake {
             server_name: hello.server_name.unwrap_or_default(),
             extra_dns_san: None,
             verified: None,
+            certificate: None,
+            signature_scheme: 0,
         });
         let sent = out.len();
         let advance = handshake.take(&mut input[..end], out);
+        // Another connection of the context may choose before this one is through.
+        handshake.certificate = context.selection.last();
         if malformed {
             return Err(if out.len() == sent { refuse_hello(out) } else { TlsError::MalformedHello });
         }
@@ -154,6 +168,8 @@ impl Handshake {
             server_name: options.server_name.into(),
             extra_dns_san: options.extra_dns_san.map(Box::from),
             verified: None,
+            certificate: None,
+            signature_scheme: 0,
         };
         handshake.take(&mut [], out)?;
         Ok(handshake)
@@ -209,11 +225,15 @@ impl Handshake {
     /// One call into rustls: how many bytes at the end of `records` it wants to see again, and whether it is done.
     fn drive(&mut self, records: &mut [u8], out: &mut Vec<u8>) -> Result<(usize, bool), TlsError> {
         let Self { connection, extra_dns_san, .. } = self;
-        let (result, outcome) = with_connection(extra_dns_san.as_deref(), || connection.drive(records, out));
-        if let Outcome::Accepted(verified) = outcome {
+        let (result, told) = with_connection(extra_dns_san.as_deref(), || connection.drive(records, out));
+        self.signature_scheme = told.signature_scheme.unwrap_or(self.signature_scheme);
+        if let Outcome::Accepted(verified) = told.outcome {
             self.verified = Some(verified);
         }
-        result.map_err(|error| match outcome {
+        if matches!(result, Err(Error::NoCertificatesPresented)) {
+            old_name_of_the_alert(out);
+        }
+        result.map_err(|error| match told.outcome {
             Outcome::Refused(refusal) => TlsError::Verify(refusal),
             _ => explain(error),
         })
@@ -221,17 +241,17 @@ impl Handshake {
 
     /// Takes the secrets out of a finished handshake.
     pub(super) fn finish(self: Box<Self>) -> Result<Established, TlsError> {
-        let Self { connection, context, server_name, verified, .. } = *self;
+        let Self { connection, context, server_name, verified, certificate, signature_scheme, .. } = *self;
         let (alpn, local, peer) = match &context {
             Context::Server(context) => (&context.alpn, &context.local, Origin::Downstream),
             Context::Client(context) => (&context.alpn, &context.local, Origin::Upstream),
         };
         let (certificate, validates) = match &context {
-            Context::Server(context) => (context.selection.last(), context.validates),
+            Context::Server(context) => (certificate, context.validates),
             Context::Client(context) => (context.certificate.clone(), context.validates),
         };
         let validated = verified.is_some_and(|verified| verified.validated);
-        let known = Known { server_name, certificate, validated, validates };
+        let known = Known { server_name, certificate, validated, validates, signature_scheme };
         let facts = Rc::new(facts(connection.state(), known, alpn, local));
         let tls13 = connection.state().protocol_version() == Some(ProtocolVersion::TLSv1_3);
         let (secrets, schedule) = match connection {
@@ -370,6 +390,21 @@ fn clear_text(input: &[u8]) -> TlsError {
 fn refuse_hello(out: &mut Vec<u8>) -> TlsError {
     plain_alert(AlertDescription::DecodeError, out);
     TlsError::MalformedHello
+}
+
+/// True when the client speaks a version that anybody here does; rustls would complain of something else first.
+fn offers_a_version(hello: &ClientHello) -> bool {
+    match &hello.supported_versions[..] {
+        [] => hello.legacy_version >= 0x0303,
+        versions => versions.iter().any(|version| matches!(version, 0x0303 | 0x0304)),
+    }
+}
+
+/// TLS 1.2 has no certificate_required (RFC 8446 6.2); there the alert stands in clear text.
+fn old_name_of_the_alert(out: &mut [u8]) {
+    if let Some([content::ALERT, 3, 3, 0, 2, 2, alert @ 116]) = out.last_chunk_mut() {
+        *alert = AlertDescription::HandshakeFailure.into();
+    }
 }
 
 /// A fatal alert before there are keys.

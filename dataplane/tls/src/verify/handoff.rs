@@ -19,21 +19,35 @@ pub enum Outcome {
 struct Connection {
     extra_dns_san: Option<Box<str>>,
     outcome: Outcome,
+    signature_scheme: Option<u16>,
+}
+
+/// What one call into rustls told.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// Of the peer's certificate.
+    pub outcome: Outcome,
+    /// With which algorithm the peer signed the handshake (RFC 8446 4.2.3), if it did in this call.
+    pub signature_scheme: Option<u16>,
+}
+
+impl Connection {
+    const NOBODY: Self = Self { extra_dns_san: None, outcome: Outcome::NotAsked, signature_scheme: None };
 }
 
 thread_local! {
     static CONNECTION: RefCell<Connection> =
-        const { RefCell::new(Connection { extra_dns_san: None, outcome: Outcome::NotAsked }) };
+        const { RefCell::new(Connection::NOBODY) };
 }
 
 /// Makes one call into rustls for a connection. `extra_dns_san` is a name that its peer must have as well
 /// (`auto_san_validation`). Calls do not nest.
-pub fn with_connection<R>(extra_dns_san: Option<&str>, call: impl FnOnce() -> R) -> (R, Outcome) {
+pub fn with_connection<R>(extra_dns_san: Option<&str>, call: impl FnOnce() -> R) -> (R, Told) {
     let extra_dns_san = extra_dns_san.map(Box::from);
-    CONNECTION.set(Connection { extra_dns_san, outcome: Outcome::NotAsked });
+    CONNECTION.set(Connection { extra_dns_san, ..Connection::NOBODY });
     let returned = call();
-    let left = CONNECTION.replace(Connection { extra_dns_san: None, outcome: Outcome::NotAsked });
-    (returned, left.outcome)
+    let left = CONNECTION.replace(Connection::NOBODY);
+    (returned, Told { outcome: left.outcome, signature_scheme: left.signature_scheme })
 }
 
 /// The name that the connection which is being served asks for.
@@ -44,4 +58,9 @@ pub(super) fn extra_dns_san() -> Option<Box<str>> {
 /// Leaves the outcome for the caller of [`with_connection`].
 pub(super) fn report(outcome: Outcome) {
     CONNECTION.with_borrow_mut(|connection| connection.outcome = outcome);
+}
+
+/// Leaves the algorithm of the peer's signature likewise.
+pub(super) fn report_signature(scheme: u16) {
+    CONNECTION.with_borrow_mut(|connection| connection.signature_scheme = Some(scheme));
 }

@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use super::handoff::{Outcome, extra_dns_san, report};
+use super::handoff::{Outcome, extra_dns_san, report, report_signature};
 use super::{Verified, Verifier};
 
 impl Verifier {
@@ -49,6 +49,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        report_signature(dss.scheme.into());
         verify_tls12_signature(message, cert, dss, &self.options().algorithms)
     }
 
@@ -58,6 +59,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        report_signature(dss.scheme.into());
         verify_tls13_signature(message, cert, dss, &self.options().algorithms)
     }
 
@@ -94,6 +96,7 @@ impl ClientCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        report_signature(dss.scheme.into());
         verify_tls12_signature(message, cert, dss, &self.options().algorithms)
     }
 
@@ -103,6 +106,7 @@ impl ClientCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        report_signature(dss.scheme.into());
         verify_tls13_signature(message, cert, dss, &self.options().algorithms)
     }
 

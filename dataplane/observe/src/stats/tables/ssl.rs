@@ -58,7 +58,8 @@ pub fn handshake(facts: &TlsFacts) -> impl Iterator<Item = Counter> {
     let reused = facts.resumed.then_some(SESSION_REUSED);
     let bare = facts.peer.is_none().then_some(NO_CERTIFICATE);
     let named = named.into_iter().filter_map(|(prefix, name)| row(prefix, name));
-    std::iter::once(HANDSHAKE).chain(reused).chain(bare).chain(named)
+    let signed = signature_algorithm(facts.peer_signature_scheme);
+    std::iter::once(HANDSHAKE).chain(reused).chain(bare).chain(named).chain(signed)
 }
 
 /// `sigalgs.<name>`, by IANA's number of the algorithm (RFC 8446 4.2.3).
