@@ -8,7 +8,7 @@ use millrace_config::{
     Cluster, DownstreamTls, Listener, ScopeId, Secret, SecretId, SecretSource, SessionTickets, SourceId,
     TlsCommon, UpstreamTls, ValidationContext, ValidationSource,
 };
-use millrace_observe::stats::{ScopeKind, sds};
+use millrace_observe::stats::{ScopeKind, sds, ssl_secrets};
 use millrace_tls::certificate;
 use millrace_translate::{SecretKind, Sources, resource};
 
@@ -102,6 +102,7 @@ impl Assembly {
                 turn.stats.gauge_set(scope, sds::VERSION, gauges::version_hash(&resource.version));
                 if is_new {
                     self.next.secrets.push((id, Some(secret)));
+                    self.count_contexts(turn, id);
                 }
                 self.answer_secret(turn, id);
                 Ok(())
@@ -113,6 +114,19 @@ impl Assembly {
                 self.log(Level::Warning, text);
                 Err(reason)
             }
+        }
+    }
+
+    /// Every listener and cluster in force that names the secret has new contexts.
+    fn count_contexts(&self, turn: &mut Turn<'_>, id: SecretId) {
+        let names = |used: Vec<UsedSecret>| used.iter().any(|used| used.id == id);
+        let listeners = self.snapshot.listeners.iter();
+        let listeners = listeners.filter(|listener| names(listener_secrets(listener)));
+        let clusters = self.snapshot.clusters.iter().flatten();
+        let clusters = clusters.filter(|cluster| names(cluster_secrets(cluster)));
+        let scopes = listeners.map(|listener| listener.scope).chain(clusters.map(|cluster| cluster.scope));
+        for scope in scopes.filter_map(|scope| self.cx.registry.tls_scopes(scope)) {
+            turn.stats.inc(scope.secrets, ssl_secrets::SSL_CONTEXT_UPDATE_BY_SDS);
         }
     }
 
