@@ -13,6 +13,8 @@ use super::Tls;
 use super::configs::{Clients, Servers, clients, servers};
 use super::identity::{PROXY_NAME, number_of};
 use super::session::{Fault, Session};
+use crate::fixture::Mode;
+use crate::setup::Setup;
 
 /// Longer than from a shard's connect to the endpoint's accept.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -47,6 +49,16 @@ impl Seen {
 pub(crate) struct Speaks {
     pub(crate) clients: Option<&'static [u8]>,
     pub(crate) endpoints: Option<&'static [u8]>,
+}
+
+impl Speaks {
+    /// In a run.
+    pub(crate) fn of(setup: &Setup) -> Self {
+        let named = |http2: bool| -> Option<&'static [u8]> {
+            (setup.mode != Mode::Tcp).then_some(if http2 { b"h2" } else { b"http/1.1" })
+        };
+        Self { clients: named(setup.http2.clients), endpoints: named(setup.http2.upstreams) }
+    }
 }
 
 /// The TLS side of the network.
