@@ -38,8 +38,23 @@ pub const SERVED: &[ServedExtension] = &[
     ),
     one(
         "envoy.filters.listener",
+        "envoy.filters.listener.http_inspector",
+        &["envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"],
+    ),
+    one(
+        "envoy.filters.listener",
         "envoy.filters.listener.original_dst",
         &["envoy.extensions.filters.listener.original_dst.v3.OriginalDst"],
+    ),
+    one(
+        "envoy.filters.listener",
+        "envoy.filters.listener.proxy_protocol",
+        &["envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"],
+    ),
+    one(
+        "envoy.filters.listener",
+        "envoy.filters.listener.tls_inspector",
+        &["envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"],
     ),
     one(
         "envoy.filters.network",
@@ -76,15 +91,36 @@ pub const SERVED: &[ServedExtension] = &[
         "envoy.retry_host_predicates.previous_hosts",
         &["envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"],
     ),
+    one("envoy.tls.cert_validator", "envoy.tls.cert_validator.default", &[]),
+    one(
+        "envoy.tls.cert_validator",
+        "envoy.tls.cert_validator.spiffe",
+        &["envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig"],
+    ),
     one(
         "envoy.transport_sockets.downstream",
         "envoy.transport_sockets.raw_buffer",
         &["envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"],
     ),
     one(
+        "envoy.transport_sockets.downstream",
+        "envoy.transport_sockets.tls",
+        &["envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"],
+    ),
+    one(
         "envoy.transport_sockets.upstream",
         "envoy.transport_sockets.raw_buffer",
         &["envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"],
+    ),
+    one(
+        "envoy.transport_sockets.upstream",
+        "envoy.transport_sockets.tls",
+        &["envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"],
+    ),
+    one(
+        "envoy.transport_sockets.upstream",
+        "envoy.transport_sockets.upstream_proxy_protocol",
+        &["envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"],
     ),
     one(
         "envoy.upstream_options",

@@ -42,7 +42,14 @@ that are not served ask for; a test compares both with what it finds.
 const DISCOVERY: &str = "
 ## What comes on its own
 
-CDS, EDS, LDS, RDS, RTDS, SRDS and VHDS are served.
+CDS, EDS, LDS, RDS, RTDS, SDS, SRDS and VHDS are served.
+
+SDS (`sds_config`) brings certificates, authorities and session ticket keys: over ADS, over a gRPC stream for each name,
+from files. Listeners and clusters wait for their secrets, `initial_fetch_timeout` at most; then they serve, and
+handshakes fail until the secrets come. A secret that cannot be used (broken PEM, a key that does not fit, another kind)
+is refused with its field path, and the one before it stays. So is a certificate that has expired already while one that
+has not is held; Envoy would take it. Files that a secret names are read when the secret comes, and again when the file
+that holds it is moved into place once more.
 
 VHDS (`RouteConfiguration.vhds`) adds virtual hosts to tables of RDS, over
 the incremental variant only, as in Envoy; an inline table with it is refused. A listener waits for the first answer.
@@ -53,6 +60,22 @@ the first scopes and their tables. Scopes in the listener (`scoped_route_configu
 Envoy. A request without a scope gets 404.
 
 ECDS (`HttpFilter.config_discovery`) is refused.
+";
+
+const TLS: &str = "
+## TLS
+
+Where this differs from Envoy 1.40, on purpose:
+
+- TLS 1.2 and 1.3 only, on both sides, and clients offer 1.3 unless `tls_maximum_protocol_version` says otherwise (Envoy's
+  clients offer 1.2 by default). A lower minimum is reported, a lower maximum refused.
+- Suites with CBC, key exchange by RSA and pre-shared keys do not exist: of a list that names some of them the rest is
+  used, and a list of nothing else is refused. Groups of equal preference are read in their order.
+- Chains whose leaf has an RSA or an ECDSA key (P-256, P-384, P-521); encrypted keys and PKCS#12 are refused.
+- Keys of sessions are never logged (`key_log`), and no dump, log line or refusal shows a private key.
+- Connections that ask for renegotiation are closed.
+- The endpoint's metadata chooses among `transport_socket_matches`; the locality's counts where the endpoint has none at
+  all. Envoy also asks the locality when the endpoint has some and none of them matches.
 ";
 
 const GRPC: &str = "
@@ -75,7 +98,7 @@ const HTTP2: &str = "
 
 `codec_type: AUTO` serves HTTP/2 where a connection begins with its preface (prior knowledge), else HTTP/1.1; `HTTP2` serves
 nothing else. Clusters speak the version that their options name, `use_downstream_protocol_config` that of the request.
-`auto_config` chooses by ALPN and needs TLS: without it the cluster is refused, as by Envoy.
+`auto_config` chooses by ALPN and needs TLS on every transport socket: without it the cluster is refused, as by Envoy.
 
 Defaults are Envoy's but for these, where Envoy's are more than its own documentation recommends for peers that are not
 trusted (its guide to edge proxies). What is configured holds as it is.
@@ -98,8 +121,8 @@ the figures.
 const CONTROL: &str = "
 ## Static clusters that a control plane is reached through
 
-A config source names a static cluster (`envoy_grpc.cluster_name`, `cluster_names`). The control client speaks TLS to it,
-which traffic cannot yet; a clear-text cluster serves both. A static cluster that only the control client can use is kept
+A config source names a static cluster (`envoy_grpc.cluster_name`, `cluster_names`). Most clusters serve
+traffic too. A static cluster that only the control client can use is kept
 out of the data plane and named in the log; routes and TCP proxies that name it are refused. For control planes, and for
 the secrets of their clusters, these tables replace the ones above.
 ";
@@ -116,6 +139,7 @@ pub fn document() -> String {
         section(table, 2, &mut out);
     }
     out.push_str(DISCOVERY);
+    out.push_str(TLS);
     out.push_str(&http2());
     out.push_str(GRPC);
     out.push_str(CONTROL);
