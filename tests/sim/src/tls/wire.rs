@@ -285,6 +285,11 @@ impl Wire {
         if !fits {
             self.violations.push(format!("ALPN: {agreed:?} instead of {wanted:?}"));
         }
+        if let Connection::Server(tls) = tls
+            && tls.server_name() != Some(PROXY_NAME)
+        {
+            self.violations.push(format!("server name {:?}", tls.server_name()));
+        }
         let shown = tls.peer_certificates().and_then(|chain| number_of(chain.first()?));
         let known = (session.since..=self.published).contains(&shown.unwrap_or(u64::MAX));
         let asked = !server || self.tls.mutual;
