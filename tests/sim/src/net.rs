@@ -8,6 +8,7 @@ use millrace_base::Time;
 use millrace_ring::sim::{Peer, PeerListener, PeerRead, SimNet};
 use millrace_ring::{IoError, SocketAddress};
 
+use crate::setup::Setup;
 use crate::tls::{Speaks, Tls, Wire};
 
 /// The network of one run. What it does not do itself the simulated network does.
@@ -30,6 +31,15 @@ impl Net {
     pub(crate) fn new(sim: SimNet, tls: Tls, speaks: Speaks) -> Self {
         let wire = (!tls.is_off()).then(|| Rc::new(RefCell::new(Wire::new(tls, speaks))));
         Self { sim, wire }
+    }
+
+    /// The network of a run with a seed.
+    pub(crate) fn of(setup: &Setup, seed: u64) -> Self {
+        let net = Self::new(SimNet::new(seed, setup.plan.clone()), setup.tls, Speaks::of(setup));
+        if let Some(mut wire) = net.wire() {
+            wire.seeded(seed, setup.lossless, setup.body_max);
+        }
+        net
     }
 
     /// The certificate that the proxy showed on this connection: which of its certificates it was.

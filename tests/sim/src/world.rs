@@ -9,7 +9,7 @@ use millrace_base::{Limits, Rng, Time, WallTime};
 use millrace_config::{Snapshot, Update};
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
-use millrace_ring::sim::{Sim, SimNet};
+use millrace_ring::sim::Sim;
 use millrace_ring::{Config, Event, Op, SocketAddress};
 use millrace_shard::shared::{Draining, ListenerHandle, Message, Shared};
 use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
@@ -87,22 +87,6 @@ impl Asker {
     }
 }
 
-/// What is spoken inside TLS.
-fn speaks(setup: &Setup) -> Speaks {
-    let named = |http2: bool| -> Option<&'static [u8]> {
-        (setup.mode != fixture::Mode::Tcp).then_some(if http2 { b"h2" } else { b"http/1.1" })
-    };
-    Speaks { clients: named(setup.http2.clients), endpoints: named(setup.http2.upstreams) }
-}
-
-fn network(setup: &Setup, seed: u64) -> Net {
-    let net = Net::new(SimNet::new(seed, setup.plan.clone()), setup.tls, speaks(setup));
-    if let Some(mut wire) = net.wire() {
-        wire.seeded(seed, setup.lossless, setup.body_max);
-    }
-    net
-}
-
 /// One run under way.
 #[derive(Debug)]
 pub struct World {
@@ -148,13 +132,13 @@ impl World {
 
     fn new(setup: Setup, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let net = network(&setup, rng.next_u64());
+        let net = Net::of(&setup, rng.next_u64());
         let registry = Registry::new();
         let listen = SocketAddr::from(([10, 0, 0, 1], 8080));
         let count = 1 + rng.below(4) as u16;
         let endpoints: Vec<SocketAddr> = (0..count).map(|i| ([10, 0, 1, 1], 9000 + i).into()).collect();
         let mut snapshot = fixture::build(&registry, setup.mode, listen, &endpoints, &setup.knobs);
-        tls::identity::configure(&mut snapshot, &setup.tls, speaks(&setup).endpoints);
+        tls::identity::configure(&mut snapshot, &setup.tls, Speaks::of(&setup).endpoints);
         let changes = matches!(setup.disturbance, Disturbance::Churn | Disturbance::ChurnHard);
         if changes {
             churn::prepare(&mut snapshot);

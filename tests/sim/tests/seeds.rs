@@ -317,6 +317,7 @@ fn mixed() {
     seeds(200, Setup::mixed);
 }
 
+/// In clear text: cryptography draws randomness of its own.
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..10 {

@@ -17,6 +17,7 @@ fn some(rng: &mut Rng) -> Tls {
     Tls {
         mutual: rng.chance(1, 2),
         some_endpoints: rng.chance(1, 3),
+        automatic: false,
         inspected: rng.chance(1, 3),
         secrets: rng.chance(1, 2),
         ..tls
@@ -253,5 +254,37 @@ fn h2_upgrades() {
     seeds(40, |rng| {
         let setup = Setup { tunnel: true, ..Setup::choppy("tls_h2_upgrades", Mode::Http) };
         setup.http2(rng).tls(some(rng))
+    });
+}
+
+#[test]
+fn automatic() {
+    seeds(60, |rng| {
+        let setup = Setup::choppy("tls_automatic", Mode::Http).http2(rng);
+        setup.tls(Tls { automatic: true, some_endpoints: false, ..Tls { upstream: true, ..some(rng) } })
+    });
+}
+
+#[test]
+fn automatic_rough() {
+    seeds(80, |rng| {
+        let setup = Setup::rough("tls_automatic_rough", Mode::HttpRetries).http2(rng).with_broken_streams();
+        Setup { fail_first: 200, ..setup.tls(Tls { automatic: true, ..ROUGH }) }
+    });
+}
+
+#[test]
+fn automatic_swap() {
+    seeds(60, |rng| {
+        let setup = Setup::choppy("tls_automatic_swap", Mode::Http).http2(rng);
+        Setup { disturbance: Disturbance::Swap, ..setup.tls(Tls { automatic: true, ..Tls::BOTH }) }
+    });
+}
+
+#[test]
+fn automatic_churn() {
+    seeds(60, |rng| {
+        let setup = Setup::choppy("tls_automatic_churn", Mode::Http).http2(rng).churned(false, rng);
+        setup.tls(Tls { automatic: true, ..SECRETS })
     });
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use millrace_config::{
     DownstreamTls, FilterChain, FilterChainCriteria, FilterChainMatch, Listener, ListenerFilter,
     ListenerFilterKind, PrivateKey, SanKind, SanMatcher, Secret, SecretId, SecretSource, Snapshot,
-    StringMatcher, TlsCertificate, TlsCommon, TransportMatch, TransportProtocol, UpstreamTls,
-    UpstreamTransport, ValidationContext, ValidationSource,
+    StringMatcher, TlsCertificate, TlsCommon, TransportMatch, TransportProtocol, UpstreamProtocol,
+    UpstreamTls, UpstreamTransport, ValidationContext, ValidationSource,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -195,15 +195,20 @@ pub fn configure(snapshot: &mut Snapshot, tls: &Tls, alpn: Option<&[u8]>) {
     if tls.upstream
         && let Some(cluster) = snapshot.clusters.first_mut().and_then(Option::as_mut)
     {
-        let names: &[&[u8]] = alpn.as_slice();
+        let automatic = tls.automatic && alpn.is_some() && !tls.some_endpoints;
+        let names: &[&[u8]] = if automatic { &[] } else { alpn.as_slice() };
         let context = UpstreamTls {
             common: common(tls, names, true),
-            sni: PROXY_NAME.into(),
+            sni: if automatic { "".into() } else { PROXY_NAME.into() },
             max_session_keys: 1,
             ..UpstreamTls::default()
         };
         let transport = UpstreamTransport { tls: Some(Arc::new(context)), proxy_protocol: None };
         let cluster = Arc::make_mut(cluster);
+        if automatic {
+            cluster.http.protocol = UpstreamProtocol::Auto;
+            (cluster.http.auto_sni, cluster.http.auto_san_validation) = (true, true);
+        }
         if !tls.some_endpoints {
             cluster.transport = transport;
             return;

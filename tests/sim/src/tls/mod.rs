@@ -20,6 +20,8 @@ pub struct Tls {
     pub upstream: bool,
     /// Every other endpoint does (`transport_socket_matches`).
     pub some_endpoints: bool,
+    /// ALPN tells what endpoints speak (`auto_config`), and the request's host is the server name.
+    pub automatic: bool,
     /// Clients must show a certificate; endpoints ask for ours.
     pub mutual: bool,
     /// `tls_inspector` and `http_inspector` decide, and every other client speaks clear text.
@@ -40,6 +42,7 @@ impl Tls {
         downstream: true,
         upstream: true,
         some_endpoints: false,
+        automatic: false,
         mutual: true,
         inspected: false,
         secrets: false,

@@ -13,6 +13,8 @@ use super::Tls;
 use super::configs::{Clients, Servers, clients, servers};
 use super::identity::{PROXY_NAME, number_of};
 use super::session::{Fault, Session};
+use crate::fixture::Mode;
+use crate::setup::Setup;
 
 /// Longer than from a shard's connect to the endpoint's accept.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -47,6 +49,16 @@ impl Seen {
 pub(crate) struct Speaks {
     pub(crate) clients: Option<&'static [u8]>,
     pub(crate) endpoints: Option<&'static [u8]>,
+}
+
+impl Speaks {
+    /// In a run.
+    pub(crate) fn of(setup: &Setup) -> Self {
+        let named = |http2: bool| -> Option<&'static [u8]> {
+            (setup.mode != Mode::Tcp).then_some(if http2 { b"h2" } else { b"http/1.1" })
+        };
+        Self { clients: named(setup.http2.clients), endpoints: named(setup.http2.upstreams) }
+    }
 }
 
 /// The TLS side of the network.
@@ -272,6 +284,11 @@ impl Wire {
         let fits = agreed == wanted || agreed.is_none() && !server && wanted == Some(b"http/1.1");
         if !fits {
             self.violations.push(format!("ALPN: {agreed:?} instead of {wanted:?}"));
+        }
+        if let Connection::Server(tls) = tls
+            && tls.server_name() != Some(PROXY_NAME)
+        {
+            self.violations.push(format!("server name {:?}", tls.server_name()));
         }
         let shown = tls.peer_certificates().and_then(|chain| number_of(chain.first()?));
         let known = (session.since..=self.published).contains(&shown.unwrap_or(u64::MAX));
