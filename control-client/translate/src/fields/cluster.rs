@@ -58,6 +58,10 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table {
+        message: "envoy.config.core.v3.UpstreamHttpProtocolOptions",
+        fields: &[(Served, "auto_sni auto_san_validation override_auto_sni_header")],
+    },
+    Table {
         message: "envoy.config.cluster.v3.Cluster.CustomClusterType",
         fields: &[(Served, "name typed_config")],
     },

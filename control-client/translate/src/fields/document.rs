@@ -31,11 +31,11 @@ that are not served ask for; a test compares both with what it finds.
 
 | plane | accepted | not served yet | refused, or of unknown types |
 |---|---|---|---|
-| consul | 44 | 18 | 1 |
-| kuma | 109 | 59 | 2 |
-| gateway | 118 | 33 | 2 |
+| consul | 52 | 9 | 2 |
+| kuma | 125 | 34 | 11 |
+| gateway | 126 | 25 | 2 |
 | envoy | 2 | 0 | 6 |
-| istio | 29 | 10 | 38 |
+| istio | 29 | 7 | 41 |
 
 ";
 
