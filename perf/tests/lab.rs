@@ -76,7 +76,10 @@ fn client_and_origin_speak_mutual_tls() {
     }
     for scenario in ["tls-handshakes", "tls-resumed"] {
         let sample = turn(scenario, &[]);
-        assert!(sample["operations"].as_f64().unwrap() > 1.0 && sample["errors"] == 0, "{scenario}: {sample}");
+        assert!(
+            sample["operations"].as_f64().unwrap() > 1.0 && sample["errors"] == 0,
+            "{scenario}: {sample}"
+        );
     }
 }
 
