@@ -183,13 +183,18 @@ fn clusters(
     Ok((out, control))
 }
 
-/// The cluster without its encryption and the options that may ask for it, which the control client reads elsewhere.
+/// Who the cluster is and where its endpoints are, without the options that traffic cannot have.
 fn plain(message: &clusters::Cluster, path: &Path, cx: &mut Context) -> Option<Cluster> {
     let reported = cx.unsupported.len();
-    let mut message = message.clone();
-    message.transport_socket = None;
-    message.transport_socket_matches.clear();
-    message.typed_extension_protocol_options.clear();
+    let message = clusters::Cluster {
+        name: message.name.clone(),
+        alt_stat_name: message.alt_stat_name.clone(),
+        cluster_discovery_type: message.cluster_discovery_type.clone(),
+        load_assignment: message.load_assignment.clone(),
+        connect_timeout: message.connect_timeout,
+        circuit_breakers: message.circuit_breakers.clone(),
+        ..clusters::Cluster::default()
+    };
     let built = cluster(&message, None, path, cx).ok();
     cx.unsupported.truncate(reported);
     built

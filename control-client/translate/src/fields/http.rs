@@ -64,7 +64,11 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
-        fields: &[(Served, "subject cert chain dns uri")],
+        fields: &[
+            (Served, "subject cert chain dns uri"),
+            (Reported("the issuer is not written"), "issuer"),
+            (Refused("the header is written as text"), "format"),
+        ],
     },
     Table {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",

@@ -8,13 +8,13 @@ pub(super) const INVALID: &[Case] = &[
     (
         C,
         "{name: c, typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': t/HTTP, auto_config: {}}}}",
-        "typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"].auto_config",
+        "transport_socket",
         "ALPN configured for cluster c which has a non-ALPN transport socket",
     ),
     (
         C,
         "{name: c, typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': t/HTTP, auto_config: {http2_protocol_options: {}}}}}",
-        "typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"].auto_config",
+        "transport_socket",
         "non-ALPN transport socket",
     ),
     (

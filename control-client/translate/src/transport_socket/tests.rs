@@ -393,7 +393,7 @@ const REFUSED: &[(char, &str, &str, &str, RejectionKind)] = &[
     ),
     (
         'D',
-        "tls_certificates: [PAIR], custom_handshaker: {name: x}",
+        "tls_certificates: [PAIR], custom_handshaker: {name: x, typed_config: {'@type': t/google.protobuf.Struct}}",
         "custom_handshaker",
         "other handshakers",
         NotServed,
@@ -477,7 +477,7 @@ const REFUSED: &[(char, &str, &str, &str, RejectionKind)] = &[
     ),
     (
         'D',
-        "tls_certificates: [PAIR], validation_context: {custom_validator_config: {name: x}}",
+        "tls_certificates: [PAIR], validation_context: {custom_validator_config: {name: x, typed_config: {'@type': t/google.protobuf.Struct}}}",
         "validation_context.custom_validator_config.name",
         "Failed to get certificate validator factory for x",
         Invalid,
