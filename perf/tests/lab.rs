@@ -66,6 +66,24 @@ fn http2_requests_and_streams_are_all_answered() {
 }
 
 #[test]
+fn client_and_origin_speak_mutual_tls() {
+    for scenario in ["mtls-http1-small", "mtls-http1-small-rsa", "mtls-h2-8x8", "mtls-http1-1m"] {
+        let sample = turn(scenario, &[]);
+        assert!(
+            sample["operations"].as_f64().unwrap() > 10.0 && sample["errors"] == 0,
+            "{scenario}: {sample}"
+        );
+    }
+    for scenario in ["tls-handshakes", "tls-resumed"] {
+        let sample = turn(scenario, &[]);
+        assert!(
+            sample["operations"].as_f64().unwrap() > 1.0 && sample["errors"] == 0,
+            "{scenario}: {sample}"
+        );
+    }
+}
+
+#[test]
 fn idle_connections_are_held() {
     let sample = turn("idle-memory", &[]);
     assert_eq!(sample["operations"], 0.0, "the first point has none");

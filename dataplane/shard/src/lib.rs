@@ -10,6 +10,7 @@ mod clusters;
 mod downstream;
 mod farewell;
 mod http;
+mod io;
 mod link;
 mod listener;
 mod logs;

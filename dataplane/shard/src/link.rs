@@ -3,105 +3,16 @@
 //! A link never looks into a byte. It keeps one receive and one send in flight, gathers everything that was
 //! written during a turn into the next send, and turns reading off and on for back-pressure.
 
-use crate::secure::{Farewell, Secure};
 use millrace_base::Time;
-use millrace_ring::{BufferPool, Filled, IoError, Op, Payload, RecvEnd, RelayEnd, Socket, Token};
+use millrace_ring::{Filled, IoError, Op, Payload, RecvEnd, RelayEnd, Socket, Token};
 
-/// What the links of a shard share: the batch for the kernel, empty payloads, and who has something to send.
-#[derive(Debug)]
-pub(crate) struct Io {
-    /// Handed to the back end at the end of the turn.
-    pub(crate) ops: Vec<Op>,
-    /// Tokens of links with unsent bytes.
-    pub(crate) dirty: Vec<Token>,
-    /// The turn's time.
-    pub(crate) now: Time,
-    /// What is still to be said on sockets whose connections are gone.
-    pub(crate) farewells: Vec<Farewell>,
-    pool: BufferPool,
-    /// Buffers that only the shard fills: plaintext of records that straddle two receive buffers.
-    plain: BufferPool,
-    spare: Vec<Payload>,
-}
+pub(crate) use crate::io::Io;
+use crate::io::{BULK_BUFFERS, QUEUE_HIGH_BYTES};
+use crate::secure::Secure;
 
 /// Bytes of one send. A send is answered when all of it was taken, so its size and the write-stall timeout
 /// set the slowest reader that is still served (128 KiB in 60 s).
 const SEND_BYTES_MAX: usize = 128 * 1024;
-/// Bytes queued towards one socket at the most before its source is paused (one piece more may arrive).
-const QUEUE_HIGH_BYTES: usize = 128 * 1024;
-/// The same while more than half of the receive buffers are on their way.
-const QUEUE_TIGHT_BYTES: usize = 64 * 1024;
-/// Full receive buffers in a row after which a source counts as bulk: its bytes are relayed inside the kernel
-/// where nobody has to look at them.
-const BULK_BUFFERS: usize = 4;
-/// Empty payloads kept for reuse.
-const SPARE_PAYLOADS_MAX: usize = 256;
-
-impl Io {
-    pub(crate) fn new(pool: BufferPool, plain: BufferPool) -> Self {
-        Self {
-            ops: Vec::new(),
-            dirty: Vec::new(),
-            now: Time::ZERO,
-            farewells: Vec::new(),
-            pool,
-            plain,
-            spare: Vec::new(),
-        }
-    }
-
-    /// A buffer with a copy of the first of these bytes; `None` when all are on their way.
-    pub(crate) fn plain_buffer(&self, bytes: &[u8]) -> Option<Filled> {
-        self.plain.copy_from(bytes)
-    }
-
-    /// True when so few receive buffers are left that bytes which must wait are better copied: slow peers may
-    /// hold three quarters of the buffers, never all of them.
-    pub(crate) fn is_scarce(&self) -> bool {
-        let most = |pool: &BufferPool| pool.outstanding() > pool.count() / 4 * 3;
-        most(&self.pool) || most(&self.plain)
-    }
-
-    /// True when more than half of the receive buffers are on their way: queues are kept short.
-    pub(crate) fn is_tight(&self) -> bool {
-        let half = |pool: &BufferPool| pool.outstanding() > pool.count() / 2;
-        half(&self.pool) || half(&self.plain)
-    }
-
-    /// Bytes queued towards a socket above which its source is no longer read. `limit` is
-    /// `per_connection_buffer_limit_bytes`; a queue that keeps the socket busy needs less, and while receive
-    /// buffers are in demand every queue is kept short, so that bulk traffic need not be copied.
-    pub(crate) fn high_watermark(&self, limit: usize) -> usize {
-        limit.min(if self.is_tight() { QUEUE_TIGHT_BYTES } else { QUEUE_HIGH_BYTES })
-    }
-
-    /// Bytes from which on a relay pays.
-    pub(crate) fn bulk_bytes(&self) -> u64 {
-        (BULK_BUFFERS * self.pool.buffer_bytes()) as u64
-    }
-
-    /// The buffers of the back end, for the invariant that all of them come home.
-    pub(crate) fn pool(&self) -> &BufferPool {
-        &self.pool
-    }
-
-    /// The shard's own buffers, for the same.
-    pub(crate) fn plain_pool(&self) -> &BufferPool {
-        &self.plain
-    }
-
-    pub(crate) fn payload(&mut self) -> Payload {
-        self.spare.pop().unwrap_or_default()
-    }
-
-    pub(crate) fn recycle(&mut self, mut payload: Payload) {
-        payload.clear();
-        if self.spare.len() < SPARE_PAYLOADS_MAX {
-            self.spare.push(payload);
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Receiving {
     /// Never asked, or stopped.
@@ -317,6 +228,16 @@ impl Link {
         usize::from(self.full_buffers) >= BULK_BUFFERS && self.bypass != Bypass::Refused
     }
 
+    /// Takes bytes of this source one buffer at a time once it sends in bulk: those that no relay can carry (TLS) wait
+    /// for their turn in the kernel, not in the shard's buffers.
+    pub(crate) fn pace_bulk(&mut self, data: &Filled, io: &mut Io) {
+        let full = data.len() == data.buffer_bytes();
+        self.full_buffers = if full { self.full_buffers.saturating_add(1) } else { 0 };
+        if usize::from(self.full_buffers) >= BULK_BUFFERS && !self.single {
+            self.receive_singly(io);
+        }
+    }
+
     /// Asks for a relay: reading stops, and [`Link::start_relay`] begins once everything has left.
     pub(crate) fn want_relay(&mut self, io: &mut Io) {
         let possible = matches!(self.receiving, Receiving::Yes | Receiving::Stopping);
@@ -497,90 +418,4 @@ impl Link {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn link() -> (Link, Io) {
-        let config = millrace_ring::Config { buffers: 4, buffer_bytes: 64, ..Default::default() };
-        let pool = || BufferPool::new(&config).unwrap();
-        (Link::new(Socket::from_raw(7), Token(9)), Io::new(pool(), pool()))
-    }
-
-    #[test]
-    fn one_send_in_flight_and_everything_else_is_gathered() {
-        let (mut link, mut io) = link();
-        link.write(&mut io, |p| p.push_bytes(b"a"));
-        link.write(&mut io, |p| p.push_bytes(b"b"));
-        assert_eq!(io.dirty.len(), 1);
-        link.flush(&mut io);
-        let Some(Op::Send { payload, .. }) = io.ops.pop() else { panic!("a send") };
-        assert_eq!(payload.to_vec(), b"ab");
-        link.write(&mut io, |p| p.push_bytes(b"c"));
-        assert_eq!((link.queued(), io.dirty.len()), (3, 1), "a link that is sending needs no mark");
-        link.shutdown(&mut io);
-        link.sent(payload, &mut io);
-        let Some(Op::Send { payload, .. }) = io.ops.pop() else { panic!("the rest") };
-        assert_eq!((link.queued(), io.ops.len()), (1, 0), "no FIN before the last byte");
-        link.sent(payload, &mut io);
-        assert!(matches!(io.ops.pop(), Some(Op::Shutdown { .. })));
-    }
-
-    #[test]
-    fn a_resume_during_a_stop_reads_again_once_it_took_effect() {
-        let (mut link, mut io) = link();
-        link.resume(&mut io);
-        link.pause(&mut io);
-        link.resume(&mut io);
-        assert_eq!(io.ops.len(), 2, "one receive, one stop");
-        assert!(link.receive_ended(RecvEnd::Stopped, &mut io).is_none());
-        assert!(matches!(io.ops.last(), Some(Op::Recv { .. })));
-        assert_eq!(link.receive_ended(RecvEnd::Eof, &mut io), Some(Ok(())));
-        link.resume(&mut io);
-        assert_eq!(io.ops.len(), 3, "an ended stream is not read again");
-    }
-
-    #[test]
-    fn a_relay_begins_when_reading_has_stopped_and_everything_has_left() {
-        let (mut from, mut io) = link();
-        let mut to = Link::new(Socket::from_raw(8), Token(10));
-        from.resume(&mut io);
-        let full = io.pool().copy_from(&[0; 64]).unwrap();
-        assert_eq!((0..4).map(|_| from.is_bulk(&full)).collect::<Vec<_>>(), [false, false, false, true]);
-        to.write_buffer(&mut io, full);
-        from.want_relay(&mut io);
-        assert!(matches!(io.ops.pop(), Some(Op::StopRecv { .. })));
-        assert!(!from.is_paused() && !from.can_pause());
-        assert!(!Link::start_relay(&mut from, &mut to, 9, &mut io), "still reading");
-        assert!(from.receive_ended(RecvEnd::Stopped, &mut io).is_none());
-        assert!(!Link::start_relay(&mut from, &mut to, 9, &mut io), "a byte is queued");
-        to.flush(&mut io);
-        let Some(Op::Send { payload, .. }) = io.ops.pop() else { panic!("a send") };
-        to.sent(payload, &mut io);
-        assert!(Link::start_relay(&mut from, &mut to, 9, &mut io));
-        assert!(matches!(io.ops.pop(), Some(Op::Relay { limit: 9, token: Token(10), .. })));
-        to.shutdown(&mut io);
-        to.relayed(5, false, false, &mut io);
-        assert_eq!((to.queued() > 0, to.stalled_since(), io.ops.len()), (true, None, 1));
-        to.relayed(0, true, false, &mut io);
-        assert_eq!(to.stalled_since(), Some(io.now));
-        to.relayed(4, false, true, &mut io);
-        assert!(matches!(io.ops.pop(), Some(Op::Shutdown { .. })), "FIN behind the relay");
-        assert!(from.relay_ended(RelayEnd::Limit, &mut io).is_none());
-        assert!(matches!(io.ops.pop(), Some(Op::RecvOnce { .. })), "one look at what follows");
-    }
-
-    #[test]
-    fn a_refused_relay_is_not_asked_for_again_at_once() {
-        let (mut from, mut io) = link();
-        let mut to = Link::new(Socket::from_raw(8), Token(10));
-        from.resume(&mut io);
-        from.want_relay(&mut io);
-        from.receive_ended(RecvEnd::Stopped, &mut io);
-        assert!(Link::start_relay(&mut from, &mut to, 9, &mut io));
-        to.relayed(0, false, true, &mut io);
-        assert!(from.relay_ended(RelayEnd::Unavailable, &mut io).is_none());
-        assert!(matches!(io.ops.pop(), Some(Op::Recv { .. })));
-        from.want_relay(&mut io);
-        assert_eq!((from.can_pause(), from.is_ready_for_relay()), (true, false));
-    }
-}
+mod tests;

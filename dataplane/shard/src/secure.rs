@@ -218,6 +218,7 @@ impl Link {
 
     /// Takes received ciphertext; the plaintext is appended to `pieces`.
     pub(crate) fn open(&mut self, data: Filled, pieces: &mut Vec<Filled>, io: &mut Io) -> Opened {
+        self.pace_bulk(&data, io);
         let Some(secure) = self.secure_mut() else {
             pieces.push(data);
             return Opened::default();

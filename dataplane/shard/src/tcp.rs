@@ -3,6 +3,8 @@
 //! Reading from the client starts once the upstream is connected. Either side may close its half; a side
 //! whose peer reads slowly is no longer read (`per_connection_buffer_limit_bytes`).
 
+mod log;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use millrace_base::{Key, ResponseFlag, ResponseFlags, Time, TlsFacts};
 use millrace_config::{Address, ClusterId, TcpProxy};
 use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, ConnectStep};
-use millrace_observe::access_log::{AccessLogType, Bytes, StreamInfo, Times};
+use millrace_observe::access_log::Times;
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, tcp as metric};
 use millrace_ring::{Filled, IoError, Payload, RelayEnd};
 use millrace_upstream::{ChooseContext, ResourcePriority};
@@ -204,7 +206,10 @@ impl Shard {
         };
         let limit = upstream.buffer_limit;
         let Some(link) = &mut upstream.link else { return };
-        let bulk = downstream.link.is_bulk(&data) && !link.is_secure();
+        if link.is_secure() && !downstream.link.is_secure() {
+            downstream.link.pace_bulk(&data, &mut self.io);
+        }
+        let bulk = !link.is_secure() && downstream.link.is_bulk(&data);
         link.write_buffer(&mut self.io, data);
         if bulk {
             downstream.link.want_relay(&mut self.io);
@@ -224,7 +229,10 @@ impl Shard {
         self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, data.len() as u64);
         let Some(upstream) = self.upstreams.get_mut(upstream) else { return };
         let Some(link) = &mut upstream.link else { return };
-        let bulk = link.is_bulk(&data) && !downstream.link.is_secure();
+        if downstream.link.is_secure() && !link.is_secure() {
+            link.pace_bulk(&data, &mut self.io);
+        }
+        let bulk = !downstream.link.is_secure() && link.is_bulk(&data);
         downstream.link.write_buffer(&mut self.io, data);
         if bulk {
             link.want_relay(&mut self.io);
@@ -455,55 +463,5 @@ impl Shard {
         }
         self.tcp_log(key);
         self.close_downstream(key, reset);
-    }
-
-    fn tcp_log(&mut self, key: Key) {
-        let now = self.io.now;
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        let Protocol::Tcp(session) = &downstream.protocol else { return };
-        let listener_logs = &downstream.origin.listener.access_logs;
-        if session.proxy.access_logs.is_empty() && listener_logs.is_empty() {
-            return;
-        }
-        let cluster = session.cluster.and_then(|id| self.clusters.get(id)).map(|state| state.config());
-        let times = Times { end: Some(now), ..session.times };
-        let info = StreamInfo {
-            log_type: AccessLogType::TcpConnectionEnd,
-            flags: session.flags,
-            times,
-            bytes: Bytes {
-                received: session.received,
-                sent: session.sent,
-                downstream_wire_received: session.received,
-                downstream_wire_sent: session.sent,
-                upstream_wire_received: session.sent,
-                upstream_wire_sent: session.received,
-                ..Bytes::default()
-            },
-            downstream_remote: Some(&downstream.addresses.peer),
-            downstream_direct_remote: Some(downstream.direct_peer()),
-            downstream_local: Some(&downstream.addresses.local),
-            downstream_direct_local: Some(&downstream.addresses.local),
-            upstream_local: session.upstream_local.as_ref(),
-            upstream_remote: session.host.as_ref().filter(|_| session.upstream_local.is_some()),
-            upstream_host: session.host.as_ref(),
-            upstream_cluster: cluster.map(|c| &*c.stat_name),
-            upstream_cluster_raw: cluster.map(|c| &*c.name),
-            upstream_transport_failure: session.transport_failure.as_deref(),
-            requested_server_name: downstream.requested_server_name(),
-            downstream_tls: downstream.tls().map(|tls| &**tls),
-            downstream_transport_failure: downstream.transport_failure(),
-            upstream_tls: session.upstream_tls.as_deref(),
-            upstream_attempts: session.attempts.count() + u32::from(session.upstream_local.is_some()),
-            connection_id: Some(downstream.id),
-            filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),
-            hostname: &self.names.hostname,
-            unique: (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64()),
-            ..StreamInfo::default()
-        };
-        let random = self.rng.next_u64();
-        self.logs.write(&session.proxy.access_logs, &info, random, now);
-        let info = StreamInfo { log_type: AccessLogType::NotSet, ..info };
-        self.logs.write(listener_logs, &info, random, now);
     }
 }

@@ -3,17 +3,19 @@
 //! The pools (`millrace_upstream`) decide, this file does: it opens, assigns and closes connections as the
 //! actions say, and counts what the pools cannot.
 
+mod connect;
+mod pool_events;
+
 use std::rc::Rc;
 
 use millrace_base::{Key, Time};
-use millrace_config::{Address, Cluster, ClusterId, ScopeId};
+use millrace_config::{Address, ClusterId, ScopeId};
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
-use millrace_ring::{
-    ConnectOptions, Filled, IoError, IoErrorKind, Keepalive, Op, Payload, RecvEnd, RelayEnd, Socket,
-};
-use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, PoolEvent, TransportKey};
+use millrace_ring::{Filled, IoError, IoErrorKind, Op, Payload, RecvEnd, RelayEnd, Socket};
+use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, TransportKey};
 
+use self::connect::{connect_error_text, connect_options};
 use crate::address::{from_ring, to_ring};
 use crate::http::HttpUpstream;
 use crate::http::h2::{Http2Upstream, write_control};
@@ -475,57 +477,4 @@ impl Shard {
             None => self.io.ops.push(Op::CancelConnect { token: Kind::Upstream.token(key) }),
         }
     }
-
-    fn count_pool_event(&mut self, cluster: ClusterId, event: PoolEvent) {
-        let Some(config) = self.clusters.get_mut(cluster).map(|c| c.config().clone()) else { return };
-        let scope = config.scope;
-        let counter = match event {
-            PoolEvent::ConnectionOpened => {
-                self.stats.inc(scope, metric::UPSTREAM_CX_HTTP1_TOTAL);
-                metric::UPSTREAM_CX_TOTAL
-            }
-            PoolEvent::Http2ConnectionOpened => {
-                self.stats.inc(scope, metric::UPSTREAM_CX_HTTP2_TOTAL);
-                metric::UPSTREAM_CX_TOTAL
-            }
-            PoolEvent::TcpConnectionOpened | PoolEvent::AutoConnectionOpened => metric::UPSTREAM_CX_TOTAL,
-            PoolEvent::AutoIsHttp1 => metric::UPSTREAM_CX_HTTP1_TOTAL,
-            PoolEvent::AutoIsHttp2 => metric::UPSTREAM_CX_HTTP2_TOTAL,
-            PoolEvent::ConnectionOverflow => metric::UPSTREAM_CX_OVERFLOW,
-            PoolEvent::ConnectionMaxRequests => metric::UPSTREAM_CX_MAX_REQUESTS,
-            PoolEvent::ConnectionMaxDuration => metric::UPSTREAM_CX_MAX_DURATION_REACHED,
-            PoolEvent::ConnectionIdleTimeout => metric::UPSTREAM_CX_IDLE_TIMEOUT,
-            PoolEvent::PendingTotal => metric::UPSTREAM_RQ_PENDING_TOTAL,
-            PoolEvent::PendingOverflow => metric::UPSTREAM_RQ_PENDING_OVERFLOW,
-            PoolEvent::RequestOverflow => metric::UPSTREAM_RQ_ACTIVE_OVERFLOW,
-            PoolEvent::PendingFailureEject => metric::UPSTREAM_RQ_PENDING_FAILURE_EJECT,
-            PoolEvent::Cancelled => metric::UPSTREAM_RQ_CANCELLED,
-        };
-        self.stats.inc(scope, counter);
-    }
-}
-
-fn connect_options(config: &Cluster) -> ConnectOptions {
-    let source = match &config.bind_source {
-        Some(Address::Inet(address)) => Some(*address),
-        Some(Address::Pipe { .. }) | None => None,
-    };
-    let seconds = |s: u32| std::time::Duration::from_secs(u64::from(s));
-    let keepalive = config.tcp_keepalive.map(|k| Keepalive {
-        probes: k.probes,
-        time: k.time.map(seconds),
-        interval: k.interval.map(seconds),
-    });
-    ConnectOptions { source, keepalive, ..ConnectOptions::default() }
-}
-
-/// `%UPSTREAM_TRANSPORT_FAILURE_REASON%` as Envoy words it.
-fn connect_error_text(error: IoError) -> Option<Rc<str>> {
-    let words = match error.kind() {
-        IoErrorKind::Refused => "delayed connect error: Connection refused",
-        IoErrorKind::Unreachable => "delayed connect error: No route to host",
-        IoErrorKind::Reset => "delayed connect error: Connection reset by peer",
-        _ => return None,
-    };
-    Some(words.into())
 }

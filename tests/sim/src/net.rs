@@ -37,7 +37,7 @@ impl Net {
     pub(crate) fn of(setup: &Setup, seed: u64) -> Self {
         let net = Self::new(SimNet::new(seed, setup.plan.clone()), setup.tls, Speaks::of(setup));
         if let Some(mut wire) = net.wire() {
-            wire.seeded(seed, setup.lossless, setup.body_max);
+            wire.seeded(seed, setup);
         }
         net
     }

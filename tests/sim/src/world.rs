@@ -29,7 +29,7 @@ use crate::upstream::Upstream;
 
 /// Turns at one and the same virtual time before the loop counts as spinning.
 const TURNS_AT_ONCE_MAX: u32 = 20_000;
-/// Turns for a timer after which nothing was to do, per virtual second, before timers count as spinning.
+/// Turns of a shard for a timer after which nothing was to do, per virtual second, before timers count as spinning.
 const IDLE_TURNS_PER_SECOND_MAX: u64 = 8;
 /// Connections of clients that had no stream for so long must owe nothing.
 const IDLE_SECONDS: u64 = 3;
@@ -462,7 +462,8 @@ impl World {
 
     fn report(mut self) -> Report {
         let seconds = self.net.now().0 / 1_000_000_000;
-        if self.idle_turns > 200 + seconds * IDLE_TURNS_PER_SECOND_MAX {
+        let most = seconds * IDLE_TURNS_PER_SECOND_MAX * self.setup.shards as u64;
+        if self.idle_turns > 200 + most {
             let text = format!("{} idle turns of {} in {seconds} s", self.idle_turns, self.turns);
             self.ledger.violation(text);
         }

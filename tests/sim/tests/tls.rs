@@ -243,8 +243,6 @@ fn mixed() {
         if !setup.lossless && rng.chance(1, 2) {
             tls.faults = 150;
         }
-        // Churn chooses its filter chains by the client's port.
-        tls.inspected &= !matches!(setup.disturbance, Disturbance::Churn | Disturbance::ChurnHard);
         setup.tls(tls)
     });
 }
@@ -286,5 +284,69 @@ fn automatic_churn() {
     seeds(60, |rng| {
         let setup = Setup::choppy("tls_automatic_churn", Mode::Http).http2(rng).churned(false, rng);
         setup.tls(Tls { automatic: true, ..SECRETS })
+    });
+}
+
+#[test]
+fn automatic_upgrades() {
+    seeds(40, |rng| {
+        let setup = Setup { tunnel: true, ..Setup::choppy("tls_automatic_upgrades", Mode::Http) };
+        setup.http2(rng).tls(Tls { automatic: true, ..Tls::BOTH })
+    });
+}
+
+#[test]
+fn automatic_refusals() {
+    seeds(60, |rng| {
+        let setup = Setup::choppy("tls_automatic_refusals", Mode::HttpRetries).http2(rng).with_refusals(rng);
+        let mut setup = setup.tls(Tls { automatic: true, ..Tls::BOTH });
+        setup.knobs.breakers.max_retries = 100;
+        Setup { fail_first: 200, ..setup }
+    });
+}
+
+#[test]
+fn h2_stalled() {
+    seeds(30, |rng| Setup::choppy("tls_h2_stalled", Mode::Http).http2(rng).stalled().tls(some(rng)));
+}
+
+#[test]
+fn h2_drain() {
+    let disturbance = Disturbance::Drain;
+    seeds(40, |rng| Setup {
+        disturbance,
+        ..Setup::choppy("tls_h2_drain", Mode::Http).http2(rng).tls(some(rng))
+    });
+}
+
+#[test]
+fn tcp_slow_rough() {
+    seeds(30, |rng| {
+        Setup::rough("tls_tcp_slow_rough", Mode::Tcp).slow().tls(Tls { faults: 300, ..some(rng) })
+    });
+}
+
+#[test]
+fn inspected_churn() {
+    seeds(60, |rng| {
+        let setup = Setup::choppy("inspected_churn", Mode::Http).churned(false, rng);
+        setup.tls(Tls { inspected: true, ..SECRETS })
+    });
+}
+
+#[test]
+fn inspected_churn_rough() {
+    seeds(60, |rng| {
+        let setup = Setup::rough("inspected_churn_rough", Mode::HttpRetries).churned(true, rng);
+        setup.tls(Tls { inspected: true, secrets: true, ..ROUGH })
+    });
+}
+
+#[test]
+fn inspected_stop_and_drain() {
+    seeds(80, |rng| {
+        let disturbance = [Disturbance::Stop, Disturbance::Drain][rng.below(2) as usize];
+        let setup = Setup::choppy("inspected_stop", Mode::HttpRetries).on_some_shards(rng).tls(INSPECTED);
+        Setup { disturbance, lossless: false, ..setup }
     });
 }

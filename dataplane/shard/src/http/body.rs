@@ -283,13 +283,12 @@ impl Shard {
         if stream.client.is_some() {
             return step.consumed > 0;
         }
-        // Nobody looks at the rest of a body whose length both sides know.
-        if http.body.counted_left() >= self.io.bulk_bytes()
-            && matches!(framing, BodyFraming::Length(_))
-            && !stream.tunnel
-            && !link.is_secure()
-            && !downstream.link.is_secure()
-        {
+        let bulk = http.body.counted_left() >= self.io.bulk_bytes();
+        if bulk && (link.is_secure() || downstream.link.is_secure()) {
+            // What no relay can carry waits in the kernel, not in the shard's buffers.
+            link.receive_singly(&mut self.io);
+        } else if bulk && matches!(framing, BodyFraming::Length(_)) && !stream.tunnel {
+            // Nobody looks at the rest of a body whose length both sides know.
             link.want_relay(&mut self.io);
         }
         if downstream.link.queued() >= self.io.high_watermark(limit) && link.can_pause() {

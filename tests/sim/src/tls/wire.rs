@@ -14,7 +14,7 @@ use super::configs::{Clients, Servers, clients, servers};
 use super::identity::{PROXY_NAME, number_of};
 use super::session::{Fault, Session};
 use crate::fixture::Mode;
-use crate::setup::Setup;
+use crate::setup::{Disturbance, Setup};
 
 /// Longer than from a shard's connect to the endpoint's accept.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -73,6 +73,8 @@ pub(crate) struct Wire {
     /// Those of the endpoints, in their order.
     pub(crate) listeners: Vec<PeerListener>,
     violations: Vec<String>,
+    /// An inspected listener serves clear text as well.
+    clear: bool,
     /// Nothing goes wrong in this run.
     lossless: bool,
     body_max: usize,
@@ -93,6 +95,7 @@ impl Wire {
             sessions: BTreeMap::new(),
             listeners: Vec::new(),
             violations: Vec::new(),
+            clear: true,
             lossless: true,
             body_max: 1_000,
             everywhere: VecDeque::new(),
@@ -102,8 +105,10 @@ impl Wire {
     }
 
     /// For runs with a seed: what may go wrong, and how long bodies are.
-    pub(crate) fn seeded(&mut self, seed: u64, lossless: bool, body_max: usize) {
-        (self.rng, self.lossless, self.body_max) = (Rng::new(seed), lossless, body_max);
+    pub(crate) fn seeded(&mut self, seed: u64, setup: &Setup) {
+        (self.rng, self.lossless, self.body_max) = (Rng::new(seed), setup.lossless, setup.body_max);
+        // Churn chooses its filter chains by the client's port alone.
+        self.clear = !matches!(setup.disturbance, Disturbance::Churn | Disturbance::ChurnHard);
     }
 
     /// What has come of it all.
@@ -152,7 +157,7 @@ impl Wire {
 
     /// A client connected; nothing happens to clients of clear text.
     pub(crate) fn connected(&mut self, sim: &SimNet, peer: Peer) {
-        if !self.tls.downstream || self.tls.inspected && self.rng.chance(1, 2) {
+        if !self.tls.downstream || self.tls.inspected && self.clear && self.rng.chance(1, 2) {
             return;
         }
         let fault = self.fault(false);
