@@ -110,8 +110,6 @@ impl Assembly {
             Err(reason) => {
                 turn.stats.inc(scope, sds::UPDATE_REJECTED);
                 entry.failure = Some(Failure::new(resource, wall, &reason));
-                let text = format!("sds: secret '{}' config rejected: {reason}", resource.name);
-                self.log(Level::Warning, text);
                 Err(reason)
             }
         }

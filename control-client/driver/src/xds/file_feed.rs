@@ -106,6 +106,11 @@ impl FileFeed {
             update.changed.retain(|resource| resource.name == *name);
             update.removed.retain(|removed| removed == name);
             update.unchanged.retain(|unchanged| unchanged == name);
+            let is_there = !update.unchanged.is_empty() || !update.changed.is_empty();
+            // Whoever waits for a secret is told that there is none, as in Envoy.
+            if self.resource_type == ResourceType::Secret && !is_there && update.broken.is_empty() {
+                update.removed = vec![Arc::clone(name)];
+            }
         }
         update
     }

@@ -85,6 +85,31 @@ async fn each_name_gets_its_own_even_when_it_is_wanted_later() {
 }
 
 #[tokio::test]
+async fn a_file_without_the_secret_says_so_and_one_that_stays_is_named() {
+    let directory = Directory::new("secrets");
+    let text = |name: &str| {
+        format!(
+            "resources: [{{'@type': {}, name: {name}, tls_certificate: {{}}}}]",
+            ResourceType::Secret.type_url()
+        )
+    };
+    let path = directory.replace("sds.yaml", text("other").as_bytes());
+    let mut sources = sources();
+    sources.add(SOURCE, ConfigSource::Path(PathSource { path, watched_directory: None }), false);
+    sources.subscribe(SOURCE, ResourceType::Secret, name("default"));
+    let first = update(&mut sources).await;
+    assert_eq!((changed(&first).len(), first.removed.clone()), (0, vec!["default".into()]));
+    accept(&mut sources, &first);
+    directory.replace("sds.yaml", text("default").as_bytes());
+    let second = update(&mut sources).await;
+    assert_eq!(changed(&second), ["default"]);
+    accept(&mut sources, &second);
+    // The files that it names may be others.
+    directory.replace("sds.yaml", text("default").as_bytes());
+    assert_eq!(update(&mut sources).await.unchanged, ["default".into()]);
+}
+
+#[tokio::test]
 async fn a_missing_directory_is_told_once_and_waited_for() {
     let directory = Directory::new("missing");
     let path = directory.path("later").join("cds.json");
