@@ -68,11 +68,11 @@ fn certificates(
         let path = sds.at(i);
         out.push(match referred(config, SecretKind::Certificate, &path, cx)? {
             Referred::Sds(id) => SecretSource::Sds(id),
-            Referred::Static(at, found) => match *found {
-                Type::TlsCertificate(found) => {
+            Referred::Static(found) => match *found {
+                (at, Type::TlsCertificate(found)) => {
                     SecretSource::Inline(certificate(&found, &at.join("tls_certificate"), cx)?)
                 }
-                _ => return Err(Rejection::new(&at, "not a TLS certificate")),
+                (at, _) => return Err(Rejection::new(&at, "not a TLS certificate")),
             },
         });
     }
@@ -119,8 +119,9 @@ fn with_secret(
 ) -> Result<ValidationSource, Rejection> {
     match referred(config, SecretKind::Validation, path, cx)? {
         Referred::Sds(secret) => Ok(ValidationSource::Sds { default: Arc::new(default), secret }),
-        Referred::Static(at, found) => {
-            let Type::ValidationContext(found) = *found else {
+        Referred::Static(found) => {
+            let (at, found) = *found;
+            let Type::ValidationContext(found) = found else {
                 return Err(Rejection::new(&at, "not a validation context"));
             };
             let found = validation(&found, &at.join("validation_context"), cx)?;

@@ -60,11 +60,11 @@ fn tickets(
             let path = path.join("session_ticket_keys_sds_secret_config");
             let source = match referred(config, SecretKind::TicketKeys, &path, cx)? {
                 Referred::Sds(id) => SecretSource::Sds(id),
-                Referred::Static(at, found) => match *found {
-                    Type::SessionTicketKeys(keys) => {
+                Referred::Static(found) => match *found {
+                    (at, Type::SessionTicketKeys(keys)) => {
                         SecretSource::Inline(Arc::new(ticket_keys(&keys, &at.join("session_ticket_keys"))?))
                     }
-                    _ => return Err(Rejection::new(&at, "not session ticket keys")),
+                    (at, _) => return Err(Rejection::new(&at, "not session ticket keys")),
                 },
             };
             Ok(SessionTickets::Keys(source))

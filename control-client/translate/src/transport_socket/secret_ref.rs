@@ -15,7 +15,7 @@ use crate::{fields, resource, source};
 /// What a reference leads to.
 pub(super) enum Referred {
     /// A secret of the bootstrap, and where it stands.
-    Static(Path, Box<Type>),
+    Static(Box<(Path, Type)>),
     /// One that comes over SDS.
     Sds(SecretId),
 }
@@ -45,7 +45,7 @@ pub(super) fn referred(
             let message = schema::Message::by_type_url(resource::SECRET)
                 .ok_or_else(|| Rejection::new(&at, "this build has no schema of secrets"))?;
             fields::check(message, &secret.encode_to_vec(), &at, cx)?;
-            Ok(Referred::Static(at, Box::new(found)))
+            Ok(Referred::Static(Box::new((at, found))))
         }
         None => {
             let what = match kind {
