@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, ChainConflict, DrainType, FilterChain, FilterChainMatch, Listener, ListenerFilterKind,
-    TrafficDirection,
+    Address, ChainConflict, DrainType, FilterChain, FilterChainCriteria, FilterChainMatch, Listener,
+    ListenerFilter, ListenerFilterKind, TrafficDirection, TransportProtocol,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
@@ -39,7 +39,8 @@ pub(crate) fn listener(
     }
     let counted = if listener.stat_prefix.is_empty() { first } else { listener.stat_prefix.clone() };
     let kept = Kept::of(previous);
-    let (filter_chains, chain_match) = chains(listener, &counted, &kept, path, cx)?;
+    let listener_filters = listener_filters(listener, path)?;
+    let (filter_chains, chain_match) = chains(listener, &counted, &kept, &listener_filters, path, cx)?;
     let default_filter_chain = match &listener.default_filter_chain {
         Some(chain) => Some(kept.chain(chain, &counted, &path.join("default_filter_chain"), cx)?),
         None => None,
@@ -55,7 +56,7 @@ pub(crate) fn listener(
         reuse_port: listener.reuse_port || value::flag(listener.enable_reuse_port.as_ref(), true),
         backlog: listener.tcp_backlog_size.as_ref().map(|n| n.value),
         buffer_limit_bytes: value::number(listener.per_connection_buffer_limit_bytes.as_ref(), BUFFER_LIMIT),
-        listener_filters: listener_filters(listener, path)?,
+        listener_filters,
         listener_filters_timeout: value::limit_or(
             listener.listener_filters_timeout.as_ref(),
             LISTENER_FILTERS_TIMEOUT,
@@ -148,6 +149,7 @@ fn chains(
     listener: &pb::Listener,
     counted: &str,
     kept: &Kept,
+    filters: &[ListenerFilter],
     path: &Path,
     cx: &mut Context,
 ) -> Result<Chains, Rejection> {
@@ -160,6 +162,9 @@ fn chains(
         let match_path = path.join("filter_chain_match");
         match filter_chain::criteria(chain.filter_chain_match.as_ref(), &match_path)? {
             Some(wanted) => {
+                if let Some(why) = undetectable(&wanted, filters) {
+                    cx.report(&match_path, why);
+                }
                 chains.push(built);
                 criteria.push(wanted);
             }
@@ -176,6 +181,20 @@ fn chains(
         Rejection::new(&path, format!("error adding listener '{first}': {why}"))
     })?;
     Ok((chains, compiled))
+}
+
+/// Why a chain never matches: nobody looks for what it asks for. Envoy adds no inspector of its own either.
+fn undetectable(wanted: &FilterChainCriteria, filters: &[ListenerFilter]) -> Option<&'static str> {
+    let has = |is: fn(&ListenerFilterKind) -> bool| filters.iter().any(|filter| is(&filter.kind));
+    let has_tls = has(|kind| matches!(kind, ListenerFilterKind::TlsInspector { .. }));
+    let has_http = has(|kind| *kind == ListenerFilterKind::HttpInspector);
+    let asks_tls =
+        wanted.transport_protocol == Some(TransportProtocol::Tls) || !wanted.server_names.is_empty();
+    match (asks_tls && !has_tls, !wanted.application_protocols.is_empty() && !has_tls && !has_http) {
+        (true, _) => Some("there is no tls_inspector among listener_filters; the chain never matches"),
+        (_, true) => Some("there is no inspector among listener_filters; the chain never matches"),
+        (false, false) => None,
+    }
 }
 
 fn conflict_text(conflict: &ChainConflict, chains: &[Arc<FilterChain>]) -> String {

@@ -4,7 +4,7 @@ use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
 const PROVIDERS: &str = "certificate providers are not served by this build";
-const ONCE: &str = "files that stand in the configuration are read once, by Envoy too";
+const ONCE: &str = "files are read when what names them is loaded; those of a secret also when its own file is moved into place again";
 
 pub(super) const TABLES: &[Table] = &[
     Table { message: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", fields: &[] },

@@ -7,9 +7,10 @@ use millrace_config::{
 use millrace_observe::stats::Registry;
 use millrace_proto::{LoadOptions, bootstrap_from_yaml, message_from_json, schema, yaml};
 
-use crate::error::RejectionKind::{self, Invalid, NotServed};
 use crate::resource::{self, CLUSTER, LISTENER, SECRET};
 use crate::{Context, Overrides, Rejection, SecretKind};
+
+mod refused;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/transport_socket/testdata/");
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
@@ -248,6 +249,32 @@ fn listener_filters_in_their_order() {
 }
 
 #[test]
+fn a_chain_that_nothing_detects_is_reported() {
+    let report = |filters: &str, by: &str| {
+        let text = format!(
+            "{{name: l, address: {{pipe: {{path: /x}}}}, listener_filters: [{filters}], filter_chains: [{{filter_chain_match: {{{by}}}, {TCP}}}]}}"
+        );
+        resource::listener(&bytes(LISTENER, &text), None, &mut context()).unwrap().unsupported.len()
+    };
+    let inspector = |name: &str, kind: &str| {
+        format!(
+            "{{name: x, typed_config: {{'@type': t/envoy.extensions.filters.listener.{name}.v3.{kind}}}}}"
+        )
+    };
+    let (tls, http) =
+        (inspector("tls_inspector", "TlsInspector"), inspector("http_inspector", "HttpInspector"));
+    assert_eq!((report("", "server_names: [a.b]"), report(&tls, "server_names: [a.b]")), (1, 0));
+    assert_eq!(
+        (report(&http, "transport_protocol: tls"), report("", "transport_protocol: raw_buffer")),
+        (1, 0)
+    );
+    assert_eq!(
+        (report("", "application_protocols: [h2c]"), report(&http, "application_protocols: [h2c]")),
+        (1, 0)
+    );
+}
+
+#[test]
 fn secrets_over_sds() {
     let mut cx = context();
     let mut of = |text: &str, kind| resource::secret(&bytes(SECRET, text), kind, &mut cx).map(|t| t.value);
@@ -268,366 +295,10 @@ fn secrets_over_sds() {
     assert!(!broken.to_string().contains("secret-text"), "{broken}");
 }
 
-/// `D`: inside `common_tls_context` of a server, `S`: of its context, `C` and `U` the same of a client.
-const REFUSED: &[(char, &str, &str, &str, RejectionKind)] = &[
-    ('D', "", "", "No TLS certificates found for server context", Invalid),
-    (
-        'D',
-        "tls_certificates: [{}]",
-        "tls_certificates[0]",
-        "Server TlsCertificates must have a certificate specified",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: F(ec.pem)}]",
-        "tls_certificates[0].private_key",
-        "Failed to load incomplete private key from path: ",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [{private_key: F(ec.key)}]",
-        "tls_certificates[0].certificate_chain",
-        "Failed to load incomplete certificate from : certificate chain not set",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: F(nope), private_key: F(ec.key)}]",
-        "tls_certificates[0].certificate_chain",
-        "certificate chain not set",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: F(ec.pem), private_key: F(ec2.key)}]",
-        "tls_certificates[0].private_key",
-        "KEY_VALUES_MISMATCH",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: F(ec.pem), private_key: F(rsa.key)}]",
-        "tls_certificates[0].private_key",
-        "Failed to load private key from",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: F(ec.key), private_key: F(ec.key)}]",
-        "tls_certificates[0].certificate_chain",
-        "Failed to load certificate chain from",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: {inline_string: x}, private_key: F(ec.key)}]",
-        "tls_certificates[0].certificate_chain",
-        "Failed to load certificate chain from <inline>",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: F(rsa1k.pem), private_key: F(rsa1k.key)}]",
-        "tls_certificates[0].certificate_chain",
-        "only RSA certificates with 2048-bit or larger keys are supported",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: F(p224.pem), private_key: F(p224.key)}]",
-        "tls_certificates[0].certificate_chain",
-        "Failed to load certificate chain from",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: F(ec.pem), private_key: F(ec.enc.key), password: {inline_string: secret}}]",
-        "tls_certificates[0].private_key",
-        "encrypted",
-        NotServed,
-    ),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: F(ec.pem), private_key: F(ec.key), ocsp_staple: {inline_string: x}}]",
-        "tls_certificates[0].ocsp_staple",
-        "OCSP staple cannot be provided via inline_string",
-        Invalid,
-    ),
-    ('D', "tls_certificates: [{pkcs12: F(ec.pem)}]", "tls_certificates[0].pkcs12", "PKCS#12", NotServed),
-    (
-        'D',
-        "tls_certificates: [{certificate_chain: F(ec.pem), private_key_provider: {provider_name: x}}]",
-        "tls_certificates[0].private_key_provider",
-        "providers are not served",
-        NotServed,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_certificate_sds_secret_configs: [{name: a, sds_config: {ads: {}}}]",
-        "",
-        "SDS and non-SDS TLS certificates may not be mixed in server contexts",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificate_sds_secret_configs: [{name: a}]",
-        "tls_certificate_sds_secret_configs[0].name",
-        "Unknown static secret: a",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificate_sds_secret_configs: [{name: a, sds_config: {path_config_source: {path: /nope}}}]",
-        "tls_certificate_sds_secret_configs[0].sds_config.path_config_source.path",
-        "paths must refer to an existing path in the system: '/nope' does not exist",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_certificate_provider_instance: {instance_name: x}",
-        "tls_certificate_provider_instance",
-        "certificate providers",
-        NotServed,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], custom_handshaker: {name: x, typed_config: {'@type': t/google.protobuf.Struct}}",
-        "custom_handshaker",
-        "other handshakers",
-        NotServed,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {trusted_ca: F(ec.key)}",
-        "validation_context.trusted_ca",
-        "Failed to load trusted CA certificates from",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {trusted_ca: {inline_string: x}}",
-        "validation_context.trusted_ca",
-        "Failed to load trusted CA certificates from <inline>",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {trusted_ca: {inline_string: ''}}",
-        "validation_context.trusted_ca",
-        "DataSource cannot be empty",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {trusted_ca: F(nope)}",
-        "validation_context.trusted_ca.filename",
-        "Invalid path: ",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {match_typed_subject_alt_names: [{san_type: URI, matcher: {exact: a}}]}",
-        "validation_context",
-        "SAN-based verification of peer certificates without trusted CA is insecure and not allowed",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {allow_expired_certificate: true}",
-        "validation_context.allow_expired_certificate",
-        "Certificate validity period is always ignored without trusted CA",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {crl: F(crl.pem)}",
-        "validation_context.crl",
-        "without trusted CA",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {max_verify_depth: 101, trusted_ca: F(ca.pem)}",
-        "validation_context.max_verify_depth",
-        "less than or equal to 100",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {trusted_ca: F(ca.pem), match_typed_subject_alt_names: [{san_type: OTHER_NAME, oid: 1.2.x, matcher: {exact: a}}]}",
-        "validation_context.match_typed_subject_alt_names[0].oid",
-        "Failed to create SAN matcher for OTHER_NAME with OID: 1.2.x",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {verify_certificate_hash: ['zz00000000000000000000000000000000000000000000000000000000000000']}",
-        "validation_context.verify_certificate_hash[0]",
-        "Invalid hex-encoded SHA-256 zz",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {verify_certificate_spki: ['*AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=']}",
-        "validation_context.verify_certificate_spki[0]",
-        "Invalid base64-encoded SHA-256 *A",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {custom_validator_config: {name: x, typed_config: {'@type': t/google.protobuf.Struct}}}",
-        "validation_context.custom_validator_config.name",
-        "Failed to get certificate validator factory for x",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context: {custom_validator_config: {name: envoy.tls.cert_validator.spiffe, typed_config: {'@type': TLS/SPIFFECertValidatorConfig, trust_domains: [{name: td}]}}}",
-        "validation_context.custom_validator_config.typed_config.trust_domains[0].trust_bundle",
-        "Failed to load trusted CA certificate for td",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], combined_validation_context: {default_validation_context: {}}",
-        "combined_validation_context.validation_context_sds_secret_config",
-        "required",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], validation_context_sds_secret_config: {name: x}",
-        "validation_context_sds_secret_config.name",
-        "Unknown static certificate validation context: x",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_params: {cipher_suites: [FOO, AES128-SHA, BAR]}",
-        "tls_params.cipher_suites",
-        "Failed to initialize cipher suites FOO:AES128-SHA:BAR. The following ciphers were rejected when tried individually: FOO, BAR",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_params: {cipher_suites: [AES128-SHA]}",
-        "tls_params.cipher_suites",
-        "this build has none of the suites AES128-SHA",
-        NotServed,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_params: {ecdh_curves: [X25519, X25519]}",
-        "tls_params.ecdh_curves",
-        "Failed to initialize ECDH curves X25519:X25519",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_params: {ecdh_curves: [secp256r1]}",
-        "tls_params.ecdh_curves",
-        "Failed to initialize ECDH curves secp256r1",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_params: {ecdh_curves: [MLKEM1024]}",
-        "tls_params.ecdh_curves",
-        "this build has none",
-        NotServed,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_params: {signature_algorithms: [foo]}",
-        "tls_params.signature_algorithms",
-        "Failed to initialize TLS signature algorithms foo",
-        Invalid,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_params: {tls_maximum_protocol_version: TLSv1_1}",
-        "tls_params.tls_maximum_protocol_version",
-        "TLS 1.2 is the oldest",
-        NotServed,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_params: {tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_2}",
-        "tls_params.tls_maximum_protocol_version",
-        "no version is left",
-        NotServed,
-    ),
-    (
-        'D',
-        "tls_certificates: [PAIR], tls_params: {compliance_policies: [FIPS_202205]}",
-        "tls_params.compliance_policies",
-        "compliance",
-        NotServed,
-    ),
-    (
-        'S',
-        "common_tls_context: {tls_certificates: [PAIR]}, session_ticket_keys: {keys: [{inline_string: x}]}",
-        "session_ticket_keys.keys[0]",
-        "Incorrect TLS session ticket key length. Length 1, expected length 80.",
-        Invalid,
-    ),
-    (
-        'S',
-        "common_tls_context: {tls_certificates: [PAIR]}, session_ticket_keys: {keys: []}",
-        "session_ticket_keys.keys",
-        "at least 1",
-        Invalid,
-    ),
-    (
-        'S',
-        "common_tls_context: {tls_certificates: [PAIR]}, session_ticket_keys_sds_secret_config: {name: x}",
-        "session_ticket_keys_sds_secret_config.name",
-        "Unknown tls session ticket keys: x",
-        Invalid,
-    ),
-    (
-        'S',
-        "common_tls_context: {tls_certificates: [PAIR]}, ocsp_staple_policy: MUST_STAPLE",
-        "ocsp_staple_policy",
-        "staple",
-        NotServed,
-    ),
-    (
-        'C',
-        "tls_certificates: [PAIR, PAIR]",
-        "",
-        "Multiple TLS certificates are not supported for client contexts",
-        Invalid,
-    ),
-    (
-        'C',
-        "validation_context: {match_subject_alt_names: [{exact: a}]}",
-        "validation_context",
-        "SAN-based verification",
-        Invalid,
-    ),
-    (
-        'U',
-        "auto_sni_san_validation: true",
-        "auto_sni_san_validation",
-        "'auto_sni_san_validation' was configured without a validation context",
-        Invalid,
-    ),
-    (
-        'U',
-        "auto_sni_san_validation: true, common_tls_context: {validation_context: {}}",
-        "auto_sni_san_validation",
-        "'auto_sni_san_validation' was configured without configuring a trusted CA",
-        Invalid,
-    ),
-];
-
 #[test]
 fn what_is_refused_and_why() {
     let mut wrong = Vec::new();
-    for (side, text, path, reason, kind) in REFUSED {
+    for (side, text, path, reason, kind) in refused::CERTIFICATES.iter().chain(refused::VALIDATION) {
         let common = format!("common_tls_context: {{{text}}}");
         let (refused, prefix) = match side {
             'D' => (downstream(&common).map(drop), "common_tls_context"),
@@ -649,5 +320,11 @@ fn what_is_refused_and_why() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), REFUSED.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {}\n{}",
+        wrong.len(),
+        refused::CERTIFICATES.len() + refused::VALIDATION.len(),
+        wrong.join("\n")
+    );
 }
