@@ -29,11 +29,8 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
         fields: &[
-            (
-                Served,
-                "rules allow_requests_without_proxy_protocol pass_through_tlvs disallowed_versions stat_prefix",
-            ),
-            (Refused("what TLVs say is kept as metadata"), "tlv_location"),
+            (Served, "allow_requests_without_proxy_protocol disallowed_versions stat_prefix"),
+            (Reported("TLVs of clients are checked and dropped"), "rules pass_through_tlvs tlv_location"),
         ],
     },
     Table {

@@ -25,7 +25,10 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.core.v3.ProxyProtocolConfig",
-        fields: &[(Served, "version pass_through_tlvs added_tlvs")],
+        fields: &[
+            (Served, "version added_tlvs"),
+            (Reported("TLVs of clients are checked and dropped"), "pass_through_tlvs"),
+        ],
     },
     Table {
         message: "envoy.config.core.v3.TlvEntry",

@@ -63,6 +63,9 @@ fn provider(suites: &[&str], groups: &[&str]) -> Arc<CryptoProvider> {
     provider.cipher_suites.retain(|suite| suites.is_empty() || named(suite));
     provider.kx_groups = aws_lc_rs::ALL_KX_GROUPS.to_vec();
     provider.kx_groups.retain(|group| groups.is_empty() || groups.contains(&&*format!("{:?}", group.name())));
+    // In the order that was asked for.
+    let place = |name: &str| groups.iter().position(|group| *group == name);
+    provider.kx_groups.sort_by_key(|group| place(&format!("{:?}", group.name())));
     Arc::new(provider)
 }
 
