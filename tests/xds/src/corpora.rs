@@ -253,15 +253,38 @@ fn of_kind(batch: &Batch, ty: Type) -> Vec<(Key, Vec<u8>)> {
     own.map(|(key, resource)| (key.clone(), resource.body.value.clone())).collect()
 }
 
+/// Leaves out what warms for a secret: the corpora have none to send.
+fn set_aside(batch: &mut Batch, key: &Key) {
+    batch.resources.remove(key);
+    batch.unsendable += 1;
+    // Whoever names it gets another one of its name.
+    batch.incomplete = true;
+}
+
+fn cluster_secrets(cluster: &millrace_config::Cluster) -> bool {
+    let matched = cluster.transport_matches.iter().map(|choice| &choice.transport);
+    let contexts = matched.chain([&cluster.transport]).filter_map(|transport| transport.tls.as_ref());
+    contexts.into_iter().any(|tls| tls.common.secrets().next().is_some())
+}
+
+fn listener_secrets(listener: &millrace_config::Listener) -> bool {
+    let chains = listener.filter_chains.iter().chain(&listener.default_filter_chain);
+    chains.filter_map(|chain| chain.tls.as_ref()).any(|tls| tls.secrets().next().is_some())
+}
+
 /// Judges the clusters; what they ask for, each with a cluster that asks.
 fn clusters(
-    batch: &Batch,
+    batch: &mut Batch,
     cx: &mut Context,
     verdicts: &mut Verdicts,
 ) -> BTreeMap<String, millrace_config::Cluster> {
     let mut services = BTreeMap::new();
     for (key, bytes) in of_kind(batch, Type::Cluster) {
         let verdict = match resource::cluster(&bytes, None, cx) {
+            Ok(translated) if cluster_secrets(&translated.value) => {
+                set_aside(batch, &key);
+                continue;
+            }
             Ok(translated) => {
                 cx.cluster_added(&key.1.as_str().into());
                 if let ClusterDiscovery::Eds { service_name, .. } = &translated.value.discovery {
@@ -282,7 +305,8 @@ fn listeners(batch: &mut Batch, cx: &mut Context, verdicts: &mut Verdicts) -> BT
     for (key, bytes) in of_kind(batch, Type::Listener) {
         let verdict = loop {
             let rejection = match resource::listener(&bytes, None, cx) {
-                Ok(_) => break Ok(()),
+                Ok(translated) if listener_secrets(&translated.value) => break None,
+                Ok(_) => break Some(Ok(())),
                 Err(rejection) => rejection,
             };
             let unknown = rejection.reason.strip_prefix("route: unknown ");
@@ -294,8 +318,12 @@ fn listeners(batch: &mut Batch, cx: &mut Context, verdicts: &mut Verdicts) -> BT
                     batch.resources.insert(key.clone(), yaml::static_cluster(&key.1, &[], ""));
                     verdicts.expected.insert(key, Ok(()));
                 }
-                None => break Err(rejection),
+                None => break Some(Err(rejection)),
             }
+        };
+        let Some(verdict) = verdict else {
+            set_aside(batch, &key);
+            continue;
         };
         if verdict.is_ok() {
             let mut tree = millrace_proto::to_json(&Type::Listener.url(), &bytes).unwrap_or_default();

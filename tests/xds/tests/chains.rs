@@ -185,11 +185,10 @@ fn a_chain_more_and_a_chain_less(subject: &Subject) {
     }
 }
 
-/// Nothing serves TLS to clients yet, and nothing subscribes to secrets: such a listener is refused alone.
+/// Such a listener is refused alone.
 fn a_transport_socket_that_is_not_served(subject: &Subject) {
-    let socket = "transport_socket: {name: tls, typed_config: {\"@type\": \
-                  type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: \
-                  {tls_certificate_sds_secret_configs: [{name: leaf, sds_config: {ads: {}, resource_api_version: V3}}]}}}";
+    let socket = "transport_socket: {name: alts, typed_config: {\"@type\": \
+                  type.googleapis.com/envoy.extensions.transport_sockets.alts.v3.Alts, handshaker_service: x}}";
     for flavor in Flavor::ALL {
         let plain = listener(&[chain("127.0.0.1", &says("plain"))]);
         let lab = Lab::start(subject, flavor, plain, Vec::new());
@@ -211,7 +210,7 @@ fn a_transport_socket_that_is_not_served(subject: &Subject) {
         let nack = lab.plane.wait_nack(mark, Type::Listener);
         let reason = nack.reason();
         assert!(reason.contains("secured: filter_chains[0].transport_socket"), "{reason}");
-        assert!(reason.contains("DownstreamTlsContext is not served by this build"), "{reason}");
+        assert!(reason.contains("Alts is not served by this build"), "{reason}");
         assert!(
             !reason.contains("before") && !reason.contains("then:") && !reason.contains("main"),
             "{reason}"

@@ -30,6 +30,9 @@ fn in_delta(subject: &Subject) {
     replay(subject, Flavor::AdsDelta);
 }
 
+/// Golden files with placeholders where certificates stand; they were judged by Envoy with real ones.
+const PLACEHOLDERS: [&str; 2] = ["kuma/cluster-add#0", "kuma/label-scope#0"];
+
 /// What came of one corpus.
 #[derive(Default)]
 struct Counts {
@@ -119,7 +122,8 @@ fn send(plane: &ControlPlane, proxy: &Proxy, batch: &Batch, verdicts: &Verdicts)
         complaints.extend(compare(&refusals(plane, mark, ty), ty, verdicts));
     }
     complaints.extend(in_force(proxy, verdicts));
-    if let Some(accepted) = batch.envoy.filter(|_| !verdicts.lacks() && batch.unsendable == 0)
+    let comparable = !verdicts.lacks() && batch.unsendable == 0 && !PLACEHOLDERS.contains(&&*batch.id);
+    if let Some(accepted) = batch.envoy.filter(|_| comparable)
         && accepted == refused
     {
         complaints.push(format!("Envoy accepts: {accepted}, we refuse: {refused}"));
