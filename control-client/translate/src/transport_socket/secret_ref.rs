@@ -13,7 +13,6 @@ use crate::secrets::{SecretInfo, SecretKind};
 use crate::{fields, resource, source};
 
 /// What a reference leads to.
-#[expect(clippy::large_enum_variant, reason = "one at a time, looked at where it is made")]
 pub(super) enum Referred {
     /// A secret of the bootstrap, and where it stands.
     Static(Box<(Path, Type)>),
