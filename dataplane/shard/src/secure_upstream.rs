@@ -21,9 +21,11 @@ impl Shard {
     /// Why there can be none, for `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub(crate) fn begin_upstream_handshake(&mut self, key: Key) -> Result<bool, Rc<str>> {
         let Some(upstream) = self.upstreams.get_mut(key) else { return Ok(true) };
-        let Some(state) = self.clusters.get(upstream.cluster) else { return Ok(false) };
-        let host = state.host_of(upstream.pool).and_then(|host| state.host(host));
-        let metadata = host.and_then(|host| host.transport_metadata.as_deref());
+        // Without its endpoint nobody knows which transport socket is due: nothing is sent in the clear by mistake.
+        let gone = || Rc::from("the endpoint is gone");
+        let state = self.clusters.get(upstream.cluster).ok_or_else(gone)?;
+        let host = state.host_of(upstream.pool).and_then(|host| state.host(host)).ok_or_else(gone)?;
+        let metadata = host.transport_metadata.as_deref();
         let cluster = state.config();
         let (at, transport) = transport(cluster, metadata.unwrap_or_default());
         let mut wire = Vec::new();
@@ -53,8 +55,7 @@ impl Shard {
             }
         };
         let asked = state.transport(upstream.transport);
-        let hostname =
-            host.map(|host| &*host.hostname).filter(|name| config.auto_host_sni && !name.is_empty());
+        let hostname = Some(&*host.hostname).filter(|name| config.auto_host_sni && !name.is_empty());
         let server_name = asked.server_name.or(hostname).unwrap_or(&config.sni);
         let validates = (asked.server_name.is_some() && cluster.http.auto_san_validation)
             || config.auto_sni_san_validation;
@@ -71,7 +72,7 @@ impl Shard {
         };
         let session = Session::client(&context, options, &mut wire)
             .map_err(|error| Rc::from(Failure::Session(error).words()))?;
-        let Some(link) = &mut upstream.link else { return Ok(false) };
+        let link = upstream.link.as_mut().ok_or_else(gone)?;
         upstream.handshaking = true;
         link.secure(session, wire, &mut self.io);
         link.set_single(true);

@@ -313,11 +313,12 @@ fn transport_key(
     stream: &Stream,
     client: Option<&Addresses>,
 ) -> Option<TransportKey> {
-    let config = state.config().clone();
-    let own = &config.transport;
-    if own.tls.is_none() && own.proxy_protocol.is_none() && config.transport_matches.is_empty() {
+    let own = &state.config().transport;
+    if own.tls.is_none() && own.proxy_protocol.is_none() && state.config().transport_matches.is_empty() {
         return Some(TransportKey::DEFAULT);
     }
+    let config = state.config().clone();
+    let own = &config.transport;
     let transports = config.transport_matches.iter().map(|one| &one.transport).chain([own]);
     let told = transports.into_iter().any(|transport| transport.proxy_protocol.is_some());
     let proxy = client.filter(|_| told).and_then(|client| Some((inet(&client.peer)?, inet(&client.local)?)));

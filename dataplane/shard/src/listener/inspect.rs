@@ -96,8 +96,8 @@ impl Shard {
             let Some(filter) = config.listener_filters.get(inspection.at) else {
                 return self.inspected(key, &config);
             };
-            let kind = filter.kind.clone();
-            let verdict = inspection.ask(&kind);
+            let kind = &filter.kind;
+            let verdict = inspection.ask(kind);
             match verdict {
                 Verdict::NeedMore => {
                     inspection.hold();
@@ -106,7 +106,7 @@ impl Shard {
                     return;
                 }
                 Verdict::Next(consumed, counts) => {
-                    self.count_filter(&kind, counts);
+                    self.count_filter(kind, counts);
                     let Some(inspection) = self.inspections.get_mut(key) else { return };
                     inspection.consume(consumed);
                     let port = inspection.found.destination(&inspection.new).1;
@@ -119,7 +119,7 @@ impl Shard {
                     }
                 }
                 Verdict::Close(counts) => {
-                    self.count_filter(&kind, counts);
+                    self.count_filter(kind, counts);
                     return self.drop_inspection(key);
                 }
             }
