@@ -4,6 +4,7 @@
 mod chain;
 mod error;
 mod handoff;
+mod known;
 mod names;
 mod rustls_traits;
 mod spiffe;

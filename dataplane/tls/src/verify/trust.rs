@@ -9,6 +9,7 @@ use webpki::anchor_from_trusted_cert;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
 
+use super::known::KnownChains;
 use crate::certificate::CertificateError;
 use crate::certificate::x509::parse;
 
@@ -28,7 +29,7 @@ pub(super) struct RootFacts {
 }
 
 /// The roots of one bundle.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Roots {
     /// Certificates that can be roots.
     pub(super) anchors: Vec<TrustAnchor<'static>>,
@@ -36,12 +37,14 @@ pub(super) struct Roots {
     pub(super) facts: Vec<RootFacts>,
     /// The DER of each of [`Self::anchors`].
     pub(super) certificates: Vec<Arc<[u8]>>,
+    /// Chains that lead here: with the roots they end.
+    pub(super) known: KnownChains,
 }
 
 impl Roots {
     /// What cannot be a root is left out, since bundles hold such certificates; but one must be left.
     pub(super) fn new(bundle: &Bundle) -> Result<Self, CertificateError> {
-        let mut roots = Self { anchors: Vec::new(), facts: Vec::new(), certificates: Vec::new() };
+        let mut roots = Self::default();
         for der in bundle {
             let certificate = CertificateDer::from(&**der);
             let (Ok(anchor), Ok(parsed)) = (anchor_from_trusted_cert(&certificate), parse(der)) else {

@@ -13,6 +13,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::chain::{ChainRules, check_size};
+use super::known::{ChainKey, RulesHash, Window};
 use super::spiffe::TrustDomains;
 use super::trust::Roots;
 use super::{ChainFault, TrustCache, VerifyError, names};
@@ -59,6 +60,7 @@ enum Trust {
 pub struct Verifier {
     options: VerifierOptions,
     rules: ChainRules,
+    rules_hash: RulesHash,
     trust: Trust,
     accept_untrusted: bool,
     matchers: Vec<SanMatcher>,
@@ -91,12 +93,14 @@ impl Verifier {
             role: options.role,
             algorithms: options.algorithms,
             crls,
+            lists_hold: Window::of_lists(&context.crls),
             only_leaf_crl: context.only_leaf_crl,
             allow_expired: context.allow_expired,
             max_depth: context.max_verify_depth,
         };
         Ok(Arc::new(Self {
             options,
+            rules_hash: RulesHash::new(&rules, &context.crls),
             rules,
             trust,
             accept_untrusted: context.accept_untrusted && !spiffe,
@@ -140,10 +144,10 @@ impl Verifier {
         let mut validated = true;
         match &self.trust {
             Trust::Anything => validated = false,
-            Trust::Roots(roots) => self.rules.verify(roots, chain, leaf, now)?,
+            Trust::Roots(roots) => self.check_chain(roots, chain, leaf, now)?,
             Trust::Spiffe(domains) => {
                 let roots = domains.roots(leaf, sans).map_err(VerifyError::Spiffe)?;
-                self.rules.verify(roots, chain, leaf, now)?;
+                self.check_chain(roots, chain, leaf, now)?;
             }
         }
         if extra_dns_san.is_some_and(|wanted| !names::covers(wanted, sans)) {
@@ -159,6 +163,28 @@ impl Verifier {
             validated = true;
         }
         Ok(Verified { validated })
+    }
+
+    /// The chain check, unless the same bytes passed it before.
+    fn check_chain(
+        &self,
+        roots: &Roots,
+        chain: &[&[u8]],
+        leaf: &X509Certificate<'_>,
+        now: i64,
+    ) -> Result<(), VerifyError> {
+        let key = ChainKey::new(self.rules_hash, chain);
+        roots.known.or_verify(key, now, || self.rules.verify(roots, chain, leaf, now))
+    }
+
+    /// Whether `chain` passed the chain check before, with these rules, and would pass at `now_unix` without one.
+    pub fn knows(&self, chain: &[&[u8]], now_unix: i64) -> bool {
+        let Some(key) = ChainKey::new(self.rules_hash, chain) else { return false };
+        match &self.trust {
+            Trust::Anything => false,
+            Trust::Roots(roots) => roots.known.knows(&key, now_unix),
+            Trust::Spiffe(domains) => domains.all().any(|roots| roots.known.knows(&key, now_unix)),
+        }
     }
 
     fn asks_for_hashes(&self) -> bool {

@@ -62,7 +62,10 @@ impl Authority {
 
     /// An intermediate.
     pub fn under(&self, name: &str) -> Self {
-        let params = authority(name);
+        self.under_with(authority(name))
+    }
+
+    pub fn under_with(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("an intermediate");
         Self { der: certificate.der().to_vec().into(), issuer: Issuer::new(params, key) }

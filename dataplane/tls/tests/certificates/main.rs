@@ -3,6 +3,7 @@
 mod authority;
 mod corpus;
 mod facts;
+mod known_chains;
 mod limbo;
 mod secrets;
 mod verification;

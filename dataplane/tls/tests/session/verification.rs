@@ -1,7 +1,9 @@
 //! Who is believed, on either side, and which alert tells the other one.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
+use millrace_base::WallTime;
 use millrace_config::{
     DownstreamTls, SanKind, SanMatcher, SecretId, SecretSource, StringMatcher, TlsVersion, UpstreamTls,
     ValidationContext, ValidationSource,
@@ -15,10 +17,13 @@ use crate::world::*;
 /// A handshake of these two: both ends' errors, client first.
 fn shake(up: &UpstreamTls, down: &DownstreamTls, extra: Option<&str>) -> (End, End) {
     let local = shard(&Shared::new([1; 32]));
+    shake_with(&client_context(up, &local), &server_context(down, &local), extra)
+}
+
+fn shake_with(up: &Rc<ClientContext>, down: &Rc<ServerContext>, extra: Option<&str>) -> (End, End) {
     let options =
         ClientOptions { server_name: "server.test", extra_dns_san: extra, ..ClientOptions::default() };
-    let mut client = End::client(&client_context(up, &local), options);
-    let mut server = End::server(&server_context(down, &local));
+    let (mut client, mut server) = (End::client(up, options), End::server(down));
     exchange(&mut client, &mut server, usize::MAX);
     (client, server)
 }
@@ -163,4 +168,30 @@ fn contexts_that_cannot_serve_fail_closed() {
     down.common.params =
         millrace_config::TlsParams { curves: vec![millrace_config::Curve::P521], ..Default::default() };
     assert_eq!(server(&down), Some(ContextError::Parameters));
+}
+
+/// Chains that passed are remembered: their certificates still end, and on the side whose certificate it is.
+#[test]
+fn a_certificate_that_ends_between_two_handshakes_is_refused() {
+    let root = Authority::new("root");
+    for (of_client, of_server) in [(2_028, 2_100), (2_100, 2_028)] {
+        let local = shard(&Shared::new([1; 32]));
+        let down = downstream(&[root.leaf_until(&["server.test"], Kind::Ecdsa, of_server)]);
+        let certificate = root.leaf_until(&["client.test"], Kind::Ecdsa, of_client);
+        let mut up = upstream(Some(root.trust()), Some(certificate));
+        up.max_session_keys = 0;
+        let (up, down) = (client_context(&up, &local), server_context(&mutual(down, root.trust()), &local));
+        for _ in 0..2 {
+            let (client, server) = shake_with(&up, &down, None);
+            assert_eq!((client.error, server.error), (None, None));
+        }
+        // The first second of 2028, at which `notAfter` is not over, and the next one.
+        for (now, refused) in [(1_830_297_600, false), (1_830_297_601, true)] {
+            local.set_wall(WallTime(now * 1_000_000_000));
+            let (client, server) = shake_with(&up, &down, None);
+            let end = if of_client < of_server { &server } else { &client };
+            let failed = end.error.as_ref().map(TlsError::counter);
+            assert_eq!(failed, refused.then_some(FailureKind::VerifyError), "{now}");
+        }
+    }
 }
