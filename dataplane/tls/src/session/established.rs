@@ -30,6 +30,8 @@ pub(super) struct Established {
     messages: u8,
     empty: u8,
     warnings: u8,
+    /// The peer asked for a key update, once or more: it gets one with what is sealed next.
+    update_owed: bool,
     closed_by_us: bool,
     closed_by_peer: bool,
     failed: bool,
@@ -53,6 +55,7 @@ impl Established {
             messages: 0,
             empty: 0,
             warnings: 0,
+            update_owed: false,
             closed_by_us: false,
             closed_by_peer: false,
             failed: false,
@@ -87,7 +90,7 @@ impl Established {
                     return Ok(Step { consumed: whole, event: Event::Data(range) });
                 }
             }
-            Ok((content::HANDSHAKE, range)) => self.handshake(&record[range], out),
+            Ok((content::HANDSHAKE, range)) => self.handshake(&record[range]),
             Ok((content::ALERT, range)) if self.partial.is_empty() => match self.alert(&record[range]) {
                 Ok(false) => Ok(()),
                 Ok(true) => return Ok(Step { consumed: whole, event: Event::CloseNotify }),
@@ -108,7 +111,7 @@ impl Established {
     }
 
     /// What comes after a handshake (RFC 8446 4.6); in TLS 1.2 nothing does.
-    fn handshake(&mut self, fragment: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+    fn handshake(&mut self, fragment: &[u8]) -> Result<(), TlsError> {
         if fragment.is_empty() {
             // RFC 8446 5.1: no empty fragments of handshake messages.
             return Err(TlsError::UnexpectedMessage);
@@ -130,7 +133,7 @@ impl Established {
                 return Err(TlsError::Flood);
             }
             match message {
-                Message::KeyUpdate { requested, last } => self.update(requested, last, out)?,
+                Message::KeyUpdate { requested, last } => self.update(requested, last)?,
                 Message::Ticket(payload) => self.schedule.keep_ticket(&payload)?,
             }
         }
@@ -138,20 +141,20 @@ impl Established {
         Ok(())
     }
 
-    /// RFC 8446 4.6.3. `last`: nothing of the record is behind the message, which would be under the new keys.
-    fn update(&mut self, requested: bool, last: bool, out: &mut Vec<u8>) -> Result<(), TlsError> {
+    /// RFC 8446 4.6.3. `last`: nothing of the record is behind the message, which would be under the new keys. The
+    /// answer is due before our next data, one for all requests until then: peers bound updates without data.
+    fn update(&mut self, requested: bool, last: bool) -> Result<(), TlsError> {
         if !last {
             return Err(TlsError::UnexpectedMessage);
         }
         self.opening = self.schedule.next_opening().ok_or(TlsError::UnexpectedMessage)?;
-        if requested && !self.closed_by_us {
-            self.rekey(out)?;
-        }
+        self.update_owed |= requested;
         Ok(())
     }
 
     /// Announces new keys under the old ones, and takes them.
     fn rekey(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        self.update_owed = false;
         self.sealing
             .seal(content::HANDSHAKE, KEY_UPDATE.len(), out, |out| out.extend_from_slice(&KEY_UPDATE))
             .map_err(|_| TlsError::Exhausted)?;
@@ -189,7 +192,7 @@ impl Established {
         let mut chunk: &[u8] = &[];
         while left > 0 {
             let length = left.min(PLAINTEXT_MAX);
-            if !self.sealing.may_seal(length) {
+            if self.update_owed || !self.sealing.may_seal(length) {
                 if !self.schedule.updates() {
                     return Err(TlsError::Exhausted);
                 }
@@ -253,6 +256,12 @@ impl Established {
 
     pub(super) fn is_closed_by_peer(&self) -> bool {
         self.closed_by_peer
+    }
+
+    /// Asks for the peer's next keys and takes our own.
+    pub(super) fn ask_for_keys(&mut self, out: &mut Vec<u8>) {
+        self.send(content::HANDSHAKE, &[24, 0, 0, 1, 1], out);
+        self.sealing = self.schedule.next_sealing().expect("TLS 1.3");
     }
 
     /// One record of any type, as a peer could seal that breaks the rules.

@@ -77,6 +77,48 @@ fn tls_1_3_changes_keys_before_they_are_worn_out() {
     assert!(answers.is_empty(), "nobody was asked to follow");
 }
 
+/// RFC 8446 4.6.3: whoever is silent answers many requests with one update, before what it says next.
+#[test]
+fn requests_for_new_keys_are_answered_once_and_with_data() {
+    const UPDATE: usize = 5 + 5 + 1 + 16;
+    let (mut client, mut server) = established(TlsVersion::V1_3);
+    let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+    let ask = |session: &mut Session, out: &mut Vec<u8>| {
+        let State::Established(established) = &mut session.0 else { panic!("it is established") };
+        established.ask_for_keys(out);
+    };
+    for round in 0..5 {
+        for _ in 0..32 {
+            ask(&mut client, &mut to_server);
+        }
+        feed(&mut server, &mut to_server, &mut to_client);
+        assert!(to_client.is_empty(), "it has nothing to say");
+        server.seal([].into_iter(), &mut to_client).expect("nothing");
+        assert!(to_client.is_empty(), "still nothing");
+        for update in [UPDATE, 0] {
+            server.seal([&[2; 10][..]].into_iter(), &mut to_client).expect("established");
+            assert_eq!(to_client.len(), update + 10 + 22, "{round}");
+            assert_eq!(feed(&mut client, &mut to_client, &mut to_server), 10);
+        }
+        client.seal([&[1; 10][..]].into_iter(), &mut to_server).expect("established");
+        assert_eq!(feed(&mut server, &mut to_server, &mut to_client), 10);
+    }
+    // Keys that are worn out at the same time: still one update.
+    ask(&mut client, &mut to_server);
+    feed(&mut server, &mut to_server, &mut to_client);
+    wear_out(&mut server);
+    server.seal([&[2; 100][..]].into_iter(), &mut to_client).expect("new keys");
+    assert_eq!(to_client.len(), UPDATE + 100 + 22);
+    assert_eq!(feed(&mut client, &mut to_client, &mut to_server), 100);
+    // Nothing is owed behind our end.
+    ask(&mut client, &mut to_server);
+    feed(&mut server, &mut to_server, &mut to_client);
+    server.close_notify(&mut to_client);
+    assert_eq!(to_client.len(), 2 + 22);
+    feed(&mut client, &mut to_client, &mut to_server);
+    assert!(matches!(&client.0, State::Established(established) if established.is_closed_by_peer()));
+}
+
 #[test]
 fn tls_1_2_ends_with_its_keys() {
     let (mut client, mut server) = established(TlsVersion::V1_2);
