@@ -10,6 +10,7 @@ use millrace_config::{
     DownstreamTls, Secret, SecretId, SecretSource, SessionTickets, TlsCertificate, ValidationContext,
     ValidationSource,
 };
+use millrace_inspect::ClientHello;
 use rustls::NoKeyLog;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, NoServerSessionStorage, ServerConfig};
@@ -26,17 +27,37 @@ pub(crate) use selection::Selection;
 
 /// Tickets that a client gets after a full handshake: what BoringSSL sends.
 const TICKETS: usize = 2;
+/// Tickets for a client that comes back with one, which it must not use again (RFC 8446 C.4): its stock stays what it
+/// was. BoringSSL sends two again (measured), OpenSSL one.
+const TICKETS_AGAIN: usize = 1;
 
 /// Everything that the connections of one filter chain share.
 pub struct ServerContext {
     pub(crate) local: Rc<Local>,
-    pub(crate) config: Arc<ServerConfig>,
+    with_alpn: Answers,
     /// For clients that offer no protocol of ours: BoringSSL then goes on without one, rustls would refuse.
-    pub(crate) without_alpn: Arc<ServerConfig>,
+    without_alpn: Answers,
     pub(crate) alpn: Box<[Arc<[u8]>]>,
     pub(crate) selection: Arc<Selection>,
     /// A resumed session's certificate was validated when the session began.
     pub(crate) validates: bool,
+}
+
+/// How clients are answered that come for the first time, and those that come back.
+struct Answers {
+    first: Arc<ServerConfig>,
+    again: Arc<ServerConfig>,
+}
+
+impl Answers {
+    fn new(config: ServerConfig) -> Self {
+        let first = Arc::new(config);
+        let mut again = first.clone();
+        if first.send_tls13_tickets > TICKETS_AGAIN {
+            Arc::make_mut(&mut again).send_tls13_tickets = TICKETS_AGAIN;
+        }
+        Self { first, again }
+    }
 }
 
 impl fmt::Debug for ServerContext {
@@ -105,12 +126,19 @@ impl ServerContext {
         without_alpn.alpn_protocols = Vec::new();
         Ok(Self {
             local: local.clone(),
-            config: Arc::new(compiled),
-            without_alpn: Arc::new(without_alpn),
+            with_alpn: Answers::new(compiled),
+            without_alpn: Answers::new(without_alpn),
             alpn: common.alpn.iter().cloned().collect(),
             selection,
             validates: context.is_some_and(|context| !context.accept_untrusted),
         })
+    }
+
+    /// What answers a ClientHello: by whether it offers a protocol of ours, and a session.
+    pub(crate) fn config(&self, hello: &ClientHello) -> &Arc<ServerConfig> {
+        let overlaps = self.alpn.iter().any(|ours| hello.alpn().any(|theirs| *theirs == **ours));
+        let answers = if overlaps { &self.with_alpn } else { &self.without_alpn };
+        if hello.offers_psk { &answers.again } else { &answers.first }
     }
 }
 

@@ -5,6 +5,7 @@ use super::reader::{Reader, names};
 
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
+const PRE_SHARED_KEY: u16 = 41;
 const SUPPORTED_VERSIONS: u16 = 43;
 /// `HostName` at most: a DNS name, as BoringSSL has it.
 const SERVER_NAME_BYTES_MAX: usize = 255;
@@ -44,6 +45,7 @@ fn read_extensions(mut extensions: Reader<'_>, hello: &mut ClientHello) -> Optio
             // As in Envoy: what is wrong with these two is for the handshake to tell.
             ALPN => hello.alpn = protocol_names(data).unwrap_or_default().into(),
             SUPPORTED_VERSIONS => hello.supported_versions = versions(data).unwrap_or_default(),
+            PRE_SHARED_KEY => hello.offers_psk = true,
             _ => {}
         }
     }

@@ -22,6 +22,8 @@ pub struct ClientHello {
     /// `supported_versions` (RFC 8446 4.2.1) in the client's order, unknown and reserved numbers included; empty
     /// when the extension is missing.
     pub supported_versions: Vec<u16>,
+    /// `pre_shared_key` (RFC 8446 4.2.11) is there: the client wants to resume a session.
+    pub offers_psk: bool,
     /// ProtocolNameList of ALPN without its own length: one octet of length before each name.
     alpn: Box<[u8]>,
     /// Bytes up to the end of the record in which the ClientHello ends: `tls_inspector.bytes_processed`.

@@ -69,6 +69,7 @@ fn everything_of_interest_is_read() {
     assert_eq!(hello.alpn().collect::<Vec<_>>(), [&b"h2"[..], b"http/1.1"]);
     assert_eq!((hello.legacy_version, hello.bytes), (0x303, bytes.len()));
     assert_eq!(hello.supported_versions, [0x2a2a, 0x304, 0x303]);
+    assert!(!hello.offers_psk && read(&wire(&[versions(&[0x304]), (41, vec![])])).offers_psk);
 }
 
 #[test]

@@ -76,8 +76,8 @@ enum Flow {
 }
 
 impl Handshake {
-    /// Begins with the ClientHello in `input`, once it is whole. Whether it offers a protocol of ours decides which
-    /// of the context's two configurations answers.
+    /// Begins with the ClientHello in `input`, once it is whole: what it offers decides which of the context's
+    /// configurations answers.
     pub(super) fn server(
         context: &Rc<ServerContext>,
         input: &mut [u8],
@@ -120,9 +120,8 @@ impl Handshake {
             let error = rustls::PeerIncompatible::Tls12NotOfferedOrEnabled;
             return Err(TlsError::Handshake(error.into()));
         }
-        let overlaps = context.alpn.iter().any(|ours| hello.alpn().any(|theirs| *theirs == **ours));
-        let config = if overlaps { &context.config } else { &context.without_alpn };
-        let connection = UnbufferedServerConnection::new(config.clone()).map_err(TlsError::Handshake)?;
+        let config = context.config(&hello).clone();
+        let connection = UnbufferedServerConnection::new(config).map_err(TlsError::Handshake)?;
         let mut handshake = Box::new(Self {
             connection: Connection::Server(connection),
             context: Context::Server(context.clone()),

@@ -79,6 +79,38 @@ fn sessions_resume_again_and_again_and_on_every_shard() {
     }
 }
 
+/// Two tickets for a newcomer, as from BoringSSL, and one for each that a client used: its stock stays as it is.
+#[test]
+fn a_resumed_session_is_worth_one_ticket() {
+    let mut scene = scene(TlsVersion::V1_3);
+    scene.up.max_session_keys = 8;
+    let (client, server) = (scene.client(), scene.server());
+    let bytes_of_tickets = || {
+        let (mut client, mut server) = (End::to(&client), End::server(&server));
+        server.feed(&client.take());
+        client.feed(&server.take());
+        server.feed(&client.take());
+        assert!(server.session.is_established());
+        let tickets = server.take();
+        client.feed(&tickets);
+        assert_eq!((&client.error, &server.error), (&None, &None));
+        (client.session.facts().is_some_and(|facts| facts.resumed), tickets.len())
+    };
+    let (resumed, two) = bytes_of_tickets();
+    assert!(!resumed && two > 0);
+    for _ in 0..4 {
+        let (resumed, one) = bytes_of_tickets();
+        assert!(resumed);
+        assert!(one < two / 2 + 32, "{one} of {two}");
+    }
+    // Two at the same time have one each.
+    let begin = || (End::to(&client), End::server(&server));
+    for (mut client, mut server) in [begin(), begin()] {
+        exchange(&mut client, &mut server, usize::MAX);
+        assert!(client.session.facts().is_some_and(|facts| facts.resumed));
+    }
+}
+
 #[test]
 fn a_changed_trust_ends_sessions() {
     for version in VERSIONS {
