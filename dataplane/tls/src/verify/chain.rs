@@ -1,6 +1,7 @@
 //! The path from a leaf to a trusted root: webpki builds it within its budgets, and what BoringSSL asks for beyond
 //! webpki is looked at on every path that it finds.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -12,8 +13,9 @@ use webpki::{
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 
+use super::rules::{self, CertificateRules, Place, RuleBreach};
 use super::trust::{RootFacts, Roots};
-use super::{ChainFault, PeerRole, VerifyError};
+use super::{ChainFault, PeerRole, VerifyError, descent};
 use crate::certificate::x509::{parse, tlv};
 use crate::certificate::{MAX_CHAIN, MAX_CHAIN_BYTES};
 
@@ -21,6 +23,7 @@ use crate::certificate::{MAX_CHAIN, MAX_CHAIN_BYTES};
 #[derive(Debug)]
 pub(super) struct ChainRules {
     pub(super) role: PeerRole,
+    pub(super) certificate_rules: CertificateRules,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
     pub(super) crls: Vec<CertRevocationList<'static>>,
     pub(super) only_leaf_crl: bool,
@@ -54,12 +57,18 @@ impl ChainRules {
         let end_entity = CertificateDer::from(chain[0]);
         let end_entity = EndEntityCert::try_from(&end_entity).map_err(|error| at_leaf(fault(&error)))?;
         let rest: Vec<_> = chain[1..].iter().map(|der| CertificateDer::from(*der)).collect();
-        self.find_path(roots, &end_entity, &rest, now).map_err(|error| {
+        let breach = Cell::new(None);
+        let search = Search { roots, leaf, breach: &breach };
+        let Err(error) = self.find_path(&search, &end_entity, &rest, now) else { return Ok(()) };
+        if let Some((breach, depth)) = breach.get() {
+            return Err(VerifyError::Chain { fault: ChainFault::Rule(breach), depth });
+        }
+        descent::find(self, roots, chain, now).unwrap_or_else(|| {
             let fault = match fault(&error) {
                 ChainFault::BadSignature if !issuer_is_meant(roots, chain) => ChainFault::UnknownIssuer,
                 fault => fault,
             };
-            VerifyError::Chain { fault, depth: depth(fault, chain, now) }
+            Err(VerifyError::Chain { fault, depth: depth(fault, chain, now) })
         })
     }
 
@@ -104,7 +113,7 @@ impl ChainRules {
     /// verification without a clock: chains whose certificates were never valid together are refused.
     fn find_path(
         &self,
-        roots: &Roots,
+        search: &Search<'_>,
         leaf: &EndEntityCert<'_>,
         rest: &[CertificateDer<'_>],
         now: i64,
@@ -112,7 +121,7 @@ impl ChainRules {
         let mut time = unix(now);
         let mut tries = if self.allow_expired { rest.len() + 2 } else { 1 };
         loop {
-            let error = match self.find_path_at(roots, leaf, rest, time) {
+            let error = match self.find_path_at(search, leaf, rest, time) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -127,7 +136,7 @@ impl ChainRules {
 
     fn find_path_at(
         &self,
-        roots: &Roots,
+        search: &Search<'_>,
         leaf: &EndEntityCert<'_>,
         rest: &[CertificateDer<'_>],
         time: UnixTime,
@@ -148,11 +157,12 @@ impl ChainRules {
             PeerRole::Client => KeyUsage::client_auth(),
             PeerRole::Server => KeyUsage::server_auth(),
         };
-        let anchors = &roots.anchors;
+        let anchors = &search.roots.anchors;
         let check = |path: &VerifiedPath<'_>| {
             let at = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
-            let root = at.map(|at| roots.facts[at]).ok_or(Error::UnknownIssuer)?;
-            self.check_path(path, root, time)
+            let root = at.map(|at| search.roots.facts[at]).ok_or(Error::UnknownIssuer)?;
+            self.check_path(path, root, time)?;
+            search.keeps_rules(self.certificate_rules, path, root)
         };
         leaf.verify_for_usage(self.algorithms.all, anchors, rest, time, usage, revocation, Some(&check))
             .map(drop)
@@ -201,6 +211,37 @@ impl ChainRules {
     }
 }
 
+/// One search for a path, and the rule that a path broke which was good otherwise.
+struct Search<'a> {
+    roots: &'a Roots,
+    leaf: &'a X509Certificate<'a>,
+    breach: &'a Cell<Option<(RuleBreach, u8)>>,
+}
+
+impl Search<'_> {
+    fn keeps_rules(
+        &self,
+        held_to: CertificateRules,
+        path: &VerifiedPath<'_>,
+        root: RootFacts,
+    ) -> Result<(), Error> {
+        let refuse = |breach, depth| {
+            self.breach.set(Some((breach, depth)));
+            Error::UnknownIssuer
+        };
+        rules::check(held_to, self.leaf, Place::Leaf).map_err(|breach| refuse(breach, 0))?;
+        let mut depth = 1;
+        for intermediate in path.intermediate_certificates() {
+            let der = intermediate.der();
+            let certificate = parse(&der).map_err(|_| Error::BadDer)?;
+            rules::check(held_to, &certificate, Place::Intermediate)
+                .map_err(|breach| refuse(breach, depth))?;
+            depth += 1;
+        }
+        root.breach(held_to).map_or(Ok(()), |breach| Err(refuse(breach, depth)))
+    }
+}
+
 /// False where key identifiers (RFC 5280 4.2.1.1) say that the signature was made by none of the roots of that
 /// name: another key of a rotated authority. BoringSSL then knows no issuer.
 fn issuer_is_meant(roots: &Roots, chain: &[&[u8]]) -> bool {
@@ -215,7 +256,7 @@ fn issuer_is_meant(roots: &Roots, chain: &[&[u8]]) -> bool {
 }
 
 /// What a SEQUENCE holds.
-fn content(der: &[u8]) -> &[u8] {
+pub(super) fn content(der: &[u8]) -> &[u8] {
     tlv(der).map_or(&[], |(_, content, _)| content)
 }
 
@@ -233,7 +274,7 @@ fn subject_key_id<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
     })
 }
 
-fn unix(seconds: i64) -> UnixTime {
+pub(super) fn unix(seconds: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap_or(0)))
 }
 

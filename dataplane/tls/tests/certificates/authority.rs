@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_config::{SanKind, SanMatcher, StringMatcher, ValidationContext};
-use millrace_tls::verify::{PeerRole, TrustCache, Verified, Verifier, VerifierOptions, VerifyError};
+use millrace_tls::verify::{CertificateRules, PeerRole, TrustCache, Verified, Verifier, VerifierOptions, VerifyError};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType, SerialNumber, date_time_ymd,
@@ -106,8 +106,13 @@ pub fn authority(name: &str) -> CertificateParams {
 }
 
 pub fn verifier(context: &ValidationContext, role: PeerRole) -> Arc<Verifier> {
+    verifier_of(context, role, CertificateRules::default())
+}
+
+/// A verifier of a profile.
+pub fn verifier_of(context: &ValidationContext, role: PeerRole, rules: CertificateRules) -> Arc<Verifier> {
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    let options = VerifierOptions { role, required: false, algorithms };
+    let options = VerifierOptions { role, required: false, rules, algorithms };
     Verifier::new(Some(context), options, &TrustCache::default()).expect("a verifier")
 }
 
