@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crossbeam_queue::ArrayQueue;
 use millrace_config::{Address, ClusterId, Listener, Update};
 use millrace_ring::{Socket, Waker};
+use millrace_tls::CertificateRules;
 use millrace_upstream::ClusterBudgets;
 
 /// Messages that may wait for one shard.

@@ -72,10 +72,15 @@ impl ChainRules {
         })
     }
 
-    /// A leaf that is itself trusted needs no path (`X509_V_FLAG_PARTIAL_CHAIN`): self-signed certificates.
+    /// A leaf that is itself trusted needs no path (`X509_V_FLAG_PARTIAL_CHAIN`): self-signed certificates. The rules
+    /// of the mesh ask nothing of one that somebody listed.
     fn trusted_leaf(&self, leaf: &X509Certificate<'_>, now: i64) -> Result<(), VerifyError> {
         let validity = leaf.validity();
-        let fault = if self.allow_expired {
+        let listed = self.certificate_rules == CertificateRules::Mesh;
+        let rules = rules::check(self.certificate_rules, leaf, Place::Leaf);
+        let fault = if let (false, Err(breach)) = (listed, rules) {
+            ChainFault::Rule(breach)
+        } else if self.allow_expired {
             return Ok(());
         } else if now < validity.not_before.timestamp() {
             ChainFault::NotYetValid
@@ -230,13 +235,18 @@ impl Search<'_> {
             Error::UnknownIssuer
         };
         rules::check(held_to, self.leaf, Place::Leaf).map_err(|breach| refuse(breach, 0))?;
+        let ders: Vec<_> = path.intermediate_certificates().map(|one| one.der()).collect();
+        let above = ders.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>();
+        let above = above.map_err(|_| Error::BadDer)?;
         let mut depth = 1;
-        for intermediate in path.intermediate_certificates() {
-            let der = intermediate.der();
-            let certificate = parse(&der).map_err(|_| Error::BadDer)?;
-            rules::check(held_to, &certificate, Place::Intermediate)
+        for certificate in &above {
+            rules::check(held_to, certificate, Place::Intermediate)
                 .map_err(|breach| refuse(breach, depth))?;
             depth += 1;
+        }
+        let in_root = path.anchor().name_constraints.as_ref().map(AsRef::as_ref);
+        if !descent::constraints_hold(self.leaf, &above, in_root) {
+            return Err(Error::NameConstraintViolation);
         }
         root.breach(held_to).map_or(Ok(()), |breach| Err(refuse(breach, depth)))
     }

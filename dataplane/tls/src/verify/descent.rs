@@ -69,6 +69,24 @@ fn is_needed(roots: &Roots, certificates: &[X509Certificate<'_>]) -> bool {
     certificates.iter().skip(1).any(beyond) || roots.anchors.iter().any(leads)
 }
 
+/// Whether a path of webpki's keeps the constraints that webpki passes by: those on e-mail addresses count for the
+/// subject, too. `above` leads from the leaf's issuer up to below the root.
+pub(super) fn constraints_hold(
+    leaf: &X509Certificate<'_>,
+    above: &[X509Certificate<'_>],
+    in_root: Option<&[u8]>,
+) -> bool {
+    let budget = Cell::new(COMPARISONS);
+    let all = above.iter().map(constraints_of).chain([in_root]).enumerate();
+    let mut told = all.filter_map(|(at, found)| found.map(|found| (at, found)));
+    told.all(|(at, constraints)| {
+        let below = above[..at].iter().filter(|one| !is_self_issued(one)).chain([leaf]);
+        let fits =
+            |one: &X509Certificate<'_>| names_of(one).is_some_and(|names| fit(constraints, &names, &budget));
+        !beyond_webpki(constraints) || below.into_iter().all(fits)
+    })
+}
+
 /// Looks for a path that webpki could not find. `None`: there is none, or nothing here would make a difference.
 pub(super) fn find(
     rules: &ChainRules,
@@ -169,10 +187,7 @@ impl Descent<'_> {
         remaining = remaining.min(basic.value.path_len_constraint.unwrap_or(u32::MAX));
         let mut constraints = issuer.constraints.clone();
         constraints.extend(constraints_of(certificate));
-        self.keeps(
-            rules::check(self.rules.certificate_rules, certificate, Place::Intermediate).err(),
-            at,
-        )?;
+        self.keeps(rules::check(self.rules.certificate_rules, certificate, Place::Intermediate).err(), at)?;
         let key = content(certificate.public_key().raw);
         Some(Issuer { name: content(certificate.subject().as_raw()), key, remaining, depth, constraints })
     }

@@ -33,9 +33,10 @@ pub(super) struct RootFacts {
 impl RootFacts {
     /// The rule of a profile that it breaks.
     pub(super) fn breach(&self, held_to: CertificateRules) -> Option<RuleBreach> {
-        CertificateRules::ALL.iter().zip(self.breaches).find_map(|(rules, breach)| {
-            if *rules == held_to { breach } else { None }
-        })
+        CertificateRules::ALL
+            .iter()
+            .zip(self.breaches)
+            .find_map(|(rules, breach)| if *rules == held_to { breach } else { None })
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use millrace_config::{SanKind, SanMatcher, StringMatcher, ValidationContext};
-use millrace_tls::verify::{CertificateRules, PeerRole, TrustCache, Verified, Verifier, VerifierOptions, VerifyError};
+use millrace_tls::verify::{
+    CertificateRules, PeerRole, TrustCache, Verified, Verifier, VerifierOptions, VerifyError,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType, SerialNumber, date_time_ymd,
@@ -62,7 +64,11 @@ impl Authority {
 
     /// An intermediate.
     pub fn under(&self, name: &str) -> Self {
-        let params = authority(name);
+        self.signs(authority(name))
+    }
+
+    /// An intermediate as described.
+    pub fn signs(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("an intermediate");
         Self { der: certificate.der().to_vec().into(), issuer: Issuer::new(params, key) }

@@ -20,11 +20,11 @@ use crate::corpus::corpus;
 
 const CASES: usize = 194;
 /// Cases that agree with the corpus by their own profile.
-const AGREEMENTS: usize = 190;
+const AGREEMENTS: usize = 191;
 /// The same by each profile alone.
-const BY_PROFILE: [usize; 3] = [0, 0, 0];
+const BY_PROFILE: [usize; 3] = [153, 167, 188];
 /// By the default profile: with the corpus or with Envoy.
-const MESH_OR_ENVOY: usize = 185;
+const MESH_OR_ENVOY: usize = 194;
 /// Cases without a time are valid at any time of ours.
 const ANY_TIME: i64 = 1_704_067_200;
 

@@ -4,5 +4,7 @@ mod authority;
 mod corpus;
 mod facts;
 mod limbo;
+mod rules;
 mod secrets;
+mod self_issued;
 mod verification;

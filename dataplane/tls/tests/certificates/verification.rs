@@ -4,8 +4,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use millrace_config::{SanKind, SpiffeTrustDomain, ValidationContext};
 use millrace_tls::certificate::{CertificateError, MAX_CHAIN};
 use millrace_tls::verify::{
-    CertificateRules, ChainFault, FailureKind, PeerRole, SpiffeFault, TrustCache, Verified, Verifier, VerifierOptions,
-    VerifyError,
+    CertificateRules, ChainFault, FailureKind, PeerRole, SpiffeFault, TrustCache, Verified, Verifier,
+    VerifierOptions, VerifyError,
 };
 use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SerialNumber, date_time_ymd};
 use rustls::AlertDescription;

@@ -47,11 +47,9 @@ fn dns_names_lie_below_their_base() {
     ] {
         assert!(permits(DNS, base, name) && excludes(DNS, base, name));
     }
-    for (base, name) in [
-        (&b"a.example"[..], &b"ba.example"[..]),
-        (b"a.example", b"example"),
-        (b".a.example", b"a.example"),
-    ] {
+    for (base, name) in
+        [(&b"a.example"[..], &b"ba.example"[..]), (b"a.example", b"example"), (b".a.example", b"a.example")]
+    {
         assert!(!permits(DNS, base, name) && !excludes(DNS, base, name));
     }
     // A wildcard within and without is neither permitted nor allowed.

@@ -105,7 +105,7 @@ pub enum RuleBreach {
     LeafPurpose,
     /// Alternative names that are critical beside a subject (BR 7.1.2.7.12).
     CriticalNames,
-    /// A common name that is none of the alternative names, to the letter (BR 7.1.4.3).
+    /// A common name that the alternative names do not vouch for, to the letter (BR 7.1.4.3).
     CommonName,
     /// An RSA key whose bits are no multiple of 8 (BR 6.1.5).
     OddKeySize,

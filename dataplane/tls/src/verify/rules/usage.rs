@@ -53,6 +53,5 @@ pub(super) fn root_purpose(view: &View<'_>) -> bool {
 }
 
 pub(super) fn leaf_purpose(view: &View<'_>) -> bool {
-    view.place == Place::Leaf
-        && view.purposes.as_ref().is_none_or(|found| found.critical || found.value.any)
+    view.place == Place::Leaf && view.purposes.as_ref().is_none_or(|found| found.critical || found.value.any)
 }
