@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crossbeam_queue::ArrayQueue;
 use millrace_config::{Address, ClusterId, Listener, Update};
 use millrace_ring::{Socket, Waker};
+use millrace_tls::CertificateRules;
 use millrace_upstream::ClusterBudgets;
 
 /// Messages that may wait for one shard.
@@ -142,8 +143,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Doors for `shards` shards.
+    /// Doors for `shards` shards; peers' certificates are held to the default rules.
     pub fn new(shards: usize) -> Self {
+        Self::with_rules(shards, CertificateRules::default())
+    }
+
+    /// Doors for `shards` shards; peers' certificates are held to `rules`.
+    pub fn with_rules(shards: usize, rules: CertificateRules) -> Self {
         let door = |_| Door {
             connections: AtomicU32::new(0),
             draining: AtomicU32::new(0),
@@ -156,7 +162,7 @@ impl Shared {
             draining: AtomicU8::new(Draining::Nothing as u8),
             failing_health_checks: AtomicBool::new(false),
             budgets: Mutex::default(),
-            tls: millrace_tls::Shared::random(),
+            tls: millrace_tls::Shared::random(rules),
         }
     }
 

@@ -55,6 +55,7 @@ impl ClientContext {
         let options = VerifierOptions {
             role: PeerRole::Server,
             required: true,
+            rules: local.shared().rules(),
             algorithms: provider.signature_verification_algorithms,
         };
         let verifier = Verifier::new(context.as_deref(), options, &local.trust)?;

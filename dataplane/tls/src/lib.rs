@@ -25,4 +25,4 @@ pub use local::Local;
 pub use server::ServerContext;
 pub use session::{ClientOptions, Event, Session, Step};
 pub use tickets::{Shared, warm_up};
-pub use verify::FailureKind;
+pub use verify::{CertificateRules, FailureKind};

@@ -21,7 +21,7 @@ use crate::local::Local;
 use crate::provider::{End, provider, schemes, versions};
 use crate::schemes::{Listed, listed};
 use crate::tickets::{KeySource, Tickets, TrustHash};
-use crate::verify::{PeerRole, Verifier, VerifierOptions};
+use crate::verify::{CertificateRules, PeerRole, Verifier, VerifierOptions};
 
 pub(crate) use selection::Selection;
 
@@ -85,6 +85,7 @@ impl ServerContext {
         let options = VerifierOptions {
             role: PeerRole::Client,
             required: config.require_client_certificate,
+            rules: local.shared().rules(),
             algorithms: provider.signature_verification_algorithms,
         };
         let asks = context.is_some() || config.require_client_certificate;
@@ -97,7 +98,7 @@ impl ServerContext {
         } else {
             Arc::new(NoClientAuth)
         };
-        let trust = trust_hash(config, context.as_deref(), &identities);
+        let trust = trust_hash(config, context.as_deref(), &identities, local.shared().rules());
         let keys = identities
             .into_iter()
             .map(|identity| (listed(&identity.certified, allowed.as_ref()), identity))
@@ -194,8 +195,10 @@ fn trust_hash(
     config: &DownstreamTls,
     context: Option<&ValidationContext>,
     identities: &[Arc<Identity>],
+    rules: CertificateRules,
 ) -> [u8; 32] {
     let mut hash = TrustHash::new();
+    hash.part(rules.name().as_bytes());
     hash.part(&[u8::from(config.require_client_certificate), u8::from(context.is_some())]);
     for identity in identities {
         hash.part(identity.certified.cert.first().map_or(&[][..], AsRef::as_ref));

@@ -14,6 +14,7 @@ use rustls::server::ProducesTickets;
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
+use crate::verify::CertificateRules;
 
 /// Seconds for which one seed makes tickets; those of the epoch before still open.
 const EPOCH: u64 = 4 * 3_600;
@@ -26,10 +27,11 @@ const TAG: usize = 16;
 
 type Seed = Zeroizing<[u8; 32]>;
 
-/// What all shards of a process have in common: the seed of their tickets. Seeds of past epochs are forgotten, so a
+/// What all shards of a process have in common: the rules for certificates and the seed of their tickets. Seeds of past epochs are forgotten, so a
 /// memory image opens no older tickets than those of two epochs.
 pub struct Shared {
     ratchet: Mutex<Ratchet>,
+    rules: CertificateRules,
 }
 
 impl fmt::Debug for Shared {
@@ -57,8 +59,8 @@ pub fn warm_up() {
 }
 
 impl Shared {
-    /// Starts from the system's randomness.
-    pub fn random() -> Arc<Self> {
+    /// Starts from the system's randomness. Peers' certificates are held to `rules`.
+    pub fn random(rules: CertificateRules) -> Arc<Self> {
         let mut seed = [0; 32];
         // From the kernel itself: AWS-LC gathers entropy of its own for a tenth of a second, at every start.
         let kernel = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut seed));
@@ -68,13 +70,23 @@ impl Shared {
                 part.copy_from_slice(&RandomState::new().hash_one(0).to_ne_bytes()[..part.len()]);
             }
         }
-        Self::new(seed)
+        Self::with_rules(seed, rules)
+    }
+
+    /// Starts from 32 random bytes, with the default rules.
+    pub fn new(seed: [u8; 32]) -> Arc<Self> {
+        Self::with_rules(seed, CertificateRules::default())
     }
 
     /// Starts from 32 random bytes.
-    pub fn new(seed: [u8; 32]) -> Arc<Self> {
+    pub fn with_rules(seed: [u8; 32], rules: CertificateRules) -> Arc<Self> {
         let previous = Zeroizing::new(derive(&seed, b"before", b""));
-        Arc::new(Self { ratchet: Mutex::new(Ratchet { epoch: 0, current: Zeroizing::new(seed), previous }) })
+        let ratchet = Ratchet { epoch: 0, current: Zeroizing::new(seed), previous };
+        Arc::new(Self { ratchet: Mutex::new(ratchet), rules })
+    }
+
+    pub(crate) fn rules(&self) -> CertificateRules {
+        self.rules
     }
 
     /// The seeds of an epoch and of the one before it. Called once in an epoch by every context of a shard.

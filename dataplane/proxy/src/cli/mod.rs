@@ -1,4 +1,5 @@
-//! The command line: Envoy 1.40's flags with Envoy's parsing rules, plus `--io`, `--cpus` and `demo`.
+//! The command line: Envoy 1.40's flags with Envoy's parsing rules, plus `--io`, `--cpus`, `--certificate-rules`
+//! and `demo`.
 //!
 //! [`parse`] is pure. `flags` knows the table and the parsing rules, this module gives the values their
 //! meaning, `usage` prints help. What Envoy accepts is accepted; a flag without effect here is listed in
@@ -10,6 +11,8 @@ mod usage;
 mod validate;
 
 use std::time::Duration;
+
+use millrace_tls::CertificateRules;
 
 use crate::logging::Level;
 use flags::Values;
@@ -76,6 +79,8 @@ pub struct Options {
     pub cpus: Option<Vec<usize>>,
     /// `--io`.
     pub io: IoChoice,
+    /// `--certificate-rules`: what certificates of peers must look like.
+    pub certificate_rules: CertificateRules,
     /// `-l`, `--log-level`.
     pub log_level: Level,
     /// `--component-log-level`, as given.
@@ -206,6 +211,7 @@ fn build(values: &Values, demo: bool) -> Result<Options, CliExit> {
         cpuset_threads: values.has("cpuset-threads"),
         cpus: values.text("cpus").map(validate::cpus).transpose()?,
         io: validate::io(values.text("io"))?,
+        certificate_rules: validate::certificate_rules(values.text("certificate-rules"))?,
         log_level,
         component_levels,
         component_log_level,

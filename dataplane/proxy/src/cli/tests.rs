@@ -159,6 +159,10 @@ fn bad_values_have_envoys_text() {
         (&["--stats-tag", "a"], "misformatted stats-tag 'a'"),
         (&["--stats-tag", "a:b.c"], "misformatted stats-tag 'a:b.c' contains invalid char in 'b.c'"),
         (&["--io", "iocp"], "unknown io 'iocp', expected auto, uring or epoll"),
+        (
+            &["--certificate-rules", "none"],
+            "unknown certificate-rules 'none', expected mesh, rfc5280 or webpki",
+        ),
         (&["--cpus", "3-2"], "misformatted cpus '3-2', expected for example 2-3,7"),
         (&["--cpus", "1,,2"], "misformatted cpus '1,,2', expected for example 2-3,7"),
         (&["--cpus", "0-99999"], "misformatted cpus '0-99999', expected for example 2-3,7"),
@@ -216,7 +220,7 @@ fn every_flag_of_envoy_is_known() {
         assert_eq!(flag.kind, kind, "{line}");
         seen += 1;
     }
-    assert_eq!(seen + 2, flags::FLAGS.len(), "--io and --cpus are ours");
+    assert_eq!(seen + 3, flags::FLAGS.len(), "--io, --cpus and --certificate-rules are ours");
 }
 
 #[test]
@@ -225,6 +229,9 @@ fn our_own_flags() {
     assert!(options.demo);
     assert_eq!(options.io, IoChoice::Epoll);
     assert_eq!(options.cpus, Some(vec![2, 3, 7]));
+    assert_eq!(options.certificate_rules, CertificateRules::Mesh);
+    let options = run(&["--certificate-rules", "rfc5280"]).unwrap();
+    assert_eq!(options.certificate_rules, CertificateRules::Rfc5280);
 }
 
 #[test]

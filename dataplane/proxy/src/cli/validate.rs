@@ -1,5 +1,7 @@
 //! The meaning of single values; errors in Envoy's words.
 
+use millrace_tls::CertificateRules;
+
 use super::flags::Values;
 use super::{CliExit, DrainStrategy, IoChoice, IpVersion, Mode, Options};
 use crate::logging::{Level, component};
@@ -60,6 +62,14 @@ pub(super) fn io(value: Option<&str>) -> Result<IoChoice, CliExit> {
         Some("epoll") => Ok(IoChoice::Epoll),
         Some(other) => Err(CliExit::refuse(format!("unknown io '{other}', expected auto, uring or epoll"))),
     }
+}
+
+pub(super) fn certificate_rules(value: Option<&str>) -> Result<CertificateRules, CliExit> {
+    let Some(value) = value else { return Ok(CertificateRules::default()) };
+    let found = CertificateRules::ALL.into_iter().find(|rules| rules.name() == value);
+    found.ok_or_else(|| {
+        CliExit::refuse(format!("unknown certificate-rules '{value}', expected mesh, rfc5280 or webpki"))
+    })
 }
 
 /// A list such as `2-3,7`, in the given order and without repetitions.

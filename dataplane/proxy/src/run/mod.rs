@@ -100,6 +100,7 @@ fn prepare_and_serve(mut options: Options, logger: &Logger) -> Result<u8, String
         hostname: process::hostname(),
         host_address: process::host_address(options.local_address_ip_version == IpVersion::V6),
         io: workers::io_choice(options.io),
+        certificate_rules: options.certificate_rules,
     });
     let (workers, line) = workers::Workers::start(&plan, &parts)?;
     drop(parts);

@@ -13,6 +13,7 @@ use millrace_observe::stats::Registry;
 use millrace_ring::{Backend, Config, IoChoice, affinity};
 use millrace_shard::shared::{Message, Shared};
 use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
+use millrace_tls::CertificateRules;
 
 use super::outbox::Outbox;
 use crate::cli::{self, Options};
@@ -81,6 +82,8 @@ pub struct Parts {
     pub host_address: Option<IpAddr>,
     /// `--io`.
     pub io: IoChoice,
+    /// `--certificate-rules`.
+    pub certificate_rules: CertificateRules,
 }
 
 /// The running shards.
@@ -98,7 +101,7 @@ impl Workers {
     /// # Errors
     /// A back end or a thread could not be had; the shards that had started are stopped.
     pub fn start(plan: &Plan, parts: &Arc<Parts>) -> Result<(Self, String), String> {
-        let shared = Arc::new(Shared::new(plan.shards));
+        let shared = Arc::new(Shared::with_rules(plan.shards, parts.certificate_rules));
         let mut workers = Self { shared: shared.clone(), threads: Vec::new(), outbox: Outbox::default() };
         let (ready, opened) = mpsc::channel();
         for index in 0..plan.shards {

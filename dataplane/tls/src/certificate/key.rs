@@ -91,7 +91,7 @@ fn check_public_key(leaf: &X509Certificate<'_>) -> Result<(), CertificateError> 
 }
 
 /// Bits of an unsigned integer.
-fn bits(bytes: &[u8]) -> usize {
+pub(crate) fn bits(bytes: &[u8]) -> usize {
     let skip = bytes.iter().take_while(|&&byte| byte == 0).count();
     let significant = &bytes[skip..];
     significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)

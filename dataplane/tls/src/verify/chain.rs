@@ -1,6 +1,7 @@
 //! The path from a leaf to a trusted root: webpki builds it within its budgets, and what BoringSSL asks for beyond
 //! webpki is looked at on every path that it finds.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -13,8 +14,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 
 use super::known::Window;
+use super::rules::{self, CertificateRules, Place, RuleBreach};
 use super::trust::{RootFacts, Roots};
-use super::{ChainFault, PeerRole, VerifyError};
+use super::{ChainFault, PeerRole, VerifyError, descent};
 use crate::certificate::x509::{parse, tlv};
 use crate::certificate::{MAX_CHAIN, MAX_CHAIN_BYTES};
 
@@ -22,6 +24,7 @@ use crate::certificate::{MAX_CHAIN, MAX_CHAIN_BYTES};
 #[derive(Debug)]
 pub(super) struct ChainRules {
     pub(super) role: PeerRole,
+    pub(super) certificate_rules: CertificateRules,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
     pub(super) crls: Vec<CertRevocationList<'static>>,
     /// While all of them are believed.
@@ -58,14 +61,24 @@ impl ChainRules {
         let end_entity = CertificateDer::from(chain[0]);
         let end_entity = EndEntityCert::try_from(&end_entity).map_err(|error| at_leaf(fault(&error)))?;
         let rest: Vec<_> = chain[1..].iter().map(|der| CertificateDer::from(*der)).collect();
-        let path = self.find_path(roots, &end_entity, &rest, now).map_err(|error| {
+        let breach = Cell::new(None);
+        let search = Search { roots, leaf, breach: &breach };
+        let error = match self.find_path(&search, &end_entity, &rest, now) {
+            Ok(path) => return Ok(self.window(Window::of(leaf).and(path))),
+            Err(error) => error,
+        };
+        if let Some((breach, depth)) = breach.get() {
+            return Err(VerifyError::Chain { fault: ChainFault::Rule(breach), depth });
+        }
+        let own = descent::find(self, roots, chain, now).unwrap_or_else(|| {
             let fault = match fault(&error) {
                 ChainFault::BadSignature if !issuer_is_meant(roots, chain) => ChainFault::UnknownIssuer,
                 fault => fault,
             };
-            VerifyError::Chain { fault, depth: depth(fault, chain, now) }
-        })?;
-        Ok(self.window(Window::of(leaf).and(path)))
+            Err(VerifyError::Chain { fault, depth: depth(fault, chain, now) })
+        });
+        // Rare enough to be judged each time.
+        own.map(|()| Window::NEVER)
     }
 
     /// When expired certificates pass, other moments than `now` decide, and no answer is kept.
@@ -73,10 +86,15 @@ impl ChainRules {
         if self.allow_expired { Window::NEVER } else { of_path.and(self.lists_hold) }
     }
 
-    /// A leaf that is itself trusted needs no path (`X509_V_FLAG_PARTIAL_CHAIN`): self-signed certificates.
+    /// A leaf that is itself trusted needs no path (`X509_V_FLAG_PARTIAL_CHAIN`): self-signed certificates. The rules
+    /// of the mesh ask nothing of one that somebody listed.
     fn trusted_leaf(&self, leaf: &X509Certificate<'_>, now: i64) -> Result<(), VerifyError> {
         let validity = leaf.validity();
-        let fault = if self.allow_expired {
+        let listed = self.certificate_rules == CertificateRules::Mesh;
+        let rules = rules::check(self.certificate_rules, leaf, Place::Leaf);
+        let fault = if let (false, Err(breach)) = (listed, rules) {
+            ChainFault::Rule(breach)
+        } else if self.allow_expired {
             return Ok(());
         } else if now < validity.not_before.timestamp() {
             ChainFault::NotYetValid
@@ -114,7 +132,7 @@ impl ChainRules {
     /// verification without a clock: chains whose certificates were never valid together are refused.
     fn find_path(
         &self,
-        roots: &Roots,
+        search: &Search<'_>,
         leaf: &EndEntityCert<'_>,
         rest: &[CertificateDer<'_>],
         now: i64,
@@ -122,7 +140,7 @@ impl ChainRules {
         let mut time = unix(now);
         let mut tries = if self.allow_expired { rest.len() + 2 } else { 1 };
         loop {
-            let error = match self.find_path_at(roots, leaf, rest, time) {
+            let error = match self.find_path_at(search, leaf, rest, time) {
                 Ok(window) => return Ok(window),
                 Err(error) => error,
             };
@@ -137,7 +155,7 @@ impl ChainRules {
 
     fn find_path_at(
         &self,
-        roots: &Roots,
+        search: &Search<'_>,
         leaf: &EndEntityCert<'_>,
         rest: &[CertificateDer<'_>],
         time: UnixTime,
@@ -158,12 +176,16 @@ impl ChainRules {
             PeerRole::Client => KeyUsage::client_auth(),
             PeerRole::Server => KeyUsage::server_auth(),
         };
-        let anchors = &roots.anchors;
+        let anchors = &search.roots.anchors;
         let root = |path: &VerifiedPath<'_>| {
             let at = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
-            at.map(|at| roots.facts[at]).ok_or(Error::UnknownIssuer)
+            at.map(|at| search.roots.facts[at]).ok_or(Error::UnknownIssuer)
         };
-        let check = |path: &VerifiedPath<'_>| self.check_path(path, root(path)?, time);
+        let check = |path: &VerifiedPath<'_>| {
+            let root = root(path)?;
+            self.check_path(path, root, time)?;
+            search.keeps_rules(self.certificate_rules, path, root)
+        };
         let path =
             leaf.verify_for_usage(self.algorithms.all, anchors, rest, time, usage, revocation, Some(&check))?;
         issuers_hold(&path, root(&path)?)
@@ -222,6 +244,42 @@ fn issuers_hold(path: &VerifiedPath<'_>, root: RootFacts) -> Result<Window, Erro
     Ok(window)
 }
 
+/// One search for a path, and the rule that a path broke which was good otherwise.
+struct Search<'a> {
+    roots: &'a Roots,
+    leaf: &'a X509Certificate<'a>,
+    breach: &'a Cell<Option<(RuleBreach, u8)>>,
+}
+
+impl Search<'_> {
+    fn keeps_rules(
+        &self,
+        held_to: CertificateRules,
+        path: &VerifiedPath<'_>,
+        root: RootFacts,
+    ) -> Result<(), Error> {
+        let refuse = |breach, depth| {
+            self.breach.set(Some((breach, depth)));
+            Error::UnknownIssuer
+        };
+        rules::check(held_to, self.leaf, Place::Leaf).map_err(|breach| refuse(breach, 0))?;
+        let ders: Vec<_> = path.intermediate_certificates().map(|one| one.der()).collect();
+        let above = ders.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>();
+        let above = above.map_err(|_| Error::BadDer)?;
+        let mut depth = 1;
+        for certificate in &above {
+            rules::check(held_to, certificate, Place::Intermediate)
+                .map_err(|breach| refuse(breach, depth))?;
+            depth += 1;
+        }
+        let in_root = path.anchor().name_constraints.as_ref().map(AsRef::as_ref);
+        if !descent::constraints_hold(self.leaf, &above, in_root) {
+            return Err(Error::NameConstraintViolation);
+        }
+        root.breach(held_to).map_or(Ok(()), |breach| Err(refuse(breach, depth)))
+    }
+}
+
 /// False where key identifiers (RFC 5280 4.2.1.1) say that the signature was made by none of the roots of that
 /// name: another key of a rotated authority. BoringSSL then knows no issuer.
 fn issuer_is_meant(roots: &Roots, chain: &[&[u8]]) -> bool {
@@ -236,7 +294,7 @@ fn issuer_is_meant(roots: &Roots, chain: &[&[u8]]) -> bool {
 }
 
 /// What a SEQUENCE holds.
-fn content(der: &[u8]) -> &[u8] {
+pub(super) fn content(der: &[u8]) -> &[u8] {
     tlv(der).map_or(&[], |(_, content, _)| content)
 }
 
@@ -254,7 +312,7 @@ fn subject_key_id<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
     })
 }
 
-fn unix(seconds: i64) -> UnixTime {
+pub(super) fn unix(seconds: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap_or(0)))
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rustls::CertificateError as Fault;
 
+use super::RuleBreach;
+
 /// Which counter of `ssl.*` a failed handshake is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
@@ -49,6 +51,8 @@ pub enum ChainFault {
     TooLong,
     /// The budget of signatures, names or paths ran out.
     TooMuchWork,
+    /// The path is good, but one of its certificates breaks a rule.
+    Rule(RuleBreach),
 }
 
 /// What is wrong with a SPIFFE identity.
@@ -125,7 +129,7 @@ impl VerifyError {
         };
         match fault {
             ChainFault::Expired | ChainFault::NotYetValid | ChainFault::CrlExpired => Fault::Expired,
-            ChainFault::Malformed | ChainFault::AuthorityAsLeaf => Fault::BadEncoding,
+            ChainFault::Malformed | ChainFault::AuthorityAsLeaf | ChainFault::Rule(_) => Fault::BadEncoding,
             ChainFault::Revoked => Fault::Revoked,
             ChainFault::BadSignature | ChainFault::UnsupportedSignature => Fault::BadSignature,
             ChainFault::Purpose => Fault::InvalidPurpose,
@@ -167,6 +171,7 @@ impl ChainFault {
             Self::UnknownCriticalExtension => "unhandled critical extension",
             Self::TooLong => "certificate chain too long",
             Self::TooMuchWork => "the chain takes too much work",
+            Self::Rule(breach) => breach.words(),
         }
     }
 }

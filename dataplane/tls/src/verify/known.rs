@@ -70,10 +70,20 @@ impl RulesHash {
     /// Of `rules`, whose `crls` are `lists`.
     pub(super) fn new(rules: &ChainRules, lists: &[Arc<[u8]>]) -> Self {
         // By name, so that a rule that is added is not forgotten here.
-        let ChainRules { role, algorithms, crls: _, lists_hold: _, only_leaf_crl, allow_expired, max_depth } =
-            rules;
+        let ChainRules {
+            role,
+            certificate_rules,
+            algorithms,
+            crls: _,
+            lists_hold: _,
+            only_leaf_crl,
+            allow_expired,
+            max_depth,
+        } = rules;
         let mut hash = TrustHash::new();
-        hash.part(&[u8::from(*role == PeerRole::Server), u8::from(*only_leaf_crl), u8::from(*allow_expired)]);
+        let flags = [*role == PeerRole::Server, *only_leaf_crl, *allow_expired].map(u8::from);
+        hash.part(&flags);
+        hash.part(&[*certificate_rules as u8]);
         hash.part(&max_depth.map_or([0; 5], |most| {
             let [a, b, c, d] = most.to_be_bytes();
             [1, a, b, c, d]

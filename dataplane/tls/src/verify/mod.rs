@@ -2,10 +2,13 @@
 //! `CertificateValidationContext` asks for. Host names are never looked at unless configuration names them.
 
 mod chain;
+mod constraints;
+mod descent;
 mod error;
 mod handoff;
 mod known;
 mod names;
+mod rules;
 mod rustls_traits;
 mod spiffe;
 mod trust;
@@ -13,5 +16,6 @@ mod verifier;
 
 pub use error::{ChainFault, FailureKind, SpiffeFault, VerifyError};
 pub use handoff::{Outcome, with_connection};
+pub use rules::{CertificateRules, RuleBreach};
 pub use trust::TrustCache;
 pub use verifier::{PeerRole, Verified, Verifier, VerifierOptions};

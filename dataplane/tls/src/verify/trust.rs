@@ -10,6 +10,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
 
 use super::known::KnownChains;
+use super::rules::{self, CertificateRules, Place, RuleBreach};
 use crate::certificate::CertificateError;
 use crate::certificate::x509::parse;
 
@@ -26,6 +27,18 @@ pub(super) struct RootFacts {
     pub(super) signs_lists: bool,
     /// Intermediates that may follow.
     pub(super) path_length: Option<u32>,
+    /// The rule that it breaks, for each of [`CertificateRules::ALL`].
+    breaches: [Option<RuleBreach>; 3],
+}
+
+impl RootFacts {
+    /// The rule of a profile that it breaks.
+    pub(super) fn breach(&self, held_to: CertificateRules) -> Option<RuleBreach> {
+        CertificateRules::ALL
+            .iter()
+            .zip(self.breaches)
+            .find_map(|(rules, breach)| if *rules == held_to { breach } else { None })
+    }
 }
 
 /// The roots of one bundle.
@@ -90,6 +103,7 @@ fn facts(certificate: &X509Certificate<'_>) -> RootFacts {
         issues: may_issue && constraints.as_ref().is_none_or(|constraints| constraints.value.ca),
         signs_lists,
         path_length: constraints.and_then(|constraints| constraints.value.path_len_constraint),
+        breaches: CertificateRules::ALL.map(|held_to| rules::check(held_to, certificate, Place::Root).err()),
     }
 }
 

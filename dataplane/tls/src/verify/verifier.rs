@@ -16,7 +16,7 @@ use super::chain::{ChainRules, check_size};
 use super::known::{ChainKey, RulesHash, Window};
 use super::spiffe::TrustDomains;
 use super::trust::Roots;
-use super::{ChainFault, TrustCache, VerifyError, names};
+use super::{CertificateRules, ChainFault, TrustCache, VerifyError, names};
 use crate::certificate::x509::{San, parse, sans};
 use crate::certificate::{CertificateError, key};
 
@@ -35,6 +35,8 @@ pub struct VerifierOptions {
     pub role: PeerRole,
     /// `require_client_certificate`.
     pub required: bool,
+    /// What certificates must look like.
+    pub rules: CertificateRules,
     /// Signature algorithms of the provider.
     pub algorithms: rustls::crypto::WebPkiSupportedAlgorithms,
 }
@@ -80,7 +82,7 @@ impl Verifier {
         let nothing = ValidationContext::default();
         let context = context.unwrap_or(&nothing);
         let trust = trust(context, cache)?;
-        let crls = context.crls.iter().map(|der| read_crl(der)).collect::<Result<_, _>>()?;
+        let crls = context.crls.iter().map(|der| read_crl(der, options.rules)).collect::<Result<_, _>>()?;
         let hints = match &trust {
             Trust::Anything => Vec::new(),
             Trust::Roots(roots) => roots.subjects(),
@@ -91,6 +93,7 @@ impl Verifier {
         let applies = |matcher: &&SanMatcher| !spiffe || matcher.kind == SanKind::Uri;
         let rules = ChainRules {
             role: options.role,
+            certificate_rules: options.rules,
             algorithms: options.algorithms,
             crls,
             lists_hold: Window::of_lists(&context.crls),
@@ -249,10 +252,13 @@ fn trust(context: &ValidationContext, cache: &TrustCache) -> Result<Trust, Certi
 
 /// BoringSSL takes no list with a critical extension that it does not know; of the known ones, webpki refuses the
 /// lists that it cannot use.
-fn read_crl(der: &[u8]) -> Result<CertRevocationList<'static>, CertificateError> {
+fn read_crl(der: &[u8], rules: CertificateRules) -> Result<CertRevocationList<'static>, CertificateError> {
     let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| CertificateError::Crl)?;
     let known = |extension: &X509Extension<'_>| extension.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
     if list.extensions().iter().any(|extension| extension.critical && !known(extension)) {
+        return Err(CertificateError::Crl);
+    }
+    if rules.asks_for_crl_numbers() && list.crl_number().is_none() {
         return Err(CertificateError::Crl);
     }
     OwnedCertRevocationList::from_der(der).map(Into::into).map_err(|_| CertificateError::Crl)

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use millrace_config::{SanKind, SanMatcher, StringMatcher, ValidationContext};
-use millrace_tls::verify::{PeerRole, TrustCache, Verified, Verifier, VerifierOptions, VerifyError};
+use millrace_tls::verify::{
+    CertificateRules, PeerRole, TrustCache, Verified, Verifier, VerifierOptions, VerifyError,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType, SerialNumber, date_time_ymd,
@@ -62,10 +64,11 @@ impl Authority {
 
     /// An intermediate.
     pub fn under(&self, name: &str) -> Self {
-        self.under_with(authority(name))
+        self.signs(authority(name))
     }
 
-    pub fn under_with(&self, params: CertificateParams) -> Self {
+    /// An intermediate as described.
+    pub fn signs(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("an intermediate");
         Self { der: certificate.der().to_vec().into(), issuer: Issuer::new(params, key) }
@@ -109,8 +112,13 @@ pub fn authority(name: &str) -> CertificateParams {
 }
 
 pub fn verifier(context: &ValidationContext, role: PeerRole) -> Arc<Verifier> {
+    verifier_of(context, role, CertificateRules::default())
+}
+
+/// A verifier of a profile.
+pub fn verifier_of(context: &ValidationContext, role: PeerRole, rules: CertificateRules) -> Arc<Verifier> {
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    let options = VerifierOptions { role, required: false, algorithms };
+    let options = VerifierOptions { role, required: false, rules, algorithms };
     Verifier::new(Some(context), options, &TrustCache::default()).expect("a verifier")
 }
 

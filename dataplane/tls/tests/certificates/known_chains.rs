@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millrace_config::{SanKind, SpiffeTrustDomain, ValidationContext};
 use millrace_tls::verify::{
-    ChainFault, PeerRole, TrustCache, Verified, Verifier, VerifierOptions, VerifyError,
+    CertificateRules, ChainFault, PeerRole, TrustCache, Verified, Verifier, VerifierOptions, VerifyError,
 };
 use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose, SerialNumber, date_time_ymd};
 
@@ -20,7 +20,7 @@ fn refused(fault: ChainFault, depth: u8) -> Result<Verified, VerifyError> {
 /// A verifier of a shard whose bundles are shared by its contexts.
 fn verifier(shard: &TrustCache, context: &ValidationContext, role: PeerRole) -> Arc<Verifier> {
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    let options = VerifierOptions { role, required: false, algorithms };
+    let options = VerifierOptions { role, required: false, algorithms, rules: CertificateRules::Mesh };
     Verifier::new(Some(context), options, shard).expect("a verifier")
 }
 
@@ -90,7 +90,7 @@ fn a_leaf_is_known_from_not_before_to_not_after() {
 fn short_lived(root: &Authority) -> Authority {
     let mut params = crate::authority::authority("short");
     params.not_after = date_time_ymd(2026, 1, 3);
-    root.under_with(params)
+    root.signs(params)
 }
 
 #[test]

@@ -5,5 +5,7 @@ mod corpus;
 mod facts;
 mod known_chains;
 mod limbo;
+mod rules;
 mod secrets;
+mod self_issued;
 mod verification;

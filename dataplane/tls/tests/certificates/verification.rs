@@ -4,8 +4,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use millrace_config::{SanKind, SpiffeTrustDomain, ValidationContext};
 use millrace_tls::certificate::{CertificateError, MAX_CHAIN};
 use millrace_tls::verify::{
-    ChainFault, FailureKind, PeerRole, SpiffeFault, TrustCache, Verified, Verifier, VerifierOptions,
-    VerifyError,
+    CertificateRules, ChainFault, FailureKind, PeerRole, SpiffeFault, TrustCache, Verified, Verifier,
+    VerifierOptions, VerifyError,
 };
 use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SerialNumber, date_time_ymd};
 use rustls::AlertDescription;
@@ -223,7 +223,8 @@ fn without_an_authority_anything_goes_and_nothing_is_validated() {
 fn contexts_that_envoy_refuses_are_refused() {
     let root = Authority::root("root");
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    let options = VerifierOptions { role: PeerRole::Client, required: false, algorithms };
+    let rules = CertificateRules::Mesh;
+    let options = VerifierOptions { role: PeerRole::Client, required: false, rules, algorithms };
     let matchers =
         ValidationContext { san_matchers: vec![exact(SanKind::Dns, "a")], ..ValidationContext::default() };
     let lists = ValidationContext { crls: vec![root.revoke(&[])], ..ValidationContext::default() };
