@@ -1,9 +1,10 @@
 //! What the control loop does for the assembly.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use millrace_ads::{Interest, ResourceType, UpdateId, Verdict};
-use millrace_config::{Cluster, ClusterId, Listener, SourceId, Update};
+use millrace_config::{Cluster, ClusterId, Listener, SecretId, SourceId, Update};
 
 /// How loud a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub enum Action {
     Refresh(SourceId, ResourceType, Arc<str>),
     /// Answer an update.
     Verdict(SourceId, UpdateId, Verdict),
+    /// Tell [`crate::Assembly::secret_files_moved`] of moves into these directories from now on, instead of those that
+    /// were named for the secret before; none ends it.
+    WatchFiles(SourceId, SecretId, Vec<PathBuf>),
     /// Resolve the names of this cluster from now on, instead of what was resolved under its id.
     WatchDns(Arc<Cluster>),
     /// Resolve no more.

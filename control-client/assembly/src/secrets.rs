@@ -1,7 +1,9 @@
 //! SDS: certificates and authorities, and the listeners and clusters that use them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use millrace_ads::source::ConfigSource;
 use millrace_ads::{Interest, Rejected, Resource, ResourceType, Update};
 use millrace_base::{Time, WallTime};
 use millrace_config::{
@@ -10,7 +12,7 @@ use millrace_config::{
 };
 use millrace_observe::stats::{ScopeKind, sds, ssl_secrets};
 use millrace_tls::certificate;
-use millrace_translate::{SecretKind, Sources, resource};
+use millrace_translate::{LoadedSecret, SecretKind, Sources, resource};
 
 use crate::action::{Action, Level};
 use crate::deadlines::Due;
@@ -36,6 +38,8 @@ pub(crate) struct SecretEntry {
     /// The last good one.
     value: Option<Secret>,
     pub(crate) stored: Option<Stored>,
+    /// Where its files may be replaced.
+    directories: Vec<PathBuf>,
     /// Since when it is waited for.
     pub(crate) awaited: Stored,
     pub(crate) failure: Option<Box<Failure>>,
@@ -60,15 +64,15 @@ impl Assembly {
                 }
             }
         }
-        // The files that it names may be others now.
         for name in &update.unchanged {
             for id in self.secret_ids(source, name) {
-                let Some(known) = self.secret(id).and_then(|entry| entry.stored.clone()) else { continue };
-                let body = known.body.bytes().into_owned().into();
-                let resource = Resource { name: name.clone(), version: known.version, body };
-                if let Err(reason) = self.put_secret(turn, id, &resource) {
-                    rejected.push(Rejected { name: name.clone(), reason });
-                }
+                self.confirm_secret(turn, id, &update.version);
+            }
+        }
+        if self.is_file(source) {
+            // A file without the secret is a refused answer, as in Envoy.
+            for name in &update.removed {
+                self.count_refusal(turn, source, name);
             }
         }
         // A secret that is taken away or refused leaves the last good one in force, as in Envoy; where there is none it is
@@ -86,24 +90,20 @@ impl Assembly {
             return Ok(());
         };
         turn.stats.inc(scope, sds::UPDATE_ATTEMPT);
-        let translated = resource::secret(&resource.body, kind, &mut self.cx);
-        let taken = self.taken(translated);
+        let read = self.read_secret(turn, id, kind, &resource.body);
         let wall = turn.wall;
         let Some(entry) = self.secret_mut(id) else { return Ok(()) };
-        let checked = taken.and_then(|secret| entry.check(&secret, wall).map(|()| secret));
-        match checked {
-            Ok(secret) => {
-                let is_new = !entry.value.as_ref().is_some_and(|known| same(known, &secret));
-                entry.value = Some(secret.clone());
+        match read {
+            Ok(LoadedSecret { secret, directories }) => {
                 entry.stored = Some(Stored::new(resource, wall));
                 entry.failure = None;
-                turn.stats.inc(scope, sds::UPDATE_SUCCESS);
-                turn.stats.gauge_set(scope, sds::UPDATE_TIME, wall.0 / 1_000_000);
-                turn.stats.gauge_set(scope, sds::VERSION, gauges::version_hash(&resource.version));
-                if is_new {
-                    self.next.secrets.push((id, Some(secret)));
-                    self.count_contexts(turn, id);
+                let source = entry.source;
+                if entry.directories != directories {
+                    entry.directories.clone_from(&directories);
+                    self.out.push(Action::WatchFiles(source, id, directories));
                 }
+                count_success(turn, scope, &resource.version);
+                self.take_secret(turn, id, secret);
                 self.answer_secret(turn, id);
                 Ok(())
             }
@@ -113,6 +113,73 @@ impl Assembly {
                 Err(reason)
             }
         }
+    }
+
+    /// A secret may have new files. What is wrong with them leaves the last good ones in force.
+    pub fn secret_files_moved(&mut self, turn: &mut Turn<'_>, id: SecretId) {
+        let Some(entry) = self.secret(id).filter(|entry| !entry.directories.is_empty()) else { return };
+        let Some(stored) = &entry.stored else { return };
+        let (kind, scope, name) = (entry.kind, entry.scope, entry.name.clone());
+        let body = stored.body.bytes().into_owned();
+        let held = entry.value.clone();
+        match self.read_secret(turn, id, kind, &body) {
+            // Any move in their directory brings us here.
+            Ok(loaded) if held.is_some_and(|held| same_files(&held, &loaded.secret)) => {}
+            Ok(loaded) => self.take_secret(turn, id, loaded.secret),
+            Err(reason) => {
+                turn.stats.inc(scope, sds::KEY_ROTATION_FAILED);
+                let text = format!("sds: the new files of the secret '{name}' are refused: {reason}");
+                self.log(Level::Warning, text);
+            }
+        }
+        self.end_turn(turn);
+    }
+
+    /// Reads the files that a secret names, and judges it.
+    fn read_secret(
+        &mut self,
+        turn: &Turn<'_>,
+        id: SecretId,
+        kind: SecretKind,
+        body: &[u8],
+    ) -> Result<LoadedSecret, String> {
+        let translated = resource::secret(body, kind, &mut self.cx);
+        let loaded = self.taken(translated)?;
+        if let Some(entry) = self.secret(id) {
+            entry.check(&loaded.secret, turn.wall)?;
+        }
+        Ok(loaded)
+    }
+
+    /// Puts a good secret into force, if shards would notice a difference.
+    fn take_secret(&mut self, turn: &mut Turn<'_>, id: SecretId, secret: Secret) {
+        let Some(entry) = self.secret_mut(id) else { return };
+        if entry.value.as_ref().is_some_and(|known| same(known, &secret)) {
+            return;
+        }
+        entry.value = Some(secret.clone());
+        self.next.secrets.push((id, Some(secret)));
+        self.count_contexts(turn, id);
+    }
+
+    /// The secret came once more. Its files are not read again: whoever replaces them is noticed.
+    fn confirm_secret(&mut self, turn: &mut Turn<'_>, id: SecretId, version: &str) {
+        let Some(entry) = self.secret_mut(id).filter(|entry| entry.stored.is_some()) else { return };
+        entry.failure = None;
+        let scope = entry.scope;
+        turn.stats.inc(scope, sds::UPDATE_ATTEMPT);
+        count_success(turn, scope, version);
+    }
+
+    fn count_refusal(&self, turn: &mut Turn<'_>, source: SourceId, name: &Arc<str>) {
+        for entry in self.secret_ids(source, name).into_iter().filter_map(|id| self.secret(id)) {
+            turn.stats.inc(entry.scope, sds::UPDATE_ATTEMPT);
+            turn.stats.inc(entry.scope, sds::UPDATE_REJECTED);
+        }
+    }
+
+    fn is_file(&self, source: SourceId) -> bool {
+        matches!(self.cx.sources.get(source), Some(ConfigSource::Path(_)))
     }
 
     /// Every listener and cluster in force that names the secret has new contexts.
@@ -163,7 +230,10 @@ impl Assembly {
         }
         let Some(entry) = self.secret(id) else { return };
         let (source, name, scope) = (entry.source, entry.name.clone(), entry.scope);
-        turn.stats.inc(scope, sds::UPDATE_ATTEMPT);
+        // A stream counts its first request, a file counts when it is read.
+        if !self.is_file(source) {
+            turn.stats.inc(scope, sds::UPDATE_ATTEMPT);
+        }
         self.out.push(match self.is_named_twice(source, &name) {
             true => Action::Refresh(source, ResourceType::Secret, name),
             false => Action::Subscribe(source, ResourceType::Secret, Interest::Name(name)),
@@ -193,6 +263,9 @@ impl Assembly {
             self.next.secrets.push((id, None));
         }
         self.cx.secrets.release(id);
+        if !entry.directories.is_empty() {
+            self.out.push(Action::WatchFiles(entry.source, id, Vec::new()));
+        }
         let is_wanted =
             self.secrets.iter().flatten().any(|e| e.source == entry.source && e.name == entry.name);
         if !is_wanted {
@@ -270,6 +343,7 @@ impl Assembly {
             scope: self.cx.registry.scope(ScopeKind::Sds, &info.name.replace(':', "_")),
             value: None,
             stored: None,
+            directories: Vec::new(),
             awaited: Stored { version: "uninitialized".into(), updated: turn.wall, ..Stored::default() },
             failure: None,
             users: 0,
@@ -309,13 +383,29 @@ impl SecretEntry {
     }
 }
 
-/// Whether shards would notice a difference; certificates are shared by content.
+/// Whether shards would notice no difference.
 fn same(a: &Secret, b: &Secret) -> bool {
     match (a, b) {
         (Secret::Certificate(a), Secret::Certificate(b)) => a == b,
         (Secret::TicketKeys(a), Secret::TicketKeys(b)) => a == b,
         _ => false,
     }
+}
+
+/// Whether the files of one and the same message say the same.
+fn same_files(a: &Secret, b: &Secret) -> bool {
+    match (a, b) {
+        (Secret::Validation(a), Secret::Validation(b)) => {
+            a.trusted_ca == b.trusted_ca && a.crls == b.crls && a.spiffe == b.spiffe
+        }
+        _ => same(a, b),
+    }
+}
+
+fn count_success(turn: &mut Turn<'_>, scope: ScopeId, version: &str) {
+    turn.stats.inc(scope, sds::UPDATE_SUCCESS);
+    turn.stats.gauge_set(scope, sds::UPDATE_TIME, turn.wall.0 / 1_000_000);
+    turn.stats.gauge_set(scope, sds::VERSION, gauges::version_hash(version));
 }
 
 /// The secrets of a listener.

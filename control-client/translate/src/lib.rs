@@ -45,7 +45,7 @@ pub use error::{Rejection, RejectionKind, Unsupported};
 pub use fuzz::{fuzz_bootstrap, fuzz_resource};
 pub use interned::{ClusterIds, RouteTableInfo, RouteTables, ScopeTableInfo, ScopeTables, Sources};
 pub use runtime::{RtdsLayer, Runtime, RuntimeLayer, RuntimeValue};
-pub use secrets::{SecretInfo, SecretKind, Secrets};
+pub use secrets::{LoadedSecret, SecretInfo, SecretKind, Secrets};
 pub use source::Subscription;
 pub use stats_config::{StatsConfig, StatsMatcher, StatsTag, TagValue};
 pub use transport_socket::check_validation;

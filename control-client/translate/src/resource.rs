@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millrace_config::{Cluster, Listener, Scope, Secret, VirtualHost};
+use millrace_config::{Cluster, Listener, Scope, VirtualHost};
 use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
 use millrace_proto::pb::envoy::config::endpoint::v3 as endpoints;
 use millrace_proto::pb::envoy::config::listener::v3 as listeners;
@@ -19,7 +19,7 @@ use millrace_proto::{Message, Path, schema, set_apart, validate};
 use crate::context::{Context, Source};
 use crate::error::{Rejection, Unsupported};
 use crate::runtime::RuntimeValue;
-use crate::secrets::SecretKind;
+use crate::secrets::{LoadedSecret, SecretKind};
 use crate::source::Subscription;
 use crate::{
     cluster as cluster_, fields, listener as listener_, route, runtime as runtime_, transport_socket,
@@ -198,11 +198,16 @@ pub fn load_assignment(
     })
 }
 
-/// Checks and translates a secret that came over SDS; `kind` is what those who name it expect.
+/// Checks and translates a secret that came over SDS, and reads the files that it names; `kind` is what those who
+/// name the secret expect.
 ///
 /// # Errors
 /// As [`listener`]; also a secret of another kind, and a pair that does not fit. No reason holds any of a key.
-pub fn secret(bytes: &[u8], kind: SecretKind, cx: &mut Context) -> Result<Translated<Secret>, Rejection> {
+pub fn secret(
+    bytes: &[u8],
+    kind: SecretKind,
+    cx: &mut Context,
+) -> Result<Translated<LoadedSecret>, Rejection> {
     translated(SECRET, bytes, cx, |typed: &secrets::Secret, cx| transport_socket::secret(typed, kind, cx))
 }
 

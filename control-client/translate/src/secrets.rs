@@ -1,10 +1,11 @@
 //! Secrets that come over SDS: small numbers for a name at a source.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{SecretId, SourceId};
+use millrace_config::{Secret, SecretId, SourceId};
 
 /// What a secret must be where it is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +30,16 @@ pub struct SecretInfo {
     /// `sds_config.initial_fetch_timeout`, default 15 s; `None` (0 s) waits for ever. Of several contexts the one
     /// that was translated last counts.
     pub initial_fetch_timeout: Option<Duration>,
+}
+
+/// A secret that came over SDS, with what it was made of.
+#[derive(Clone, Debug)]
+pub struct LoadedSecret {
+    /// The secret.
+    pub secret: Secret,
+    /// A move into one of these directories may have replaced a file of it: its `watched_directory`, or else those
+    /// of its files (chain and key, authorities and revocation lists). Without files there are none.
+    pub directories: Vec<PathBuf>,
 }
 
 type Key = (Arc<str>, SourceId, SecretKind);

@@ -14,6 +14,7 @@ mod planes;
 mod reconnect;
 mod removal;
 mod scopes;
+mod secrets;
 mod sources;
 mod startup;
 mod updates;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ("reconnect", reconnect::CASES),
         ("removal", removal::CASES),
         ("scopes", scopes::CASES),
+        ("secrets", secrets::CASES),
         ("sources", sources::CASES),
         ("startup", startup::CASES),
         ("updates", updates::CASES),

@@ -8,6 +8,7 @@ use millrace_support::bootstrap::Bootstrap;
 use millrace_support::process::{Directory, Proxy};
 use millrace_support::raw::Client;
 use millrace_support::subject::Subject;
+use millrace_support::tls;
 use millrace_support::upstream::Upstream;
 use millrace_support::wait;
 use millrace_support::xds::yaml::{self, Flavor};
@@ -18,6 +19,7 @@ use millrace_xds_tests::{clusters, wait_get};
 pub(crate) const CASES: &[Case] = &[
     case!(go_control_plane),
     case!(go_control_plane_many_updates),
+    case!(go_control_plane_secrets),
     case!(python_grpcio),
     case!(sovereign_over_rest),
     case!(grpc_resolves_from_the_scripted_plane),
@@ -41,13 +43,17 @@ fn wait_round(proxy: &Proxy, n: usize) {
 }
 
 fn start_go(flavor: Flavor, upstream: SocketAddr) -> Option<Program> {
+    start_go_with(flavor, upstream, &[])
+}
+
+fn start_go_with(flavor: Flavor, upstream: SocketAddr, arguments: &[&str]) -> Option<Program> {
     let source = match flavor {
         Flavor::AdsSotw | Flavor::AdsDelta => "ads",
         Flavor::Sotw => "sotw",
         Flavor::Delta => "delta",
     };
     let mut command = Command::new(go()?);
-    command.args(["-upstream", &upstream.to_string(), "-source", source]);
+    command.args(["-upstream", &upstream.to_string(), "-source", source]).args(arguments);
     Some(Program::start(command))
 }
 
@@ -92,6 +98,37 @@ fn go_control_plane_many_updates(subject: &Subject) {
             round(&proxy) == Some("400".into())
         });
         assert!(served > 10);
+        let refused: Vec<String> = plane.lines().into_iter().filter(|l| l.starts_with("nack")).collect();
+        assert!(refused.is_empty(), "{flavor:?}: {refused:?}");
+    }
+}
+
+/// Each round brings another pair, named after it; a connection of the first round stays.
+fn go_control_plane_secrets(subject: &Subject) {
+    for flavor in Flavor::ALL {
+        let upstream = Upstream::fixed("up");
+        let Some(mut plane) = start_go_with(flavor, upstream.address(), &["-tls"]) else { return };
+        let proxy = Proxy::start(subject, &bootstrap(flavor, plane.address()));
+        let wait_pair = |round: usize| {
+            let name = format!("round-{round}.test");
+            wait::for_true(&name, || {
+                let link = proxy.bound("main").and_then(|at| tls::Client::new().try_connect(at).ok());
+                let peer = link.and_then(|link| link.facts.peer.first().cloned()).unwrap_or_default();
+                peer.windows(name.len()).any(|part| part == name.as_bytes())
+            });
+        };
+        wait_pair(1);
+        let link = tls::Client::new().connect(proxy.listener("main"));
+        let mut kept = link.raw();
+        for round in 2..6 {
+            plane.tell(&format!("set {round}"));
+            wait_pair(round);
+            assert_eq!(kept.get("/").text(), "up");
+        }
+        plane.tell("churn 6 200");
+        plane.wait(0, "churned 200");
+        wait_pair(200);
+        assert_eq!(kept.get("/").text(), "up");
         let refused: Vec<String> = plane.lines().into_iter().filter(|l| l.starts_with("nack")).collect();
         assert!(refused.is_empty(), "{flavor:?}: {refused:?}");
     }

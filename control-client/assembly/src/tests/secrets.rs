@@ -148,3 +148,79 @@ fn a_cluster_waits_and_what_nobody_needs_is_let_go() {
     assert!(actions.iter().any(|action| matches!(action, Action::Unsubscribe(_, Secret, _))));
     assert!(secret(&lab, 0).is_none() && lab.assembly.dynamic_secrets().next().is_none());
 }
+
+/// Files of a secret, in a directory that is removed with the value.
+struct Files(std::path::PathBuf);
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("millrace-assembly-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn put(&self, from: &str, to: &str) {
+        std::fs::copy(format!("{DATA}{from}"), self.0.join(to)).unwrap();
+    }
+
+    fn secret(&self) -> String {
+        pair("default", "chain.pem", "key.pem").replace(DATA, &format!("{}/", self.0.display()))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn watched(actions: &[Action]) -> Vec<(SecretId, Vec<std::path::PathBuf>)> {
+    let watched = |action: &Action| match action {
+        Action::WatchFiles(_, id, directories) => Some((*id, directories.clone())),
+        _ => None,
+    };
+    actions.iter().filter_map(watched).collect()
+}
+
+#[test]
+fn files_of_a_secret_are_read_again() {
+    let (mut lab, files) = (Lab::serving(), Files::new("again"));
+    lab.now = lab.now + Duration::from_secs(1_795_730_000);
+    files.put("ec.pem", "chain.pem");
+    files.put("ec.key", "key.pem");
+    lab.say(Listener, &[tls_listener("l", 1)], &[]);
+    let actions = lab.say(Secret, &[files.secret(), authority("ROOTCA")], &[]);
+    let data = std::path::PathBuf::from(DATA.trim_end_matches('/'));
+    assert_eq!(watched(&actions), [(SecretId(0), vec![files.0.clone()]), (SecretId(1), vec![data])]);
+    let moved =
+        |lab: &mut Lab, id| lab.work(|assembly, turn| assembly.secret_files_moved(turn, SecretId(id)));
+    assert!(published(&moved(&mut lab, 0)).is_empty(), "the same files");
+    assert!(published(&moved(&mut lab, 1)).is_empty(), "the same files");
+
+    let scope = lab.registry.scope(ScopeKind::Sds, "default");
+    let failed = |lab: &Lab| lab.registry.counter(scope, sds::KEY_ROTATION_FAILED);
+    files.put("rsa.pem", "chain.pem");
+    let actions = moved(&mut lab, 0);
+    assert!(published(&actions).is_empty() && failed(&lab) == 1, "a pair that does not fit");
+    let logged = |action: &Action| matches!(action, Action::Log(_, text) if text.contains("'default'"));
+    assert!(actions.iter().any(logged), "{actions:?}");
+    files.put("rsa.key", "key.pem");
+    let actions = moved(&mut lab, 0);
+    assert_eq!(published(&actions)[0].secrets.len(), 1);
+    files.put("expired.pem", "chain.pem");
+    files.put("ec.key", "key.pem");
+    assert!(published(&moved(&mut lab, 0)).is_empty() && failed(&lab) == 2);
+    // The same message once more is no reason to read what was refused.
+    assert_eq!(lab.registry.counter(scope, sds::UPDATE_REJECTED), 0);
+
+    // Other files, and then none at all.
+    let other = Files::new("other");
+    other.put("ec.pem", "chain.pem");
+    other.put("ec.key", "key.pem");
+    let actions = lab.say(Secret, &[other.secret()], &[]);
+    assert_eq!(watched(&actions), [(SecretId(0), vec![other.0.clone()])]);
+    lab.say(Listener, &[], &["l"]);
+    let actions = lab.after(Duration::from_secs(1300));
+    assert_eq!(watched(&actions), [(SecretId(0), vec![]), (SecretId(1), vec![])]);
+    assert!(moved(&mut lab, 0).is_empty(), "a late word about a secret that is gone");
+}

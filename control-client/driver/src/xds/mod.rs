@@ -15,6 +15,7 @@ mod node;
 mod read_file;
 mod rest;
 mod rest_feed;
+mod secret_files;
 mod served;
 mod sources;
 mod tls;
@@ -25,7 +26,7 @@ mod watch;
 mod tests;
 
 use millrace_ads::{ConnectedState, ResourceType, Update};
-use millrace_config::SourceId;
+use millrace_config::{SecretId, SourceId};
 
 pub use load_report::{Clusters, LoadEvent, LoadReporter};
 pub use node::{Build, ServedExtension, node};
@@ -71,6 +72,8 @@ pub enum Event {
         /// One line for the log.
         reason: String,
     },
+    /// Something was moved into a directory of [`Sources::watch_files`], or may have been.
+    FilesMoved(SecretId),
     /// Something that an operator should know, told once.
     Warning(String),
 }

@@ -1,6 +1,7 @@
 //! The list of sources: which feed serves a subscription, whose turn it is, and unique ids of updates.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use millrace_ads::{
     Client, ClientOptions, Interest, ResourceType, RestClient, RestOptions, Update, UpdateId, Verdict,
 };
 use millrace_base::Time;
-use millrace_config::SourceId;
+use millrace_config::{SecretId, SourceId};
 use millrace_proto::pb::envoy::config::core::v3::Node;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -19,6 +20,7 @@ use super::file_feed::FileFeed;
 use super::grpc::{Service, method};
 use super::grpc_feed::GrpcFeed;
 use super::rest_feed::RestFeed;
+use super::secret_files::SecretFiles;
 use super::told::{FeedKey, Told};
 use super::watch::Watcher;
 use super::{Event, SourceEvent, tls};
@@ -89,6 +91,7 @@ pub struct Sources {
     context: Context,
     inbox: mpsc::Receiver<Told>,
     watcher: Option<Watcher>,
+    secret_files: SecretFiles,
 }
 
 impl Sources {
@@ -110,6 +113,7 @@ impl Sources {
             context: Context { tell, taken: Arc::new(Notify::new()), last_task: 0 },
             inbox,
             watcher: None,
+            secret_files: SecretFiles::default(),
         }
     }
 
@@ -194,6 +198,25 @@ impl Sources {
         }
     }
 
+    /// Tells of moves into these directories from now on ([`Event::FilesMoved`]), also once when they are watched, in
+    /// place of those that were named for the secret before. Must run inside the runtime.
+    pub fn watch_files(&mut self, source: SourceId, secret: SecretId, directories: Vec<PathBuf>) {
+        for key in self.secret_files.take(secret) {
+            self.watcher().unwatch(key);
+        }
+        for directory in directories {
+            self.last_feed += 1;
+            let key = FeedKey(self.last_feed);
+            self.secret_files.add(key, source, secret);
+            self.watcher().watch_directory(key, directory);
+        }
+    }
+
+    fn watcher(&mut self) -> &Watcher {
+        let tell = &self.context.tell;
+        self.watcher.get_or_insert_with(|| Watcher::start(tell.clone()))
+    }
+
     /// What became of an update. One whose stream was given up is ignored.
     pub fn verdict(&mut self, id: SourceId, update: UpdateId, verdict: Verdict) {
         let Some(source) = self.sources.get_mut(&id) else { return };
@@ -267,7 +290,9 @@ impl Sources {
 
     fn hear(&mut self, told: Told) {
         let now = self.now();
-        if let Some(entry) = self.feeds.get_mut(&told.feed) {
+        if let Some(event) = self.secret_files.event(told.feed, &told.what) {
+            self.events.push_back(event);
+        } else if let Some(entry) = self.feeds.get_mut(&told.feed) {
             entry.feed.handle(now, told.feed, told.what, &self.context);
             self.ready.insert(told.feed);
         }

@@ -60,7 +60,7 @@ enum Command {
 impl Watcher {
     /// Tells changes into `changes`.
     pub(super) fn start(changes: mpsc::Sender<Told>) -> Self {
-        // One command for each subscription to a file: its owner bounds them.
+        // One command for each subscription to a file, and two for each secret: its owner bounds them.
         let (commands, inbox) = mpsc::unbounded_channel();
         let task = tokio::spawn(Watching::new(changes).run(inbox));
         Self { commands, task }
@@ -73,7 +73,12 @@ impl Watcher {
         let _ = self.commands.send(Command::Watch(key, Interest::of(source)));
     }
 
-    /// Forgets a file.
+    /// Watches for moves of anything into a directory, as [`Self::watch`].
+    pub(super) fn watch_directory(&self, key: FeedKey, directory: PathBuf) {
+        let _ = self.commands.send(Command::Watch(key, Interest { directory, name: None }));
+    }
+
+    /// Forgets a file or a directory.
     pub(super) fn unwatch(&self, key: FeedKey) {
         let _ = self.commands.send(Command::Unwatch(key));
     }

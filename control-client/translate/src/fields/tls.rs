@@ -4,7 +4,6 @@ use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
 const PROVIDERS: &str = "certificate providers are not served by this build";
-const ONCE: &str = "files are read when what names them is loaded; those of a secret also when its own file is moved into place again";
 
 pub(super) const TABLES: &[Table] = &[
     Table { message: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", fields: &[] },
@@ -101,8 +100,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.extensions.transport_sockets.tls.v3.TlsCertificate",
         fields: &[
-            (Served, "certificate_chain private_key password ocsp_staple"),
-            (Reported(ONCE), "watched_directory"),
+            (Served, "certificate_chain private_key password ocsp_staple watched_directory"),
             (NoEffect("Envoy does not implement it either"), "signed_certificate_timestamp"),
             (Refused("PKCS#12 is not read by this build"), "pkcs12"),
             (
@@ -123,9 +121,9 @@ pub(super) const TABLES: &[Table] = &[
                 Served,
                 "trusted_ca system_root_certs verify_certificate_spki verify_certificate_hash \
                  match_typed_subject_alt_names match_subject_alt_names crl allow_expired_certificate \
-                 trust_chain_verification custom_validator_config only_verify_leaf_cert_crl max_verify_depth",
+                 trust_chain_verification custom_validator_config only_verify_leaf_cert_crl max_verify_depth \
+                 watched_directory",
             ),
-            (Reported(ONCE), "watched_directory"),
             (Refused(PROVIDERS), "ca_certificate_provider_instance"),
             (NoEffect("Envoy does not implement it either"), "require_signed_certificate_timestamp"),
             (Reported("clients are told whom we believe"), "suppress_client_ca_list"),

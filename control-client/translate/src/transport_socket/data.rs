@@ -1,4 +1,5 @@
-//! Data sources of certificates and keys. Files are read once, when the resource is loaded, as in Envoy.
+//! Data sources of certificates and keys. Files are read when the resource is loaded; those of a
+//! secret also when they are replaced, as in Envoy.
 
 use std::sync::Arc;
 

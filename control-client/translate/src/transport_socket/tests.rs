@@ -277,7 +277,8 @@ fn a_chain_that_nothing_detects_is_reported() {
 #[test]
 fn secrets_over_sds() {
     let mut cx = context();
-    let mut of = |text: &str, kind| resource::secret(&bytes(SECRET, text), kind, &mut cx).map(|t| t.value);
+    let mut of =
+        |text: &str, kind| resource::secret(&bytes(SECRET, text), kind, &mut cx).map(|t| t.value.secret);
     assert!(matches!(
         of("{name: a, tls_certificate: PAIR}", SecretKind::Certificate),
         Ok(Secret::Certificate(_))
@@ -293,6 +294,26 @@ fn secrets_over_sds() {
     let inline = "{name: a, tls_certificate: {certificate_chain: F(ec.pem), private_key: {inline_string: secret-text}}}";
     let broken = of(inline, SecretKind::Certificate).unwrap_err();
     assert!(!broken.to_string().contains("secret-text"), "{broken}");
+}
+
+/// As Envoy 1.40 was seen to watch: the directories of the files, or the one that is named.
+#[test]
+fn where_files_of_secrets_are_watched() {
+    let mut cx = context();
+    let mut of = |text: &str, kind| {
+        let loaded = resource::secret(&bytes(SECRET, text), kind, &mut cx).unwrap();
+        loaded.value.directories
+    };
+    let data = std::path::PathBuf::from(DATA.trim_end_matches('/'));
+    let pair = "{name: a, tls_certificate: {certificate_chain: F(ec.pem), private_key: F(ec.key)}}";
+    assert_eq!(of(pair, SecretKind::Certificate), [data.clone()]);
+    let named = pair.replace("F(ec.key)", "F(ec.key), watched_directory: {path: /tmp/x}");
+    assert_eq!(of(&named, SecretKind::Certificate), [std::path::PathBuf::from("/tmp/x")]);
+    let roots = "{name: a, validation_context: {trusted_ca: F(ca.pem)}}";
+    assert_eq!(of(roots, SecretKind::Validation), [data]);
+    let key = "A".repeat(80);
+    let keys = format!("{{name: a, session_ticket_keys: {{keys: [{{inline_string: {key}}}]}}}}");
+    assert!(of(&keys, SecretKind::TicketKeys).is_empty());
 }
 
 #[test]

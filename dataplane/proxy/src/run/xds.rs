@@ -181,6 +181,9 @@ impl Control {
                 }
                 self.xds.sources.verdict(source, id, verdict);
             }
+            Action::WatchFiles(source, secret, directories) => {
+                self.xds.sources.watch_files(source, secret, directories);
+            }
             Action::WatchDns(cluster) => self.dns.watch(&cluster),
             Action::UnwatchDns(id) => self.dns.unwatch(id),
             Action::ClustersReady => {
@@ -233,6 +236,9 @@ impl Control {
             FromSource::Failed { resource_type, reason } => {
                 self.xds.assembly.source_failed(&mut self.xds.stats, source, Some(resource_type));
                 self.logger.log(Component::CONFIG, Level::Warning, format_args!("xds: {reason}"));
+            }
+            FromSource::FilesMoved(secret) => {
+                self.assemble(|assembly, turn| assembly.secret_files_moved(turn, secret));
             }
             FromSource::Warning(text) => {
                 self.logger.log(Component::CONFIG, Level::Warning, format_args!("xds: {text}"));

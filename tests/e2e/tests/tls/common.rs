@@ -7,8 +7,10 @@ use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::process::Proxy;
 use millrace_support::raw;
 use millrace_support::subject::Subject;
+use millrace_support::tls::context::certificate;
 use millrace_support::tls::{Authority, Client, Context, Identity, Leaf, Link, authority};
 use millrace_support::upstream::Upstream;
+use millrace_support::wait;
 
 /// Names the statistics of a listener `listener.main`, since its port is not known.
 pub(crate) const STAT_PREFIX: &str = "stat_prefix: main\n";
@@ -114,4 +116,28 @@ impl Neighbour {
 /// An upstream that says `hello`.
 pub(crate) fn hello() -> Upstream {
     Upstream::fixed("hello")
+}
+
+/// A `Secret` with a pair, as flow YAML.
+pub(crate) fn pair(name: &str, identity: &Identity) -> String {
+    format!("{{name: {name}, tls_certificate: {}}}", certificate(identity))
+}
+
+/// Another certificate of the proxy.
+pub(crate) fn next() -> Identity {
+    root().issue(&Leaf::dns("proxy.test").uri("spiffe://test/ns/default/sa/proxy"))
+}
+
+/// Fails unless new connections are shown this certificate, soon.
+#[track_caller]
+pub(crate) fn wait_shown(proxy: &Proxy, client: &Client, identity: &Identity) {
+    let address = proxy.listener("main");
+    wait::for_true("the new certificate", || {
+        let Ok(link) = client.try_connect(address) else { return false };
+        // With TLS 1.3 a refusal may still come.
+        let mut raw = link.raw();
+        raw.request("GET", "/", &[("host", "a")], b"");
+        link.facts.peer[0].as_slice() == &*identity.chain[0]
+            && raw.response("GET").is_ok_and(|r| r.status == 200)
+    });
 }

@@ -12,7 +12,9 @@ mod origination;
 mod proxy_protocol;
 mod records;
 mod rotation;
+mod secret_files;
 mod termination;
+mod tickets;
 mod truncation;
 
 use std::process::ExitCode;
@@ -30,7 +32,9 @@ fn main() -> ExitCode {
         ("proxy_protocol", proxy_protocol::CASES),
         ("records", records::CASES),
         ("rotation", rotation::CASES),
+        ("secret_files", secret_files::CASES),
         ("termination", termination::CASES),
+        ("tickets", tickets::CASES),
         ("truncation", truncation::CASES),
     ])
     .exit_code()

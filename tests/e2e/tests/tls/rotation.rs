@@ -1,15 +1,14 @@
-//! Secrets that change while connections live: from files, and from a control plane on a stream of its own.
+//! Secrets that change while connections live, from a control plane on a stream of its own.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use millrace_e2e::{Case, case};
 use millrace_support::bootstrap::{Bootstrap, Http};
-use millrace_support::process::{Directory, Proxy};
+use millrace_support::process::Proxy;
 use millrace_support::subject::Subject;
-use millrace_support::tls::context::{certificate, inline};
+use millrace_support::tls::context::inline;
 use millrace_support::tls::server::Options as ServerOptions;
 use millrace_support::tls::{AlertDescription, Authority, Client, Context, Ending, Identity, Leaf, Server};
 use millrace_support::upstream::{Reply, Upstream};
@@ -18,13 +17,11 @@ use millrace_support::xds::yaml::{self, Flavor};
 use millrace_support::xds::{ControlPlane, Options, Resource, Type, from_yaml};
 
 use crate::common::{
-    Neighbour, STAT_PREFIX, client_identity, hello, mutual_client, proxy_identity, root, server_identity,
+    Neighbour, STAT_PREFIX, client_identity, hello, mutual_client, next, pair, proxy_identity, root,
+    server_identity, wait_shown,
 };
 
 pub(crate) const CASES: &[Case] = &[
-    case!(a_file_that_is_replaced),
-    case!(a_link_that_is_exchanged),
-    case!(a_bad_file_keeps_the_last_good_pair),
     case!(a_new_pair_from_the_control_plane),
     case!(a_bad_pair_from_the_control_plane),
     case!(
@@ -39,136 +36,6 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_control_plane_goes),
     case!(many_rotations),
 ];
-
-/// A `Secret` with a pair, as flow YAML.
-fn pair(name: &str, identity: &Identity) -> String {
-    format!("{{name: {name}, tls_certificate: {}}}", certificate(identity))
-}
-
-fn next() -> Identity {
-    root().issue(&Leaf::dns("proxy.test").uri("spiffe://test/ns/default/sa/proxy"))
-}
-
-/// Fails unless new connections are shown this certificate, soon.
-#[track_caller]
-fn wait_shown(proxy: &Proxy, client: &Client, identity: &Identity) {
-    let address = proxy.listener("main");
-    wait::for_true("the new certificate", || {
-        let Ok(link) = client.try_connect(address) else { return false };
-        // With TLS 1.3 a refusal may still come.
-        let mut raw = link.raw();
-        raw.request("GET", "/", &[("host", "a")], b"");
-        link.facts.peer[0].as_slice() == &*identity.chain[0]
-            && raw.response("GET").is_ok_and(|r| r.status == 200)
-    });
-}
-
-/// Puts a file in place by a move.
-fn replace(directory: &Path, name: &str, text: &str) {
-    let hidden = directory.join(format!(".{name}.new"));
-    std::fs::write(&hidden, text).expect("write a file");
-    std::fs::rename(&hidden, directory.join(name)).expect("move a file");
-}
-
-fn secret_file(secret: &str) -> String {
-    let kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
-    format!("resources: [{{\"@type\": {kind}, {}]\n", secret.trim_start_matches('{'))
-}
-
-/// A listener whose pair comes from `path`; `more` are more fields of the source.
-#[track_caller]
-fn from_file(subject: &Subject, path: &Path, more: &str, upstream: &Upstream) -> Proxy {
-    let source =
-        format!("{{resource_api_version: V3, path_config_source: {{path: \"{}\"{more}}}}}", path.display());
-    let context = Context::new()
-        .common(&format!("tls_certificate_sds_secret_configs: [{{name: own, sds_config: {source}}}]"));
-    let http = Http::to("up").listener(STAT_PREFIX).chain(&context.downstream());
-    let bootstrap = Bootstrap::new().top(yaml::NODE).http(http).cluster("up", &[upstream.address()], "");
-    Proxy::start(subject, &bootstrap)
-}
-
-fn a_file_that_is_replaced(subject: &Subject) {
-    let (upstream, directory) = (hello(), Directory::new());
-    replace(directory.path(), "own.yaml", &secret_file(&pair("own", proxy_identity())));
-    let proxy = from_file(subject, &directory.path().join("own.yaml"), "", &upstream);
-    wait_shown(&proxy, &Client::new(), proxy_identity());
-    let mut neighbour = Neighbour::over_tls(&Client::new(), proxy.listener("main"));
-    for _ in 0..3 {
-        let fresh = next();
-        replace(directory.path(), "own.yaml", &secret_file(&pair("own", &fresh)));
-        wait_shown(&proxy, &Client::new(), &fresh);
-        neighbour.is_served();
-    }
-}
-
-/// As Kubernetes mounts secrets: the pair's files behind a link to a folder, watched as a whole.
-fn a_link_that_is_exchanged(subject: &Subject) {
-    let (upstream, directory) = (hello(), Directory::new());
-    let at = directory.path();
-    let version = |n: usize, identity: &Identity| {
-        let folder = at.join(format!("..v{n}"));
-        std::fs::create_dir(&folder).expect("a folder");
-        std::fs::write(folder.join("chain.pem"), identity.pem()).expect("write a file");
-        std::fs::write(folder.join("key.pem"), identity.key_pem()).expect("write a file");
-        let link = at.join("..data.new");
-        std::os::unix::fs::symlink(&folder, &link).expect("a link");
-        std::fs::rename(&link, at.join("..data")).expect("move a link");
-    };
-    version(0, proxy_identity());
-    for name in ["chain.pem", "key.pem"] {
-        std::os::unix::fs::symlink(Path::new("..data").join(name), at.join(name)).expect("a link");
-    }
-    let secret = format!(
-        "{{name: own, tls_certificate: {{certificate_chain: {{filename: \"{0}/chain.pem\"}}, private_key: \
-         {{filename: \"{0}/key.pem\"}}, watched_directory: {{path: \"{0}\"}}}}}}",
-        at.display()
-    );
-    replace(at, "own.yaml", &secret_file(&secret));
-    let proxy = from_file(subject, &at.join("own.yaml"), "", &upstream);
-    wait_shown(&proxy, &Client::new(), proxy_identity());
-    let mut neighbour = Neighbour::over_tls(&Client::new(), proxy.listener("main"));
-    if !subject.is_envoy() {
-        // Files that a secret names are read with the secret; `watched_directory` is reported.
-        version(1, &next());
-        neighbour.is_served();
-        return wait_shown(&proxy, &Client::new(), proxy_identity());
-    }
-    for n in 1..4 {
-        let fresh = next();
-        version(n, &fresh);
-        wait_shown(&proxy, &Client::new(), &fresh);
-        neighbour.is_served();
-    }
-}
-
-fn a_bad_file_keeps_the_last_good_pair(subject: &Subject) {
-    let (upstream, directory) = (hello(), Directory::new());
-    replace(directory.path(), "own.yaml", &secret_file(&pair("own", proxy_identity())));
-    let proxy = from_file(subject, &directory.path().join("own.yaml"), "", &upstream);
-    let good = secret_file(&pair("own", &next()));
-    let mut before = 0;
-    for bad in [
-        "resources: [".to_owned(),
-        secret_file(&pair("own", &next().with_key_of(client_identity()))),
-        good.replace("BEGIN CERTIFICATE", "BEGIN NOTHING"),
-    ] {
-        replace(directory.path(), "own.yaml", &bad);
-        let failed = || {
-            ["sds.own.update_rejected", "sds.own.update_failure"]
-                .map(|name| proxy.stat(&format!("listener.main.server_ssl_socket_factory.{name}")))
-                .into_iter()
-                .chain(["sds.own.update_rejected", "sds.own.update_failure"].map(|name| proxy.stat(name)))
-                .flatten()
-                .sum::<u64>()
-        };
-        wait::for_true("the bad file to be noticed", || failed() > before);
-        before = failed();
-        wait_shown(&proxy, &Client::new(), proxy_identity());
-    }
-    let fresh = next();
-    replace(directory.path(), "own.yaml", &secret_file(&pair("own", &fresh)));
-    wait_shown(&proxy, &Client::new(), &fresh);
-}
 
 /// A control plane with a pair `own` and an authority `roots`, on a stream of its own as Istio's agent speaks it.
 struct Plane {
@@ -378,7 +245,8 @@ fn the_control_plane_goes(subject: &Subject) {
     wait_shown(&proxy, &mutual_client(), &fresh);
 }
 
-/// How many pairs [`many_rotations`] shows, and for how long each is the newest.
+/// How many pairs [`many_rotations`] shows, and for how long each is the newest. The full run is
+/// `MILLRACE_TLS_ROTATIONS=500 cargo test --release -p millrace-e2e --test e2e_tls -- many_rotations --nocapture`.
 fn pace() -> (usize, Duration) {
     let count = std::env::var("MILLRACE_TLS_ROTATIONS").ok().and_then(|n| n.parse().ok());
     (count.unwrap_or(60), Duration::from_millis(100))
@@ -419,6 +287,10 @@ fn many_rotations(subject: &Subject) {
         let started = Instant::now();
         last = next();
         plane.show(&last);
+        if n % 10 == 9 {
+            // Everybody's authority stays, another one comes and the one before that goes.
+            plane.plane.set(roots(&(Authority::root("passing").pem().to_owned() + root().pem())));
+        }
         let number = n % neighbours.len();
         neighbours[number].is_served();
         std::thread::sleep(each.saturating_sub(started.elapsed()));

@@ -72,6 +72,7 @@ func main() {
 	upstream := flag.String("upstream", "127.0.0.1:1", "the endpoint of cluster up")
 	source := flag.String("source", "ads", "what resources name as their source: ads, sotw or delta")
 	clusters := flag.Int("clusters", 10, "how many more clusters there are")
+	withTLS := flag.Bool("tls", false, "the listener shows a pair from SDS, named round-N.test")
 	flag.Parse()
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -80,7 +81,7 @@ func main() {
 	apply := func(round int, empty bool) {
 		resources := map[resource.Type][]types.Resource{}
 		if !empty {
-			resources = world(*source, *upstream, *clusters, round)
+			resources = world(*source, *upstream, *clusters, round, *withTLS)
 		}
 		snapshot, err := cache.NewSnapshot(strconv.Itoa(round), resources)
 		if err == nil {

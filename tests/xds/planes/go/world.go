@@ -19,6 +19,7 @@ import (
 	endpointservice "github.com/envoyproxy/go-control-plane/envoy/service/endpoint/v3"
 	listenerservice "github.com/envoyproxy/go-control-plane/envoy/service/listener/v3"
 	routeservice "github.com/envoyproxy/go-control-plane/envoy/service/route/v3"
+	secretservice "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/v3"
@@ -34,6 +35,7 @@ func register(service *grpc.Server, xds server.Server) {
 	endpointservice.RegisterEndpointDiscoveryServiceServer(service, xds)
 	listenerservice.RegisterListenerDiscoveryServiceServer(service, xds)
 	routeservice.RegisterRouteDiscoveryServiceServer(service, xds)
+	secretservice.RegisterSecretDiscoveryServiceServer(service, xds)
 }
 
 // Panics only when a message of our own cannot be encoded.
@@ -121,7 +123,7 @@ func routes(round int) *route.RouteConfiguration {
 	}}}
 }
 
-func httpListener(source string) *listener.Listener {
+func httpListener(source string, socket *core.TransportSocket) *listener.Listener {
 	manager := &hcm.HttpConnectionManager{
 		StatPrefix: "main",
 		RouteSpecifier: &hcm.HttpConnectionManager_Rds{Rds: &hcm.Rds{
@@ -136,15 +138,18 @@ func httpListener(source string) *listener.Listener {
 	return &listener.Listener{
 		Name:    "main",
 		Address: address("127.0.0.1:0"),
-		FilterChains: []*listener.FilterChain{{Filters: []*listener.Filter{{
-			Name:       "envoy.filters.network.http_connection_manager",
-			ConfigType: &listener.Filter_TypedConfig{TypedConfig: pack(manager)},
-		}}}},
+		FilterChains: []*listener.FilterChain{{
+			TransportSocket: socket,
+			Filters: []*listener.Filter{{
+				Name:       "envoy.filters.network.http_connection_manager",
+				ConfigType: &listener.Filter_TypedConfig{TypedConfig: pack(manager)},
+			}},
+		}},
 	}
 }
 
-// The clusters but `up` change with every round; so does the route table.
-func world(source, upstream string, clusters, round int) map[resource.Type][]types.Resource {
+// The clusters but `up` change with every round; so do the route table and, with TLS, the pair of the listener.
+func world(source, upstream string, clusters, round int, withTLS bool) map[resource.Type][]types.Resource {
 	groups := []types.Resource{edsCluster(source, "up", 0)}
 	endpoints := []types.Resource{assignment("up", upstream)}
 	for n := range clusters {
@@ -152,10 +157,16 @@ func world(source, upstream string, clusters, round int) map[resource.Type][]typ
 		groups = append(groups, edsCluster(source, name, round))
 		endpoints = append(endpoints, assignment(name, fmt.Sprintf("127.0.0.1:%d", 1+round%1000)))
 	}
-	return map[resource.Type][]types.Resource{
+	resources := map[resource.Type][]types.Resource{
 		resource.ClusterType:  groups,
 		resource.EndpointType: endpoints,
-		resource.ListenerType: {httpListener(source)},
 		resource.RouteType:    {routes(round)},
 	}
+	var socket *core.TransportSocket
+	if withTLS {
+		socket = secured(source)
+		resources[resource.SecretType] = []types.Resource{pair(round)}
+	}
+	resources[resource.ListenerType] = []types.Resource{httpListener(source, socket)}
+	return resources
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 
 use millrace_ads::source::{ConfigSource, PathSource};
 use millrace_ads::{Interest, ResourceType};
+use millrace_config::SecretId;
 
 use super::*;
 
@@ -135,4 +136,33 @@ async fn a_missing_directory_is_told_once_and_waited_for() {
     std::fs::create_dir(directory.path("later")).unwrap();
     directory.replace("later/cds.json", text.replace("\"a\"", "\"b\"").as_bytes());
     assert_eq!(changed(&update(&mut sources).await), ["b"]);
+}
+
+#[tokio::test]
+async fn directories_of_a_secret_are_told_of_until_others_are_named() {
+    let (first, second) = (Directory::new("secret-1"), Directory::new("secret-2"));
+    let mut sources = sources();
+    let secret = SecretId(7);
+    let moved = async |sources: &mut Sources| match event(sources).await {
+        Event::FilesMoved(id) => assert_eq!(id, secret),
+        other => panic!("{other:?}"),
+    };
+    sources.watch_files(SOURCE, secret, vec![first.0.clone()]);
+    moved(&mut sources).await;
+    first.replace("any", b"1");
+    moved(&mut sources).await;
+    sources.watch_files(SOURCE, secret, vec![second.0.clone(), first.path("missing")]);
+    moved(&mut sources).await;
+    let Event::Warning(text) = event(&mut sources).await else { panic!("a directory that is not there") };
+    assert!(text.contains("missing"), "{text}");
+    first.replace("any", b"2");
+    // It comes late, is noticed, and the first directory alone says nothing any more.
+    std::fs::create_dir(first.path("missing")).unwrap();
+    moved(&mut sources).await;
+    second.replace("any", b"3");
+    moved(&mut sources).await;
+    sources.watch_files(SOURCE, secret, Vec::new());
+    second.replace("any", b"4");
+    let silence = tokio::time::timeout(std::time::Duration::from_millis(200), sources.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
 }
