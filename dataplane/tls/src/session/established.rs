@@ -30,6 +30,8 @@ pub(super) struct Established {
     messages: u8,
     empty: u8,
     warnings: u8,
+    /// Our answer to a KeyUpdate has not left: it is one for all that come meanwhile (RFC 8446 4.6.3).
+    answered: bool,
     closed_by_us: bool,
     closed_by_peer: bool,
     failed: bool,
@@ -53,6 +55,7 @@ impl Established {
             messages: 0,
             empty: 0,
             warnings: 0,
+            answered: false,
             closed_by_us: false,
             closed_by_peer: false,
             failed: false,
@@ -77,6 +80,8 @@ impl Established {
             Framed::NotTls => return Err(self.fail(TlsError::Record(RecordError::Malformed), out)),
             Framed::TooLong => return Err(self.fail(TlsError::Record(RecordError::Overflow), out)),
         };
+        // What stood in `out` has left.
+        self.answered &= !out.is_empty();
         let record = &mut input[..whole];
         let result = match self.opening.open(record) {
             Ok((content::APPLICATION_DATA, range)) if self.partial.is_empty() => {
@@ -144,7 +149,7 @@ impl Established {
             return Err(TlsError::UnexpectedMessage);
         }
         self.opening = self.schedule.next_opening().ok_or(TlsError::UnexpectedMessage)?;
-        if requested && !self.closed_by_us {
+        if requested && !self.closed_by_us && !std::mem::replace(&mut self.answered, true) {
             self.rekey(out)?;
         }
         Ok(())
@@ -249,6 +254,12 @@ impl Established {
 impl Established {
     pub(super) fn wear_out(&mut self) {
         self.sealing.exhaust();
+    }
+
+    /// KeyUpdate with update_requested, and the new keys.
+    pub(super) fn ask_for_keys(&mut self, out: &mut Vec<u8>) {
+        self.send(content::HANDSHAKE, &[24, 0, 0, 1, 1], out);
+        self.sealing = self.schedule.next_sealing().expect("TLS 1.3");
     }
 
     pub(super) fn is_closed_by_peer(&self) -> bool {

@@ -5,10 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::sync::Arc;
-use tokio_rustls::rustls::{ClientConnection, ConnectionTrafficSecrets};
+use tokio_rustls::rustls::{
+    ClientConnection, ConnectionTrafficSecrets, ExtractedSecrets, ServerConfig, ServerConnection,
+};
 
 use super::record::{Record, kind};
-use super::{Client, Version, record};
+use super::{Client, Identity, Version, provider, record};
 use crate::raw;
 use crate::wire::Fault;
 
@@ -66,13 +68,33 @@ impl Sealed {
         while tls.is_handshaking() || tls.wants_write() {
             tls.complete_io(&mut socket).expect("a handshake");
         }
-        let secrets = tls.dangerous_extract_secrets().expect("the secrets");
-        Self {
-            raw: raw::Client::over(socket),
-            send: Key::new(secrets.tx),
-            receive: Key::new(secrets.rx),
-            version,
+        Self::over(socket, tls.dangerous_extract_secrets().expect("the secrets"), version)
+    }
+
+    /// Shakes hands as a server that shows `identity`, with one version and without tickets.
+    ///
+    /// # Panics
+    /// When the handshake fails.
+    #[track_caller]
+    pub fn accept(mut socket: TcpStream, identity: &Identity, version: Version) -> Self {
+        let mut config = ServerConfig::builder_with_provider(provider(&[], &[]))
+            .with_protocol_versions(&[version.supported()])
+            .expect("a version that we serve")
+            .with_no_client_auth()
+            .with_single_cert(identity.chain.clone(), identity.key())
+            .expect("certificate and key fit");
+        config.enable_secret_extraction = true;
+        config.send_tls13_tickets = 0;
+        let mut tls = ServerConnection::new(Arc::new(config)).expect("a server");
+        while tls.is_handshaking() || tls.wants_write() {
+            tls.complete_io(&mut socket).expect("a handshake");
         }
+        Self::over(socket, tls.dangerous_extract_secrets().expect("the secrets"), version)
+    }
+
+    fn over(socket: TcpStream, secrets: ExtractedSecrets, version: Version) -> Self {
+        let (send, receive) = (Key::new(secrets.tx), Key::new(secrets.rx));
+        Self { raw: raw::Client::over(socket), send, receive, version }
     }
 
     /// A record with this content, sealed.
