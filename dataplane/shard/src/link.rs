@@ -175,6 +175,11 @@ impl Link {
         }
     }
 
+    /// Does not read on behind the one buffer that was just received; of links that take one buffer at a time.
+    pub(crate) fn hold(&mut self) {
+        self.wanted = false;
+    }
+
     /// One buffer at a time or not, from the next receive on.
     pub(crate) fn set_single(&mut self, single: bool) {
         self.single = single;

@@ -219,6 +219,7 @@ impl Shard {
         self.io.now = now;
         self.wall = wall;
         self.tls.set_wall(wall);
+        self.run_handshakes();
         for event in events.drain(..) {
             self.on_event(event);
         }
@@ -239,7 +240,7 @@ impl Shard {
 
     /// How long the back end may sleep.
     pub fn timeout(&self, now: Time) -> Option<Duration> {
-        if !self.runnable.is_empty() {
+        if !self.runnable.is_empty() || !self.tls.handshakes.is_empty() {
             return Some(Duration::ZERO);
         }
         self.wheel.next_deadline().map(|at| at.since(now))

@@ -70,7 +70,7 @@ impl ClientContext {
             Some(allowed) => Arc::new(Listed { inner: verifier, allowed }),
             None => verifier,
         };
-        let verifier = KeyUsage { inner, enforce_rsa: config.enforce_rsa_key_usage };
+        let verifier = KeyUsage(inner);
         let mut plain = builder
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(resolver));

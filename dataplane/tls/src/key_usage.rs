@@ -6,28 +6,17 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
 
 use crate::certificate::x509::parse;
 
-/// A verifier that looks at the leaf's `keyUsage`, if it has one: BoringSSL does for all keys but RSA ones, and for
-/// those with `enforce_rsa_key_usage`.
+/// A verifier that looks at the leaf's `keyUsage`, if it has one, as Envoy 1.40 does whatever `enforce_rsa_key_usage` says.
 #[derive(Debug)]
-pub(crate) struct KeyUsage {
-    pub(crate) inner: Arc<dyn ServerCertVerifier>,
-    pub(crate) enforce_rsa: bool,
-}
+pub(crate) struct KeyUsage(pub(crate) Arc<dyn ServerCertVerifier>);
 
-impl KeyUsage {
-    fn forbids(&self, leaf: &X509Certificate<'_>) -> bool {
-        let rsa = leaf.public_key().algorithm.algorithm == OID_PKCS1_RSAENCRYPTION;
-        if rsa && !self.enforce_rsa {
-            return false;
-        }
-        match leaf.key_usage() {
-            Ok(usage) => usage.is_some_and(|usage| !usage.value.digital_signature()),
-            Err(_) => true,
-        }
+fn may_sign(leaf: &X509Certificate<'_>) -> bool {
+    match leaf.key_usage() {
+        Ok(usage) => usage.is_none_or(|usage| usage.value.digital_signature()),
+        Err(_) => false,
     }
 }
 
@@ -41,9 +30,9 @@ impl ServerCertVerifier for KeyUsage {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verified =
-            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+            self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
         match parse(end_entity) {
-            Ok(leaf) if !self.forbids(&leaf) => Ok(verified),
+            Ok(leaf) if may_sign(&leaf) => Ok(verified),
             _ => Err(CertificateError::InvalidPurpose.into()),
         }
     }
@@ -54,7 +43,7 @@ impl ServerCertVerifier for KeyUsage {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        self.0.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -63,10 +52,10 @@ impl ServerCertVerifier for KeyUsage {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        self.0.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.0.supported_verify_schemes()
     }
 }

@@ -51,10 +51,10 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         fields: &[
+            (Served, "common_tls_context sni auto_host_sni auto_sni_san_validation max_session_keys"),
             (
-                Served,
-                "common_tls_context sni auto_host_sni auto_sni_san_validation max_session_keys \
-                 enforce_rsa_key_usage",
+                NoEffect("a server's key has to be one that may sign, as in Envoy 1.40"),
+                "enforce_rsa_key_usage",
             ),
             (Reported("a server that asks for renegotiation is refused"), "allow_renegotiation"),
         ],

@@ -56,7 +56,6 @@ impl<'a> Renderer<'a> {
             upstream_cluster: cluster.map(|c| &*c.stat_name),
             upstream_cluster_raw: cluster.map(|c| &*c.name),
             requested_server_name: downstream.requested_server_name(),
-            metadata: downstream.metadata(),
             downstream_tls: downstream.tls().map(|tls| &**tls),
             downstream_transport_failure: downstream.transport_failure(),
             upstream_tls: facts.upstream_tls.as_deref(),

@@ -135,19 +135,23 @@ fn tlvs_in_logs(subject: &Subject) {
                  own}}, {tlv_type: 0xe1, on_tlv_present: {metadata_namespace: other, key: raw}}, {tlv_type: 0xe2, \
                  on_tlv_present: {metadata_namespace: other, key: coded, value_string_encoding: BASE64}}, {tlv_type: \
                  0xe3, on_tlv_present: {key: empty}}, {tlv_type: 0xe4}]";
-    let http = Http::to("up").listener(&filters(rules));
-    let http = http
-        .logs("own", &format!("%DYNAMIC_METADATA({OWN}:own)%"))
-        .logs("again", &format!("%METADATA(DYNAMIC:{OWN}:own)%"))
-        .logs("cut", &format!("%DYNAMIC_METADATA({OWN}:own):1%"))
-        .logs("earlier", &format!("%DYNAMIC_METADATA({OWN}:earlier)%"))
-        .logs("deeper", &format!("%DYNAMIC_METADATA({OWN}:own:x)%"))
-        .logs("raw", "%DYNAMIC_METADATA(other:raw)%")
-        .logs("coded", "%DYNAMIC_METADATA(other:coded)%")
-        .logs("empty", &format!("%DYNAMIC_METADATA({OWN}:empty)%"))
-        .logs("all", "%DYNAMIC_METADATA(third)%")
-        .logs("none", "%DYNAMIC_METADATA(nobody:key)%");
-    let proxy = Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[upstream.address()], ""));
+    let log = [
+        ("own", format!("%DYNAMIC_METADATA({OWN}:own)%")),
+        ("again", format!("%METADATA(DYNAMIC:{OWN}:own)%")),
+        ("cut", format!("%DYNAMIC_METADATA({OWN}:own):1%")),
+        ("earlier", format!("%DYNAMIC_METADATA({OWN}:earlier)%")),
+        ("deeper", format!("%DYNAMIC_METADATA({OWN}:own:x)%")),
+        ("raw", "%DYNAMIC_METADATA(other:raw)%".to_owned()),
+        ("coded", "%DYNAMIC_METADATA(other:coded)%".to_owned()),
+        ("empty", format!("%DYNAMIC_METADATA({OWN}:empty)%")),
+        ("all", "%DYNAMIC_METADATA(third)%".to_owned()),
+        ("none", "%DYNAMIC_METADATA(nobody:key)%".to_owned()),
+    ]
+    .map(|(name, format)| format!("\\t{name}={format}"))
+    .concat();
+    let chain = tcp_chain("main", "cluster: up", "", &log);
+    let bootstrap = Bootstrap::new().listener(&listener("main", &filters(rules), &chain));
+    let proxy = Proxy::start(subject, &bootstrap.cluster("up", &[upstream.address()], ""));
     let tlvs = [
         &[0xe0, 0, 2][..],
         b"ab",
@@ -159,31 +163,39 @@ fn tlvs_in_logs(subject: &Subject) {
         b"\xff\xfe",
         &[0xe3, 0, 0, 0xe4, 0, 1, 9],
     ];
-    let mut client = proxy.client();
-    client.send(&v2(0x21, 0x11, &[&V4[..], &tlvs.concat()].concat()));
-    assert_eq!(client.get("/").status, 200);
-    assert_eq!(client.get("/again").status, 200);
-    for at in 0..2 {
+    for (at, header) in [v2(0x21, 0x11, &[&V4[..], &tlvs.concat()].concat()), b"PROXY UNKNOWN\r\n".to_vec()]
+        .iter()
+        .enumerate()
+    {
+        let mut client = proxy.client();
+        client.send(header);
+        assert_eq!(client.get_with("/", &[("connection", "close")]).status, 200);
+        client.finish_sending();
         let line = proxy.log().line(at);
         let all = ["own", "again", "cut", "earlier", "deeper", "raw", "coded", "empty", "all", "none"];
-        let got = all.map(|name| line.get(name));
-        assert_eq!(got, ["ab", "ab", "a", "-", "-", "a!!b", "//4=", "", "-", "-"]);
+        let expected = match at {
+            0 => ["ab", "ab", "a", "-", "-", "a!!b", "//4=", "", "-", "-"],
+            _ => ["-"; 10],
+        };
+        assert_eq!(all.map(|name| line.get(name)), expected);
     }
-    let mut without = proxy.client();
-    without.send(b"PROXY UNKNOWN\r\n");
-    assert_eq!(without.get("/").status, 200);
-    assert_eq!(proxy.log().line(2).get("own"), "-");
 }
 
+/// Those of a request's log are its own, so that it does not see them.
 fn a_namespace_in_logs(subject: &Subject) {
     let upstream = hello();
     let rules = "rules: [{tlv_type: 0xe0, on_tlv_present: {metadata_namespace: ns, key: own}}]";
-    let http = Http::to("up").listener(&filters(rules)).logs("all", "%DYNAMIC_METADATA(ns)%");
-    let proxy = Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[upstream.address()], ""));
-    let mut client = proxy.client();
-    client.send(&v2(0x21, 0x11, &[&V4[..], &[0xe0, 0, 3], b"a\"b"].concat()));
-    assert_eq!(client.get("/").status, 200);
-    assert_eq!(proxy.log().line(0).get("all"), r#"{"own":"a\"b"}"#);
+    let request = Http::to("up").listener(&filters(rules)).logs("all", "%DYNAMIC_METADATA(ns)%");
+    let chain = tcp_chain("tcp", "cluster: up", "", "\\tall=%DYNAMIC_METADATA(ns)%");
+    let bootstrap = Bootstrap::new().http(request).listener(&listener("tcp", &filters(rules), &chain));
+    let proxy = Proxy::start(subject, &bootstrap.cluster("up", &[upstream.address()], ""));
+    for (at, (name, all)) in [("main", "-"), ("tcp", r#"{"own":"a\"b"}"#)].into_iter().enumerate() {
+        let mut client = Raw::connect(proxy.listener(name));
+        client.send(&v2(0x21, 0x11, &[&V4[..], &[0xe0, 0, 3], b"a\"b"].concat()));
+        assert_eq!(client.get_with("/", &[("connection", "close")]).status, 200);
+        client.finish_sending();
+        assert_eq!(proxy.log().line(at).get("all"), all, "{name}");
+    }
 }
 
 /// Neither names an address, so the connection's own counts.
