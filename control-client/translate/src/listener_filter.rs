@@ -11,6 +11,7 @@ use millrace_proto::pb::envoy::config::listener::v3 as pb;
 use millrace_proto::pb::envoy::config::listener::v3::listener_filter::ConfigType;
 use millrace_proto::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate as predicate;
 use millrace_proto::pb::envoy::extensions::filters::listener::proxy_protocol::v3 as proxy;
+use millrace_proto::pb::envoy::extensions::filters::listener::proxy_protocol::v3::proxy_protocol::key_value_pair::ValueStringEncoding;
 use millrace_proto::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use millrace_proto::pb::google::protobuf::Any;
 
@@ -93,6 +94,7 @@ fn proxy_protocol(any: &Any, path: &Path) -> Result<ListenerFilterKind, Rejectio
             tlv_type: u8::try_from(rule.tlv_type).ok()?,
             namespace: namespace.into(),
             key: pair.key.as_str().into(),
+            base64: pair.value_string_encoding() == ValueStringEncoding::Base64,
         })
     });
     Ok(ListenerFilterKind::ProxyProtocol(Arc::new(ProxyProtocolFilter {

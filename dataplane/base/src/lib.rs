@@ -5,6 +5,7 @@
 
 mod flags;
 mod limits;
+mod metadata;
 mod origin;
 mod rng;
 mod slab;
@@ -13,6 +14,7 @@ mod tls;
 
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use limits::Limits;
+pub use metadata::Metadata;
 pub use origin::Origin;
 pub use rng::Rng;
 pub use slab::{Key, Slab};

@@ -92,4 +92,6 @@ pub struct TlvRule {
     pub namespace: Arc<str>,
     /// `on_tlv_present.key`.
     pub key: Arc<str>,
+    /// `on_tlv_present.value_string_encoding` BASE64; otherwise text, made UTF-8.
+    pub base64: bool,
 }

@@ -341,6 +341,4 @@ pub struct UpstreamTls {
     pub auto_sni_san_validation: bool,
     /// `max_session_keys`, default 1; 0 turns resumption off.
     pub max_session_keys: u32,
-    /// `enforce_rsa_key_usage`.
-    pub enforce_rsa_key_usage: bool,
 }

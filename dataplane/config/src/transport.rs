@@ -47,6 +47,14 @@ pub struct UpstreamProxyProtocol {
     pub added_tlvs: Vec<(u8, Vec<u8>)>,
 }
 
+impl UpstreamProxyProtocol {
+    /// A TLV of the client's header that is told to endpoints. A checksum is not: it would be that of another header.
+    pub fn passes(&self, tlv: u8) -> bool {
+        const CRC32C: u8 = 0x03;
+        tlv != CRC32C && (self.pass_all_tlvs || self.pass_tlvs.contains(&tlv))
+    }
+}
+
 impl TransportMatch {
     /// True when the endpoint's metadata has all pairs.
     pub fn matches(&self, metadata: &[(Arc<str>, Arc<str>)]) -> bool {

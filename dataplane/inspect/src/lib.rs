@@ -12,5 +12,7 @@ pub mod fuzz;
 mod http_version;
 pub mod proxy_protocol;
 
-pub use client_hello::{CLIENT_HELLO_BYTES_MAX, ClientHello, HelloError, client_hello, client_hello_within};
+pub use client_hello::{
+    CLIENT_HELLO_BYTES_MAX, ClientHello, HelloError, client_hello, client_hello_missing, client_hello_within,
+};
 pub use http_version::{HTTP_INSPECT_BYTES_MAX, HttpSniff, http_version};

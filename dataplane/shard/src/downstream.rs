@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use millrace_base::{Key, Time, TlsFacts};
+use millrace_base::{Key, Metadata, Time, TlsFacts};
 use millrace_config::{Address, NetworkFilter};
 use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::listener as metric;
@@ -10,6 +10,7 @@ use millrace_ring::{Filled, IoError, Payload, RecvEnd, RelayEnd};
 
 use crate::http::{Closing, HttpDownstream};
 use crate::link::Link;
+use crate::listener::Tlvs;
 use crate::origin::Origin;
 use crate::secure_downstream::NotReady;
 use crate::shard::Shard;
@@ -57,6 +58,8 @@ pub(crate) struct Notes {
     pub(crate) server_name: Option<Box<str>>,
     /// The peer of the socket, where a PROXY protocol header named another one.
     pub(crate) direct_peer: Option<Address>,
+    /// What is kept of a PROXY protocol header's TLVs.
+    pub(crate) tlvs: Option<Box<Tlvs>>,
     /// Why TLS failed: `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub(crate) transport_failure: Option<Box<str>>,
 }
@@ -79,6 +82,17 @@ impl Downstream {
     pub(crate) fn direct_peer(&self) -> &Address {
         let noted = self.notes.as_ref().and_then(|notes| notes.direct_peer.as_ref());
         noted.unwrap_or(&self.addresses.peer)
+    }
+
+    /// Dynamic metadata that listener filters left.
+    pub(crate) fn metadata(&self) -> Option<&Metadata> {
+        Some(&self.notes.as_ref()?.tlvs.as_ref()?.metadata)
+    }
+
+    /// TLVs of its PROXY protocol header that may be told to endpoints.
+    pub(crate) fn passed_tlvs(&self) -> Option<&Rc<[u8]>> {
+        let passed = &self.notes.as_ref()?.tlvs.as_ref()?.passed;
+        Some(passed).filter(|tlvs| !tlvs.is_empty())
     }
 
     /// Why TLS failed, if it did.
@@ -117,6 +131,8 @@ pub(crate) struct Early {
     pub(crate) server_name: Option<Box<str>>,
     /// The peer of the socket, where a PROXY protocol header named another one.
     pub(crate) direct_peer: Option<Address>,
+    /// What is kept of its TLVs.
+    pub(crate) tlvs: Option<Box<Tlvs>>,
 }
 
 impl Shard {
@@ -138,10 +154,10 @@ impl Shard {
                 None => return self.refuse(new.socket),
             },
         };
-        let noted = early.server_name.is_some() || early.direct_peer.is_some();
+        let noted = early.server_name.is_some() || early.direct_peer.is_some() || early.tlvs.is_some();
+        let Early { pieces, server_name, direct_peer, tlvs } = early;
         let notes =
-            Notes { server_name: early.server_name, direct_peer: early.direct_peer, transport_failure: None };
-        let notes = noted.then(|| Box::new(notes));
+            noted.then(|| Box::new(Notes { server_name, direct_peer, tlvs, transport_failure: None }));
         let scope = origin.listener.scope;
         origin.opened();
         if origin.is_replaced() {
@@ -168,7 +184,7 @@ impl Shard {
             Some(session) => self.begin_downstream_handshake(key, session),
             None => self.protocol_opened(key),
         }
-        for piece in early.pieces {
+        for piece in pieces {
             self.on_downstream_data(key, piece);
         }
         self.rearm_downstream(key);
@@ -225,7 +241,7 @@ impl Shard {
 
     pub(crate) fn on_downstream_sent(&mut self, key: Key, result: Result<usize, IoError>, payload: Payload) {
         let Some(downstream) = self.downstreams.get_mut(key) else {
-            return Link::orphaned(payload, &mut self.io);
+            return self.sent_by_none(Kind::Downstream.token(key), payload);
         };
         let sent = downstream.link.sent(payload, &mut self.io);
         let result = result.map(|_| sent);
@@ -309,6 +325,7 @@ impl Shard {
             downstream_direct_local: Some(&downstream.addresses.local),
             connection_id: Some(downstream.id),
             requested_server_name: downstream.requested_server_name(),
+            metadata: downstream.metadata(),
             downstream_tls: downstream.tls().map(|tls| &**tls),
             downstream_transport_failure: downstream.transport_failure(),
             filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),

@@ -135,6 +135,11 @@ impl Link {
         self.sending
     }
 
+    /// The token that the end of the send in flight will carry.
+    pub(crate) fn sending_token(&self) -> Option<Token> {
+        self.sending.then_some(self.token)
+    }
+
     /// Since when the peer has taken nothing of what is being sent to it.
     pub(crate) fn stalled_since(&self) -> Option<Time> {
         (self.sending && (!self.relaying || self.stalled)).then_some(self.send_started)
@@ -168,6 +173,11 @@ impl Link {
                 false => Op::Recv { socket, token },
             });
         }
+    }
+
+    /// Does not read on behind the one buffer that was just received; of links that take one buffer at a time.
+    pub(crate) fn hold(&mut self) {
+        self.wanted = false;
     }
 
     /// One buffer at a time or not, from the next receive on.
@@ -403,13 +413,16 @@ impl Link {
         io.recycle(payload);
     }
 
-    /// Closes the socket at once; unsent bytes are dropped.
+    /// Closes the socket at once; unsent bytes are dropped. TLS says so first, behind records without data that are on
+    /// their way; data on its way is cut, and an error still told.
     pub(crate) fn close(&mut self, io: &mut Io, reset: bool) {
         if !self.closed {
             self.closed = true;
             self.out.clear();
             let socket = self.socket;
-            if self.secure.is_some() && !reset && !self.sending && self.say_farewell(socket, io) {
+            let speaks =
+                self.in_flight == 0 || self.secure.as_ref().is_some_and(|secure| secure.has_failed());
+            if self.secure.is_some() && !reset && speaks && self.say_farewell(socket, io) {
                 return;
             }
             io.ops.push(Op::Close { socket: self.socket, reset });

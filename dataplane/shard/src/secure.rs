@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use millrace_base::TlsFacts;
-use millrace_ring::{Filled, Payload, Socket};
+use millrace_ring::{Filled, Payload, Socket, Token};
 use millrace_tls::{Event, Session, TlsError};
 
 use crate::link::{Io, Link};
@@ -58,6 +58,8 @@ pub(crate) struct Farewell {
     pub(crate) payload: Payload,
     /// Wait a moment before the socket is closed: a reset must not overtake the alert.
     pub(crate) linger: bool,
+    /// Records of the connection with this token are on their way: they come first.
+    pub(crate) after: Option<Token>,
 }
 
 impl Secure {
@@ -71,6 +73,11 @@ impl Secure {
 
     pub(crate) fn facts(&self) -> Option<&Rc<TlsFacts>> {
         self.session.facts()
+    }
+
+    /// True when an error ended it.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// True when a FIN of the peer now cuts off what it wanted to say.
@@ -279,12 +286,13 @@ impl Link {
 
     /// Says goodbye before the socket is closed, where that is due and possible.
     pub(crate) fn say_farewell(&mut self, socket: Socket, io: &mut Io) -> bool {
+        let after = self.sending_token();
         let Some(secure) = self.secure_mut() else { return false };
         let failed = secure.failed;
         let Some(last) = secure.farewell() else { return false };
         let mut payload = io.payload();
         payload.push_bytes(&last);
-        io.farewells.push(Farewell { socket, payload, linger: failed });
+        io.farewells.push(Farewell { socket, payload, linger: failed, after });
         true
     }
 }

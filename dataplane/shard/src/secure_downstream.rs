@@ -39,6 +39,13 @@ impl Shard {
     }
 
     pub(crate) fn secure_downstream_data(&mut self, key: Key, data: Filled) {
+        if let Some(data) = self.admit_handshake(key, data) {
+            self.open_downstream_data(key, data);
+        }
+    }
+
+    /// As [`Shard::secure_downstream_data`], for bytes whose turn has come.
+    pub(crate) fn open_downstream_data(&mut self, key: Key, data: Filled) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let mut pieces = std::mem::take(&mut self.pieces);
         let opened = downstream.link.open(data, &mut pieces, &mut self.io);

@@ -30,14 +30,19 @@ impl Shard {
         let (at, transport) = transport(cluster, metadata.unwrap_or_default());
         let mut wire = Vec::new();
         if let Some(options) = &transport.proxy_protocol {
-            let client = match &upstream.carries {
-                Carries::Tcp(client) => self
-                    .downstreams
-                    .get(*client)
-                    .and_then(|client| Some((inet(&client.addresses.peer)?, inet(&client.addresses.local)?))),
-                Carries::Http(_) | Carries::Http2(_) => state.transport(upstream.transport).proxy,
+            let (client, tlvs) = match &upstream.carries {
+                Carries::Tcp(client) => {
+                    let client = self.downstreams.get(*client);
+                    let ends = client.map(|client| &client.addresses);
+                    let ends = ends.and_then(|ends| Some((inet(&ends.peer)?, inet(&ends.local)?)));
+                    (ends, client.and_then(|client| client.passed_tlvs()))
+                }
+                Carries::Http(_) | Carries::Http2(_) => {
+                    let asked = state.transport(upstream.transport);
+                    (asked.proxy, asked.tlvs)
+                }
             };
-            proxy_protocol_header(options, client, &mut wire)?;
+            proxy_protocol_header(options, client, tlvs.map_or(&[], |tlvs| &tlvs[..]), &mut wire)?;
         }
         let Some(config) = &transport.tls else {
             if let Some(link) = upstream.link.as_mut().filter(|_| !wire.is_empty()) {
@@ -133,14 +138,17 @@ impl Shard {
 fn proxy_protocol_header(
     options: &UpstreamProxyProtocol,
     client: Option<(SocketAddr, SocketAddr)>,
+    tlvs: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), Rc<str>> {
     let addresses = client.map(|(source, destination)| proxy_protocol::Addresses { source, destination });
     match options.version {
         ProxyProtocolVersion::V1 => proxy_protocol::encode_v1(addresses, out),
         ProxyProtocolVersion::V2 => {
-            let tlvs = options.added_tlvs.iter().map(|(kind, value)| (*kind, &value[..]));
-            proxy_protocol::encode_v2(addresses, tlvs, out).map_err(|error| error.to_string())?;
+            let added = options.added_tlvs.iter().map(|(kind, value)| (*kind, &value[..]));
+            let passed = proxy_protocol::tlvs(tlvs).filter(|tlv| options.passes(tlv.kind));
+            let all = added.chain(passed.map(|tlv| (tlv.kind, tlv.value)));
+            proxy_protocol::encode_v2(addresses, all, out).map_err(|error| error.to_string())?;
         }
     }
     Ok(())

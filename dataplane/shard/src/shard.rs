@@ -23,7 +23,7 @@ use millrace_upstream::PoolAction;
 
 use crate::clusters::Clusters;
 use crate::downstream::{Downstream, Protocol};
-use crate::farewell::Parting;
+use crate::farewell::Partings;
 use crate::http::{Names, Stream};
 use crate::link::{Io, Link};
 use crate::listener::{Inspection, Listeners};
@@ -126,7 +126,7 @@ pub struct Shard {
     /// Connections whose filter chain is not chosen yet.
     pub(crate) inspections: Slab<Box<Inspection>>,
     /// Sockets of connections that are gone, until their last bytes have left.
-    pub(crate) farewells: Slab<Parting>,
+    pub(crate) farewells: Partings,
 
     /// What the pools decided and nobody did yet.
     pub(crate) actions: Vec<PoolAction>,
@@ -193,7 +193,7 @@ impl Shard {
             tls,
             scopes: KnownScopes::default(),
             inspections: Slab::new(),
-            farewells: Slab::new(),
+            farewells: Partings::default(),
             actions: Vec::new(),
             runnable: Vec::new(),
             connection_ids: 0,
@@ -219,6 +219,7 @@ impl Shard {
         self.io.now = now;
         self.wall = wall;
         self.tls.set_wall(wall);
+        self.run_handshakes();
         for event in events.drain(..) {
             self.on_event(event);
         }
@@ -239,7 +240,7 @@ impl Shard {
 
     /// How long the back end may sleep.
     pub fn timeout(&self, now: Time) -> Option<Duration> {
-        if !self.runnable.is_empty() {
+        if !self.runnable.is_empty() || !self.tls.handshakes.is_empty() {
             return Some(Duration::ZERO);
         }
         self.wheel.next_deadline().map(|at| at.since(now))

@@ -10,6 +10,8 @@ use millrace_base::WallTime;
 use millrace_config::{ClusterId, DownstreamTls, SecretId, Snapshot, UpstreamTls};
 use millrace_tls::{ClientContext, ContextError, Local, ServerContext, Shared};
 
+use crate::handshakes::Handshakes;
+
 /// A compiled context, and how new the secrets in it are.
 #[derive(Debug)]
 pub(crate) struct Compiled<C, T> {
@@ -27,6 +29,7 @@ pub(crate) struct Contexts {
     local: Rc<Local>,
     /// What HTTP pools offer where the context names no protocols.
     pub(crate) offers: Offers,
+    pub(crate) handshakes: Handshakes,
     /// Counts up with every change of a secret.
     changes: u64,
     /// By [`SecretId`]: when it changed last.
@@ -55,6 +58,7 @@ impl Contexts {
         Self {
             local: Local::new(shared),
             offers: Offers::new(),
+            handshakes: Handshakes::default(),
             changes: 0,
             stamps: Vec::new(),
             clients: BTreeMap::new(),

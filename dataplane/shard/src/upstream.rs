@@ -362,7 +362,7 @@ impl Shard {
 
     pub(crate) fn on_upstream_sent(&mut self, key: Key, result: Result<usize, IoError>, payload: Payload) {
         let Some(upstream) = self.upstreams.get_mut(key) else {
-            return Link::orphaned(payload, &mut self.io);
+            return self.sent_by_none(Kind::Upstream.token(key), payload);
         };
         let Some(link) = upstream.link.as_mut() else { return Link::orphaned(payload, &mut self.io) };
         let sent = link.sent(payload, &mut self.io);

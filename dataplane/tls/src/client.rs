@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use millrace_base::LocalCertificate;
 use millrace_config::{Secret, SecretId, UpstreamTls};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
 use rustls::sign::CertifiedKey;
 use rustls::{NoKeyLog, SignatureScheme};
 
 use crate::error::ContextError;
+use crate::key_usage::KeyUsage;
 use crate::local::Local;
 use crate::provider::{End, provider, schemes, versions};
 use crate::schemes::{Listed, listed};
@@ -65,13 +67,14 @@ impl ClientContext {
             .with_protocol_versions(&versions(&common.params)?)
             .map_err(|_| ContextError::Parameters)?
             .dangerous();
-        let builder = match allowed {
-            Some(allowed) => {
-                builder.with_custom_certificate_verifier(Arc::new(Listed { inner: verifier, allowed }))
-            }
-            None => builder.with_custom_certificate_verifier(verifier),
+        let inner: Arc<dyn ServerCertVerifier> = match allowed {
+            Some(allowed) => Arc::new(Listed { inner: verifier, allowed }),
+            None => verifier,
         };
-        let mut plain = builder.with_client_cert_resolver(Arc::new(resolver));
+        let verifier = KeyUsage(inner);
+        let mut plain = builder
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(Arc::new(resolver));
         plain.alpn_protocols = common.alpn.iter().map(|name| name.to_vec()).collect();
         plain.enable_secret_extraction = true;
         plain.enable_early_data = false;

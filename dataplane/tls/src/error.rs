@@ -158,6 +158,9 @@ fn handshake_reason(error: &rustls::Error) -> (u32, Cow<'static, str>) {
         Error::InvalidMessage(_) => (137, "DECODE_ERROR".into()),
         Error::DecryptError => (139, "DECRYPTION_FAILED_OR_BAD_RECORD_MAC".into()),
         Error::PeerSentOversizedRecord => (146, "ENCRYPTED_LENGTH_TOO_LONG".into()),
+        Error::InvalidCertificate(rustls::CertificateError::InvalidPurpose) => {
+            (302, "KEY_USAGE_BIT_INCORRECT".into())
+        }
         Error::InvalidCertificate(_) => (125, "CERTIFICATE_VERIFY_FAILED".into()),
         Error::NoApplicationProtocol => (307, "NO_APPLICATION_PROTOCOL".into()),
         Error::PeerMisbehaved(Misbehaved::SelectedUnofferedApplicationProtocol) => {

@@ -9,6 +9,7 @@ mod clock;
 mod error;
 mod facts;
 mod identity;
+mod key_usage;
 mod local;
 mod provider;
 mod record;

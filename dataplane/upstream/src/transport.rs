@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Most different demands that one cluster keeps apart at a time on one shard.
@@ -27,6 +28,8 @@ pub struct Transport<'a> {
     pub alpn: Option<&'a Arc<[Arc<[u8]>]>>,
     /// Source and destination for a PROXY protocol header: such connections belong to one client.
     pub proxy: Option<(SocketAddr, SocketAddr)>,
+    /// TLVs of the client's own header that may be passed on, as on the wire.
+    pub tlvs: Option<&'a Rc<[u8]>>,
 }
 
 impl Transport<'_> {
@@ -37,7 +40,8 @@ impl Transport<'_> {
             (a, b) => a.cmp(&b),
         };
         let names = self.server_name.cmp(&other.server_name);
-        names.then_with(lists).then_with(|| self.proxy.cmp(&other.proxy))
+        let clients = || self.proxy.cmp(&other.proxy).then_with(|| self.tlvs.cmp(&other.tlvs));
+        names.then_with(lists).then_with(clients)
     }
 }
 
@@ -46,6 +50,7 @@ struct Entry {
     server_name: Option<Box<str>>,
     alpn: Option<Arc<[Arc<[u8]>]>>,
     proxy: Option<(SocketAddr, SocketAddr)>,
+    tlvs: Option<Rc<[u8]>>,
     /// Connections and waiters with this key.
     uses: u32,
     /// It stands in `idle`.
@@ -54,7 +59,12 @@ struct Entry {
 
 impl Entry {
     fn transport(&self) -> Transport<'_> {
-        Transport { server_name: self.server_name.as_deref(), alpn: self.alpn.as_ref(), proxy: self.proxy }
+        Transport {
+            server_name: self.server_name.as_deref(),
+            alpn: self.alpn.as_ref(),
+            proxy: self.proxy,
+            tlvs: self.tlvs.as_ref(),
+        }
     }
 }
 
@@ -83,6 +93,7 @@ impl Transports {
             server_name: wanted.server_name.map(Box::from),
             alpn: wanted.alpn.cloned(),
             proxy: wanted.proxy,
+            tlvs: wanted.tlvs.cloned(),
             uses: 0,
             idle: true,
         };
@@ -171,7 +182,7 @@ mod tests {
             |names: &[&str]| -> Arc<[Arc<[u8]>]> { names.iter().map(|n| Arc::from(n.as_bytes())).collect() };
         let (h2, again, h1) = (list(&["istio-h2", "h2"]), list(&["istio-h2", "h2"]), list(&["http/1.1"]));
         let mut table = Transports::default();
-        let with = |alpn, server_name| Transport { server_name, alpn: Some(alpn), proxy: None };
+        let with = |alpn, server_name| Transport { server_name, alpn: Some(alpn), ..Transport::default() };
         assert_eq!(table.intern(&Transport::default()), Some(TransportKey::DEFAULT));
         let mut held = |wanted: &Transport<'_>| {
             let key = table.intern(wanted).unwrap();

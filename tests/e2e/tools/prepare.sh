@@ -33,5 +33,6 @@ test -x "$tools/h2spec"
     go build -o "$tools/interop-server" google.golang.org/grpc/interop/server
     go build -o "$tools/http2-peer" .
     go build -o "$tools/tls-peer" ./tls
+    go build -o "$tools/grpc-peer" ./grpc
     go list -m google.golang.org/grpc golang.org/x/net
 )

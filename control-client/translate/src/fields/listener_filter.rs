@@ -1,6 +1,6 @@
 //! What looks at a connection before its filter chain is chosen.
 
-use super::Status::{NoEffect, Refused, Reported, Served};
+use super::Status::{NoEffect, Reported, Served};
 use super::Table;
 
 pub(super) const TABLES: &[Table] = &[
@@ -29,8 +29,11 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
         fields: &[
-            (Served, "allow_requests_without_proxy_protocol disallowed_versions stat_prefix"),
-            (Reported("TLVs of clients are checked and dropped"), "rules pass_through_tlvs tlv_location"),
+            (
+                Served,
+                "rules allow_requests_without_proxy_protocol pass_through_tlvs disallowed_versions stat_prefix",
+            ),
+            (Reported("values of TLVs are dynamic metadata, there is no filter state"), "tlv_location"),
         ],
     },
     Table {
@@ -39,10 +42,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.KeyValuePair",
-        fields: &[
-            (Served, "metadata_namespace key"),
-            (Refused("values are kept as text"), "value_string_encoding"),
-        ],
+        fields: &[(Served, "metadata_namespace key value_string_encoding")],
     },
     Table {
         message: "envoy.config.core.v3.ProxyProtocolPassThroughTLVs",

@@ -24,10 +24,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.core.v3.ProxyProtocolConfig",
-        fields: &[
-            (Served, "version added_tlvs"),
-            (Reported("TLVs of clients are checked and dropped"), "pass_through_tlvs"),
-        ],
+        fields: &[(Served, "version pass_through_tlvs added_tlvs")],
     },
     Table {
         message: "envoy.config.core.v3.TlvEntry",
@@ -54,7 +51,10 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         fields: &[
             (Served, "common_tls_context sni auto_host_sni auto_sni_san_validation max_session_keys"),
-            (Reported("the key usage of RSA certificates is not looked at"), "enforce_rsa_key_usage"),
+            (
+                NoEffect("a server's key has to be one that may sign, as in Envoy 1.40"),
+                "enforce_rsa_key_usage",
+            ),
             (Reported("a server that asks for renegotiation is refused"), "allow_renegotiation"),
         ],
     },

@@ -132,6 +132,5 @@ fn upstream_tls(
         auto_host_sni: context.auto_host_sni,
         auto_sni_san_validation: context.auto_sni_san_validation,
         max_session_keys: value::number(context.max_session_keys.as_ref(), 1),
-        enforce_rsa_key_usage: value::flag(context.enforce_rsa_key_usage.as_ref(), false),
     })
 }

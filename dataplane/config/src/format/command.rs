@@ -84,7 +84,7 @@ fn with_parameters(command: &Command<'_>) -> Parsed {
         "PATH" => (Syntax::OptionalWithLength, path(given)),
         "QUERY_PARAM" => (Syntax::RequiredWithLength, Ok(Op::QueryParam(given.as_bytes().into()))),
         "QUERY_PARAMS" => (Syntax::OptionalWithLength, query_params(given)),
-        "DYNAMIC_METADATA" => (Syntax::RequiredWithLength, absent(name)),
+        "DYNAMIC_METADATA" => (Syntax::RequiredWithLength, Ok(dynamic_metadata(given))),
         "CLUSTER_METADATA" | "UPSTREAM_METADATA" => (Syntax::Required, absent(name)),
         "METADATA" => (Syntax::RequiredWithLength, metadata(given)),
         "FILTER_STATE" | "UPSTREAM_FILTER_STATE" => (Syntax::OptionalWithLength, filter_state(name, given)),
@@ -346,12 +346,19 @@ fn metadata(given: &str) -> Result<Op, String> {
         "LISTENER_FILTER_CHAIN",
         "FILTER_CHAIN",
     ];
-    let kind = given.split(':').next().unwrap_or_default();
-    if TYPES.contains(&kind) {
-        absent("METADATA")
-    } else {
-        Err(format!("{kind} is not supported type of metadata"))
+    let (kind, rest) = given.split_once(':').unwrap_or((given, ""));
+    match kind {
+        "DYNAMIC" => Ok(dynamic_metadata(rest)),
+        kind if TYPES.contains(&kind) => absent("METADATA"),
+        kind => Err(format!("{kind} is not supported type of metadata")),
     }
+}
+
+/// `NAMESPACE:KEY:KEY...`
+fn dynamic_metadata(given: &str) -> Op {
+    let mut words = given.split(':');
+    let namespace = words.next().unwrap_or_default().into();
+    Op::DynamicMetadata { namespace, path: words.map(Box::from).collect() }
 }
 
 fn filter_state(name: &str, given: &str) -> Result<Op, String> {

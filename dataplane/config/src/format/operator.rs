@@ -237,6 +237,12 @@ pub enum Op {
     UniqueId,
     /// `CUSTOM_FLAGS`: no filter sets one.
     Nothing,
-    /// Known to Envoy and without a value here: fingerprints of ClientHellos, metadata, filter state. Printed as missing.
+    /// Dynamic metadata: a text, or with an empty path all of a namespace as JSON.
+    DynamicMetadata {
+        namespace: Box<str>,
+        path: Box<[Box<str>]>,
+    },
+    /// Known to Envoy and without a value here: fingerprints of ClientHellos, other metadata, filter state. Printed as
+    /// missing.
     Absent(Box<str>),
 }

@@ -65,6 +65,11 @@ pub fn client_hello(bytes: &[u8]) -> Result<Option<ClientHello>, HelloError> {
     client_hello_within(bytes, CLIENT_HELLO_BYTES_MAX)
 }
 
+/// At least how many bytes more [`client_hello`] needs where it found none yet; at least one.
+pub fn client_hello_missing(bytes: &[u8]) -> usize {
+    records::missing(bytes)
+}
+
 /// [`client_hello`] with a bound of its own, `max_client_hello_size`; more than [`CLIENT_HELLO_BYTES_MAX`] counts as
 /// that.
 pub fn client_hello_within(bytes: &[u8], bytes_max: usize) -> Result<Option<ClientHello>, HelloError> {

@@ -56,6 +56,37 @@ pub fn message(bytes: &[u8], bytes_max: usize) -> Result<Option<Message<'_>>, He
     if bytes.len() >= bytes_max { Err(HelloError::TooLarge) } else { Ok(None) }
 }
 
+/// How many bytes more must come at least before the message of [`message`] can be whole: at least one. Whoever waits for
+/// so many before asking again reads a hello in records of one byte a few dozen times, not once for each byte.
+pub fn missing(bytes: &[u8]) -> usize {
+    let (mut at, mut have) = (0, 0);
+    let mut header = [0; MESSAGE_HEADER_BYTES];
+    while let Ok(Some(fragment)) = record(&bytes[at..], at == 0) {
+        for (place, byte) in header.iter_mut().skip(have).zip(fragment.bytes) {
+            *place = *byte;
+        }
+        have += fragment.len();
+        let rest = fragment.declared - fragment.len();
+        if rest > 0 {
+            let wanted = wanted(header, have);
+            return if wanted > rest { wanted + RECORD_HEADER_BYTES } else { rest };
+        }
+        at += RECORD_HEADER_BYTES + fragment.declared;
+    }
+    let begun = bytes.len() - at;
+    (RECORD_HEADER_BYTES + wanted(header, have)).saturating_sub(begun).max(1)
+}
+
+/// Octets of the message that are missing when the first `have` of them have come.
+fn wanted(header: [u8; MESSAGE_HEADER_BYTES], have: usize) -> usize {
+    let [_, a, b, c] = header;
+    let whole = match have >= MESSAGE_HEADER_BYTES {
+        true => MESSAGE_HEADER_BYTES + (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)),
+        false => MESSAGE_HEADER_BYTES,
+    };
+    whole.saturating_sub(have).max(1)
+}
+
 fn without_header(message: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     match message {
         Cow::Borrowed(whole) => Cow::Borrowed(&whole[MESSAGE_HEADER_BYTES..]),

@@ -193,3 +193,24 @@ fn broken_bodies_are_refused() {
     }
     assert!(refused(&[]));
 }
+
+#[test]
+fn what_is_missing_is_never_more_than_what_comes_and_few_looks_suffice() {
+    let mut long = all();
+    long.push((65_001, vec![1; 2000]));
+    let message = message(&body(Some(&long)));
+    for most in [1, 2, 3, 7, 100, 1 << 14] {
+        let bytes = records(&message, most);
+        for have in 0..bytes.len() {
+            let missing = client_hello_missing(&bytes[..have]);
+            assert!((1..=bytes.len() - have).contains(&missing), "{have} of {} in {most}", bytes.len());
+        }
+        let (mut have, mut looks) = (0, 0);
+        while client_hello(&bytes[..have]).unwrap().is_none() {
+            have += client_hello_missing(&bytes[..have]);
+            looks += 1;
+        }
+        assert_eq!(have, bytes.len());
+        assert!(looks < 80, "{looks} looks at records of {most}");
+    }
+}

@@ -4,6 +4,7 @@
 mod encode;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tlv;
 mod v1;
 mod v2;
@@ -13,7 +14,8 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 pub use encode::{EncodeError, encode_v1, encode_v2};
-pub use tlv::{Tlv, tlvs};
+pub use text::{base64, sanitized};
+pub use tlv::{CRC32C, Tlv, tlvs};
 
 /// Longest header of version 1, with its line end.
 pub const V1_BYTES_MAX: usize = 107;

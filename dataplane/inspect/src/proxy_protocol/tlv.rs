@@ -18,6 +18,15 @@ pub struct Tlv<'a> {
     pub value: &'a [u8],
 }
 
+impl Tlv<'_> {
+    /// Appends it as it came on the wire.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        let [.., high, low] = self.value.len().to_be_bytes();
+        out.extend_from_slice(&[self.kind, high, low]);
+        out.extend_from_slice(self.value);
+    }
+}
+
 /// The TLVs of `bytes[header.tlvs]`, which [`super::parse`] found whole.
 pub fn tlvs(bytes: &[u8]) -> impl Iterator<Item = Tlv<'_>> + Clone {
     let mut rest = bytes;

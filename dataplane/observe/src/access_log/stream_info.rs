@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_base::{ResponseFlags, Time, TlsFacts, WallTime};
+use millrace_base::{Metadata, ResponseFlags, Time, TlsFacts, WallTime};
 use millrace_config::Address;
 use millrace_http::{HeaderMap, RequestHead, ResponseHead, Version};
 
@@ -217,6 +217,8 @@ pub struct StreamInfo<'a> {
     pub listener_name: Option<&'a str>,
     /// Server name that a listener filter read in the ClientHello (none without one, as in Envoy): `%REQUESTED_SERVER_NAME%`.
     pub requested_server_name: Option<&'a str>,
+    /// What listener filters left of the connection: `%DYNAMIC_METADATA%`.
+    pub metadata: Option<&'a Metadata>,
     /// What the handshake with the client told; `None` for clear text.
     pub downstream_tls: Option<&'a TlsFacts>,
     /// What the handshake with the endpoint told.

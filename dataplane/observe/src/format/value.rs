@@ -7,6 +7,7 @@ use millrace_config::format::{DurationUnit, Op, ServerNameSource, TimePoint};
 
 use super::{Missing, addresses, calendar, headers, peer};
 use crate::access_log::StreamInfo;
+use crate::json::push_string;
 
 /// What an operator came to. Text stands in the output vector already.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -109,6 +110,7 @@ pub(crate) fn evaluate(op: &Op, info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Val
         Op::QueryParam(name) => headers::query_param(name, info, out),
         Op::QueryParams => optional(headers::query(info), out),
         Op::Tls { side, fact } => peer::render(*side, fact, info, out),
+        Op::DynamicMetadata { namespace, path } => metadata(namespace, path, info, out),
         Op::RequestedServerName(source) => server_name(*source, info, out),
         Op::ResponseFlags => flags(info, false, out),
         Op::ResponseFlagsLong => flags(info, true, out),
@@ -120,6 +122,30 @@ pub(crate) fn evaluate(op: &Op, info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Val
         Op::Nothing => Value::Text,
         Op::LocalReplyBody => text(info.local_reply_body.unwrap_or_default(), out),
         _ => named(op, info, out),
+    }
+}
+
+/// Values are texts at the first level, so that no longer path leads anywhere.
+fn metadata(namespace: &str, path: &[Box<str>], info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Value {
+    let Some(metadata) = info.metadata else { return Value::Missing };
+    match path {
+        [] => {
+            let mut opening = b'{';
+            for (key, value) in metadata.namespace(namespace) {
+                out.push(opening);
+                push_string(key.as_bytes(), out);
+                out.push(b':');
+                push_string(value.as_bytes(), out);
+                opening = b',';
+            }
+            if opening == b'{' {
+                return Value::Missing;
+            }
+            out.push(b'}');
+            Value::Text
+        }
+        [key] => optional(metadata.get(namespace, key), out),
+        _ => Value::Missing,
     }
 }
 

@@ -26,7 +26,7 @@ use super::header_case;
 use super::retry::Outcome;
 use super::stream::{Attempt, Stream};
 use crate::address::inet;
-use crate::downstream::Addresses;
+use crate::downstream::Downstream;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
@@ -85,7 +85,7 @@ impl Shard {
             (UpstreamProtocol::Http2, _) | (UpstreamProtocol::UseDownstream, Some(_)) => HttpProtocol::Http2,
         };
         let client = self.downstreams.get(stream.downstream);
-        let Some(transport) = transport_key(state, stream, client.map(|client| &client.addresses)) else {
+        let Some(transport) = transport_key(state, stream, client.map(|client| &**client)) else {
             self.end_retry_slot(id);
             return self.pool_failed(id, PoolFailure::ConnectionOverflow);
         };
@@ -311,7 +311,7 @@ impl Shard {
 fn transport_key(
     state: &mut ClusterState,
     stream: &Stream,
-    client: Option<&Addresses>,
+    client: Option<&Downstream>,
 ) -> Option<TransportKey> {
     let own = &state.config().transport;
     if own.tls.is_none() && own.proxy_protocol.is_none() && state.config().transport_matches.is_empty() {
@@ -321,10 +321,13 @@ fn transport_key(
     let own = &config.transport;
     let transports = config.transport_matches.iter().map(|one| &one.transport).chain([own]);
     let told = transports.into_iter().any(|transport| transport.proxy_protocol.is_some());
-    let proxy = client.filter(|_| told).and_then(|client| Some((inet(&client.peer)?, inet(&client.local)?)));
+    let client = client.filter(|_| told);
+    let proxy = client.map(|client| &client.addresses);
+    let proxy = proxy.and_then(|client| Some((inet(&client.peer)?, inet(&client.local)?)));
+    let tlvs = client.and_then(Downstream::passed_tlvs);
     let server_name = config.http.auto_sni.then(|| automatic_server_name(&config, stream)).flatten();
     let alpn = stream.options.as_deref().and_then(|options| istio_offer(stream, options, &config));
-    state.transport_key(&Transport { server_name, alpn, proxy })
+    state.transport_key(&Transport { server_name, alpn, proxy, tlvs })
 }
 
 /// What Istio's filter has the handshake offer.

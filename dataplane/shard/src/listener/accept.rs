@@ -13,6 +13,7 @@ use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::listener as metric;
 use millrace_ring::{Accepted, IoError, Op, Socket};
 
+use super::tlvs::Tlvs;
 use super::{Acceptor, ListenerState, chains};
 use crate::address::{from_ring, ip_port};
 use crate::downstream::Early;
@@ -203,7 +204,7 @@ impl Shard {
         match chain.and_then(|at| self.origin(key, at)) {
             Some(origin) => {
                 let (server_name, direct_peer) = (found.server_name.take(), found.direct_peer.take());
-                let early = Early { server_name, direct_peer, ..early };
+                let early = Early { server_name, direct_peer, tlvs: found.tlvs.take(), ..early };
                 self.open_downstream(key, origin, new, early);
             }
             None => {
@@ -240,6 +241,8 @@ pub(crate) struct Found {
     pub(super) restored: Option<Address>,
     /// The peer of the socket, where a PROXY protocol header named another one.
     pub(super) direct_peer: Option<Address>,
+    /// What is kept of that header.
+    pub(super) tlvs: Option<Box<Tlvs>>,
     pub(super) server_name: Option<Box<str>>,
     /// ALPN that the client offers, or the HTTP version.
     pub(super) protocols: Vec<Box<str>>,

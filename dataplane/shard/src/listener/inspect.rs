@@ -15,6 +15,7 @@ use millrace_ring::timer::TimerId;
 use millrace_ring::{Filled, Op, RecvEnd};
 
 use super::accept::Found;
+use super::tlvs::Tlvs;
 use crate::downstream::Early;
 use crate::shard::Shard;
 use crate::shared::HandOver;
@@ -320,6 +321,8 @@ impl Inspection {
             Ok(Step::NeedMore) => Verdict::NeedMore,
             Ok(Step::Absent) => Verdict::Next(0, [Some(proxy_proto::NOT_FOUND_ALLOWED), None, None]),
             Ok(Step::Header(header)) => {
+                let wire = self.bytes().get(header.tlvs).unwrap_or_default();
+                self.found.tlvs = Tlvs::kept(filter, wire);
                 if let Some(addresses) = header.addresses {
                     let direct = std::mem::replace(&mut self.new.peer, Address::Inet(addresses.source));
                     self.found.direct_peer.get_or_insert(direct);

@@ -7,8 +7,10 @@ mod accept;
 mod change;
 mod drain;
 mod inspect;
+mod tlvs;
 
 pub(crate) use inspect::Inspection;
+pub(crate) use tlvs::Tlvs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

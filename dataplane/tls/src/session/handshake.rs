@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millrace_base::{LocalCertificate, Origin};
-use millrace_inspect::{ClientHello, HelloError, client_hello};
+use millrace_inspect::{ClientHello, HelloError, client_hello, client_hello_missing};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{DnsName, IpAddr, Ipv4Addr, ServerName};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -88,13 +88,7 @@ impl Handshake {
                 let end = hello.bytes;
                 (hello, end)
             }
-            Ok(None) => {
-                let missing = match frame(input) {
-                    Framed::Missing(missing) => missing,
-                    _ => 1,
-                };
-                return Ok(Hello::Missing(missing));
-            }
+            Ok(None) => return Ok(Hello::Missing(client_hello_missing(input))),
             Err(HelloError::TooLarge) => {
                 plain_alert(AlertDescription::DecodeError, out);
                 return Err(TlsError::HelloTooLarge);

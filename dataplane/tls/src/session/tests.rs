@@ -210,3 +210,20 @@ fn messages_that_have_no_place() {
     assert_eq!(provoke(V12, true, &[(22, &[1, 0, 0, 0])], 1), renegotiation);
     assert_eq!(provoke(V12, false, &[(22, &[0, 0, 0, 0])], 1), renegotiation);
 }
+
+/// A peer that asks and never reads costs one answer, however often it asks.
+#[test]
+fn one_answer_waits_for_all_key_updates() {
+    let (mut client, mut server) = established(TlsVersion::V1_3);
+    let (mut to_server, mut waiting) = (Vec::new(), Vec::new());
+    let mut client_answers = Vec::new();
+    for round in 0..100 {
+        let State::Established(established) = &mut client.0 else { panic!("established") };
+        established.ask_for_keys(&mut to_server);
+        client.seal([&b"x"[..]].into_iter(), &mut to_server).expect("new keys");
+        assert_eq!(feed(&mut server, &mut to_server, &mut waiting), 1);
+        assert!(waiting.is_empty(), "round {round}");
+    }
+    server.seal([&b"answer"[..]].into_iter(), &mut waiting).expect("new keys");
+    assert_eq!(feed(&mut client, &mut waiting, &mut client_answers), 6);
+}

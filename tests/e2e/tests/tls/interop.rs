@@ -30,6 +30,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(envoy_in_front),
     case!(envoy_behind),
     case!(grpcio_over_mutual_tls),
+    case!(grpc_go_over_mutual_tls),
     case!(h2spec_over_tls, not_envoy: "Envoy 1.40 passes 134 of 147"),
 ];
 
@@ -379,6 +380,31 @@ fn grpcio_over_mutual_tls(subject: &Subject) {
     call.arg(&script).args(["call", &proxy.listener("main").to_string(), "proxy.test"]);
     call.args([files.path("ca.pem"), files.path("client.pem"), files.path("client.key")]);
     assert!(run(call).starts_with("passed "));
+}
+
+/// The interop cases of grpc-go, with certificates of both sides in front of the proxy and behind it.
+fn grpc_go_over_mutual_tls(subject: &Subject) {
+    let Some(peer) = tools::prepared("grpc-peer") else { return };
+    let files = Files::new();
+    for tls in ["TLSv1_2", "TLSv1_3"] {
+        let mut serve = Command::new(&peer);
+        serve.args(["serve", &files.path("ca.pem"), &files.path("server.pem"), &files.path("server.key")]);
+        let server = Program::start(serve);
+        let params = format!(
+            "tls_params: {{tls_minimum_protocol_version: {tls}, tls_maximum_protocol_version: {tls}}}"
+        );
+        let context = mutual_tls().alpn(&["h2"]).common(&params);
+        let http = Http::routes("- match: {prefix: \"/\"}\n  route: {cluster: up, timeout: 0s}\n");
+        let http = http.chain(&context.downstream());
+        let upstream = mutual_upstream().alpn(&["h2"]).common(&params).upstream();
+        let fields = format!("{}\n{upstream}", http2_cluster(""));
+        let bootstrap = Bootstrap::new().http(http).cluster("up", &[server.address()], &fields);
+        let proxy = Proxy::start(subject, &bootstrap);
+        let mut call = Command::new(&peer);
+        call.args(["call", &proxy.listener("main").to_string(), "proxy.test", &files.path("ca.pem")]);
+        call.args([files.path("client.pem"), files.path("client.key")]);
+        assert_eq!(run(call).trim(), "passed 13", "{tls}");
+    }
 }
 
 fn h2spec_over_tls(subject: &Subject) {

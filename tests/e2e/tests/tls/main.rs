@@ -5,6 +5,7 @@ mod common;
 mod facts;
 mod handshakes;
 mod hellos;
+mod hostile;
 mod identity;
 mod inspection;
 mod interop;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         ("facts", facts::CASES),
         ("handshakes", handshakes::CASES),
         ("hellos", hellos::CASES),
+        ("hostile", hostile::CASES),
         ("identity", identity::CASES),
         ("inspection", inspection::CASES),
         ("interop", interop::CASES),

@@ -10,7 +10,7 @@ use millrace_support::rng::Rng;
 use millrace_support::subject::Subject;
 use millrace_support::tcp::{Role, TcpUpstream};
 use millrace_support::tls::server::Options;
-use millrace_support::tls::{Authority, Context, Identity, Leaf, Server, Version};
+use millrace_support::tls::{Algorithm, Authority, Context, Identity, Leaf, Server, Version};
 use millrace_support::upstream::{Reply, Upstream};
 
 use crate::common::{client_identity, hello, originate, root, server_identity};
@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(our_certificate_is_shown),
     case!(servers_that_are_believed),
     case!(servers_that_are_not_believed),
+    case!(keys_that_may_not_sign),
     case!(a_server_that_refuses_us),
     case!(clear_text_where_tls_is_expected),
     case!(tls_where_clear_text_is_expected),
@@ -222,6 +223,34 @@ fn servers_that_are_not_believed(subject: &Subject) {
         assert!(reason.contains("CERTIFICATE_VERIFY_FAILED"), "{what}: {reason}");
         assert!(proxy.stat(&format!("cluster.up.ssl.{stat}")).is_some_and(|n| n > 0), "{what}");
         assert_eq!(proxy.stat("cluster.up.ssl.connection_error"), Some(0), "{what}");
+    }
+}
+
+/// `keyUsage`, where there is one, has to allow signatures, whatever `enforce_rsa_key_usage` says.
+fn keys_that_may_not_sign(subject: &Subject) {
+    let relaxed = || careful().field("enforce_rsa_key_usage: false");
+    let leaf = |algorithm, bits: &[&str]| {
+        root().issue(&Leaf::spiffe("spiffe://test/x").algorithm(algorithm).key_usage(bits))
+    };
+    let (rsa, ecdsa) = (Algorithm::Rsa2048, Algorithm::P256);
+    for (what, context, identity, expected) in [
+        ("RSA", careful(), leaf(rsa, &["encipherment"]), 503),
+        ("RSA, relaxed", relaxed(), leaf(rsa, &["encipherment"]), 503),
+        ("RSA that signs", careful(), leaf(rsa, &["signature"]), 200),
+        ("RSA without the extension", careful(), leaf(rsa, &[]), 200),
+        ("ECDSA", relaxed(), leaf(ecdsa, &["agreement"]), 503),
+        ("ECDSA that signs", careful(), leaf(ecdsa, &["signature"]), 200),
+        ("ECDSA without the extension", careful(), leaf(ecdsa, &[]), 200),
+    ] {
+        let (status, reason, proxy) = ask(subject, &context, &identity);
+        assert_eq!(status, expected, "{what}: {reason}");
+        if status == 503 {
+            assert!(
+                reason.contains("268435758") && reason.contains("KEY_USAGE_BIT_INCORRECT"),
+                "{what}: {reason}"
+            );
+            assert!(proxy.stat("cluster.up.ssl.connection_error").is_some_and(|n| n > 0), "{what}");
+        }
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(version_1),
     case!(version_2),
     case!(version_2_with_tlvs),
+    case!(tlvs_in_logs),
+    case!(a_namespace_in_logs),
     case!(local_and_unknown),
     case!(in_single_bytes),
     case!(before_tls),
@@ -27,6 +29,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(upstream_version_1),
     case!(upstream_version_2),
     case!(upstream_around_tls),
+    case!(upstream_with_added_tlvs),
+    case!(upstream_with_tlvs_of_the_client),
+    case!(upstream_with_tlvs_of_requests),
 ];
 
 const FILTER: &str = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
@@ -119,9 +124,78 @@ fn version_2_with_tlvs(subject: &Subject) {
     assert_eq!(client.get_with("/", &[("connection", "close")]).status, 200);
     client.finish_sending();
     let line = proxy.log().line(0);
-    // Ours checks TLVs and drops them: `rules` is reported.
-    let metadata = if subject.is_envoy() { "abc" } else { "-" };
-    assert_eq!((line.get("remote"), line.get("own").trim_matches('"')), ("1.2.3.4:5", metadata));
+    assert_eq!((line.get("remote"), line.get("own")), ("1.2.3.4:5", "abc"));
+}
+
+/// `rules` in all their forms, as text and as JSON.
+fn tlvs_in_logs(subject: &Subject) {
+    const OWN: &str = "envoy.filters.listener.proxy_protocol";
+    let upstream = hello();
+    let rules = "rules: [{tlv_type: 0xe0, on_tlv_present: {key: earlier}}, {tlv_type: 0xe0, on_tlv_present: {key: \
+                 own}}, {tlv_type: 0xe1, on_tlv_present: {metadata_namespace: other, key: raw}}, {tlv_type: 0xe2, \
+                 on_tlv_present: {metadata_namespace: other, key: coded, value_string_encoding: BASE64}}, {tlv_type: \
+                 0xe3, on_tlv_present: {key: empty}}, {tlv_type: 0xe4}]";
+    let log = [
+        ("own", format!("%DYNAMIC_METADATA({OWN}:own)%")),
+        ("again", format!("%METADATA(DYNAMIC:{OWN}:own)%")),
+        ("cut", format!("%DYNAMIC_METADATA({OWN}:own):1%")),
+        ("earlier", format!("%DYNAMIC_METADATA({OWN}:earlier)%")),
+        ("deeper", format!("%DYNAMIC_METADATA({OWN}:own:x)%")),
+        ("raw", "%DYNAMIC_METADATA(other:raw)%".to_owned()),
+        ("coded", "%DYNAMIC_METADATA(other:coded)%".to_owned()),
+        ("empty", format!("%DYNAMIC_METADATA({OWN}:empty)%")),
+        ("all", "%DYNAMIC_METADATA(third)%".to_owned()),
+        ("none", "%DYNAMIC_METADATA(nobody:key)%".to_owned()),
+    ]
+    .map(|(name, format)| format!("\\t{name}={format}"))
+    .concat();
+    let chain = tcp_chain("main", "cluster: up", "", &log);
+    let bootstrap = Bootstrap::new().listener(&listener("main", &filters(rules), &chain));
+    let proxy = Proxy::start(subject, &bootstrap.cluster("up", &[upstream.address()], ""));
+    let tlvs = [
+        &[0xe0, 0, 2][..],
+        b"ab",
+        &[0xe0, 0, 1],
+        b"z",
+        &[0xe1, 0, 4],
+        b"a\xff\xfeb",
+        &[0xe2, 0, 2],
+        b"\xff\xfe",
+        &[0xe3, 0, 0, 0xe4, 0, 1, 9],
+    ];
+    for (at, header) in [v2(0x21, 0x11, &[&V4[..], &tlvs.concat()].concat()), b"PROXY UNKNOWN\r\n".to_vec()]
+        .iter()
+        .enumerate()
+    {
+        let mut client = proxy.client();
+        client.send(header);
+        assert_eq!(client.get_with("/", &[("connection", "close")]).status, 200);
+        client.finish_sending();
+        let line = proxy.log().line(at);
+        let all = ["own", "again", "cut", "earlier", "deeper", "raw", "coded", "empty", "all", "none"];
+        let expected = match at {
+            0 => ["ab", "ab", "a", "-", "-", "a!!b", "//4=", "", "-", "-"],
+            _ => ["-"; 10],
+        };
+        assert_eq!(all.map(|name| line.get(name)), expected);
+    }
+}
+
+/// Those of a request's log are its own, so that it does not see them.
+fn a_namespace_in_logs(subject: &Subject) {
+    let upstream = hello();
+    let rules = "rules: [{tlv_type: 0xe0, on_tlv_present: {metadata_namespace: ns, key: own}}]";
+    let request = Http::to("up").listener(&filters(rules)).logs("all", "%DYNAMIC_METADATA(ns)%");
+    let chain = tcp_chain("tcp", "cluster: up", "", "\\tall=%DYNAMIC_METADATA(ns)%");
+    let bootstrap = Bootstrap::new().http(request).listener(&listener("tcp", &filters(rules), &chain));
+    let proxy = Proxy::start(subject, &bootstrap.cluster("up", &[upstream.address()], ""));
+    for (at, (name, all)) in [("main", "-"), ("tcp", r#"{"own":"a\"b"}"#)].into_iter().enumerate() {
+        let mut client = Raw::connect(proxy.listener(name));
+        client.send(&v2(0x21, 0x11, &[&V4[..], &[0xe0, 0, 3], b"a\"b"].concat()));
+        assert_eq!(client.get_with("/", &[("connection", "close")]).status, 200);
+        client.finish_sending();
+        assert_eq!(proxy.log().line(at).get("all"), all, "{name}");
+    }
 }
 
 /// Neither names an address, so the connection's own counts.
@@ -303,6 +377,83 @@ fn upstream_version_2(subject: &Subject) {
         |at: &str| at.rsplit_once(':').and_then(|(_, p)| p.parse::<u16>().ok()).unwrap_or(0).to_be_bytes();
     let addresses = [&[127, 0, 0, 1, 127, 0, 0, 1][..], &port(source), &port(target)].concat();
     assert_eq!(header, v2(0x21, 0x11, &addresses));
+}
+
+/// What an endpoint gets before the bytes of a client with these TLVs, behind the addresses.
+#[track_caller]
+fn tlvs_behind(subject: &Subject, filter: &str, config: &str, tlvs: &[u8]) -> Vec<u8> {
+    let endpoint = std::net::TcpListener::bind("127.0.0.1:0").expect("bind an ephemeral port");
+    let address = endpoint.local_addr().expect("an address");
+    let chain = tcp_chain("main", "cluster: up", "", "\\tx=1");
+    let bootstrap = Bootstrap::new().listener(&listener("main", &filters(filter), &chain));
+    let cluster = wrapped(&format!("V2, {config}"), RAW);
+    let proxy = Proxy::start(subject, &bootstrap.cluster("up", &[address], &cluster));
+    let mut client = proxy.client();
+    client.send(&v2(0x21, 0x11, &[&V4[..], tlvs].concat()));
+    client.send(b"hello");
+    let mut accepted = Raw::over(endpoint.accept().expect("a connection").0);
+    let mut all = Vec::new();
+    while !all.ends_with(b"hello") {
+        let more = accepted.wire().some().expect("bytes");
+        assert!(!more.is_empty(), "{all:?}");
+        all.extend(more);
+    }
+    let length = usize::from(u16::from_be_bytes([all[14], all[15]]));
+    assert_eq!(all.len(), 16 + length + 5);
+    assert_eq!(all[16..28], V4);
+    all[28..16 + length].to_vec()
+}
+
+const ADDED: &str = "added_tlvs: [{type: 0xe1, value: YWRk}, {type: 0xe9, value: YQ==}]";
+const ADDED_WIRE: &[u8] = b"\xe1\0\x03add\xe9\0\x01a";
+const OF_CLIENT: &[u8] = b"\xe0\0\x02ab\xe1\0\x01c\xe2\0\0\xe0\0\x01d";
+
+fn upstream_with_added_tlvs(subject: &Subject) {
+    assert_eq!(tlvs_behind(subject, "", ADDED, OF_CLIENT), ADDED_WIRE);
+}
+
+/// Both sides have to want them. What is added comes first, and takes the place of the client's of that type.
+fn upstream_with_tlvs_of_the_client(subject: &Subject) {
+    let all = "pass_through_tlvs: {match_type: INCLUDE_ALL}";
+    let some = "pass_through_tlvs: {match_type: INCLUDE, tlv_type: [0xe0, 0xe2]}";
+    let few = "pass_through_tlvs: {match_type: INCLUDE, tlv_type: [0xe2]}";
+    let none = "pass_through_tlvs: {match_type: INCLUDE}";
+    for (filter, config, expected) in [
+        (all, all, OF_CLIENT),
+        (all, some, b"\xe0\0\x02ab\xe2\0\0\xe0\0\x01d"),
+        (some, all, b"\xe0\0\x02ab\xe2\0\0\xe0\0\x01d"),
+        (some, few, b"\xe2\0\0"),
+        (all, none, b""),
+        ("", all, b""),
+    ] {
+        assert_eq!(tlvs_behind(subject, filter, config, OF_CLIENT), expected, "{filter} {config}");
+    }
+    let both = format!("{all}, {ADDED}");
+    let expected = [ADDED_WIRE, b"\xe0\0\x02ab\xe2\0\0\xe0\0\x01d"].concat();
+    assert_eq!(tlvs_behind(subject, all, &both, OF_CLIENT), expected);
+}
+
+/// Connections for requests are kept apart by them.
+fn upstream_with_tlvs_of_requests(subject: &Subject) {
+    let upstream = hello();
+    let server = Server::start(Options::new(server_identity(), upstream.address()).header());
+    let inner = millrace_support::tls::Context::new().trusts(&root()).socket("UpstreamTlsContext");
+    let all = "pass_through_tlvs: {match_type: INCLUDE_ALL}";
+    let http = with_log(Http::to("up").listener(&filters(all)));
+    let cluster = wrapped(&format!("V2, {all}"), &inner);
+    let bootstrap = Bootstrap::new().http(http).cluster("up", &[server.address()], &cluster);
+    let proxy = Proxy::start(subject, &bootstrap);
+    for (at, value) in [b"one", b"two"].into_iter().enumerate() {
+        let header = v2(0x21, 0x11, &[&V4[..], &[0xe0, 0, 3], value].concat());
+        // Of the same client twice: the connection is kept.
+        let mut client = proxy.client();
+        client.send(&header);
+        assert_eq!((client.get("/").status, client.get("/").status), (200, 200));
+        // Envoy shares it among clients of one address unless `tlv_as_pool_key`.
+        if at == 0 || !subject.is_envoy() {
+            assert_eq!(server.wait_seen(at).header, header);
+        }
+    }
 }
 
 /// The header comes first and in the clear; addresses of the downstream header pass on.

@@ -182,10 +182,10 @@ impl Session {
     }
 
     /// True, once, when a FIN came without a reason to leave out `close_notify`: an upload may be given up in the middle of
-    /// a record, and so may the answer to a KeyUpdate.
+    /// a record.
     pub(super) fn ended_unannounced(&mut self) -> bool {
         let client = matches!(self.tls, Connection::Client(_));
-        std::mem::take(&mut self.bare_fin) && client && self.updates == 0
+        std::mem::take(&mut self.bare_fin) && client
     }
 
     /// True when somebody has to look at it as soon as bytes arrive, whether or not the user reads.

@@ -43,6 +43,7 @@ pub struct Leaf {
     common_name: Option<String>,
     years: (i32, i32),
     usages: Vec<ExtendedKeyUsagePurpose>,
+    key_usages: Vec<KeyUsagePurpose>,
     algorithm: Algorithm,
 }
 
@@ -58,6 +59,7 @@ impl Leaf {
             common_name: None,
             years: (2020, 2090),
             usages: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+            key_usages: vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment],
             algorithm: Algorithm::P256,
         }
     }
@@ -129,6 +131,18 @@ impl Leaf {
             "client" => vec![ExtendedKeyUsagePurpose::ClientAuth],
             _ => vec![ExtendedKeyUsagePurpose::CodeSigning],
         };
+        self
+    }
+
+    /// `keyUsage` has these bits only: `signature`, `encipherment`, `agreement`; without the extension when there are none.
+    #[must_use]
+    pub fn key_usage(mut self, bits: &[&str]) -> Self {
+        let usage = |bit: &&str| match *bit {
+            "signature" => KeyUsagePurpose::DigitalSignature,
+            "encipherment" => KeyUsagePurpose::KeyEncipherment,
+            _ => KeyUsagePurpose::KeyAgreement,
+        };
+        self.key_usages = bits.iter().map(usage).collect();
         self
     }
 
@@ -287,7 +301,7 @@ impl Authority {
             params.distinguished_name.push(DnType::CommonName, name.as_str());
         }
         params.subject_alt_names.clone_from(&leaf.names);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.key_usages.clone_from(&leaf.key_usages);
         params.extended_key_usages.clone_from(&leaf.usages);
         params.not_before = date_time_ymd(leaf.years.0, 1, 1);
         params.not_after = date_time_ymd(leaf.years.1, 1, 1);

@@ -1,14 +1,17 @@
 //! Records under the keys of a real connection, with contents that no library would send: empty ones, floods of KeyUpdate,
 //! warning alerts, handshake messages out of place, and records that were changed on their way.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::sync::Arc;
-use tokio_rustls::rustls::{ClientConnection, ConnectionTrafficSecrets};
+use tokio_rustls::rustls::{
+    ClientConnection, ConnectionTrafficSecrets, ExtractedSecrets, ServerConfig, ServerConnection,
+};
 
 use super::record::{Record, kind};
-use super::{Client, Version, record};
+use super::{Client, Identity, Version, provider, record};
 use crate::raw;
 use crate::wire::Fault;
 
@@ -64,15 +67,45 @@ impl Sealed {
         let mut socket = TcpStream::connect(address).expect("connect to the proxy");
         let mut tls = ClientConnection::new(Arc::new(config), client.server_name()).expect("a client");
         while tls.is_handshaking() || tls.wants_write() {
+            if tls.wants_write() {
+                tls.write_tls(&mut socket).expect("a peer that reads");
+                continue;
+            }
+            // One record at a time: the first behind the handshake is ours to open.
+            let mut record = vec![0; 5];
+            socket.read_exact(&mut record).expect("a record's header");
+            record.resize(5 + usize::from(u16::from_be_bytes([record[3], record[4]])), 0);
+            socket.read_exact(&mut record[5..]).expect("a record");
+            tls.read_tls(&mut &record[..]).expect("room for a record");
+            tls.process_new_packets().expect("a handshake");
+        }
+        Self::over(socket, tls.dangerous_extract_secrets().expect("the secrets"), version)
+    }
+
+    /// Shakes hands as a server that shows `identity`, with one version and without tickets.
+    ///
+    /// # Panics
+    /// When the handshake fails.
+    #[track_caller]
+    pub fn accept(mut socket: TcpStream, identity: &Identity, version: Version) -> Self {
+        let mut config = ServerConfig::builder_with_provider(provider(&[], &[]))
+            .with_protocol_versions(&[version.supported()])
+            .expect("a version that we serve")
+            .with_no_client_auth()
+            .with_single_cert(identity.chain.clone(), identity.key())
+            .expect("certificate and key fit");
+        config.enable_secret_extraction = true;
+        config.send_tls13_tickets = 0;
+        let mut tls = ServerConnection::new(Arc::new(config)).expect("a server");
+        while tls.is_handshaking() || tls.wants_write() {
             tls.complete_io(&mut socket).expect("a handshake");
         }
-        let secrets = tls.dangerous_extract_secrets().expect("the secrets");
-        Self {
-            raw: raw::Client::over(socket),
-            send: Key::new(secrets.tx),
-            receive: Key::new(secrets.rx),
-            version,
-        }
+        Self::over(socket, tls.dangerous_extract_secrets().expect("the secrets"), version)
+    }
+
+    fn over(socket: TcpStream, secrets: ExtractedSecrets, version: Version) -> Self {
+        let (send, receive) = (Key::new(secrets.tx), Key::new(secrets.rx));
+        Self { raw: raw::Client::over(socket), send, receive, version }
     }
 
     /// A record with this content, sealed.
