@@ -12,7 +12,6 @@ use webpki::{
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 
-use super::known::Window;
 use super::trust::{RootFacts, Roots};
 use super::{ChainFault, PeerRole, VerifyError};
 use crate::certificate::x509::{parse, tlv};
@@ -24,8 +23,6 @@ pub(super) struct ChainRules {
     pub(super) role: PeerRole,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
     pub(super) crls: Vec<CertRevocationList<'static>>,
-    /// While all of them are believed.
-    pub(super) lists_hold: Window,
     pub(super) only_leaf_crl: bool,
     pub(super) allow_expired: bool,
     pub(super) max_depth: Option<u32>,
@@ -41,36 +38,29 @@ pub(super) fn check_size(chain: &[&[u8]]) -> Result<(), VerifyError> {
 }
 
 impl ChainRules {
-    /// Verifies `chain`, of which `leaf` is the first, at `now` seconds since 1970. Gives the time for which the
-    /// answer holds: it is asked for only once in it.
+    /// Verifies `chain`, of which `leaf` is the first, at `now` seconds since 1970.
     pub(super) fn verify(
         &self,
         roots: &Roots,
         chain: &[&[u8]],
         leaf: &X509Certificate<'_>,
         now: i64,
-    ) -> Result<Window, VerifyError> {
+    ) -> Result<(), VerifyError> {
         self.check_leaf_usage(leaf)?;
         if self.crls.is_empty() && roots.certificates.iter().any(|root| **root == *chain[0]) {
-            return self.trusted_leaf(leaf, now).map(|()| self.window(Window::of(leaf)));
+            return self.trusted_leaf(leaf, now);
         }
         let at_leaf = |fault| VerifyError::Chain { fault, depth: 0 };
         let end_entity = CertificateDer::from(chain[0]);
         let end_entity = EndEntityCert::try_from(&end_entity).map_err(|error| at_leaf(fault(&error)))?;
         let rest: Vec<_> = chain[1..].iter().map(|der| CertificateDer::from(*der)).collect();
-        let path = self.find_path(roots, &end_entity, &rest, now).map_err(|error| {
+        self.find_path(roots, &end_entity, &rest, now).map_err(|error| {
             let fault = match fault(&error) {
                 ChainFault::BadSignature if !issuer_is_meant(roots, chain) => ChainFault::UnknownIssuer,
                 fault => fault,
             };
             VerifyError::Chain { fault, depth: depth(fault, chain, now) }
-        })?;
-        Ok(self.window(Window::of(leaf).and(path)))
-    }
-
-    /// When expired certificates pass, other moments than `now` decide, and no answer is kept.
-    fn window(&self, of_path: Window) -> Window {
-        if self.allow_expired { Window::NEVER } else { of_path.and(self.lists_hold) }
+        })
     }
 
     /// A leaf that is itself trusted needs no path (`X509_V_FLAG_PARTIAL_CHAIN`): self-signed certificates.
@@ -118,12 +108,12 @@ impl ChainRules {
         leaf: &EndEntityCert<'_>,
         rest: &[CertificateDer<'_>],
         now: i64,
-    ) -> Result<Window, Error> {
+    ) -> Result<(), Error> {
         let mut time = unix(now);
         let mut tries = if self.allow_expired { rest.len() + 2 } else { 1 };
         loop {
             let error = match self.find_path_at(roots, leaf, rest, time) {
-                Ok(window) => return Ok(window),
+                Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             tries -= 1;
@@ -141,7 +131,7 @@ impl ChainRules {
         leaf: &EndEntityCert<'_>,
         rest: &[CertificateDer<'_>],
         time: UnixTime,
-    ) -> Result<Window, Error> {
+    ) -> Result<(), Error> {
         let crls: Vec<_> = self.crls.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
             let depth = if self.only_leaf_crl {
@@ -159,14 +149,13 @@ impl ChainRules {
             PeerRole::Server => KeyUsage::server_auth(),
         };
         let anchors = &roots.anchors;
-        let root = |path: &VerifiedPath<'_>| {
+        let check = |path: &VerifiedPath<'_>| {
             let at = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
-            at.map(|at| roots.facts[at]).ok_or(Error::UnknownIssuer)
+            let root = at.map(|at| roots.facts[at]).ok_or(Error::UnknownIssuer)?;
+            self.check_path(path, root, time)
         };
-        let check = |path: &VerifiedPath<'_>| self.check_path(path, root(path)?, time);
-        let path =
-            leaf.verify_for_usage(self.algorithms.all, anchors, rest, time, usage, revocation, Some(&check))?;
-        issuers_hold(&path, root(&path)?)
+        leaf.verify_for_usage(self.algorithms.all, anchors, rest, time, usage, revocation, Some(&check))
+            .map(drop)
     }
 
     /// What webpki leaves out: depth as configured, the root's own validity and constraints, and key usage of issuers.
@@ -210,16 +199,6 @@ impl ChainRules {
         }
         Ok(())
     }
-}
-
-/// While every certificate of a path but the leaf is valid.
-fn issuers_hold(path: &VerifiedPath<'_>, root: RootFacts) -> Result<Window, Error> {
-    let mut window = Window::new(root.not_before, root.not_after);
-    for intermediate in path.intermediate_certificates() {
-        let der = intermediate.der();
-        window = window.and(Window::of(&parse(&der).map_err(|_| Error::BadDer)?));
-    }
-    Ok(window)
 }
 
 /// False where key identifiers (RFC 5280 4.2.1.1) say that the signature was made by none of the roots of that

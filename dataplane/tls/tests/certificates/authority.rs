@@ -62,10 +62,11 @@ impl Authority {
 
     /// An intermediate.
     pub fn under(&self, name: &str) -> Self {
-        self.under_with(authority(name))
+        self.signs(authority(name))
     }
 
-    pub fn under_with(&self, params: CertificateParams) -> Self {
+    /// An intermediate as described.
+    pub fn signs(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("an intermediate");
         Self { der: certificate.der().to_vec().into(), issuer: Issuer::new(params, key) }
