@@ -9,6 +9,7 @@ mod clock;
 mod error;
 mod facts;
 mod identity;
+mod key_derivation;
 mod local;
 mod provider;
 mod record;
