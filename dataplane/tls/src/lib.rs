@@ -9,6 +9,7 @@ mod clock;
 mod error;
 mod facts;
 mod identity;
+mod key_derivation;
 mod key_usage;
 mod local;
 mod provider;

@@ -8,10 +8,8 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{NamedGroup, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion, version};
 
 use crate::error::ContextError;
+use crate::key_derivation::tls13_suites;
 
-/// BoringSSL's order on machines with AES instructions.
-const TLS13_SUITES: [SupportedCipherSuite; 3] =
-    [suite::TLS13_AES_128_GCM_SHA256, suite::TLS13_AES_256_GCM_SHA384, suite::TLS13_CHACHA20_POLY1305_SHA256];
 /// Envoy's default order, as far as its suites are here.
 const TLS12_SUITES: [CipherSuite; 6] = [
     CipherSuite::EcdheEcdsaAes128Gcm,
@@ -48,7 +46,7 @@ pub(crate) fn provider(params: &TlsParams, end: End) -> Result<Arc<CryptoProvide
     if kx_groups.is_empty() {
         return Err(ContextError::Parameters);
     }
-    let cipher_suites = TLS13_SUITES.into_iter().chain(suites.iter().map(|suite| tls12(*suite))).collect();
+    let cipher_suites = tls13_suites().into_iter().chain(suites.iter().map(|suite| tls12(*suite))).collect();
     Ok(Arc::new(CryptoProvider { cipher_suites, kx_groups, ..aws_lc_rs::default_provider() }))
 }
 

@@ -254,12 +254,6 @@ impl Established {
         self.sealing.exhaust();
     }
 
-    /// KeyUpdate with update_requested, and the new keys.
-    pub(super) fn ask_for_keys(&mut self, out: &mut Vec<u8>) {
-        self.send(content::HANDSHAKE, &[24, 0, 0, 1, 1], out);
-        self.sealing = self.schedule.next_sealing().expect("TLS 1.3");
-    }
-
     pub(super) fn is_closed_by_peer(&self) -> bool {
         self.closed_by_peer
     }

@@ -13,7 +13,6 @@ use webpki::{
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 
-use super::known::Window;
 use super::rules::{self, CertificateRules, Place, RuleBreach};
 use super::trust::{RootFacts, Roots};
 use super::{ChainFault, PeerRole, VerifyError, descent};
@@ -27,8 +26,6 @@ pub(super) struct ChainRules {
     pub(super) certificate_rules: CertificateRules,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
     pub(super) crls: Vec<CertRevocationList<'static>>,
-    /// While all of them are believed.
-    pub(super) lists_hold: Window,
     pub(super) only_leaf_crl: bool,
     pub(super) allow_expired: bool,
     pub(super) max_depth: Option<u32>,
@@ -44,18 +41,17 @@ pub(super) fn check_size(chain: &[&[u8]]) -> Result<(), VerifyError> {
 }
 
 impl ChainRules {
-    /// Verifies `chain`, of which `leaf` is the first, at `now` seconds since 1970. Gives the time for which the
-    /// answer holds: it is asked for only once in it.
+    /// Verifies `chain`, of which `leaf` is the first, at `now` seconds since 1970.
     pub(super) fn verify(
         &self,
         roots: &Roots,
         chain: &[&[u8]],
         leaf: &X509Certificate<'_>,
         now: i64,
-    ) -> Result<Window, VerifyError> {
+    ) -> Result<(), VerifyError> {
         self.check_leaf_usage(leaf)?;
         if self.crls.is_empty() && roots.certificates.iter().any(|root| **root == *chain[0]) {
-            return self.trusted_leaf(leaf, now).map(|()| self.window(Window::of(leaf)));
+            return self.trusted_leaf(leaf, now);
         }
         let at_leaf = |fault| VerifyError::Chain { fault, depth: 0 };
         let end_entity = CertificateDer::from(chain[0]);
@@ -63,27 +59,17 @@ impl ChainRules {
         let rest: Vec<_> = chain[1..].iter().map(|der| CertificateDer::from(*der)).collect();
         let breach = Cell::new(None);
         let search = Search { roots, leaf, breach: &breach };
-        let error = match self.find_path(&search, &end_entity, &rest, now) {
-            Ok(path) => return Ok(self.window(Window::of(leaf).and(path))),
-            Err(error) => error,
-        };
+        let Err(error) = self.find_path(&search, &end_entity, &rest, now) else { return Ok(()) };
         if let Some((breach, depth)) = breach.get() {
             return Err(VerifyError::Chain { fault: ChainFault::Rule(breach), depth });
         }
-        let own = descent::find(self, roots, chain, now).unwrap_or_else(|| {
+        descent::find(self, roots, chain, now).unwrap_or_else(|| {
             let fault = match fault(&error) {
                 ChainFault::BadSignature if !issuer_is_meant(roots, chain) => ChainFault::UnknownIssuer,
                 fault => fault,
             };
             Err(VerifyError::Chain { fault, depth: depth(fault, chain, now) })
-        });
-        // Rare enough to be judged each time.
-        own.map(|()| Window::NEVER)
-    }
-
-    /// When expired certificates pass, other moments than `now` decide, and no answer is kept.
-    fn window(&self, of_path: Window) -> Window {
-        if self.allow_expired { Window::NEVER } else { of_path.and(self.lists_hold) }
+        })
     }
 
     /// A leaf that is itself trusted needs no path (`X509_V_FLAG_PARTIAL_CHAIN`): self-signed certificates. The rules
@@ -136,12 +122,12 @@ impl ChainRules {
         leaf: &EndEntityCert<'_>,
         rest: &[CertificateDer<'_>],
         now: i64,
-    ) -> Result<Window, Error> {
+    ) -> Result<(), Error> {
         let mut time = unix(now);
         let mut tries = if self.allow_expired { rest.len() + 2 } else { 1 };
         loop {
             let error = match self.find_path_at(search, leaf, rest, time) {
-                Ok(window) => return Ok(window),
+                Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             tries -= 1;
@@ -159,7 +145,7 @@ impl ChainRules {
         leaf: &EndEntityCert<'_>,
         rest: &[CertificateDer<'_>],
         time: UnixTime,
-    ) -> Result<Window, Error> {
+    ) -> Result<(), Error> {
         let crls: Vec<_> = self.crls.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
             let depth = if self.only_leaf_crl {
@@ -177,18 +163,14 @@ impl ChainRules {
             PeerRole::Server => KeyUsage::server_auth(),
         };
         let anchors = &search.roots.anchors;
-        let root = |path: &VerifiedPath<'_>| {
-            let at = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
-            at.map(|at| search.roots.facts[at]).ok_or(Error::UnknownIssuer)
-        };
         let check = |path: &VerifiedPath<'_>| {
-            let root = root(path)?;
+            let at = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
+            let root = at.map(|at| search.roots.facts[at]).ok_or(Error::UnknownIssuer)?;
             self.check_path(path, root, time)?;
             search.keeps_rules(self.certificate_rules, path, root)
         };
-        let path =
-            leaf.verify_for_usage(self.algorithms.all, anchors, rest, time, usage, revocation, Some(&check))?;
-        issuers_hold(&path, root(&path)?)
+        leaf.verify_for_usage(self.algorithms.all, anchors, rest, time, usage, revocation, Some(&check))
+            .map(drop)
     }
 
     /// What webpki leaves out: depth as configured, the root's own validity and constraints, and key usage of issuers.
@@ -232,16 +214,6 @@ impl ChainRules {
         }
         Ok(())
     }
-}
-
-/// While every certificate of a path but the leaf is valid.
-fn issuers_hold(path: &VerifiedPath<'_>, root: RootFacts) -> Result<Window, Error> {
-    let mut window = Window::new(root.not_before, root.not_after);
-    for intermediate in path.intermediate_certificates() {
-        let der = intermediate.der();
-        window = window.and(Window::of(&parse(&der).map_err(|_| Error::BadDer)?));
-    }
-    Ok(window)
 }
 
 /// One search for a path, and the rule that a path broke which was good otherwise.

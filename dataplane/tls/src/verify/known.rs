@@ -13,7 +13,9 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::chain::ChainRules;
+use super::trust::Roots;
 use super::{PeerRole, VerifyError};
+use crate::certificate::x509::parse;
 use crate::tickets::TrustHash;
 
 /// Chains of one generation; there are two of them.
@@ -29,8 +31,8 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) const ALWAYS: Self = Self { from: i64::MIN, until: i64::MAX };
-    pub(super) const NEVER: Self = Self { from: i64::MAX, until: i64::MIN };
+    const ALWAYS: Self = Self { from: i64::MIN, until: i64::MAX };
+    const NEVER: Self = Self { from: i64::MAX, until: i64::MIN };
 
     pub(super) fn new(from: i64, until: i64) -> Self {
         Self { from, until }
@@ -42,18 +44,15 @@ impl Window {
         Self::new(validity.not_before.timestamp(), validity.not_after.timestamp())
     }
 
-    /// Until the first `nextUpdate` of some revocation lists, at which webpki believes a list no more. Never with a
-    /// list that has none.
-    pub(super) fn of_lists(lists: &[Arc<[u8]>]) -> Self {
-        let until = |der: &Arc<[u8]>| {
-            let (_, list) = CertificateRevocationList::from_der(der).ok()?;
-            Some(Self { until: list.next_update()?.timestamp() - 1, ..Self::ALWAYS })
-        };
-        lists.iter().map(|der| until(der).unwrap_or(Self::NEVER)).fold(Self::ALWAYS, Self::and)
+    /// Until `nextUpdate`, at which webpki believes a list no more; never for a list that has none.
+    fn of_list(der: &[u8]) -> Self {
+        let list = CertificateRevocationList::from_der(der);
+        let end = list.ok().and_then(|(_, list)| list.next_update());
+        end.map_or(Self::NEVER, |end| Self { until: end.timestamp() - 1, ..Self::ALWAYS })
     }
 
     /// When both hold.
-    pub(super) fn and(self, other: Self) -> Self {
+    fn and(self, other: Self) -> Self {
         Self { from: self.from.max(other.from), until: self.until.min(other.until) }
     }
 
@@ -64,18 +63,17 @@ impl Window {
 
 /// Everything that decides about a chain beside the roots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct RulesHash([u8; 32]);
+struct RulesHash([u8; 32]);
 
 impl RulesHash {
     /// Of `rules`, whose `crls` are `lists`.
-    pub(super) fn new(rules: &ChainRules, lists: &[Arc<[u8]>]) -> Self {
+    fn new(rules: &ChainRules, lists: &[Arc<[u8]>]) -> Self {
         // By name, so that a rule that is added is not forgotten here.
         let ChainRules {
             role,
             certificate_rules,
             algorithms,
             crls: _,
-            lists_hold: _,
             only_leaf_crl,
             allow_expired,
             max_depth,
@@ -95,6 +93,47 @@ impl RulesHash {
     }
 }
 
+/// What the chain checks of one verifier have in common.
+#[derive(Debug)]
+pub(super) struct Standing {
+    rules: RulesHash,
+    lists: Vec<Window>,
+    /// Moments other than now decide where expired certificates pass: no answer is kept.
+    keeps: bool,
+}
+
+impl Standing {
+    /// Of `rules`, whose `crls` are `lists`.
+    pub(super) fn new(rules: &ChainRules, lists: &[Arc<[u8]>]) -> Self {
+        Self {
+            rules: RulesHash::new(rules, lists),
+            lists: lists.iter().map(|list| Window::of_list(list)).collect(),
+            keeps: !rules.allow_expired,
+        }
+    }
+
+    /// `None` for chains that are not kept.
+    pub(super) fn key(&self, chain: &[&[u8]]) -> Option<ChainKey> {
+        if self.keeps { ChainKey::new(self.rules, chain) } else { None }
+    }
+
+    /// While everything stays valid that is valid at `now` and that may have had a part in the answer: what is not
+    /// valid had none. `None` where something cannot be read.
+    pub(super) fn window(
+        &self,
+        roots: &Roots,
+        chain: &[&[u8]],
+        leaf: &X509Certificate<'_>,
+        now: i64,
+    ) -> Option<Window> {
+        let others = chain.iter().skip(1).map(|der| parse(der).map(|one| Window::of(&one)));
+        let others = others.collect::<Result<Vec<_>, _>>().ok()?;
+        let roots = roots.facts.iter().map(|root| Window::new(root.not_before, root.not_after));
+        let all = others.into_iter().chain(roots).chain(self.lists.iter().copied());
+        Some(all.filter(|one| one.holds(now)).fold(Window::of(leaf), Window::and))
+    }
+}
+
 /// A chain under some rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ChainKey {
@@ -103,8 +142,7 @@ pub(super) struct ChainKey {
 }
 
 impl ChainKey {
-    /// `None` for chains that are not kept.
-    pub(super) fn new(rules: RulesHash, chain: &[&[u8]]) -> Option<Self> {
+    fn new(rules: RulesHash, chain: &[&[u8]]) -> Option<Self> {
         if chain.iter().map(|der| der.len()).sum::<usize>() > MAX_BYTES {
             return None;
         }
@@ -161,18 +199,21 @@ impl KnownChains {
         }
     }
 
-    /// What `verify` says, unless it is known. `verify` tells while its answer holds.
+    /// What `verify` says, unless it is known. `window` tells while a good answer holds, if that can be told.
     pub(super) fn or_verify(
         &self,
         key: Option<ChainKey>,
         now: i64,
-        verify: impl FnOnce() -> Result<Window, VerifyError>,
+        verify: impl FnOnce() -> Result<(), VerifyError>,
+        window: impl FnOnce() -> Option<Window>,
     ) -> Result<(), VerifyError> {
         if key.is_some_and(|key| self.knows(&key, now)) {
             return Ok(());
         }
-        let window = verify()?;
-        if let Some(key) = key {
+        verify()?;
+        if let Some(key) = key
+            && let Some(window) = window()
+        {
             self.keep(key, window, now);
         }
         Ok(())
@@ -212,12 +253,15 @@ mod tests {
     fn refusals_are_asked_for_again_and_answers_are_not() {
         let known = KnownChains::default();
         let refused = Err(VerifyError::NoCertificate);
-        assert_eq!(known.or_verify(Some(key(1, 1)), 1, || refused), Err(VerifyError::NoCertificate));
-        assert_eq!(known.or_verify(Some(key(1, 1)), 1, || Ok(Window::new(0, 2))), Ok(()));
-        assert_eq!(known.or_verify(Some(key(1, 1)), 2, || refused), Ok(()));
-        assert_eq!(known.or_verify(Some(key(1, 1)), 3, || refused), Err(VerifyError::NoCertificate));
-        assert_eq!(known.or_verify(None, 1, || Ok(Window::ALWAYS)), Ok(()));
-        assert_eq!(known.or_verify(None, 1, || refused), Err(VerifyError::NoCertificate));
+        let ask = |key, now, says| known.or_verify(key, now, || says, || Some(Window::new(0, 2)));
+        assert_eq!(ask(Some(key(1, 1)), 1, refused), refused);
+        assert_eq!(ask(Some(key(1, 1)), 1, Ok(())), Ok(()));
+        assert_eq!(ask(Some(key(1, 1)), 2, refused), Ok(()));
+        assert_eq!(ask(Some(key(1, 1)), 3, refused), refused);
+        assert_eq!(ask(None, 1, Ok(())), Ok(()));
+        assert_eq!(ask(None, 1, refused), refused);
+        assert_eq!(known.or_verify(Some(key(1, 2)), 1, || Ok(()), || None), Ok(()));
+        assert_eq!(ask(Some(key(1, 2)), 1, refused), refused);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::chain::{ChainRules, check_size};
-use super::known::{ChainKey, RulesHash, Window};
+use super::known::Standing;
 use super::spiffe::TrustDomains;
 use super::trust::Roots;
 use super::{CertificateRules, ChainFault, TrustCache, VerifyError, names};
@@ -62,7 +62,7 @@ enum Trust {
 pub struct Verifier {
     options: VerifierOptions,
     rules: ChainRules,
-    rules_hash: RulesHash,
+    standing: Standing,
     trust: Trust,
     accept_untrusted: bool,
     matchers: Vec<SanMatcher>,
@@ -96,14 +96,13 @@ impl Verifier {
             certificate_rules: options.rules,
             algorithms: options.algorithms,
             crls,
-            lists_hold: Window::of_lists(&context.crls),
             only_leaf_crl: context.only_leaf_crl,
             allow_expired: context.allow_expired,
             max_depth: context.max_verify_depth,
         };
         Ok(Arc::new(Self {
             options,
-            rules_hash: RulesHash::new(&rules, &context.crls),
+            standing: Standing::new(&rules, &context.crls),
             rules,
             trust,
             accept_untrusted: context.accept_untrusted && !spiffe,
@@ -176,13 +175,17 @@ impl Verifier {
         leaf: &X509Certificate<'_>,
         now: i64,
     ) -> Result<(), VerifyError> {
-        let key = ChainKey::new(self.rules_hash, chain);
-        roots.known.or_verify(key, now, || self.rules.verify(roots, chain, leaf, now))
+        roots.known.or_verify(
+            self.standing.key(chain),
+            now,
+            || self.rules.verify(roots, chain, leaf, now),
+            || self.standing.window(roots, chain, leaf, now),
+        )
     }
 
     /// Whether `chain` passed the chain check before, with these rules, and would pass at `now_unix` without one.
     pub fn knows(&self, chain: &[&[u8]], now_unix: i64) -> bool {
-        let Some(key) = ChainKey::new(self.rules_hash, chain) else { return false };
+        let Some(key) = self.standing.key(chain) else { return false };
         match &self.trust {
             Trust::Anything => false,
             Trust::Roots(roots) => roots.known.knows(&key, now_unix),

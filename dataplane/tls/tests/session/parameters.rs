@@ -1,7 +1,5 @@
 //! `tls_params` and the choice of a server's certificate.
 
-use std::sync::Arc;
-
 use millrace_config::{Curve, DownstreamTls, SignatureScheme, TlsVersion};
 use millrace_tls::{ClientOptions, Shared, TlsError};
 
@@ -117,24 +115,4 @@ fn groups() {
             assert_eq!(client.error, Some(TlsError::Alert(40)));
         }
     }
-}
-
-#[test]
-fn a_staple_goes_to_the_client() {
-    let ca = Authority::new("ca");
-    let mut leaf = Arc::into_inner(ca.leaf(&["server.test"], Kind::Ecdsa)).expect("the only one");
-    leaf.ocsp_staple = Some(Arc::from(&b"\x30\x03staple of no meaning"[..]));
-    let local = shard(&Shared::new([1; 32]));
-    let mut server = End::server(&server_context(&downstream(&[Arc::new(leaf)]), &local));
-    let mut client = crate::rustls_peers::rustls_client(vec![
-        rustls::crypto::aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-    ]);
-    let mut flight = Vec::new();
-    client.write_tls(&mut flight).expect("memory");
-    server.feed(&flight);
-    let flight = server.take();
-    assert!(
-        flight.windows(20).any(|window| window == b"staple of no meaning"),
-        "TLS 1.2 sends it in the clear"
-    );
 }

@@ -1,12 +1,12 @@
 //! Both ends against rustls's buffered connections, whose records and key updates are not ours.
 
 use std::io::{Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use millrace_config::{CipherSuite, TlsVersion};
 use millrace_tls::TlsError;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, default_provider};
+use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, cipher_suite, default_provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, Connection, DigitallySignedStruct, Error, ServerConfig, ServerConnection,
@@ -15,8 +15,11 @@ use rustls::{
 
 use crate::world::*;
 
-#[derive(Debug)]
-struct Anybody;
+/// Believes everybody, and keeps the staple that came last.
+#[derive(Debug, Default)]
+struct Anybody {
+    staple: Mutex<Vec<u8>>,
+}
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -24,9 +27,10 @@ impl ServerCertVerifier for Anybody {
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
+        ocsp_response: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        *self.staple.lock().expect("one thread") = ocsp_response.to_vec();
         Ok(ServerCertVerified::assertion())
     }
     fn verify_tls12_signature(
@@ -51,12 +55,16 @@ impl ServerCertVerifier for Anybody {
 }
 
 pub fn rustls_client(suites: Vec<SupportedCipherSuite>) -> Connection {
+    client_with(suites, Arc::default())
+}
+
+fn client_with(suites: Vec<SupportedCipherSuite>, verifier: Arc<Anybody>) -> Connection {
     let provider = rustls::crypto::CryptoProvider { cipher_suites: suites, ..default_provider() };
     let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     let name = ServerName::try_from("server.test").expect("a name");
     Connection::Client(ClientConnection::new(Arc::new(config), name).expect("a client"))
@@ -159,6 +167,24 @@ fn every_suite_with_rustls_as_the_server() {
     let mut ours = End::to(&client_context(&only, &local));
     talk(&mut ours, &mut rustls_server(Kind::Rsa, ALL_CIPHER_SUITES.to_vec()));
     assert_eq!(ours.session.facts().expect("established").cipher, "ECDHE-RSA-CHACHA20-POLY1305");
+}
+
+#[test]
+fn a_staple_goes_to_the_client() {
+    const STAPLE: &[u8] = b"\x30\x03staple of no meaning";
+    let ca = Authority::new("ca");
+    let mut leaf = Arc::into_inner(ca.leaf(&["server.test"], Kind::Ecdsa)).expect("the only one");
+    leaf.ocsp_staple = Some(Arc::from(STAPLE));
+    let context = server_context(&downstream(&[Arc::new(leaf)]), &shard(&millrace_tls::Shared::new([1; 32])));
+    for suite in
+        [cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_128_GCM_SHA256]
+    {
+        let verifier = Arc::<Anybody>::default();
+        let (mut ours, mut theirs) = (End::server(&context), client_with(vec![suite], verifier.clone()));
+        pump(&mut ours, &mut theirs).expect("a handshake");
+        assert!(ours.session.is_established() && !theirs.is_handshaking());
+        assert_eq!(*verifier.staple.lock().expect("one thread"), STAPLE, "{suite:?}");
+    }
 }
 
 /// rustls allows 32 key updates in a row; ours are bounded in the same way.
