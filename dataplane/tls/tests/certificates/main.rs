@@ -4,6 +4,7 @@ mod authority;
 mod corpus;
 mod facts;
 mod limbo;
+mod meshes;
 mod rules;
 mod secrets;
 mod self_issued;
