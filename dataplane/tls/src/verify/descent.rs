@@ -110,7 +110,7 @@ pub(super) fn find(
         comparisons: Cell::new(COMPARISONS),
         breach: Cell::new(None),
     };
-    let found = (0..roots.anchors.len()).any(|at| descent.from_root(roots, at).is_some());
+    let found = (0..roots.anchors.len()).any(|at| descent.below_root(roots, at).is_some());
     match descent.breach.get() {
         _ if found => Some(Ok(())),
         Some((breach, depth)) => {
@@ -122,7 +122,7 @@ pub(super) fn find(
 }
 
 impl Descent<'_> {
-    fn from_root(&self, roots: &Roots, at: usize) -> Option<()> {
+    fn below_root(&self, roots: &Roots, at: usize) -> Option<()> {
         let (anchor, facts): (&TrustAnchor<'_>, RootFacts) = (&roots.anchors[at], roots.facts[at]);
         let issued = |one: &X509Certificate<'_>| content(one.issuer().as_raw()) == anchor.subject.as_ref();
         if !facts.issues || !(facts.not_before..=facts.not_after).contains(&self.now) {

@@ -5,6 +5,7 @@ mod corpus;
 mod facts;
 mod known_chains;
 mod limbo;
+mod meshes;
 mod rules;
 mod secrets;
 mod self_issued;

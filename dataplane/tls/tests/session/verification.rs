@@ -9,7 +9,8 @@ use millrace_config::{
     ValidationContext, ValidationSource,
 };
 use millrace_tls::{
-    ClientContext, ClientOptions, ContextError, FailureKind, ServerContext, Shared, TlsError,
+    CertificateRules, ClientContext, ClientOptions, ContextError, FailureKind, ServerContext, Shared,
+    TlsError,
 };
 
 use crate::world::*;
@@ -194,4 +195,28 @@ fn a_certificate_that_ends_between_two_handshakes_is_refused() {
             assert_eq!(failed, refused.then_some(FailureKind::VerifyError), "{now}");
         }
     }
+}
+
+#[test]
+fn rules_for_certificates_are_those_of_the_process_on_either_side() {
+    let ours = Authority::new("ours");
+    let down = mutual(downstream(&[ours.leaf(&["server.test"], Kind::Ecdsa)]), ours.trust());
+    let up = upstream(Some(ours.trust()), Some(ours.leaf(&["c"], Kind::Ecdsa)));
+    let blind = upstream(None, Some(ours.leaf(&["c"], Kind::Ecdsa)));
+    let by = |rules, up: &UpstreamTls| {
+        let local = shard(&Shared::with_rules([1; 32], rules));
+        let options = ClientOptions { server_name: "server.test", ..ClientOptions::default() };
+        let mut client = End::client(&client_context(up, &local), options);
+        let mut server = End::server(&server_context(&down, &local));
+        exchange(&mut client, &mut server, usize::MAX);
+        (client.error, server.error)
+    };
+    assert_eq!(by(CertificateRules::Mesh, &up), (None, None));
+    let (client, server) = by(CertificateRules::Rfc5280, &up);
+    let client = client.expect("the server's certificate has no authority key identifier");
+    assert_eq!(client.counter(), FailureKind::VerifyError);
+    assert_eq!(server, Some(TlsError::Alert(42)));
+    let (client, server) = by(CertificateRules::Rfc5280, &blind);
+    assert_eq!(client, Some(TlsError::Alert(42)));
+    assert_eq!(server.expect("nor has the client's").counter(), FailureKind::VerifyError);
 }
