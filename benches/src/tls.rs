@@ -16,9 +16,11 @@ use crate::{Bench, Routine, repeat};
 pub(crate) const BENCHES: &[Bench] = &[
     Bench::new("tls/record_128", "seal 128 bytes (AES-128-GCM, TLS 1.3) and open them", || records(128)),
     Bench::new("tls/record_16k", "seal 16 KiB and open them", || records(1 << 14)),
-    Bench::new("tls/handshake_full", "both ends of a mutual handshake, ECDSA P-256, X25519", || {
-        handshakes(0)
-    }),
+    Bench::new(
+        "tls/handshake_full",
+        "both ends of a mutual handshake, ECDSA P-256, X25519, chains known",
+        || handshakes(0),
+    ),
     Bench::new("tls/handshake_resumed", "both ends of a resumed handshake", || handshakes(1)),
 ];
 
