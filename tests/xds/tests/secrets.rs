@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_late_secret_warms_its_listener),
     case!(a_secret_that_never_comes_closes_connections),
     case!(a_secret_outlives_its_server),
+    case!(a_secret_that_is_taken_away_stays_in_force),
     case!(a_cluster_waits_for_its_secret),
     case!(an_agent_is_asked_as_istio_asks_it),
 ];
@@ -343,6 +344,24 @@ fn a_secret_outlives_its_server(subject: &Subject) {
         mesh.server().restart();
         wait_shown(&proxy, &client, &fresh);
         neighbour.is_served();
+    }
+}
+
+/// Whoever needs a secret keeps it; what follows is taken.
+fn a_secret_that_is_taken_away_stays_in_force(subject: &Subject) {
+    for transport in ALL {
+        let (mesh, proxy, first) = Mesh::served(transport, subject);
+        let client = mesh.client(&mesh.root);
+        let (server, mark) = (mesh.server(), mesh.server().mark());
+        server.remove(Type::Secret, "default");
+        // Only delta has a word for it, and it is accepted.
+        if matches!(transport, Transport::Plane(flavor) if flavor.is_delta()) {
+            server.wait_ack(mark, Type::Secret);
+        }
+        assert!(is_shown(proxy.listener("main"), &client, &first), "{transport:?}");
+        let fresh = mesh.workload();
+        mesh.show(&fresh);
+        wait_shown(&proxy, &client, &fresh);
     }
 }
 

@@ -306,7 +306,7 @@ fn where_files_of_secrets_are_watched() {
     };
     let data = std::path::PathBuf::from(DATA.trim_end_matches('/'));
     let pair = "{name: a, tls_certificate: {certificate_chain: F(ec.pem), private_key: F(ec.key)}}";
-    assert_eq!(of(pair, SecretKind::Certificate), [data.clone()]);
+    assert_eq!(of(pair, SecretKind::Certificate), std::slice::from_ref(&data));
     let named = pair.replace("F(ec.key)", "F(ec.key), watched_directory: {path: /tmp/x}");
     assert_eq!(of(&named, SecretKind::Certificate), [std::path::PathBuf::from("/tmp/x")]);
     let roots = "{name: a, validation_context: {trusted_ca: F(ca.pem)}}";

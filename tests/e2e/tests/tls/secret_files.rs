@@ -6,7 +6,8 @@ use millrace_e2e::{Case, case};
 use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::process::{Directory, Proxy};
 use millrace_support::subject::Subject;
-use millrace_support::tls::{AlertDescription, Authority, Client, Context, Ending, Identity, Leaf};
+use millrace_support::tls::server::Options as ServerOptions;
+use millrace_support::tls::{AlertDescription, Authority, Client, Context, Ending, Identity, Leaf, Server};
 use millrace_support::upstream::Upstream;
 use millrace_support::wait;
 use millrace_support::xds::yaml::{self, Flavor};
@@ -14,7 +15,7 @@ use millrace_support::xds::{ControlPlane, Options, Type, from_yaml};
 
 use crate::common::{
     Neighbour, STAT_PREFIX, client_identity, hello, mutual_client, next, pair, proxy_identity, root,
-    wait_shown,
+    server_identity, wait_shown,
 };
 
 pub(crate) const CASES: &[Case] = &[
@@ -35,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(authorities_in_a_file),
     case!(revocations_in_a_file),
     case!(files_of_a_secret_from_a_control_plane),
+    case!(our_own_pair_towards_endpoints),
     case!(files_of_a_context_are_read_once),
 ];
 
@@ -369,6 +371,38 @@ fn files_of_a_secret_from_a_control_plane(subject: &Subject) {
     wait::for_true("one refusal", || sds(&proxy, "own.key_rotation_failed") > failed);
     replace(elsewhere.path(), "chain.pem", &last.pem());
     wait_shown(&proxy, &Client::new(), &last);
+}
+
+/// New connections to endpoints show the new pair; one that is open is used on.
+fn our_own_pair_towards_endpoints(subject: &Subject) {
+    let (upstream, files, directory) = (hello(), Directory::new(), Directory::new());
+    let server = Server::start(ServerOptions::new(server_identity(), upstream.address()));
+    write_pair(files.path(), client_identity());
+    replace(directory.path(), "own.yaml", &secret_file(&pair_in_files(files.path(), "")));
+    let source = format!(
+        "{{resource_api_version: V3, path_config_source: {{path: \"{}/own.yaml\"}}}}",
+        directory.path().display()
+    );
+    let context = Context::new()
+        .trusts(&root())
+        .common(&format!("tls_certificate_sds_secret_configs: [{{name: own, sds_config: {source}}}]"));
+    let fields = format!("max_requests_per_connection: 2\n{}", context.upstream());
+    let bootstrap = Bootstrap::new().top(yaml::NODE).http(Http::to("up"));
+    let proxy = Proxy::start(subject, &bootstrap.cluster("up", &[server.address()], &fields));
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status, 200);
+    let fresh = root().issue(&Leaf::spiffe("spiffe://test/fresh"));
+    write_pair(files.path(), &fresh);
+    let shown = |n: usize, identity: &Identity| {
+        let facts = server.seen().get(n).and_then(|seen| seen.facts.clone());
+        facts.is_some_and(|f| f.peer.first().is_some_and(|peer| **peer == *identity.chain[0]))
+    };
+    assert!(shown(0, client_identity()));
+    wait::for_true("the new pair at the endpoint", || {
+        assert_eq!(client.get("/").status, 200);
+        shown(server.seen().len().saturating_sub(1), &fresh)
+    });
+    assert_eq!(sds(&proxy, "own.update_attempt"), 1);
 }
 
 /// Files that stand in the context itself, or in a static secret, are not watched, `watched_directory` or not.
