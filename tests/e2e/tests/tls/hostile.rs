@@ -356,7 +356,8 @@ fn servers_that_flood(subject: &Subject) {
         let cost = Cost::of(&attacked.proxy);
         let (mut client, socket) = attacked.ask();
         let mut sealed = Sealed::accept(socket, server_identity(), flood.version);
-        assert!(sealed.data_until("\r\n\r\n").is_ok(), "{}", flood.what);
+        let asked = sealed.data_until("\r\n\r\n");
+        assert!(asked.is_ok(), "{}: {asked:?}", flood.what);
         let records = (flood.records)(&mut sealed);
         let answer = in_records(&mut sealed, kind::APPLICATION_DATA, ANSWER, 1);
         // A proxy that has closed the connection shows below.
