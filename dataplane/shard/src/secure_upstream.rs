@@ -146,7 +146,10 @@ fn proxy_protocol_header(
         ProxyProtocolVersion::V1 => proxy_protocol::encode_v1(addresses, out),
         ProxyProtocolVersion::V2 => {
             let added = options.added_tlvs.iter().map(|(kind, value)| (*kind, &value[..]));
-            let passed = proxy_protocol::tlvs(tlvs).filter(|tlv| options.passes(tlv.kind));
+            // What is added takes the place of the client's.
+            let taken = |kind: u8| options.added_tlvs.iter().any(|(added, _)| *added == kind);
+            let passed =
+                proxy_protocol::tlvs(tlvs).filter(|tlv| options.passes(tlv.kind) && !taken(tlv.kind));
             let all = added.chain(passed.map(|tlv| (tlv.kind, tlv.value)));
             proxy_protocol::encode_v2(addresses, all, out).map_err(|error| error.to_string())?;
         }

@@ -218,6 +218,7 @@ impl Handshake {
     /// One call into rustls: how many bytes at the end of `records` it wants to see again, and whether it is done.
     fn drive(&mut self, records: &mut [u8], out: &mut Vec<u8>) -> Result<(usize, bool), TlsError> {
         let Self { connection, extra_dns_san, .. } = self;
+        let sent = out.len();
         let (result, told) = with_connection(extra_dns_san.as_deref(), || connection.drive(records, out));
         self.signature_scheme = told.signature_scheme.unwrap_or(self.signature_scheme);
         if let Outcome::Accepted(verified) = told.outcome {
@@ -225,6 +226,11 @@ impl Handshake {
         }
         if matches!(result, Err(Error::NoCertificatesPresented)) {
             old_name_of_the_alert(out);
+        }
+        let ours = matches!(&result, Err(error) if !matches!(error, Error::AlertReceived(_)));
+        if ours && out.len() == sent && connection.is_server_in_clear() {
+            // rustls has no word for a message that another one interrupts.
+            plain_alert(AlertDescription::UnexpectedMessage, out);
         }
         result.map_err(|error| match told.outcome {
             Outcome::Refused(refusal) => TlsError::Verify(refusal),
@@ -304,6 +310,11 @@ impl Connection {
             Ok(Flow::Finished) if self.state().is_handshaking() => (discard, Ok(Flow::Blocked)),
             flow => (discard, flow),
         }
+    }
+
+    /// A server of TLS 1.2 has no keys in use before its handshake is over.
+    fn is_server_in_clear(&self) -> bool {
+        matches!(self, Self::Server(connection) if connection.protocol_version() == Some(ProtocolVersion::TLSv1_2))
     }
 
     /// Takes out what rustls still wants to send: after an error, its alert.

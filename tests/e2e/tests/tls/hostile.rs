@@ -10,7 +10,7 @@ use millrace_support::process::Proxy;
 use millrace_support::raw::{Client as Raw, End};
 use millrace_support::subject::Subject;
 use millrace_support::tls::hello::Hello;
-use millrace_support::tls::record::{fragments, kind, record};
+use millrace_support::tls::record::{self, alert, fragments, kind, record};
 use millrace_support::tls::sealed::Sealed;
 use millrace_support::tls::{Client, Context, Version};
 use millrace_support::upstream::{Reply, Upstream};
@@ -20,6 +20,7 @@ use crate::common::{Neighbour, STAT_PREFIX, hello, plain_tls, root, server_ident
 pub(crate) const CASES: &[Case] = &[
     case!(hellos_that_trickle),
     case!(certificates_that_trickle),
+    case!(a_message_that_another_interrupts),
     case!(half_handshakes_held),
     case!(clients_that_never_read),
     case!(servers_that_flood),
@@ -116,6 +117,18 @@ fn certificates_that_trickle(subject: &Subject) {
         neighbour.is_served();
     }
     cost.is_within(24 << 10, Duration::from_millis(1_500));
+}
+
+/// Half of a ClientKeyExchange, then change_cipher_spec.
+fn a_message_that_another_interrupts(subject: &Subject) {
+    let upstream = hello();
+    let proxy = terminate(subject, &plain_tls(), upstream.address());
+    let mut client = proxy.client();
+    client.send(&Hello::v12().bytes());
+    assert_eq!(record::read(&mut client).map(|first| first.kind), Ok(kind::HANDSHAKE));
+    client.send(&record(kind::HANDSHAKE, 0x0303, &[16, 0, 0, 33, 32, 1, 2, 3]));
+    client.send(&record(kind::CHANGE_CIPHER_SPEC, 0x0303, &[1]));
+    assert_eq!(record::refusal(&mut client), Ok(alert::UNEXPECTED_MESSAGE));
 }
 
 /// Every connection has had its answer and says nothing more.
@@ -343,7 +356,8 @@ fn servers_that_flood(subject: &Subject) {
         let cost = Cost::of(&attacked.proxy);
         let (mut client, socket) = attacked.ask();
         let mut sealed = Sealed::accept(socket, server_identity(), flood.version);
-        assert!(sealed.data_until("\r\n\r\n").is_ok(), "{}", flood.what);
+        let asked = sealed.data_until("\r\n\r\n");
+        assert!(asked.is_ok(), "{}: {asked:?}", flood.what);
         let records = (flood.records)(&mut sealed);
         let answer = in_records(&mut sealed, kind::APPLICATION_DATA, ANSWER, 1);
         // A proxy that has closed the connection shows below.
