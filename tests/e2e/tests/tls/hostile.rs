@@ -85,14 +85,14 @@ fn hellos_that_trickle(subject: &Subject) {
     let mut bytes = fragments(&Hello::v13().padded_to(2_600).message(), 1);
     bytes.truncate(bytes.len() - 6);
     let cost = Cost::of(&proxy);
-    let mut stuck: Vec<Raw> = Vec::new();
-    for _ in 0..100 {
-        let mut client = proxy.client();
-        client.send(&bytes);
-        stuck.push(client);
-        if stuck.len().is_multiple_of(20) {
-            neighbour.is_served();
-        }
+    // What comes later is joined with the beginning, which waits.
+    let (beginning, rest) = bytes.split_at(20);
+    let mut stuck: Vec<Raw> = (0..100).map(|_| proxy.client()).collect();
+    stuck.iter_mut().for_each(|client| client.send(beginning));
+    neighbour.is_served();
+    for part in stuck.chunks_mut(20) {
+        part.iter_mut().for_each(|client| client.send(rest));
+        neighbour.is_served();
     }
     neighbour.is_served();
     cost.is_within(24 << 10, Duration::from_millis(1_500));

@@ -403,7 +403,7 @@ fn grpc_go_over_mutual_tls(subject: &Subject) {
         let mut call = Command::new(&peer);
         call.args(["call", &proxy.listener("main").to_string(), "proxy.test", &files.path("ca.pem")]);
         call.args([files.path("client.pem"), files.path("client.key")]);
-        assert_eq!(run(call).trim(), "passed 13", "{tls}");
+        assert_eq!(run(call).trim(), "passed 12", "{tls}");
     }
 }
 

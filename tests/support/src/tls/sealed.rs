@@ -67,17 +67,7 @@ impl Sealed {
         let mut socket = TcpStream::connect(address).expect("connect to the proxy");
         let mut tls = ClientConnection::new(Arc::new(config), client.server_name()).expect("a client");
         while tls.is_handshaking() || tls.wants_write() {
-            if tls.wants_write() {
-                tls.write_tls(&mut socket).expect("a peer that reads");
-                continue;
-            }
-            // One record at a time: the first behind the handshake is ours to open.
-            let mut record = vec![0; 5];
-            socket.read_exact(&mut record).expect("a record's header");
-            record.resize(5 + usize::from(u16::from_be_bytes([record[3], record[4]])), 0);
-            socket.read_exact(&mut record[5..]).expect("a record");
-            tls.read_tls(&mut &record[..]).expect("room for a record");
-            tls.process_new_packets().expect("a handshake");
+            tls.complete_io(&mut socket).expect("a handshake");
         }
         Self::over(socket, tls.dangerous_extract_secrets().expect("the secrets"), version)
     }
@@ -98,7 +88,20 @@ impl Sealed {
         config.send_tls13_tickets = 0;
         let mut tls = ServerConnection::new(Arc::new(config)).expect("a server");
         while tls.is_handshaking() || tls.wants_write() {
-            tls.complete_io(&mut socket).expect("a handshake");
+            if tls.wants_write() {
+                tls.write_tls(&mut socket).expect("a peer that reads");
+                continue;
+            }
+            // One record at a time: the first behind the handshake is ours to open.
+            let mut record = vec![0; 5];
+            socket.read_exact(&mut record).expect("a record's header");
+            record.resize(5 + usize::from(u16::from_be_bytes([record[3], record[4]])), 0);
+            socket.read_exact(&mut record[5..]).expect("a record");
+            let mut rest = &record[..];
+            while !rest.is_empty() {
+                tls.read_tls(&mut rest).expect("room for a record");
+                tls.process_new_packets().expect("a handshake");
+            }
         }
         Self::over(socket, tls.dangerous_extract_secrets().expect("the secrets"), version)
     }

@@ -85,6 +85,7 @@ func call(address, name, ca, chain, key string) error {
 	}
 	defer connection.Close()
 	client := testgrpc.NewTestServiceClient(connection)
+	// Not DoTimeoutOnSleepingServer: who of client and server is first to see the deadline is a matter of luck behind a proxy.
 	cases := []func(context.Context){
 		func(c context.Context) { interop.DoEmptyUnaryCall(c, client) },
 		func(c context.Context) { interop.DoLargeUnaryCall(c, client) },
@@ -92,7 +93,6 @@ func call(address, name, ca, chain, key string) error {
 		func(c context.Context) { interop.DoServerStreaming(c, client) },
 		func(c context.Context) { interop.DoPingPong(c, client) },
 		func(c context.Context) { interop.DoEmptyStream(c, client) },
-		func(c context.Context) { interop.DoTimeoutOnSleepingServer(c, client) },
 		func(c context.Context) { interop.DoCancelAfterBegin(c, client) },
 		func(c context.Context) { interop.DoCancelAfterFirstResponse(c, client) },
 		func(c context.Context) { interop.DoCustomMetadata(c, client) },
