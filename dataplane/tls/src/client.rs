@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use millrace_base::LocalCertificate;
 use millrace_config::{Secret, SecretId, UpstreamTls};
-use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
 use rustls::sign::CertifiedKey;
 use rustls::{NoKeyLog, SignatureScheme};
@@ -15,7 +14,7 @@ use crate::error::ContextError;
 use crate::key_usage::KeyUsage;
 use crate::local::Local;
 use crate::provider::{End, provider, schemes, versions};
-use crate::schemes::{Listed, listed};
+use crate::schemes::listed;
 use crate::server::{certificates, validation};
 use crate::sessions::Sessions;
 use crate::verify::{PeerRole, Verifier, VerifierOptions};
@@ -59,6 +58,7 @@ impl ClientContext {
             required: true,
             rules: local.shared().rules(),
             algorithms: provider.signature_verification_algorithms,
+            schemes: allowed.clone(),
         };
         let verifier = Verifier::new(context.as_deref(), options, &local.trust)?;
         let identity = certificates(&common.certificates, secret, local)?.into_iter().next();
@@ -66,15 +66,9 @@ impl ClientContext {
         let builder = ClientConfig::builder_with_details(provider, local.clock().clone())
             .with_protocol_versions(&versions(&common.params)?)
             .map_err(|_| ContextError::Parameters)?
-            .dangerous();
-        let inner: Arc<dyn ServerCertVerifier> = match allowed {
-            Some(allowed) => Arc::new(Listed { inner: verifier, allowed }),
-            None => verifier,
-        };
-        let verifier = KeyUsage(inner);
-        let mut plain = builder
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(Arc::new(resolver));
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(KeyUsage(verifier)));
+        let mut plain = builder.with_client_cert_resolver(Arc::new(resolver));
         plain.alpn_protocols = common.alpn.iter().map(|name| name.to_vec()).collect();
         plain.enable_secret_extraction = true;
         plain.enable_early_data = false;

@@ -19,7 +19,7 @@ use crate::error::ContextError;
 use crate::identity::Identity;
 use crate::local::Local;
 use crate::provider::{End, provider, schemes, versions};
-use crate::schemes::{Listed, listed};
+use crate::schemes::listed;
 use crate::tickets::{KeySource, Tickets, TrustHash};
 use crate::verify::{CertificateRules, PeerRole, Verifier, VerifierOptions};
 
@@ -87,14 +87,11 @@ impl ServerContext {
             required: config.require_client_certificate,
             rules: local.shared().rules(),
             algorithms: provider.signature_verification_algorithms,
+            schemes: allowed.clone(),
         };
         let asks = context.is_some() || config.require_client_certificate;
         let verifier: Arc<dyn ClientCertVerifier> = if asks {
-            let inner = Verifier::new(context.as_deref(), options, &local.trust)?;
-            match &allowed {
-                Some(allowed) => Arc::new(Listed { inner, allowed: allowed.clone() }),
-                None => inner,
-            }
+            Verifier::new(context.as_deref(), options, &local.trust)?
         } else {
             Arc::new(NoClientAuth)
         };

@@ -1,10 +1,10 @@
 //! The verifier as rustls asks for it, on either side.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, SignatureScheme};
 
 use super::handoff::{Outcome, extra_dns_san, report, report_signature};
 use super::{Verified, Verifier};
@@ -31,6 +31,40 @@ impl Verifier {
     }
 }
 
+/// rustls's check of a signature, of either version.
+type Check = fn(
+    &[u8],
+    &CertificateDer<'_>,
+    &DigitallySignedStruct,
+    &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error>;
+
+impl Verifier {
+    fn signature(
+        &self,
+        check: Check,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let options = self.options();
+        if options.schemes.as_ref().is_some_and(|allowed| !allowed.contains(&dss.scheme)) {
+            return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
+        }
+        report_signature(dss.scheme.into());
+        check(message, cert, dss, &options.algorithms)
+    }
+
+    /// In the order of `signature_algorithms`, or of the provider.
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        let known = self.options().algorithms.supported_schemes();
+        match &self.options().schemes {
+            Some(allowed) => allowed.iter().copied().filter(|scheme| known.contains(scheme)).collect(),
+            None => known,
+        }
+    }
+}
+
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -49,8 +83,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        report_signature(dss.scheme.into());
-        verify_tls12_signature(message, cert, dss, &self.options().algorithms)
+        self.signature(verify_tls12_signature, message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -59,12 +92,11 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        report_signature(dss.scheme.into());
-        verify_tls13_signature(message, cert, dss, &self.options().algorithms)
+        self.signature(verify_tls13_signature, message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.options().algorithms.supported_schemes()
+        self.schemes()
     }
 }
 
@@ -96,8 +128,7 @@ impl ClientCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        report_signature(dss.scheme.into());
-        verify_tls12_signature(message, cert, dss, &self.options().algorithms)
+        self.signature(verify_tls12_signature, message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -106,11 +137,10 @@ impl ClientCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        report_signature(dss.scheme.into());
-        verify_tls13_signature(message, cert, dss, &self.options().algorithms)
+        self.signature(verify_tls13_signature, message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.options().algorithms.supported_schemes()
+        self.schemes()
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use millrace_config::{SanKind, SanMatcher, ValidationContext};
-use rustls::DistinguishedName;
+use rustls::{DistinguishedName, SignatureScheme};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::X509Extension;
@@ -39,6 +39,8 @@ pub struct VerifierOptions {
     pub rules: CertificateRules,
     /// Signature algorithms of the provider.
     pub algorithms: rustls::crypto::WebPkiSupportedAlgorithms,
+    /// `signature_algorithms`: what a handshake may be signed with. `None`: all of the provider's.
+    pub schemes: Option<Arc<[SignatureScheme]>>,
 }
 
 /// A peer that was accepted.

@@ -118,7 +118,7 @@ pub fn verifier(context: &ValidationContext, role: PeerRole) -> Arc<Verifier> {
 /// A verifier of a profile.
 pub fn verifier_of(context: &ValidationContext, role: PeerRole, rules: CertificateRules) -> Arc<Verifier> {
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    let options = VerifierOptions { role, required: false, rules, algorithms };
+    let options = VerifierOptions { role, required: false, rules, algorithms, schemes: None };
     Verifier::new(Some(context), options, &TrustCache::default()).expect("a verifier")
 }
 

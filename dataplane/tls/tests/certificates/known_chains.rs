@@ -20,7 +20,13 @@ fn refused(fault: ChainFault, depth: u8) -> Result<Verified, VerifyError> {
 /// A verifier of a shard whose bundles are shared by its contexts.
 fn verifier(shard: &TrustCache, context: &ValidationContext, role: PeerRole) -> Arc<Verifier> {
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    let options = VerifierOptions { role, required: false, algorithms, rules: CertificateRules::Mesh };
+    let options = VerifierOptions {
+        role,
+        required: false,
+        rules: CertificateRules::default(),
+        algorithms,
+        schemes: None,
+    };
     Verifier::new(Some(context), options, shard).expect("a verifier")
 }
 

@@ -107,6 +107,7 @@ fn verdict(case: &Value, rules: CertificateRules) -> Result<(), String> {
         required: true,
         rules,
         algorithms: rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms,
+        schemes: None,
     };
     let verifier = Verifier::new(Some(&context), options, &TrustCache::default())
         .map_err(|error| format!("{error:?}"))?;

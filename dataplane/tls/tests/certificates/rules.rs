@@ -338,7 +338,8 @@ fn strict_rules_want_lists_with_numbers() {
     let read = |context: &ValidationContext| {
         CertificateRules::ALL.map(|rules| {
             let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-            let options = VerifierOptions { role: PeerRole::Client, required: false, rules, algorithms };
+            let options =
+                VerifierOptions { role: PeerRole::Client, required: false, rules, algorithms, schemes: None };
             Verifier::new(Some(context), options, &TrustCache::default()).is_ok()
         })
     };

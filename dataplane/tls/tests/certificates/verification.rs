@@ -224,7 +224,8 @@ fn contexts_that_envoy_refuses_are_refused() {
     let root = Authority::root("root");
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
     let rules = CertificateRules::Mesh;
-    let options = VerifierOptions { role: PeerRole::Client, required: false, rules, algorithms };
+    let options =
+        VerifierOptions { role: PeerRole::Client, required: false, rules, algorithms, schemes: None };
     let matchers =
         ValidationContext { san_matchers: vec![exact(SanKind::Dns, "a")], ..ValidationContext::default() };
     let lists = ValidationContext { crls: vec![root.revoke(&[])], ..ValidationContext::default() };
