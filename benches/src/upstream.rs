@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{
-    Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus, LbPolicy,
+    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus, LbPolicy,
     LeastRequest, LocalityEndpoints, ScopeId, UpstreamHttp,
 };
 use millrace_upstream::{
@@ -15,7 +15,7 @@ use millrace_upstream::{
 
 use crate::{Bench, Routine, repeat};
 
-const LEAST: LbPolicy = LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0 });
+const LEAST: LbPolicy = LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0, full_scan: false });
 
 pub(crate) const BENCHES: &[Bench] = &[
     Bench::new("upstream/round_robin_10", "round robin over 10 endpoints", || pick(LbPolicy::RoundRobin, 10)),
@@ -42,6 +42,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         health: HealthStatus::Healthy,
         scope: ScopeId(number),
         transport_metadata: None,
+        lb_metadata: None,
     };
     let localities =
         vec![LocalityEndpoints { endpoints: (0..endpoints).map(endpoint).collect(), ..Default::default() }];
@@ -56,6 +57,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         lb_policy: policy,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
+        balancing: Balancing::default(),
         connect_timeout: std::time::Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
         buffer_limit_bytes: 1024 * 1024,

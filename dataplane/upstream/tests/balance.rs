@@ -14,7 +14,7 @@ use millrace_upstream::{
     ResourcePriority, TransportKey,
 };
 
-const LEAST: LbPolicy = LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0 });
+const LEAST: LbPolicy = LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0, full_scan: false });
 
 fn state(cluster: Cluster, seed: u64) -> ClusterState {
     ClusterState::new(&Arc::new(cluster), Arc::new(ClusterBudgets::default()), seed)
