@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{
-    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus, LbPolicy,
-    LeastRequest, LocalityEndpoints, ScopeId, UpstreamHttp,
+    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus,
+    LbPolicy, LeastRequest, LocalityEndpoints, ScopeId, UpstreamHttp,
 };
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
@@ -15,7 +15,8 @@ use millrace_upstream::{
 
 use crate::{Bench, Routine, repeat};
 
-const LEAST: LbPolicy = LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0, full_scan: false });
+const LEAST: LbPolicy =
+    LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0, full_scan: false });
 
 pub(crate) const BENCHES: &[Bench] = &[
     Bench::new("upstream/round_robin_10", "round robin over 10 endpoints", || pick(LbPolicy::RoundRobin, 10)),

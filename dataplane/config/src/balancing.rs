@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{HashPolicy, MetadataPairs};
+use crate::{ClusterId, HashPolicy, LocalityName, MetadataPairs};
 
 /// The balancers that this build serves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,6 +106,10 @@ pub struct Balancing {
     pub override_host: Arc<[OverrideHostSource]>,
     /// `common_lb_config.override_host_status`.
     pub override_host_status: HostStatusSet,
+    /// The locality of this proxy's node, for zone-aware routing.
+    pub local_locality: Option<Arc<LocalityName>>,
+    /// `cluster_manager.local_cluster_name`: the cluster that this proxy is an endpoint of.
+    pub local_cluster: Option<ClusterId>,
     /// `load_assignment.policy.weighted_priority_health`: health counts weights instead of endpoints.
     pub weighted_priority_health: bool,
 }

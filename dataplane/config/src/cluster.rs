@@ -47,11 +47,14 @@ pub struct Endpoint {
     pub lb_metadata: Option<Arc<LbMetadata>>,
 }
 
+/// `core.v3.Locality`: `region`, `zone`, `sub_zone`.
+pub type LocalityName = (Arc<str>, Arc<str>, Arc<str>);
+
 /// `LocalityLbEndpoints`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalityEndpoints {
-    /// `locality.region`, `zone`, `sub_zone`.
-    pub locality: (Arc<str>, Arc<str>, Arc<str>),
+    /// `locality`.
+    pub locality: LocalityName,
     /// `priority`, 0 is the highest.
     pub priority: u32,
     /// `load_balancing_weight`; used by locality-weighted balancing only.

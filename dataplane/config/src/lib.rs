@@ -38,7 +38,8 @@ pub use balancing::{
 };
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus,
-    LocalityEndpoints, MetadataPairs, TcpKeepalive, Thresholds, TransportMetadata, UpstreamHttp,
+    LocalityEndpoints, LocalityName, MetadataPairs, TcpKeepalive, Thresholds, TransportMetadata,
+    UpstreamHttp,
 };
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, Balancing, CircuitBreakers, ClientCertDetails, Cluster, ClusterDiscovery, ClusterId, ClusterSpecifier,
-    DrainType, Endpoint, FilterChain, FilterChainCriteria, FilterChainMatch, FilterConfigId,
-    ForwardClientCertDetails, HeaderMutations, HealthStatus, Http1Options, Http2Keepalive, Http2Options,
-    HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy, Listener, LocalityEndpoints, NetworkFilter,
-    Node, PathNormalization, RequireTls, RetryConditions, RetryPolicy, Route, RouteAction,
+    Address, Balancing, CircuitBreakers, ClientCertDetails, Cluster, ClusterDiscovery, ClusterId,
+    ClusterSpecifier, DrainType, Endpoint, FilterChain, FilterChainCriteria, FilterChainMatch,
+    FilterConfigId, ForwardClientCertDetails, HeaderMutations, HealthStatus, Http1Options, Http2Keepalive,
+    Http2Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy, Listener, LocalityEndpoints,
+    NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions, RetryPolicy, Route, RouteAction,
     RouteConfiguration, RouteForward, RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot,
     TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection, UnderscoresAction, UpstreamHttp,
     UpstreamProtocol, VirtualHost,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus, LbPolicy,
-    LocalityEndpoints, ScopeId, UpstreamHttp,
+    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus,
+    LbPolicy, LocalityEndpoints, ScopeId, UpstreamHttp,
 };
 
 /// The endpoint `10.0.0.<number>:80`.
