@@ -13,8 +13,12 @@ use crate::{Host, HostId};
 pub struct OverrideHost<'a> {
     /// Addresses as Envoy prints them, separated by commas; the first that may be used is.
     pub addresses: &'a [u8],
+    /// So many of them were tried before.
+    pub skip: u32,
     /// No other endpoint will do.
     pub strict: bool,
+    /// Whatever `override_host_status` says.
+    pub any_status: bool,
 }
 
 /// Hosts by address; made when a request first asks.
@@ -42,14 +46,14 @@ impl Overrides {
             self.by_address = members.iter().flatten().filter_map(address).collect();
         }
         let allowed = |id: &&HostId| {
-            hosts.get(id.0).is_some_and(|host| cluster.balancing.override_host_status.contains(host.status()))
+            let status = &cluster.balancing.override_host_status;
+            wanted.any_status || hosts.get(id.0).is_some_and(|host| status.contains(host.status()))
         };
-        let mut addresses = wanted.addresses.split(|byte| *byte == b',');
-        let found = addresses.find_map(|address| {
+        let mut found = wanted.addresses.split(|byte| *byte == b',').filter_map(|address| {
             let text = std::str::from_utf8(address.trim_ascii()).ok()?;
             self.by_address.get(text).filter(allowed)
         });
-        match found {
+        match found.nth(wanted.skip as usize) {
             Some(id) => Ok(Some(Chosen { host: *id, panic: false })),
             None if wanted.strict => Err(NoHost::NoneHealthy),
             None => Ok(None),
