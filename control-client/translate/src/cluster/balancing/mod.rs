@@ -280,3 +280,6 @@ pub(super) fn health_status(status: core::HealthStatus) -> HealthStatus {
         core::HealthStatus::Degraded => HealthStatus::Degraded,
     }
 }
+
+#[cfg(test)]
+mod tests;
