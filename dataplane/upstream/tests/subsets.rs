@@ -38,10 +38,12 @@ fn reached(state: &mut ClusterState, wanted: &[(&str, &str)]) -> Vec<u32> {
     let wanted = MetadataMatch { pairs: pairs(wanted), fallbacks: None };
     let context = ChooseContext { metadata: Some(&wanted), ..ChooseContext::default() };
     let mut rng = Rng::new(3);
-    let mut seen: Vec<u32> = (0..12)
-        .filter_map(|_| state.choose_host(&mut rng, &context).ok())
-        .filter_map(|chosen| state.host(chosen.host).map(|host| host.scope.0))
-        .collect();
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        if let Ok(chosen) = state.choose_host(&mut rng, &context) {
+            seen.extend(state.host(chosen.host).map(|host| host.scope.0));
+        }
+    }
     seen.sort_unstable();
     seen.dedup();
     seen

@@ -57,7 +57,9 @@ fn zoned(subject: &Subject, upstreams: &str, fields: &str, own: &[(&str, usize)]
         .http(Http::to("up"))
         .cluster("up", &[], &format!("{fields}\n{upstreams}"))
         .cluster("own", &[], &local)
-        .top("node: {id: n, cluster: c, locality: {zone: a}}\ncluster_manager: {local_cluster_name: own}");
+        .top(
+            "node: {id: me, cluster: mine, locality: {zone: a}}\ncluster_manager: {local_cluster_name: own}",
+        );
     Proxy::start(subject, &bootstrap)
 }
 

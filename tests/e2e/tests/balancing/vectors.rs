@@ -19,7 +19,7 @@ const VECTORS: &[(&str, &str, &str)] = &[
     ("ring", "ring 1024 8388608 xx", "host-0,host-1,host-2,host-3,host-4,host-5,host-6,host-7,host-8,host-9"),
     ("ring-weights", "ring 64 8388608 xx", "a*1,b*2,c*7"),
     ("ring-small", "ring 1 8388608 xx", "a,b,c,d,e,f,g"),
-    ("ring-capped", "ring 12 6 xx", "k0,k1,k2,k3"),
+    ("ring-capped", "ring 6 6 xx", "k0,k1,k2,k3"),
     ("ring-murmur", "ring 100 8388608 murmur", "10.0.0.1:80,10.0.0.2:80,10.0.0.3:80,10.0.0.4:80,10.0.0.5:80"),
     ("ring-localities", "ring 200 8388608 xx", "1:a,b*3;3:c,d;0:e"),
     ("maglev", "maglev 65537", "host-0,host-1,host-2,host-3,host-4,host-5,host-6,host-7,host-8,host-9"),
@@ -96,7 +96,8 @@ fn drive(subject: &Subject, balancer: &str, localities: &str) -> String {
 
 /// With a bound, requests of one hash go on to others while its endpoint is busy, in an order of the hash.
 fn bounded_loads(subject: &Subject) {
-    for (policy, expected) in [("RING_HASH", "0110302201"), ("MAGLEV", "0110302201")] {
+    let mut seen = Vec::new();
+    for policy in ["RING_HASH", "MAGLEV"] {
         let slow = |n: usize| {
             let body = n.to_string();
             Upstream::start(move |_| Reply::ok(&body).after(Duration::from_millis(1500)))
@@ -115,7 +116,7 @@ fn bounded_loads(subject: &Subject) {
         }
         let answers: String =
             clients.iter_mut().map(|client| client.response("GET").expect("an answer").text()).collect();
-        assert_eq!(answers, expected, "{policy}");
-        drop(all);
+        seen.push(answers);
     }
+    assert_eq!(seen, ["2211213321", "2211213321"], "the order of Envoy");
 }
