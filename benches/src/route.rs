@@ -37,6 +37,8 @@ pub(crate) fn forward() -> RouteForward {
         retry_policy: None,
         upgrades: Vec::new(),
         terminates_connect: false,
+        hash_policies: Vec::new(),
+        metadata_match: None,
         high_priority: false,
     }
 }

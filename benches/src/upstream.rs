@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{
-    Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus, LbPolicy,
-    LeastRequest, LocalityEndpoints, ScopeId, UpstreamHttp,
+    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HashFunction,
+    HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash, ScopeId, UpstreamHttp,
 };
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
@@ -15,7 +15,15 @@ use millrace_upstream::{
 
 use crate::{Bench, Routine, repeat};
 
-const LEAST: LbPolicy = LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0 });
+const LEAST: LbPolicy =
+    LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0, full_scan: false });
+
+const RING: LbPolicy = LbPolicy::RingHash(RingHash {
+    minimum_ring_size: 1_000_000,
+    maximum_ring_size: RingHash::SIZE_MAX,
+    hash_function: HashFunction::XxHash,
+});
+const MAGLEV: LbPolicy = LbPolicy::Maglev(Maglev { table_size: 65_537 });
 
 pub(crate) const BENCHES: &[Bench] = &[
     Bench::new("upstream/round_robin_10", "round robin over 10 endpoints", || pick(LbPolicy::RoundRobin, 10)),
@@ -30,6 +38,13 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench::new("upstream/least_request_10000", "least request (2 choices) over 10,000 endpoints", || {
         pick(LEAST, 10_000)
     }),
+    Bench::new("upstream/ring_hash_10000", "ring hash over 10,000 endpoints, a million positions", || {
+        pick_hashed(RING, 10_000)
+    }),
+    Bench::new("upstream/maglev_10000", "Maglev over 10,000 endpoints", || pick_hashed(MAGLEV, 10_000)),
+    Bench::new("upstream/rebuild_10000", "one of 10,000 endpoints comes or goes, least request", || {
+        rebuild(LEAST, 10_000)
+    }),
     Bench::new("upstream/pool", "take an idle connection of one endpoint and give it back", pool),
     Bench::new("upstream/http2_pool", "begin and end a stream on the connection of one endpoint", http2_pool),
 ];
@@ -42,6 +57,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         health: HealthStatus::Healthy,
         scope: ScopeId(number),
         transport_metadata: None,
+        lb_metadata: None,
     };
     let localities =
         vec![LocalityEndpoints { endpoints: (0..endpoints).map(endpoint).collect(), ..Default::default() }];
@@ -56,6 +72,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         lb_policy: policy,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
+        balancing: Balancing::default(),
         connect_timeout: std::time::Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
         buffer_limit_bytes: 1024 * 1024,
@@ -78,6 +95,31 @@ fn pick(policy: LbPolicy, endpoints: u32) -> Routine {
     repeat(move || {
         black_box(state.choose_host(black_box(&mut rng), &ChooseContext::default()))
             .expect("healthy endpoints");
+    })
+}
+
+fn pick_hashed(policy: LbPolicy, endpoints: u32) -> Routine {
+    let (mut state, mut rng) = (state(policy, endpoints), Rng::new(1));
+    // The table is built at the first choice.
+    let _ = state.choose_host(&mut rng, &ChooseContext::default());
+    let mut hash = 1u64;
+    repeat(move || {
+        hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
+        let context = ChooseContext { hash: Some(black_box(hash)), ..ChooseContext::default() };
+        black_box(state.choose_host(black_box(&mut rng), &context)).expect("healthy endpoints");
+    })
+}
+
+/// An update with one endpoint less or more, and the choice after it.
+fn rebuild(policy: LbPolicy, endpoints: u32) -> Routine {
+    let (all, fewer) = (Arc::new(cluster(policy, endpoints)), Arc::new(cluster(policy, endpoints - 1)));
+    let (mut state, mut rng, mut out) = (state(policy, endpoints), Rng::new(1), Vec::new());
+    let mut turn = false;
+    repeat(move || {
+        turn = !turn;
+        state.update(if turn { &fewer } else { &all }, &mut out);
+        black_box(state.choose_host(&mut rng, &ChooseContext::default())).expect("healthy endpoints");
+        out.clear();
     })
 }
 

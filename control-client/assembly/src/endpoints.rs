@@ -178,6 +178,7 @@ impl Assembly {
         let load = self.taken(translated)?;
         cluster.localities = load.localities;
         cluster.overprovisioning_factor = load.overprovisioning_factor;
+        cluster.balancing.weighted_priority_health = load.weighted_priority_health;
         cluster.endpoints_version = before.map_or(0, |before| before.endpoints_version) + 1;
         Ok(cluster)
     }

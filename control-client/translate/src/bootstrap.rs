@@ -88,6 +88,7 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
     let mut typed = pb::Bootstrap::decode(bytes)
         .map_err(|error| Rejection::new(&root, format!("not a bootstrap: {error}")))?;
     let node = node(&mut typed, cx);
+    know_locality(&typed, cx);
     cx.statics = Arc::new(StaticResources::of(&typed)?);
     cx.runtime = layered(typed.layered_runtime.as_ref(), &Path::from("layered_runtime"), cx)?;
     let stats = stats_config(typed.stats_config.as_ref(), &Path::from("stats_config"))?;
@@ -96,6 +97,7 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
     let resources = typed.static_resources.take().unwrap_or_default();
     let static_clusters = raw(&resources.clusters, |cluster| &cluster.name);
     let (clusters, control_clusters) = clusters(&resources, aside, cx)?;
+    check_local_cluster(&typed, cx)?;
     let dynamic = dynamic(&typed, cx)?;
     let static_listeners = raw(&resources.listeners, |listener| &listener.name);
     let listeners = listeners(&resources, cx)?;
@@ -122,6 +124,26 @@ fn raw<M: Message>(messages: &[M], name: impl Fn(&M) -> &String) -> Vec<RawResou
     let one =
         |message: &M| RawResource { name: name(message).as_str().into(), bytes: message.encode_to_vec() };
     messages.iter().map(one).collect()
+}
+
+/// Zone-aware routing compares localities with the node's.
+fn know_locality(bootstrap: &pb::Bootstrap, cx: &mut Context) {
+    let own = bootstrap.node.as_ref().and_then(|node| node.locality.as_ref());
+    let own = own.map(|own| (value::text(&own.region), value::text(&own.zone), value::text(&own.sub_zone)));
+    cx.node_locality = own
+        .filter(|(region, zone, sub)| ![region, zone, sub].iter().all(|part| part.is_empty()))
+        .map(Arc::new);
+    let name = bootstrap.cluster_manager.as_ref().map_or("", |manager| &manager.local_cluster_name);
+    cx.local_cluster = (!name.is_empty()).then(|| cx.cluster_ids.intern(name));
+}
+
+fn check_local_cluster(bootstrap: &pb::Bootstrap, cx: &Context) -> Result<(), Rejection> {
+    let name = bootstrap.cluster_manager.as_ref().map_or("", |manager| &manager.local_cluster_name);
+    if name.is_empty() || cx.known_clusters.contains(name) {
+        return Ok(());
+    }
+    let why = format!("local cluster '{name}' must be defined");
+    Err(Rejection::new(&Path::from("cluster_manager.local_cluster_name"), why))
 }
 
 /// The command line wins over the file, and the file as dumped shows it.

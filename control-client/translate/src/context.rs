@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millrace_config::{ClusterId, ScopeId};
+use millrace_config::{ClusterId, LocalityName, ScopeId};
 use millrace_observe::stats::{Registry, ScopeKind};
 use millrace_proto::Path;
 
@@ -77,6 +77,10 @@ pub struct Context {
     /// What a source of configuration may name: static clusters and secrets as written.
     pub(crate) statics: Arc<StaticResources>,
     pub(crate) credentials: SharedCredentials,
+    /// `node.locality`, unless it is empty.
+    pub(crate) node_locality: Option<Arc<LocalityName>>,
+    /// `cluster_manager.local_cluster_name`.
+    pub(crate) local_cluster: Option<ClusterId>,
     reported: BTreeSet<(String, String)>,
 }
 
@@ -100,6 +104,8 @@ impl Context {
             dynamic_unknown_fields: 0,
             statics: Arc::default(),
             credentials: SharedCredentials::default(),
+            node_locality: None,
+            local_cluster: None,
             reported: BTreeSet::new(),
         }
     }

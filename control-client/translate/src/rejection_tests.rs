@@ -39,7 +39,18 @@ const NOT_SERVED: &[Case] = &[
         "is not served by this build",
     ),
     (C, "{name: c, type: ORIGINAL_DST}", "type", "ORIGINAL_DST"),
-    (C, "{name: c, lb_policy: MAGLEV}", "lb_policy", "MAGLEV"),
+    (
+        C,
+        "{name: c, load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.load_aware_locality.v3.LoadAwareLocality, endpoint_picking_policy: {policies: []}}}}]}}",
+        "load_balancing_policy.policies[0].typed_extension_config",
+        "balancer 'b' of type",
+    ),
+    (
+        C,
+        "{name: c, load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost, override_host_sources: [{metadata: {key: a, path: [{key: b}]}}], fallback_policy: {policies: [{typed_extension_config: {name: r, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.random.v3.Random}}}]}}}}]}}",
+        "load_balancing_policy.policies[0].typed_extension_config.typed_config.override_host_sources[0].metadata",
+        "dynamic metadata",
+    ),
     (
         C,
         "{name: c, typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': t/HTTP, explicit_http_config: {http3_protocol_options: {}}}}}",
@@ -169,13 +180,13 @@ const NOT_SERVED: &[Case] = &[
     ),
     (
         Bootstrap,
-        "{static_resources: {clusters: [{name: x, lb_policy: RING_HASH}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: t, typed_config: {'@type': t/TCP, stat_prefix: s, cluster: x}}]}]}]}}",
+        "{static_resources: {clusters: [{name: x, connection_pool_per_downstream_connection: true}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: t, typed_config: {'@type': t/TCP, stat_prefix: s, cluster: x}}]}]}]}}",
         "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.cluster",
         "traffic to the static cluster 'x' cannot be served",
     ),
     (
         Bootstrap,
-        "{static_resources: {clusters: [{name: x, lb_policy: RING_HASH}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: x, weight: 1}]}}}]}]}}}]}]}]}}",
+        "{static_resources: {clusters: [{name: x, connection_pool_per_downstream_connection: true}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: x, weight: 1}]}}}]}]}}}]}]}]}}",
         "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes[0].route.weighted_clusters.clusters[0].name",
         "traffic to the static cluster 'x'",
     ),

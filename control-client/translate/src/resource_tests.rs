@@ -307,7 +307,7 @@ fn a_refused_cluster_leaves_no_scope_behind() {
         scope.0
     };
     let before = probe(&cx);
-    let text = "{name: c, lb_policy: RING_HASH, load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 1.2.3.4, port_value: 1}}}}]}]}}";
+    let text = "{name: c, lb_policy: CLUSTER_PROVIDED, load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 1.2.3.4, port_value: 1}}}}]}]}}";
     assert!(cluster(&bytes(CLUSTER, text), None, &mut cx).is_err());
     let c = eds_cluster(&mut cx, "");
     let named = probe(&cx);

@@ -10,7 +10,7 @@ use millrace_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb
 use crate::access_log::access_logs;
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::value;
+use crate::{hash_policy, metadata, value};
 
 /// Type of the configuration.
 pub(crate) const TYPE: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
@@ -45,6 +45,8 @@ pub(crate) fn tcp_proxy(proxy: &pb::TcpProxy, path: &Path, cx: &mut Context) -> 
         idle_timeout: value::limit_or(proxy.idle_timeout.as_ref(), IDLE_TIMEOUT),
         max_connect_attempts: value::number(proxy.max_connect_attempts.as_ref(), 1),
         max_downstream_connection_duration: value::limit(proxy.max_downstream_connection_duration.as_ref()),
+        hash_policies: hash_policy::of_connection(&proxy.hash_policy),
+        metadata_match: metadata::matching(&[proxy.metadata_match.as_ref()]),
         access_logs: access_logs(&proxy.access_log, &path.join("access_log"), cx)?,
     })
 }

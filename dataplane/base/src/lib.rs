@@ -1,9 +1,10 @@
 //! What every room of the data plane shares and none of them owns: time without a clock, generational
-//! slabs, seeded randomness, response flags, blame and the limits.
+//! slabs, seeded randomness, hashes, response flags, blame and the limits.
 //!
 //! Nothing here performs I/O or reads a clock; `now` is always an argument.
 
 mod flags;
+pub mod hash;
 mod limits;
 mod metadata;
 mod origin;

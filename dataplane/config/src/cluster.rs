@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Address, ClusterId, Http2Options, ScopeId, SourceId, TransportMatch, UpstreamProtocol, UpstreamTransport,
+    Address, Balancing, ClusterId, Http2Options, LbMetadata, LbPolicy, ScopeId, SourceId, TransportMatch,
+    UpstreamProtocol, UpstreamTransport,
 };
 
 /// `core.v3.HealthStatus` of an endpoint.
@@ -20,8 +21,11 @@ pub enum HealthStatus {
     Degraded,
 }
 
-/// Metadata that chooses a transport: sorted by key, values as their JSON text.
-pub type TransportMetadata = Arc<[(Arc<str>, Arc<str>)]>;
+/// Pairs of metadata: sorted by key, values as their JSON text.
+pub type MetadataPairs = Arc<[(Arc<str>, Arc<str>)]>;
+
+/// Metadata that chooses a transport.
+pub type TransportMetadata = MetadataPairs;
 
 /// One endpoint (`LbEndpoint`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +43,18 @@ pub struct Endpoint {
     /// Metadata `envoy.transport_socket_match` of the endpoint, else of its locality; sorted by key, values
     /// as their JSON text. Chooses one of [`Cluster::transport_matches`].
     pub transport_metadata: Option<TransportMetadata>,
+    /// Metadata `envoy.lb`.
+    pub lb_metadata: Option<Arc<LbMetadata>>,
 }
+
+/// `core.v3.Locality`: `region`, `zone`, `sub_zone`.
+pub type LocalityName = (Arc<str>, Arc<str>, Arc<str>);
 
 /// `LocalityLbEndpoints`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalityEndpoints {
-    /// `locality.region`, `zone`, `sub_zone`.
-    pub locality: (Arc<str>, Arc<str>, Arc<str>),
+    /// `locality`.
+    pub locality: LocalityName,
     /// `priority`, 0 is the highest.
     pub priority: u32,
     /// `load_balancing_weight`; used by locality-weighted balancing only.
@@ -110,26 +119,6 @@ pub enum ClusterDiscovery {
         /// `wait_for_warm_on_init`, default true.
         wait_for_warm: bool,
     },
-}
-
-/// `Cluster.least_request_lb_config`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LeastRequest {
-    /// `choice_count`, default 2.
-    pub choice_count: u32,
-    /// `active_request_bias`, default 1.0.
-    pub active_request_bias: f64,
-}
-
-/// The balancers that this build serves.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum LbPolicy {
-    /// `ROUND_ROBIN`.
-    RoundRobin,
-    /// `RANDOM`.
-    Random,
-    /// `LEAST_REQUEST`.
-    LeastRequest(LeastRequest),
 }
 
 /// `CircuitBreakers.Thresholds` of one priority.
@@ -252,6 +241,8 @@ pub struct Cluster {
     pub endpoints_version: u64,
     /// `lb_policy`.
     pub lb_policy: LbPolicy,
+    /// What the balancer has besides.
+    pub balancing: Balancing,
     /// `common_lb_config.healthy_panic_threshold`, percent, default 50.
     pub panic_threshold: f64,
     /// `load_assignment.policy.overprovisioning_factor`, default 140.

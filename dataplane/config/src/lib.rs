@@ -7,10 +7,12 @@
 
 mod access_log;
 mod address;
+mod balancing;
 mod cluster;
 mod filter_chain;
 pub mod format;
 mod grpc_filters;
+mod hash_policy;
 mod headers;
 mod http2;
 mod http_connection_manager;
@@ -29,15 +31,22 @@ mod virtual_host;
 
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
 pub use address::{Address, Cidr};
+pub use balancing::{
+    Balancing, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy, LeastRequest,
+    LocalityMode, Maglev, MetadataMatch, OverrideHostSource, RingHash, SelectorFallback, SlowStart, Subset,
+    SubsetFallback, SubsetSelector, ZoneAware,
+};
 pub use cluster::{
-    CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus, LbPolicy,
-    LeastRequest, LocalityEndpoints, TcpKeepalive, Thresholds, TransportMetadata, UpstreamHttp,
+    CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus,
+    LocalityEndpoints, LocalityName, MetadataPairs, TcpKeepalive, Thresholds, TransportMetadata,
+    UpstreamHttp,
 };
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
 };
 pub use grpc_filters::{GrpcHttp1Bridge, GrpcMethods, GrpcStats};
+pub use hash_policy::{HashCookie, HashMethod, HashPolicy, RegexRewrite};
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
 pub use http_connection_manager::{
     ClientCertDetails, ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter,
@@ -53,9 +62,9 @@ pub use listener_filter::{
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
 pub use route::{
-    ClusterSpecifier, DirectResponse, GrpcTimeout, HashPolicy, HostRewrite, MaxStreamDuration, PathMatcher,
-    PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward,
-    RouteMatch, WeightedCluster, WeightedClusters,
+    ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatcher, PathRewrite,
+    PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward, RouteMatch,
+    WeightedCluster, WeightedClusters,
 };
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};

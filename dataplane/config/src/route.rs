@@ -6,7 +6,9 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::format::Template;
-use crate::{ClusterId, Fraction, HeaderMatcher, HeaderMutations, QueryMatcher, RetryPolicy};
+use crate::{
+    ClusterId, Fraction, HashPolicy, HeaderMatcher, HeaderMutations, MetadataMatch, QueryMatcher, RetryPolicy,
+};
 
 /// The path part of `RouteMatch`.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub struct WeightedCluster {
     pub response_headers: HeaderMutations,
     /// `host_rewrite_literal`.
     pub host_rewrite: Option<Arc<[u8]>>,
+    /// `metadata_match` merged into the route's; `None` when neither has one.
+    pub metadata_match: Option<Arc<MetadataMatch>>,
     /// `typed_per_filter_config`.
     pub per_filter: PerFilterConfigs,
 }
@@ -109,15 +113,6 @@ pub enum HostRewrite {
     },
 }
 
-/// `RouteAction.hash_policy`. Only carried; the balancers that use it come with their issue.
-#[derive(Clone, Debug)]
-pub enum HashPolicy {
-    /// `connection_properties.source_ip`.
-    SourceIp,
-    /// `header`.
-    Header(Arc<[u8]>),
-}
-
 /// What a route makes of a request's `grpc-timeout`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GrpcTimeout {
@@ -165,6 +160,10 @@ pub struct RouteForward {
     pub terminates_connect: bool,
     /// `priority: HIGH`.
     pub high_priority: bool,
+    /// `hash_policy`.
+    pub hash_policies: Vec<HashPolicy>,
+    /// `metadata_match`.
+    pub metadata_match: Option<Arc<MetadataMatch>>,
 }
 
 /// What a redirect does to the path.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccessLog, ClusterId, ScopeId};
+use crate::{AccessLog, ClusterId, HashPolicy, MetadataMatch, ScopeId};
 
 /// Which cluster a connection goes to.
 #[derive(Clone, Debug)]
@@ -31,4 +31,8 @@ pub struct TcpProxy {
     pub max_downstream_connection_duration: Option<Duration>,
     /// `access_log`.
     pub access_logs: Vec<Arc<AccessLog>>,
+    /// `hash_policy`: source addresses and filter state only.
+    pub hash_policies: Vec<HashPolicy>,
+    /// `metadata_match`.
+    pub metadata_match: Option<Arc<MetadataMatch>>,
 }

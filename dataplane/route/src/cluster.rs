@@ -95,6 +95,8 @@ mod tests {
             retry_policy: None,
             upgrades: Vec::new(),
             terminates_connect: false,
+            hash_policies: Vec::new(),
+            metadata_match: None,
             high_priority: false,
         }
     }
@@ -107,6 +109,7 @@ mod tests {
             request_headers: HeaderMutations::default(),
             response_headers: HeaderMutations::default(),
             host_rewrite: None,
+            metadata_match: None,
             per_filter: Vec::new(),
         };
         let clusters = vec![entry(0, 0), entry(1, 3), entry(2, 0), entry(3, 7)];

@@ -6,6 +6,7 @@
 //! [`redirect`]).
 
 pub mod cluster;
+pub mod hash;
 pub mod header;
 pub mod path;
 pub mod query;
@@ -20,5 +21,6 @@ mod naive;
 mod test;
 
 pub use cluster::{ClusterChoice, cluster};
+pub use hash::{HashInputs, Hashed, hash};
 pub use scope::scope;
 pub use select::{Selected, Selection, is_grpc, select, strip_port};

@@ -12,6 +12,8 @@ use crate::shared::Shared;
 #[derive(Debug, Default)]
 pub(crate) struct Clusters {
     states: Vec<Option<Box<ClusterState>>>,
+    /// The cluster that this proxy is an endpoint of, once a cluster in use compares itself with it.
+    local: Option<ClusterId>,
 }
 
 impl Clusters {
@@ -30,7 +32,12 @@ impl Clusters {
             if self.states.len() <= at {
                 self.states.resize_with(at + 1, || None);
             }
-            self.states[at] = Some(Box::new(ClusterState::new(config, shared.budgets(id), rng.next_u64())));
+            let mut state = ClusterState::new(config, shared.budgets(id), rng.next_u64());
+            if let Some(local) = config.balancing.local_cluster {
+                state.set_local_cluster(snapshot.cluster(local));
+                self.local = Some(local);
+            }
+            self.states[at] = Some(Box::new(state));
         }
         // A cluster that left the configuration finishes its connections but takes no new request.
         snapshot.cluster(id)?;
@@ -55,6 +62,11 @@ impl Clusters {
 
     /// Takes over what an update says of one cluster; actions are for the caller to run.
     pub(crate) fn update(&mut self, id: ClusterId, snapshot: &Snapshot, out: &mut Vec<PoolAction>) {
+        if self.local == Some(id) {
+            for state in self.states.iter_mut().flatten() {
+                state.set_local_cluster(snapshot.cluster(id));
+            }
+        }
         let Some(state) = self.get_mut(id) else { return };
         match snapshot.cluster(id) {
             Some(config) if !Arc::ptr_eq(config, state.config()) => state.update(config, out),

@@ -15,9 +15,12 @@ use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, C
 use millrace_observe::access_log::Times;
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, tcp as metric};
 use millrace_ring::{Filled, IoError, Payload, RelayEnd};
+use millrace_route::HashInputs;
 use millrace_upstream::{ChooseContext, ResourcePriority};
 
+use crate::address::inet;
 use crate::downstream::{Downstream, Protocol};
+use crate::http::balance;
 use crate::link::{Link, low_watermark};
 use crate::listener::QUIET_TIME;
 use crate::shard::Shard;
@@ -93,7 +96,8 @@ impl Shard {
     /// Makes one connect attempt, or gives up.
     fn tcp_connect(&mut self, key: Key) {
         let Some(session) = self.tcp_session(key) else { return };
-        let (scope, cluster) = (session.proxy.scope, session.cluster);
+        let (scope, cluster, proxy) = (session.proxy.scope, session.cluster, Arc::clone(&session.proxy));
+        let peer = self.downstreams.get(key).and_then(|client| inet(&client.addresses.peer));
         let state =
             cluster.and_then(|id| self.clusters.inflate(id, &self.snapshot, &self.shared, &mut self.rng));
         let (Some(id), Some(state)) = (cluster, state) else {
@@ -101,7 +105,15 @@ impl Shard {
             return self.tcp_fail(key, ConnectError::NoCluster);
         };
         let cluster_scope = state.config().scope;
-        let chosen = state.choose_host(&mut self.rng, &ChooseContext::default());
+        let inputs = HashInputs { peer, ..HashInputs::default() };
+        let context = ChooseContext {
+            hash: millrace_route::hash(&proxy.hash_policies, &inputs).hash,
+            metadata: proxy.metadata_match.as_deref(),
+            now: self.io.now,
+            ..ChooseContext::default()
+        };
+        let chosen = state.choose_host(&mut self.rng, &context);
+        balance::count(state, &mut self.stats);
         let Ok(chosen) = chosen else {
             self.stats.inc(cluster_scope, cluster_metric::UPSTREAM_CX_NONE_HEALTHY);
             return self.tcp_fail(key, ConnectError::NoHealthyUpstream);

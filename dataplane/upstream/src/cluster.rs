@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millrace_base::{Rng, Slab};
+use millrace_base::{Rng, Slab, Time};
 use millrace_config::{Address, Cluster, Endpoint, Thresholds};
 
 use crate::budget::PriorityBudgets;
-use crate::lb::Balancer;
+use crate::lb::{Balancer, Ground, LbStat};
 use crate::list::List;
 use crate::pool::{self, CloseReason, Conn, ConnId, PoolAction, Waiter};
 use crate::transport::{Transport, TransportKey, Transports};
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The lowest priority that Envoy's validation lets through; bounds the table of levels whatever comes in.
-const PRIORITY_MAX: u32 = 128;
+pub(crate) const PRIORITY_MAX: u32 = 128;
 
 /// One cluster on one shard.
 #[derive(Debug)]
@@ -28,6 +28,10 @@ pub struct ClusterState {
     /// Present hosts by priority, in configuration order.
     members: Vec<Vec<HostId>>,
     balancer: Balancer,
+    /// The cluster that this proxy is an endpoint of, for zone-aware routing.
+    local: Option<Arc<Cluster>>,
+    /// Requests and TCP sessions on connections, of all hosts.
+    pub(crate) active: u32,
     /// For rotation starts only; requests draw from the shard's generator.
     rng: Rng,
     pub(crate) conns: Slab<Conn>,
@@ -48,6 +52,8 @@ impl ClusterState {
             hosts: Slab::new(),
             members: Vec::new(),
             balancer: Balancer::default(),
+            local: None,
+            active: 0,
             rng: Rng::new(seed),
             conns: Slab::new(),
             waiters: Slab::new(),
@@ -71,6 +77,7 @@ impl ClusterState {
         let old = std::mem::replace(&mut self.config, Arc::clone(cluster));
         let same_hosts = old.localities == cluster.localities
             && old.lb_policy == cluster.lb_policy
+            && old.balancing == cluster.balancing
             && old.panic_threshold == cluster.panic_threshold
             && old.overprovisioning_factor == cluster.overprovisioning_factor;
         if !same_hosts {
@@ -84,13 +91,14 @@ impl ClusterState {
     fn place_hosts(&mut self, out: &mut Vec<PoolAction>) {
         let config = Arc::clone(&self.config);
         let before: Vec<HostId> = std::mem::take(&mut self.members).into_iter().flatten().collect();
-        let mut wanted: Vec<(&Endpoint, u32)> = Vec::with_capacity(before.len());
-        for locality in &config.localities {
-            wanted.extend(locality.endpoints.iter().map(|endpoint| (endpoint, locality.priority)));
+        let mut wanted: Vec<(&Endpoint, u32, u32)> = Vec::with_capacity(before.len());
+        for (at, locality) in config.localities.iter().enumerate() {
+            let placed = |endpoint| (endpoint, locality.priority, at as u32);
+            wanted.extend(locality.endpoints.iter().map(placed));
         }
         // In the order of `members`, which `before` has; within a level the order of the configuration stays.
-        wanted.sort_by_key(|(_, priority)| (*priority).min(PRIORITY_MAX));
-        let same = |(id, (endpoint, _)): &(&HostId, &(&Endpoint, u32))| {
+        wanted.sort_by_key(|(_, priority, _)| (*priority).min(PRIORITY_MAX));
+        let same = |(id, (endpoint, ..)): &(&HostId, &(&Endpoint, u32, u32))| {
             self.hosts.get(id.0).is_some_and(|host| host.address == endpoint.address)
         };
         let first = before.iter().zip(&wanted).take_while(same).count();
@@ -98,7 +106,7 @@ impl ClusterState {
         let (old_end, new_end) = (before.len() - last, wanted.len() - last);
         let mut by_address = self.leave(&before[first..old_end]);
         let mut failed = Vec::new();
-        for (at, (endpoint, priority)) in wanted.into_iter().enumerate() {
+        for (at, (endpoint, priority, locality)) in wanted.into_iter().enumerate() {
             let known = match at {
                 at if at < first => Some(before[at]),
                 at if at >= new_end => Some(before[at - new_end + old_end]),
@@ -107,13 +115,13 @@ impl ClusterState {
             let id = match known.and_then(|id| Some((id, self.hosts.get_mut(id.0)?))) {
                 Some((id, host)) => {
                     let was = host.health;
-                    host.refresh(endpoint, priority);
+                    host.refresh(endpoint, priority, locality);
                     if was != HostHealth::Unhealthy && host.health == HostHealth::Unhealthy {
                         failed.push(id);
                     }
                     id
                 }
-                None => HostId(self.hosts.insert(Host::new(endpoint, priority))),
+                None => HostId(self.hosts.insert(Host::new(endpoint, priority, locality))),
             };
             let level = priority.min(PRIORITY_MAX) as usize;
             if self.members.len() <= level {
@@ -121,7 +129,7 @@ impl ClusterState {
             }
             self.members[level].push(id);
         }
-        self.balancer.rebuild(&config, &self.members, &self.hosts, &mut self.rng);
+        self.balancer.invalidate();
         for id in by_address.into_values().flatten() {
             self.dismiss(id, out);
         }
@@ -148,7 +156,50 @@ impl ClusterState {
     /// Draws a host for a request.
     #[inline]
     pub fn choose_host(&mut self, rng: &mut Rng, context: &ChooseContext<'_>) -> Result<Chosen, NoHost> {
-        self.balancer.choose(&self.hosts, rng, context)
+        if !self.balancer.is_built() {
+            self.rebuild(context.now);
+        }
+        if let Some(wanted) = &context.override_host
+            && let Some(chosen) =
+                self.balancer.overridden(&self.config, &self.members, &self.hosts, wanted)?
+        {
+            return Ok(chosen);
+        }
+        self.balancer.choose(&self.hosts, rng, self.active, context)
+    }
+
+    /// Builds the balancer's tables. Several changes without a choice in between cost one rebuild.
+    #[cold]
+    fn rebuild(&mut self, now: Time) {
+        if self.config.balancing.slow_start.is_some() {
+            for id in self.members.iter().flatten() {
+                if let Some(host) = self.hosts.get_mut(id.0).filter(|host| host.health == HostHealth::Healthy)
+                {
+                    host.healthy_since = host.healthy_since.min(now);
+                }
+            }
+        }
+        let ground = Ground { cluster: &self.config, local: self.local.as_deref(), hosts: &self.hosts, now };
+        self.balancer.rebuild(&ground, &self.members, &mut self.rng);
+    }
+
+    /// Tells of the cluster that this proxy is an endpoint of, when it is new or changed.
+    pub fn set_local_cluster(&mut self, local: Option<&Arc<Cluster>>) {
+        let same = match (&self.local, local) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            self.local = local.cloned();
+            self.balancer.invalidate();
+        }
+    }
+
+    /// Hands out what the balancer counted since the last call.
+    #[inline]
+    pub fn take_lb_stats(&mut self, each: impl FnMut(LbStat, u32)) {
+        self.balancer.take_stats(each);
     }
 
     /// The host, unless it left the cluster and has nothing left to finish.

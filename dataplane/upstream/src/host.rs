@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millrace_base::Key;
-use millrace_config::{Address, Endpoint, HealthStatus, ScopeId, TransportMetadata};
+use millrace_base::{Key, Time};
+use millrace_config::{Address, Endpoint, HealthStatus, LbMetadata, ScopeId, TransportMetadata};
 
 use crate::ResourcePriority;
 use crate::TransportKey;
@@ -75,14 +75,23 @@ pub struct Host {
     pub hostname: Arc<str>,
     /// `envoy.transport_socket_match` metadata: chooses the transport socket.
     pub transport_metadata: Option<TransportMetadata>,
+    /// `envoy.lb` metadata.
+    pub lb_metadata: Option<Arc<LbMetadata>>,
     /// Its statistics scope.
     pub scope: ScopeId,
     /// `load_balancing_weight`, at least 1.
     pub weight: u32,
     /// What the load balancer makes of it.
     pub health: HostHealth,
+    /// `health_status` as configured.
+    pub configured_status: HealthStatus,
+    /// Since when it serves without a break, for slow start; set at the first choice after it came.
+    /// [`Time::MAX`] before.
+    pub healthy_since: Time,
     /// The priority it belongs to.
     pub priority: u32,
+    /// Its locality: index into `Cluster::localities`.
+    pub locality: u32,
     /// Requests (or TCP sessions) on a connection, of this shard.
     pub active_requests: u32,
     /// False once the address left the cluster; such a host only finishes what it has.
@@ -96,15 +105,19 @@ pub struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(endpoint: &Endpoint, priority: u32) -> Self {
+    pub(crate) fn new(endpoint: &Endpoint, priority: u32, locality: u32) -> Self {
         Self {
             address: endpoint.address.clone(),
             hostname: Arc::clone(&endpoint.hostname),
             transport_metadata: endpoint.transport_metadata.clone(),
+            lb_metadata: endpoint.lb_metadata.clone(),
             scope: endpoint.scope,
             weight: endpoint.weight.max(1),
             health: endpoint.health.into(),
+            configured_status: endpoint.health,
+            healthy_since: Time::MAX,
             priority,
+            locality,
             active_requests: 0,
             present: true,
             http1: Default::default(),
@@ -115,14 +128,27 @@ impl Host {
     }
 
     /// Takes over what an update changed; connections stay.
-    pub(crate) fn refresh(&mut self, endpoint: &Endpoint, priority: u32) {
+    pub(crate) fn refresh(&mut self, endpoint: &Endpoint, priority: u32, locality: u32) {
         self.hostname = Arc::clone(&endpoint.hostname);
         self.transport_metadata.clone_from(&endpoint.transport_metadata);
         self.scope = endpoint.scope;
         self.weight = endpoint.weight.max(1);
+        self.lb_metadata.clone_from(&endpoint.lb_metadata);
         self.health = endpoint.health.into();
+        self.configured_status = endpoint.health;
         self.priority = priority;
+        self.locality = locality;
         self.present = true;
+    }
+
+    /// `health_status` as far as what the load balancer makes of it agrees.
+    pub fn status(&self) -> HealthStatus {
+        match (self.health, HostHealth::from(self.configured_status)) {
+            (own, configured) if own == configured => self.configured_status,
+            (HostHealth::Healthy, _) => HealthStatus::Healthy,
+            (HostHealth::Degraded, _) => HealthStatus::Degraded,
+            (HostHealth::Unhealthy, _) => HealthStatus::Unhealthy,
+        }
     }
 
     #[inline]

@@ -27,6 +27,8 @@ impl ClusterState {
             assert_eq!(host.active_requests, sessions as u32 + streams, "active requests");
             assert!(host.present || host.connections() + host.pending_requests() > 0, "a host lingers");
         }
+        let active: u32 = self.hosts.iter().map(|(_, host)| host.active_requests).sum();
+        assert_eq!(self.active, active, "active requests of all hosts");
         for key in self.transports.keys() {
             let connections = self.conns.iter().filter(|(_, c)| c.transport == key).count();
             let waiters = self.waiters.iter().filter(|(_, w)| w.pool.transport == key).count();

@@ -22,7 +22,8 @@ mod transport;
 
 pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
+pub(crate) use cluster::PRIORITY_MAX;
 pub use host::{Host, HostHealth, HostId};
-pub use lb::{ChooseContext, Chosen, NoHost};
+pub use lb::{ChooseContext, Chosen, LbStat, NoHost, OverrideHost};
 pub use pool::{Acquire, CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId};
 pub use transport::{TRANSPORTS_MAX, Transport, TransportKey};

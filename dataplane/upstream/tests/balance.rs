@@ -14,7 +14,8 @@ use millrace_upstream::{
     ResourcePriority, TransportKey,
 };
 
-const LEAST: LbPolicy = LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0 });
+const LEAST: LbPolicy =
+    LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0, full_scan: false });
 
 fn state(cluster: Cluster, seed: u64) -> ClusterState {
     ClusterState::new(&Arc::new(cluster), Arc::new(ClusterBudgets::default()), seed)
@@ -189,11 +190,11 @@ fn a_retry_avoids_hosts_while_its_draws_last() {
     let hosts: Vec<_> = state.hosts().map(|(id, _)| id).collect();
     let mut rng = Rng::new(5);
     for _ in 0..9 {
-        let context = ChooseContext { avoid: &hosts[..2], attempts: 2 };
+        let context = ChooseContext { avoid: &hosts[..2], attempts: 2, ..ChooseContext::default() };
         assert_eq!(state.choose_host(&mut rng, &context).unwrap().host, hosts[2]);
     }
     // Every host is to be avoided: one is used all the same.
-    let context = ChooseContext { avoid: &hosts, attempts: 5 };
+    let context = ChooseContext { avoid: &hosts, attempts: 5, ..ChooseContext::default() };
     assert!(state.choose_host(&mut rng, &context).is_ok());
 }
 

@@ -2,6 +2,7 @@
 
 mod access_logs;
 mod admin;
+mod balancing;
 mod clusters;
 mod config;
 mod forwarding;
@@ -21,6 +22,11 @@ fn main() -> ExitCode {
     millrace_e2e::run(&[
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
+        ("balancing", balancing::CASES),
+        ("balancing_hashing", balancing::hashing::CASES),
+        ("balancing_localities", balancing::localities::CASES),
+        ("balancing_subsets", balancing::subsets::CASES),
+        ("balancing_vectors", balancing::vectors::CASES),
         ("clusters", clusters::CASES),
         ("config", config::CASES),
         ("forwarding", forwarding::CASES),

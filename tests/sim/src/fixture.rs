@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, CircuitBreakers, ClientCertDetails, Cluster, ClusterDiscovery, ClusterId, ClusterSpecifier,
-    DrainType, Endpoint, FilterChain, FilterChainCriteria, FilterChainMatch, FilterConfigId,
-    ForwardClientCertDetails, HeaderMutations, HealthStatus, Http1Options, Http2Keepalive, Http2Options,
-    HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy, Listener, LocalityEndpoints, NetworkFilter,
-    Node, PathNormalization, RequireTls, RetryConditions, RetryPolicy, Route, RouteAction,
+    Address, Balancing, CircuitBreakers, ClientCertDetails, Cluster, ClusterDiscovery, ClusterId,
+    ClusterSpecifier, DrainType, Endpoint, FilterChain, FilterChainCriteria, FilterChainMatch,
+    FilterConfigId, ForwardClientCertDetails, HeaderMutations, HealthStatus, Http1Options, Http2Keepalive,
+    Http2Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy, Listener, LocalityEndpoints,
+    NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions, RetryPolicy, Route, RouteAction,
     RouteConfiguration, RouteForward, RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot,
     TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection, UnderscoresAction, UpstreamHttp,
     UpstreamProtocol, VirtualHost,
@@ -144,6 +144,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         health: HealthStatus::Unknown,
         scope: registry.host_scope(),
         transport_metadata: None,
+        lb_metadata: None,
     };
     Cluster {
         name: "service".into(),
@@ -159,6 +160,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         lb_policy: LbPolicy::RoundRobin,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
+        balancing: Balancing::default(),
         connect_timeout: Duration::from_secs(5),
         circuit_breakers: CircuitBreakers { default: knobs.breakers, ..CircuitBreakers::default() },
         buffer_limit_bytes: knobs.buffer_limit,
@@ -228,6 +230,8 @@ fn tcp_proxy(registry: &Registry) -> TcpProxy {
         max_connect_attempts: 3,
         max_downstream_connection_duration: None,
         access_logs: Vec::new(),
+        hash_policies: Vec::new(),
+        metadata_match: None,
     }
 }
 
@@ -314,6 +318,8 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         retry_policy,
         upgrades: Vec::new(),
         terminates_connect: false,
+        hash_policies: Vec::new(),
+        metadata_match: None,
         high_priority: false,
     };
     let route = Route {

@@ -41,6 +41,7 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
             health: HealthStatus::Unknown,
             scope: ScopeId(1),
             transport_metadata: None,
+            lb_metadata: None,
         },
         locality: 0,
     };
@@ -63,6 +64,7 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
         lb_policy: LbPolicy::RoundRobin,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
+        balancing: millrace_config::Balancing::default(),
         connect_timeout: Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
         buffer_limit_bytes: 1 << 20,

@@ -18,6 +18,8 @@ pub struct LoadAssignment {
     pub localities: Vec<LocalityEndpoints>,
     /// `policy.overprovisioning_factor`, default 140.
     pub overprovisioning_factor: u32,
+    /// `policy.weighted_priority_health`.
+    pub weighted_priority_health: bool,
     /// Scopes of endpoints that are gone; to be retired when no shard knows them any more.
     pub retired: Vec<ScopeId>,
 }
@@ -48,6 +50,7 @@ pub(crate) fn load_assignment(
         retired: retired_scopes(&cluster.localities, &load.localities),
         localities: load.localities,
         overprovisioning_factor: load.overprovisioning_factor,
+        weighted_priority_health: load.weighted_priority_health,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_config::{Address, DnsTarget, Endpoint, HealthStatus, LocalityEndpoints};
+use millrace_config::{Address, DnsTarget, Endpoint, LbMetadata, LocalityEndpoints};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
@@ -10,9 +10,10 @@ use millrace_proto::pb::envoy::config::core::v3 as core;
 use millrace_proto::pb::envoy::config::endpoint::v3 as eps;
 use millrace_proto::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 
+use super::balancing::health_status;
 use super::scopes;
 use crate::error::Rejection;
-use crate::{address, transport_socket, value};
+use crate::{address, metadata, transport_socket, value};
 
 const OVERPROVISIONING_FACTOR: u32 = 140;
 
@@ -25,8 +26,12 @@ pub(super) struct Load {
     pub targets: Vec<DnsTarget>,
     /// `policy.overprovisioning_factor`.
     pub overprovisioning_factor: u32,
+    /// `policy.weighted_priority_health`.
+    pub weighted_priority_health: bool,
     /// What endpoints said last of transport sockets; those of a cluster mostly say the same.
     metadata: Option<Pairs>,
+    /// The same of balancers.
+    lb_metadata: Option<Arc<LbMetadata>>,
 }
 
 /// [`Endpoint::transport_metadata`].
@@ -41,6 +46,16 @@ impl Load {
             _ => self.metadata = Some(own.into()),
         }
         self.metadata.clone()
+    }
+
+    /// What balancers read of an endpoint's metadata, one copy of equal ones.
+    fn lb_metadata(&mut self, own: Option<&core::Metadata>) -> Option<Arc<LbMetadata>> {
+        let own = metadata::endpoint(own)?;
+        match &self.lb_metadata {
+            Some(known) if **known == own => {}
+            _ => self.lb_metadata = Some(Arc::new(own)),
+        }
+        self.lb_metadata.clone()
     }
 }
 
@@ -75,6 +90,7 @@ pub(super) fn translate(
             policy.and_then(|policy| policy.overprovisioning_factor.as_ref()),
             OVERPROVISIONING_FACTOR,
         ),
+        weighted_priority_health: policy.is_some_and(|policy| policy.weighted_priority_health),
         localities: Vec::with_capacity(assignment.endpoints.len()),
         ..Load::default()
     };
@@ -109,15 +125,18 @@ fn locality(
     for (i, endpoint) in from.lb_endpoints.iter().enumerate() {
         let path = path.join("lb_endpoints").at(i);
         let metadata = load.metadata(endpoint.metadata.as_ref(), shared.as_ref());
+        let lb_metadata = load.lb_metadata(endpoint.metadata.as_ref());
         match kind {
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
                 let mut target = target(endpoint, load.localities.len(), kind, &path)?;
                 target.template.transport_metadata = metadata;
+                target.template.lb_metadata = lb_metadata;
                 load.targets.push(target);
             }
             _ => {
                 let mut endpoint = fixed(endpoint, &path)?;
                 endpoint.transport_metadata = metadata;
+                endpoint.lb_metadata = lb_metadata;
                 built.endpoints.push(endpoint);
             }
         }
@@ -151,16 +170,10 @@ fn build(from: &eps::LbEndpoint, hostname: &str, address: Address) -> Endpoint {
         address,
         hostname: value::text(hostname),
         weight: value::number(from.load_balancing_weight.as_ref(), 1),
-        health: match from.health_status() {
-            core::HealthStatus::Unknown => HealthStatus::Unknown,
-            core::HealthStatus::Healthy => HealthStatus::Healthy,
-            core::HealthStatus::Unhealthy => HealthStatus::Unhealthy,
-            core::HealthStatus::Draining => HealthStatus::Draining,
-            core::HealthStatus::Timeout => HealthStatus::Timeout,
-            core::HealthStatus::Degraded => HealthStatus::Degraded,
-        },
+        health: health_status(from.health_status()),
         scope: scopes::NONE,
         transport_metadata: None,
+        lb_metadata: None,
     }
 }
 

@@ -1,11 +1,11 @@
 //! `config.cluster.v3.Cluster`.
 
 mod assignment;
+mod balancing;
 mod circuit_breakers;
 mod dns;
 mod endpoint;
 mod http_options;
-mod lb_policy;
 mod scopes;
 
 use std::sync::Arc;
@@ -45,11 +45,11 @@ pub(crate) fn cluster(
     let kind = discovery_type(cluster, path)?;
     let mut load = endpoint::load_assignment(cluster, kind, path)?;
     let mut discovery = discovery(cluster, kind, std::mem::take(&mut load.targets), path, cx)?;
-    let lb_policy = lb_policy::lb_policy(cluster, path, cx)?;
+    let (lb_policy, mut balancing) = balancing::balancing(cluster, path, cx)?;
+    balancing.weighted_priority_health = load.weighted_priority_health;
     let bind_source = bind_source(cluster, path)?;
     let http = http_options::upstream_http(cluster, path, cx)?;
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
-    let common = cluster.common_lb_config.as_ref();
     let options = cluster.upstream_connection_options.as_ref();
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.
     let id = cx.cluster_ids.intern(&cluster.name);
@@ -73,9 +73,8 @@ pub(crate) fn cluster(
         localities: load.localities,
         endpoints_version: 0,
         lb_policy,
-        panic_threshold: common
-            .and_then(|c| c.healthy_panic_threshold.as_ref())
-            .map_or(50.0, |percent| percent.value),
+        balancing,
+        panic_threshold: balancing::panic_threshold(cluster, cx),
         overprovisioning_factor: load.overprovisioning_factor,
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
         circuit_breakers: circuit_breakers::circuit_breakers(cluster.circuit_breakers.as_ref()),

@@ -6,10 +6,7 @@ use super::Table;
 const LEDS: &str = "endpoints that come one by one (LEDS) are not served by this build";
 const HTTP3: &str = "HTTP/3 is not served by this build";
 const HEALTH: &str = "every endpoint counts as healthy unless health_status says otherwise";
-const BALANCER: &str = "only balancers that are refused read it";
 const RESOLVER: &str = "names are resolved with the system's settings";
-const LOCALITY: &str = "endpoints of one priority are chosen without regard to their locality";
-const SLOW_START: &str = "new endpoints get their full share at once";
 
 pub(super) const TABLES: &[Table] = &[
     Table {
@@ -21,19 +18,21 @@ pub(super) const TABLES: &[Table] = &[
                  load_assignment eds_cluster_config max_requests_per_connection circuit_breakers common_http_protocol_options \
                  http_protocol_options typed_extension_protocol_options dns_refresh_rate dns_jitter respect_dns_ttl \
                  dns_lookup_family wait_for_warm_on_init upstream_bind_config least_request_lb_config \
-                 round_robin_lb_config common_lb_config transport_socket upstream_connection_options \
+                 round_robin_lb_config ring_hash_lb_config maglev_lb_config lb_subset_config common_lb_config \
+                 transport_socket upstream_connection_options \
                  close_connections_on_host_health_failure load_balancing_policy http2_protocol_options \
                  protocol_selection transport_socket_matches upstream_http_protocol_options",
             ),
             (Refused("matcher trees are not served by this build"), "transport_socket_matcher"),
-            (Refused("subsets of endpoints are not served by this build"), "lb_subset_config"),
             (Refused("filters on the upstream side are not served by this build"), "filters upstream_config"),
             (
                 Refused("connections are shared between downstream connections"),
                 "connection_pool_per_downstream_connection",
             ),
-            (NoEffect(BALANCER), "ring_hash_lb_config maglev_lb_config original_dst_lb_config"),
-            (NoEffect("only clusters of original destinations read it"), "cleanup_interval"),
+            (
+                NoEffect("only clusters of original destinations read it"),
+                "cleanup_interval original_dst_lb_config",
+            ),
             (NoEffect("only istio.alpn reads it: alpn_override of istio"), "metadata"),
             (Reported(HEALTH), "health_checks outlier_detection"),
             (Reported("endpoints leave as soon as discovery drops them"), "ignore_health_on_host_removal"),
@@ -75,53 +74,6 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("failed look-ups are repeated after dns_refresh_rate"), "dns_failure_refresh_rate"),
             (Reported(RESOLVER), "typed_dns_resolver_config"),
             (Reported("dns_refresh_rate and times to live hold as they are"), "dns_min_refresh_rate"),
-        ],
-    },
-    Table {
-        message: "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig",
-        fields: &[(Reported(SLOW_START), "slow_start_config")],
-    },
-    Table {
-        message: "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig",
-        fields: &[(Served, "choice_count active_request_bias"), (Reported(SLOW_START), "slow_start_config")],
-    },
-    Table {
-        message: "envoy.config.cluster.v3.Cluster.CommonLbConfig",
-        fields: &[
-            (Served, "healthy_panic_threshold"),
-            (Reported(LOCALITY), "zone_aware_lb_config locality_weighted_lb_config"),
-            (Reported("connections to endpoints that stay are kept"), "close_connections_on_host_set_change"),
-            (
-                Reported(
-                    "an endpoint with any other status than unhealthy, draining or time-out takes requests",
-                ),
-                "override_host_status",
-            ),
-            (NoEffect("there are no active health checks"), "ignore_new_hosts_until_first_hc"),
-            (NoEffect("updates of one turn are merged anyway"), "update_merge_window"),
-            (NoEffect(BALANCER), "consistent_hashing_lb_config"),
-        ],
-    },
-    Table { message: "envoy.config.cluster.v3.LoadBalancingPolicy", fields: &[(Served, "policies")] },
-    Table {
-        message: "envoy.config.cluster.v3.LoadBalancingPolicy.Policy",
-        fields: &[(Served, "typed_extension_config")],
-    },
-    Table {
-        message: "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
-        fields: &[(Reported(SLOW_START), "slow_start_config"), (Reported(LOCALITY), "locality_lb_config")],
-    },
-    Table {
-        message: "envoy.extensions.load_balancing_policies.random.v3.Random",
-        fields: &[(Reported(LOCALITY), "locality_lb_config")],
-    },
-    Table {
-        message: "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
-        fields: &[
-            (Served, "choice_count active_request_bias"),
-            (Reported(SLOW_START), "slow_start_config"),
-            (Reported(LOCALITY), "locality_lb_config"),
-            (Reported("the best of choice_count endpoints is taken"), "enable_full_scan selection_method"),
         ],
     },
     Table {
@@ -169,7 +121,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (Refused("filters on the upstream side are not served by this build"), "http_filters"),
             (Refused("policies belong to routes"), "retry_policy request_mirror_policies"),
-            (NoEffect("no served balancer hashes"), "hash_policy"),
+            (Reported("hash_policy of routes and of the balancer count"), "hash_policy"),
             (Reported("headers are checked by the built-in rules"), "header_validation_config"),
             (Reported("outlier detection is not served by this build"), "outlier_detection"),
         ],
@@ -208,9 +160,8 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
         fields: &[
-            (Served, "overprovisioning_factor"),
+            (Served, "overprovisioning_factor weighted_priority_health"),
             (Refused("requests are not dropped on purpose"), "drop_overloads"),
-            (Reported("priorities are weighed by the number of endpoints"), "weighted_priority_health"),
             (Reported("endpoints stay until the control plane removes them"), "endpoint_stale_after"),
         ],
     },
@@ -226,9 +177,8 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.endpoint.v3.LbEndpoint",
         fields: &[
-            (Served, "endpoint health_status load_balancing_weight"),
+            (Served, "endpoint health_status load_balancing_weight metadata"),
             (Refused("named endpoints are not served by this build"), "endpoint_name"),
-            (NoEffect("only transport_socket_matches read it; subsets are refused"), "metadata"),
         ],
     },
     Table {

@@ -78,11 +78,10 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "stat_prefix cluster weighted_clusters idle_timeout access_log max_connect_attempts \
-                 max_downstream_connection_duration",
+                 max_downstream_connection_duration hash_policy metadata_match",
             ),
             (Refused("clusters come with CDS, not one by one"), "on_demand"),
             (Refused("tunnelling is not served by this build"), "tunneling_config"),
-            (Refused("subsets of endpoints are not served by this build"), "metadata_match"),
             (
                 Reported("idle_timeout applies to the connection as a whole"),
                 "downstream_idle_timeout upstream_idle_timeout",
@@ -98,7 +97,6 @@ pub(super) const TABLES: &[Table] = &[
                 "upstream_connect_mode max_early_data_bytes",
             ),
             (Reported("open connections are kept while draining"), "check_drain_close"),
-            (NoEffect("no served balancer hashes"), "hash_policy"),
             (
                 Reported("the PROXY header to the upstream has what its transport socket adds"),
                 "proxy_protocol_tlvs proxy_protocol_tlv_merge_policy",
@@ -113,9 +111,17 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
         fields: &[
             (Served, "name weight"),
-            (Refused("subsets of endpoints are not served by this build"), "metadata_match"),
+            (Refused("metadata_match of the proxy as a whole is served"), "metadata_match"),
         ],
     },
+    Table {
+        message: "envoy.type.v3.HashPolicy",
+        fields: &[
+            (Served, "source_ip"),
+            (Reported("nothing sets filter state in this build"), "filter_state"),
+        ],
+    },
+    Table { message: "envoy.type.v3.HashPolicy.SourceIp", fields: &[] },
     Table { message: "envoy.config.accesslog.v3.AccessLog", fields: &[(Served, "name filter typed_config")] },
     Table {
         message: "envoy.config.accesslog.v3.AccessLogFilter",

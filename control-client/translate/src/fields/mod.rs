@@ -1,6 +1,7 @@
 //! What this build does with every field of every message that it reads. The check walks a message generically
 //! before it is translated, so no field can be dropped in silence; `docs/configuration.md` is this table printed.
 
+mod balancing;
 mod bootstrap;
 mod cluster;
 mod control;
@@ -58,6 +59,7 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         http::TABLES,
         route::TABLES,
         cluster::TABLES,
+        balancing::TABLES,
         core::TABLES,
     ]
     .into_iter()

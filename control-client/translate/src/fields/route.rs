@@ -3,7 +3,6 @@
 use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
-const SUBSETS: &str = "subsets of endpoints are not served by this build";
 const MATCHER: &str = "matcher trees are not served by this build";
 const MIRROR: &str = "requests are not mirrored";
 const NEEDS_FILTER: &str = "only filters that are refused read it";
@@ -119,13 +118,12 @@ pub(super) const TABLES: &[Table] = &[
                 "cluster cluster_header weighted_clusters cluster_not_found_response_code prefix_rewrite regex_rewrite \
                  host_rewrite_literal auto_host_rewrite host_rewrite_header host_rewrite_path_regex \
                  append_x_forwarded_host timeout idle_timeout retry_policy priority upgrade_configs \
-                 max_stream_duration max_grpc_timeout grpc_timeout_offset",
+                 max_stream_duration max_grpc_timeout grpc_timeout_offset hash_policy metadata_match",
             ),
             (
                 Refused("cluster specifier plugins are not served by this build"),
                 "cluster_specifier_plugin inline_cluster_specifier_plugin",
             ),
-            (Refused(SUBSETS), "metadata_match"),
             (
                 Refused("this way of rewriting is not served by this build"),
                 "path_rewrite_policy path_rewrite host_rewrite",
@@ -138,10 +136,36 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (Reported("requests are not hedged"), "hedge_policy"),
             (Reported("stream_idle_timeout applies while flushing"), "flush_timeout"),
-            (NoEffect("no served balancer hashes"), "hash_policy"),
             (NoEffect("there is no early data without TLS"), "early_data_policy"),
             (NoEffect(NEEDS_FILTER), "rate_limits include_vh_rate_limits cors"),
         ],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy",
+        fields: &[
+            (Served, "header cookie connection_properties query_parameter terminal"),
+            (Reported("nothing sets filter state in this build"), "filter_state"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.Header",
+        fields: &[(Served, "header_name regex_rewrite")],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.Cookie",
+        fields: &[(Served, "name ttl path attributes")],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute",
+        fields: &[(Served, "name value")],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties",
+        fields: &[(Served, "source_ip")],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter",
+        fields: &[(Served, "name")],
     },
     Table {
         message: "envoy.config.route.v3.RouteAction.MaxStreamDuration",
@@ -194,9 +218,11 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.route.v3.WeightedCluster.ClusterWeight",
         fields: &[
-            (Served, "name cluster_header weight typed_per_filter_config host_rewrite_literal"),
+            (
+                Served,
+                "name cluster_header weight typed_per_filter_config host_rewrite_literal metadata_match",
+            ),
             (Served, HEADERS),
-            (Refused(SUBSETS), "metadata_match"),
         ],
     },
     Table {

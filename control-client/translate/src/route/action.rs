@@ -15,7 +15,7 @@ use millrace_proto::pb::google::protobuf;
 use super::{Scope, retry, weighted};
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{regex_util, value};
+use crate::{hash_policy, metadata, regex_util, value};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -53,6 +53,8 @@ pub(super) fn forward(
         upgrades: upgrades(action, path)?,
         terminates_connect: action.upgrade_configs.iter().any(|u| u.connect_config.is_some()),
         high_priority: action.priority() == RoutingPriority::High,
+        hash_policies: hash_policy::policies(&action.hash_policy, &path.join("hash_policy"))?,
+        metadata_match: metadata::matching(&[action.metadata_match.as_ref()]),
     })
 }
 
@@ -83,7 +85,8 @@ fn cluster(
             Ok(ClusterSpecifier::Header(value::lower_bytes(name)))
         }
         Some(act::ClusterSpecifier::WeightedClusters(list)) => {
-            weighted::weighted(list, scope, &path.join("weighted_clusters"), cx)
+            let metadata = action.metadata_match.as_ref();
+            weighted::weighted(list, metadata, scope, &path.join("weighted_clusters"), cx)
         }
         Some(
             act::ClusterSpecifier::ClusterSpecifierPlugin(_)

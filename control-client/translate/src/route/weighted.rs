@@ -2,16 +2,19 @@
 
 use millrace_config::{ClusterSpecifier, WeightedCluster, WeightedClusters};
 use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::core::v3::Metadata;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
 use millrace_proto::pb::envoy::config::route::v3::weighted_cluster::cluster_weight::HostRewriteSpecifier;
 
 use super::Scope;
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{headers, per_filter, value};
+use crate::{headers, metadata, per_filter, value};
 
+/// `metadata` is the route's `metadata_match`.
 pub(super) fn weighted(
     list: &pb::WeightedCluster,
+    metadata: Option<&Metadata>,
     scope: &Scope<'_>,
     path: &Path,
     cx: &mut Context,
@@ -20,7 +23,8 @@ pub(super) fn weighted(
     let mut clusters = Vec::with_capacity(list.clusters.len());
     let mut total = 0_u64;
     for (i, entry) in list.clusters.iter().enumerate() {
-        let cluster = one(entry, scope, &entries_path.at(i), cx)?;
+        let mut cluster = one(entry, scope, &entries_path.at(i), cx)?;
+        cluster.metadata_match = metadata::matching(&[metadata, entry.metadata_match.as_ref()]);
         total += u64::from(cluster.weight);
         clusters.push(cluster);
     }
@@ -59,6 +63,7 @@ fn one(
     };
     Ok(WeightedCluster {
         cluster,
+        metadata_match: None,
         weight: value::number(entry.weight.as_ref(), 0),
         request_headers: headers::mutations(
             &entry.request_headers_to_add,

@@ -77,7 +77,7 @@ fn who_is_told_of_the_load() {
 #[test]
 fn a_cluster_that_traffic_cannot_use_is_for_the_control_client_only() {
     let text = format!(
-        "{{static_resources: {{clusters: [{{name: x, type: STRICT_DNS, lb_policy: RING_HASH, transport_socket: {{name: t, typed_config: {{'@type': \
+        "{{static_resources: {{clusters: [{{name: x, type: STRICT_DNS, connection_pool_per_downstream_connection: true, transport_socket: {{name: t, typed_config: {{'@type': \
          t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}}}, \
          http2_protocol_options: {{connection_keepalive: {{interval: 30s, timeout: 5s}}}}, \
          upstream_connection_options: {{tcp_keepalive: {{keepalive_time: 7}}}}, {}}}, {{name: other}}]}}, dynamic_resources: {{ads_config: {{transport_api_version: V3, {SERVICE}}}, \

@@ -93,6 +93,7 @@ mod tests {
                 request_headers: HeaderMutations::default(),
                 response_headers: HeaderMutations::default(),
                 host_rewrite: None,
+                metadata_match: None,
                 per_filter: weighted,
             };
             let selected = Selected { virtual_host: &virtual_host, route: &route };

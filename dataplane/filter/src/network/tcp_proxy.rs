@@ -94,6 +94,8 @@ mod tests {
             max_connect_attempts,
             max_downstream_connection_duration: None,
             access_logs: Vec::new(),
+            hash_policies: Vec::new(),
+            metadata_match: None,
         }
     }
 

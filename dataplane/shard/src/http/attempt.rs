@@ -22,9 +22,9 @@ use millrace_upstream::{
 };
 
 use super::HttpOptions;
-use super::header_case;
 use super::retry::Outcome;
 use super::stream::{Attempt, Stream};
+use super::{balance, header_case};
 use crate::address::inet;
 use crate::downstream::Downstream;
 use crate::shard::Shard;
@@ -52,8 +52,18 @@ impl Shard {
             return self.local_reply(id, reply::no_cluster(503));
         };
         let scope = state.config().scope;
-        let context = ChooseContext { avoid: &stream.tried_hosts, attempts: stream.host_attempts };
-        let Ok(chosen) = state.choose_host(&mut self.rng, &context) else {
+        let options = state.config().balancing.subset.as_ref().and(stream.options.as_deref());
+        let context = ChooseContext {
+            avoid: &stream.tried_hosts,
+            attempts: stream.host_attempts,
+            hash: stream.balance.hash,
+            metadata: options.and_then(|options| balance::metadata_match(stream.facts.plan, options)),
+            override_host: stream.balance.override_host(stream.facts.attempts),
+            now: self.io.now,
+        };
+        let chosen = state.choose_host(&mut self.rng, &context);
+        balance::count(state, &mut self.stats);
+        let Ok(chosen) = chosen else {
             self.stats.inc(scope, metric::UPSTREAM_CX_NONE_HEALTHY);
             self.end_retry_slot(id);
             return self.local_reply(id, reply::no_healthy_upstream());

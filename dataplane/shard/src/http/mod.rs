@@ -7,6 +7,7 @@
 //! of HTTP/1.1, and [`filters`] shows streams to the filters beside the router.
 
 mod attempt;
+pub(crate) mod balance;
 mod body;
 mod filters;
 mod finish;

@@ -358,6 +358,7 @@ impl Shard {
         stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(|p| p.avoid_previous_hosts);
         stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
         stream.keeps_replay = stream.retry.is_some() && !stream.request_complete;
+        self.plan_balance(id, forward, choice.cluster);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use millrace_ring::Payload;
 use millrace_upstream::{HostId, WaitId};
 
 use super::HttpOptions;
+use super::balance::Balance;
 use super::h2::stall_deadline;
 
 /// Where a request stands on its way to an endpoint.
@@ -164,6 +165,7 @@ pub(crate) struct Stream {
     pub(crate) avoids_hosts: bool,
     /// `host_selection_retry_max_attempts`.
     pub(crate) host_attempts: u32,
+    pub(crate) balance: Balance,
 
     /// Framing of the request as it arrived, and the decoder of its body.
     pub(crate) request_framing: BodyFraming,
@@ -232,6 +234,7 @@ impl Stream {
             tried_hosts: Vec::new(),
             avoids_hosts: false,
             host_attempts: 1,
+            balance: Balance::default(),
             request_framing: BodyFraming::None,
             request_body: BodyDecoder::new(BodyFraming::None),
             request_complete: false,
@@ -282,6 +285,7 @@ impl Stream {
             tried_hosts,
             avoids_hosts,
             host_attempts,
+            balance,
             request_framing,
             request_body,
             request_complete,
@@ -328,6 +332,7 @@ impl Stream {
         tried_hosts.clear();
         *avoids_hosts = false;
         *host_attempts = 1;
+        *balance = Balance::default();
         *request_framing = BodyFraming::None;
         request_body.reset(BodyFraming::None);
         *request_complete = false;

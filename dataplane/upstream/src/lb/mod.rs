@@ -1,18 +1,32 @@
 //! Which endpoint gets the next request.
 //!
-//! A [`Balancer`] is rebuilt when endpoints change and answers from prepared tables in between: first the
-//! priority level (`priority`), then the host within it (`policy`).
+//! A [`Balancer`] is rebuilt at the first choice after endpoints changed and answers from prepared tables in between:
+//! first the subset that the request asks for (`subset`), then the priority level (`priority`), the locality
+//! (`locality`), and the host: one after the other or by load (`policy`), or by the request's hash (`hashed`).
 
+mod bounded;
 mod edf;
+mod hashed;
+mod locality;
+mod maglev;
+mod override_host;
 mod policy;
 mod priority;
+mod ring;
+mod stats;
+mod subset;
+mod tables;
 
-use millrace_base::{Rng, Slab};
-use millrace_config::Cluster;
+use millrace_base::{Rng, Slab, Time};
+use millrace_config::{Cluster, MetadataMatch};
 
-use crate::{Host, HostHealth, HostId};
-use policy::HostSet;
-use priority::{Availability, PriorityLoad};
+use crate::{Host, HostId};
+pub use override_host::OverrideHost;
+use override_host::Overrides;
+pub use stats::LbStat;
+use stats::LbStats;
+use subset::Subsets;
+use tables::Tables;
 
 /// What a request asks of the balancer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +36,14 @@ pub struct ChooseContext<'a> {
     /// `host_selection_retry_max_attempts`: how often another host is drawn when an avoided one came up.
     /// When all draws fail the last one is used.
     pub attempts: u32,
+    /// What the hash policies made of the request; without it balancers that hash choose at random.
+    pub hash: Option<u64>,
+    /// `metadata_match`: what the endpoint must have where the cluster has subsets.
+    pub metadata: Option<&'a MetadataMatch>,
+    /// Endpoints to be preferred (stateful sessions, `OverrideHost`).
+    pub override_host: Option<OverrideHost<'a>>,
+    /// Now.
+    pub now: Time,
 }
 
 /// The endpoint chosen.
@@ -43,40 +65,67 @@ pub enum NoHost {
     NoneHealthy,
 }
 
-/// One priority level.
-#[derive(Debug, Default)]
-struct Level {
-    /// Healthy hosts, or all hosts in panic.
-    healthy: HostSet,
-    degraded: HostSet,
-    panic: bool,
+/// What tables are built from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ground<'a> {
+    pub cluster: &'a Cluster,
+    /// The cluster that this proxy is an endpoint of, for zone-aware routing.
+    pub local: Option<&'a Cluster>,
+    pub hosts: &'a Slab<Host>,
+    pub now: Time,
+}
+
+/// What a draw needs.
+#[derive(Debug)]
+pub(crate) struct Draw<'a> {
+    pub hosts: &'a Slab<Host>,
+    pub rng: &'a mut Rng,
+    pub stats: &'a mut LbStats,
+    /// Requests of this shard on connections of the cluster.
+    pub active: u32,
+    pub now: Time,
 }
 
 /// The prepared tables of one cluster on one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Balancer {
-    levels: Vec<Level>,
-    load: PriorityLoad,
+    /// Over all hosts; what requests without a subset use.
+    all: Tables,
+    subsets: Option<Box<Subsets>>,
+    overrides: Overrides,
+    stats: LbStats,
     hosts_total: usize,
+    /// The tables follow the endpoints.
+    built: bool,
 }
 
 impl Balancer {
+    /// The endpoints changed, or what tables are made of besides.
+    pub fn invalidate(&mut self) {
+        self.built = false;
+        self.overrides.clear();
+    }
+
+    #[inline]
+    pub fn is_built(&self) -> bool {
+        self.built
+    }
+
     /// Builds the tables. `members` holds the present hosts of each priority, in configuration order.
     /// Rotation goes on where `self` stood.
-    pub fn rebuild(&mut self, cluster: &Cluster, members: &[Vec<HostId>], hosts: &Slab<Host>, rng: &mut Rng) {
-        let availability: Vec<_> = members.iter().map(|level| Availability::of(level, hosts)).collect();
-        self.load =
-            PriorityLoad::compute(&availability, cluster.overprovisioning_factor, cluster.panic_threshold);
+    pub fn rebuild(&mut self, ground: &Ground<'_>, members: &[Vec<HostId>], rng: &mut Rng) {
+        self.built = true;
         self.hosts_total = members.iter().map(Vec::len).sum();
-        self.levels.resize_with(members.len(), Level::default);
-        for (index, (level, ids)) in self.levels.iter_mut().zip(members).enumerate() {
-            level.panic = self.load.panic(index);
-            let with = |health: HostHealth| {
-                ids.iter().copied().filter(|id| hosts.get(id.0).is_some_and(|h| h.health == health)).collect()
-            };
-            let main = if level.panic { ids.clone() } else { with(HostHealth::Healthy) };
-            level.healthy.replace(main, cluster.lb_policy, hosts, rng);
-            level.degraded.replace(with(HostHealth::Degraded), cluster.lb_policy, hosts, rng);
+        match &ground.cluster.balancing.subset {
+            None => {
+                self.subsets = None;
+                self.all.rebuild(ground, members, locality::Weights::Configured, rng, &mut self.stats);
+            }
+            Some(config) => {
+                self.all = Tables::default();
+                let subsets = self.subsets.get_or_insert_default();
+                subsets.rebuild(config, ground, members, rng, &mut self.stats);
+            }
         }
     }
 
@@ -85,24 +134,31 @@ impl Balancer {
         &mut self,
         hosts: &Slab<Host>,
         rng: &mut Rng,
+        active: u32,
         context: &ChooseContext<'_>,
     ) -> Result<Chosen, NoHost> {
-        let mut chosen = self.draw(hosts, rng)?;
-        for _ in 0..context.attempts {
-            if !context.avoid.contains(&chosen.host) {
-                break;
-            }
-            chosen = self.draw(hosts, rng)?;
-        }
-        Ok(chosen)
+        let mut draw = Draw { hosts, rng, stats: &mut self.stats, active, now: context.now };
+        let found = match &mut self.subsets {
+            None => self.all.choose(&mut draw, context),
+            Some(subsets) => subsets.choose(&mut draw, context),
+        };
+        found.ok_or(if self.hosts_total == 0 { NoHost::Empty } else { NoHost::NoneHealthy })
     }
 
-    fn draw(&mut self, hosts: &Slab<Host>, rng: &mut Rng) -> Result<Chosen, NoHost> {
-        let (index, degraded) = self.load.draw(rng);
-        let host = self.levels.get_mut(index).and_then(|level| {
-            let set = if degraded { &mut level.degraded } else { &mut level.healthy };
-            Some(Chosen { host: set.pick(hosts, rng)?, panic: level.panic })
-        });
-        host.ok_or(if self.hosts_total == 0 { NoHost::Empty } else { NoHost::NoneHealthy })
+    /// The preferred host, if it may be used; an error when only it may be used and it may not.
+    pub fn overridden(
+        &mut self,
+        cluster: &Cluster,
+        members: &[Vec<HostId>],
+        hosts: &Slab<Host>,
+        wanted: &OverrideHost<'_>,
+    ) -> Result<Option<Chosen>, NoHost> {
+        self.overrides.find(cluster, members, hosts, wanted)
+    }
+
+    /// Hands out what was counted since the last call.
+    #[inline]
+    pub fn take_stats(&mut self, each: impl FnMut(LbStat, u32)) {
+        self.stats.take(each);
     }
 }

@@ -1,10 +1,11 @@
-//! The balancers proper: one host out of a set (`ROUND_ROBIN`, `RANDOM`, `LEAST_REQUEST`).
+//! The balancers proper that do not hash: one host out of a set (`ROUND_ROBIN`, `RANDOM`, `LEAST_REQUEST`).
 
-use millrace_base::{Rng, Slab};
-use millrace_config::{LbPolicy, LeastRequest};
+use millrace_base::{Rng, Slab, Time};
+use millrace_config::{LbPolicy, LeastRequest, SlowStart};
 
 use super::edf::Edf;
-use crate::{Host, HostId};
+use super::{Draw, Ground};
+use crate::{Host, HostHealth, HostId};
 
 #[derive(Debug, Default)]
 enum Rotation {
@@ -18,40 +19,54 @@ enum Rotation {
     Weighted(Edf),
     /// The least loaded of a few drawn at random.
     LeastOf(u32),
+    /// The least loaded of all.
+    LeastOfAll,
     /// By weight over load.
     WeightedLeast(Edf, f64),
 }
 
-/// The eligible hosts of one level and the state of their rotation.
+/// The eligible hosts of one level or locality and the state of their rotation.
 #[derive(Debug, Default)]
 pub(crate) struct HostSet {
     hosts: Vec<HostId>,
     rotation: Rotation,
     /// Next position of the plain rotation; survives a rebuild.
     next: Option<usize>,
+    slow_start: Option<SlowStart>,
 }
 
 impl HostSet {
     /// Puts other hosts in place. A new rotation starts at a random host, or else every proxy of a mesh
     /// would send its first request to the first endpoint.
-    pub fn replace(&mut self, ids: Vec<HostId>, policy: LbPolicy, hosts: &Slab<Host>, rng: &mut Rng) {
+    pub fn replace(&mut self, ids: Vec<HostId>, ground: &Ground<'_>, rng: &mut Rng) {
         self.hosts = ids;
-        let weight = |id: &HostId| hosts.get(id.0).map_or(1.0, |h| f64::from(h.weight));
-        let equal = self.hosts.windows(2).all(|pair| weight(&pair[0]) == weight(&pair[1]));
+        self.slow_start = ground.cluster.balancing.slow_start;
+        let (hosts, now) = (ground.hosts, ground.now);
+        let weight = |id: &HostId| hosts.get(id.0).map_or(1, |host| host.weight);
+        let equal = self.hosts.windows(2).all(|pair| weight(&pair[0]) == weight(&pair[1]))
+            && !self.slow_start.is_some_and(|slow| {
+                self.hosts.iter().filter_map(|id| hosts.get(id.0)).any(|host| is_new(host, &slow, now))
+            });
+        let weigher = Weigher { slow_start: self.slow_start.as_ref(), now };
         self.rotation = if self.hosts.is_empty() {
             Rotation::Empty
         } else {
-            match policy {
-                LbPolicy::Random => Rotation::Random,
+            match ground.cluster.lb_policy {
                 LbPolicy::RoundRobin if equal => Rotation::Plain,
-                LbPolicy::RoundRobin => Rotation::Weighted(Edf::new(self.hosts.iter().map(weight))),
+                LbPolicy::RoundRobin => {
+                    let weights = self.hosts.iter().map(|id| hosts.get(id.0).map_or(1.0, |h| weigher.own(h)));
+                    Rotation::Weighted(Edf::new(weights))
+                }
+                LbPolicy::LeastRequest(LeastRequest { full_scan: true, .. }) if equal => Rotation::LeastOfAll,
                 LbPolicy::LeastRequest(LeastRequest { choice_count, .. }) if equal => {
                     Rotation::LeastOf(choice_count.max(2))
                 }
                 LbPolicy::LeastRequest(LeastRequest { active_request_bias: bias, .. }) => {
-                    let biased = |id: &HostId| hosts.get(id.0).map_or(1.0, |h| loaded_weight(h, bias));
-                    Rotation::WeightedLeast(Edf::new(self.hosts.iter().map(biased)), bias)
+                    let weights =
+                        self.hosts.iter().map(|id| hosts.get(id.0).map_or(1.0, |h| weigher.loaded(h, bias)));
+                    Rotation::WeightedLeast(Edf::new(weights), bias)
                 }
+                LbPolicy::Random | LbPolicy::RingHash(_) | LbPolicy::Maglev(_) => Rotation::Random,
             }
         };
         if self.next.is_none() && !self.hosts.is_empty() {
@@ -59,16 +74,22 @@ impl HostSet {
         }
         if matches!(self.rotation, Rotation::Weighted(_) | Rotation::WeightedLeast(..)) {
             for _ in 0..rng.below(self.hosts.len() as u64) {
-                self.pick(hosts, rng);
+                self.step(hosts, rng, now);
             }
         }
     }
 
     /// The next host.
     #[inline]
-    pub fn pick(&mut self, hosts: &Slab<Host>, rng: &mut Rng) -> Option<HostId> {
-        let Self { hosts: ids, rotation, next } = self;
-        let random = |rng: &mut Rng| rng.below(ids.len() as u64) as usize;
+    pub fn pick(&mut self, draw: &mut Draw<'_>) -> Option<HostId> {
+        self.step(draw.hosts, draw.rng, draw.now)
+    }
+
+    #[inline]
+    fn step(&mut self, hosts: &Slab<Host>, rng: &mut Rng, now: Time) -> Option<HostId> {
+        let Self { hosts: ids, rotation, next, slow_start } = self;
+        let weigher = Weigher { slow_start: slow_start.as_ref(), now };
+        let host = |index: u32| ids.get(index as usize).and_then(|id| hosts.get(id.0));
         let index = match rotation {
             Rotation::Empty => return None,
             Rotation::Plain => {
@@ -76,40 +97,90 @@ impl HostSet {
                 *next = Some(position.wrapping_add(1));
                 position % ids.len()
             }
-            Rotation::Random => random(rng),
-            Rotation::Weighted(edf) => {
-                let weight = |i: u32| hosts.get(ids[i as usize].0).map_or(1.0, |h| f64::from(h.weight));
-                edf.pick(weight)? as usize
-            }
+            Rotation::Random => rng.below(ids.len() as u64) as usize,
+            Rotation::Weighted(edf) => edf.pick(|i| host(i).map_or(1.0, |h| weigher.own(h)))? as usize,
             Rotation::WeightedLeast(edf, bias) => {
-                let weight = |i: u32| hosts.get(ids[i as usize].0).map_or(1.0, |h| loaded_weight(h, *bias));
-                edf.pick(weight)? as usize
+                edf.pick(|i| host(i).map_or(1.0, |h| weigher.loaded(h, *bias)))? as usize
             }
-            Rotation::LeastOf(choices) => {
-                let load = |i: usize| hosts.get(ids[i].0).map_or(u32::MAX, |h| h.active_requests);
-                let mut best = random(rng);
-                for _ in 1..*choices {
-                    let other = random(rng);
-                    if load(other) < load(best) {
-                        best = other;
-                    }
-                }
-                best
-            }
+            Rotation::LeastOf(choices) => least_of(*choices, ids, hosts, rng),
+            Rotation::LeastOfAll => least_of_all(ids, hosts, rng),
         };
         ids.get(index).copied()
     }
 }
 
-/// `weight / (active_requests + 1) ^ active_request_bias`.
-fn loaded_weight(host: &Host, bias: f64) -> f64 {
-    let weight = f64::from(host.weight);
-    let load = f64::from(host.active_requests) + 1.0;
-    if bias == 0.0 {
-        weight
-    } else if bias == 1.0 {
-        weight / load
-    } else {
-        weight / load.powf(bias)
+#[inline]
+fn load(ids: &[HostId], hosts: &Slab<Host>, index: usize) -> u32 {
+    ids.get(index).and_then(|id| hosts.get(id.0)).map_or(u32::MAX, |host| host.active_requests)
+}
+
+#[inline]
+fn least_of(choices: u32, ids: &[HostId], hosts: &Slab<Host>, rng: &mut Rng) -> usize {
+    let mut best = rng.below(ids.len() as u64) as usize;
+    let mut least = load(ids, hosts, best);
+    for _ in 1..choices {
+        let other = rng.below(ids.len() as u64) as usize;
+        let load = load(ids, hosts, other);
+        if load < least {
+            (best, least) = (other, load);
+        }
     }
+    best
+}
+
+/// Each of those that tie has the same chance (reservoir sampling).
+fn least_of_all(ids: &[HostId], hosts: &Slab<Host>, rng: &mut Rng) -> usize {
+    let (mut best, mut least, mut tied) = (0, load(ids, hosts, 0), 1);
+    for index in 1..ids.len() {
+        let load = load(ids, hosts, index);
+        if load < least {
+            (best, least, tied) = (index, load, 1);
+        } else if load == least {
+            tied += 1;
+            if rng.below(tied) == 0 {
+                best = index;
+            }
+        }
+    }
+    best
+}
+
+/// The weight of a host at this moment.
+#[derive(Clone, Copy, Debug)]
+struct Weigher<'a> {
+    slow_start: Option<&'a SlowStart>,
+    now: Time,
+}
+
+impl Weigher<'_> {
+    fn own(&self, host: &Host) -> f64 {
+        f64::from(host.weight) * self.factor(host)
+    }
+
+    /// `weight / (active_requests + 1) ^ active_request_bias`.
+    fn loaded(&self, host: &Host, bias: f64) -> f64 {
+        let load = f64::from(host.active_requests) + 1.0;
+        let divisor = match bias {
+            0.0 => 1.0,
+            1.0 => load,
+            other => load.powf(other),
+        };
+        // A weight of zero would never come up again.
+        (self.own(host) / divisor).max(f64::MIN_POSITIVE)
+    }
+
+    /// How much of its weight a new host has.
+    fn factor(&self, host: &Host) -> f64 {
+        let Some(slow) = self.slow_start.filter(|slow| is_new(host, slow, self.now)) else { return 1.0 };
+        let age = self.now.since(host.healthy_since);
+        let time = age.as_millis().max(1) as f64 / slow.window.as_millis().max(1) as f64;
+        let grown = if slow.aggression == 1.0 { time } else { time.powf(1.0 / slow.aggression) };
+        grown.max(slow.min_weight)
+    }
+}
+
+fn is_new(host: &Host, slow: &SlowStart, now: Time) -> bool {
+    host.health == HostHealth::Healthy
+        && host.healthy_since != Time::MAX
+        && now.since(host.healthy_since) < slow.window
 }

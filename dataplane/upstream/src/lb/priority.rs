@@ -1,7 +1,7 @@
 //! How traffic is spread over priority levels: overprovisioning, spill-over, panic
 //! (`arch_overview/upstream/load_balancing/{priority,degraded,panic_threshold}`).
 
-use millrace_base::{Rng, Slab};
+use millrace_base::Slab;
 
 use crate::{Host, HostHealth, HostId};
 
@@ -11,27 +11,36 @@ pub(crate) struct Availability {
     pub total: u32,
     pub healthy: u32,
     pub degraded: u32,
+    /// With `weighted_priority_health` the same three in weights.
+    pub weights: Option<[u64; 3]>,
 }
 
 impl Availability {
-    pub fn of(level: &[HostId], hosts: &Slab<Host>) -> Self {
-        let count = |health| {
-            level.iter().filter(|id| hosts.get(id.0).is_some_and(|h| h.health == health)).count() as u32
-        };
-        Self {
-            total: level.len() as u32,
-            healthy: count(HostHealth::Healthy),
-            degraded: count(HostHealth::Degraded),
+    pub fn of(level: &[HostId], hosts: &Slab<Host>, weighted: bool) -> Self {
+        let mut found = Self { total: level.len() as u32, ..Self::default() };
+        let [mut total, mut healthy, mut degraded] = [0; 3];
+        for host in level.iter().filter_map(|id| hosts.get(id.0)) {
+            let weight = u64::from(host.weight);
+            total += weight;
+            match host.health {
+                HostHealth::Healthy => (found.healthy, healthy) = (found.healthy + 1, healthy + weight),
+                HostHealth::Degraded => (found.degraded, degraded) = (found.degraded + 1, degraded + weight),
+                HostHealth::Unhealthy => {}
+            }
         }
+        found.weights = weighted.then_some([total, healthy, degraded]);
+        found
     }
 
-    /// Percent of full capacity that `hosts` of this level provide, capped at 100.
-    fn capacity(self, hosts: u32, overprovisioning_factor: u32) -> u32 {
-        if self.total == 0 {
-            return 0;
-        }
-        let percent = u64::from(overprovisioning_factor) * u64::from(hosts) / u64::from(self.total);
-        percent.min(100) as u32
+    /// Percent of full capacity that the healthy and the degraded hosts provide, each capped at 100.
+    fn capacity(self, overprovisioning_factor: u32) -> (u32, u32) {
+        let counts = [self.total, self.healthy, self.degraded].map(u64::from);
+        let [total, healthy, degraded] = self.weights.unwrap_or(counts);
+        let percent = |part: u64| {
+            let whole = u128::from(overprovisioning_factor) * u128::from(part);
+            whole.checked_div(u128::from(total)).map_or(0, |percent| percent.min(100) as u32)
+        };
+        (percent(healthy), percent(degraded))
     }
 
     fn below(self, panic_threshold: f64) -> bool {
@@ -60,10 +69,8 @@ pub(crate) struct PriorityLoad {
 
 impl PriorityLoad {
     pub fn compute(levels: &[Availability], overprovisioning_factor: u32, panic_threshold: f64) -> Self {
-        let healthy: Vec<u32> =
-            levels.iter().map(|l| l.capacity(l.healthy, overprovisioning_factor)).collect();
-        let degraded: Vec<u32> =
-            levels.iter().map(|l| l.capacity(l.degraded, overprovisioning_factor)).collect();
+        let capacity = |level: &Availability| level.capacity(overprovisioning_factor);
+        let (healthy, degraded): (Vec<u32>, Vec<u32>) = levels.iter().map(capacity).unzip();
         let available = healthy.iter().chain(&degraded).sum::<u32>().min(100);
         let mut shares = vec![Share::default(); levels.len()];
         distribute(&mut shares, &healthy, &degraded, available);
@@ -88,13 +95,13 @@ impl PriorityLoad {
         self.shares.get(index).is_some_and(|share| share.panic)
     }
 
-    /// A level and whether its degraded hosts are meant.
+    /// A level and whether its degraded hosts are meant; the hash is asked for only when it decides.
     #[inline]
-    pub fn draw(&self, rng: &mut Rng) -> (usize, bool) {
+    pub fn draw(&self, hash: impl FnOnce() -> u64) -> (usize, bool) {
         if self.trivial {
             return (0, false);
         }
-        let ticket = rng.below(100) as u32;
+        let ticket = (hash() % 100) as u32;
         let mut sum = 0;
         for (index, share) in self.shares.iter().enumerate() {
             sum += share.healthy;
@@ -160,10 +167,12 @@ fn spread_by_size(shares: &mut [Share], levels: &[Availability]) {
 
 #[cfg(test)]
 mod tests {
+    use millrace_base::Rng;
+
     use super::*;
 
     fn level(total: u32, healthy: u32, degraded: u32) -> Availability {
-        Availability { total, healthy, degraded }
+        Availability { total, healthy, degraded, weights: None }
     }
 
     /// `(healthy, degraded, panic)` of each level, with Envoy's defaults.
@@ -212,9 +221,9 @@ mod tests {
     #[test]
     fn nobody_left_without_panic_still_lands_somewhere() {
         let load = PriorityLoad::compute(&[level(3, 0, 0), level(3, 0, 0)], 140, 0.0);
-        assert_eq!(load.draw(&mut Rng::new(1)), (0, false));
+        assert_eq!(load.draw(|| 1), (0, false));
         assert!(!load.panic(0) && !load.panic(1) && !load.panic(7));
-        assert_eq!(PriorityLoad::compute(&[], 140, 50.0).draw(&mut Rng::new(1)), (0, false));
+        assert_eq!(PriorityLoad::compute(&[], 140, 50.0).draw(|| 1), (0, false));
     }
 
     #[test]
@@ -224,7 +233,7 @@ mod tests {
         let mut rng = Rng::new(9);
         let mut counts = [[0u32; 2]; 2];
         for _ in 0..100_000 {
-            let (index, degraded) = load.draw(&mut rng);
+            let (index, degraded) = load.draw(|| rng.next_u64());
             counts[index][usize::from(degraded)] += 1;
         }
         assert!(counts[0][0].abs_diff(70_000) < 600 && counts[0][1].abs_diff(30_000) < 600, "{counts:?}");

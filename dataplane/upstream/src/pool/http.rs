@@ -269,6 +269,7 @@ impl ClusterState {
         }
         if let Some(host) = self.hosts.get_mut(at.host.0) {
             host.active_requests -= streams;
+            self.active -= streams;
             let pool = host.pool_mut(at);
             if let Some(level) = level {
                 pool.ready.remove(&mut self.conns, conn.0, level);

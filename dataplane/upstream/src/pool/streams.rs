@@ -93,6 +93,7 @@ impl ClusterState {
             self.idle.remove(&mut self.conns, conn.0);
         }
         self.place(conn, |host| host.active_requests += 1);
+        self.active += 1;
         key
     }
 
@@ -112,6 +113,7 @@ impl ClusterState {
                     self.idle.push_back(&mut self.conns, conn.0);
                 }
                 self.place(conn, |host| host.active_requests -= 1);
+                self.active -= 1;
                 if counted {
                     self.budget(pool.priority).requests.release();
                 }

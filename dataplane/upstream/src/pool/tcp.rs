@@ -46,6 +46,7 @@ impl ClusterState {
         let (host, priority) = (entry.host, entry.priority);
         if let Some(host) = self.hosts.get_mut(host.0) {
             host.active_requests += 1;
+            self.active += 1;
         }
         self.budget(priority).pending.release();
     }
@@ -55,6 +56,7 @@ impl ClusterState {
         if let Some(host) = self.hosts.get_mut(entry.host.0) {
             host.tcp_connections -= 1;
             host.active_requests -= u32::from(entry.state == ConnState::Busy);
+            self.active -= u32::from(entry.state == ConnState::Busy);
         }
         let budget = self.budget(entry.priority);
         budget.connections.release();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus, LbPolicy,
-    LocalityEndpoints, ScopeId, UpstreamHttp,
+    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus,
+    LbPolicy, LocalityEndpoints, ScopeId, UpstreamHttp,
 };
 
 /// The endpoint `10.0.0.<number>:80`.
@@ -18,6 +18,7 @@ pub fn endpoint(number: u8, weight: u32, health: HealthStatus) -> Endpoint {
         health,
         scope: ScopeId(u32::from(number)),
         transport_metadata: None,
+        lb_metadata: None,
     }
 }
 
@@ -43,6 +44,7 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         lb_policy: policy,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
+        balancing: Balancing::default(),
         connect_timeout: Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
         buffer_limit_bytes: 1024 * 1024,

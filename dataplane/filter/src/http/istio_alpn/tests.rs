@@ -37,6 +37,7 @@ fn cluster(protocol: UpstreamProtocol, istio_alpn_override: bool) -> Cluster {
         lb_policy: LbPolicy::RoundRobin,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
+        balancing: millrace_config::Balancing::default(),
         connect_timeout: std::time::Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
         buffer_limit_bytes: 0,

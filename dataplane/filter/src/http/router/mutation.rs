@@ -218,6 +218,7 @@ mod tests {
             request_headers: level("wc"),
             response_headers: HeaderMutations::default(),
             host_rewrite: None,
+            metadata_match: None,
             per_filter: Vec::new(),
         };
         let selected = Selected { virtual_host: &host, route: &route };

@@ -57,6 +57,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
             health: HealthStatus::Unknown,
             scope: ScopeId(*scope),
             transport_metadata: None,
+            lb_metadata: None,
         }],
     };
     Arc::new(Cluster {
@@ -74,6 +75,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         lb_policy: LbPolicy::RoundRobin,
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
+        balancing: millrace_config::Balancing::default(),
         connect_timeout: Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
         buffer_limit_bytes: 1 << 20,

@@ -1,0 +1,153 @@
+//! Balancers out of their configuration.
+
+use std::time::Duration;
+
+use millrace_config::{
+    Cluster, HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityMode, Maglev, OverrideHostSource,
+    RingHash, SelectorFallback, SubsetFallback,
+};
+
+use crate::cluster::tests::cluster_of;
+
+fn of(fields: &str) -> Cluster {
+    cluster_of(fields).unwrap_or_else(|error| panic!("{fields}: {error}"))
+}
+
+/// A cluster with one typed policy.
+fn typed(policy: &str) -> Cluster {
+    of(&format!("load_balancing_policy: {}", list(policy)))
+}
+
+fn list(policy: &str) -> String {
+    format!(
+        "{{policies: [{{typed_extension_config: {{name: x, typed_config: {{'@type': \
+         t/envoy.extensions.load_balancing_policies.{policy}}}}}}}]}}"
+    )
+}
+
+#[test]
+fn hashing_in_the_older_fields_and_typed() {
+    let old = of("lb_policy: RING_HASH, ring_hash_lb_config: {minimum_ring_size: 9, maximum_ring_size: 10, \
+                  hash_function: MURMUR_HASH_2}, common_lb_config: {consistent_hashing_lb_config: \
+                  {use_hostname_for_hashing: true, hash_balance_factor: 150}}");
+    let ring =
+        RingHash { minimum_ring_size: 9, maximum_ring_size: 10, hash_function: HashFunction::MurmurHash2 };
+    assert_eq!(old.lb_policy, LbPolicy::RingHash(ring));
+    let hashing = &old.balancing.consistent_hashing;
+    assert!(hashing.use_hostname && hashing.balance_factor == 150 && hashing.hash_policies.is_empty());
+    let new = typed(
+        "ring_hash.v3.RingHash, hash_function: MURMUR_HASH_2, minimum_ring_size: 9, maximum_ring_size: 10, \
+                     use_hostname_for_hashing: true, hash_balance_factor: 150",
+    );
+    assert_eq!((new.lb_policy, &new.balancing), (old.lb_policy, &old.balancing));
+    assert_eq!(of("lb_policy: MAGLEV").lb_policy, LbPolicy::Maglev(Maglev { table_size: 65_537 }));
+    let maglev = typed(
+        "maglev.v3.Maglev, table_size: 1009, locality_weighted_lb_config: {}, \
+                        consistent_hashing_lb_config: {hash_policy: [{header: {header_name: X-A}, terminal: true}]}",
+    );
+    assert_eq!(maglev.lb_policy, LbPolicy::Maglev(Maglev { table_size: 1009 }));
+    assert_eq!(maglev.balancing.locality, LocalityMode::Weighted);
+    assert!(maglev.balancing.consistent_hashing.hash_policies[0].terminal);
+    // The configuration of another policy means nothing.
+    let other =
+        of("lb_policy: ROUND_ROBIN, ring_hash_lb_config: {minimum_ring_size: 10, maximum_ring_size: 5}");
+    assert_eq!(other.lb_policy, LbPolicy::RoundRobin);
+}
+
+#[test]
+fn slow_start_localities_and_selection() {
+    let old = of(
+        "round_robin_lb_config: {slow_start_config: {slow_start_window: 30s, aggression: {default_value: 2, \
+                  runtime_key: k}, min_weight_percent: {value: 5}}}, common_lb_config: {locality_weighted_lb_config: {}}",
+    );
+    let slow = old.balancing.slow_start.unwrap();
+    assert_eq!((slow.window, slow.aggression, slow.min_weight), (Duration::from_secs(30), 2.0, 0.05));
+    assert_eq!(old.balancing.locality, LocalityMode::Weighted);
+    let new = typed(
+        "least_request.v3.LeastRequest, selection_method: FULL_SCAN, slow_start_config: {slow_start_window: 1s, \
+                     aggression: {default_value: -1, runtime_key: k}}, locality_lb_config: {zone_aware_lb_config: \
+                     {routing_enabled: {value: 30}, min_cluster_size: 2, fail_traffic_on_panic: true}}",
+    );
+    assert_eq!(
+        new.lb_policy,
+        LbPolicy::LeastRequest(LeastRequest { full_scan: true, ..LeastRequest::default() })
+    );
+    assert_eq!(new.balancing.slow_start.map(|slow| (slow.aggression, slow.min_weight)), Some((1.0, 0.1)));
+    let LocalityMode::ZoneAware(zone) = new.balancing.locality else { panic!("zone aware") };
+    assert_eq!((zone.routing_enabled, zone.min_cluster_size, zone.fail_traffic_on_panic), (30, 2, true));
+    assert_eq!(
+        of("least_request_lb_config: {slow_start_config: {}}, lb_policy: LEAST_REQUEST").balancing.slow_start,
+        None
+    );
+    let panic = of("common_lb_config: {healthy_panic_threshold: {value: 33.6}}").panic_threshold;
+    assert!((panic - 34.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn the_first_known_policy_is_taken() {
+    let policies = |second: &str| {
+        format!(
+            "load_balancing_policy: {{policies: [{{typed_extension_config: {{name: own, typed_config: {{'@type': \
+             t/xds.type.v3.TypedStruct, type_url: t/example.Custom}}}}}}, {{typed_extension_config: {{name: b, typed_config: \
+             {{'@type': t/envoy.extensions.load_balancing_policies.{second}}}}}}}]}}"
+        )
+    };
+    assert_eq!(of(&policies("random.v3.Random")).lb_policy, LbPolicy::Random);
+    let none = cluster_of(&policies("pick_first.v3.PickFirst")).unwrap_err();
+    assert!(none.reason.contains("names from [own, b]"), "{none}");
+}
+
+#[test]
+fn subsets() {
+    let old = of(
+        "lb_subset_config: {fallback_policy: DEFAULT_SUBSET, default_subset: {b: 1, a: x}, subset_selectors: \
+                  [{keys: [v, s, s], fallback_policy: KEYS_SUBSET, fallback_keys_subset: [s]}, {keys: [v], single_host_per_subset: true}], \
+                  list_as_any: true, panic_mode_any: true, metadata_fallback_policy: FALLBACK_LIST}",
+    );
+    let subset = old.balancing.subset.unwrap();
+    assert_eq!(subset.fallback, SubsetFallback::DefaultSubset);
+    let pairs: Vec<_> = subset.default_subset.iter().map(|(key, value)| (&**key, &**value)).collect();
+    assert_eq!(pairs, [("a", "\"x\""), ("b", "1")]);
+    assert_eq!(subset.selectors[0].keys, ["s".into(), "v".into()]);
+    assert_eq!(subset.selectors[0].fallback, SelectorFallback::KeysSubset(vec!["s".into()]));
+    assert!(
+        subset.selectors[1].single_host
+            && subset.list_as_any
+            && subset.panic_mode_any
+            && subset.fallback_list
+    );
+    assert!(of("lb_subset_config: {fallback_policy: ANY_ENDPOINT}").balancing.subset.is_none());
+    let new = typed(&format!(
+        "subset.v3.Subset, allow_redundant_keys: true, subset_selectors: [{{keys: [v]}}], subset_lb_policy: {}",
+        list("maglev.v3.Maglev")
+    ));
+    assert!(matches!(new.lb_policy, LbPolicy::Maglev(_)));
+    assert!(new.balancing.subset.unwrap().allow_redundant_keys);
+}
+
+#[test]
+fn preferred_endpoints() {
+    let cluster = typed(&format!(
+        "override_host.v3.OverrideHost, override_host_sources: [{{header: X-Host}}], fallback_policy: {}",
+        list("round_robin.v3.RoundRobin")
+    ));
+    assert_eq!(cluster.lb_policy, LbPolicy::RoundRobin);
+    assert_eq!(*cluster.balancing.override_host, [OverrideHostSource::Header((*b"x-host").into())]);
+    let statuses =
+        of("common_lb_config: {override_host_status: {statuses: [DRAINING]}}").balancing.override_host_status;
+    assert!(statuses.contains(HealthStatus::Draining) && !statuses.contains(HealthStatus::Healthy));
+    assert!(of("").balancing.override_host_status.contains(HealthStatus::Degraded));
+}
+
+#[test]
+fn metadata_of_endpoints() {
+    let cluster = of(
+        "load_assignment: {cluster_name: c, endpoints: {lb_endpoints: [{endpoint: {address: {socket_address: \
+                      {address: 1.2.3.4, port_value: 1}}}, metadata: {filter_metadata: {envoy.lb: {v: [1, x], hash_key: k, a: true}}}}]}}",
+    );
+    let metadata = cluster.localities[0].endpoints[0].lb_metadata.as_deref().unwrap();
+    assert_eq!(metadata.hash_key.as_deref(), Some("k"));
+    assert_eq!(metadata.get("a").map(|(value, list)| (&**value, list)), Some(("true", None)));
+    let elements = metadata.get("v").and_then(|(_, list)| list).unwrap();
+    assert_eq!(elements, ["1".into(), "\"x\"".into()]);
+}

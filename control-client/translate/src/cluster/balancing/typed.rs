@@ -1,0 +1,245 @@
+//! `LoadBalancingPolicy`: balancers as extensions, some around others.
+
+use millrace_config::{
+    Balancing, ConsistentHashing, HashFunction, LbPolicy, LeastRequest, LocalityMode, OverrideHostSource,
+};
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::cluster::v3 as pb;
+use millrace_proto::pb::envoy::extensions::load_balancing_policies as policies;
+use millrace_proto::pb::google::protobuf::Any;
+use policies::common::v3 as common;
+use policies::common::v3::locality_lb_config::LocalityConfigSpecifier;
+
+use super::subset;
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::{extension, hash_policy, value};
+
+/// Most balancers around one another.
+const DEPTH_MAX: usize = 8;
+
+const PREFIX: &str = "envoy.extensions.load_balancing_policies.";
+
+/// The first policy that Envoy knows; others are passed over.
+pub(super) fn policy(
+    policy: &pb::LoadBalancingPolicy,
+    path: &Path,
+    depth: usize,
+    out: &mut Balancing,
+    cx: &Context,
+) -> Result<LbPolicy, Rejection> {
+    let path = path.join("policies");
+    if depth == DEPTH_MAX {
+        return Err(Rejection::new(&path, format!("more than {DEPTH_MAX} balancers around one another")));
+    }
+    for (i, one) in policy.policies.iter().enumerate() {
+        let Some(config) = &one.typed_extension_config else { continue };
+        let path = path.at(i).join("typed_extension_config");
+        let Some(any) = &config.typed_config else {
+            return Err(extension::not_served("balancer", &config.name, None, &path));
+        };
+        let kind = extension::type_of(any);
+        let known = kind.strip_prefix(PREFIX).filter(|kind| is_known(kind));
+        match known {
+            Some(kind) => match served(kind, any, &path.join("typed_config"), depth, out, cx)? {
+                Some(policy) => return Ok(policy),
+                None => return Err(extension::not_served("balancer", &config.name, Some(any), &path)),
+            },
+            None => {}
+        }
+    }
+    let names: Vec<&str> = policy
+        .policies
+        .iter()
+        .filter_map(|one| Some(one.typed_extension_config.as_ref()?.name.as_str()))
+        .collect();
+    let why = format!(
+        "didn't find a registered load balancer factory implementation with names from [{}]",
+        names.join(", ")
+    );
+    Err(Rejection::new(&path, why))
+}
+
+/// The balancers of Envoy 1.40.
+fn is_known(kind: &str) -> bool {
+    matches!(
+        kind,
+        "round_robin.v3.RoundRobin"
+            | "random.v3.Random"
+            | "least_request.v3.LeastRequest"
+            | "ring_hash.v3.RingHash"
+            | "maglev.v3.Maglev"
+            | "subset.v3.Subset"
+            | "override_host.v3.OverrideHost"
+            | "wrr_locality.v3.WrrLocality"
+            | "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin"
+            | "cluster_provided.v3.ClusterProvided"
+            | "dynamic_modules.v3.DynamicModulesLoadBalancerConfig"
+            | "load_aware_locality.v3.LoadAwareLocality"
+    )
+}
+
+fn served(
+    kind: &str,
+    any: &Any,
+    path: &Path,
+    depth: usize,
+    out: &mut Balancing,
+    cx: &Context,
+) -> Result<Option<LbPolicy>, Rejection> {
+    Ok(Some(match kind {
+        "round_robin.v3.RoundRobin" => {
+            let config: policies::round_robin::v3::RoundRobin = extension::open(any, path)?;
+            out.slow_start = slow_start(config.slow_start_config.as_ref(), cx);
+            locality(config.locality_lb_config.as_ref(), out, cx);
+            LbPolicy::RoundRobin
+        }
+        "random.v3.Random" => {
+            let config: policies::random::v3::Random = extension::open(any, path)?;
+            locality(config.locality_lb_config.as_ref(), out, cx);
+            LbPolicy::Random
+        }
+        "least_request.v3.LeastRequest" => least_request(&extension::open(any, path)?, out, cx),
+        "ring_hash.v3.RingHash" => ring_hash(&extension::open(any, path)?, path, out)?,
+        "maglev.v3.Maglev" => {
+            let config: policies::maglev::v3::Maglev = extension::open(any, path)?;
+            hashing(config.consistent_hashing_lb_config.as_ref(), path, out)?;
+            weighted(config.locality_weighted_lb_config.is_some(), out);
+            super::maglev(config.table_size.as_ref(), path)?
+        }
+        "subset.v3.Subset" => {
+            let config: policies::subset::v3::Subset = extension::open(any, path)?;
+            let child =
+                child(config.subset_lb_policy.as_ref(), &path.join("subset_lb_policy"), depth, out, cx)?;
+            out.subset = Some(subset::typed(&config, path)?);
+            child
+        }
+        "override_host.v3.OverrideHost" => {
+            let config: policies::override_host::v3::OverrideHost = extension::open(any, path)?;
+            let child =
+                child(config.fallback_policy.as_ref(), &path.join("fallback_policy"), depth, out, cx)?;
+            override_host(&config, path, out)?;
+            child
+        }
+        "cluster_provided.v3.ClusterProvided" => {
+            let why = "cluster provided LB specified but the cluster did not provide one. Check cluster documentation.";
+            return Err(Rejection::new(path, why));
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn child(
+    child: Option<&pb::LoadBalancingPolicy>,
+    path: &Path,
+    depth: usize,
+    out: &mut Balancing,
+    cx: &Context,
+) -> Result<LbPolicy, Rejection> {
+    match child {
+        Some(child) => policy(child, path, depth + 1, out, cx),
+        None => Err(Rejection::new(path, "value is required")),
+    }
+}
+
+fn least_request(
+    config: &policies::least_request::v3::LeastRequest,
+    out: &mut Balancing,
+    cx: &Context,
+) -> LbPolicy {
+    use policies::least_request::v3::least_request::SelectionMethod;
+    out.slow_start = slow_start(config.slow_start_config.as_ref(), cx);
+    locality(config.locality_lb_config.as_ref(), out, cx);
+    let basic = super::least_request(config.choice_count.as_ref(), config.active_request_bias.as_ref(), cx);
+    LbPolicy::LeastRequest(LeastRequest {
+        full_scan: config.selection_method() == SelectionMethod::FullScan,
+        ..basic
+    })
+}
+
+fn ring_hash(
+    config: &policies::ring_hash::v3::RingHash,
+    path: &Path,
+    out: &mut Balancing,
+) -> Result<LbPolicy, Rejection> {
+    use policies::ring_hash::v3::ring_hash::HashFunction as Function;
+    let function = match config.hash_function() {
+        Function::DefaultHash | Function::XxHash => HashFunction::XxHash,
+        Function::MurmurHash2 => HashFunction::MurmurHash2,
+    };
+    #[allow(deprecated)]
+    let older = (config.use_hostname_for_hashing, value::number(config.hash_balance_factor.as_ref(), 0));
+    match &config.consistent_hashing_lb_config {
+        Some(own) => hashing(Some(own), path, out)?,
+        None => (out.consistent_hashing.use_hostname, out.consistent_hashing.balance_factor) = older,
+    }
+    weighted(config.locality_weighted_lb_config.is_some(), out);
+    super::ring(config.minimum_ring_size.as_ref(), config.maximum_ring_size.as_ref(), function, path)
+}
+
+fn hashing(
+    config: Option<&common::ConsistentHashingLbConfig>,
+    path: &Path,
+    out: &mut Balancing,
+) -> Result<(), Rejection> {
+    let Some(config) = config else { return Ok(()) };
+    let path = path.join("consistent_hashing_lb_config").join("hash_policy");
+    out.consistent_hashing = ConsistentHashing {
+        use_hostname: config.use_hostname_for_hashing,
+        balance_factor: value::number(config.hash_balance_factor.as_ref(), 0),
+        hash_policies: hash_policy::policies(&config.hash_policy, &path)?.into(),
+    };
+    Ok(())
+}
+
+fn slow_start(config: Option<&common::SlowStartConfig>, cx: &Context) -> Option<millrace_config::SlowStart> {
+    let config = config?;
+    let window = config.slow_start_window.as_ref();
+    super::slow_start(window, config.aggression.as_ref(), config.min_weight_percent, cx)
+}
+
+fn weighted(weighted: bool, out: &mut Balancing) {
+    if weighted {
+        out.locality = LocalityMode::Weighted;
+    }
+}
+
+fn locality(config: Option<&common::LocalityLbConfig>, out: &mut Balancing, cx: &Context) {
+    match config.and_then(|config| config.locality_config_specifier.as_ref()) {
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => out.locality = LocalityMode::Weighted,
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(zone)) => {
+            #[allow(deprecated)]
+            let force = zone.force_locality_direct_routing;
+            out.locality = LocalityMode::ZoneAware(super::zones(
+                zone.routing_enabled.as_ref(),
+                zone.min_cluster_size.as_ref(),
+                zone.fail_traffic_on_panic,
+                force,
+                cx,
+            ));
+        }
+        None => {}
+    }
+}
+
+fn override_host(
+    config: &policies::override_host::v3::OverrideHost,
+    path: &Path,
+    out: &mut Balancing,
+) -> Result<(), Rejection> {
+    let path = path.join("override_host_sources");
+    let mut sources = Vec::new();
+    for (i, source) in config.override_host_sources.iter().enumerate() {
+        match (source.header.as_str(), &source.metadata) {
+            ("", None) => return Err(Rejection::new(&path.at(i), "Empty override source")),
+            ("", Some(_)) => {
+                let why = "hosts out of dynamic metadata are not served by this build";
+                return Err(Rejection::not_served(&path.at(i).join("metadata"), why));
+            }
+            (_, Some(_)) => return Err(Rejection::new(&path.at(i), "Only one override source must be set")),
+            (header, None) => sources.push(OverrideHostSource::Header(value::lower_bytes(header))),
+        }
+    }
+    out.override_host = sources.into();
+    Ok(())
+}

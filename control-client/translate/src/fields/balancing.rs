@@ -1,0 +1,136 @@
+//! Balancers, in the older fields and as extensions.
+
+use super::Status::{NoEffect, Refused, Reported, Served};
+use super::Table;
+
+const ZONE_BASIS: &str = "zones are weighed by the number of their endpoints";
+const HOST_SET: &str = "connections to endpoints that stay are kept";
+const SUBSET: &str = "fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight \
+                      panic_mode_any list_as_any metadata_fallback_policy";
+const SELECTOR: &str = "keys single_host_per_subset fallback_policy fallback_keys_subset";
+const SLOW_START: &str = "slow_start_window aggression min_weight_percent";
+
+pub(super) const TABLES: &[Table] = &[
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig",
+        fields: &[(Served, "slow_start_config")],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig",
+        fields: &[(Served, "choice_count active_request_bias slow_start_config")],
+    },
+    Table { message: "envoy.config.cluster.v3.Cluster.SlowStartConfig", fields: &[(Served, SLOW_START)] },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.RingHashLbConfig",
+        fields: &[(Served, "minimum_ring_size hash_function maximum_ring_size")],
+    },
+    Table { message: "envoy.config.cluster.v3.Cluster.MaglevLbConfig", fields: &[(Served, "table_size")] },
+    Table { message: "envoy.config.cluster.v3.Cluster.LbSubsetConfig", fields: &[(Served, SUBSET)] },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector",
+        fields: &[(Served, SELECTOR)],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.CommonLbConfig",
+        fields: &[
+            (
+                Served,
+                "healthy_panic_threshold zone_aware_lb_config locality_weighted_lb_config \
+                 consistent_hashing_lb_config override_host_status",
+            ),
+            (Reported(HOST_SET), "close_connections_on_host_set_change"),
+            (NoEffect("there are no active health checks"), "ignore_new_hosts_until_first_hc"),
+            (NoEffect("updates of one turn are merged anyway"), "update_merge_window"),
+        ],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig",
+        fields: &[(Served, "routing_enabled min_cluster_size fail_traffic_on_panic")],
+    },
+    Table { message: "envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig", fields: &[] },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig",
+        fields: &[(Served, "use_hostname_for_hashing hash_balance_factor")],
+    },
+    Table { message: "envoy.config.core.v3.HealthStatusSet", fields: &[(Served, "statuses")] },
+    Table { message: "envoy.config.cluster.v3.LoadBalancingPolicy", fields: &[(Served, "policies")] },
+    Table {
+        message: "envoy.config.cluster.v3.LoadBalancingPolicy.Policy",
+        fields: &[(Served, "typed_extension_config")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig",
+        fields: &[(Served, "zone_aware_lb_config locality_weighted_lb_config")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig",
+        fields: &[
+            (Served, "routing_enabled min_cluster_size fail_traffic_on_panic force_locality_direct_routing"),
+            (Reported(ZONE_BASIS), "force_local_zone locality_basis"),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig",
+        fields: &[],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.common.v3.SlowStartConfig",
+        fields: &[(Served, SLOW_START)],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig",
+        fields: &[(Served, "use_hostname_for_hashing hash_balance_factor hash_policy")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
+        fields: &[(Served, "slow_start_config locality_lb_config")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.random.v3.Random",
+        fields: &[(Served, "locality_lb_config")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+        fields: &[
+            (
+                Served,
+                "choice_count active_request_bias slow_start_config locality_lb_config selection_method",
+            ),
+            (NoEffect("selection_method counts, in Envoy too"), "enable_full_scan"),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
+        fields: &[(
+            Served,
+            "hash_function minimum_ring_size maximum_ring_size use_hostname_for_hashing hash_balance_factor \
+             consistent_hashing_lb_config locality_weighted_lb_config",
+        )],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
+        fields: &[(Served, "table_size consistent_hashing_lb_config locality_weighted_lb_config")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.subset.v3.Subset",
+        fields: &[(Served, SUBSET), (Served, "allow_redundant_keys subset_lb_policy")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.subset.v3.Subset.LbSubsetSelector",
+        fields: &[(Served, SELECTOR)],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost",
+        fields: &[
+            (Served, "override_host_sources fallback_policy"),
+            (Reported("the chosen endpoint is not written to metadata"), "selected_host_key"),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost.OverrideHostSource",
+        fields: &[
+            (Served, "header"),
+            (Refused("hosts out of dynamic metadata are not served by this build"), "metadata"),
+        ],
+    },
+];

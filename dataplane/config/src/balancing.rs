@@ -1,0 +1,292 @@
+//! How a cluster spreads requests over its endpoints (`lb_policy`, `common_lb_config`, `lb_subset_config` and
+//! `envoy.extensions.load_balancing_policies`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{ClusterId, HashPolicy, LocalityName, MetadataPairs};
+
+/// The balancers that this build serves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LbPolicy {
+    /// `ROUND_ROBIN`.
+    RoundRobin,
+    /// `RANDOM`.
+    Random,
+    /// `LEAST_REQUEST`.
+    LeastRequest(LeastRequest),
+    /// `RING_HASH`.
+    RingHash(RingHash),
+    /// `MAGLEV`.
+    Maglev(Maglev),
+}
+
+/// `Cluster.least_request_lb_config`, `LeastRequest`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LeastRequest {
+    /// `choice_count`, default 2.
+    pub choice_count: u32,
+    /// `active_request_bias`, default 1.0; at least 0.
+    pub active_request_bias: f64,
+    /// `selection_method: FULL_SCAN`: the best of all endpoints instead of `choice_count` drawn ones.
+    pub full_scan: bool,
+}
+
+impl Default for LeastRequest {
+    fn default() -> Self {
+        Self { choice_count: 2, active_request_bias: 1.0, full_scan: false }
+    }
+}
+
+/// `RingHashLbConfig.HashFunction`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum HashFunction {
+    #[default]
+    XxHash,
+    MurmurHash2,
+}
+
+/// `Cluster.ring_hash_lb_config`, `RingHash`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingHash {
+    /// `minimum_ring_size`, default 1024.
+    pub minimum_ring_size: u64,
+    /// `maximum_ring_size`, default and largest 8 Mi; not below the minimum.
+    pub maximum_ring_size: u64,
+    /// `hash_function`.
+    pub hash_function: HashFunction,
+}
+
+impl RingHash {
+    /// The largest ring that may be configured.
+    pub const SIZE_MAX: u64 = 8 * 1024 * 1024;
+}
+
+impl Default for RingHash {
+    fn default() -> Self {
+        Self {
+            minimum_ring_size: 1024,
+            maximum_ring_size: Self::SIZE_MAX,
+            hash_function: HashFunction::XxHash,
+        }
+    }
+}
+
+/// `Cluster.maglev_lb_config`, `Maglev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maglev {
+    /// `table_size`: a prime, default 65,537, at most 5,000,011.
+    pub table_size: u32,
+}
+
+impl Maglev {
+    /// The largest table that may be configured.
+    pub const SIZE_MAX: u64 = 5_000_011;
+}
+
+impl Default for Maglev {
+    fn default() -> Self {
+        Self { table_size: 65_537 }
+    }
+}
+
+/// What balancers have besides their policy. The default is Envoy's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Balancing {
+    /// What localities mean.
+    pub locality: LocalityMode,
+    /// `slow_start_config`; only round robin and least request read it.
+    pub slow_start: Option<SlowStart>,
+    /// `consistent_hashing_lb_config`; only ring hash and Maglev read it.
+    pub consistent_hashing: ConsistentHashing,
+    /// `lb_subset_config`, `Subset`.
+    pub subset: Option<Arc<Subset>>,
+    /// `OverrideHost.override_host_sources`, in their order; empty without that policy.
+    pub override_host: Arc<[OverrideHostSource]>,
+    /// `common_lb_config.override_host_status`.
+    pub override_host_status: HostStatusSet,
+    /// The locality of this proxy's node, for zone-aware routing.
+    pub local_locality: Option<Arc<LocalityName>>,
+    /// `cluster_manager.local_cluster_name`: the cluster that this proxy is an endpoint of.
+    pub local_cluster: Option<ClusterId>,
+    /// `load_assignment.policy.weighted_priority_health`: health counts weights instead of endpoints.
+    pub weighted_priority_health: bool,
+}
+
+/// `LocalityLbConfig`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalityMode {
+    /// `zone_aware_lb_config`, or nothing; without a local cluster localities mean nothing.
+    ZoneAware(ZoneAware),
+    /// `locality_weighted_lb_config`: localities get requests by `LocalityLbEndpoints.load_balancing_weight`.
+    Weighted,
+}
+
+impl Default for LocalityMode {
+    fn default() -> Self {
+        Self::ZoneAware(ZoneAware::default())
+    }
+}
+
+/// `ZoneAwareLbConfig`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneAware {
+    /// `routing_enabled`, percent of the requests.
+    pub routing_enabled: u32,
+    /// `min_cluster_size`, default 6.
+    pub min_cluster_size: u64,
+    /// `fail_traffic_on_panic`: no endpoint instead of any.
+    pub fail_traffic_on_panic: bool,
+    /// `force_locality_direct_routing`.
+    pub force_local: bool,
+}
+
+impl Default for ZoneAware {
+    fn default() -> Self {
+        Self { routing_enabled: 100, min_cluster_size: 6, fail_traffic_on_panic: false, force_local: false }
+    }
+}
+
+/// `SlowStartConfig`: a new endpoint's weight grows to its full value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlowStart {
+    /// `slow_start_window`, longer than zero.
+    pub window: Duration,
+    /// `aggression`, above 0; 1.0 is linear.
+    pub aggression: f64,
+    /// `min_weight_percent` as a share, default 0.1.
+    pub min_weight: f64,
+}
+
+/// `ConsistentHashingLbConfig`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConsistentHashing {
+    /// `use_hostname_for_hashing`.
+    pub use_hostname: bool,
+    /// `hash_balance_factor`, percent of the average load that an endpoint may have; 0 for no bound.
+    pub balance_factor: u32,
+    /// `hash_policy`: replaces that of routes unless empty.
+    pub hash_policies: Arc<[HashPolicy]>,
+}
+
+/// Metadata `envoy.lb` of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LbMetadata {
+    /// Sorted by key, values as their JSON text.
+    pub pairs: MetadataPairs,
+    /// The elements of values that are lists, for `list_as_any`: positions in `pairs`, ascending.
+    pub lists: Vec<(usize, Vec<Arc<str>>)>,
+    /// `hash_key`, when it is a string: hashed instead of the address.
+    pub hash_key: Option<Arc<str>>,
+}
+
+impl LbMetadata {
+    /// The value of a key, and its elements when it is a list.
+    pub fn get(&self, key: &str) -> Option<(&Arc<str>, Option<&[Arc<str>]>)> {
+        let at = self.pairs.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
+        let list = self.lists.iter().find(|(position, _)| *position == at);
+        Some((&self.pairs.get(at)?.1, list.map(|(_, elements)| elements.as_slice())))
+    }
+}
+
+/// `RouteAction.metadata_match`, with that of the weighted cluster merged in: what a request's endpoint must have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetadataMatch {
+    /// Sorted by key, values as their JSON text.
+    pub pairs: MetadataPairs,
+    /// For `FALLBACK_LIST` when there is a `fallback_list`: each of its entries merged into the other pairs.
+    pub fallbacks: Option<Vec<MetadataPairs>>,
+}
+
+/// `LbSubsetFallbackPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SubsetFallback {
+    #[default]
+    NoFallback,
+    AnyEndpoint,
+    DefaultSubset,
+}
+
+/// `LbSubsetSelectorFallbackPolicy`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SelectorFallback {
+    #[default]
+    NotDefined,
+    NoFallback,
+    AnyEndpoint,
+    DefaultSubset,
+    /// `KEYS_SUBSET` with `fallback_keys_subset`, sorted.
+    KeysSubset(Vec<Arc<str>>),
+}
+
+/// `LbSubsetSelector`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubsetSelector {
+    /// `keys`, sorted, without duplicates; not empty.
+    pub keys: Vec<Arc<str>>,
+    /// `fallback_policy`.
+    pub fallback: SelectorFallback,
+    /// `single_host_per_subset`.
+    pub single_host: bool,
+}
+
+/// `LbSubsetConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subset {
+    /// `fallback_policy`.
+    pub fallback: SubsetFallback,
+    /// `default_subset`.
+    pub default_subset: MetadataPairs,
+    /// `subset_selectors`.
+    pub selectors: Vec<SubsetSelector>,
+    /// `locality_weight_aware`: subsets keep the weights of localities.
+    pub locality_weight_aware: bool,
+    /// `scale_locality_weight`: in proportion to the endpoints of the locality that are in the subset.
+    pub scale_locality_weight: bool,
+    /// `panic_mode_any`.
+    pub panic_mode_any: bool,
+    /// `list_as_any`: an endpoint with a list is in the subset of each element.
+    pub list_as_any: bool,
+    /// `metadata_fallback_policy: FALLBACK_LIST`.
+    pub fallback_list: bool,
+    /// `allow_redundant_keys`: keys of the request that no selector has are ignored.
+    pub allow_redundant_keys: bool,
+}
+
+/// `OverrideHost.OverrideHostSource`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OverrideHostSource {
+    /// `header`, lower case: addresses, separated by commas.
+    Header(Arc<[u8]>),
+}
+
+/// A set of `core.v3.HealthStatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostStatusSet(u8);
+
+impl HostStatusSet {
+    /// The set with nothing in it.
+    pub const EMPTY: Self = Self(0);
+
+    /// The set with `status`, too.
+    #[must_use]
+    pub fn with(self, status: crate::HealthStatus) -> Self {
+        Self(self.0 | 1 << status as u8)
+    }
+
+    /// True when `status` is in it.
+    pub fn contains(self, status: crate::HealthStatus) -> bool {
+        self.0 & (1 << status as u8) != 0
+    }
+}
+
+impl Default for HostStatusSet {
+    /// `UNKNOWN`, `HEALTHY` and `DEGRADED`.
+    fn default() -> Self {
+        use crate::HealthStatus::{Degraded, Healthy, Unknown};
+        Self::EMPTY.with(Unknown).with(Healthy).with(Degraded)
+    }
+}

@@ -1,0 +1,106 @@
+//! What of a request decides its endpoint: hash, metadata, a preferred endpoint; and what balancers count.
+
+use millrace_base::Key;
+use millrace_config::{ClusterId, MetadataMatch, OverrideHostSource, RouteForward};
+use millrace_observe::stats::{ShardStats, cluster as metric};
+use millrace_route::HashInputs;
+use millrace_upstream::{ClusterState, LbStat, OverrideHost};
+
+use super::HttpOptions;
+use super::stream::Plan;
+use crate::address::inet;
+use crate::shard::Shard;
+
+/// What was found out about a request when its first try began.
+#[derive(Debug, Default)]
+pub(crate) struct Balance {
+    /// The hash of its policies.
+    pub(crate) hash: Option<u64>,
+    /// `set-cookie` values for the response, one for each new cookie.
+    pub(crate) cookies: Vec<Vec<u8>>,
+    /// Addresses of endpoints that header fields name, for a cluster of `OverrideHost`; else empty.
+    pub(crate) preferred: Vec<u8>,
+}
+
+impl Shard {
+    /// Looks at the request as it goes upstream; every try uses what is found now.
+    pub(super) fn plan_balance(&mut self, id: Key, forward: &RouteForward, cluster: Option<ClusterId>) {
+        let Some(balancing) = cluster.and_then(|id| self.snapshot.cluster(id)).map(|c| &c.balancing) else {
+            return;
+        };
+        let own = &balancing.consistent_hashing.hash_policies;
+        let policies = if own.is_empty() { &forward.hash_policies[..] } else { own };
+        if policies.is_empty() && balancing.override_host.is_empty() {
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let addresses = self.downstreams.get(stream.downstream).map(|client| &client.addresses);
+        let peer = stream.facts.remote.as_ref().or(addresses.map(|own| &own.peer));
+        let inputs = HashInputs {
+            head: Some(&stream.request),
+            peer: peer.and_then(inet),
+            local: addresses.and_then(|own| inet(&own.local)),
+        };
+        let hashed = millrace_route::hash(policies, &inputs);
+        let mut preferred = Vec::new();
+        for OverrideHostSource::Header(name) in balancing.override_host.iter() {
+            if let Some(list) = stream.request.headers.get_name(name) {
+                preferred.extend_from_slice(if preferred.is_empty() { b"" } else { b"," });
+                preferred.extend_from_slice(list);
+            }
+        }
+        stream.balance = Balance { hash: hashed.hash, cookies: hashed.cookies, preferred };
+    }
+}
+
+/// `metadata_match` of the route or of the weighted cluster that was chosen.
+pub(super) fn metadata_match<'o>(plan: Option<Plan>, options: &'o HttpOptions) -> Option<&'o MetadataMatch> {
+    let plan = plan?;
+    let forward: &RouteForward = plan.forward(options)?;
+    match plan.weighted_entry(options) {
+        Some(entry) => entry.metadata_match.as_deref(),
+        None => forward.metadata_match.as_deref(),
+    }
+}
+
+impl Balance {
+    /// The endpoints that the request names; each try after the first takes the next one.
+    pub(super) fn override_host(&self, attempts: u32) -> Option<OverrideHost<'_>> {
+        (!self.preferred.is_empty()).then_some(OverrideHost {
+            addresses: &self.preferred,
+            skip: attempts.saturating_sub(1),
+            strict: false,
+            any_status: true,
+        })
+    }
+}
+
+/// Adds what the balancer counted to the cluster's statistics.
+#[inline]
+pub(crate) fn count(state: &mut ClusterState, stats: &mut ShardStats) {
+    let scope = state.config().scope;
+    state.take_lb_stats(|stat, count| {
+        let counter = match stat {
+            LbStat::HealthyPanic => metric::LB_HEALTHY_PANIC,
+            LbStat::RecalculateZoneStructures => metric::LB_RECALCULATE_ZONE_STRUCTURES,
+            LbStat::LocalClusterNotOk => metric::LB_LOCAL_CLUSTER_NOT_OK,
+            LbStat::ZoneClusterTooSmall => metric::LB_ZONE_CLUSTER_TOO_SMALL,
+            LbStat::ZoneNoCapacityLeft => metric::LB_ZONE_NO_CAPACITY_LEFT,
+            LbStat::ZoneRoutingAllDirectly => metric::LB_ZONE_ROUTING_ALL_DIRECTLY,
+            LbStat::ZoneRoutingCrossZone => metric::LB_ZONE_ROUTING_CROSS_ZONE,
+            LbStat::ZoneRoutingSampled => metric::LB_ZONE_ROUTING_SAMPLED,
+            LbStat::SubsetsCreated => metric::LB_SUBSETS_CREATED,
+            LbStat::SubsetsRemoved => metric::LB_SUBSETS_REMOVED,
+            LbStat::SubsetsSelected => metric::LB_SUBSETS_SELECTED,
+            LbStat::SubsetsFallback => metric::LB_SUBSETS_FALLBACK,
+            LbStat::SubsetsFallbackPanic => metric::LB_SUBSETS_FALLBACK_PANIC,
+        };
+        stats.add(scope, counter, u64::from(count));
+        let active = metric::LB_SUBSETS_ACTIVE;
+        match stat {
+            LbStat::SubsetsCreated => (0..count).for_each(|_| stats.gauge_inc(scope, active)),
+            LbStat::SubsetsRemoved => (0..count).for_each(|_| stats.gauge_dec(scope, active)),
+            _ => {}
+        }
+    });
+}

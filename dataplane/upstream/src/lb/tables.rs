@@ -1,0 +1,238 @@
+//! The tables of one set of hosts: priority levels, and within each the localities and the hosts.
+
+use millrace_base::{Rng, Slab};
+use millrace_config::{LbPolicy, LocalityMode};
+
+use super::hashed::Hashed;
+use super::locality::{self, Groups, Weights, Wrr, Zone, Zones};
+use super::policy::HostSet;
+use super::priority::{Availability, PriorityLoad};
+use super::stats::{LbStat, LbStats};
+use super::{ChooseContext, Chosen, Draw, Ground};
+use crate::{Host, HostHealth, HostId};
+
+/// How a locality is chosen.
+#[derive(Debug)]
+enum Routing {
+    Weighted { healthy: Wrr, degraded: Wrr },
+    Zones(Zones),
+}
+
+/// The hosts of one level by locality.
+#[derive(Debug)]
+struct Localities {
+    routing: Routing,
+    healthy: Vec<HostSet>,
+    degraded: Vec<HostSet>,
+}
+
+/// One priority level.
+#[derive(Debug, Default)]
+struct Level {
+    /// Healthy hosts, or all hosts in panic.
+    healthy: HostSet,
+    degraded: HostSet,
+    localities: Option<Box<Localities>>,
+    /// Instead of all of them, when the policy hashes.
+    hashed: Option<Box<Hashed>>,
+    panic: bool,
+}
+
+/// The tables of one set of hosts.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    levels: Vec<Level>,
+    load: PriorityLoad,
+    hashes: bool,
+    fail_on_panic: bool,
+}
+
+fn hashes(policy: &LbPolicy) -> bool {
+    matches!(policy, LbPolicy::RingHash(_) | LbPolicy::Maglev(_))
+}
+
+fn with(ids: &[HostId], hosts: &Slab<Host>, health: HostHealth) -> Vec<HostId> {
+    ids.iter().copied().filter(|id| hosts.get(id.0).is_some_and(|host| host.health == health)).collect()
+}
+
+impl Tables {
+    /// Builds the tables of `members`: hosts of each priority, in configuration order.
+    pub fn rebuild(
+        &mut self,
+        ground: &Ground<'_>,
+        members: &[Vec<HostId>],
+        weights: Weights,
+        rng: &mut Rng,
+        stats: &mut LbStats,
+    ) {
+        let cluster = ground.cluster;
+        let weighted = cluster.balancing.weighted_priority_health;
+        let availability: Vec<_> =
+            members.iter().map(|level| Availability::of(level, ground.hosts, weighted)).collect();
+        self.load =
+            PriorityLoad::compute(&availability, cluster.overprovisioning_factor, cluster.panic_threshold);
+        self.hashes = hashes(&cluster.lb_policy);
+        self.fail_on_panic = match cluster.balancing.locality {
+            LocalityMode::ZoneAware(zone) => zone.fail_traffic_on_panic,
+            LocalityMode::Weighted => false,
+        };
+        self.levels.resize_with(members.len(), Level::default);
+        for (index, (level, ids)) in self.levels.iter_mut().zip(members).enumerate() {
+            level.panic = self.load.panic(index);
+            if self.hashes {
+                level.hash(ground, index, ids, weights);
+            } else {
+                level.rotate(ground, index, ids, weights, rng, stats);
+            }
+        }
+    }
+
+    /// Draws a host, again while retries are to avoid it.
+    #[inline]
+    pub fn choose(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
+        if self.hashes {
+            return self.choose_hashed(draw, context);
+        }
+        let mut chosen = self.draw(draw)?;
+        for _ in 0..context.attempts {
+            if !context.avoid.contains(&chosen.host) {
+                break;
+            }
+            chosen = self.draw(draw)?;
+        }
+        Some(chosen)
+    }
+
+    fn choose_hashed(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
+        let hash = context.hash.unwrap_or_else(|| draw.rng.next_u64());
+        let (index, _) = self.load.draw(|| hash);
+        let level = self.levels.get(index)?;
+        let hashed = level.hashed.as_deref()?;
+        let mut host = hashed.pick(hash, 0, draw)?;
+        for attempt in 1..=context.attempts {
+            if !context.avoid.contains(&host) {
+                break;
+            }
+            host = hashed.pick(hash, attempt, draw)?;
+        }
+        Some(Chosen { host, panic: level.panic })
+    }
+
+    #[inline]
+    fn draw(&mut self, draw: &mut Draw<'_>) -> Option<Chosen> {
+        let (index, degraded) = self.load.draw(|| draw.rng.next_u64());
+        let level = self.levels.get_mut(index)?;
+        if level.panic && self.fail_on_panic {
+            draw.stats.add(LbStat::HealthyPanic, 1);
+            return None;
+        }
+        Some(Chosen { host: level.pick(degraded, draw)?, panic: level.panic })
+    }
+}
+
+impl Level {
+    fn hash(&mut self, ground: &Ground<'_>, priority: usize, ids: &[HostId], weights: Weights) {
+        let panic = self.panic;
+        let is_healthy =
+            |id: HostId| ground.hosts.get(id.0).is_some_and(|host| host.health == HostHealth::Healthy);
+        let eligible = |id: HostId| panic || is_healthy(id);
+        let shares = match (ground.cluster.balancing.locality, weights) {
+            (LocalityMode::Weighted, Weights::Configured | Weights::Scaled) => {
+                Groups::of(ground, priority, ids, weights).shares(ground, eligible)
+            }
+            _ => {
+                let mut out = Vec::with_capacity(ids.len());
+                locality::shares(ground, ids.iter().copied().filter(|id| eligible(*id)), 1.0, &mut out);
+                out
+            }
+        };
+        *self = Self { panic, ..Self::default() };
+        self.hashed = Hashed::new(ground.cluster, shares, ground.hosts).map(Box::new);
+    }
+
+    fn rotate(
+        &mut self,
+        ground: &Ground<'_>,
+        priority: usize,
+        ids: &[HostId],
+        weights: Weights,
+        rng: &mut Rng,
+        stats: &mut LbStats,
+    ) {
+        self.hashed = None;
+        let hosts = ground.hosts;
+        let main = if self.panic { ids.to_vec() } else { with(ids, hosts, HostHealth::Healthy) };
+        self.healthy.replace(main, ground, rng);
+        self.degraded.replace(with(ids, hosts, HostHealth::Degraded), ground, rng);
+        let wanted = match ground.cluster.balancing.locality {
+            LocalityMode::Weighted => weights != Weights::Absent,
+            LocalityMode::ZoneAware(_) => priority == 0 && ground.local.is_some(),
+        };
+        if !wanted {
+            self.localities = None;
+            return;
+        }
+        let groups = Groups::of(ground, priority, ids, weights);
+        let by_group = |health| -> Vec<Vec<HostId>> {
+            groups.groups.iter().map(|group| with(&group.hosts, hosts, health)).collect()
+        };
+        let (healthy, degraded) = (by_group(HostHealth::Healthy), by_group(HostHealth::Degraded));
+        let Some(routing) = routing(ground, &groups, [&healthy, &degraded], rng, stats) else {
+            self.localities = None;
+            return;
+        };
+        let mut place = |lists: Vec<Vec<HostId>>, sets: Option<Vec<HostSet>>| {
+            let mut sets = sets.unwrap_or_default();
+            sets.resize_with(lists.len(), HostSet::default);
+            lists.into_iter().zip(&mut sets).for_each(|(ids, set)| set.replace(ids, ground, rng));
+            sets
+        };
+        let (old_healthy, old_degraded) = match self.localities.take() {
+            Some(old) => (Some(old.healthy), Some(old.degraded)),
+            None => (None, None),
+        };
+        let (healthy, degraded) = (place(healthy, old_healthy), place(degraded, old_degraded));
+        self.localities = Some(Box::new(Localities { routing, healthy, degraded }));
+    }
+
+    #[inline]
+    fn pick(&mut self, degraded: bool, draw: &mut Draw<'_>) -> Option<HostId> {
+        if let (Some(localities), false) = (&mut self.localities, self.panic) {
+            let group = match &mut localities.routing {
+                Routing::Weighted { healthy, degraded: other } => {
+                    if degraded { other } else { healthy }.pick()
+                }
+                Routing::Zones(zones) => match zones.pick(draw) {
+                    Zone::Any => None,
+                    Zone::Group(group) => Some(group),
+                    Zone::Fail => return None,
+                },
+            };
+            if let Some(group) = group {
+                let sets = if degraded { &mut localities.degraded } else { &mut localities.healthy };
+                return sets.get_mut(group)?.pick(draw);
+            }
+        }
+        if degraded { self.degraded.pick(draw) } else { self.healthy.pick(draw) }
+    }
+}
+
+fn routing(
+    ground: &Ground<'_>,
+    groups: &Groups<'_>,
+    [healthy, degraded]: [&[Vec<HostId>]; 2],
+    rng: &mut Rng,
+    stats: &mut LbStats,
+) -> Option<Routing> {
+    let count = |lists: &[Vec<HostId>]| -> Vec<usize> { lists.iter().map(Vec::len).collect() };
+    let factor = ground.cluster.overprovisioning_factor;
+    match ground.cluster.balancing.locality {
+        LocalityMode::Weighted => Some(Routing::Weighted {
+            healthy: Wrr::new(groups, &count(healthy), factor, rng),
+            degraded: Wrr::new(groups, &count(degraded), factor, rng),
+        }),
+        LocalityMode::ZoneAware(config) => {
+            Zones::new(ground, config, groups, &count(healthy), stats).map(Routing::Zones)
+        }
+    }
+}
