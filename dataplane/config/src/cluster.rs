@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Address, ClusterId, Http2Options, ScopeId, SourceId, TransportMatch, UpstreamProtocol, UpstreamTransport,
+    Address, ClusterId, Http2Options, OutlierDetection, ScopeId, SourceId, TransportMatch, UpstreamProtocol, UpstreamTransport,
 };
 
 /// `core.v3.HealthStatus` of an endpoint.
@@ -260,6 +260,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// `circuit_breakers`.
     pub circuit_breakers: CircuitBreakers,
+    /// `outlier_detection`; `None` when nobody asks for it.
+    pub outlier_detection: Option<Box<OutlierDetection>>,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub buffer_limit_bytes: u32,
     /// `upstream_connection_options.tcp_keepalive`.

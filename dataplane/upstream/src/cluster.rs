@@ -8,6 +8,7 @@ use millrace_base::{Rng, Slab};
 use millrace_config::{Address, Cluster, Endpoint, Thresholds};
 
 use crate::budget::PriorityBudgets;
+use crate::health::Watched;
 use crate::lb::Balancer;
 use crate::list::List;
 use crate::pool::{self, CloseReason, Conn, ConnId, PoolAction, Waiter};
@@ -26,10 +27,10 @@ pub struct ClusterState {
     pub(crate) budgets: Arc<ClusterBudgets>,
     pub(crate) hosts: Slab<Host>,
     /// Present hosts by priority, in configuration order.
-    members: Vec<Vec<HostId>>,
-    balancer: Balancer,
-    /// For rotation starts only; requests draw from the shard's generator.
-    rng: Rng,
+    pub(crate) members: Vec<Vec<HostId>>,
+    pub(crate) balancer: Balancer,
+    /// For rotation starts and ejections; requests draw from the shard's generator.
+    pub(crate) rng: Rng,
     pub(crate) conns: Slab<Conn>,
     pub(crate) waiters: Slab<Waiter>,
     pub(crate) transports: Transports,
@@ -37,6 +38,7 @@ pub struct ClusterState {
     pub(crate) age: List<{ pool::AGE }>,
     /// Retries of this shard that hold a unit of the budget.
     retries: Cell<u32>,
+    pub(crate) watched: Watched,
 }
 
 impl ClusterState {
@@ -55,6 +57,7 @@ impl ClusterState {
             idle: List::default(),
             age: List::default(),
             retries: Cell::new(0),
+            watched: Watched::default(),
         };
         state.place_hosts(&mut Vec::new());
         state
@@ -75,6 +78,9 @@ impl ClusterState {
             && old.overprovisioning_factor == cluster.overprovisioning_factor;
         if !same_hosts {
             self.place_hosts(out);
+        }
+        if old.outlier_detection.is_some() != cluster.outlier_detection.is_some() {
+            self.watch_all();
         }
         self.debug_check();
     }
@@ -113,7 +119,11 @@ impl ClusterState {
                     }
                     id
                 }
-                None => HostId(self.hosts.insert(Host::new(endpoint, priority))),
+                None => {
+                    let mut host = Host::new(endpoint, priority);
+                    self.watched.join(&mut host, &config, &self.budgets);
+                    HostId(self.hosts.insert(host))
+                }
             };
             let level = priority.min(PRIORITY_MAX) as usize;
             if self.members.len() <= level {
@@ -123,6 +133,7 @@ impl ClusterState {
         }
         self.balancer.rebuild(&config, &self.members, &self.hosts, &mut self.rng);
         for id in by_address.into_values().flatten() {
+            self.unwatch(id);
             self.dismiss(id, out);
         }
         if config.close_on_health_failure {
@@ -148,6 +159,7 @@ impl ClusterState {
     /// Draws a host for a request.
     #[inline]
     pub fn choose_host(&mut self, rng: &mut Rng, context: &ChooseContext<'_>) -> Result<Chosen, NoHost> {
+        self.notice_health();
         self.balancer.choose(&self.hosts, rng, context)
     }
 

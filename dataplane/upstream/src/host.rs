@@ -9,6 +9,7 @@ use millrace_config::{Address, Endpoint, HealthStatus, ScopeId, TransportMetadat
 use crate::ResourcePriority;
 use crate::TransportKey;
 use crate::list::List;
+use crate::outlier::Watch;
 use crate::pool::{HttpProtocol, PoolId, Ready};
 
 /// An endpoint of one cluster on one shard. Stays valid while its address stays in the cluster, and after
@@ -81,6 +82,10 @@ pub struct Host {
     pub weight: u32,
     /// What the load balancer makes of it.
     pub health: HostHealth,
+    /// What the configuration says of it, outlier detection apart.
+    pub(crate) configured_health: HostHealth,
+    /// Outlier detection looks at it.
+    pub(crate) watch: Option<Box<Watch>>,
     /// The priority it belongs to.
     pub priority: u32,
     /// Requests (or TCP sessions) on a connection, of this shard.
@@ -104,6 +109,8 @@ impl Host {
             scope: endpoint.scope,
             weight: endpoint.weight.max(1),
             health: endpoint.health.into(),
+            configured_health: endpoint.health.into(),
+            watch: None,
             priority,
             active_requests: 0,
             present: true,
@@ -120,9 +127,17 @@ impl Host {
         self.transport_metadata.clone_from(&endpoint.transport_metadata);
         self.scope = endpoint.scope;
         self.weight = endpoint.weight.max(1);
-        self.health = endpoint.health.into();
+        self.configured_health = endpoint.health.into();
+        self.settle_health();
         self.priority = priority;
         self.present = true;
+    }
+
+    /// Works out [`Host::health`]. True when it changed.
+    pub(crate) fn settle_health(&mut self) -> bool {
+        let out = self.watch.as_ref().is_some_and(|watch| watch.monitor.is_ejected());
+        let health = if out { HostHealth::Unhealthy } else { self.configured_health };
+        std::mem::replace(&mut self.health, health) != health
     }
 
     #[inline]

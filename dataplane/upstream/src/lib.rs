@@ -12,10 +12,12 @@
 
 mod budget;
 mod cluster;
+mod health;
 mod host;
 mod invariants;
 mod lb;
 mod list;
+mod outlier;
 mod pool;
 mod retry;
 mod transport;
@@ -24,5 +26,6 @@ pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub use host::{Host, HostHealth, HostId};
 pub use lb::{ChooseContext, Chosen, NoHost};
+pub use outlier::{ClusterHealth, Ejection, EjectionRates, OutlierAction, OutlierEvent, TryResult};
 pub use pool::{Acquire, CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId};
 pub use transport::{TRANSPORTS_MAX, Transport, TransportKey};

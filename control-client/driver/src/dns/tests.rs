@@ -65,6 +65,7 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
         overprovisioning_factor: 140,
         connect_timeout: Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
+        outlier_detection: None,
         buffer_limit_bytes: 1 << 20,
         tcp_keepalive: None,
         bind_source: None,
