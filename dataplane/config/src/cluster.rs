@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Address, ClusterId, Http2Options, OutlierDetection, ScopeId, SourceId, TransportMatch, UpstreamProtocol, UpstreamTransport,
+    Address, ClusterId, Http2Options, OutlierDetection, ScopeId, SourceId, TransportMatch, UpstreamProtocol,
+    UpstreamTransport,
 };
 
 /// `core.v3.HealthStatus` of an endpoint.

@@ -34,7 +34,13 @@ impl Member {
         self.ejected_at.is_some_and(|at| at + out + self.jitter <= now)
     }
 
-    fn event(&self, address: &Address, action: OutlierAction, since: Option<Time>, now: Time) -> OutlierEvent {
+    fn event(
+        &self,
+        address: &Address,
+        action: OutlierAction,
+        since: Option<Time>,
+        now: Time,
+    ) -> OutlierEvent {
         let since_last = since.map(|since| now.since(since));
         OutlierEvent { address: address.clone(), action, ejections: self.ejections, since_last }
     }
@@ -77,9 +83,8 @@ impl Detector {
         self.members.remove(address);
     }
 
-    pub fn ejected(&self) -> Vec<Address> {
-        let out = self.members.iter().filter(|(_, member)| member.monitor.is_ejected());
-        out.map(|(address, _)| address.clone()).collect()
+    pub fn is_ejected(&self, address: &Address) -> bool {
+        self.members.get(address).is_some_and(|member| member.monitor.is_ejected())
     }
 
     pub fn success_rates(&self, address: &Address) -> (Option<f64>, Option<f64>) {

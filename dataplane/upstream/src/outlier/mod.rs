@@ -142,9 +142,9 @@ impl ClusterHealth {
         self.lock().leave(address, events);
     }
 
-    /// Endpoints that are out now. Slow: for the admin interface.
-    pub fn ejected(&self) -> Vec<Address> {
-        self.lock().ejected()
+    /// True while an endpoint is out. Slow: for the admin interface.
+    pub fn is_ejected(&self, address: &Address) -> bool {
+        self.lock().is_ejected(address)
     }
 
     /// Success rate of an endpoint in the last interval, percent: `(external, local origin)`; for the admin interface.

@@ -67,7 +67,10 @@ mod tests {
         assert_eq!(verdict.by_success_rate.iter().map(|rate| rate.index).collect::<Vec<_>>(), [0]);
         assert_eq!(verdict.by_failures, []);
         let same = judge(&rates(&[0.0; 5], 100), 5, &config);
-        assert_eq!((same.cluster, same.by_success_rate.len(), same.by_failures.len()), (Some((0.0, 0.0)), 0, 5));
+        assert_eq!(
+            (same.cluster, same.by_success_rate.len(), same.by_failures.len()),
+            (Some((0.0, 0.0)), 0, 5)
+        );
     }
 
     #[test]

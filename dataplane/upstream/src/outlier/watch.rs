@@ -100,7 +100,12 @@ impl Watch {
     pub fn take(&mut self, result: TryResult, config: &OutlierDetection) -> Reached {
         if config.split_local_origin {
             return match result {
-                TryResult::Status(status) => self.status(status, config),
+                // Envoy has any failed answer be a 503 here, so that all of them are a gateway's failures.
+                TryResult::Status(500..) => self.status(503, config),
+                TryResult::Status(_) => {
+                    self.local_success();
+                    self.status(200, config)
+                }
                 TryResult::Connected | TryResult::ConnectedForGood => self.local_success(),
                 TryResult::TimedOut(_) | TryResult::Failed => self.local_failure(config),
             };
@@ -125,8 +130,7 @@ impl Watch {
         let mut reached = [None; 2];
         if matches!(status, 502..=504) {
             let threshold = config.consecutive_gateway_failure.threshold;
-            reached[0] =
-                reaches(&counters.gateway, threshold).then_some(Ejection::ConsecutiveGatewayFailure);
+            reached[0] = reaches(&counters.gateway, threshold).then_some(Ejection::ConsecutiveGatewayFailure);
         } else {
             reset(&counters.gateway);
         }
