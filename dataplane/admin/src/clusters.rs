@@ -34,6 +34,11 @@ pub(crate) fn serve(call: &Call<'_>, state: &mut dyn AdminState) -> Response {
 fn cluster_text(out: &mut String, cluster: &ClusterStatus) -> fmt::Result {
     let name = &cluster.name;
     writeln!(out, "{name}::observability_name::{}", cluster.observability_name)?;
+    for (origin, rates) in ["", "local_origin_"].iter().zip(cluster.success_rates.iter().flatten()) {
+        let (mean, threshold) = rates.unwrap_or((-1.0, -1.0));
+        writeln!(out, "{name}::outlier::{origin}success_rate_average::{mean}")?;
+        writeln!(out, "{name}::outlier::{origin}success_rate_ejection_threshold::{threshold}")?;
+    }
     for (priority, limits) in [("default", &cluster.default_priority), ("high", &cluster.high_priority)] {
         for (limit, value) in thresholds(limits) {
             writeln!(out, "{name}::{priority}_priority::{limit}::{value}")?;

@@ -105,6 +105,8 @@ pub struct ClusterStatus {
     pub default_priority: Thresholds,
     /// Circuit breakers of priority `HIGH`.
     pub high_priority: Thresholds,
+    /// Outlier detection: mean success rate and threshold, percent, of answers and of local origin; `None` without it.
+    pub success_rates: Option<[Option<(f64, f64)>; 2]>,
     /// Hosts in configuration order.
     pub hosts: Vec<HostStatus>,
 }
@@ -140,6 +142,7 @@ impl ClusterStatus {
             added_via_api,
             default_priority: cluster.circuit_breakers.default,
             high_priority: cluster.circuit_breakers.high,
+            success_rates: cluster.outlier_detection.as_ref().map(|_| [None; 2]),
             hosts,
         }
     }

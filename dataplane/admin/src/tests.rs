@@ -54,6 +54,7 @@ impl AdminState for Process {
             added_via_api: false,
             default_priority: Thresholds::default(),
             high_priority: Thresholds { max_requests: 7, ..Thresholds::default() },
+            success_rates: None,
             hosts,
         };
         vec![cluster("up", vec![host]), cluster("empty", Vec::new())]

@@ -69,22 +69,27 @@ impl AdminState for Control {
         let clusters = assembly.snapshot().clusters.iter().flatten().chain(assembly.control_clusters());
         let status = |cluster: &Arc<millrace_config::Cluster>| {
             let added_via_api = assembly.is_dynamic_cluster(&cluster.name);
-            ClusterStatus::from_config(cluster, added_via_api, |endpoint| {
-                let checks = cluster.outlier_detection.as_ref().and_then(|_| {
-                    shared.health(cluster.id, |health| {
-                        let (success_rate, local_origin_success_rate) =
-                            health.success_rates(&endpoint.address);
-                        let failed_outlier_check = health.is_ejected(&endpoint.address);
-                        HostChecks {
-                            failed_outlier_check,
-                            success_rate,
-                            local_origin_success_rate,
-                            ..HostChecks::default()
-                        }
-                    })
-                });
-                (counts(endpoint), checks.unwrap_or_default())
-            })
+            let checks = |endpoint: &millrace_config::Endpoint| {
+                cluster.outlier_detection.as_ref()?;
+                shared.health(cluster.id, |health| {
+                    let (success_rate, local_origin_success_rate) = health.success_rates(&endpoint.address);
+                    let failed_outlier_check = health.is_ejected(&endpoint.address);
+                    let failed_active_health_check = false;
+                    HostChecks {
+                        failed_active_health_check,
+                        failed_outlier_check,
+                        success_rate,
+                        local_origin_success_rate,
+                    }
+                })
+            };
+            let mut status = ClusterStatus::from_config(cluster, added_via_api, |endpoint| {
+                (counts(endpoint), checks(endpoint).unwrap_or_default())
+            });
+            if let Some(rates) = &mut status.success_rates {
+                *rates = shared.health(cluster.id, |health| health.averages()).unwrap_or_default();
+            }
+            status
         };
         clusters.map(status).collect()
     }

@@ -53,6 +53,8 @@ pub(super) struct Detector {
     /// How many are out.
     active: u32,
     next_sweep: Time,
+    /// Mean and threshold of the last interval, percent.
+    averages: [Option<(f64, f64)>; 2],
 }
 
 /// What decides about an ejection, besides the endpoint.
@@ -85,6 +87,10 @@ impl Detector {
 
     pub fn is_ejected(&self, address: &Address) -> bool {
         self.members.get(address).is_some_and(|member| member.monitor.is_ejected())
+    }
+
+    pub fn averages(&self) -> [Option<(f64, f64)>; 2] {
+        self.averages
     }
 
     pub fn success_rates(&self, address: &Address) -> (Option<f64>, Option<f64>) {
@@ -182,6 +188,7 @@ impl Detector {
             rates.push(HostRate { index, success: rate, volume: total });
         }
         let verdict = judge(&rates, self.members.len(), case.config);
+        self.averages[origin] = verdict.cluster;
         if verdict.by_success_rate.is_empty() && verdict.by_failures.is_empty() {
             return false;
         }

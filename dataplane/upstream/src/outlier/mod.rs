@@ -147,6 +147,12 @@ impl ClusterHealth {
         self.lock().is_ejected(address)
     }
 
+    /// Mean success rate of the last interval and the threshold that followed from it, percent: of answers, and of
+    /// local origin. For the admin interface.
+    pub fn averages(&self) -> [Option<(f64, f64)>; 2] {
+        self.lock().averages()
+    }
+
     /// Success rate of an endpoint in the last interval, percent: `(external, local origin)`; for the admin interface.
     pub fn success_rates(&self, address: &Address) -> (Option<f64>, Option<f64>) {
         self.lock().success_rates(address)

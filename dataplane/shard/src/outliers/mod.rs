@@ -1,5 +1,9 @@
 //! Outlier detection on a shard: tries are reported to their cluster, and what follows from them is counted.
 
+mod log;
+
+use std::sync::Arc;
+
 use millrace_base::Key;
 use millrace_config::{ClusterId, ScopeId};
 use millrace_filter::http::router::retry::ResetReason;
@@ -64,9 +68,13 @@ impl Shard {
     /// Statistics of what outlier detection did.
     fn count_outliers(&mut self, cluster: ClusterId) {
         let Some(state) = self.clusters.get_mut(cluster) else { return };
-        let scope = state.config().scope;
+        let (scope, name) = (state.config().scope, Arc::clone(&state.config().name));
+        let (now, wall, sink) = (self.io.now, self.wall, self.snapshot.outlier_log.clone());
         for event in state.take_outlier_events() {
             count(&mut self.stats, scope, event.action);
+            if let Some(sink) = &sink {
+                log::write(&mut self.logs, sink, &name, &event, (now, wall));
+            }
         }
     }
 }
