@@ -75,6 +75,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         balancing: Balancing::default(),
         connect_timeout: std::time::Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
+        outlier_detection: None,
         buffer_limit_bytes: 1024 * 1024,
         tcp_keepalive: None,
         bind_source: None,

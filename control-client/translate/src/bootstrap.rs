@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{Cluster, Listener, Node, Snapshot};
+use millrace_config::{AccessLogSink, Cluster, Listener, Node, Snapshot};
 use millrace_proto::pb::envoy::config::bootstrap::v3 as pb;
 use millrace_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format::LogFormat as PbFormat;
 use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
@@ -103,7 +103,7 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
     let listeners = listeners(&resources, cx)?;
     typed.static_resources = Some(resources);
     Ok(Compiled {
-        snapshot: snapshot(node, listeners, clusters, cx),
+        snapshot: Snapshot { outlier_log: outlier_log(&typed), ..snapshot(node, listeners, clusters, cx) },
         admin,
         stats,
         stats_flush_interval: flush_interval(&typed),
@@ -274,7 +274,15 @@ fn snapshot(node: Node, listeners: Vec<Arc<Listener>>, clusters: Vec<Cluster>, c
         route_tables: Vec::new(),
         scope_tables: Vec::new(),
         secrets: Vec::new(),
+        outlier_log: None,
     }
+}
+
+/// The file of `cluster_manager.outlier_detection.event_log_path`.
+fn outlier_log(bootstrap: &pb::Bootstrap) -> Option<Arc<AccessLogSink>> {
+    let config = bootstrap.cluster_manager.as_ref()?.outlier_detection.as_ref()?;
+    let path = Some(config.event_log_path.as_str()).filter(|path| !path.is_empty())?;
+    Some(Arc::new(AccessLogSink::File(path.into())))
 }
 
 fn flush_interval(bootstrap: &pb::Bootstrap) -> Option<Duration> {

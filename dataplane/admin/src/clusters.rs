@@ -34,6 +34,11 @@ pub(crate) fn serve(call: &Call<'_>, state: &mut dyn AdminState) -> Response {
 fn cluster_text(out: &mut String, cluster: &ClusterStatus) -> fmt::Result {
     let name = &cluster.name;
     writeln!(out, "{name}::observability_name::{}", cluster.observability_name)?;
+    for (origin, rates) in ["", "local_origin_"].iter().zip(cluster.success_rates.iter().flatten()) {
+        let (mean, threshold) = rates.unwrap_or((-1.0, -1.0));
+        writeln!(out, "{name}::outlier::{origin}success_rate_average::{mean}")?;
+        writeln!(out, "{name}::outlier::{origin}success_rate_ejection_threshold::{threshold}")?;
+    }
     for (priority, limits) in [("default", &cluster.default_priority), ("high", &cluster.high_priority)] {
         for (limit, value) in thresholds(limits) {
             writeln!(out, "{name}::{priority}_priority::{limit}::{value}")?;
@@ -59,16 +64,18 @@ fn host_text(out: &mut String, name: &str, host: &HostStatus) -> fmt::Result {
     writeln!(out, "{name}::{address}::sub_zone::{sub_zone}")?;
     writeln!(out, "{name}::{address}::canary::false")?;
     writeln!(out, "{name}::{address}::priority::{}", host.priority)?;
-    writeln!(out, "{name}::{address}::success_rate::-1")?;
-    writeln!(out, "{name}::{address}::local_origin_success_rate::-1")
+    let rate = |rate: Option<f64>| rate.unwrap_or(-1.0);
+    writeln!(out, "{name}::{address}::success_rate::{}", rate(host.checks.success_rate))?;
+    let local = rate(host.checks.local_origin_success_rate);
+    writeln!(out, "{name}::{address}::local_origin_success_rate::{local}")
 }
 
 fn health_flags(host: &HostStatus) -> String {
     let mut flags = String::new();
-    if host.failed_active_health_check {
+    if host.checks.failed_active_health_check {
         flags.push_str("/failed_active_hc");
     }
-    if host.failed_outlier_check {
+    if host.checks.failed_outlier_check {
         flags.push_str("/failed_outlier_check");
     }
     match host.health {
@@ -148,21 +155,28 @@ fn host_json(host: &HostStatus) -> Value {
         stats.push(gauge.with_set("value", value(count)).with("name", name).build());
     }
     let health = Object::default()
-        .with_set("failed_active_health_check", host.failed_active_health_check)
-        .with_set("failed_outlier_check", host.failed_outlier_check)
+        .with_set("failed_active_health_check", host.checks.failed_active_health_check)
+        .with_set("failed_outlier_check", host.checks.failed_outlier_check)
         .with("eds_health_status", eds_health(host.health));
     let (region, zone, sub_zone) = &host.locality;
     let locality = Object::default()
         .with_set("region", region.as_str())
         .with_set("zone", zone.as_str())
         .with_set("sub_zone", sub_zone.as_str());
-    Object::default()
+    let percent = |rate: Option<f64>| rate.map(|rate| Object::default().with("value", rate).build());
+    let mut object = Object::default()
         .with("address", address_json(&host.address))
         .with("stats", stats)
         .with("health_status", health.build())
         .with_set("weight", host.weight)
         .with_set("hostname", host.hostname.as_str())
         .with_set("priority", host.priority)
-        .with("locality", locality.build())
-        .build()
+        .with("locality", locality.build());
+    if let Some(rate) = percent(host.checks.success_rate) {
+        object = object.with("success_rate", rate);
+    }
+    if let Some(rate) = percent(host.checks.local_origin_success_rate) {
+        object = object.with("local_origin_success_rate", rate);
+    }
+    object.build()
 }

@@ -22,9 +22,9 @@ mod stats;
 pub use query::Query;
 pub use response::Response;
 pub use state::{
-    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostStats, HostStatus,
-    ListenerStatus, LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat,
-    StatsQuery,
+    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostChecks, HostStats,
+    HostStatus, ListenerStatus, LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType,
+    StatsFormat, StatsQuery,
 };
 
 /// One admin request. `path_and_query` is the request target as received, nothing decoded.

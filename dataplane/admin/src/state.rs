@@ -58,6 +58,19 @@ pub struct HostStats {
     pub rq_total: u64,
 }
 
+/// What is known of a host besides its configuration. Rates are percent of the last interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HostChecks {
+    /// An active health check failed.
+    pub failed_active_health_check: bool,
+    /// Ejected by outlier detection.
+    pub failed_outlier_check: bool,
+    /// Of answers; `None` without enough of them.
+    pub success_rate: Option<f64>,
+    /// Of attempts to get an answer; `None` without enough of them.
+    pub local_origin_success_rate: Option<f64>,
+}
+
 /// One host of a cluster.
 #[derive(Clone, Debug)]
 pub struct HostStatus {
@@ -73,10 +86,8 @@ pub struct HostStatus {
     pub priority: u32,
     /// The health status of the configuration.
     pub health: HealthStatus,
-    /// An active health check failed.
-    pub failed_active_health_check: bool,
-    /// Ejected by outlier detection.
-    pub failed_outlier_check: bool,
+    /// What traffic tells of it.
+    pub checks: HostChecks,
     /// Counters and gauges.
     pub stats: HostStats,
 }
@@ -94,30 +105,35 @@ pub struct ClusterStatus {
     pub default_priority: Thresholds,
     /// Circuit breakers of priority `HIGH`.
     pub high_priority: Thresholds,
+    /// Outlier detection: mean success rate and threshold, percent, of answers and of local origin; `None` without it.
+    pub success_rates: Option<[Option<(f64, f64)>; 2]>,
     /// Hosts in configuration order.
     pub hosts: Vec<HostStatus>,
 }
 
 impl ClusterStatus {
-    /// The status of a configured cluster; `stats` merges the shards' counters of one endpoint.
+    /// The status of a configured cluster; `stats` merges the shards' counters of one endpoint
+    /// and says what they know of it.
     pub fn from_config(
         cluster: &Cluster,
         added_via_api: bool,
-        mut stats: impl FnMut(&Endpoint) -> HostStats,
+        mut stats: impl FnMut(&Endpoint) -> (HostStats, HostChecks),
     ) -> Self {
         let mut hosts = Vec::new();
         for group in &cluster.localities {
             let (region, zone, sub_zone) = &group.locality;
-            hosts.extend(group.endpoints.iter().map(|endpoint| HostStatus {
-                address: endpoint.address.clone(),
-                hostname: endpoint.hostname.to_string(),
-                weight: endpoint.weight,
-                locality: (region.to_string(), zone.to_string(), sub_zone.to_string()),
-                priority: group.priority,
-                health: endpoint.health,
-                failed_active_health_check: false,
-                failed_outlier_check: false,
-                stats: stats(endpoint),
+            hosts.extend(group.endpoints.iter().map(|endpoint| {
+                let (stats, checks) = stats(endpoint);
+                HostStatus {
+                    address: endpoint.address.clone(),
+                    hostname: endpoint.hostname.to_string(),
+                    weight: endpoint.weight,
+                    locality: (region.to_string(), zone.to_string(), sub_zone.to_string()),
+                    priority: group.priority,
+                    health: endpoint.health,
+                    checks,
+                    stats,
+                }
             }));
         }
         Self {
@@ -126,6 +142,7 @@ impl ClusterStatus {
             added_via_api,
             default_priority: cluster.circuit_breakers.default,
             high_priority: cluster.circuit_breakers.high,
+            success_rates: cluster.outlier_detection.as_ref().map(|_| [None; 2]),
             hosts,
         }
     }

@@ -45,8 +45,7 @@ impl AdminState for Process {
             locality: ("r".to_owned(), "z".to_owned(), String::new()),
             priority: 0,
             health: HealthStatus::Degraded,
-            failed_active_health_check: false,
-            failed_outlier_check: false,
+            checks: HostChecks::default(),
             stats: HostStats { cx_connect_fail: 1, cx_total: 1, rq_error: 1, ..HostStats::default() },
         };
         let cluster = |name: &str, hosts| ClusterStatus {
@@ -55,6 +54,7 @@ impl AdminState for Process {
             added_via_api: false,
             default_priority: Thresholds::default(),
             high_priority: Thresholds { max_requests: 7, ..Thresholds::default() },
+            success_rates: None,
             hosts,
         };
         vec![cluster("up", vec![host]), cluster("empty", Vec::new())]

@@ -115,6 +115,14 @@ impl<T> Slab<T> {
             entry.value.as_ref().map(|value| (key, value))
         })
     }
+
+    /// As [`Slab::iter`], to change the entries.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> + '_ {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, entry)| {
+            let key = Key { slot: slot as u32, generation: entry.generation };
+            entry.value.as_mut().map(|value| (key, value))
+        })
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Address, Balancing, ClusterId, Http2Options, LbMetadata, LbPolicy, ScopeId, SourceId, TransportMatch,
-    UpstreamProtocol, UpstreamTransport,
+    Address, Balancing, ClusterId, Http2Options, LbMetadata, LbPolicy, OutlierDetection, ScopeId, SourceId,
+    TransportMatch, UpstreamProtocol, UpstreamTransport,
 };
 
 /// `core.v3.HealthStatus` of an endpoint.
@@ -251,6 +251,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// `circuit_breakers`.
     pub circuit_breakers: CircuitBreakers,
+    /// `outlier_detection`; `None` when nobody asks for it.
+    pub outlier_detection: Option<Box<OutlierDetection>>,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub buffer_limit_bytes: u32,
     /// `upstream_connection_options.tcp_keepalive`.

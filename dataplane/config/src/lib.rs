@@ -20,6 +20,7 @@ mod ids;
 mod listener;
 mod listener_filter;
 mod matcher;
+mod outlier_detection;
 mod retry;
 mod route;
 mod scoped_routes;
@@ -60,6 +61,7 @@ pub use listener_filter::{
     ConnectionPredicate, ListenerFilter, ListenerFilterKind, ProxyProtocolFilter, TlvRule,
 };
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
+pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
 pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
 pub use route::{
     ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatcher, PathRewrite,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Cluster, ClusterId, Listener, RouteConfiguration, RouteTableId, ScopeTable, ScopeTableId, Secret,
-    SecretId,
+    AccessLogSink, Cluster, ClusterId, Listener, RouteConfiguration, RouteTableId, ScopeTable, ScopeTableId,
+    Secret, SecretId,
 };
 
 /// `envoy.config.core.v3.Node` as far as templates and admin print it.
@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub scope_tables: Vec<Option<Arc<ScopeTable>>>,
     /// Secrets that came over SDS, by [`SecretId`]; `None` where none has arrived.
     pub secrets: Vec<Option<Secret>>,
+    /// `cluster_manager.outlier_detection.event_log_path`, as a file.
+    pub outlier_log: Option<Arc<AccessLogSink>>,
 }
 
 /// What changes from one snapshot to the next. Its size is that of the change, not of the configuration:

@@ -16,6 +16,7 @@ mod link;
 mod listener;
 mod logs;
 mod origin;
+mod outliers;
 mod route_users;
 mod secure;
 mod secure_downstream;

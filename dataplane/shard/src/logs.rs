@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use millrace_base::Time;
-use millrace_config::AccessLog;
+use millrace_config::{AccessLog, AccessLogSink};
 use millrace_observe::access_log::{LogBuffers, LogQueue, StreamInfo};
 
 /// The shard's buffers and whom to tell when one of them is full.
@@ -26,6 +26,12 @@ impl Logs {
         for log in logs {
             self.written |= self.buffers.log(log, info, random, now);
         }
+    }
+
+    /// A line that is no access log's.
+    pub(crate) fn write_line(&mut self, sink: &AccessLogSink, now: Time, render: impl FnOnce(&mut Vec<u8>)) {
+        self.buffers.line(sink, now, render);
+        self.written = true;
     }
 
     /// Wakes the writer if a buffer filled up during the turn.

@@ -35,7 +35,7 @@ use crate::token::Kind;
 use crate::upstream::{Carries, Upstream};
 
 /// How often logs are handed over and idle upstream connections looked at.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// Messages taken from the mailbox in one turn.
 const MESSAGES_PER_TURN: usize = 256;
 
@@ -381,6 +381,7 @@ impl Shard {
                 state.expire(now, &mut self.actions);
                 self.run_pool_actions(id);
             }
+            self.look_at_outliers(id);
             self.forget_cluster_if_gone(id);
         }
         if std::mem::take(&mut self.sweeps) {

@@ -8,7 +8,7 @@ use crossbeam_queue::ArrayQueue;
 use millrace_config::{Address, ClusterId, Listener, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
-use millrace_upstream::ClusterBudgets;
+use millrace_upstream::{ClusterBudgets, ClusterHealth};
 
 /// Messages that may wait for one shard.
 const MAILBOX_MAX: usize = 4096;
@@ -292,6 +292,15 @@ impl Shared {
         if budgets.get(&cluster).is_some_and(|budget| Arc::strong_count(budget) == 1) {
             budgets.remove(&cluster);
         }
+    }
+
+    /// What outlier detection knows of a cluster's endpoints; `None` while no shard has used the cluster. Slow path: for
+    /// the admin interface.
+    pub fn health<R>(&self, cluster: ClusterId, look: impl FnOnce(&ClusterHealth) -> R) -> Option<R> {
+        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = budgets.get(&cluster).map(Arc::clone);
+        drop(budgets);
+        shared.map(|shared| look(&shared.health))
     }
 
     /// True while a shard has state of this cluster: connections, requests, or none of them but the

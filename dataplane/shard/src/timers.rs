@@ -5,6 +5,7 @@
 //! the wheel nothing per request.
 
 use millrace_base::{Key, Time};
+use millrace_config::ClusterId;
 use millrace_ring::timer::{TimerId, TimerWheel};
 
 use crate::downstream::Protocol;
@@ -95,6 +96,7 @@ impl Shard {
             Some((Kind::Drain, _)) => self.end_drains(),
             Some((Kind::Inspection, key)) => self.inspection_timer(key),
             Some((Kind::Farewell, key)) => self.farewell_over(key),
+            Some((Kind::Outliers, key)) => self.look_at_outliers(ClusterId(key.slot)),
             None => {}
         }
     }

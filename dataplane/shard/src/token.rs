@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     Inspection = 6,
     /// Last bytes on the socket of a connection that is gone.
     Farewell = 7,
+    /// The end of an interval of outlier detection.
+    Outliers = 8,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
             5 => Self::Drain,
             6 => Self::Inspection,
             7 => Self::Farewell,
+            8 => Self::Outliers,
             _ => return None,
         };
         Some((kind, key))

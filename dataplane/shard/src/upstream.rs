@@ -13,7 +13,7 @@ use millrace_config::{Address, ClusterId, ScopeId};
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{Filled, IoError, IoErrorKind, Op, Payload, RecvEnd, RelayEnd, Socket};
-use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, TransportKey};
+use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, TransportKey, TryResult};
 
 use self::connect::{connect_error_text, connect_options};
 use crate::address::{from_ring, to_ring};
@@ -253,6 +253,9 @@ impl Shard {
         self.run_pool_actions(cluster);
         self.rearm_upstream(key);
         if let Some(downstream) = session {
+            if let Some(host) = self.clusters.get(cluster).and_then(|state| state.host_of(pool)) {
+                self.report_result(cluster, host, TryResult::ConnectedForGood);
+            }
             self.tcp_connected(downstream, key);
         }
         if let Some(stream) = tunnelled {
@@ -278,6 +281,11 @@ impl Shard {
         self.connect_error = words;
         self.connect_timed_out = error.kind() == IoErrorKind::TimedOut;
         self.drop_upstream(key, EndedBy::Remote);
+        let host = self.clusters.get(cluster).and_then(|state| state.host_of(pool));
+        if let (Some(_), Some(host)) = (session, host) {
+            let result = if self.connect_timed_out { TryResult::TimedOut(504) } else { TryResult::Failed };
+            self.report_result(cluster, host, result);
+        }
         if let Some(state) = self.clusters.get_mut(cluster) {
             state.connect_failed(pool, &mut self.actions);
         }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::ClusterHealth;
+
 /// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourcePriority {
@@ -73,13 +75,15 @@ pub struct PriorityBudgets {
     pub retries: Budget,
 }
 
-/// The circuit breakers of one cluster, shared by all shards.
+/// What all shards share of one cluster: its circuit breakers, and what traffic tells of its endpoints.
 #[derive(Debug, Default)]
 pub struct ClusterBudgets {
     /// Priority `DEFAULT`.
     pub default: PriorityBudgets,
     /// Priority `HIGH`.
     pub high: PriorityBudgets,
+    /// Endpoints that are out.
+    pub health: ClusterHealth,
 }
 
 impl ClusterBudgets {

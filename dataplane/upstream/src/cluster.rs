@@ -8,6 +8,7 @@ use millrace_base::{Rng, Slab, Time};
 use millrace_config::{Address, Cluster, Endpoint, Thresholds};
 
 use crate::budget::PriorityBudgets;
+use crate::health::Watched;
 use crate::lb::{Balancer, Ground, LbStat};
 use crate::list::List;
 use crate::pool::{self, CloseReason, Conn, ConnId, PoolAction, Waiter};
@@ -27,13 +28,13 @@ pub struct ClusterState {
     pub(crate) hosts: Slab<Host>,
     /// Present hosts by priority, in configuration order.
     members: Vec<Vec<HostId>>,
-    balancer: Balancer,
+    pub(crate) balancer: Balancer,
     /// The cluster that this proxy is an endpoint of, for zone-aware routing.
     local: Option<Arc<Cluster>>,
     /// Requests and TCP sessions on connections, of all hosts.
     pub(crate) active: u32,
-    /// For rotation starts only; requests draw from the shard's generator.
-    rng: Rng,
+    /// For rotation starts and ejections; requests draw from the shard's generator.
+    pub(crate) rng: Rng,
     pub(crate) conns: Slab<Conn>,
     pub(crate) waiters: Slab<Waiter>,
     pub(crate) transports: Transports,
@@ -41,6 +42,7 @@ pub struct ClusterState {
     pub(crate) age: List<{ pool::AGE }>,
     /// Retries of this shard that hold a unit of the budget.
     retries: Cell<u32>,
+    pub(crate) watched: Watched,
 }
 
 impl ClusterState {
@@ -61,6 +63,7 @@ impl ClusterState {
             idle: List::default(),
             age: List::default(),
             retries: Cell::new(0),
+            watched: Watched::default(),
         };
         state.place_hosts(&mut Vec::new());
         state
@@ -82,6 +85,9 @@ impl ClusterState {
             && old.overprovisioning_factor == cluster.overprovisioning_factor;
         if !same_hosts {
             self.place_hosts(out);
+        }
+        if old.outlier_detection.is_some() != cluster.outlier_detection.is_some() {
+            self.watch_all();
         }
         self.debug_check();
     }
@@ -121,7 +127,11 @@ impl ClusterState {
                     }
                     id
                 }
-                None => HostId(self.hosts.insert(Host::new(endpoint, priority, locality))),
+                None => {
+                    let mut host = Host::new(endpoint, priority, locality);
+                    self.watched.join(&mut host, &config, &self.budgets);
+                    HostId(self.hosts.insert(host))
+                }
             };
             let level = priority.min(PRIORITY_MAX) as usize;
             if self.members.len() <= level {
@@ -131,6 +141,7 @@ impl ClusterState {
         }
         self.balancer.invalidate();
         for id in by_address.into_values().flatten() {
+            self.unwatch(id);
             self.dismiss(id, out);
         }
         if config.close_on_health_failure {
@@ -156,6 +167,7 @@ impl ClusterState {
     /// Draws a host for a request.
     #[inline]
     pub fn choose_host(&mut self, rng: &mut Rng, context: &ChooseContext<'_>) -> Result<Chosen, NoHost> {
+        self.notice_health();
         if !self.balancer.is_built() {
             self.rebuild(context.now);
         }

@@ -9,6 +9,7 @@ use millrace_config::{Address, Endpoint, HealthStatus, LbMetadata, ScopeId, Tran
 use crate::ResourcePriority;
 use crate::TransportKey;
 use crate::list::List;
+use crate::outlier::Watch;
 use crate::pool::{HttpProtocol, PoolId, Ready};
 
 /// An endpoint of one cluster on one shard. Stays valid while its address stays in the cluster, and after
@@ -83,11 +84,13 @@ pub struct Host {
     pub weight: u32,
     /// What the load balancer makes of it.
     pub health: HostHealth,
-    /// `health_status` as configured.
+    /// `health_status` as configured, outlier detection apart.
     pub configured_status: HealthStatus,
     /// Since when it serves without a break, for slow start; set at the first choice after it came.
     /// [`Time::MAX`] before.
     pub healthy_since: Time,
+    /// Outlier detection looks at it.
+    pub(crate) watch: Option<Box<Watch>>,
     /// The priority it belongs to.
     pub priority: u32,
     /// Its locality: index into `Cluster::localities`.
@@ -116,6 +119,7 @@ impl Host {
             health: endpoint.health.into(),
             configured_status: endpoint.health,
             healthy_since: Time::MAX,
+            watch: None,
             priority,
             locality,
             active_requests: 0,
@@ -134,8 +138,8 @@ impl Host {
         self.scope = endpoint.scope;
         self.weight = endpoint.weight.max(1);
         self.lb_metadata.clone_from(&endpoint.lb_metadata);
-        self.health = endpoint.health.into();
         self.configured_status = endpoint.health;
+        self.settle_health();
         self.priority = priority;
         self.locality = locality;
         self.present = true;
@@ -149,6 +153,13 @@ impl Host {
             (HostHealth::Degraded, _) => HealthStatus::Degraded,
             (HostHealth::Unhealthy, _) => HealthStatus::Unhealthy,
         }
+    }
+
+    /// Works out [`Host::health`]. True when it changed.
+    pub(crate) fn settle_health(&mut self) -> bool {
+        let out = self.watch.as_ref().is_some_and(|watch| watch.monitor.is_ejected());
+        let health = if out { HostHealth::Unhealthy } else { self.configured_status.into() };
+        std::mem::replace(&mut self.health, health) != health
     }
 
     #[inline]

@@ -12,10 +12,12 @@
 
 mod budget;
 mod cluster;
+mod health;
 mod host;
 mod invariants;
 mod lb;
 mod list;
+mod outlier;
 mod pool;
 mod retry;
 mod transport;
@@ -25,5 +27,6 @@ pub use cluster::ClusterState;
 pub(crate) use cluster::PRIORITY_MAX;
 pub use host::{Host, HostHealth, HostId};
 pub use lb::{ChooseContext, Chosen, LbStat, NoHost, OverrideHost};
+pub use outlier::{ClusterHealth, Ejection, EjectionRates, OutlierAction, OutlierEvent, TryResult};
 pub use pool::{Acquire, CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId};
 pub use transport::{TRANSPORTS_MAX, Transport, TransportKey};

@@ -32,7 +32,7 @@ fn call(subject: &Subject, arguments: &[&str]) -> Finished {
     run(command)
 }
 
-fn with_file(subject: &Subject, name: &str, text: &str, arguments: &[&str]) -> Finished {
+pub(crate) fn with_file(subject: &Subject, name: &str, text: &str, arguments: &[&str]) -> Finished {
     let directory = Directory::new();
     let path = directory.write(name, text);
     let path = path.to_string_lossy().into_owned();

@@ -10,6 +10,7 @@ mod headers;
 mod http2;
 mod lifecycle;
 mod limits;
+mod outliers;
 mod probes;
 mod routes;
 mod tcp;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ("http2_upstreams", http2::upstreams::CASES),
         ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
+        ("outliers", outliers::CASES),
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),

@@ -163,6 +163,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         balancing: Balancing::default(),
         connect_timeout: Duration::from_secs(5),
         circuit_breakers: CircuitBreakers { default: knobs.breakers, ..CircuitBreakers::default() },
+        outlier_detection: None,
         buffer_limit_bytes: knobs.buffer_limit,
         tcp_keepalive: None,
         bind_source: None,

@@ -6,6 +6,7 @@ mod circuit_breakers;
 mod dns;
 mod endpoint;
 mod http_options;
+mod outlier_detection;
 mod scopes;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub(crate) fn cluster(
     let mut discovery = discovery(cluster, kind, std::mem::take(&mut load.targets), path, cx)?;
     let (lb_policy, mut balancing) = balancing::balancing(cluster, path, cx)?;
     balancing.weighted_priority_health = load.weighted_priority_health;
+    let outlier_detection = outlier_detection::outlier_detection(cluster, path)?;
     let bind_source = bind_source(cluster, path)?;
     let http = http_options::upstream_http(cluster, path, cx)?;
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
@@ -78,6 +80,7 @@ pub(crate) fn cluster(
         overprovisioning_factor: load.overprovisioning_factor,
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
         circuit_breakers: circuit_breakers::circuit_breakers(cluster.circuit_breakers.as_ref()),
+        outlier_detection,
         buffer_limit_bytes: value::number(cluster.per_connection_buffer_limit_bytes.as_ref(), BUFFER_LIMIT),
         tcp_keepalive: options.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
         bind_source,
@@ -89,6 +92,9 @@ pub(crate) fn cluster(
     };
     if built.http.protocol != UpstreamProtocol::Http1 {
         cx.registry.enable(built.scope, Group::Http2);
+    }
+    if built.outlier_detection.is_some() {
+        cx.registry.enable(built.scope, Group::OutlierDetection);
     }
     scopes::assign(&mut built, previous, &cx.registry);
     let matched = built.transport_matches.iter().any(|choice| choice.transport.tls.is_some());

@@ -61,10 +61,16 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.bootstrap.v3.ClusterManager",
         fields: &[
-            (Served, "load_stats_config local_cluster_name"),
-            (Reported("outlier detection is not served by this build"), "outlier_detection"),
+            (Served, "load_stats_config local_cluster_name outlier_detection"),
             (Refused("set the source address per cluster"), "upstream_bind_config"),
             (NoEffect("shards create clusters at first use"), "enable_deferred_cluster_creation"),
+        ],
+    },
+    Table {
+        message: "envoy.config.bootstrap.v3.ClusterManager.OutlierDetection",
+        fields: &[
+            (Served, "event_log_path"),
+            (Reported("events are written to event_log_path alone"), "event_service"),
         ],
     },
     Table {

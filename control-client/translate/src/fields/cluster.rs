@@ -21,7 +21,7 @@ pub(super) const TABLES: &[Table] = &[
                  round_robin_lb_config ring_hash_lb_config maglev_lb_config lb_subset_config common_lb_config \
                  transport_socket upstream_connection_options \
                  close_connections_on_host_health_failure load_balancing_policy http2_protocol_options \
-                 protocol_selection transport_socket_matches upstream_http_protocol_options",
+                 protocol_selection transport_socket_matches upstream_http_protocol_options outlier_detection",
             ),
             (Refused("matcher trees are not served by this build"), "transport_socket_matcher"),
             (Refused("filters on the upstream side are not served by this build"), "filters upstream_config"),
@@ -34,7 +34,7 @@ pub(super) const TABLES: &[Table] = &[
                 "cleanup_interval original_dst_lb_config",
             ),
             (NoEffect("only istio.alpn reads it: alpn_override of istio"), "metadata"),
-            (Reported(HEALTH), "health_checks outlier_detection"),
+            (Reported(HEALTH), "health_checks"),
             (Reported("endpoints leave as soon as discovery drops them"), "ignore_health_on_host_removal"),
             (
                 Reported(RESOLVER),
@@ -101,6 +101,26 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table {
+        message: "envoy.config.cluster.v3.OutlierDetection",
+        fields: &[
+            (
+                Served,
+                "consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx \
+                 enforcing_success_rate success_rate_minimum_hosts success_rate_request_volume \
+                 success_rate_stdev_factor consecutive_gateway_failure enforcing_consecutive_gateway_failure \
+                 split_external_local_origin_errors consecutive_local_origin_failure \
+                 enforcing_consecutive_local_origin_failure enforcing_local_origin_success_rate \
+                 failure_percentage_threshold enforcing_failure_percentage \
+                 enforcing_failure_percentage_local_origin failure_percentage_minimum_hosts \
+                 failure_percentage_request_volume max_ejection_time max_ejection_time_jitter \
+                 always_eject_one_host",
+            ),
+            (NoEffect("no endpoint is checked actively"), "successful_active_health_check_uneject_host"),
+            (Reported("the built-in rules apply alone"), "monitors"),
+            (Reported("an endpoint is out or it is not"), "detect_degraded_hosts"),
+        ],
+    },
+    Table {
         message: "envoy.config.cluster.v3.UpstreamConnectionOptions",
         fields: &[
             (Served, "tcp_keepalive"),
@@ -123,7 +143,7 @@ pub(super) const TABLES: &[Table] = &[
             (Refused("policies belong to routes"), "retry_policy request_mirror_policies"),
             (Reported("hash_policy of routes and of the balancer count"), "hash_policy"),
             (Reported("headers are checked by the built-in rules"), "header_validation_config"),
-            (Reported("outlier detection is not served by this build"), "outlier_detection"),
+            (Reported("answers are judged by their status alone"), "outlier_detection"),
         ],
     },
     Table {

@@ -85,13 +85,21 @@ impl LogBuffers {
         if log.filter.as_ref().is_some_and(|filter| !wanted(filter, info, random)) {
             return false;
         }
-        let at = self.buffer_of(&log.sink);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.line(&log.sink, now, |out| render_line(&log.format, info, &mut scratch, out));
+        self.scratch = scratch;
+        true
+    }
+
+    /// Appends a line that is no access log's. `render` ends it with a newline.
+    pub fn line(&mut self, sink: &AccessLogSink, now: Time, render: impl FnOnce(&mut Vec<u8>)) {
+        let at = self.buffer_of(sink);
         let buffer = &mut self.buffers[at];
         let start = buffer.bytes.len();
         if buffer.lines == 0 {
             buffer.since = now;
         }
-        render_line(&log.format, info, &mut self.scratch, &mut buffer.bytes);
+        render(&mut buffer.bytes);
         if buffer.bytes.len() - start > LINE_BYTES_MAX {
             buffer.bytes.truncate(start + LINE_BYTES_MAX);
             buffer.bytes.push(b'\n');
@@ -100,7 +108,6 @@ impl LogBuffers {
         if buffer.bytes.len() >= LOG_BUFFER_BYTES {
             self.hand_over(at, false);
         }
-        true
     }
 
     /// When [`LogBuffers::flush_due`] has something to do; `None` while everything is empty.

@@ -7,12 +7,14 @@
 mod buffers;
 mod filter;
 mod line;
+mod outlier;
 mod stream_info;
 mod writer;
 
 pub use buffers::{LOG_BUFFER_BYTES, LogBuffers, LogQueue};
 pub use filter::wanted;
 pub use line::{render_json, render_line};
+pub use outlier::{OutlierLine, render_outlier};
 pub use stream_info::{AccessLogType, Attempt, Bytes, CloseType, StreamInfo, Times};
 pub use writer::LogWriter;
 

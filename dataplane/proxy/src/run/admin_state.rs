@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_admin::{
-    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostStats, ListenerStatus,
-    LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat, StatsQuery,
+    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostChecks, HostStats,
+    ListenerStatus, LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat,
+    StatsQuery,
 };
 use millrace_observe::stats::{self, Selection, host as metric};
 use serde_json::{Value, json};
@@ -49,7 +50,8 @@ impl AdminState for Control {
 
     fn clusters(&mut self) -> Vec<ClusterStatus> {
         let registry = &self.registry;
-        let host = |endpoint: &millrace_config::Endpoint| {
+        let shared = &self.workers.shared;
+        let counts = |endpoint: &millrace_config::Endpoint| {
             let scope = endpoint.scope;
             HostStats {
                 cx_active: registry.gauge(scope, metric::CX_ACTIVE),
@@ -66,7 +68,28 @@ impl AdminState for Control {
         let assembly = &self.xds.assembly;
         let clusters = assembly.snapshot().clusters.iter().flatten().chain(assembly.control_clusters());
         let status = |cluster: &Arc<millrace_config::Cluster>| {
-            ClusterStatus::from_config(cluster, assembly.is_dynamic_cluster(&cluster.name), host)
+            let added_via_api = assembly.is_dynamic_cluster(&cluster.name);
+            let checks = |endpoint: &millrace_config::Endpoint| {
+                cluster.outlier_detection.as_ref()?;
+                shared.health(cluster.id, |health| {
+                    let (success_rate, local_origin_success_rate) = health.success_rates(&endpoint.address);
+                    let failed_outlier_check = health.is_ejected(&endpoint.address);
+                    let failed_active_health_check = false;
+                    HostChecks {
+                        failed_active_health_check,
+                        failed_outlier_check,
+                        success_rate,
+                        local_origin_success_rate,
+                    }
+                })
+            };
+            let mut status = ClusterStatus::from_config(cluster, added_via_api, |endpoint| {
+                (counts(endpoint), checks(endpoint).unwrap_or_default())
+            });
+            if let Some(rates) = &mut status.success_rates {
+                *rates = shared.health(cluster.id, |health| health.averages()).unwrap_or_default();
+            }
+            status
         };
         clusters.map(status).collect()
     }

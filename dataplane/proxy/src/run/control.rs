@@ -215,6 +215,7 @@ impl Control {
         self.stats.refresh(state, self.started.elapsed(), self.workers.connections());
         self.xds.refresh(self.stats.server);
         self.stats.certificates(self.xds.assembly.snapshot());
+        self.xds.membership(&self.workers.shared);
     }
 
     /// Feeds the life cycle and carries out what it says.

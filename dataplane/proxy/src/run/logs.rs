@@ -37,8 +37,9 @@ pub fn start(
 ) -> Result<Arc<LogWriter>, String> {
     let scope = registry.scope(ScopeKind::Filesystem, "");
     let mut files = Files::new(queue.clone(), scope);
-    for log in sinks(compiled) {
-        files.open(&log.sink).map_err(|error| format!("unable to open file {:?}: {error}", log.sink))?;
+    let events = compiled.snapshot.outlier_log.as_deref();
+    for sink in sinks(compiled).into_iter().map(|log| &log.sink).chain(events) {
+        files.open(sink).map_err(|error| format!("unable to open file {sink:?}: {error}"))?;
     }
     let writer = Writer { files, stats: registry.attach_shard("access_log_writer") };
     let started = LogWriter::start(writer, options.file_flush_interval);

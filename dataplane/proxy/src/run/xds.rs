@@ -7,12 +7,14 @@ use std::time::SystemTime;
 use millrace_ads::source::ConfigSource;
 use millrace_assembly::{Action, Assembly, Host, Level as Loudness, Turn};
 use millrace_base::WallTime;
-use millrace_config::{Listener, ScopeId, SourceId};
+use millrace_config::{HealthStatus, Listener, ScopeId, SourceId};
 use millrace_driver::xds::{Build, Event as FromSource, SERVED, SourceEvent, Sources, node};
-use millrace_observe::stats::{ControlStats, Registry, ScopeKind, control_plane, server};
+use millrace_observe::stats::{
+    ControlStats, Registry, ScopeKind, cluster as cluster_metric, control_plane, server,
+};
 use millrace_proto::Message as _;
 use millrace_proto::pb::envoy::config::core::v3::Node;
-use millrace_shard::shared::Message;
+use millrace_shard::shared::{Message, Shared};
 use millrace_translate::{Compiled, Sources as Known};
 
 use super::control::{Control, TRIM_AFTER};
@@ -51,6 +53,27 @@ impl Xds {
             told: [0; 3],
             assembly,
             sources,
+        }
+    }
+
+    /// Of clusters whose endpoints may be ejected: how many are left.
+    pub(super) fn membership(&mut self, shared: &Shared) {
+        for cluster in self
+            .assembly
+            .snapshot()
+            .clusters
+            .iter()
+            .flatten()
+            .filter(|cluster| cluster.outlier_detection.is_some())
+        {
+            let healthy = shared.health(cluster.id, |health| {
+                let endpoints = cluster.localities.iter().flat_map(|locality| &locality.endpoints);
+                let usable = |status| matches!(status, HealthStatus::Unknown | HealthStatus::Healthy);
+                endpoints.filter(|e| usable(e.health) && !health.is_ejected(&e.address)).count()
+            });
+            if let Some(healthy) = healthy {
+                self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_HEALTHY, healthy as u64);
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_route::Selected;
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterState, HttpProtocol, PoolFailure, ResourcePriority, Transport,
-    TransportKey,
+    TransportKey, TryResult,
 };
 
 use super::HttpOptions;
@@ -234,6 +234,7 @@ impl Shard {
         self.stats.gauge_inc(scope, metric::UPSTREAM_RQ_ACTIVE);
         self.stats.inc(host_scope, host_metric::RQ_TOTAL);
         self.stats.gauge_inc(host_scope, host_metric::RQ_ACTIVE);
+        self.report_try(id, TryResult::Connected);
         if interim {
             self.invite_body(id);
         }
@@ -297,6 +298,7 @@ impl Shard {
     /// A try ended without a response head: try again, or say why not.
     pub(super) fn attempt_failed(&mut self, id: Key, reason: ResetReason, request_started: bool) {
         self.end_retry_slot(id);
+        self.report_reset(id, reason);
         if let Some(host) = self.host_scope(id) {
             self.stats.inc(host, host_metric::RQ_ERROR);
         }

@@ -16,6 +16,7 @@ use millrace_http::hop;
 use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric, http as http_metric};
 use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
+use millrace_upstream::TryResult;
 
 use super::render::Renderer;
 use super::request::http;
@@ -146,11 +147,13 @@ impl Shard {
         }
         let outcome = outcome::of_head(stream.asks_grpc(), &stream.response, whole);
         stream.unjudged = outcome.is_none();
+        let judged = outcome::status(stream.asks_grpc(), &stream.response);
         match outcome {
             Some(true) => self.stats.inc(host_scope, host_metric::RQ_SUCCESS),
             Some(false) => self.stats.inc(host_scope, host_metric::RQ_ERROR),
             None => {}
         }
+        self.report_try(id, TryResult::Status(judged));
         self.end_retry_slot(id);
         if self.try_again(id, Outcome::Response) {
             self.stats.code(scope, CodeFamily::Retry, status);
@@ -401,6 +404,7 @@ impl Shard {
         };
         stream.flag(flag);
         stream.facts.details = details.into();
+        self.report_try(id, TryResult::Failed);
         self.abort_stream(id, EndedBy::Remote);
     }
 

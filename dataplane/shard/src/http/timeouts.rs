@@ -6,6 +6,7 @@ use millrace_filter::http::connection_manager::reject;
 use millrace_filter::http::router::reply;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, http as metric};
+use millrace_upstream::TryResult;
 
 use super::h2::stall_deadline;
 use super::request::http;
@@ -123,7 +124,11 @@ impl Shard {
         }
         if stream.response_deadline <= now {
             let answer = reply::request_timeout(stream.timeout_is_204);
+            let stream_awaits_head = !stream.response_started && matches!(stream.attempt, Attempt::Sent(_));
             self.count_timeout(id, cluster_metric::UPSTREAM_RQ_TIMEOUT);
+            if stream_awaits_head {
+                self.report_try(id, TryResult::TimedOut(self.timeout_status(id)));
+            }
             return self.time_out(id, answer);
         }
         if stream.try_deadline <= now && !stream.response_started {

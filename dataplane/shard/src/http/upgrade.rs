@@ -5,7 +5,7 @@ use millrace_config::{ClusterId, HttpConnectionManager, RouteForward};
 use millrace_http::Method;
 use millrace_http::h1::{BodyFraming, upgrade_type};
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric};
-use millrace_upstream::{HostId, PoolFailure};
+use millrace_upstream::{HostId, PoolFailure, TryResult};
 
 use super::HttpUpstream;
 use super::attempt::priority;
@@ -94,6 +94,8 @@ impl Shard {
         self.stats.gauge_inc(host_scope, host_metric::RQ_ACTIVE);
         stream.response.clear();
         stream.response.status = 200;
+        self.report_try(id, TryResult::Connected);
+        self.report_try(id, TryResult::Status(200));
         self.end_retry_slot(id);
         self.send_response_head(conn, id, BodyFraming::Tunnel);
     }

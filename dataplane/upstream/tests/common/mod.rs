@@ -47,6 +47,7 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         balancing: Balancing::default(),
         connect_timeout: Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
+        outlier_detection: None,
         buffer_limit_bytes: 1024 * 1024,
         tcp_keepalive: None,
         bind_source: None,

@@ -40,6 +40,7 @@ fn cluster(protocol: UpstreamProtocol, istio_alpn_override: bool) -> Cluster {
         balancing: millrace_config::Balancing::default(),
         connect_timeout: std::time::Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
+        outlier_detection: None,
         buffer_limit_bytes: 0,
         tcp_keepalive: None,
         bind_source: None,

@@ -15,6 +15,12 @@ pub fn of_head(grpc: bool, head: &ResponseHead, end: bool) -> Option<bool> {
     }
 }
 
+/// The HTTP status by which outlier detection judges a final response head: that of the gRPC status, where the head has one.
+pub fn status(grpc: bool, head: &ResponseHead) -> u16 {
+    let told = GrpcStatus::of(&head.headers).filter(|_| grpc);
+    told.map_or(head.status, grpc_to_http_status)
+}
+
 /// Judges the end of a gRPC response that had more than a head: without trailers, or reset, it has failed.
 pub fn at_end(trailers: Option<&HeaderMap>) -> bool {
     is_success(trailers.and_then(GrpcStatus::of))

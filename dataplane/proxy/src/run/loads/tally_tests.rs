@@ -78,6 +78,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         balancing: millrace_config::Balancing::default(),
         connect_timeout: Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
+        outlier_detection: None,
         buffer_limit_bytes: 1 << 20,
         tcp_keepalive: None,
         bind_source: None,

@@ -1,0 +1,122 @@
+//! How a cluster on one shard follows outlier detection: results in, ejections noticed before the next choice.
+
+use millrace_base::Time;
+use millrace_config::Cluster;
+
+use crate::outlier::Watch;
+use crate::{ClusterBudgets, ClusterState, Host, HostId, OutlierEvent, TryResult};
+
+/// What a shard keeps for it.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    /// The version of the shared health that the balancer's tables follow.
+    seen: u64,
+    /// When the shard looks at the interval next; `None` without outlier detection.
+    next_look: Option<Time>,
+    events: Vec<OutlierEvent>,
+}
+
+impl Watched {
+    /// A new endpoint is watched, if the cluster's are; one that other shards have ejected is out at once.
+    pub fn join(&mut self, host: &mut Host, config: &Cluster, shared: &ClusterBudgets) {
+        if config.outlier_detection.is_some() {
+            host.watch = Some(Box::new(Watch::new(shared.health.join(&host.address))));
+            host.settle_health();
+        }
+    }
+}
+
+impl ClusterState {
+    /// Counts what a try told about its endpoint. True when [`Self::take_outlier_events`] has something.
+    #[inline]
+    #[must_use]
+    pub fn report(&mut self, host: HostId, result: TryResult, now: Time) -> bool {
+        let Some(config) = &self.config.outlier_detection else { return false };
+        let Some(host) = self.hosts.get_mut(host.0) else { return false };
+        let Some(watch) = &mut host.watch else { return false };
+        let reached = watch.take(result, config);
+        if reached == [None; 2] {
+            return false;
+        }
+        for why in reached.into_iter().flatten() {
+            let (rng, events) = (&mut self.rng, &mut self.watched.events);
+            self.budgets.health.consecutive(&host.address, why, (config, now), rng, events);
+        }
+        !self.watched.events.is_empty()
+    }
+
+    /// What outlier detection did since the last call.
+    pub fn take_outlier_events(&mut self) -> Vec<OutlierEvent> {
+        std::mem::take(&mut self.watched.events)
+    }
+
+    /// When [`Self::look_at_outliers`] wants to be called; `None` without outlier detection.
+    pub fn next_outlier_look(&self) -> Option<Time> {
+        self.config.outlier_detection.as_ref()?;
+        Some(self.watched.next_look.unwrap_or(Time::ZERO))
+    }
+
+    /// Looks whether an interval is over. True as for [`Self::report`].
+    #[must_use]
+    pub fn look_at_outliers(&mut self, now: Time) -> bool {
+        let Some(config) = &self.config.outlier_detection else { return false };
+        for (_, host) in self.hosts.iter_mut() {
+            if let Some(watch) = &mut host.watch {
+                watch.flush();
+            }
+        }
+        let (rng, events) = (&mut self.rng, &mut self.watched.events);
+        // Never further away than one interval, whatever it was when the last one began.
+        let next = self.budgets.health.sweep(config, now, rng, events).min(now + config.interval);
+        self.watched.next_look = Some(next);
+        !self.watched.events.is_empty()
+    }
+
+    /// Follows what outlier detection did on any shard since the last choice.
+    #[inline]
+    pub(crate) fn notice_health(&mut self) {
+        if self.config.outlier_detection.is_some() && self.budgets.health.version() != self.watched.seen {
+            self.follow_health();
+        }
+    }
+
+    #[cold]
+    fn follow_health(&mut self) {
+        self.watched.seen = self.budgets.health.version();
+        let mut changed = false;
+        for (_, host) in self.hosts.iter_mut().filter(|(_, host)| host.present) {
+            changed |= host.settle_health();
+        }
+        if changed {
+            self.balancer.invalidate();
+        }
+    }
+
+    /// Outlier detection was turned on or off.
+    pub(crate) fn watch_all(&mut self) {
+        let config = self.config.clone();
+        let ids: Vec<HostId> = self.hosts().map(|(id, _)| id).collect();
+        for id in ids {
+            self.unwatch(id);
+            if let Some(host) = self.hosts.get_mut(id.0) {
+                self.watched.join(host, &config, &self.budgets);
+                host.settle_health();
+            }
+        }
+        self.balancer.invalidate();
+    }
+
+    /// The shard's part in an endpoint ends.
+    pub(crate) fn unwatch(&mut self, id: HostId) {
+        let Some(host) = self.hosts.get_mut(id.0) else { return };
+        if host.watch.take().is_some() {
+            self.budgets.health.leave(&host.address, &mut self.watched.events);
+        }
+    }
+
+    /// Endpoints of this shard that get no requests since they are outliers.
+    pub fn ejected_hosts(&self) -> usize {
+        let out = |host: &Host| host.watch.as_ref().is_some_and(|watch| watch.monitor.is_ejected());
+        self.hosts().filter(|(_, host)| out(host)).count()
+    }
+}
