@@ -90,7 +90,7 @@ impl Downstream {
     }
 
     /// TLVs of its PROXY protocol header that may be told to endpoints.
-    pub(crate) fn passed_tlvs(&self) -> Option<&Rc<[u8]>> {
+    pub(crate) fn passed_tlvs(&self) -> Option<&Arc<[u8]>> {
         let passed = &self.notes.as_ref()?.tlvs.as_ref()?.passed;
         Some(passed).filter(|tlvs| !tlvs.is_empty())
     }
