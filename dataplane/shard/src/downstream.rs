@@ -1,6 +1,7 @@
 //! A connection that a client opened: its socket, its filter chain, and the protocol it speaks.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use millrace_base::{Key, Metadata, Time, TlsFacts};
 use millrace_config::{Address, NetworkFilter};
