@@ -1,6 +1,7 @@
 //! A connection that a client opened: its socket, its filter chain, and the protocol it speaks.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use millrace_base::{Key, Metadata, Time, TlsFacts};
 use millrace_config::{Address, NetworkFilter};
@@ -90,7 +91,7 @@ impl Downstream {
     }
 
     /// TLVs of its PROXY protocol header that may be told to endpoints.
-    pub(crate) fn passed_tlvs(&self) -> Option<&Rc<[u8]>> {
+    pub(crate) fn passed_tlvs(&self) -> Option<&Arc<[u8]>> {
         let passed = &self.notes.as_ref()?.tlvs.as_ref()?.passed;
         Some(passed).filter(|tlvs| !tlvs.is_empty())
     }

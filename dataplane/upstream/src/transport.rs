@@ -4,7 +4,6 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// Most different demands that one cluster keeps apart at a time on one shard.
@@ -29,7 +28,7 @@ pub struct Transport<'a> {
     /// Source and destination for a PROXY protocol header: such connections belong to one client.
     pub proxy: Option<(SocketAddr, SocketAddr)>,
     /// TLVs of the client's own header that may be passed on, as on the wire.
-    pub tlvs: Option<&'a Rc<[u8]>>,
+    pub tlvs: Option<&'a Arc<[u8]>>,
 }
 
 impl Transport<'_> {
@@ -50,7 +49,7 @@ struct Entry {
     server_name: Option<Box<str>>,
     alpn: Option<Arc<[Arc<[u8]>]>>,
     proxy: Option<(SocketAddr, SocketAddr)>,
-    tlvs: Option<Rc<[u8]>>,
+    tlvs: Option<Arc<[u8]>>,
     /// Connections and waiters with this key.
     uses: u32,
     /// It stands in `idle`.

@@ -1,7 +1,7 @@
 //! What is kept of the TLVs of a PROXY protocol header: dynamic metadata (`rules`), and what may be told to endpoints
 //! (`pass_through_tlvs`).
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use millrace_base::Metadata;
 use millrace_config::{ProxyProtocolFilter, TlvRule};
@@ -12,7 +12,7 @@ use millrace_inspect::proxy_protocol::{self, Tlv};
 pub(crate) struct Tlvs {
     pub(crate) metadata: Metadata,
     /// As they came on the wire, without those that nobody asked for.
-    pub(crate) passed: Rc<[u8]>,
+    pub(crate) passed: Arc<[u8]>,
 }
 
 impl Tlvs {
