@@ -133,6 +133,7 @@ pub fn build(
         scope_tables: Vec::new(),
         secrets: Vec::new(),
         clusters: vec![Some(Arc::new(cluster))],
+        outlier_log: None,
     }
 }
 
