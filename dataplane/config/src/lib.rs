@@ -62,7 +62,9 @@ pub use listener_filter::{
 };
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
-pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
+pub use retry::{
+    BackOff, GrpcStatusSet, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryConditions, RetryPolicy,
+};
 pub use route::{
     ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatcher, PathRewrite,
     PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward, RouteMatch,

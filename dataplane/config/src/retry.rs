@@ -104,6 +104,33 @@ impl Default for BackOff {
     }
 }
 
+/// How a [`ResetHeader`] tells the time (`RetryPolicy.ResetHeaderFormat`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetHeaderFormat {
+    /// `SECONDS` from now, as `retry-after` does.
+    Seconds,
+    /// `UNIX_TIMESTAMP`, seconds.
+    UnixTimestamp,
+}
+
+/// A response field that says when to come again (`RetryPolicy.ResetHeader`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetHeader {
+    /// Its name, lower case.
+    pub name: Box<[u8]>,
+    /// What its value is.
+    pub format: ResetHeaderFormat,
+}
+
+/// `rate_limited_retry_back_off`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimitedBackOff {
+    /// `max_interval`, default 300 s: fields that ask for more are passed over.
+    pub max: Duration,
+    /// `reset_headers`, the first that says something counts.
+    pub headers: Vec<ResetHeader>,
+}
+
 /// One retry policy.
 #[derive(Clone, Debug, Default)]
 pub struct RetryPolicy {
@@ -123,6 +150,8 @@ pub struct RetryPolicy {
     pub retriable_request_headers: Vec<HeaderMatcher>,
     /// `retry_back_off`.
     pub back_off: BackOff,
+    /// `rate_limited_retry_back_off`.
+    pub rate_limited: Option<RateLimitedBackOff>,
     /// `host_selection_retry_max_attempts`, default 1.
     pub host_selection_attempts: u32,
     /// `retry_host_predicate` previous_hosts.

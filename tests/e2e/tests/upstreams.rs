@@ -33,6 +33,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(retry_on_reset),
     case!(no_retry_without_a_policy),
     case!(retries_are_bounded),
+    case!(retry_when_the_endpoint_says),
     case!(retry_keeps_the_body),
     case!(retry_by_request_header),
     case!(retriable_status_codes),
@@ -293,6 +294,25 @@ fn no_retry_without_a_policy(subject: &Subject) {
     assert_eq!(proxy.client().get("/").status, 503);
     assert_eq!(upstream.requests().len(), 1);
     assert_eq!(proxy.log().line(0).verdict(), ("503", "-", "via_upstream"));
+}
+
+/// `rate_limited_retry_back_off`: the delay that a response asks for, at the least.
+fn retry_when_the_endpoint_says(subject: &Subject) {
+    let count = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::with(503, &[("retry-after", "1")], b""),
+        1 => Reply::with(503, &[("retry-after", "400")], b""),
+        _ => Reply::ok("x"),
+    });
+    let limited = "rate_limited_retry_back_off: {reset_headers: [{name: Retry-After, format: SECONDS}]}";
+    let route = format!("{RETRY}retry_on: 5xx\n      {limited}\n");
+    let proxy = routed(subject, &[upstream.address()], &route, "");
+    let began = std::time::Instant::now();
+    assert_eq!(proxy.client().get("/").status, 200);
+    let took = began.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_millis(2500)).contains(&took), "{took:?}");
+    assert_eq!(proxy.stat("cluster.up.upstream_rq_retry_backoff_ratelimited"), Some(1));
+    assert_eq!(proxy.stat("cluster.up.upstream_rq_retry_backoff_exponential"), Some(1));
 }
 
 fn retries_are_bounded(subject: &Subject) {

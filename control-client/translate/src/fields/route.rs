@@ -189,14 +189,18 @@ pub(super) const TABLES: &[Table] = &[
                 Served,
                 "retry_on num_retries per_try_timeout per_try_idle_timeout retry_host_predicate \
                  host_selection_retry_max_attempts retriable_status_codes retry_back_off retriable_headers \
-                 retriable_request_headers",
+                 retriable_request_headers rate_limited_retry_back_off",
             ),
             (Reported("retries keep their priority"), "retry_priority"),
             (Reported("retry options are not served by this build"), "retry_options_predicates"),
-            (Reported("retry_back_off applies to rate-limited responses too"), "rate_limited_retry_back_off"),
             (Reported("a retry keeps its cluster"), "refresh_cluster_on_retry"),
         ],
     },
+    Table {
+        message: "envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff",
+        fields: &[(Served, "reset_headers max_interval")],
+    },
+    Table { message: "envoy.config.route.v3.RetryPolicy.ResetHeader", fields: &[(Served, "name format")] },
     Table {
         message: "envoy.config.route.v3.RetryPolicy.RetryHostPredicate",
         fields: &[(Served, "name typed_config")],

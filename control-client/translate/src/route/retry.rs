@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use millrace_config::{BackOff, RetryConditions, RetryPolicy};
+use millrace_config::{
+    BackOff, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryConditions, RetryPolicy,
+};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
 use millrace_proto::pb::envoy::config::route::v3::retry_policy::retry_host_predicate::ConfigType;
+use millrace_proto::pb::envoy::config::route::v3::retry_policy::{
+    RateLimitedRetryBackOff, ResetHeaderFormat as Format,
+};
 
 use crate::error::Rejection;
 use crate::{extension, matcher, value};
@@ -32,6 +37,7 @@ pub(super) fn policy(policy: &pb::RetryPolicy, path: &Path) -> Result<RetryPolic
             &path.join("retriable_request_headers"),
         )?,
         back_off: back_off(policy, path)?,
+        rate_limited: policy.rate_limited_retry_back_off.as_ref().map(rate_limited),
         host_selection_attempts: attempts.max(1),
         avoid_previous_hosts: avoid_previous_hosts(policy, path)?,
     })
@@ -52,6 +58,18 @@ fn back_off(policy: &pb::RetryPolicy, path: &Path) -> Result<BackOff, Rejection>
         ));
     }
     Ok(BackOff { base, max })
+}
+
+fn rate_limited(by: &RateLimitedRetryBackOff) -> RateLimitedBackOff {
+    let headers = by.reset_headers.iter().map(|header| ResetHeader {
+        name: header.name.to_ascii_lowercase().into_bytes().into(),
+        format: match header.format() {
+            Format::Seconds => ResetHeaderFormat::Seconds,
+            Format::UnixTimestamp => ResetHeaderFormat::UnixTimestamp,
+        },
+    });
+    let max = by.max_interval.as_ref().map_or(Duration::from_secs(300), value::duration);
+    RateLimitedBackOff { max, headers: headers.collect() }
 }
 
 fn avoid_previous_hosts(policy: &pb::RetryPolicy, path: &Path) -> Result<bool, Rejection> {

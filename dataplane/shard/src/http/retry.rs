@@ -34,14 +34,20 @@ impl Shard {
         let clusters = &self.clusters;
         let slot = || clusters.get(cluster).is_some_and(|state| state.try_retry(priority(high)));
         let decision = match outcome {
-            Outcome::Response => retry.on_response(policy, &stream.response, slot, &mut self.rng),
+            Outcome::Response => retry.on_response(policy, &stream.response, self.wall, slot, &mut self.rng),
             Outcome::Reset(reason, started) => retry.on_reset(policy, reason, started, slot, &mut self.rng),
         };
         let Some(scope) = clusters.get(cluster).map(|state| state.config().scope) else { return false };
         match decision {
-            RetryDecision::Retry { after } => {
+            RetryDecision::Retry { after, rate_limited } => {
                 self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY);
-                self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL);
+                self.stats.inc(
+                    scope,
+                    match rate_limited {
+                        true => metric::UPSTREAM_RQ_RETRY_BACKOFF_RATELIMITED,
+                        false => metric::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL,
+                    },
+                );
                 stream.retrying = true;
                 stream.attempt = Attempt::BackOff(self.io.now + after);
                 stream.try_deadline = millrace_base::Time::MAX;

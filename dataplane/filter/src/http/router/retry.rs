@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use millrace_base::Rng;
-use millrace_config::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
+use millrace_base::{Rng, WallTime};
+use millrace_config::{BackOff, GrpcStatusSet, ResetHeaderFormat, RetryConditions, RetryPolicy};
 use millrace_http::{HeaderId, HeaderMap, RequestHead, ResponseHead};
 use millrace_route::header;
 
@@ -37,6 +37,8 @@ pub enum RetryDecision {
     Retry {
         /// Jittered, whole milliseconds.
         after: Duration,
+        /// The response asked for this delay: counter `upstream_rq_retry_backoff_ratelimited`, else `_exponential`.
+        rate_limited: bool,
     },
     /// Nothing asks for a retry.
     No,
@@ -118,11 +120,21 @@ impl RetryState {
         &mut self,
         policy: Option<&RetryPolicy>,
         head: &ResponseHead,
+        now: WallTime,
         take_slot: impl FnOnce() -> bool,
         rng: &mut Rng,
     ) -> RetryDecision {
         let wanted = self.wants_response(policy, head);
-        self.decide(wanted, policy, take_slot, rng)
+        let mut decision = self.decide(wanted, policy, take_slot, rng);
+        if let RetryDecision::Retry { after, rate_limited } = &mut decision
+            && let Some(asked) = policy.and_then(|policy| asked_for(policy, head, now))
+        {
+            // Never earlier than asked for, and up to half as long again, so that not all come back at once.
+            let more = u64::try_from(asked.as_millis() / 2).unwrap_or(u64::MAX);
+            *after = asked + Duration::from_millis(rng.below(more));
+            *rate_limited = true;
+        }
+        decision
     }
 
     /// Decides on a try without a response head. `request_started` says that request bytes were written to
@@ -204,7 +216,8 @@ impl RetryState {
         if !take_slot() {
             return RetryDecision::NoOverflow;
         }
-        RetryDecision::Retry { after: self.back_off(policy.map(|p| p.back_off).unwrap_or_default(), rng) }
+        let after = self.back_off(policy.map(|p| p.back_off).unwrap_or_default(), rng);
+        RetryDecision::Retry { after, rate_limited: false }
     }
 
     /// Uniform below the current interval, which doubles up to the maximum.
@@ -213,6 +226,21 @@ impl RetryState {
         self.next = self.next.saturating_mul(2).min(limits.max);
         Duration::from_millis(rng.below(bound))
     }
+}
+
+/// What `rate_limited_retry_back_off` finds in a response.
+fn asked_for(policy: &RetryPolicy, head: &ResponseHead, now: WallTime) -> Option<Duration> {
+    let limits = policy.rate_limited.as_ref()?;
+    let asked = limits.headers.iter().filter_map(|header| {
+        let mut values = head.headers.values_name(&header.name);
+        let value = std::str::from_utf8(values.next()?).ok()?.parse::<u64>().ok();
+        let seconds = match header.format {
+            ResetHeaderFormat::Seconds => value?,
+            ResetHeaderFormat::UnixTimestamp => value?.checked_sub(now.seconds()).filter(|left| *left > 0)?,
+        };
+        values.next().is_none().then_some(Duration::from_secs(seconds))
+    });
+    asked.into_iter().find(|asked| *asked <= limits.max)
 }
 
 /// The conditions that concern `grpc-status`.
@@ -260,7 +288,9 @@ mod tests {
         let Some(mut state) = RetryState::new(policy, &mut head) else { return 1 };
         assert!(CONSUMED.iter().all(|id| !head.headers.contains(*id)));
         let mut tries = 1;
-        while let RetryDecision::Retry { .. } = state.on_response(policy, &answer, || true, &mut rng) {
+        while let RetryDecision::Retry { .. } =
+            state.on_response(policy, &answer, WallTime(0), || true, &mut rng)
+        {
             tries += 1;
         }
         tries
@@ -363,6 +393,37 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_may_say_when_to_come_again() {
+        let header =
+            |name: &str, format| millrace_config::ResetHeader { name: name.as_bytes().into(), format };
+        let mut limited = policy("5xx", 9);
+        limited.rate_limited = Some(millrace_config::RateLimitedBackOff {
+            max: Duration::from_secs(100),
+            headers: vec![
+                header("retry-after", ResetHeaderFormat::Seconds),
+                header("x-reset", ResetHeaderFormat::UnixTimestamp),
+            ],
+        });
+        let ask = |response: &[(&str, &str)]| {
+            let (mut head, mut answer) = (head("/", &[]), ResponseHead::new());
+            answer.status = 503;
+            fields(&mut answer.headers, response);
+            let mut state = RetryState::new(Some(&limited), &mut head).unwrap();
+            let now = WallTime(1_000_500_000_000);
+            match state.on_response(Some(&limited), &answer, now, || true, &mut Rng::new(3)) {
+                RetryDecision::Retry { after, rate_limited: true } => Some(after.as_secs()),
+                _ => None,
+            }
+        };
+        assert!((2..=3).contains(&ask(&[("retry-after", "2")]).unwrap()));
+        assert!((40..60).contains(&ask(&[("retry-after", "101"), ("x-reset", "1040")]).unwrap()));
+        assert!((40..60).contains(&ask(&[("retry-after", "Fri, 31 Dec"), ("x-reset", "1040")]).unwrap()));
+        assert_eq!(ask(&[("retry-after", "-1"), ("x-reset", "999")]), None);
+        assert_eq!(ask(&[("retry-after", "1"), ("retry-after", "2")]), None);
+        assert_eq!(ask(&[]), None);
+    }
+
+    #[test]
     fn the_back_off_doubles_up_to_its_maximum() {
         let policy = policy("5xx", 1000);
         let mut rng = Rng::new(9);
@@ -372,7 +433,7 @@ mod tests {
             for longest in &mut longest {
                 let decision =
                     state.on_reset(Some(&policy), ResetReason::RemoteReset, true, || true, &mut rng);
-                let RetryDecision::Retry { after } = decision else { panic!("{decision:?}") };
+                let RetryDecision::Retry { after, .. } = decision else { panic!("{decision:?}") };
                 *longest = after.as_millis().max(*longest);
             }
         }
