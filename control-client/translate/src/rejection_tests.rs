@@ -7,11 +7,14 @@ use super::tests::bytes;
 use super::*;
 use crate::{Overrides, RejectionKind};
 
+#[path = "rejection_tests/balancing.rs"]
+mod balancing;
 #[path = "rejection_tests/http2.rs"]
 mod http2;
 #[path = "rejection_tests/invalid.rs"]
 mod invalid;
 
+use balancing::BALANCING;
 use invalid::INVALID;
 
 /// `(type, resource, path, reason contains)`.
@@ -238,6 +241,7 @@ fn what_envoy_refuses_is_refused_with_its_path() {
     assert!(INVALID.len() >= 60);
     check(INVALID, RejectionKind::Invalid);
     check(http2::INVALID, RejectionKind::Invalid);
+    check(BALANCING, RejectionKind::Invalid);
 }
 
 #[test]

@@ -18,7 +18,7 @@ const VECTORS: &str = include_str!("data/vectors.tsv");
 
 fn policy(text: &str) -> LbPolicy {
     let words: Vec<&str> = text.split(' ').collect();
-    let number = |word: &str| word.parse().unwrap();
+    let number = |word: &str| word.parse().expect("a number");
     match words[..] {
         ["ring", min, max, hash] => LbPolicy::RingHash(RingHash {
             minimum_ring_size: number(min),
@@ -44,12 +44,12 @@ fn localities(text: &str) -> (Vec<LocalityEndpoints>, LocalityMode) {
         let endpoints = list.split(',').map(|host| {
             let (key, weight) = host.split_once('*').unwrap_or((host, "1"));
             number += 1;
-            keyed(number - 1, key, weight.parse().unwrap())
+            keyed(number - 1, key, weight.parse().expect("a number"))
         });
         let endpoints = endpoints.collect();
         let zone = format!("z{zone}");
         let locality = ("".into(), zone.as_str().into(), "".into());
-        LocalityEndpoints { locality, priority: 0, weight: weight.parse().unwrap(), endpoints }
+        LocalityEndpoints { locality, priority: 0, weight: weight.parse().expect("a number"), endpoints }
     };
     let list = text.split(';').enumerate().map(&mut one).collect();
     (list, if weighted { LocalityMode::Weighted } else { LocalityMode::default() })

@@ -22,7 +22,7 @@ fn counts(state: &mut ClusterState, draws: usize, now: Time) -> Vec<usize> {
     let (mut rng, mut counts) = (Rng::new(77), vec![0; 16]);
     for _ in 0..draws {
         let context = ChooseContext { hash: Some(rng.next_u64()), now, ..ChooseContext::default() };
-        let host = state.choose_host(&mut rng, &context).unwrap().host;
+        let host = state.choose_host(&mut rng, &context).expect("a host").host;
         counts[state.host(host).map_or(15, |host| host.scope.0 as usize)] += 1;
     }
     counts

@@ -177,12 +177,9 @@ fn options_of_http2() {
 
 #[test]
 fn what_cannot_be_served_is_refused() {
-    for (fields, reason) in
-        [("type: ORIGINAL_DST", "type: clusters of type ORIGINAL_DST are not served by this build")]
-    {
-        let error = cluster_of(fields).unwrap_err();
-        assert!(error.to_string().starts_with(reason) && error.kind == RejectionKind::NotServed, "{error}");
-    }
+    let error = cluster_of("type: ORIGINAL_DST").unwrap_err();
+    let reason = "type: clusters of type ORIGINAL_DST are not served by this build";
+    assert!(error.to_string().starts_with(reason) && error.kind == RejectionKind::NotServed, "{error}");
     for (fields, reason) in [
         (
             "load_assignment: {cluster_name: x, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: {address: up, port_value: 1}}}}}}",

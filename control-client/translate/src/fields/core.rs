@@ -42,6 +42,13 @@ pub(super) const TABLES: &[Table] = &[
             (NoEffect("network namespaces are refused"), "validate_network_namespaces"),
         ],
     },
+    Table {
+        message: "envoy.config.core.v3.Metadata",
+        fields: &[
+            (Served, "filter_metadata"),
+            (NoEffect("balancers read filter_metadata alone, in Envoy too"), "typed_filter_metadata"),
+        ],
+    },
     Table { message: "envoy.config.core.v3.TransportSocket", fields: &[(Served, "name typed_config")] },
     Table { message: "envoy.config.core.v3.TypedExtensionConfig", fields: &[(Served, "name typed_config")] },
     Table {

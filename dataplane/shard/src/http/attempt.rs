@@ -56,9 +56,9 @@ impl Shard {
         let context = ChooseContext {
             avoid: &stream.tried_hosts,
             attempts: stream.host_attempts,
-            hash: stream.balance.hash,
+            hash: stream.facts.balance.hash,
             metadata: options.and_then(|options| balance::metadata_match(stream.facts.plan, options)),
-            override_host: stream.balance.override_host(stream.facts.attempts),
+            override_host: stream.facts.balance.override_host(stream.facts.attempts),
             now: self.io.now,
         };
         let chosen = state.choose_host(&mut self.rng, &context);

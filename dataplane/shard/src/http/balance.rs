@@ -49,12 +49,12 @@ impl Shard {
                 preferred.extend_from_slice(list);
             }
         }
-        stream.balance = Balance { hash: hashed.hash, cookies: hashed.cookies, preferred };
+        stream.facts.balance = Balance { hash: hashed.hash, cookies: hashed.cookies, preferred };
     }
 }
 
 /// `metadata_match` of the route or of the weighted cluster that was chosen.
-pub(super) fn metadata_match<'o>(plan: Option<Plan>, options: &'o HttpOptions) -> Option<&'o MetadataMatch> {
+pub(super) fn metadata_match(plan: Option<Plan>, options: &HttpOptions) -> Option<&MetadataMatch> {
     let plan = plan?;
     let forward: &RouteForward = plan.forward(options)?;
     match plan.weighted_entry(options) {

@@ -246,7 +246,7 @@ impl Shard {
             let scratch = &mut self.scratch;
             router::finalize(&levels, options.router, facts, &renderer, &stream.request, head, scratch);
         }
-        for cookie in stream.balance.cookies.drain(..) {
+        for cookie in stream.facts.balance.cookies.drain(..) {
             stream.response.headers.append(b"set-cookie", &cookie);
         }
         if framing == BodyFraming::Tunnel {

@@ -99,6 +99,8 @@ pub(crate) struct Facts {
     /// What the cluster's counters are told instead of `status`; 0 for nothing.
     pub(crate) cluster_status: Option<u16>,
     pub(crate) high_priority: bool,
+    /// What decides its endpoint.
+    pub(crate) balance: Balance,
 }
 
 /// `%RESPONSE_CODE_DETAILS%`: nearly always a static text.
@@ -165,7 +167,6 @@ pub(crate) struct Stream {
     pub(crate) avoids_hosts: bool,
     /// `host_selection_retry_max_attempts`.
     pub(crate) host_attempts: u32,
-    pub(crate) balance: Balance,
 
     /// Framing of the request as it arrived, and the decoder of its body.
     pub(crate) request_framing: BodyFraming,
@@ -234,7 +235,6 @@ impl Stream {
             tried_hosts: Vec::new(),
             avoids_hosts: false,
             host_attempts: 1,
-            balance: Balance::default(),
             request_framing: BodyFraming::None,
             request_body: BodyDecoder::new(BodyFraming::None),
             request_complete: false,
@@ -285,7 +285,6 @@ impl Stream {
             tried_hosts,
             avoids_hosts,
             host_attempts,
-            balance,
             request_framing,
             request_body,
             request_complete,
@@ -332,7 +331,6 @@ impl Stream {
         tried_hosts.clear();
         *avoids_hosts = false;
         *host_attempts = 1;
-        *balance = Balance::default();
         *request_framing = BodyFraming::None;
         request_body.reset(BodyFraming::None);
         *request_complete = false;

@@ -196,7 +196,7 @@ impl Zones {
             .collect();
         let (here, there) = percentages.first().copied().unwrap_or_default();
         let direct = groups.local && ((there > 0 && there >= here) || config.force_local);
-        let stay = (groups.local && here > 0).then(|| there * 10_000 / here).unwrap_or(0);
+        let stay = if groups.local && here > 0 { there * 10_000 / here } else { 0 };
         let mut sum = 0;
         let residual = percentages.iter().enumerate().map(|(at, (here, there))| {
             if at > 0 || !groups.local {

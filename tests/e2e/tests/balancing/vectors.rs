@@ -60,7 +60,7 @@ fn drive(subject: &Subject, balancer: &str, localities: &str) -> String {
             if hash == "xx" { "XX_HASH" } else { "MURMUR_HASH_2" }
         ),
         ["maglev", size] => format!("lb_policy: MAGLEV\nmaglev_lb_config: {{table_size: {size}}}"),
-        _ => panic!("{balancer}: an unknown balancer"),
+        _ => unreachable!("{balancer}: an unknown balancer"),
     };
     if weighted {
         fields.push_str("\ncommon_lb_config: {locality_weighted_lb_config: {}}");

@@ -261,8 +261,8 @@ fn ring(
 
 fn maglev(size: Option<&UInt64Value>, path: &Path) -> Result<LbPolicy, Rejection> {
     let size = size.map_or(u64::from(Maglev::default().table_size), |size| size.value);
-    let prime =
-        size >= 2 && (2..).take_while(|divisor| divisor * divisor <= size).all(|divisor| size % divisor != 0);
+    let prime = size >= 2
+        && (2..).take_while(|divisor| divisor * divisor <= size).all(|divisor| !size.is_multiple_of(divisor));
     match u32::try_from(size) {
         Ok(table_size) if prime => Ok(LbPolicy::Maglev(Maglev { table_size })),
         _ => Err(Rejection::new(&path.join("table_size"), "The table size of maglev must be prime number")),

@@ -39,14 +39,11 @@ pub(super) fn policy(
             return Err(extension::not_served("balancer", &config.name, None, &path));
         };
         let kind = extension::type_of(any);
-        let known = kind.strip_prefix(PREFIX).filter(|kind| is_known(kind));
-        match known {
-            Some(kind) => match served(kind, any, &path.join("typed_config"), depth, out, cx)? {
-                Some(policy) => return Ok(policy),
-                None => return Err(extension::not_served("balancer", &config.name, Some(any), &path)),
-            },
-            None => {}
-        }
+        let Some(kind) = kind.strip_prefix(PREFIX).filter(|kind| is_known(kind)) else { continue };
+        return match served(kind, any, &path.join("typed_config"), depth, out, cx)? {
+            Some(policy) => Ok(policy),
+            None => Err(extension::not_served("balancer", &config.name, Some(any), &path)),
+        };
     }
     let names: Vec<&str> = policy
         .policies
