@@ -38,6 +38,7 @@ pub(crate) fn forward() -> RouteForward {
         upgrades: Vec::new(),
         terminates_connect: false,
         high_priority: false,
+        for_filters: millrace_config::RouteFilterFields::default(),
     }
 }
 
@@ -65,6 +66,7 @@ pub(crate) fn virtual_host(domain: &str, routes: Vec<Route>) -> VirtualHost {
         include_attempt_count_in_response: false,
         retry_policy: None,
         per_filter: Vec::new(),
+        for_filters: millrace_config::RouteFilterFields::default(),
         stat_scope: None,
     }
 }

@@ -1,8 +1,9 @@
 //! What every room of the data plane shares and none of them owns: time without a clock, generational
-//! slabs, seeded randomness, response flags, blame and the limits.
+//! slabs, seeded randomness, token buckets, response flags, blame and the limits.
 //!
 //! Nothing here performs I/O or reads a clock; `now` is always an argument.
 
+mod bucket;
 mod flags;
 mod limits;
 mod origin;
@@ -11,6 +12,7 @@ mod slab;
 mod time;
 mod tls;
 
+pub use bucket::TokenBucket;
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use limits::Limits;
 pub use origin::Origin;

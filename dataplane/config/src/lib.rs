@@ -14,6 +14,7 @@ mod grpc_filters;
 mod headers;
 mod http2;
 mod http_connection_manager;
+mod http_filters;
 mod ids;
 mod listener;
 mod listener_filter;
@@ -44,6 +45,12 @@ pub use http_connection_manager::{
     HttpFilterKind, IstioAlpn, PathNormalization, PathWithEscapedSlashes, RouteSource,
     ServerHeaderTransformation, UnderscoresAction,
 };
+pub use http_filters::{
+    BucketRef, BufferFilter, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy, DescriptorLimit, Fault, FaultAbort,
+    FaultDelay, FaultFilter, FaultRate, HeaderMutationFilter, HeaderMutationStep, LocalRateLimit,
+    LocalRateLimiter, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy, RateVerdict,
+    TokenBucketConfig, VirtualHostRateLimits,
+};
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};
 pub use listener::{DrainType, Listener, TrafficDirection};
@@ -54,8 +61,8 @@ pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKi
 pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
 pub use route::{
     ClusterSpecifier, DirectResponse, GrpcTimeout, HashPolicy, HostRewrite, MaxStreamDuration, PathMatcher,
-    PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward,
-    RouteMatch, WeightedCluster, WeightedClusters,
+    PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteFilterFields,
+    RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
 };
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};

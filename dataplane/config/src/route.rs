@@ -6,7 +6,10 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use crate::format::Template;
-use crate::{ClusterId, Fraction, HeaderMatcher, HeaderMutations, QueryMatcher, RetryPolicy};
+use crate::{
+    BufferFilter, ClusterId, CorsPolicy, CsrfPolicy, Fault, Fraction, HeaderMatcher, HeaderMutations,
+    LocalRateLimit, MutationLists, QueryMatcher, RateLimitPolicy, RetryPolicy,
+};
 
 /// The path part of `RouteMatch`.
 #[derive(Clone, Debug)]
@@ -165,6 +168,19 @@ pub struct RouteForward {
     pub terminates_connect: bool,
     /// `priority: HIGH`.
     pub high_priority: bool,
+    /// `rate_limits`, `include_vh_rate_limits` and `cors`.
+    pub for_filters: RouteFilterFields,
+}
+
+/// Fields of a route or virtual host that only filters read.
+#[derive(Clone, Debug, Default)]
+pub struct RouteFilterFields {
+    /// `rate_limits`.
+    pub rate_limits: Vec<RateLimitPolicy>,
+    /// `include_vh_rate_limits`, of routes.
+    pub include_virtual_host_rate_limits: bool,
+    /// `cors` (deprecated): counts where no `typed_per_filter_config` has a policy.
+    pub cors: Option<Arc<CorsPolicy>>,
 }
 
 /// What a redirect does to the path.
@@ -229,6 +245,18 @@ pub enum RouteAction {
 pub enum PerFilterConfig {
     /// `envoy.config.route.v3.FilterConfig{disabled}`: `true` switches the filter off here, `false` on.
     Disabled(bool),
+    /// `HTTPFault`; this and all that follow switch the filter on.
+    Fault(Arc<Fault>),
+    /// `LocalRateLimit`.
+    LocalRateLimit(Arc<LocalRateLimit>),
+    /// `HeaderMutationPerRoute`: all levels count.
+    HeaderMutation(Arc<MutationLists>),
+    /// `CorsPolicy`: all levels count.
+    Cors(Arc<CorsPolicy>),
+    /// `CsrfPolicy`.
+    Csrf(Arc<CsrfPolicy>),
+    /// `BufferPerRoute`.
+    Buffer(BufferFilter),
 }
 
 /// `typed_per_filter_config` of one level, sorted by filter name.

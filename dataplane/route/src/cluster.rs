@@ -96,6 +96,7 @@ mod tests {
             upgrades: Vec::new(),
             terminates_connect: false,
             high_priority: false,
+            for_filters: millrace_config::RouteFilterFields::default(),
         }
     }
 

@@ -315,6 +315,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         upgrades: Vec::new(),
         terminates_connect: false,
         high_priority: false,
+        for_filters: millrace_config::RouteFilterFields::default(),
     };
     let route = Route {
         name: "".into(),
@@ -336,6 +337,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         include_attempt_count_in_response: false,
         retry_policy: None,
         per_filter: Vec::new(),
+        for_filters: millrace_config::RouteFilterFields::default(),
         stat_scope: None,
     };
     let mut config = RouteConfiguration::default();

@@ -53,6 +53,7 @@ pub(super) fn forward(
         upgrades: upgrades(action, path)?,
         terminates_connect: action.upgrade_configs.iter().any(|u| u.connect_config.is_some()),
         high_priority: action.priority() == RoutingPriority::High,
+        for_filters: millrace_config::RouteFilterFields::default(),
     })
 }
 

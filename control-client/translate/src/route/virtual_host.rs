@@ -58,6 +58,7 @@ pub(super) fn virtual_host(
         include_attempt_count_in_response: host.include_attempt_count_in_response,
         retry_policy,
         per_filter: per_filter::configs(&host.typed_per_filter_config, path)?,
+        for_filters: millrace_config::RouteFilterFields::default(),
         stat_scope: None,
     })
 }

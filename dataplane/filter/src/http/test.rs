@@ -7,7 +7,7 @@ use millrace_config::format::{Part, Template};
 use millrace_config::{
     AppendAction, ClusterId, ClusterSpecifier, FilterConfigId, HeaderMutations, HeaderOption, Http1Options,
     HttpConnectionManager, HttpFilter, HttpFilterKind, PathNormalization, RequireTls, Route, RouteAction,
-    RouteForward, RouteMatch, ScopeId, VirtualHost,
+    RouteFilterFields, RouteForward, RouteMatch, ScopeId, VirtualHost,
 };
 use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 
@@ -119,6 +119,7 @@ pub(crate) fn forward() -> RouteForward {
         upgrades: Vec::new(),
         terminates_connect: false,
         high_priority: false,
+        for_filters: RouteFilterFields::default(),
     }
 }
 
@@ -146,6 +147,7 @@ pub(crate) fn virtual_host() -> VirtualHost {
         include_attempt_count_in_response: false,
         retry_policy: None,
         per_filter: Vec::new(),
+        for_filters: RouteFilterFields::default(),
         stat_scope: None,
     }
 }
