@@ -146,8 +146,8 @@ pub struct LocalRateLimit {
     pub resource_exhausted: bool,
     /// `rate_limits`: the route's are looked at only without them.
     pub rate_limits: Vec<RateLimitPolicy>,
-    /// The buckets of the whole process.
-    shared: LocalRateLimiter,
+    /// The buckets of the whole process; [`LocalRateLimit::with_buckets`] makes them.
+    pub shared: LocalRateLimiter,
 }
 
 impl LocalRateLimit {
@@ -161,11 +161,6 @@ impl LocalRateLimit {
     /// Full buckets.
     pub fn limiter(&self) -> LocalRateLimiter {
         LocalRateLimiter::new(self.bucket, &self.descriptors)
-    }
-
-    /// The buckets of the whole process.
-    pub fn shared(&self) -> &LocalRateLimiter {
-        &self.shared
     }
 
     /// Limits nothing: what the fields are when they are not given.
@@ -219,7 +214,7 @@ mod tests {
     fn the_first_bucket_without_a_token_refuses() {
         let limit = limit();
         let take = |matched: &[usize]| {
-            let verdict = limit.shared().take(&limit, matched, Time(0));
+            let verdict = limit.shared.take(&limit, matched, Time(0));
             (verdict.allowed, verdict.bucket.map(|bucket| bucket.0.max_tokens()))
         };
         assert_eq!(take(&[0]), (true, Some(1)));
@@ -235,9 +230,9 @@ mod tests {
         limit.descriptors[0].shadow = true;
         limit.always_default = false;
         for shadowed in [false, true] {
-            let verdict = limit.shared().take(&limit, &[0], Time(0));
+            let verdict = limit.shared.take(&limit, &[0], Time(0));
             assert_eq!((verdict.allowed, verdict.shadowed), (true, shadowed));
         }
-        assert!(LocalRateLimit::unlimited(ScopeId(0)).shared().take(&limit, &[], Time(0)).allowed);
+        assert!(LocalRateLimit::unlimited(ScopeId(0)).shared.take(&limit, &[], Time(0)).allowed);
     }
 }
