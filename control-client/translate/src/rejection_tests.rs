@@ -7,6 +7,8 @@ use super::tests::bytes;
 use super::*;
 use crate::{Overrides, RejectionKind};
 
+#[path = "rejection_tests/filters.rs"]
+mod filters;
 #[path = "rejection_tests/http2.rs"]
 mod http2;
 #[path = "rejection_tests/invalid.rs"]
@@ -227,9 +229,11 @@ fn what_envoy_refuses_is_refused_with_its_path() {
     assert!(INVALID.len() >= 60);
     check(INVALID, RejectionKind::Invalid);
     check(http2::INVALID, RejectionKind::Invalid);
+    check(filters::INVALID, RejectionKind::Invalid);
 }
 
 #[test]
 fn what_is_not_served_is_refused_with_its_path() {
     check(NOT_SERVED, RejectionKind::NotServed);
+    check(filters::NOT_SERVED, RejectionKind::NotServed);
 }

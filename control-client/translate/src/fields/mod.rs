@@ -10,6 +10,7 @@ mod http;
 mod listener;
 mod listener_filter;
 mod route;
+mod shaping;
 mod source;
 mod tls;
 
@@ -56,6 +57,7 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         listener_filter::TABLES,
         tls::TABLES,
         http::TABLES,
+        shaping::TABLES,
         route::TABLES,
         cluster::TABLES,
         core::TABLES,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    ClusterSpecifier, GrpcTimeout, HostRewrite, MaxStreamDuration, PathRewrite, RouteForward,
+    ClusterSpecifier, GrpcTimeout, HostRewrite, MaxStreamDuration, PathRewrite, RouteFilterFields, RouteForward,
 };
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::RoutingPriority;
@@ -15,7 +15,7 @@ use millrace_proto::pb::google::protobuf;
 use super::{Scope, retry, weighted};
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{regex_util, value};
+use crate::{http, regex_util, value};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -53,7 +53,11 @@ pub(super) fn forward(
         upgrades: upgrades(action, path)?,
         terminates_connect: action.upgrade_configs.iter().any(|u| u.connect_config.is_some()),
         high_priority: action.priority() == RoutingPriority::High,
-        for_filters: millrace_config::RouteFilterFields::default(),
+        for_filters: RouteFilterFields {
+            rate_limits: http::rate_limits(&action.rate_limits, path)?,
+            include_virtual_host_rate_limits: value::flag(action.include_vh_rate_limits.as_ref(), false),
+            cors: http::cors_policy(action.cors.as_ref(), path, cx)?,
+        },
     })
 }
 

@@ -339,7 +339,7 @@ impl Shard {
         if http.head_done
             && end.is_ok()
             && !http.input.is_empty()
-            && self.streams.get(id).is_some_and(|s| s.flow.awaits_client)
+            && self.streams.get(id).is_some_and(|s| s.flow.awaits_client || s.filters.is_some())
         {
             http.ended = true;
             return;
@@ -347,7 +347,10 @@ impl Shard {
         let complete = http.head_done && end.is_ok() && http.input.is_empty() && http.body.eof().is_ok();
         if complete {
             let tunnel = self.streams.get(id).is_some_and(|s| s.tunnel);
-            return if tunnel { self.tunnel_response_ended(id) } else { self.response_arrived(id) };
+            return match tunnel {
+                true => self.tunnel_response_ended(id),
+                false => self.response_has_ended(id),
+            };
         }
         if http.head_done {
             // Envoy's codec is told of the end first, and takes a message cut short for a malformed one.

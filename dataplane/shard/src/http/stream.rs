@@ -153,6 +153,8 @@ pub(crate) struct Stream {
     pub(crate) facts: Facts,
     /// Filters beside the router that have something to do.
     pub(crate) filters: Option<Box<StreamFilters>>,
+    /// When they let the request, or more of its response, go on.
+    pub(crate) filters_resume: Time,
     /// The end of the endpoint's answer tells whether it is a success.
     pub(crate) unjudged: bool,
     pub(crate) attempt: Attempt,
@@ -225,6 +227,7 @@ impl Stream {
             flow: Flow::default(),
             facts: Facts::default(),
             filters: None,
+            filters_resume: Time::MAX,
             unjudged: false,
             attempt: Attempt::None,
             retry: None,
@@ -275,6 +278,7 @@ impl Stream {
             flow,
             facts,
             filters,
+            filters_resume,
             unjudged,
             attempt,
             retry,
@@ -321,6 +325,7 @@ impl Stream {
         );
         *facts = Facts::default();
         *filters = None;
+        *filters_resume = Time::MAX;
         *unjudged = false;
         *attempt = Attempt::None;
         *retry = None;
@@ -385,6 +390,7 @@ impl Stream {
     /// The earliest moment at which something must happen to this stream.
     pub(crate) fn deadline(&self) -> Time {
         let mut next = self.response_deadline.min(self.max_duration_deadline).min(self.request_deadline);
+        next = next.min(self.filters_resume);
         if !self.response_started {
             next = next.min(self.try_deadline);
         }
