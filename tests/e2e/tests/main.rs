@@ -4,6 +4,7 @@ mod access_logs;
 mod admin;
 mod clusters;
 mod config;
+mod filters;
 mod forwarding;
 mod headers;
 mod http2;
@@ -23,6 +24,11 @@ fn main() -> ExitCode {
         ("admin", admin::CASES),
         ("clusters", clusters::CASES),
         ("config", config::CASES),
+        ("filters_buffer", filters::buffer::CASES),
+        ("filters_fault", filters::fault::CASES),
+        ("filters_origins", filters::origins::CASES),
+        ("filters_rate_limit", filters::rate_limit::CASES),
+        ("filters_rewrite", filters::rewrite::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
         ("http2_bad", http2::bad::CASES),

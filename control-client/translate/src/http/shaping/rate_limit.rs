@@ -56,7 +56,7 @@ fn limit(config: &pb::LocalRateLimit, path: &Path, cx: &Context) -> Result<Local
     let scope = format!("{}.http_local_rate_limit", config.stat_prefix);
     let scope = cx.scope(ScopeKind::HttpLocalRateLimit, &scope);
     let status = config.status.as_ref().map_or(429, |status| status.code);
-    let headers = |list: &[core::HeaderValueOption], name: &str| -> Result<Vec<HeaderOption>, Rejection> {
+    let headers = |list: &[core::HeaderValueOption], name: &'static str| -> Result<Vec<HeaderOption>, Rejection> {
         let path = path.join(name);
         list.iter().enumerate().map(|(i, one)| headers::option(one, &path.at(i))).collect()
     };
