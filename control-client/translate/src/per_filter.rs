@@ -25,7 +25,8 @@ pub(crate) fn configs(
     for name in names {
         let mut path = path.join("typed_per_filter_config");
         path.key(name);
-        if let Some(config) = entries.get(name).map(|any| config(name, any, &path, cx)).transpose()?.flatten() {
+        if let Some(config) = entries.get(name).map(|any| config(name, any, &path, cx)).transpose()?.flatten()
+        {
             out.push((Arc::from(name.as_str()), config));
         }
     }

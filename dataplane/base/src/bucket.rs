@@ -21,7 +21,11 @@ impl TokenBucket {
     pub fn new(max_tokens: u64, tokens_per_fill: u64, fill_interval: Duration) -> Self {
         let nanos_per_token = fill_interval.as_nanos() as f64 / tokens_per_fill.max(1) as f64;
         let empty_at = AtomicU64::new(f64::NEG_INFINITY.to_bits());
-        Self { empty_at, max_tokens: max_tokens as f64, nanos_per_token: nanos_per_token.max(f64::MIN_POSITIVE) }
+        Self {
+            empty_at,
+            max_tokens: max_tokens as f64,
+            nanos_per_token: nanos_per_token.max(f64::MIN_POSITIVE),
+        }
     }
 
     /// The same bucket, with so many tokens in it at `now`.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AccessLog, BufferFilter, Cidr, Codec, CorsFilter, CsrfFilter, FaultFilter, FilterConfigId, GrpcHttp1Bridge,
-    GrpcStats, HeaderMutationFilter, Http2Options, LocalRateLimit, RouteConfiguration, RouteTableId, ScopeId,
-    ScopedRoutes,
+    AccessLog, BufferFilter, Cidr, Codec, CorsFilter, CsrfFilter, FaultFilter, FilterConfigId,
+    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, Http2Options, LocalRateLimit, RouteConfiguration,
+    RouteTableId, ScopeId, ScopedRoutes,
 };
 
 /// `server_header_transformation`.

@@ -8,6 +8,7 @@
 mod access_log;
 mod address;
 mod cluster;
+mod connection_gate;
 mod filter_chain;
 pub mod format;
 mod grpc_filters;
@@ -34,6 +35,7 @@ pub use cluster::{
     CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus, LbPolicy,
     LeastRequest, LocalityEndpoints, TcpKeepalive, Thresholds, TransportMetadata, UpstreamHttp,
 };
+pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
@@ -46,8 +48,8 @@ pub use http_connection_manager::{
     ServerHeaderTransformation, UnderscoresAction,
 };
 pub use http_filters::{
-    BucketRef, BufferFilter, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy, DescriptorLimit, Fault, FaultAbort,
-    FaultDelay, FaultFilter, FaultRate, HeaderMutationFilter, HeaderMutationStep, LocalRateLimit,
+    BucketRef, BufferFilter, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy, DescriptorLimit, Fault,
+    FaultAbort, FaultDelay, FaultFilter, FaultRate, HeaderMutationFilter, HeaderMutationStep, LocalRateLimit,
     LocalRateLimiter, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy, RateVerdict,
     TokenBucketConfig, VirtualHostRateLimits,
 };
@@ -61,8 +63,8 @@ pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKi
 pub use retry::{BackOff, GrpcStatusSet, RetryConditions, RetryPolicy};
 pub use route::{
     ClusterSpecifier, DirectResponse, GrpcTimeout, HashPolicy, HostRewrite, MaxStreamDuration, PathMatcher,
-    PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteFilterFields,
-    RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
+    PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction,
+    RouteFilterFields, RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
 };
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         ("clusters", clusters::CASES),
         ("config", config::CASES),
         ("filters_buffer", filters::buffer::CASES),
+        ("filters_connections", filters::connections::CASES),
         ("filters_fault", filters::fault::CASES),
         ("filters_origins", filters::origins::CASES),
         ("filters_rate_limit", filters::rate_limit::CASES),

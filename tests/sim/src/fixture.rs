@@ -118,6 +118,7 @@ pub fn build(
     };
     let chain = FilterChain {
         name: "".into(),
+        gates: Vec::new(),
         filters: vec![filter],
         tls: None,
         transport_socket_connect_timeout: None,

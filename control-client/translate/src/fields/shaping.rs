@@ -183,4 +183,22 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
         fields: &[(Served, "disabled buffer")],
     },
+    Table {
+        message: "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
+        fields: &[
+            (Served, "stat_prefix token_bucket runtime_enabled"),
+            (Refused("every filter has a bucket of its own"), "share_key"),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        fields: &[
+            (Served, "stat_prefix max_connections runtime_enabled"),
+            (Reported("a connection above the limit is closed at once"), "delay"),
+        ],
+    },
+    Table {
+        message: "envoy.config.core.v3.RuntimeFeatureFlag",
+        fields: &[(Served, "default_value runtime_key")],
+    },
 ];

@@ -42,19 +42,25 @@ pub(super) const INVALID: &[Case] = &[
     (L, with!("fault.v3.HTTPFault, abort: {http_status: 700}"), at!(".abort.http_status"), "[200, 600)"),
     (
         L,
-        with!("local_ratelimit.v3.LocalRateLimit, stat_prefix: a, token_bucket: {max_tokens: 1, fill_interval: 0.01s}"),
+        with!(
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, token_bucket: {max_tokens: 1, fill_interval: 0.01s}"
+        ),
         at!(".token_bucket.fill_interval"),
         "local rate limit token bucket fill timer must be >= 50ms",
     ),
     (
         L,
-        with!("local_ratelimit.v3.LocalRateLimit, stat_prefix: a, descriptors: [{entries: [{key: a, value: b}], token_bucket: {max_tokens: 1, fill_interval: 1s}}, {entries: [{key: a, value: b}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]"),
+        with!(
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, descriptors: [{entries: [{key: a, value: b}], token_bucket: {max_tokens: 1, fill_interval: 1s}}, {entries: [{key: a, value: b}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]"
+        ),
         at!(".descriptors[1]"),
         "duplicate descriptor in the local rate descriptor: a=b",
     ),
     (
         L,
-        with!("local_ratelimit.v3.LocalRateLimit, stat_prefix: a, rate_limits: [{stage: 1, actions: [{source_cluster: {}}]}]"),
+        with!(
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, rate_limits: [{stage: 1, actions: [{source_cluster: {}}]}]"
+        ),
         at!(".rate_limits[0]"),
         "'stage' field and 'disable_key' field are not supported",
     ),
@@ -66,7 +72,9 @@ pub(super) const INVALID: &[Case] = &[
     ),
     (
         L,
-        with!("header_mutation.v3.HeaderMutation, mutations: {request_mutations: [{append: {header: {key: ':path', value: x}}}]}"),
+        with!(
+            "header_mutation.v3.HeaderMutation, mutations: {request_mutations: [{append: {header: {key: ':path', value: x}}}]}"
+        ),
         at!(".mutations.request_mutations[0].append.header.key"),
         ":-prefixed or host headers may not be modified",
     ),
@@ -78,7 +86,9 @@ pub(super) const INVALID: &[Case] = &[
     ),
     (
         L,
-        with!("header_mutation.v3.HeaderMutation, mutations: {query_parameter_mutations: [{append: {record: {key: a, value: 3}}}]}"),
+        with!(
+            "header_mutation.v3.HeaderMutation, mutations: {query_parameter_mutations: [{append: {record: {key: a, value: 3}}}]}"
+        ),
         at!(".mutations.query_parameter_mutations[0].append.record.value"),
         "Only string value is allowed for record value.",
     ),
@@ -102,7 +112,9 @@ pub(super) const INVALID: &[Case] = &[
 pub(super) const NOT_SERVED: &[Case] = &[
     (
         L,
-        with!("local_ratelimit.v3.LocalRateLimit, stat_prefix: a, descriptors: [{entries: [{key: a}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]"),
+        with!(
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, descriptors: [{entries: [{key: a}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]"
+        ),
         at!(".descriptors[0].entries[0].value"),
         "a bucket for each value",
     ),

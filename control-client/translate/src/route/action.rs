@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    ClusterSpecifier, GrpcTimeout, HostRewrite, MaxStreamDuration, PathRewrite, RouteFilterFields, RouteForward,
+    ClusterSpecifier, GrpcTimeout, HostRewrite, MaxStreamDuration, PathRewrite, RouteFilterFields,
+    RouteForward,
 };
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::RoutingPriority;

@@ -14,6 +14,7 @@ pub use csrf::{CsrfFilter, CsrfPolicy};
 pub use fault::{Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate};
 pub use header_mutation::{HeaderMutationFilter, HeaderMutationStep, MutationLists, QueryMutation};
 pub use rate_limit::{
-    BucketRef, DescriptorLimit, LocalRateLimit, LocalRateLimiter, RateVerdict, TokenBucketConfig, VirtualHostRateLimits,
+    BucketRef, DescriptorLimit, LocalRateLimit, LocalRateLimiter, RateVerdict, TokenBucketConfig,
+    VirtualHostRateLimits,
 };
 pub use rate_limit_actions::{RateLimitAction, RateLimitPolicy};

@@ -197,11 +197,8 @@ mod tests {
     }
 
     fn limit() -> LocalRateLimit {
-        let strict = DescriptorLimit {
-            entries: vec![("k".into(), "v".into())],
-            bucket: bucket(1),
-            shadow: false,
-        };
+        let strict =
+            DescriptorLimit { entries: vec![("k".into(), "v".into())], bucket: bucket(1), shadow: false };
         LocalRateLimit {
             bucket: Some(bucket(3)),
             descriptors: vec![strict],

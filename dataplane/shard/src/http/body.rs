@@ -337,7 +337,7 @@ impl Shard {
         let Carries::Http(http) = &mut upstream.carries else { return false };
         let Some(stream) = self.streams.get_mut(id) else { return false };
         let trailers = done && !stream.trailers.is_empty();
-        let usage = stream.response_use();
+        let (usage, paced) = (stream.response_use(), stream.is_paced());
         let mut input = std::mem::take(&mut http.input);
         let range = match step.event {
             BodyEvent::Data(range) => range,
@@ -372,6 +372,11 @@ impl Shard {
                 stream.flow.response_end = true;
             }
             self.judge_end(id, true);
+            if paced {
+                // Its connection need not wait for the client, nor can it spoil the answer any more.
+                self.drop_unwanted_trailers(id);
+                self.upstream_is_done(id);
+            }
             if trailers && !self.filter_trailers(id) {
                 return false;
             }
@@ -380,11 +385,27 @@ impl Shard {
         true
     }
 
+    /// Trailers of an HTTP/1.1 endpoint that shall not send any do not reach an HTTP/2 client.
+    fn drop_unwanted_trailers(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id).filter(|s| s.client.is_some() && s.server.is_none())
+        else {
+            return;
+        };
+        if let Some(upstream) = stream.upstream().and_then(|conn| self.upstreams.get(conn))
+            && !self.clusters.get(upstream.cluster).is_some_and(|s| s.config().http.enable_trailers)
+        {
+            stream.trailers.clear();
+        }
+    }
+
     /// The endpoint has ended an answer whose end is that of its connection.
     pub(super) fn response_has_ended(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.filters.is_none() {
             return self.response_arrived(id);
+        }
+        if stream.flow.response_end {
+            return self.flush_response(id);
         }
         let changes = stream.response_use() == BodyUse::Change;
         if changes && !self.change_response(id, &[], true) {
@@ -410,13 +431,7 @@ impl Shard {
         stream.response_deadline = Time::MAX;
         stream.try_deadline = Time::MAX;
         if stream.client.is_some() {
-            if let Some(upstream) =
-                stream.upstream().filter(|_| stream.server.is_none()).and_then(|c| self.upstreams.get(c))
-                && !self.clusters.get(upstream.cluster).is_some_and(|s| s.config().http.enable_trailers)
-            {
-                // Of an HTTP/1.1 endpoint that shall not send any.
-                stream.trailers.clear();
-            }
+            self.drop_unwanted_trailers(id);
             self.h2_write_end(id);
         } else {
             let framing = stream.response_framing;

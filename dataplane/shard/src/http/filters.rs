@@ -98,7 +98,8 @@ impl Shard {
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return Verdict::Continue };
         let Some(http) = http(downstream) else { return Verdict::Continue };
         let mut connection = std::mem::take(&mut http.filters);
-        let cluster = stream.facts.plan.and_then(|plan| plan.cluster).and_then(|id| self.snapshot.cluster(id));
+        let cluster =
+            stream.facts.plan.and_then(|plan| plan.cluster).and_then(|id| self.snapshot.cluster(id));
         let remote = stream.facts.remote.as_ref().unwrap_or(&downstream.addresses.peer);
         let start = Start {
             cluster: cluster.map(|cluster| &*cluster.name),

@@ -197,7 +197,9 @@ impl Shard {
         stream.retry = RetryState::new(policy, &mut stream.request);
         stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(|p| p.avoid_previous_hosts);
         stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
-        stream.keeps_replay = stream.retry.is_some() && !stream.request_complete;
+        // A body may have come while the request waited for its filters.
+        let body = !stream.request_complete || !stream.flow.request_queue.is_empty();
+        stream.keeps_replay = stream.retry.is_some() && body;
         Ok(())
     }
 }

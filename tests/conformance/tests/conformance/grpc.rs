@@ -166,8 +166,7 @@ fn send(
     let start = Start { buffer_limit: 1 << 20, ..Start::of(hcm, None) };
     let mut filters = begin(&start, &mut asked);
     let mut scratch = Vec::new();
-    let mut env =
-        ResponseEnv { start: &start, request: &asked, render: &NoTemplates, scratch: &mut scratch };
+    let mut env = ResponseEnv { start: &start, request: &asked, render: &NoTemplates, scratch: &mut scratch };
     let mut head = ResponseHead::new();
     head.status = raw.status;
     head.headers = map(&raw.headers);

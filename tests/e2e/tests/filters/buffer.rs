@@ -30,7 +30,10 @@ fn the_upstream_sees_whole_requests(subject: &Subject) {
     client.send(b"2\r\nde\r\n0\r\n\r\n");
     assert_eq!(client.response("POST").unwrap().text(), "abcde");
     let request = upstream.only_request();
-    assert_eq!((request.fields.get("content-length"), request.fields.get("transfer-encoding")), (Some("5"), None));
+    assert_eq!(
+        (request.fields.get("content-length"), request.fields.get("transfer-encoding")),
+        (Some("5"), None)
+    );
     assert_eq!(client.exchange("POST", "/", &[("host", "a")], &[b'x'; 100]).body.len(), 100);
     assert_eq!(client.get("/").status, 200);
     upstream.assert_strict();

@@ -80,10 +80,8 @@ fn aborts_asked_for(subject: &Subject) {
     ] {
         assert_eq!(client.get_with("/", list).status, status, "{list:?}");
     }
-    let grpc = client.get_with(
-        "/",
-        &[("x-envoy-fault-abort-grpc-request", "5"), ("content-type", "application/grpc")],
-    );
+    let grpc = client
+        .get_with("/", &[("x-envoy-fault-abort-grpc-request", "5"), ("content-type", "application/grpc")]);
     assert_eq!(grpc.get("grpc-status"), Some("5"));
     // Where the route does not say that headers count, they do not.
     assert_eq!(client.get_with("/never", &[("x-envoy-fault-abort-request", "418")]).status, 200);
@@ -196,11 +194,9 @@ fn no_more_at_a_time(subject: &Subject) {
 fn slow_answers(subject: &Subject) {
     let fields = format!("response_rate_limit: {{fixed_limit: {{limit_kbps: 64}}, {ALL}}}");
     let asked = format!("response_rate_limit: {{header_limit: {{}}, {ALL}}}");
-    let routes = [
-        route("/asked", FORWARD, "fault", KIND, &asked),
-        route("/", FORWARD, "fault", KIND, &fields),
-    ]
-    .concat();
+    let routes =
+        [route("/asked", FORWARD, "fault", KIND, &asked), route("/", FORWARD, "fault", KIND, &fields)]
+            .concat();
     let upstream = Upstream::start(|request| match request.target.as_str() {
         "/close" => Reply::until_close(&[b'x'; 48 * 1024]),
         "/chunked" => Reply::chunked(&[], &[&[b'x'; 24 * 1024], &[b'x'; 24 * 1024]], &[]),

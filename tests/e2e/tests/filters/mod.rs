@@ -1,6 +1,7 @@
 //! HTTP filters that delay, refuse, pace and rewrite.
 
 pub(crate) mod buffer;
+pub(crate) mod connections;
 pub(crate) mod fault;
 pub(crate) mod origins;
 pub(crate) mod rate_limit;
@@ -34,7 +35,9 @@ fn any(kind: &str, fields: &str) -> String {
 /// A route for a prefix with a configuration of the filter `name`.
 fn route(prefix: &str, action: &str, name: &str, kind: &str, fields: &str) -> String {
     let config = any(kind, fields);
-    format!("- match: {{prefix: \"{prefix}\"}}\n  {action}\n  typed_per_filter_config: {{{name}: {config}}}\n")
+    format!(
+        "- match: {{prefix: \"{prefix}\"}}\n  {action}\n  typed_per_filter_config: {{{name}: {config}}}\n"
+    )
 }
 
 /// A route for everything else.

@@ -36,7 +36,13 @@ fn preflight_requests_are_answered(subject: &Subject) {
     let routes = [
         route("/all", FORWARD, "cors", CORS, &all),
         route("/star", FORWARD, "cors", CORS, star),
-        route("/no", FORWARD, "cors", CORS, &format!("{OK}, allow_methods: \"*\", forward_not_matching_preflights: false")),
+        route(
+            "/no",
+            FORWARD,
+            "cors",
+            CORS,
+            &format!("{OK}, allow_methods: \"*\", forward_not_matching_preflights: false"),
+        ),
         route("/direct", DIRECT, "cors", CORS, OK),
     ]
     .concat();

@@ -1,8 +1,8 @@
 //! The filter `local_ratelimit`.
 
 use millrace_e2e::{Case, case};
-use millrace_support::process::Proxy;
 use millrace_support::bootstrap::{Bootstrap, Http};
+use millrace_support::process::Proxy;
 use millrace_support::subject::Subject;
 use millrace_support::upstream::Upstream;
 
@@ -50,7 +50,10 @@ fn refuses_what_is_above_the_limit(subject: &Subject) {
     assert_eq!(statuses, [200, 200, 429, 429]);
     assert_eq!(proxy.log().line(2).verdict(), ("429", "RL", "local_rate_limited"));
     let refused = client.get("/one");
-    assert_eq!((refused.text().as_str(), refused.get("content-type")), ("local_rate_limited", Some("text/plain")));
+    assert_eq!(
+        (refused.text().as_str(), refused.get("content-type")),
+        ("local_rate_limited", Some("text/plain"))
+    );
     count(&proxy, "one", [5, 2, 3, 3]);
     count(&proxy, "whole", [0, 0, 0, 0]);
 }
@@ -94,7 +97,13 @@ fn is_not_enforced_unless_asked(subject: &Subject) {
     let marked = "request_headers_to_add_when_not_enforced: [{header: {key: x-limited, value: \"1\"}}]";
     let routes = [
         route("/off", FORWARD, "rl", KIND, &format!("stat_prefix: off, {none}")),
-        route("/", FORWARD, "rl", KIND, &format!("stat_prefix: shadow, filter_enabled: {ALL}, {none}, {marked}")),
+        route(
+            "/",
+            FORWARD,
+            "rl",
+            KIND,
+            &format!("stat_prefix: shadow, filter_enabled: {ALL}, {none}, {marked}"),
+        ),
     ]
     .concat();
     let upstream = Upstream::fixed("x");
@@ -112,8 +121,11 @@ fn descriptors_of_the_filter(subject: &Subject) {
     let actions = "rate_limits: [{actions: [{request_headers: {header_name: x-k, descriptor_key: k}}]}, {actions: [{request_headers: {header_name: x-c, descriptor_key: client}}, {generic_key: {descriptor_value: g}}]}]";
     let more = "enable_x_ratelimit_headers: DRAFT_VERSION_03";
     let upstream = Upstream::fixed("x");
-    let proxy =
-        proxy(subject, &of("/d", DIRECT, &format!("{}, {descriptors}, {actions}, {more}", bucket(5))), &upstream);
+    let proxy = proxy(
+        subject,
+        &of("/d", DIRECT, &format!("{}, {descriptors}, {actions}, {more}", bucket(5))),
+        &upstream,
+    );
     let mut client = proxy.client();
     let mut ask = |fields: &[(&str, &str)]| {
         let response = client.get_with("/d", fields);
@@ -134,7 +146,9 @@ fn descriptors_of_the_filter(subject: &Subject) {
 
 fn descriptors_of_routes_and_stages(subject: &Subject) {
     let descriptor = |value: &str| {
-        format!("{{entries: [{{key: generic_key, value: {value}}}], token_bucket: {{max_tokens: 0, fill_interval: 600s}}}}")
+        format!(
+            "{{entries: [{{key: generic_key, value: {value}}}], token_bucket: {{max_tokens: 0, fill_interval: 600s}}}}"
+        )
     };
     let limits = |values: &[&str]| {
         let list: Vec<String> = values.iter().map(|value| descriptor(value)).collect();
@@ -190,8 +204,7 @@ fn per_connection(subject: &Subject) {
 }
 
 fn is_one_bucket_for_all_shards(subject: &Subject) {
-    let http = Http::routes(&of("/", DIRECT, &bucket(50)))
-        .hcm(&chain(&[("rl", KIND, "stat_prefix: whole")]));
+    let http = Http::routes(&of("/", DIRECT, &bucket(50))).hcm(&chain(&[("rl", KIND, "stat_prefix: whole")]));
     let proxy = Proxy::start_with(subject, &Bootstrap::new().http(http), &["--concurrency", "2"]);
     let address = proxy.listener("main");
     let served: usize = std::thread::scope(|scope| {

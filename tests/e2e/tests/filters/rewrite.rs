@@ -97,7 +97,10 @@ fn query_parameters(subject: &Subject) {
 fn levels(subject: &Subject) {
     let per = |value: &str| {
         let step = add("x-l", value, "");
-        any("header_mutation.v3.HeaderMutationPerRoute", &format!("mutations: {{request_mutations: [{step}], response_mutations: [{step}]}}"))
+        any(
+            "header_mutation.v3.HeaderMutationPerRoute",
+            &format!("mutations: {{request_mutations: [{step}], response_mutations: [{step}]}}"),
+        )
     };
     let host = format!(
         "- name: all\n  domains: [\"*\"]\n  typed_per_filter_config: {{hm: {}}}\n  routes:\n  - match: {{prefix: \"/\"}}\n    {FORWARD}\n    typed_per_filter_config: {{hm: {}}}\n",
@@ -148,9 +151,16 @@ fn trailers(subject: &Subject) {
         .hcm(&chain(&[("hm", KIND, &fields)]))
         .hcm("http_protocol_options: {enable_trailers: true}");
     let options = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http_protocol_options: {enable_trailers: true}}}}";
-    let proxy = Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[upstream.address()], options));
+    let proxy =
+        Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[upstream.address()], options));
     let mut client = proxy.client();
-    client.send(&millrace_support::raw::encode_chunked("POST", "/", &[("host", "a")], &[b"y"], &[("x-a", "1")]));
+    client.send(&millrace_support::raw::encode_chunked(
+        "POST",
+        "/",
+        &[("host", "a")],
+        &[b"y"],
+        &[("x-a", "1")],
+    ));
     let response = client.response("POST").unwrap();
     assert_eq!(response.trailers.get("x-gone"), None);
     assert_eq!((response.trailers.get("x-kept"), response.trailers.get("x-t")), (Some("1"), Some("200")));

@@ -50,8 +50,7 @@ pub(crate) fn deprecated(
     use route::cors_policy::EnabledSpecifier;
     let Some(policy) = policy else { return Ok(None) };
     let path = path.join("cors");
-    let enabled =
-        policy.enabled_specifier.as_ref().map(|EnabledSpecifier::FilterEnabled(enabled)| enabled);
+    let enabled = policy.enabled_specifier.as_ref().map(|EnabledSpecifier::FilterEnabled(enabled)| enabled);
     Ok(Some(Arc::new(CorsPolicy {
         allow_origins: origins(&policy.allow_origin_string_match, &path)?,
         allow_methods: value::bytes(&policy.allow_methods),

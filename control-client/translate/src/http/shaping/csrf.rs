@@ -42,6 +42,11 @@ fn policy(config: &pb::CsrfPolicy, path: &Path, cx: &Context) -> Result<CsrfPoli
     Ok(CsrfPolicy {
         enabled: fraction(config.filter_enabled.as_ref()),
         shadow: fraction(config.shadow_enabled.as_ref()),
-        additional_origins: config.additional_origins.iter().enumerate().map(one).collect::<Result<_, _>>()?,
+        additional_origins: config
+            .additional_origins
+            .iter()
+            .enumerate()
+            .map(one)
+            .collect::<Result<_, _>>()?,
     })
 }

@@ -48,7 +48,9 @@ fn limit(config: &pb::LocalRateLimit, path: &Path, cx: &Context) -> Result<Local
     if config.local_cluster_rate_limit.is_some() {
         let path = path.join("local_cluster_rate_limit");
         let why = match config.local_rate_limit_per_downstream_connection {
-            true => "local_cluster_rate_limit is set and local_rate_limit_per_downstream_connection is set to true",
+            true => {
+                "local_cluster_rate_limit is set and local_rate_limit_per_downstream_connection is set to true"
+            }
             false => "local_cluster_rate_limit is set but no local cluster name is present",
         };
         return Err(Rejection::new(&path, why));
@@ -56,10 +58,11 @@ fn limit(config: &pb::LocalRateLimit, path: &Path, cx: &Context) -> Result<Local
     let scope = format!("{}.http_local_rate_limit", config.stat_prefix);
     let scope = cx.scope(ScopeKind::HttpLocalRateLimit, &scope);
     let status = config.status.as_ref().map_or(429, |status| status.code);
-    let headers = |list: &[core::HeaderValueOption], name: &'static str| -> Result<Vec<HeaderOption>, Rejection> {
-        let path = path.join(name);
-        list.iter().enumerate().map(|(i, one)| headers::option(one, &path.at(i))).collect()
-    };
+    let headers =
+        |list: &[core::HeaderValueOption], name: &'static str| -> Result<Vec<HeaderOption>, Rejection> {
+            let path = path.join(name);
+            list.iter().enumerate().map(|(i, one)| headers::option(one, &path.at(i))).collect()
+        };
     let wrong = "local rate limit token bucket fill timer must be >= 50ms";
     Ok(LocalRateLimit {
         status: u16::try_from(status).ok().filter(|status| *status >= 400).unwrap_or(429),

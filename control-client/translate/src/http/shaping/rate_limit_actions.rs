@@ -68,10 +68,7 @@ fn action(config: &pb::rate_limit::Action, path: &Path) -> Result<RateLimitActio
             key: or(&by.descriptor_key, "header_match"),
             value: by.descriptor_value.as_str().into(),
             expect: value::flag(by.expect_match.as_ref(), true),
-            headers: matcher::headers(
-                &by.headers,
-                &path.join("header_value_match").join("headers"),
-            )?,
+            headers: matcher::headers(&by.headers, &path.join("header_value_match").join("headers"))?,
         },
         Some(By::QueryParameterValueMatch(by)) => {
             let path = path.join("query_parameter_value_match").join("query_parameters");

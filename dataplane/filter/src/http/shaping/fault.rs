@@ -50,7 +50,8 @@ impl FaultActive {
         let mut active =
             Self { filter: Arc::clone(filter), fault: Arc::clone(fault), counted: false, pace: None };
         active.limit_rate(env, head);
-        let verdict = active.delay(env, head).or_else(|| active.abort(env, head)).unwrap_or(Verdict::Continue);
+        let verdict =
+            active.delay(env, head).or_else(|| active.abort(env, head)).unwrap_or(Verdict::Continue);
         active.counted.then_some((active, verdict))
     }
 

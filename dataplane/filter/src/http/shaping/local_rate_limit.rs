@@ -100,8 +100,7 @@ fn matched(limit: &LocalRateLimit, start: &Start<'_>, head: &RequestHead) -> Vec
     let mut found = Vec::new();
     let mut add = |policies: &[RateLimitPolicy], own: bool| {
         let applicable = policies.iter().filter(|p| own || (p.stage == limit.stage && !p.disable_key));
-        let descriptors: Vec<_> =
-            applicable.filter_map(|policy| descriptor(policy, start, head)).collect();
+        let descriptors: Vec<_> = applicable.filter_map(|policy| descriptor(policy, start, head)).collect();
         found.extend(matching(&limit.descriptors, &descriptors));
     };
     if !limit.rate_limits.is_empty() {

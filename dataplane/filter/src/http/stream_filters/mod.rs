@@ -123,7 +123,9 @@ impl<'c> Start<'c> {
     /// No level configures any filter.
     fn has_no_levels(&self) -> bool {
         self.config.is_none_or(|config| config.per_filter.is_empty())
-            && self.selected.is_none_or(|s| s.route.per_filter.is_empty() && s.virtual_host.per_filter.is_empty())
+            && self
+                .selected
+                .is_none_or(|s| s.route.per_filter.is_empty() && s.virtual_host.per_filter.is_empty())
             && self.weighted.is_none_or(|weighted| weighted.per_filter.is_empty())
     }
 }
@@ -235,7 +237,13 @@ impl StreamFilters {
         Ok(wanted)
     }
 
-    fn feed(&mut self, from: usize, data: &[u8], end: bool, out: &mut Vec<u8>) -> Result<(), Box<LocalReply>> {
+    fn feed(
+        &mut self,
+        from: usize,
+        data: &[u8],
+        end: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Box<LocalReply>> {
         let mut pass = Pass::new(data, out);
         for filter in self.filters.iter_mut().skip(from) {
             filter.request_data(end, &mut pass, out)?;

@@ -93,10 +93,7 @@ fn headers_ask_for_aborts_within_the_percentage() {
             &[("x-envoy-fault-abort-request", "500"), ("x-envoy-fault-abort-grpc-request", "5")],
             Some((500, None)),
         ),
-        (
-            &[("x-envoy-fault-abort-request", "418"), ("x-envoy-fault-abort-request-percentage", "0")],
-            None,
-        ),
+        (&[("x-envoy-fault-abort-request", "418"), ("x-envoy-fault-abort-request-percentage", "0")], None),
     ] {
         assert_eq!(world.abort(list), expected, "{list:?}");
     }
@@ -122,8 +119,7 @@ fn a_delay_comes_before_the_abort_and_both_are_one_active_fault() {
 
 #[test]
 fn no_more_faults_than_allowed_at_a_time() {
-    let fault =
-        Fault { delay: Some((FaultDelay::Header, ALL)), max_active: Some(1), ..none() };
+    let fault = Fault { delay: Some((FaultDelay::Header, ALL)), max_active: Some(1), ..none() };
     let mut world = World::new(fault);
     let (mut first, mut second) = (None, None);
     let list = [("x-envoy-fault-delay-request", "5")];

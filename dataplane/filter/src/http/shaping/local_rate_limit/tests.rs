@@ -21,10 +21,8 @@ fn bucket(max_tokens: u32) -> TokenBucketConfig {
 fn ask(room: &mut Room, limit: &Arc<LocalRateLimit>, head: &mut RequestHead) -> Verdict {
     let mut hcm = hcm();
     let kind = HttpFilterKind::LocalRateLimit(Arc::clone(limit));
-    hcm.http_filters.insert(
-        0,
-        HttpFilter { name: "limit".into(), id: FilterConfigId(0), disabled: false, kind },
-    );
+    hcm.http_filters
+        .insert(0, HttpFilter { name: "limit".into(), id: FilterConfigId(0), disabled: false, kind });
     let start = Start {
         cluster: Some("up"),
         node_cluster: "us",
@@ -50,7 +48,10 @@ fn what_is_above_the_limit_is_refused_and_told_why() {
     assert_eq!(ask(&mut room, &limit, &mut head("/", &[])), Verdict::Continue);
     room.now = Time(150_000_000);
     let Verdict::Reply(reply) = ask(&mut room, &limit, &mut head("/", &[])) else { panic!("a refusal") };
-    assert_eq!((reply.status, &*reply.details, reply.flag), (429, "local_rate_limited", Some(ResponseFlag::RateLimited)));
+    assert_eq!(
+        (reply.status, &*reply.details, reply.flag),
+        (429, "local_rate_limited", Some(ResponseFlag::RateLimited))
+    );
     assert_eq!(reply.headers[0], (Cow::Borrowed(&b"x-rl"[..]), b"yes".to_vec()));
     assert_eq!(reply.headers[1], (Cow::Borrowed(&b"retry-after"[..]), b"10".to_vec()));
     room.now = Time(10_000_000_000);
@@ -126,7 +127,10 @@ fn descriptors_are_made_of_all_actions_or_not_at_all() {
                     masked_remote_address=10.1.0.0/16,generic_key=g,q=1,k=v";
     assert_eq!(entries(all.clone(), &[("x-k", "v")]).as_deref(), Some(expected));
     assert_eq!(entries(all, &[]), None);
-    assert_eq!(entries(vec![RateLimitAction::SourceCluster, header(true)], &[]).as_deref(), Some("source_cluster=us"));
+    assert_eq!(
+        entries(vec![RateLimitAction::SourceCluster, header(true)], &[]).as_deref(),
+        Some("source_cluster=us")
+    );
     assert_eq!(entries(vec![header(true)], &[]), None);
 }
 
