@@ -421,7 +421,7 @@ impl Shard {
         let Some(id) = http.stream.filter(|_| drained) else { return };
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.active = self.io.now;
-        if stream.client.is_some() {
+        if stream.client.is_some() || !stream.flow.request_queue.is_empty() {
             self.flush_request(id);
         } else if stream.attempt == Attempt::Sent(conn) && (!stream.request_complete || stream.tunnel) {
             let key = stream.downstream;

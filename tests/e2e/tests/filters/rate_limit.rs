@@ -27,7 +27,7 @@ fn proxy(subject: &Subject, routes: &str, upstream: &Upstream) -> Proxy {
 }
 
 fn of(prefix: &str, action: &str, fields: &str) -> String {
-    let stat = prefix.trim_matches('/');
+    let stat = if prefix == "/" { "all" } else { prefix.trim_matches('/') };
     let fields = format!("stat_prefix: \"{stat}\", filter_enabled: {ALL}, filter_enforced: {ALL}, {fields}");
     route(prefix, action, "rl", KIND, &fields)
 }
@@ -96,7 +96,7 @@ fn is_not_enforced_unless_asked(subject: &Subject) {
     let none = "token_bucket: {max_tokens: 0, fill_interval: 600s}";
     let marked = "request_headers_to_add_when_not_enforced: [{header: {key: x-limited, value: \"1\"}}]";
     let routes = [
-        route("/off", FORWARD, "rl", KIND, &format!("stat_prefix: off, {none}")),
+        route("/off", FORWARD, "rl", KIND, &format!("stat_prefix: none, {none}")),
         route(
             "/",
             FORWARD,
@@ -112,7 +112,7 @@ fn is_not_enforced_unless_asked(subject: &Subject) {
     assert_eq!([client.get("/off").status, client.get("/").status], [200, 200]);
     let requests = upstream.requests();
     assert_eq!(requests.iter().map(|r| r.fields.get("x-limited")).collect::<Vec<_>>(), [None, Some("1")]);
-    count(&proxy, "off", [0, 0, 0, 0]);
+    count(&proxy, "none", [0, 0, 0, 0]);
     count(&proxy, "shadow", [1, 0, 1, 0]);
 }
 
