@@ -437,6 +437,10 @@ impl Shard {
         let low = downstream.link.queued() <= low_watermark(limit);
         let Some(id) = http(downstream).and_then(|h| h.stream).filter(|_| low) else { return };
         let Some(stream) = self.streams.get(id) else { return };
+        if stream.filters.is_some() {
+            // What was received and not shown to them yet waits for the same room.
+            return self.resume_response_of(id);
+        }
         if stream.server.is_some() || !stream.flow.response_queue.is_empty() {
             return self.flush_response(id);
         }
