@@ -152,7 +152,10 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[(Served, "key_matcher")],
     },
     Table { message: "envoy.config.core.v3.KeyValueMutation", fields: &[(Served, "append remove")] },
-    Table { message: "envoy.config.core.v3.KeyValueAppend", fields: &[(Served, "record action")] },
+    Table {
+        message: "envoy.config.core.v3.KeyValueAppend",
+        fields: &[(Served, "record action"), (Refused("a record takes its place"), "entry")],
+    },
     Table { message: "envoy.config.core.v3.KeyValuePair", fields: &[(Served, "key value")] },
     Table { message: "envoy.extensions.filters.http.cors.v3.Cors", fields: &[] },
     Table {

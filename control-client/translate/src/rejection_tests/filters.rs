@@ -39,7 +39,7 @@ pub(super) const INVALID: &[Case] = &[
         at!(".delay.fault_delay_secifier"),
         "is required",
     ),
-    (L, with!("fault.v3.HTTPFault, abort: {http_status: 700}"), at!(".abort.http_status"), "[200, 600)"),
+    (L, with!("fault.v3.HTTPFault, abort: {http_status: 700}"), at!(".abort.http_status"), "less than 600"),
     (
         L,
         with!(
@@ -103,7 +103,7 @@ pub(super) const INVALID: &[Case] = &[
     (
         Route,
         for_route!("buffer.v3.BufferPerRoute"),
-        "virtual_hosts[0].typed_per_filter_config[\"f\"].override",
+        "virtual_hosts[0].typed_per_filter_config.value.override",
         "is required",
     ),
 ];

@@ -51,7 +51,7 @@ fn faults_take_their_percentages_from_the_runtime() {
 #[test]
 fn limits_of_routes_switch_the_filter_on() {
     let route = "typed_per_filter_config: {f: {'@type': t/envoy.config.route.v3.FilterConfig, config: {'@type': t/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: x, token_bucket: {max_tokens: 3, fill_interval: 1s}, status: {code: OK}, descriptors: [{entries: [{key: a, value: b}], token_bucket: {max_tokens: 1, tokens_per_fill: 2, fill_interval: 60s}}], vh_rate_limits: IGNORE}}}";
-    let manager = manager("local_ratelimit.v3.LocalRateLimit, stat_prefix: y", route, "");
+    let manager = manager("local_ratelimit.v3.LocalRateLimit, stat_prefix: whole", route, "");
     let PerFilterConfig::LocalRateLimit(limit) = per_route(&manager) else { panic!("a limit") };
     assert_eq!((limit.status, limit.bucket.map(|b| b.max_tokens)), (429, Some(3)));
     assert_eq!(limit.descriptors[0].bucket.fill_interval, Duration::from_secs(60));
