@@ -7,6 +7,9 @@ use millrace_http::{HeaderId, ResponseHead};
 
 use super::grpc::status::{http_to_grpc_status, percent_encode};
 
+/// Name and value of a field that only some replies have.
+pub type ReplyField = (Cow<'static, [u8]>, Vec<u8>);
+
 /// One local reply. Texts are static for all but a few rare causes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
@@ -30,7 +33,7 @@ pub struct LocalReply {
     /// The `grpc-status` for gRPC requests where it does not follow from the status.
     pub grpc_status: Option<Cow<'static, str>>,
     /// More fields, behind those of the route.
-    pub headers: Vec<(Cow<'static, [u8]>, Vec<u8>)>,
+    pub headers: Box<[ReplyField]>,
     /// The filter's own answer and no error: neither the route nor gRPC changes it.
     pub as_is: bool,
 }
@@ -48,7 +51,7 @@ impl LocalReply {
             close: false,
             by_router: false,
             grpc_status: None,
-            headers: Vec::new(),
+            headers: Box::default(),
             as_is: false,
         }
     }
@@ -90,7 +93,7 @@ impl LocalReply {
         if !self.as_is {
             modify(head);
         }
-        for (name, value) in &self.headers {
+        for (name, value) in &*self.headers {
             head.headers.append(name, value);
         }
         if grpc && !self.as_is {

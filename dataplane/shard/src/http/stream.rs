@@ -324,8 +324,7 @@ impl Stream {
             "a spare stream holds nothing"
         );
         *facts = Facts::default();
-        *filters = None;
-        *filters_resume = Time::MAX;
+        (*filters, *filters_resume) = (None, Time::MAX);
         *unjudged = false;
         *attempt = Attempt::None;
         *retry = None;

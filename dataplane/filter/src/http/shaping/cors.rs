@@ -137,6 +137,6 @@ impl<'c> Policies<'c> {
         if private && head.headers.get_name(REQUEST_PRIVATE) == Some(b"true") {
             set(ALLOW_PRIVATE, b"true");
         }
-        LocalReply { headers, as_is: true, ..LocalReply::new(200, "", "cors_response") }
+        LocalReply { headers: headers.into(), as_is: true, ..LocalReply::new(200, "", "cors_response") }
     }
 }

@@ -88,7 +88,7 @@ fn refusal(limit: &LocalRateLimit, told: Option<Told>, env: &mut Env<'_>, head: 
         headers.push((Cow::Borrowed(&b"retry-after"[..]), told.reset_seconds.to_string().into_bytes()));
     }
     LocalReply {
-        headers,
+        headers: headers.into(),
         grpc_status: limit.resource_exhausted.then_some(Cow::Borrowed("8")),
         ..LocalReply::new(limit.status, "local_rate_limited", "local_rate_limited")
     }
