@@ -28,7 +28,7 @@ fn the_upstream_sees_whole_requests(subject: &Subject) {
     proxy.wait_stat("http.main.downstream_rq_active", 1);
     assert_eq!(upstream.connections(), 0);
     client.send(b"2\r\nde\r\n0\r\n\r\n");
-    assert_eq!(client.response("POST").unwrap().text(), "abcde");
+    assert_eq!(client.response("POST").expect("a response").text(), "abcde");
     let request = upstream.only_request();
     assert_eq!(
         (request.fields.get("content-length"), request.fields.get("transfer-encoding")),
@@ -53,7 +53,7 @@ fn what_is_too_long_is_refused(subject: &Subject) {
     assert_eq!(proxy.log().line(0).verdict(), ("413", "-", "request_payload_too_large"));
     let mut client = proxy.client();
     client.send(&encode_chunked("POST", "/", &[("host", "a")], &[&[b'x'; 60], &[b'x'; 60]], &[]));
-    assert_eq!(client.response("POST").unwrap().status, 413);
+    assert_eq!(client.response("POST").expect("a response").status, 413);
     for path in ["/off", "/more"] {
         let response = proxy.client().exchange("POST", path, &[], &[b'x'; 200]);
         assert_eq!((response.status, response.body.len()), (200, 200), "{path}");
@@ -70,7 +70,7 @@ fn long_requests_of_either_version(subject: &Subject) {
         let pieces = (0..30u8).map(|n| vec![b'A' + n; 100_000]).collect();
         let body = Body::Streamed(pieces);
         let question = Question { method: "POST", path: "/".into(), body, ..Question::default() };
-        let got = caller.ask(&question).unwrap();
+        let got = caller.ask(&question).expect("a response");
         let expected: Vec<u8> = (0..30u8).flat_map(|n| vec![b'A' + n; 100_000]).collect();
         assert!(got.status == 200 && got.body == expected, "{version:?}: {}", got.status);
     }
@@ -82,10 +82,10 @@ fn the_client_is_invited_at_once(subject: &Subject) {
     let proxy = start(subject, &[HUNDRED], &rest(FORWARD), &upstream);
     let mut client = proxy.client();
     client.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n");
-    let invited = client.wire().exact(25, "an interim response").unwrap();
+    let invited = client.wire().exact(25, "an interim response").expect("a response");
     assert_eq!(invited, b"HTTP/1.1 100 Continue\r\n\r\n");
     client.send(b"body");
-    assert_eq!(client.response("POST").unwrap().text(), "body");
+    assert_eq!(client.response("POST").expect("a response").text(), "body");
 }
 
 /// gRPC messages are counted that came before the filter knew of them.
@@ -97,6 +97,6 @@ fn filters_behind_see_what_was_held(subject: &Subject) {
     let message = b"\0\0\0\0\x02ab";
     let fields = [("host", "a"), ("content-type", "application/grpc"), ("te", "trailers")];
     client.send(&encode_chunked("POST", "/s.S/M", &fields, &[message, message], &[]));
-    assert_eq!(client.response("POST").unwrap().body.len(), 14);
+    assert_eq!(client.response("POST").expect("a response").body.len(), 14);
     proxy.wait_stat("cluster.up.grpc.s.S.M.request_message_count", 2);
 }

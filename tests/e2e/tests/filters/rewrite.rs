@@ -161,7 +161,7 @@ fn trailers(subject: &Subject) {
         &[b"y"],
         &[("x-a", "1")],
     ));
-    let response = client.response("POST").unwrap();
+    let response = client.response("POST").expect("a response");
     assert_eq!(response.trailers.get("x-gone"), None);
     assert_eq!((response.trailers.get("x-kept"), response.trailers.get("x-t")), (Some("1"), Some("200")));
     let request = upstream.only_request();
