@@ -40,6 +40,7 @@ pub(crate) fn forward() -> RouteForward {
         hash_policies: Vec::new(),
         metadata_match: None,
         high_priority: false,
+        for_filters: millrace_config::RouteFilterFields::default(),
     }
 }
 
@@ -67,6 +68,7 @@ pub(crate) fn virtual_host(domain: &str, routes: Vec<Route>) -> VirtualHost {
         include_attempt_count_in_response: false,
         retry_policy: None,
         per_filter: Vec::new(),
+        for_filters: millrace_config::RouteFilterFields::default(),
         stat_scope: None,
     }
 }

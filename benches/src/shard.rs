@@ -10,7 +10,10 @@ use std::time::Duration;
 use millrace_base::{Limits, Time, WallTime};
 use millrace_config::format::{DEFAULT_ACCESS_LOG, Template};
 use millrace_config::{
-    AccessLog, AccessLogFormat, AccessLogSink, FilterChain, Listener, NetworkFilter, Snapshot,
+    AccessLog, AccessLogFormat, AccessLogSink, BufferFilter, CorsFilter, CsrfFilter, CsrfPolicy, Fault,
+    FaultAbort, FaultFilter, FilterChain, FilterConfigId, Fraction, GrpcHttp1Bridge, GrpcMethods, GrpcStats,
+    HeaderMutationFilter, HttpConnectionManager, HttpFilter, HttpFilterKind, Listener, LocalRateLimit,
+    NetworkFilter, ScopeId, Snapshot,
 };
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
@@ -50,6 +53,13 @@ pub(crate) const BENCHES: &[Bench] = &[
         "shard/http_get_mesh_x32",
         "20 fields, 1 KiB back with 9 fields, access log on; 32 connections at once",
         || http(MANY, true),
+    )
+    .of(MANY as u64)
+    .in_turn(),
+    Bench::new(
+        "shard/http_get_filters_x32",
+        "shard/http_get_x32 with ten HTTP filters that find nothing to do: at most 15 % more",
+        || rounds(World::new(Mode::Http, with_idle_filters, SMALL.to_vec(), SMALL_ANSWER.to_vec()), MANY),
     )
     .of(MANY as u64)
     .in_turn(),
@@ -94,13 +104,72 @@ fn access_log() -> AccessLog {
     AccessLog { sink: AccessLogSink::Stdout, format, filter: None }
 }
 
-/// Puts an access log into the only connection manager.
-fn with_access_log(mut snapshot: Snapshot) -> Snapshot {
+/// Ten filters that are enabled and have nothing to do with an ordinary request.
+fn idle_filters() -> Vec<HttpFilterKind> {
+    let none = Fraction { numerator: 0, denominator: 100 };
+    let fault = || {
+        let fault = Fault {
+            delay: None,
+            delay_override: None,
+            abort: Some((FaultAbort::Http(503), none)),
+            abort_http_override: None,
+            abort_grpc_override: None,
+            abort_body: "fault filter abort".into(),
+            rate: None,
+            upstream_cluster: "".into(),
+            downstream_nodes: Vec::new(),
+            headers: Vec::new(),
+            max_active: None,
+        };
+        HttpFilterKind::Fault(Arc::new(FaultFilter::new(Arc::new(fault), ScopeId(0))))
+    };
+    let policy = CsrfPolicy {
+        enabled: Fraction { numerator: 100, ..none },
+        shadow: none,
+        additional_origins: Vec::new(),
+    };
+    vec![
+        fault(),
+        HttpFilterKind::LocalRateLimit(Arc::new(LocalRateLimit::unlimited(ScopeId(0)))),
+        HttpFilterKind::Cors(CorsFilter { scope: ScopeId(0) }),
+        HttpFilterKind::Csrf(Arc::new(CsrfFilter { policy: Arc::new(policy), scope: ScopeId(0) })),
+        HttpFilterKind::Buffer(BufferFilter::UpTo(1 << 20)),
+        HttpFilterKind::HeaderMutation(Arc::new(HeaderMutationFilter {
+            own: Arc::default(),
+            most_specific_wins: false,
+        })),
+        HttpFilterKind::GrpcStats(Arc::new(GrpcStats {
+            methods: GrpcMethods::All,
+            upstream_time: false,
+            replace_dots: false,
+        })),
+        HttpFilterKind::GrpcWeb,
+        HttpFilterKind::GrpcHttp1Bridge(GrpcHttp1Bridge::default()),
+        fault(),
+    ]
+}
+
+fn with_idle_filters(snapshot: Snapshot) -> Snapshot {
+    with_manager(snapshot, |manager| {
+        for (at, kind) in idle_filters().into_iter().enumerate() {
+            let name = format!("envoy.filters.http.number_{at}").into();
+            let filter = HttpFilter { name, id: FilterConfigId(at as u16), disabled: false, kind };
+            manager.http_filters.insert(at, filter);
+        }
+    })
+}
+
+fn with_access_log(snapshot: Snapshot) -> Snapshot {
+    with_manager(snapshot, |manager| manager.access_logs = vec![Arc::new(access_log())])
+}
+
+/// Changes the only connection manager.
+fn with_manager(mut snapshot: Snapshot, change: impl FnOnce(&mut HttpConnectionManager)) -> Snapshot {
     let listener = &snapshot.listeners[0];
     let chain = &listener.filter_chains[0];
     let NetworkFilter::HttpConnectionManager(manager) = &chain.filters[0] else { return snapshot };
     let mut manager = (**manager).clone();
-    manager.access_logs = vec![Arc::new(access_log())];
+    change(&mut manager);
     let filters = vec![NetworkFilter::HttpConnectionManager(Arc::new(manager))];
     let chain = FilterChain { filters, ..(**chain).clone() };
     let listener = Listener { filter_chains: vec![Arc::new(chain)], ..(**listener).clone() };
@@ -109,16 +178,12 @@ fn with_access_log(mut snapshot: Snapshot) -> Snapshot {
 }
 
 impl World {
-    fn new(mode: Mode, logged: bool, question: Vec<u8>, answer: Vec<u8>) -> Self {
+    fn new(mode: Mode, adapt: fn(Snapshot) -> Snapshot, question: Vec<u8>, answer: Vec<u8>) -> Self {
         let plan = FaultPlan { latency: (Duration::ZERO, Duration::ZERO), ..FaultPlan::default() };
         let net = SimNet::new(1, plan);
         let registry = Registry::new();
         let (listen, endpoint) = (([10, 0, 0, 1], 8080).into(), ([10, 0, 1, 1], 9000).into());
-        let mut snapshot = fixture::snapshot(&registry, mode, listen, &[endpoint]);
-        if logged {
-            snapshot = with_access_log(snapshot);
-        }
-        let snapshot = Arc::new(snapshot);
+        let snapshot = Arc::new(adapt(fixture::snapshot(&registry, mode, listen, &[endpoint])));
         let sim = Sim::open(&net, &Config { buffers: 256, ..Config::default() }).expect("memory for buffers");
         let (shared, queue) = (Arc::new(Shared::new(1)), LogQueue::new(4));
         let shard = Shard::new(ShardParts {
@@ -236,9 +301,10 @@ fn http(clients: usize, mesh: bool) -> Routine {
         false => (SMALL.to_vec(), SMALL_ANSWER.to_vec()),
         true => (MESH.to_vec(), [RESPONSE, &[b'x'; 1024]].concat()),
     };
-    rounds(World::new(Mode::Http, mesh, question, answer), clients)
+    let adapt = if mesh { with_access_log } else { |snapshot| snapshot };
+    rounds(World::new(Mode::Http, adapt, question, answer), clients)
 }
 
 fn tcp(clients: usize) -> Routine {
-    rounds(World::new(Mode::Tcp, false, vec![b'q'; 128], vec![b'a'; 128]), clients)
+    rounds(World::new(Mode::Tcp, |snapshot| snapshot, vec![b'q'; 128], vec![b'a'; 128]), clients)
 }

@@ -3,14 +3,16 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use millrace_config::{FilterChain, FilterChainCriteria, NetworkFilter, SourceType, TransportProtocol};
+use millrace_config::{
+    ConnectionGate, FilterChain, FilterChainCriteria, NetworkFilter, SourceType, TransportProtocol,
+};
 use millrace_proto::pb::envoy::config::listener::v3 as pb;
 use millrace_proto::pb::envoy::config::listener::v3::filter::ConfigType;
 use millrace_proto::{Message, Path};
 
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{address, extension, http, tcp_proxy, transport_socket, value};
+use crate::{address, connection_gate, extension, http, tcp_proxy, transport_socket, value};
 
 /// One chain; `listener` is the name under which the listener counts.
 pub(crate) fn filter_chain(
@@ -22,14 +24,18 @@ pub(crate) fn filter_chain(
     let socket_path = path.join("transport_socket");
     let tls = transport_socket::downstream(chain.transport_socket.as_ref(), &socket_path, cx)?;
     let filters_path = path.join("filters");
-    let mut filters = Vec::with_capacity(chain.filters.len());
+    let (mut filters, mut gates) = (Vec::with_capacity(1), Vec::new());
     for (i, filter) in chain.filters.iter().enumerate() {
-        let last = i + 1 == chain.filters.len();
-        filters.push(network_filter(filter, last, listener, &filters_path.at(i), cx)?);
+        let (last, path) = (i + 1 == chain.filters.len(), filters_path.at(i));
+        match gate(filter, last, &path, cx)? {
+            Some(gate) => gates.push(gate),
+            None => filters.push(network_filter(filter, last, listener, &path, cx)?),
+        }
     }
     Ok(FilterChain {
         name: chain.name.as_str().into(),
         filters,
+        gates,
         tls,
         transport_socket_connect_timeout: value::limit(chain.transport_socket_connect_timeout.as_ref()),
         fingerprint: fingerprint(chain, listener),
@@ -49,6 +55,25 @@ pub(crate) fn fingerprint(chain: &pb::FilterChain, listener: &str) -> u64 {
     }
     .hash(&mut hasher);
     hasher.finish()
+}
+
+fn gate(
+    filter: &pb::Filter,
+    last: bool,
+    path: &Path,
+    cx: &Context,
+) -> Result<Option<ConnectionGate>, Rejection> {
+    let Some(ConfigType::TypedConfig(any)) = &filter.config_type else { return Ok(None) };
+    let gate = connection_gate::gate(any, &path.join("typed_config"), cx)?;
+    if gate.is_some() && last {
+        let why = format!(
+            "Error: non-terminal filter named {} of type {} is the last filter in a network filter chain.",
+            filter.name,
+            extension::type_of(any)
+        );
+        return Err(Rejection::new(path, why));
+    }
+    Ok(gate)
 }
 
 fn network_filter(

@@ -32,11 +32,12 @@ pub(crate) fn mutations(
     Ok(HeaderMutations { add, remove: names })
 }
 
-fn is_protected(name: &str) -> bool {
+pub(crate) fn is_protected(name: &str) -> bool {
     name.starts_with(':') || name.eq_ignore_ascii_case("host")
 }
 
-fn option(option: &HeaderValueOption, path: &Path) -> Result<HeaderOption, Rejection> {
+/// One entry; the name is lower case from here on.
+pub(crate) fn option(option: &HeaderValueOption, path: &Path) -> Result<HeaderOption, Rejection> {
     let Some(header) = &option.header else {
         return Err(Rejection::new(&path.join("header"), "value is required"));
     };

@@ -12,6 +12,7 @@ mod address;
 mod admin;
 mod bootstrap;
 mod cluster;
+mod connection_gate;
 mod context;
 mod dynamic;
 mod error;

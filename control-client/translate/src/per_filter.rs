@@ -9,25 +9,39 @@ use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3::FilterConfig;
 use millrace_proto::pb::google::protobuf::Any;
 
+use crate::context::Context;
 use crate::error::Rejection;
 use crate::{extension, http};
 
 /// Entries sorted by filter name.
-pub(crate) fn configs(entries: &HashMap<String, Any>, path: &Path) -> Result<PerFilterConfigs, Rejection> {
+pub(crate) fn configs(
+    entries: &HashMap<String, Any>,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<PerFilterConfigs, Rejection> {
     let mut names: Vec<&String> = entries.keys().collect();
     names.sort();
     let mut out: PerFilterConfigs = Vec::with_capacity(names.len());
     for name in names {
         let mut path = path.join("typed_per_filter_config");
         path.key(name);
-        if let Some(config) = entries.get(name).map(|any| config(name, any, &path)).transpose()?.flatten() {
+        if let Some(config) = entries.get(name).map(|any| config(name, any, &path, cx)).transpose()?.flatten()
+        {
             out.push((Arc::from(name.as_str()), config));
         }
     }
     Ok(out)
 }
 
-fn config(name: &str, any: &Any, path: &Path) -> Result<Option<PerFilterConfig>, Rejection> {
+fn config(
+    name: &str,
+    any: &Any,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Option<PerFilterConfig>, Rejection> {
+    if let Some(config) = http::of_route(any, path, cx)? {
+        return Ok(Some(config));
+    }
     if extension::type_of(any) != "envoy.config.route.v3.FilterConfig" {
         return Err(refused(name, any, path));
     }
@@ -35,10 +49,16 @@ fn config(name: &str, any: &Any, path: &Path) -> Result<Option<PerFilterConfig>,
     match &config.config {
         // Envoy does not read what is switched off, nor what may be missing.
         _ if config.disabled => Ok(Some(PerFilterConfig::Disabled(true))),
-        Some(inner) if inner.type_url.is_empty() || config.is_optional => {
-            Ok(Some(PerFilterConfig::Disabled(false)))
+        Some(inner) => {
+            let path = path.join("config");
+            match http::of_route(inner, &path, cx)? {
+                None if inner.type_url.is_empty() || config.is_optional => {
+                    Ok(Some(PerFilterConfig::Disabled(false)))
+                }
+                None => Err(refused(name, inner, &path)),
+                served => Ok(served),
+            }
         }
-        Some(inner) => Err(refused(name, inner, &path.join("config"))),
         None => {
             let why = format!("Empty route/virtual host per filter configuration for {name} filter");
             Err(Rejection::new(&path.join("config"), why))

@@ -9,6 +9,8 @@ use crate::{Overrides, RejectionKind};
 
 #[path = "rejection_tests/balancing.rs"]
 mod balancing;
+#[path = "rejection_tests/filters.rs"]
+mod filters;
 #[path = "rejection_tests/http2.rs"]
 mod http2;
 #[path = "rejection_tests/invalid.rs"]
@@ -242,9 +244,11 @@ fn what_envoy_refuses_is_refused_with_its_path() {
     check(INVALID, RejectionKind::Invalid);
     check(http2::INVALID, RejectionKind::Invalid);
     check(BALANCING, RejectionKind::Invalid);
+    check(filters::INVALID, RejectionKind::Invalid);
 }
 
 #[test]
 fn what_is_not_served_is_refused_with_its_path() {
     check(NOT_SERVED, RejectionKind::NotServed);
+    check(filters::NOT_SERVED, RejectionKind::NotServed);
 }

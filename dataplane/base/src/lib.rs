@@ -1,8 +1,9 @@
 //! What every room of the data plane shares and none of them owns: time without a clock, generational
-//! slabs, seeded randomness, hashes, response flags, blame and the limits.
+//! slabs, seeded randomness, hashes, token buckets, response flags, blame and the limits.
 //!
 //! Nothing here performs I/O or reads a clock; `now` is always an argument.
 
+mod bucket;
 mod flags;
 pub mod hash;
 mod limits;
@@ -13,6 +14,7 @@ mod slab;
 mod time;
 mod tls;
 
+pub use bucket::TokenBucket;
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use limits::Limits;
 pub use metadata::Metadata;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Cidr, DownstreamTls, HttpConnectionManager, TcpProxy};
+use crate::{Cidr, ConnectionGate, DownstreamTls, HttpConnectionManager, TcpProxy};
 
 /// The terminal network filter of a chain.
 #[derive(Clone, Debug)]
@@ -21,8 +21,10 @@ pub enum NetworkFilter {
 pub struct FilterChain {
     /// `name`, empty when not given.
     pub name: Arc<str>,
-    /// The network filters in order; the last one is terminal.
+    /// The terminal network filter, if there is one.
     pub filters: Vec<NetworkFilter>,
+    /// The network filters in front of it, in order.
+    pub gates: Vec<ConnectionGate>,
     /// `transport_socket`: `None` for clear text.
     pub tls: Option<Arc<DownstreamTls>>,
     /// `transport_socket_connect_timeout`: the handshake's; `None` for the default of the data plane.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AccessLog, Cidr, Codec, FilterConfigId, GrpcHttp1Bridge, GrpcStats, Http2Options, RouteConfiguration,
+    AccessLog, BufferFilter, Cidr, Codec, CorsFilter, CsrfFilter, FaultFilter, FilterConfigId,
+    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, Http2Options, LocalRateLimit, RouteConfiguration,
     RouteTableId, ScopeId, ScopedRoutes,
 };
 
@@ -121,6 +122,18 @@ pub enum HttpFilterKind {
     GrpcHttp1Bridge(GrpcHttp1Bridge),
     /// `istio.alpn`.
     IstioAlpn(Arc<IstioAlpn>),
+    /// `envoy.filters.http.fault`.
+    Fault(Arc<FaultFilter>),
+    /// `envoy.filters.http.local_ratelimit`.
+    LocalRateLimit(Arc<LocalRateLimit>),
+    /// `envoy.filters.http.header_mutation`.
+    HeaderMutation(Arc<HeaderMutationFilter>),
+    /// `envoy.filters.http.cors`.
+    Cors(CorsFilter),
+    /// `envoy.filters.http.csrf`.
+    Csrf(Arc<CsrfFilter>),
+    /// `envoy.filters.http.buffer`.
+    Buffer(BufferFilter),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.

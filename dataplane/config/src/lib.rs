@@ -9,6 +9,7 @@ mod access_log;
 mod address;
 mod balancing;
 mod cluster;
+mod connection_gate;
 mod filter_chain;
 pub mod format;
 mod grpc_filters;
@@ -16,6 +17,7 @@ mod hash_policy;
 mod headers;
 mod http2;
 mod http_connection_manager;
+mod http_filters;
 mod ids;
 mod listener;
 mod listener_filter;
@@ -42,6 +44,7 @@ pub use cluster::{
     LocalityEndpoints, LocalityName, MetadataPairs, TcpKeepalive, Thresholds, TransportMetadata,
     UpstreamHttp,
 };
+pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
@@ -53,6 +56,12 @@ pub use http_connection_manager::{
     ClientCertDetails, ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter,
     HttpFilterKind, IstioAlpn, PathNormalization, PathWithEscapedSlashes, RouteSource,
     ServerHeaderTransformation, UnderscoresAction,
+};
+pub use http_filters::{
+    BucketRef, BufferFilter, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy, DescriptorLimit, Fault,
+    FaultAbort, FaultDelay, FaultFilter, FaultRate, HeaderMutationFilter, HeaderMutationStep, LocalRateLimit,
+    LocalRateLimiter, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy, RateVerdict,
+    TokenBucketConfig, VirtualHostRateLimits,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};
@@ -67,8 +76,8 @@ pub use retry::{
 };
 pub use route::{
     ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatcher, PathRewrite,
-    PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteForward, RouteMatch,
-    WeightedCluster, WeightedClusters,
+    PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteFilterFields,
+    RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
 };
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};

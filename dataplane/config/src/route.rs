@@ -7,7 +7,9 @@ use regex::bytes::Regex;
 
 use crate::format::Template;
 use crate::{
-    ClusterId, Fraction, HashPolicy, HeaderMatcher, HeaderMutations, MetadataMatch, QueryMatcher, RetryPolicy,
+    BufferFilter, ClusterId, CorsPolicy, CsrfPolicy, Fault, Fraction, HashPolicy, HeaderMatcher,
+    HeaderMutations, LocalRateLimit, MetadataMatch, MutationLists, QueryMatcher, RateLimitPolicy,
+    RetryPolicy,
 };
 
 /// The path part of `RouteMatch`.
@@ -164,6 +166,19 @@ pub struct RouteForward {
     pub hash_policies: Vec<HashPolicy>,
     /// `metadata_match`.
     pub metadata_match: Option<Arc<MetadataMatch>>,
+    /// `rate_limits`, `include_vh_rate_limits` and `cors`.
+    pub for_filters: RouteFilterFields,
+}
+
+/// Fields of a route or virtual host that only filters read.
+#[derive(Clone, Debug, Default)]
+pub struct RouteFilterFields {
+    /// `rate_limits`.
+    pub rate_limits: Vec<RateLimitPolicy>,
+    /// `include_vh_rate_limits`, of routes.
+    pub include_virtual_host_rate_limits: bool,
+    /// `cors` (deprecated): counts where no `typed_per_filter_config` has a policy.
+    pub cors: Option<Arc<CorsPolicy>>,
 }
 
 /// What a redirect does to the path.
@@ -228,6 +243,18 @@ pub enum RouteAction {
 pub enum PerFilterConfig {
     /// `envoy.config.route.v3.FilterConfig{disabled}`: `true` switches the filter off here, `false` on.
     Disabled(bool),
+    /// `HTTPFault`; this and all that follow switch the filter on.
+    Fault(Arc<Fault>),
+    /// `LocalRateLimit`.
+    LocalRateLimit(Arc<LocalRateLimit>),
+    /// `HeaderMutationPerRoute`: all levels count.
+    HeaderMutation(Arc<MutationLists>),
+    /// `CorsPolicy`: all levels count.
+    Cors(Arc<CorsPolicy>),
+    /// `CsrfPolicy`.
+    Csrf(Arc<CsrfPolicy>),
+    /// `BufferPerRoute`.
+    Buffer(BufferFilter),
 }
 
 /// `typed_per_filter_config` of one level, sorted by filter name.

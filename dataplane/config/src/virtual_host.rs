@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::route::PerFilterConfigs;
+use crate::route::{PerFilterConfigs, RouteFilterFields};
 use crate::{HeaderMutations, RetryPolicy, Route, ScopeId};
 
 /// `VirtualHost.require_tls`.
@@ -41,6 +41,8 @@ pub struct VirtualHost {
     pub retry_policy: Option<Arc<RetryPolicy>>,
     /// `typed_per_filter_config`.
     pub per_filter: PerFilterConfigs,
+    /// `rate_limits` and `cors`.
+    pub for_filters: RouteFilterFields,
     /// Statistics scope `vhost.<name>.` for virtual clusters; `None` when there are none.
     pub stat_scope: Option<ScopeId>,
 }
@@ -223,6 +225,7 @@ mod tests {
             include_attempt_count_in_response: false,
             retry_policy: None,
             per_filter: Vec::new(),
+            for_filters: RouteFilterFields::default(),
             stat_scope: None,
         })
     }

@@ -98,6 +98,7 @@ mod tests {
             hash_policies: Vec::new(),
             metadata_match: None,
             high_priority: false,
+            for_filters: millrace_config::RouteFilterFields::default(),
         }
     }
 

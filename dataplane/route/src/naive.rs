@@ -202,6 +202,7 @@ fn random_config(rng: &mut Rng) -> Option<RouteConfiguration> {
             include_attempt_count_in_response: false,
             retry_policy: None,
             per_filter: Vec::new(),
+            for_filters: millrace_config::RouteFilterFields::default(),
             stat_scope: None,
         })
     });

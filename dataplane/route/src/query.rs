@@ -3,7 +3,7 @@
 use millrace_config::{QueryMatcher, QueryMatcherKind};
 
 /// Whether all matchers take the query of `path`.
-pub(crate) fn matches_all(matchers: &[QueryMatcher], path: &[u8]) -> bool {
+pub fn matches_all(matchers: &[QueryMatcher], path: &[u8]) -> bool {
     matchers.iter().all(|matcher| {
         let value = first_value(path, &matcher.name);
         match &matcher.kind {

@@ -144,6 +144,10 @@ impl Shard {
             Ok(session) => session,
             Err(NotReady) => return self.refuse(new.socket),
         };
+        if !self.pass_gates(&origin.chain) {
+            self.stats.inc(origin.listener.scope, metric::DOWNSTREAM_CX_DESTROY);
+            return self.refuse(new.socket);
+        }
         let protocol = match &session {
             Some(_) => {
                 let limit = origin.chain.transport_socket_connect_timeout;
@@ -152,7 +156,10 @@ impl Shard {
             None => match first_protocol(&origin, now) {
                 Some(protocol) => protocol,
                 // A chain without filters closes its connections, as Envoy does.
-                None => return self.refuse(new.socket),
+                None => {
+                    self.leave_gates(&origin.chain);
+                    return self.refuse(new.socket);
+                }
             },
         };
         let noted = early.server_name.is_some() || early.direct_peer.is_some() || early.tlvs.is_some();
@@ -296,6 +303,7 @@ impl Shard {
         self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_ACTIVE);
         let lived = self.io.now.since(downstream.opened);
         self.stats.record(scope, metric::DOWNSTREAM_CX_LENGTH_MS, lived.as_millis() as u64);
+        self.leave_gates(&downstream.origin.chain);
         let left = downstream.origin.closed();
         if downstream.origin.is_replaced() {
             self.shared.end_draining(self.index);

@@ -9,6 +9,7 @@ mod address;
 mod clusters;
 mod downstream;
 mod farewell;
+mod gates;
 mod handshakes;
 mod http;
 mod io;

@@ -5,6 +5,7 @@ mod admin;
 mod balancing;
 mod clusters;
 mod config;
+mod filters;
 mod forwarding;
 mod headers;
 mod http2;
@@ -30,6 +31,12 @@ fn main() -> ExitCode {
         ("balancing_vectors", balancing::vectors::CASES),
         ("clusters", clusters::CASES),
         ("config", config::CASES),
+        ("filters_buffer", filters::buffer::CASES),
+        ("filters_connections", filters::connections::CASES),
+        ("filters_fault", filters::fault::CASES),
+        ("filters_origins", filters::origins::CASES),
+        ("filters_rate_limit", filters::rate_limit::CASES),
+        ("filters_rewrite", filters::rewrite::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
         ("http2_bad", http2::bad::CASES),

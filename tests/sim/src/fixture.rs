@@ -118,6 +118,7 @@ pub fn build(
     };
     let chain = FilterChain {
         name: "".into(),
+        gates: Vec::new(),
         filters: vec![filter],
         tls: None,
         transport_socket_connect_timeout: None,
@@ -323,6 +324,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         hash_policies: Vec::new(),
         metadata_match: None,
         high_priority: false,
+        for_filters: millrace_config::RouteFilterFields::default(),
     };
     let route = Route {
         name: "".into(),
@@ -344,6 +346,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         include_attempt_count_in_response: false,
         retry_policy: None,
         per_filter: Vec::new(),
+        for_filters: millrace_config::RouteFilterFields::default(),
         stat_scope: None,
     };
     let mut config = RouteConfiguration::default();

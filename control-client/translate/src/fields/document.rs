@@ -93,6 +93,22 @@ Where the filters differ from Envoy 1.40, on purpose:
   prefix is not passed on.
 ";
 
+const SHAPING: &str = "
+## Filters that shape
+
+Where the filters differ from Envoy 1.40, on purpose or because something is not served yet:
+
+- Percentages and figures that the runtime may override are read when their resource is translated.
+- `fault`: requests are not counted by the client's cluster (`fault.<cluster>.aborts_injected`), nor has the runtime keys
+  for one cluster. `max_active_faults` is exact; Envoy's may be passed by requests at the same moment.
+- `local_ratelimit`: what `x-ratelimit-remaining` and `x-ratelimit-reset` say is of the moment at which the request came.
+  A descriptor of a route that names metadata is refused.
+- `header_mutation`: query parameters keep their escapes (Envoy writes them decoded, also into the request line). The
+  parts of a head that are no fields cannot be removed. Answers to requests that are refused before the filters run, such
+  as malformed ones, are not changed.
+- `buffer`: what is kept for a retry has the bound of docs/limits.md, whatever `max_request_bytes` says.
+";
+
 const HTTP2: &str = "
 ## HTTP/2
 
@@ -142,6 +158,7 @@ pub fn document() -> String {
     out.push_str(TLS);
     out.push_str(&http2());
     out.push_str(GRPC);
+    out.push_str(SHAPING);
     out.push_str(CONTROL);
     for table in control_tables() {
         section(table, 3, &mut out);

@@ -11,6 +11,7 @@ mod http;
 mod listener;
 mod listener_filter;
 mod route;
+mod shaping;
 mod source;
 mod tls;
 
@@ -57,6 +58,7 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         listener_filter::TABLES,
         tls::TABLES,
         http::TABLES,
+        shaping::TABLES,
         route::TABLES,
         cluster::TABLES,
         balancing::TABLES,

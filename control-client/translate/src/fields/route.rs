@@ -60,7 +60,8 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("the header is not written"), "include_is_timeout_retry_header"),
             (Reported(BUFFER), "per_request_buffer_limit_bytes request_body_buffer_limit"),
             (Reported(MIRROR), "request_mirror_policies"),
-            (NoEffect(NEEDS_FILTER), "rate_limits cors metadata"),
+            (Served, "rate_limits cors"),
+            (NoEffect(NEEDS_FILTER), "metadata"),
         ],
     },
     Table {
@@ -137,7 +138,7 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("requests are not hedged"), "hedge_policy"),
             (Reported("stream_idle_timeout applies while flushing"), "flush_timeout"),
             (NoEffect("there is no early data without TLS"), "early_data_policy"),
-            (NoEffect(NEEDS_FILTER), "rate_limits include_vh_rate_limits cors"),
+            (Served, "rate_limits include_vh_rate_limits cors"),
         ],
     },
     Table {

@@ -57,7 +57,12 @@ pub(crate) fn connection_manager(
         listener_scope: cx
             .scope(ScopeKind::HttpListener, &format!("{listener}.http.{}", manager.stat_prefix)),
         routes: routes(manager, path, cx)?,
-        http_filters: filters::filters(&manager.http_filters, &path.join("http_filters"), cx)?,
+        http_filters: filters::filters(
+            &manager.http_filters,
+            &manager.stat_prefix,
+            &path.join("http_filters"),
+            cx,
+        )?,
         access_logs: access_logs(&manager.access_log, &path.join("access_log"), cx)?,
         codec,
         http2: http2(manager, path)?,

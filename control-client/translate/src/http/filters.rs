@@ -8,13 +8,14 @@ use millrace_proto::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
-use super::{grpc, istio_alpn, router};
+use super::{grpc, istio_alpn, router, shaping};
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::extension;
 
 pub(super) fn filters(
     filters: &[pb::HttpFilter],
+    stat_prefix: &str,
     path: &Path,
     cx: &mut Context,
 ) -> Result<Vec<HttpFilter>, Rejection> {
@@ -39,6 +40,7 @@ pub(super) fn filters(
             grpc::STATS => grpc::stats(&extension::open(any, &inside)?),
             grpc::WEB => extension::open::<GrpcWeb>(any, &inside).map(|_| HttpFilterKind::GrpcWeb)?,
             grpc::HTTP1_BRIDGE => grpc::http1_bridge(&extension::open(any, &inside)?),
+            _ if let Some(kind) = shaping::filter(any, stat_prefix, &inside, cx)? => kind,
             _ => {
                 let refusal = extension::not_served("HTTP filter", &filter.name, Some(any), &path);
                 if !filter.is_optional {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    ClusterSpecifier, GrpcTimeout, HostRewrite, MaxStreamDuration, PathRewrite, RouteForward,
+    ClusterSpecifier, GrpcTimeout, HostRewrite, MaxStreamDuration, PathRewrite, RouteFilterFields,
+    RouteForward,
 };
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::RoutingPriority;
@@ -15,7 +16,7 @@ use millrace_proto::pb::google::protobuf;
 use super::{Scope, retry, weighted};
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{hash_policy, metadata, regex_util, value};
+use crate::{hash_policy, http, metadata, regex_util, value};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -55,6 +56,11 @@ pub(super) fn forward(
         high_priority: action.priority() == RoutingPriority::High,
         hash_policies: hash_policy::policies(&action.hash_policy, &path.join("hash_policy"))?,
         metadata_match: metadata::matching(&[action.metadata_match.as_ref()]),
+        for_filters: RouteFilterFields {
+            rate_limits: http::rate_limits(&action.rate_limits, path)?,
+            include_virtual_host_rate_limits: value::flag(action.include_vh_rate_limits.as_ref(), false),
+            cors: http::cors_policy(action.cors.as_ref(), path, cx)?,
+        },
     })
 }
 

@@ -91,7 +91,7 @@ pub(crate) fn routes_with<'a>(
         config.internal_only_headers.iter().map(|name| value::lower_bytes(name)).collect();
     table.most_specific_mutations_win = config.most_specific_header_mutations_wins;
     table.ignore_port_in_host = config.ignore_port_in_host_matching;
-    table.per_filter = per_filter::configs(&config.typed_per_filter_config, path)?;
+    table.per_filter = per_filter::configs(&config.typed_per_filter_config, path, cx)?;
     table.compile().map_err(|domain| Rejection::new(&hosts_path, duplicate(&domain, &config.name)))
 }
 
@@ -149,7 +149,7 @@ fn route(route: &pb::Route, scope: &Scope<'_>, path: &Path, cx: &mut Context) ->
             "response",
             path,
         )?,
-        per_filter: per_filter::configs(&route.typed_per_filter_config, path)?,
+        per_filter: per_filter::configs(&route.typed_per_filter_config, path, cx)?,
         stat_scope,
     })
 }

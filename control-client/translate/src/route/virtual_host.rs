@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use millrace_config::{RequireTls, VirtualHost};
+use millrace_config::{RequireTls, RouteFilterFields, VirtualHost};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
 
 use super::{Scope, retry, route};
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{headers, per_filter};
+use crate::{headers, http, per_filter};
 
 pub(super) fn virtual_host(
     host: &pb::VirtualHost,
@@ -57,7 +57,12 @@ pub(super) fn virtual_host(
         include_request_attempt_count: host.include_request_attempt_count,
         include_attempt_count_in_response: host.include_attempt_count_in_response,
         retry_policy,
-        per_filter: per_filter::configs(&host.typed_per_filter_config, path)?,
+        per_filter: per_filter::configs(&host.typed_per_filter_config, path, cx)?,
+        for_filters: RouteFilterFields {
+            rate_limits: http::rate_limits(&host.rate_limits, path)?,
+            include_virtual_host_rate_limits: false,
+            cors: http::cors_policy(host.cors.as_ref(), path, cx)?,
+        },
         stat_scope: None,
     })
 }

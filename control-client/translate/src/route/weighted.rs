@@ -81,6 +81,6 @@ fn one(
             .host_rewrite_specifier
             .as_ref()
             .map(|HostRewriteSpecifier::HostRewriteLiteral(host)| value::bytes(host)),
-        per_filter: per_filter::configs(&entry.typed_per_filter_config, path)?,
+        per_filter: per_filter::configs(&entry.typed_per_filter_config, path, cx)?,
     })
 }

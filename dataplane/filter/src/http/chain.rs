@@ -18,13 +18,23 @@ pub fn per_route<'c>(
     selected: Option<Selected<'c>>,
     weighted: Option<&'c WeightedCluster>,
 ) -> Option<&'c PerFilterConfig> {
+    levels(filter, Some(config), selected, weighted).next()
+}
+
+/// All entries for `filter`, in the same order.
+pub fn levels<'c>(
+    filter: &str,
+    config: Option<&'c RouteConfiguration>,
+    selected: Option<Selected<'c>>,
+    weighted: Option<&'c WeightedCluster>,
+) -> impl Iterator<Item = &'c PerFilterConfig> {
     let levels: [Option<&PerFilterConfigs>; 4] = [
         weighted.map(|w| &w.per_filter),
         selected.map(|s| &s.route.per_filter),
         selected.map(|s| &s.virtual_host.per_filter),
-        Some(&config.per_filter),
+        config.map(|c| &c.per_filter),
     ];
-    levels.into_iter().flatten().find_map(|level| {
+    levels.into_iter().flatten().filter_map(move |level| {
         let at = level.binary_search_by(|(name, _)| (**name).cmp(filter)).ok()?;
         Some(&level[at].1)
     })
@@ -42,9 +52,10 @@ pub fn runs(
 }
 
 /// `disabled` of the chain's entry, unless a level of the route says otherwise.
-fn enabled(disabled: bool, per_route: Option<&PerFilterConfig>) -> bool {
+pub(super) fn enabled(disabled: bool, per_route: Option<&PerFilterConfig>) -> bool {
     match per_route {
         Some(PerFilterConfig::Disabled(disabled)) => !disabled,
+        Some(_) => true,
         None => !disabled,
     }
 }
@@ -56,10 +67,7 @@ pub fn router(hcm: &HttpConnectionManager) -> RouterOptions {
             let max_stream_duration = hcm.max_stream_duration;
             Some(RouterOptions { suppress_envoy_headers, respect_expected_rq_timeout, max_stream_duration })
         }
-        HttpFilterKind::GrpcStats(_)
-        | HttpFilterKind::GrpcWeb
-        | HttpFilterKind::GrpcHttp1Bridge(_)
-        | HttpFilterKind::IstioAlpn(_) => None,
+        _ => None,
     });
     router.unwrap_or_default()
 }
@@ -97,7 +105,8 @@ mod tests {
                 per_filter: weighted,
             };
             let selected = Selected { virtual_host: &virtual_host, route: &route };
-            per_route("f", &config, Some(selected), Some(&weighted)).map(|PerFilterConfig::Disabled(d)| *d)
+            let found = per_route("f", &config, Some(selected), Some(&weighted));
+            found.map(|config| matches!(config, PerFilterConfig::Disabled(true)))
         };
         assert_eq!(ask([None; 4]), None);
         assert_eq!(ask([None, None, None, Some(true)]), Some(true));

@@ -7,6 +7,9 @@ use millrace_http::{HeaderId, ResponseHead};
 
 use super::grpc::status::{http_to_grpc_status, percent_encode};
 
+/// Name and value of a field that only some replies have.
+pub type ReplyField = (Cow<'static, [u8]>, Vec<u8>);
+
 /// One local reply. Texts are static for all but a few rare causes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
@@ -28,7 +31,11 @@ pub struct LocalReply {
     /// The router made it: with `include_attempt_count_in_response` it tells the attempts.
     pub by_router: bool,
     /// The `grpc-status` for gRPC requests where it does not follow from the status.
-    pub grpc_status: Option<&'static str>,
+    pub grpc_status: Option<Cow<'static, str>>,
+    /// More fields, behind those of the route.
+    pub headers: Box<[ReplyField]>,
+    /// The filter's own answer and no error: neither the route nor gRPC changes it.
+    pub as_is: bool,
 }
 
 impl LocalReply {
@@ -44,6 +51,8 @@ impl LocalReply {
             close: false,
             by_router: false,
             grpc_status: None,
+            headers: Box::default(),
+            as_is: false,
         }
     }
 
@@ -81,8 +90,13 @@ impl LocalReply {
         if self.overloaded {
             head.headers.set_id(HeaderId::XEnvoyOverloaded, b"true");
         }
-        modify(head);
-        if grpc {
+        if !self.as_is {
+            modify(head);
+        }
+        for (name, value) in &*self.headers {
+            head.headers.append(name, value);
+        }
+        if grpc && !self.as_is {
             self.write_grpc(head, body);
         } else if !self.body.is_empty() {
             let length = self.body.len().to_string();
@@ -95,7 +109,7 @@ impl LocalReply {
     }
 
     fn write_grpc(&self, head: &mut ResponseHead, scratch: &mut Vec<u8>) {
-        let status = self.grpc_status.unwrap_or(http_to_grpc_status(self.status));
+        let status = self.grpc_status.as_deref().unwrap_or(http_to_grpc_status(self.status));
         head.status = 200;
         head.headers.set_id(HeaderId::ContentType, b"application/grpc");
         head.headers.set_id(HeaderId::GrpcStatus, status.as_bytes());

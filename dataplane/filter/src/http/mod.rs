@@ -10,6 +10,7 @@ pub mod istio_alpn;
 pub mod local_reply;
 mod report;
 pub mod router;
+mod shaping;
 pub mod stream_filters;
 #[cfg(test)]
 mod test;

@@ -1,17 +1,21 @@
-//! Small builders that the tests of this crate share.
+//! Small builders that the tests of this crate share, and a request with its filters.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_base::{ResponseFlags, Rng, Time};
 use millrace_config::format::{Part, Template};
 use millrace_config::{
     AppendAction, ClusterId, ClusterSpecifier, FilterConfigId, HeaderMutations, HeaderOption, Http1Options,
     HttpConnectionManager, HttpFilter, HttpFilterKind, PathNormalization, RequireTls, Route, RouteAction,
-    RouteForward, RouteMatch, ScopeId, VirtualHost,
+    RouteFilterFields, RouteForward, RouteMatch, ScopeId, VirtualHost,
 };
 use millrace_http::{HeaderMap, RequestHead, ResponseHead};
+use millrace_observe::stats::{Registry, ShardStats};
 
+use super::LocalReply;
 use super::router::Render;
+use super::stream_filters::{ConnectionFilters, Env, ResponseEnv, Start, StreamFilters, Verdict};
 
 pub(crate) fn bytes(text: &str) -> Arc<[u8]> {
     Arc::from(text.as_bytes())
@@ -121,6 +125,7 @@ pub(crate) fn forward() -> RouteForward {
         hash_policies: Vec::new(),
         metadata_match: None,
         high_priority: false,
+        for_filters: RouteFilterFields::default(),
     }
 }
 
@@ -148,6 +153,7 @@ pub(crate) fn virtual_host() -> VirtualHost {
         include_attempt_count_in_response: false,
         retry_policy: None,
         per_filter: Vec::new(),
+        for_filters: RouteFilterFields::default(),
         stat_scope: None,
     }
 }
@@ -176,5 +182,109 @@ impl Render for Literal {
                 }
             }
         }
+    }
+}
+
+/// What a shard has for its filters.
+pub(crate) struct Room {
+    pub(crate) registry: Registry,
+    pub(crate) stats: ShardStats,
+    pub(crate) rng: Rng,
+    pub(crate) now: Time,
+    pub(crate) flags: ResponseFlags,
+    pub(crate) connection: ConnectionFilters,
+}
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let stats = registry.attach_shard("worker_0");
+        let (rng, flags) = (Rng::new(1), ResponseFlags::default());
+        Self { registry, stats, rng, now: Time::ZERO, flags, connection: ConnectionFilters::default() }
+    }
+
+    /// Shows a head to the filters, from the beginning or from where they stopped.
+    pub(crate) fn begin(
+        &mut self,
+        slot: &mut Option<Box<StreamFilters>>,
+        start: &Start<'_>,
+        head: &mut RequestHead,
+    ) -> Verdict {
+        let mut env = Env {
+            now: self.now,
+            rng: &mut self.rng,
+            stats: &mut self.stats,
+            render: &Literal,
+            scratch: &mut Vec::new(),
+            connection: &mut self.connection,
+            flags: &mut self.flags,
+        };
+        StreamFilters::begin(slot, start, &mut env, head)
+    }
+}
+
+/// The filters of a request with what they ask for on the way back.
+pub(crate) struct Running<'h> {
+    pub(crate) filters: Box<StreamFilters>,
+    start: Start<'h>,
+    request: RequestHead,
+}
+
+impl<'h> Running<'h> {
+    pub(crate) fn begin(start: Start<'h>, head: &mut RequestHead) -> Option<Self> {
+        let mut slot = None;
+        assert_eq!(Room::new().begin(&mut slot, &start, head), Verdict::Continue);
+        slot.map(|filters| Self { filters, start, request: RequestHead::new() })
+    }
+
+    fn with<T>(&mut self, call: impl FnOnce(&mut StreamFilters, &mut ResponseEnv<'_>) -> T) -> T {
+        let mut env = ResponseEnv {
+            start: &self.start,
+            request: &self.request,
+            render: &Literal,
+            scratch: &mut Vec::new(),
+        };
+        call(&mut self.filters, &mut env)
+    }
+
+    pub(crate) fn response_head(&mut self, head: &mut ResponseHead, end: bool) {
+        self.with(|filters, env| filters.response_head(head, end, env));
+    }
+
+    pub(crate) fn response_data(
+        &mut self,
+        data: &[u8],
+        end: bool,
+        head: &mut ResponseHead,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Box<LocalReply>> {
+        self.with(|filters, env| filters.response_data(data, end, head, out, env))
+    }
+
+    pub(crate) fn response_trailers(
+        &mut self,
+        trailers: &mut HeaderMap,
+        head: &mut ResponseHead,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Box<LocalReply>> {
+        self.with(|filters, env| filters.response_trailers(trailers, head, out, env))
+    }
+
+    pub(crate) fn local_reply(&mut self, head: &mut ResponseHead, body: &mut Vec<u8>) {
+        self.with(|filters, env| filters.local_reply(head, body, env));
+    }
+}
+
+impl std::ops::Deref for Running<'_> {
+    type Target = StreamFilters;
+
+    fn deref(&self) -> &StreamFilters {
+        &self.filters
+    }
+}
+
+impl std::ops::DerefMut for Running<'_> {
+    fn deref_mut(&mut self) -> &mut StreamFilters {
+        &mut self.filters
     }
 }

@@ -16,7 +16,14 @@ fn page() -> String {
     for kind in ScopeKind::ALL {
         let prefix = match (kind.prefix(), kind) {
             ("", ScopeKind::Host) => "(of one endpoint, in /clusters only) ".to_owned(),
+            ("", ScopeKind::HttpLocalRateLimit) => "<stat_prefix>.http_local_rate_limit.".to_owned(),
             ("", _) => "(no prefix)".to_owned(),
+            (prefix, ScopeKind::HttpFault) => format!("{prefix}.<stat_prefix>.fault."),
+            (prefix, ScopeKind::HttpCors) => format!("{prefix}.<stat_prefix>.cors."),
+            (prefix, ScopeKind::HttpCsrf) => format!("{prefix}.<stat_prefix>.csrf."),
+            (prefix, ScopeKind::LocalRateLimit | ScopeKind::ConnectionLimit) => {
+                format!("{prefix}.<stat_prefix>.")
+            }
             (prefix, ScopeKind::HttpListener) => format!("{prefix}.<address>.http.<stat_prefix>."),
             (
                 prefix,
@@ -125,6 +132,12 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::TlsInspector
             | ScopeKind::HttpInspector
             | ScopeKind::ProxyProto
+            | ScopeKind::HttpFault
+            | ScopeKind::HttpCors
+            | ScopeKind::HttpCsrf
+            | ScopeKind::HttpLocalRateLimit
+            | ScopeKind::LocalRateLimit
+            | ScopeKind::ConnectionLimit
             | ScopeKind::LoadReporter => {
                 continue;
             }

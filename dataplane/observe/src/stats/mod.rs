@@ -30,7 +30,8 @@ pub use render::{
 pub use scope::ScopeKind;
 pub use shard::ShardStats;
 pub use tables::{
-    cds, cluster, cluster_manager, control_plane, dns, filesystem, grpc, host, http, http_inspector,
-    http_listener, http1, http2, lds, listener, listener_manager, load_reporter, process, proxy_proto, rds,
-    route, runtime, scoped_rds, sds, server, ssl, ssl_secrets, tcp, tls_inspector, vhds,
+    cds, cluster, cluster_manager, connection_limit, control_plane, cors, csrf, dns, fault, filesystem, grpc,
+    host, http, http_inspector, http_listener, http_local_rate_limit, http1, http2, lds, listener,
+    listener_manager, load_reporter, local_rate_limit, process, proxy_proto, rds, route, runtime, scoped_rds,
+    sds, server, ssl, ssl_secrets, tcp, tls_inspector, vhds,
 };

@@ -69,6 +69,18 @@ pub enum ScopeKind {
     HttpInspector,
     /// `proxy_proto.`; `name` is the filter's `stat_prefix` or empty.
     ProxyProto,
+    /// `http.<name>.`: `name` is `<stat_prefix>.fault`. There once a connection manager has the filter, as the next ones.
+    HttpFault,
+    /// `http.<name>.`: `name` is `<stat_prefix>.cors`.
+    HttpCors,
+    /// `http.<name>.`: `name` is `<stat_prefix>.csrf`.
+    HttpCsrf,
+    /// `<name>.`: `name` is `<stat_prefix>.http_local_rate_limit` of the filter or route.
+    HttpLocalRateLimit,
+    /// `local_rate_limit.<name>.`: `name` is the network filter's `stat_prefix`.
+    LocalRateLimit,
+    /// `connection_limit.<name>.`: `name` is the filter's `stat_prefix`.
+    ConnectionLimit,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
     Host,
 }
@@ -107,6 +119,12 @@ impl ScopeKind {
         Self::TlsInspector,
         Self::HttpInspector,
         Self::ProxyProto,
+        Self::HttpFault,
+        Self::HttpCors,
+        Self::HttpCsrf,
+        Self::HttpLocalRateLimit,
+        Self::LocalRateLimit,
+        Self::ConnectionLimit,
         Self::Host,
     ];
 
@@ -142,6 +160,12 @@ impl ScopeKind {
             Self::TlsInspector => &tables::tls_inspector::TABLE,
             Self::HttpInspector => &tables::http_inspector::TABLE,
             Self::ProxyProto => &tables::proxy_proto::TABLE,
+            Self::HttpFault => &tables::fault::TABLE,
+            Self::HttpCors => &tables::cors::TABLE,
+            Self::HttpCsrf => &tables::csrf::TABLE,
+            Self::HttpLocalRateLimit => &tables::http_local_rate_limit::TABLE,
+            Self::LocalRateLimit => &tables::local_rate_limit::TABLE,
+            Self::ConnectionLimit => &tables::connection_limit::TABLE,
             Self::Host => &tables::host::TABLE,
         }
     }
@@ -149,7 +173,9 @@ impl ScopeKind {
     /// How names of this kind begin, before the scope's own name.
     pub fn prefix(self) -> &'static str {
         match self {
-            Self::Process | Self::Host => "",
+            Self::Process | Self::Host | Self::HttpLocalRateLimit => "",
+            Self::LocalRateLimit => "local_rate_limit",
+            Self::ConnectionLimit => "connection_limit",
             Self::Server => "server",
             Self::ListenerManager => "listener_manager",
             Self::ClusterManager => "cluster_manager",
@@ -159,7 +185,13 @@ impl ScopeKind {
             Self::Http1 => "http1",
             Self::Http2 => "http2",
             Self::Listener | Self::HttpListener | Self::ListenerSsl | Self::ListenerSecrets => "listener",
-            Self::Http | Self::Rds | Self::Vhds | Self::ScopedRds => "http",
+            Self::Http
+            | Self::Rds
+            | Self::Vhds
+            | Self::ScopedRds
+            | Self::HttpFault
+            | Self::HttpCors
+            | Self::HttpCsrf => "http",
             Self::Cds => "cluster_manager.cds",
             Self::Lds => "listener_manager.lds",
             Self::Sds => "sds",

@@ -104,13 +104,15 @@ impl Workers {
         let shared = Arc::new(Shared::with_rules(plan.shards, parts.certificate_rules));
         let mut workers = Self { shared: shared.clone(), threads: Vec::new(), outbox: Outbox::default() };
         let (ready, opened) = mpsc::channel();
+        // One for all, since shards have token buckets in common.
+        let start = Instant::now();
         for index in 0..plan.shards {
             let (shared, parts, ready) = (shared.clone(), parts.clone(), ready.clone());
             let cpu = plan.cpu(index);
             let spawned = std::thread::Builder::new()
                 .name(format!("wrk:worker_{index}"))
                 .stack_size(STACK_BYTES)
-                .spawn(move || worker(index, cpu, shared, parts, ready));
+                .spawn(move || worker(index, cpu, start, shared, parts, ready));
             match spawned {
                 Ok(thread) => workers.threads.push(thread),
                 Err(error) => {
@@ -191,6 +193,7 @@ impl Workers {
 fn worker(
     index: usize,
     cpu: Option<usize>,
+    start: Instant,
     shared: Arc<Shared>,
     parts: Arc<Parts>,
     ready: mpsc::Sender<Result<String, String>>,
@@ -230,7 +233,6 @@ fn worker(
     // The first configuration must not live for as long as the thread.
     drop((parts, ready));
     let (mut events, mut ops) = (Vec::new(), Vec::new());
-    let start = Instant::now();
     loop {
         // One reading of each clock a turn.
         let now = Time(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));

@@ -15,7 +15,6 @@ use millrace_http::h1::{
 };
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
-use millrace_route::Selected;
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterState, HttpProtocol, PoolFailure, ResourcePriority, Transport,
     TransportKey, TryResult,
@@ -353,15 +352,9 @@ fn istio_offer<'o>(
         return None;
     }
     let plan = stream.facts.plan?;
-    let virtual_host = options.routes.as_ref()?.virtual_hosts.get(plan.virtual_host);
-    let selected = virtual_host.and_then(|host| Some((host, host.routes.get(plan.route)?)));
-    let start = Start {
-        hcm: &options.hcm,
-        config: options.routes.as_deref(),
-        selected: selected.map(|(virtual_host, route)| Selected { virtual_host, route }),
-        weighted: None,
-        buffer_limit: 0,
-    };
+    let config = options.routes.as_deref();
+    let selected = plan.selected(config?);
+    let start = Start { selected, ..Start::of(&options.hcm, config) };
     istio_alpn::offer(&start, cluster, stream.request.version)
 }
 

@@ -91,7 +91,7 @@ impl Shard {
         let Protocol::Http(http) = &mut downstream.protocol else { return false };
         let Some(stream) = self.streams.get_mut(id) else { return false };
         // Bytes that nobody can take yet stay where they are.
-        let Some(conn) = stream.upstream() else { return false };
+        let Some(conn) = stream.upstream() else { return self.h1_hold_request(key, id) };
         if stream.upgrade && !stream.tunnel && stream.request_complete {
             return false;
         }
@@ -151,13 +151,43 @@ impl Shard {
             if !http.hcm.http1.enable_trailers {
                 stream.request_trailers.clear();
             }
-            if !stream.flow.request_end_sent {
+            let filtered = stream.filters.is_some();
+            if filtered {
+                self.filter_request_trailers(id);
+            }
+            if self.streams.get(id).is_some_and(|stream| !stream.flow.request_end_sent) {
                 self.end_request(id);
             }
             self.request_arrived(id);
             return true;
         }
         step.consumed > 0
+    }
+
+    /// Gives the next piece of the body to the filters that hold the request until it is whole.
+    fn h1_hold_request(&mut self, key: Key, id: Key) -> bool {
+        let now = self.io.now;
+        let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        if !stream.holds_request() {
+            return false;
+        }
+        stream.active = now;
+        let step = match stream.request_body.decode(http.input.front(), &mut stream.request_trailers) {
+            Ok(step) => step,
+            Err(error) => {
+                self.refuse_body(key, id, error);
+                return false;
+            }
+        };
+        let range = match step.event {
+            BodyEvent::Data(range) => range,
+            BodyEvent::NeedMore | BodyEvent::Trailers | BodyEvent::End => 0..0,
+        };
+        let done = stream.request_body.is_done();
+        stream.facts.bytes.downstream_wire_received += step.consumed as u64;
+        stream.facts.bytes.received += range.len() as u64;
+        self.h1_change_request(key, id, range, step.consumed, done) && step.consumed > 0
     }
 
     /// As [`Shard::forward_request_body`], for bytes that a filter replaces.
@@ -175,7 +205,9 @@ impl Shard {
             if !trailers {
                 stream.request_trailers.clear();
             }
+            self.filter_request_trailers(id);
             self.request_arrived(id);
+            self.held_is_whole(id);
         }
         self.flush_request(id);
         true
@@ -305,7 +337,7 @@ impl Shard {
         let Carries::Http(http) = &mut upstream.carries else { return false };
         let Some(stream) = self.streams.get_mut(id) else { return false };
         let trailers = done && !stream.trailers.is_empty();
-        let usage = stream.response_use();
+        let (usage, paced) = (stream.response_use(), stream.is_paced());
         let mut input = std::mem::take(&mut http.input);
         let range = match step.event {
             BodyEvent::Data(range) => range,
@@ -340,12 +372,50 @@ impl Shard {
                 stream.flow.response_end = true;
             }
             self.judge_end(id, true);
+            if paced {
+                // Its connection need not wait for the client, nor can it spoil the answer any more.
+                self.drop_unwanted_trailers(id);
+                self.upstream_is_done(id);
+            }
             if trailers && !self.filter_trailers(id) {
                 return false;
             }
         }
         self.flush_response(id);
         true
+    }
+
+    /// Trailers of an HTTP/1.1 endpoint that shall not send any do not reach an HTTP/2 client.
+    fn drop_unwanted_trailers(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id).filter(|s| s.client.is_some() && s.server.is_none())
+        else {
+            return;
+        };
+        if let Some(upstream) = stream.upstream().and_then(|conn| self.upstreams.get(conn))
+            && !self.clusters.get(upstream.cluster).is_some_and(|s| s.config().http.enable_trailers)
+        {
+            stream.trailers.clear();
+        }
+    }
+
+    /// The endpoint has ended an answer whose end is that of its connection.
+    pub(super) fn response_has_ended(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.filters.is_none() {
+            return self.response_arrived(id);
+        }
+        if stream.flow.response_end {
+            return self.flush_response(id);
+        }
+        let changes = stream.response_use() == BodyUse::Change;
+        if changes && !self.change_response(id, &[], true) {
+            return;
+        }
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.flow.response_end = true;
+        }
+        self.judge_end(id, true);
+        self.flush_response(id);
     }
 
     /// The last byte of the response is on its way to the client.
@@ -361,13 +431,7 @@ impl Shard {
         stream.response_deadline = Time::MAX;
         stream.try_deadline = Time::MAX;
         if stream.client.is_some() {
-            if let Some(upstream) =
-                stream.upstream().filter(|_| stream.server.is_none()).and_then(|c| self.upstreams.get(c))
-                && !self.clusters.get(upstream.cluster).is_some_and(|s| s.config().http.enable_trailers)
-            {
-                // Of an HTTP/1.1 endpoint that shall not send any.
-                stream.trailers.clear();
-            }
+            self.drop_unwanted_trailers(id);
             self.h2_write_end(id);
         } else {
             let framing = stream.response_framing;

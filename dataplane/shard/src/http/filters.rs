@@ -4,19 +4,39 @@
 //! whatever the two sides speak; everything else passes as without filters. What is called when stands in
 //! `millrace_filter::http::stream_filters`.
 
-use millrace_base::Key;
-use millrace_config::{RouteConfiguration, WeightedCluster};
+use millrace_base::{Key, Time};
 use millrace_filter::http::router::outcome;
-use millrace_filter::http::stream_filters::Start;
+use millrace_filter::http::stream_filters::{Env, ResponseEnv, Start, Verdict};
 use millrace_filter::http::{BodyUse, LocalReply, StreamFilters};
-use millrace_http::HeaderId;
 use millrace_http::h1::BodyFraming;
-use millrace_observe::stats::host as host_metric;
-use millrace_route::Selected;
+use millrace_http::{HeaderId, HeaderMap, ResponseHead};
+use millrace_observe::stats::{host as host_metric, http as http_metric};
 
+use super::render::Renderer;
+use super::request::http;
+use super::routing::Next;
+use super::stream::Plan;
 use super::{HttpOptions, Stream, body_framing};
+use crate::address::inet;
 use crate::shard::Shard;
 use crate::upstream::EndedBy;
+
+/// What filters may change of a stream whose request has left.
+pub(super) struct Parts<'s> {
+    pub(super) response: &'s mut ResponseHead,
+    pub(super) trailers: &'s mut HeaderMap,
+    pub(super) request_trailers: &'s mut HeaderMap,
+}
+
+/// The configuration that the filters of a request work under.
+fn of_plan(options: &HttpOptions, plan: Option<Plan>) -> Start<'_> {
+    let config = options.routes.as_deref();
+    Start {
+        selected: plan.zip(config).and_then(|(plan, config)| plan.selected(config)),
+        weighted: plan.and_then(|plan| plan.weighted_entry(options)),
+        ..Start::of(&options.hcm, config)
+    }
+}
 
 impl Stream {
     /// What becomes of the request's bytes.
@@ -34,6 +54,33 @@ impl Stream {
         self.is_grpc || (self.filters.is_some() && millrace_route::is_grpc(&self.request))
     }
 
+    /// The request waits until all of it is here.
+    pub(super) fn holds_request(&self) -> bool {
+        self.filters.as_ref().is_some_and(|filters| filters.holds_request())
+    }
+
+    /// The response may not leave faster than at some rate.
+    pub(super) fn is_paced(&self) -> bool {
+        self.filters.as_ref().is_some_and(|filters| filters.is_paced())
+    }
+
+    /// Frames the body as the head has it after the filters.
+    fn follow_length(&mut self) {
+        let length = body_framing(&self.request.headers, false);
+        match (self.request_framing, length) {
+            // The body will have another length.
+            (BodyFraming::Length(_), BodyFraming::Chunked) => self.request_framing = BodyFraming::Chunked,
+            // It was collected.
+            (BodyFraming::Chunked, BodyFraming::Length(_)) if self.request_complete => {
+                match self.request_trailers.is_empty() {
+                    true => self.request_framing = length,
+                    false => _ = self.request.headers.remove_id(HeaderId::ContentLength),
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The head of the response waits for a filter.
     pub(super) fn holds_response(&self) -> bool {
         self.filters.as_ref().is_some_and(|filters| filters.holds_response())
@@ -41,29 +88,149 @@ impl Stream {
 }
 
 impl Shard {
-    /// Gives the request to the filters of its chain. True when the route must be chosen once more.
-    pub(super) fn start_filters(
+    /// Shows the head of the request to the filters of its chain, from the beginning or from where they stopped.
+    pub(super) fn run_filters(&mut self, id: Key) -> Verdict {
+        let Some(stream) = self.streams.get_mut(id) else { return Verdict::Continue };
+        let Some(options) = stream.options.clone() else { return Verdict::Continue };
+        if options.hcm.http_filters.len() < 2 {
+            return Verdict::Continue;
+        }
+        let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return Verdict::Continue };
+        let Some(http) = http(downstream) else { return Verdict::Continue };
+        let mut connection = std::mem::take(&mut http.filters);
+        let cluster =
+            stream.facts.plan.and_then(|plan| plan.cluster).and_then(|id| self.snapshot.cluster(id));
+        let remote = stream.facts.remote.as_ref().unwrap_or(&downstream.addresses.peer);
+        let start = Start {
+            cluster: cluster.map(|cluster| &*cluster.name),
+            remote: inet(remote).map(|address| address.ip()),
+            node_cluster: &self.snapshot.node.cluster,
+            buffer_limit: downstream.origin.listener.buffer_limit_bytes,
+            whole: stream.request_complete || stream.wants_upgrade(),
+            ..of_plan(&options, stream.facts.plan)
+        };
+        let renderer = Renderer {
+            downstream,
+            options: Some(&options),
+            facts: &stream.facts,
+            shard: &self.names,
+            snapshot: &self.snapshot,
+        };
+        let mut flags = stream.facts.flags;
+        let mut env = Env {
+            now: self.io.now,
+            rng: &mut self.rng,
+            stats: &mut self.stats,
+            render: &renderer,
+            scratch: &mut self.scratch,
+            connection: &mut connection,
+            flags: &mut flags,
+        };
+        let verdict = StreamFilters::begin(&mut stream.filters, &start, &mut env, &mut stream.request);
+        stream.facts.flags = flags;
+        if let Some(http) = self.downstreams.get_mut(stream.downstream).and_then(super::request::http) {
+            http.filters = connection;
+        }
+        stream.follow_length();
+        verdict
+    }
+
+    /// The time that a filter made the request, or the rest of its response, wait until is here.
+    pub(super) fn filters_let_go(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.filters_resume = Time::MAX;
+        match stream.response_started {
+            true => self.resume_response_of(id),
+            false => self.resume_filters(id),
+        }
+    }
+
+    /// All of the request is here: whoever held it lets it go on.
+    pub(super) fn held_is_whole(&mut self, id: Key) {
+        if self.streams.get(id).is_some_and(|stream| stream.holds_request() && stream.request_complete) {
+            self.resume_filters(id);
+        }
+    }
+
+    fn resume_filters(&mut self, id: Key) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let (key, held) = (stream.downstream, stream.holds_request());
+        match self.meet_filters(key, id) {
+            Ok(Next::Go) if !held || self.catch_up(id) => self.go_on(id),
+            Ok(Next::Go | Next::Wait) => {}
+            Err(reply) => self.local_reply(id, *reply),
+        }
+    }
+
+    /// Shows the bytes that were held to the filters that had not seen them. False when the stream is over.
+    fn catch_up(&mut self, id: Key) -> bool {
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        let Some(filters) = &mut stream.filters else { return true };
+        let held = stream.flow.request_queue.to_vec();
+        let mut out = std::mem::take(&mut self.filtered);
+        let verdict = filters.catch_up(&held, &mut out);
+        if let Ok(true) = verdict {
+            stream.flow.request_queue.clear();
+            stream.flow.request_queue.push_bytes(&out);
+        }
+        out.clear();
+        self.filtered = out;
+        self.obey(id, verdict.map(|_| ()))
+    }
+
+    /// The client gets more of the response when its rate allows.
+    pub(super) fn await_pace(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(filters) = &mut stream.filters else { return };
+        stream.filters_resume = filters.response_resumes_at();
+        stream.active = self.io.now;
+        self.rearm_stream(id);
+    }
+
+    /// The filters may change the trailers of the request.
+    pub(super) fn filter_request_trailers(&mut self, id: Key) {
+        if self.streams.get(id).is_some_and(|stream| !stream.request_trailers.is_empty()) {
+            self.ask_filters(id, |filters, parts, env| filters.request_trailers(parts.request_trailers, env));
+        }
+    }
+
+    /// Calls the filters of a stream, if it has any, with what they may read and change.
+    pub(super) fn ask_filters<T>(
         &mut self,
         id: Key,
-        options: &HttpOptions,
-        config: Option<&RouteConfiguration>,
-        selected: Option<Selected<'_>>,
-        weighted: Option<&WeightedCluster>,
-    ) -> bool {
-        let Some(stream) = self.streams.get_mut(id) else { return false };
-        let Some(downstream) = self.downstreams.get(stream.downstream) else { return false };
-        let buffer_limit = downstream.origin.listener.buffer_limit_bytes;
-        let start = Start { hcm: &options.hcm, config, selected, weighted, buffer_limit };
-        let Some(filters) = StreamFilters::start(&start, &mut stream.request) else { return false };
-        let new_route = filters.wants_new_route();
-        stream.filters = Some(Box::new(filters));
-        if matches!(stream.request_framing, BodyFraming::Length(_))
-            && !stream.request.headers.contains(HeaderId::ContentLength)
-        {
-            // The body will have another length.
-            stream.request_framing = BodyFraming::Chunked;
+        call: impl FnOnce(&mut StreamFilters, Parts<'_>, &mut ResponseEnv<'_>) -> T,
+    ) -> Option<T> {
+        let stream = self.streams.get_mut(id)?;
+        let options = stream.options.clone()?;
+        let downstream = self.downstreams.get(stream.downstream)?;
+        let start = of_plan(&options, stream.facts.plan);
+        let renderer = Renderer {
+            downstream,
+            options: Some(&options),
+            facts: &stream.facts,
+            shard: &self.names,
+            snapshot: &self.snapshot,
+        };
+        let mut env = ResponseEnv {
+            start: &start,
+            request: &stream.request,
+            render: &renderer,
+            scratch: &mut self.scratch,
+        };
+        let parts = Parts {
+            response: &mut stream.response,
+            trailers: &mut stream.trailers,
+            request_trailers: &mut stream.request_trailers,
+        };
+        Some(call(stream.filters.as_mut()?, parts, &mut env))
+    }
+
+    /// The stream is over: its filters let go of what they share.
+    pub(super) fn end_filters(&mut self, id: Key) {
+        let filters = self.streams.get_mut(id).and_then(|stream| stream.filters.as_mut());
+        if let Some(filters) = filters {
+            filters.end(&mut self.stats);
         }
-        new_route
     }
 
     /// Puts what the filters make of request bytes into the stream's queue. False when the stream is over.
@@ -81,21 +248,22 @@ impl Shard {
 
     /// Shows the head of the response to the filters. True when it must wait.
     pub(super) fn filter_response_head(&mut self, id: Key, end: bool) -> bool {
-        let Some(stream) = self.streams.get_mut(id) else { return false };
-        let Some(filters) = &mut stream.filters else { return false };
-        filters.response_head(&mut stream.response, end);
-        let holds = filters.holds_response();
+        let holds = self.ask_filters(id, |filters, parts, env| {
+            filters.response_head(parts.response, end, env);
+            filters.holds_response()
+        });
         self.report_filters(id);
-        holds
+        holds.unwrap_or(false)
     }
 
     /// Puts what the filters make of response bytes into the stream's queue, and writes a head that waited for them.
     /// False when the stream is over.
     pub(super) fn change_response(&mut self, id: Key, data: &[u8], end: bool) -> bool {
-        let Some(stream) = self.streams.get_mut(id) else { return false };
-        let Some(filters) = &mut stream.filters else { return true };
         let mut out = std::mem::take(&mut self.filtered);
-        let verdict = filters.response_data(data, end, &mut stream.response, &mut out);
+        let verdict = self.ask_filters(id, |filters, parts, env| {
+            filters.response_data(data, end, parts.response, &mut out, env)
+        });
+        let (Some(stream), Some(verdict)) = (self.streams.get_mut(id), verdict) else { return true };
         stream.flow.response_queue.push_bytes(&out);
         out.clear();
         self.filtered = out;
@@ -105,10 +273,11 @@ impl Shard {
 
     /// The response has ended with trailers: the filters may take them. False when the stream is over.
     pub(super) fn filter_trailers(&mut self, id: Key) -> bool {
-        let Some(stream) = self.streams.get_mut(id) else { return false };
-        let Some(filters) = &mut stream.filters else { return true };
         let mut out = std::mem::take(&mut self.filtered);
-        let verdict = filters.response_trailers(&mut stream.trailers, &mut stream.response, &mut out);
+        let verdict = self.ask_filters(id, |filters, parts, env| {
+            filters.response_trailers(parts.trailers, parts.response, &mut out, env)
+        });
+        let (Some(stream), Some(verdict)) = (self.streams.get_mut(id), verdict) else { return true };
         stream.flow.response_queue.push_bytes(&out);
         out.clear();
         self.filtered = out;
@@ -132,6 +301,10 @@ impl Shard {
         match verdict {
             Ok(()) => true,
             Err(reply) => {
+                let scope = self.streams.get(id).and_then(|s| s.options.as_ref()).map(|o| o.hcm.scope);
+                if let (Some(scope), 413) = (scope, reply.status) {
+                    self.stats.inc(scope, http_metric::DOWNSTREAM_RQ_TOO_LARGE);
+                }
                 self.drop_attempt(id, EndedBy::Local);
                 if let Some(stream) = self.streams.get_mut(id) {
                     stream.response.clear();

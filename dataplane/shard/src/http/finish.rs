@@ -94,6 +94,7 @@ impl Shard {
         if !self.streams.get(id).is_some_and(|stream| stream.is_plain()) {
             self.judge_end(id, false);
             self.report_filters(id);
+            self.end_filters(id);
             self.leave_waiting(id);
             self.h2_release_request(id);
         }

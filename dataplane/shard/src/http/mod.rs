@@ -1,7 +1,7 @@
 //! HTTP on this shard: requests from downstream connections, tries on upstream ones, and what joins them.
 //!
-//! In the order a request travels: [`request`] cuts heads out of received bytes, [`start`] decides what
-//! becomes of a request, [`attempt`] finds it a connection, [`retry`] repeats failed tries, [`body`] passes bytes on
+//! In the order a request travels: [`request`] cuts heads out of received bytes, [`start`] makes it
+//! a request, [`routing`] decides what becomes of it, [`attempt`] finds it a connection, [`retry`] repeats failed tries, [`body`] passes bytes on
 //! in both directions, [`response`] takes the answer, [`reply`] makes one of our own, [`finish`] ends the
 //! stream, [`timeouts`] watches all of it. [`h2`] does for connections of HTTP/2 what [`request`] and [`response`] do for those
 //! of HTTP/1.1, and [`filters`] shows streams to the filters beside the router.
@@ -19,6 +19,7 @@ mod reply;
 mod request;
 mod response;
 mod retry;
+mod routing;
 mod scopes;
 mod start;
 mod stream;
@@ -32,6 +33,7 @@ use millrace_base::{Key, Time};
 use millrace_config::{Codec, HttpConnectionManager, RouteConfiguration, UnderscoresAction};
 use millrace_filter::http::chain;
 use millrace_filter::http::router::request::RouterOptions;
+use millrace_filter::http::stream_filters::ConnectionFilters;
 use millrace_http::h1::{
     BodyDecoder, BodyFraming, EncodeOptions, HeadScanner, HeaderCase, ParseOptions, RequestInfo,
     UnderscoreAction,
@@ -83,6 +85,8 @@ pub(crate) struct HttpDownstream {
     pub(crate) runnable: bool,
     /// The client closed its half.
     pub(crate) ended: bool,
+    /// What filters keep of it.
+    pub(crate) filters: ConnectionFilters,
     pub(crate) requests: u32,
     /// First byte of a head that is not complete yet.
     pub(crate) head_since: Option<Time>,
@@ -103,6 +107,7 @@ impl HttpDownstream {
             closing: Closing::No,
             runnable: false,
             ended: false,
+            filters: ConnectionFilters::default(),
             requests: 0,
             head_since: None,
             idle_since: now,

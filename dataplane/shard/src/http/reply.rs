@@ -40,10 +40,8 @@ impl Shard {
         self.fill_reply(id, &reply, &mut body);
         if let Some(stream) = self.streams.get_mut(id) {
             stream.facts.details = reply.details;
-            if let Some(filters) = &mut stream.filters {
-                filters.local_reply(&mut stream.response, &mut body);
-            }
         }
+        self.ask_filters(id, |filters, parts, env| filters.local_reply(parts.response, &mut body, env));
         self.report_filters(id);
         let framing =
             if body.is_empty() { BodyFraming::None } else { BodyFraming::Length(body.len() as u64) };

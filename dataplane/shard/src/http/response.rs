@@ -345,7 +345,7 @@ impl Shard {
         if http.head_done
             && end.is_ok()
             && !http.input.is_empty()
-            && self.streams.get(id).is_some_and(|s| s.flow.awaits_client)
+            && self.streams.get(id).is_some_and(|s| s.flow.awaits_client || s.filters.is_some())
         {
             http.ended = true;
             return;
@@ -353,7 +353,10 @@ impl Shard {
         let complete = http.head_done && end.is_ok() && http.input.is_empty() && http.body.eof().is_ok();
         if complete {
             let tunnel = self.streams.get(id).is_some_and(|s| s.tunnel);
-            return if tunnel { self.tunnel_response_ended(id) } else { self.response_arrived(id) };
+            return match tunnel {
+                true => self.tunnel_response_ended(id),
+                false => self.response_has_ended(id),
+            };
         }
         if http.head_done {
             // Envoy's codec is told of the end first, and takes a message cut short for a malformed one.
@@ -425,7 +428,7 @@ impl Shard {
         let Some(id) = http.stream.filter(|_| drained) else { return };
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.active = self.io.now;
-        if stream.client.is_some() {
+        if stream.client.is_some() || !stream.flow.request_queue.is_empty() {
             self.flush_request(id);
         } else if stream.attempt == Attempt::Sent(conn) && (!stream.request_complete || stream.tunnel) {
             let key = stream.downstream;
@@ -441,6 +444,10 @@ impl Shard {
         let low = downstream.link.queued() <= low_watermark(limit);
         let Some(id) = http(downstream).and_then(|h| h.stream).filter(|_| low) else { return };
         let Some(stream) = self.streams.get(id) else { return };
+        if stream.filters.is_some() {
+            // What was received and not shown to them yet waits for the same room.
+            return self.resume_response_of(id);
+        }
         if stream.server.is_some() || !stream.flow.response_queue.is_empty() {
             return self.flush_response(id);
         }

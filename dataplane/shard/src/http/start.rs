@@ -1,57 +1,25 @@
-//! The beginning of a request: what the connection manager makes of its head, and which route it takes.
+//! The beginning of a request: what the connection manager makes of its head.
 
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, Time};
-use millrace_config::{
-    Address, ClusterId, ClusterSpecifier, RouteAction, RouteConfiguration, RouteForward, WeightedCluster,
-};
+use millrace_config::Address;
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::{Downstream as Peer, host, reject, request as manager};
-use millrace_filter::http::router::Render as _;
-use millrace_filter::http::router::mutation::Levels;
-use millrace_filter::http::router::reply;
-use millrace_filter::http::router::request as router;
-use millrace_filter::http::router::retry::RetryState;
 use millrace_http::h1::{
     BodyFraming, Expectation, RequestError, expectation, reason_phrase, request_keep_alive,
 };
 use millrace_http::path::{self, PathAction};
 use millrace_http::{HeaderId, Method, hop};
 use millrace_observe::stats::{http as metric, http2};
-use millrace_route::{Selected, Selection};
 
-use super::render::Renderer;
 use super::request::http;
-use super::stream::{Plan, Stream};
+use super::routing::Next;
+use super::stream::Stream;
 use super::{Closing, HttpOptions};
 use crate::address::inet;
 use crate::downstream::Protocol;
 use crate::shard::Shard;
-
-/// The cluster of a request and, of weighted ones, the entry that was chosen.
-#[derive(Clone, Copy, Debug, Default)]
-struct Choice {
-    cluster: Option<ClusterId>,
-    weighted: Option<usize>,
-}
-
-impl Choice {
-    fn entry<'f>(&self, forward: &'f RouteForward) -> Option<&'f WeightedCluster> {
-        match &forward.cluster {
-            ClusterSpecifier::Weighted(weighted) => weighted.clusters.get(self.weighted?),
-            ClusterSpecifier::Cluster(_) | ClusterSpecifier::Header(_) => None,
-        }
-    }
-}
-
-/// A route that forwards, and the cluster that it leads to.
-#[derive(Clone, Copy)]
-struct Chosen<'c> {
-    selected: Selected<'c>,
-    forward: &'c RouteForward,
-    choice: Choice,
-}
 
 impl Shard {
     /// Takes a complete head into service.
@@ -77,14 +45,22 @@ impl Shard {
         stream.is_grpc = millrace_route::is_grpc(&stream.request);
         let Some(id) = self.admit(key, stream) else { return };
         match self.prepare(key, id) {
-            Ok(()) => {
+            Ok(Next::Go) => self.go_on(id),
+            Ok(Next::Wait) => {
                 if self.streams.get(id).is_some_and(|s| s.request_complete) {
                     self.request_arrived(id);
                 }
-                self.first_attempt(id);
             }
             Err(reply) => self.local_reply(id, *reply),
         }
+    }
+
+    /// The request has passed its filters and has a plan.
+    pub(super) fn go_on(&mut self, id: Key) {
+        if self.streams.get(id).is_some_and(|s| s.request_complete) {
+            self.request_arrived(id);
+        }
+        self.first_attempt(id);
     }
 
     /// Gives a refused head its answer and its log line; the connection ends.
@@ -139,12 +115,12 @@ impl Shard {
     }
 
     /// Everything between the codec and the first try.
-    fn prepare(&mut self, key: Key, id: Key) -> Result<(), Box<LocalReply>> {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(()) };
+    fn prepare(&mut self, key: Key, id: Key) -> Result<Next, Box<LocalReply>> {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(Next::Wait) };
         let draining = downstream.origin.is_draining(&self.shared);
-        let Protocol::Http(http) = &mut downstream.protocol else { return Ok(()) };
-        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
-        let Some(base) = stream.options.clone() else { return Ok(()) };
+        let Protocol::Http(http) = &mut downstream.protocol else { return Ok(Next::Wait) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
+        let Some(base) = stream.options.clone() else { return Ok(Next::Wait) };
         let hcm = &base.hcm;
         let over_h2 = stream.client.is_some();
         if !over_h2 && !request_keep_alive(&stream.request) {
@@ -164,8 +140,8 @@ impl Shard {
         if over_h2 && (served || draining) {
             self.h2_drain(key);
         }
-        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(()) };
-        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
+        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(Next::Wait) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
         stream.idle_timeout = hcm.stream_idle_timeout;
         stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);
@@ -207,167 +183,12 @@ impl Shard {
         routed
     }
 
-    fn route(&mut self, key: Key, id: Key) -> Result<(), Box<LocalReply>> {
-        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
-        let Some(options) = stream.options.clone() else { return Ok(()) };
-        let hcm = &options.hcm;
-        let Some(config) = &options.routes else {
-            self.stats.inc(hcm.scope, metric::RQ_TOTAL);
-            self.stats.inc(hcm.scope, metric::NO_ROUTE);
-            return Err(reply::no_route().into());
-        };
-        let selected = match millrace_route::select(config, &stream.request, self.rng.next_u64()) {
-            Selection::Route(selected) => selected,
-            Selection::TlsRedirect(_) => return Err(reply::tls_redirect(&stream.request).into()),
-            Selection::NotFound => {
-                self.start_filters(id, &options, Some(config), None, None);
-                self.stats.inc(hcm.scope, metric::RQ_TOTAL);
-                self.stats.inc(hcm.scope, metric::NO_ROUTE);
-                return Err(reply::no_route().into());
-            }
-        };
-        let (selected, choice) = self.meet_filters(id, &options, config, selected);
-        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
-        let plan = Plan::of(config, selected);
-        stream.facts.plan = plan;
-        match &selected.route.action {
-            RouteAction::Forward(forward) => {
-                let chosen = Chosen { selected, forward, choice };
-                self.plan_forward(key, id, &options, plan, chosen)
-            }
-            RouteAction::Redirect(redirect) => {
-                self.stats.inc(hcm.scope, metric::RQ_TOTAL);
-                // Redirects are direct responses to Envoy, too; its `rq_redirect` counts other ones.
-                self.stats.inc(hcm.scope, metric::RQ_DIRECT_RESPONSE);
-                Err(reply::redirect(redirect, &selected.route.matcher, &stream.request).into())
-            }
-            RouteAction::DirectResponse(direct) => {
-                self.stats.inc(hcm.scope, metric::RQ_TOTAL);
-                self.stats.inc(hcm.scope, metric::RQ_DIRECT_RESPONSE);
-                let downstream = self.downstreams.get(key);
-                let format = direct.body_format.as_ref();
-                let rendered = format.zip(downstream).map(|(template, downstream)| {
-                    let renderer = Renderer {
-                        downstream,
-                        options: Some(&options),
-                        facts: &stream.facts,
-                        shard: &self.names,
-                        snapshot: &self.snapshot,
-                    };
-                    let mut out = Vec::new();
-                    renderer.render(template, &stream.request, None, &mut out);
-                    out
-                });
-                Err(reply::direct_response(direct, rendered, &stream.request).into())
-            }
-        }
-    }
-
-    /// Chooses the cluster and shows the request to the filters, which may have another route chosen.
-    fn meet_filters<'c>(
-        &mut self,
-        id: Key,
-        options: &HttpOptions,
-        config: &'c RouteConfiguration,
-        selected: Selected<'c>,
-    ) -> (Selected<'c>, Choice) {
-        let choice = self.choose_cluster(id, selected);
-        if options.hcm.http_filters.len() < 2 {
-            return (selected, choice);
-        }
-        let entry = match &selected.route.action {
-            RouteAction::Forward(forward) => choice.entry(forward),
-            RouteAction::Redirect(_) | RouteAction::DirectResponse(_) => None,
-        };
-        if !self.start_filters(id, options, Some(config), Some(selected), entry) {
-            return (selected, choice);
-        }
-        let random = self.rng.next_u64();
-        let Some(stream) = self.streams.get(id) else { return (selected, choice) };
-        match millrace_route::select(config, &stream.request, random) {
-            Selection::Route(selected) => (selected, self.choose_cluster(id, selected)),
-            // What made the first choice possible is still there.
-            Selection::TlsRedirect(_) | Selection::NotFound => (selected, choice),
-        }
-    }
-
-    fn choose_cluster(&mut self, id: Key, selected: Selected<'_>) -> Choice {
-        let RouteAction::Forward(forward) = &selected.route.action else { return Choice::default() };
-        let Some(stream) = self.streams.get(id) else { return Choice::default() };
-        let choice = millrace_route::cluster(forward, &stream.request, self.rng.next_u64(), &self.snapshot);
-        Choice { cluster: choice.id(), weighted: choice.weighted }
-    }
-
-    /// Turns the head into what goes upstream.
-    fn plan_forward(
-        &mut self,
-        key: Key,
-        id: Key,
-        options: &HttpOptions,
-        plan: Option<Plan>,
-        chosen: Chosen<'_>,
-    ) -> Result<(), Box<LocalReply>> {
-        let Chosen { selected, forward, choice } = chosen;
-        let Some(downstream) = self.downstreams.get(key) else { return Ok(()) };
-        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
-        let (hcm, Some(config)) = (&options.hcm, &options.routes) else { return Ok(()) };
-        stream.facts.plan = plan.map(|p| Plan { weighted: choice.weighted, cluster: choice.cluster, ..p });
-        if choice.cluster.is_none() {
-            self.stats.inc(hcm.scope, metric::RQ_TOTAL);
-            self.stats.inc(hcm.scope, metric::NO_CLUSTER);
-            return Err(reply::no_cluster(forward.cluster_not_found_status).into());
-        }
-        if stream.wants_upgrade() && !stream.upgrade_allowed_on(forward, hcm) {
-            self.stats.inc(hcm.scope, metric::DOWNSTREAM_RQ_WS_ON_NON_WS_ROUTE);
-            return Err(reject::upgrade_rejected().into());
-        }
-        self.stats.inc(hcm.scope, metric::RQ_TOTAL);
-        stream.upgrade = stream.wants_upgrade();
-        if stream.upgrade {
-            self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_UPGRADES_TOTAL);
-            self.stats.gauge_inc(hcm.scope, metric::DOWNSTREAM_CX_UPGRADES_ACTIVE);
-        }
-        stream.terminated = forward.terminates_connect && stream.request.method_kind() == Method::Connect;
-        stream.facts.high_priority = forward.high_priority;
-        let levels = Levels { config, selected, weighted: choice.entry(forward) };
-        let renderer = Renderer {
-            downstream,
-            options: Some(options),
-            facts: &stream.facts,
-            shard: &self.names,
-            snapshot: &self.snapshot,
-        };
-        let finalized = router::finalize(
-            &levels,
-            forward,
-            options.router,
-            &renderer,
-            &mut stream.request,
-            &mut self.scratch,
-        );
-        stream.timeouts = finalized.timeouts;
-        stream.timeout_is_204 = finalized.timeout_is_204;
-        if let Some(idle) = forward.idle_timeout {
-            stream.idle_timeout = idle;
-        }
-        if forward.max_stream_duration.is_some() {
-            stream.max_duration_deadline = deadline(self.io.now, stream.timeouts.stream);
-        }
-        let policy = forward.retry_policy.as_deref();
-        stream.retry = RetryState::new(policy, &mut stream.request);
-        stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(|p| p.avoid_previous_hosts);
-        stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
-        stream.keeps_replay = stream.retry.is_some() && !stream.request_complete;
-        self.plan_balance(id, forward, choice.cluster);
-        Ok(())
-    }
-
     /// The last byte of the request is here: from now on the route's timeout counts.
     pub(super) fn request_arrived(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.request_complete = true;
         if !stream.wants_upgrade() {
-            stream.facts.times.downstream_rx_end = Some(self.io.now);
+            stream.facts.times.downstream_rx_end.get_or_insert(self.io.now);
         }
         stream.request_deadline = Time::MAX;
         if !stream.upgrade && !stream.response_complete {
@@ -378,16 +199,8 @@ impl Shard {
     }
 }
 
-fn deadline(now: Time, limit: Option<Duration>) -> Time {
+pub(super) fn deadline(now: Time, limit: Option<Duration>) -> Time {
     limit.map_or(Time::MAX, |limit| now + limit)
-}
-
-impl Plan {
-    fn of(config: &RouteConfiguration, selected: Selected<'_>) -> Option<Self> {
-        let virtual_host = config.virtual_hosts.element_offset(selected.virtual_host)?;
-        let route = selected.virtual_host.routes.element_offset(selected.route)?;
-        Some(Self { virtual_host, route, weighted: None, cluster: None })
-    }
 }
 
 fn normalize(

@@ -156,6 +156,8 @@ pub(crate) struct Stream {
     pub(crate) facts: Facts,
     /// Filters beside the router that have something to do.
     pub(crate) filters: Option<Box<StreamFilters>>,
+    /// When they let the request, or more of its response, go on.
+    pub(crate) filters_resume: Time,
     /// The end of the endpoint's answer tells whether it is a success.
     pub(crate) unjudged: bool,
     pub(crate) attempt: Attempt,
@@ -228,6 +230,7 @@ impl Stream {
             flow: Flow::default(),
             facts: Facts::default(),
             filters: None,
+            filters_resume: Time::MAX,
             unjudged: false,
             attempt: Attempt::None,
             retry: None,
@@ -278,6 +281,7 @@ impl Stream {
             flow,
             facts,
             filters,
+            filters_resume,
             unjudged,
             attempt,
             retry,
@@ -323,7 +327,7 @@ impl Stream {
             "a spare stream holds nothing"
         );
         *facts = Facts::default();
-        *filters = None;
+        (*filters, *filters_resume) = (None, Time::MAX);
         *unjudged = false;
         *attempt = Attempt::None;
         *retry = None;
@@ -388,6 +392,7 @@ impl Stream {
     /// The earliest moment at which something must happen to this stream.
     pub(crate) fn deadline(&self) -> Time {
         let mut next = self.response_deadline.min(self.max_duration_deadline).min(self.request_deadline);
+        next = next.min(self.filters_resume);
         if !self.response_started {
             next = next.min(self.try_deadline);
         }

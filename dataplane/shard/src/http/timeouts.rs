@@ -112,6 +112,9 @@ impl Shard {
         {
             return self.retry_now(id);
         }
+        if stream.filters_resume <= now {
+            return self.filters_let_go(id);
+        }
         if stream.max_duration_deadline <= now {
             self.stats.inc(scope, metric::DOWNSTREAM_RQ_MAX_DURATION_REACHED);
             // Measured: a route's limit takes the place of the connection manager's and is answered alike.

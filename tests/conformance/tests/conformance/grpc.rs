@@ -3,10 +3,15 @@
 
 use std::sync::Arc;
 
+use millrace_base::{ResponseFlags, Rng, Time};
+use millrace_config::format::Template;
 use millrace_config::{HttpConnectionManager, NetworkFilter};
 use millrace_conformance::corpus;
 use millrace_filter::http::grpc::status::http_to_grpc_status;
-use millrace_filter::http::stream_filters::{Start, StreamFilters};
+use millrace_filter::http::router::Render;
+use millrace_filter::http::stream_filters::{
+    ConnectionFilters, Env, ResponseEnv, Start, StreamFilters, Verdict,
+};
 use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 use millrace_observe::stats::Registry;
 use millrace_proto::{LoadOptions, bootstrap_from_yaml, yaml};
@@ -125,6 +130,28 @@ fn list(map: &HeaderMap) -> Vec<(String, String)> {
     map.iter().map(|(name, value)| (text(name), text(value))).collect()
 }
 
+/// None of these filters has any.
+struct NoTemplates;
+
+impl Render for NoTemplates {
+    fn render(&self, _: &Template, _: &RequestHead, _: Option<&ResponseHead>, _: &mut Vec<u8>) {}
+}
+
+fn begin(start: &Start<'_>, head: &mut RequestHead) -> Box<StreamFilters> {
+    let mut slot = None;
+    let mut env = Env {
+        now: Time::ZERO,
+        rng: &mut Rng::new(1),
+        stats: &mut Registry::new().attach_shard("worker_0"),
+        render: &NoTemplates,
+        scratch: &mut Vec::new(),
+        connection: &mut ConnectionFilters::default(),
+        flags: &mut ResponseFlags::default(),
+    };
+    assert_eq!(StreamFilters::begin(&mut slot, start, &mut env, head), Verdict::Continue);
+    slot.expect("something to do")
+}
+
 /// Sends a response through the filters in pieces of `piece` octets, as their documentation says; what comes out.
 fn send(
     raw: &Raw,
@@ -136,21 +163,23 @@ fn send(
     asked.set_method(b"POST");
     asked.set_path(b"/connectrpc.conformance.v1.ConformanceService/Unary");
     request.iter().for_each(|(name, value)| _ = asked.headers.append(name.as_bytes(), value.as_bytes()));
-    let start = Start { hcm, config: None, selected: None, weighted: None, buffer_limit: 1 << 20 };
-    let mut filters = StreamFilters::start(&start, &mut asked).expect("something to do");
+    let start = Start { buffer_limit: 1 << 20, ..Start::of(hcm, None) };
+    let mut filters = begin(&start, &mut asked);
+    let mut scratch = Vec::new();
+    let mut env = ResponseEnv { start: &start, request: &asked, render: &NoTemplates, scratch: &mut scratch };
     let mut head = ResponseHead::new();
     head.status = raw.status;
     head.headers = map(&raw.headers);
     let (body, mut trailers, mut out) = (raw.body(), map(&raw.trailers), Vec::new());
     let headers_only = body.is_empty() && trailers.is_empty();
-    filters.response_head(&mut head, headers_only);
+    filters.response_head(&mut head, headers_only, &mut env);
     let pieces: Vec<&[u8]> = body.chunks(piece).collect();
     for (at, data) in pieces.iter().enumerate() {
         let end = at + 1 == pieces.len() && trailers.is_empty();
-        filters.response_data(data, end, &mut head, &mut out).expect("small");
+        filters.response_data(data, end, &mut head, &mut out, &mut env).expect("small");
     }
     if !trailers.is_empty() {
-        filters.response_trailers(&mut trailers, &mut head, &mut out).expect("small");
+        filters.response_trailers(&mut trailers, &mut head, &mut out, &mut env).expect("small");
     }
     assert!(!filters.holds_response(), "{}", raw.name);
     (head, out, trailers)

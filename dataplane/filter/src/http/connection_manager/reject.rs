@@ -52,7 +52,7 @@ pub fn stream_idle_timeout(request_complete: bool) -> LocalReply {
 /// `max_stream_duration` (or the route's) before a response began: 504 if the request was complete, else 408.
 pub fn max_stream_duration(request_complete: bool) -> LocalReply {
     let reply = timed_out(request_complete, "downstream duration timeout", "max_duration_timeout");
-    LocalReply { grpc_status: Some("4"), ..reply }
+    LocalReply { grpc_status: Some("4".into()), ..reply }
 }
 
 fn timed_out(request_complete: bool, body: &'static str, details: &'static str) -> LocalReply {

@@ -56,7 +56,7 @@ fn cluster(protocol: UpstreamProtocol, istio_alpn_override: bool) -> Cluster {
 fn offered(filters: Vec<HttpFilter>, cluster: &Cluster, downstream: Version) -> Option<String> {
     let mut hcm = hcm();
     hcm.http_filters.splice(0..0, filters);
-    let start = Start { hcm: &hcm, config: None, selected: None, weighted: None, buffer_limit: 0 };
+    let start = Start::of(&hcm, None);
     let list = offer(&start, cluster, downstream)?;
     list.first().map(|name| String::from_utf8_lossy(name).into_owned())
 }

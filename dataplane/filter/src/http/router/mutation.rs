@@ -142,6 +142,31 @@ fn apply(mutations: &HeaderMutations, headers: &mut HeaderMap, values: &[u8]) {
     }
 }
 
+/// Applies one option whose value is evaluated.
+pub(crate) fn add_one(option: &HeaderOption, headers: &mut HeaderMap, value: &[u8]) {
+    if (value.is_empty() && !option.keep_empty_value) || !applies(option, headers) {
+        return;
+    }
+    if matches!(option.action, AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd) {
+        headers.remove_name(&option.name);
+    }
+    add(headers, &option.name, value);
+}
+
+/// Applies options to a request, each to what the one before left.
+pub(crate) fn add_all(
+    options: &[HeaderOption],
+    render: &dyn Render,
+    head: &mut RequestHead,
+    scratch: &mut Vec<u8>,
+) {
+    for option in options {
+        scratch.clear();
+        render.render(&option.value, head, None, scratch);
+        add_one(option, &mut head.headers, scratch);
+    }
+}
+
 /// Adds a field. Fields that Envoy keeps as single ones grow a list instead of a second line.
 fn add(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
     let single = HeaderId::lookup(name).filter(|id| SINGLE.contains(id) && headers.contains(*id));

@@ -244,7 +244,8 @@ impl<'s> Collector<'s> {
 /// How every name of a scope begins.
 pub(super) fn scope_prefix(kind: ScopeKind, name: &str) -> String {
     match (kind.prefix(), name) {
-        ("", _) => String::new(),
+        ("", "") => String::new(),
+        ("", name) => format!("{name}."),
         (prefix, "") => format!("{prefix}."),
         (prefix, name) => format!("{prefix}.{name}."),
     }

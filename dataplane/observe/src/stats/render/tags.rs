@@ -188,7 +188,12 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
                 tags.take("envoy_cluster_name", &name[range.clone()], range.start..range.end + 1);
             }
         }
-        ScopeKind::Http => token("envoy_http_conn_manager_prefix", start),
+        ScopeKind::Http | ScopeKind::HttpFault | ScopeKind::HttpCors | ScopeKind::HttpCsrf => {
+            token("envoy_http_conn_manager_prefix", start);
+        }
+        ScopeKind::HttpLocalRateLimit => token("envoy_local_http_ratelimit_prefix", 0),
+        ScopeKind::LocalRateLimit => token("envoy_local_network_ratelimit_prefix", start),
+        ScopeKind::ConnectionLimit => token("envoy_connection_limit_prefix", start),
         ScopeKind::ScopedRds => token("envoy_http_conn_manager_prefix", start),
         ScopeKind::Rds | ScopeKind::Vhds => {
             token("envoy_http_conn_manager_prefix", start);

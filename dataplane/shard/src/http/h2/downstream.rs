@@ -236,9 +236,11 @@ impl Shard {
         if stream.request_use() == BodyUse::Change && !self.change_request(id, &[], true) {
             return;
         }
+        self.filter_request_trailers(id);
         if self.streams.get(id).is_some_and(|s| !s.tunnel && !s.request_complete) {
             self.request_arrived(id);
         }
+        self.held_is_whole(id);
         self.flush_request(id);
     }
 

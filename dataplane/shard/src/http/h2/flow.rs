@@ -183,8 +183,15 @@ impl Shard {
         if !alive {
             return;
         }
+        if self.streams.get(id).is_some_and(|stream| stream.holds_request()) {
+            // What is kept is bounded by the filter; the client may send the rest.
+            self.h2_release_request(id);
+        }
         if end && self.streams.get(id).is_some_and(|s| !s.tunnel && !s.request_complete) {
             self.request_arrived(id);
+        }
+        if end {
+            self.held_is_whole(id);
         }
         self.flush_request(id);
     }
@@ -269,7 +276,8 @@ impl Shard {
         }
         if len > 0 {
             let copy = scarce || len <= COPY_BYTES_MAX;
-            let direct = stream.flow.response_queue.is_empty() && stream.response_started;
+            let direct =
+                stream.flow.response_queue.is_empty() && stream.response_started && !stream.is_paced();
             if direct && client_room(&self.io, downstream, stream) >= len {
                 let last = end && stream.client.is_some();
                 let input = &h2.input;
@@ -310,9 +318,15 @@ impl Shard {
             return;
         }
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
+        let mut paced = false;
         while !stream.flow.response_queue.is_empty() {
-            let len = client_room(&self.io, downstream, stream).min(stream.flow.response_queue.len());
+            let room = client_room(&self.io, downstream, stream).min(stream.flow.response_queue.len());
+            let len = match &mut stream.filters {
+                Some(filters) if room > 0 => filters.pace_response(room, self.io.now),
+                _ => room,
+            };
             if len == 0 {
+                paced = room > 0;
                 break;
             }
             let mut queue = std::mem::take(&mut stream.flow.response_queue);
@@ -328,7 +342,9 @@ impl Shard {
         stream.flow.held_response -= freed;
         let (server, conn, tunnel) = (stream.server, stream.upstream(), stream.tunnel);
         let ends = empty && stream.flow.response_end && !stream.response_complete;
-        if !empty {
+        if paced {
+            self.await_pace(id);
+        } else if !empty {
             self.await_client(id);
         }
         if freed > 0

@@ -222,7 +222,7 @@ impl Shard {
     }
 
     /// The endpoint has sent everything: its side of the exchange is over, whatever the client has taken of it.
-    pub(super) fn upstream_is_done(&mut self, id: Key) {
+    pub(crate) fn upstream_is_done(&mut self, id: Key) {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.tunnel {

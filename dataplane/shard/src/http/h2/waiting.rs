@@ -85,7 +85,7 @@ impl Shard {
     }
 
     /// Goes on with a response whose client has room again.
-    fn resume_response_of(&mut self, id: Key) {
+    pub(crate) fn resume_response_of(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.active = self.io.now;
         let conn = stream.upstream();

@@ -1,15 +1,18 @@
 //! Chains of several filters, and what is counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_base::Rng;
 use millrace_config::{
-    FilterConfigId, GrpcHttp1Bridge, GrpcMethods, GrpcStats as StatsConfig, HttpFilter, PerFilterConfig,
+    FilterConfigId, GrpcHttp1Bridge, GrpcMethods, GrpcStats as StatsConfig, HttpFilter, HttpFilterKind,
+    PerFilterConfig,
 };
+use millrace_http::HeaderMap;
 use millrace_observe::stats::{Registry, ScopeKind, grpc as metric};
 
 use super::*;
-use crate::http::test::{fields, hcm, head, lines, response, text};
+use crate::http::test::{Running, fields, hcm, head, lines, response, text};
 
 fn filter(name: &str, kind: HttpFilterKind) -> HttpFilter {
     HttpFilter { name: name.into(), id: FilterConfigId(0), disabled: false, kind }
@@ -31,9 +34,8 @@ fn chain_of(kinds: Vec<HttpFilterKind>) -> HttpConnectionManager {
     hcm
 }
 
-fn start(hcm: &HttpConnectionManager, head: &mut RequestHead) -> Option<StreamFilters> {
-    let start = Start { hcm, config: None, selected: None, weighted: None, buffer_limit: 1000 };
-    StreamFilters::start(&start, head)
+fn start<'h>(hcm: &'h HttpConnectionManager, head: &mut RequestHead) -> Option<Running<'h>> {
+    Running::begin(Start { buffer_limit: 1000, ..Start::of(hcm, None) }, head)
 }
 
 fn request(content_type: &str) -> RequestHead {
@@ -59,9 +61,7 @@ fn routes_switch_filters_off() {
     let hcm = chain_of(vec![HttpFilterKind::GrpcWeb]);
     let mut config = RouteConfiguration::default();
     let start = |config: &RouteConfiguration| {
-        let start =
-            Start { hcm: &hcm, config: Some(config), selected: None, weighted: None, buffer_limit: 1 };
-        StreamFilters::start(&start, &mut request("application/grpc-web")).is_some()
+        Running::begin(Start::of(&hcm, Some(config)), &mut request("application/grpc-web")).is_some()
     };
     assert!(start(&config));
     config.per_filter.push(("f0".into(), PerFilterConfig::Disabled(true)));
@@ -76,7 +76,7 @@ fn stats_only_look_on() {
     let mut head = response(200, &[("content-type", "application/grpc")]);
     filters.response_head(&mut head, false);
     assert_eq!((filters.response_use(), filters.holds_response()), (BodyUse::Observe, false));
-    assert!(!filters.wants_new_route());
+    assert!(!filters.take_new_route());
     // A path that is no call is not counted.
     let mut other = crate::http::test::head("/a", &[("content-type", "application/grpc")]);
     assert_eq!(start(&hcm, &mut other).unwrap().request_use(), BodyUse::Bypass);
@@ -186,7 +186,7 @@ fn local_replies_pass_the_filters_unless_a_response_began() {
 fn protobufs_ask_for_another_route() {
     let hcm = chain_of(vec![bridge(), stats(GrpcMethods::None)]);
     let mut filters = start(&hcm, &mut request("application/x-protobuf")).unwrap();
-    assert!(filters.wants_new_route());
+    assert!(filters.take_new_route());
     let mut out = Vec::new();
     filters.request_data(b"abc", true, &mut out).unwrap();
     assert_eq!(out, b"\0\0\0\0\x03abc");

@@ -1,0 +1,58 @@
+//! The HTTP filters that delay, refuse and rewrite, with what routes say of them.
+
+mod buffer;
+mod cors;
+mod csrf;
+mod fault;
+mod header_mutation;
+mod rate_limit;
+mod rate_limit_actions;
+
+use millrace_config::{HttpFilterKind, PerFilterConfig};
+use millrace_proto::Path;
+use millrace_proto::pb::google::protobuf::Any;
+
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::extension::{open, type_of};
+
+pub(crate) use cors::deprecated as cors_policy;
+pub(crate) use rate_limit_actions::policies as rate_limits;
+
+/// The filter of a type of this folder; `stat_prefix` is the connection manager's. `None` for other types.
+pub(super) fn filter(
+    any: &Any,
+    stat_prefix: &str,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Option<HttpFilterKind>, Rejection> {
+    Ok(Some(match type_of(any).as_str() {
+        fault::TYPE => fault::filter(&open(any, path)?, stat_prefix, path, cx)?,
+        rate_limit::TYPE => rate_limit::filter(&open(any, path)?, path, cx)?,
+        header_mutation::TYPE => header_mutation::filter(&open(any, path)?, path)?,
+        cors::TYPE => cors::filter(stat_prefix, cx),
+        csrf::TYPE => csrf::filter(&open(any, path)?, stat_prefix, path, cx)?,
+        buffer::TYPE => buffer::filter(&open(any, path)?),
+        _ => return Ok(None),
+    }))
+}
+
+/// A route's configuration of a filter of this folder; `None` for other types.
+pub(crate) fn of_route(
+    any: &Any,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Option<PerFilterConfig>, Rejection> {
+    Ok(Some(match type_of(any).as_str() {
+        fault::TYPE => fault::of_route(&open(any, path)?, path, cx)?,
+        rate_limit::TYPE => rate_limit::of_route(&open(any, path)?, path, cx)?,
+        header_mutation::PER_ROUTE => header_mutation::of_route(&open(any, path)?, path)?,
+        cors::POLICY => cors::of_route(&open(any, path)?, path, cx)?,
+        csrf::TYPE => csrf::of_route(&open(any, path)?, path, cx)?,
+        buffer::PER_ROUTE => buffer::of_route(&open(any, path)?, path)?,
+        _ => return Ok(None),
+    }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! `config.route.v3.RateLimit`.
+
+use millrace_config::{RateLimitAction, RateLimitPolicy};
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::route::v3 as pb;
+use millrace_proto::pb::envoy::config::route::v3::rate_limit::action::ActionSpecifier as By;
+
+use crate::error::Rejection;
+use crate::{matcher, value};
+
+/// `rate_limits` of a route or virtual host.
+pub(crate) fn policies(list: &[pb::RateLimit], path: &Path) -> Result<Vec<RateLimitPolicy>, Rejection> {
+    let path = path.join("rate_limits");
+    list.iter().enumerate().map(|(i, one)| policy(one, &path.at(i))).collect()
+}
+
+/// `rate_limits` of the filter, which has no stages.
+pub(super) fn own(list: &[pb::RateLimit], path: &Path) -> Result<Vec<RateLimitPolicy>, Rejection> {
+    for (i, one) in list.iter().enumerate() {
+        if value::number(one.stage.as_ref(), 0) != 0 || !one.disable_key.is_empty() {
+            let why = "'stage' field and 'disable_key' field are not supported";
+            return Err(Rejection::new(&path.at(i), why));
+        }
+    }
+    list.iter().enumerate().map(|(i, one)| policy(one, &path.at(i))).collect()
+}
+
+fn policy(config: &pb::RateLimit, path: &Path) -> Result<RateLimitPolicy, Rejection> {
+    let actions_path = path.join("actions");
+    let actions = config.actions.iter().enumerate();
+    Ok(RateLimitPolicy {
+        stage: value::number(config.stage.as_ref(), 0),
+        disable_key: !config.disable_key.is_empty(),
+        actions: actions.map(|(i, one)| action(one, &actions_path.at(i))).collect::<Result<_, _>>()?,
+    })
+}
+
+fn action(config: &pb::rate_limit::Action, path: &Path) -> Result<RateLimitAction, Rejection> {
+    let or = |key: &str, default: &str| if key.is_empty() { default.into() } else { key.into() };
+    Ok(match &config.action_specifier {
+        Some(By::SourceCluster(_)) => RateLimitAction::SourceCluster,
+        Some(By::DestinationCluster(_)) => RateLimitAction::DestinationCluster,
+        Some(By::RequestHeaders(by)) => RateLimitAction::RequestHeader {
+            header: value::lower_bytes(&by.header_name),
+            key: by.descriptor_key.as_str().into(),
+            skip_if_absent: by.skip_if_absent,
+        },
+        Some(By::QueryParameters(by)) => RateLimitAction::QueryParameter {
+            parameter: value::bytes(&by.query_parameter_name),
+            key: by.descriptor_key.as_str().into(),
+            skip_if_absent: by.skip_if_absent,
+        },
+        Some(By::RemoteAddress(_)) => RateLimitAction::RemoteAddress,
+        Some(By::MaskedRemoteAddress(by)) => {
+            let len = |len: Option<&_>, most: u8| {
+                u8::try_from(value::number(len, u32::from(most))).unwrap_or(most).min(most)
+            };
+            RateLimitAction::MaskedRemoteAddress {
+                v4: len(by.v4_prefix_mask_len.as_ref(), 32),
+                v6: len(by.v6_prefix_mask_len.as_ref(), 128),
+            }
+        }
+        Some(By::GenericKey(by)) => RateLimitAction::GenericKey {
+            key: or(&by.descriptor_key, "generic_key"),
+            value: by.descriptor_value.as_str().into(),
+        },
+        Some(By::HeaderValueMatch(by)) => RateLimitAction::HeaderMatch {
+            key: or(&by.descriptor_key, "header_match"),
+            value: by.descriptor_value.as_str().into(),
+            expect: value::flag(by.expect_match.as_ref(), true),
+            headers: matcher::headers(&by.headers, &path.join("header_value_match").join("headers"))?,
+        },
+        Some(By::QueryParameterValueMatch(by)) => {
+            let path = path.join("query_parameter_value_match").join("query_parameters");
+            let parameters = by.query_parameters.iter().enumerate();
+            RateLimitAction::QueryMatch {
+                key: or(&by.descriptor_key, "query_match"),
+                value: by.descriptor_value.as_str().into(),
+                expect: value::flag(by.expect_match.as_ref(), true),
+                parameters: parameters
+                    .map(|(i, one)| matcher::query(one, &path.at(i)))
+                    .collect::<Result<_, _>>()?,
+            }
+        }
+        Some(_) => {
+            return Err(Rejection::not_served(path, "this action is not served by this build"));
+        }
+        None => return Err(Rejection::new(&path.join("action_specifier"), "is required")),
+    })
+}

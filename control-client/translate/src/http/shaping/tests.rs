@@ -1,0 +1,95 @@
+//! What configurations become.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_config::{
+    BufferFilter, FaultAbort, FaultDelay, FaultRate, Fraction, HeaderMutationStep, HttpConnectionManager,
+    NetworkFilter, RouteAction, RouteSource,
+};
+use millrace_observe::stats::Registry;
+use millrace_proto::{LoadOptions, bootstrap_from_yaml};
+
+use super::*;
+use crate::Overrides;
+
+/// The connection manager `s` with this filter in front of the router; `route` are fields of its only route.
+fn manager(filter: &str, route: &str, top: &str) -> Arc<HttpConnectionManager> {
+    let filters = "t/envoy.extensions.filters.http";
+    let text = format!(
+        "static_resources: {{clusters: [{{name: c}}], listeners: [{{name: a, address: {{pipe: {{path: /x}}}}, filter_chains: [{{filters: [{{name: h, typed_config: {{'@type': t/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, http_filters: [{{name: f, typed_config: {{'@type': {filters}.{filter}}}}}, {{name: r, typed_config: {{'@type': {filters}.router.v3.Router}}}}], route_config: {{virtual_hosts: [{{name: v, domains: ['*'], rate_limits: [{{actions: [{{generic_key: {{descriptor_value: v}}}}]}}], routes: [{{match: {{prefix: /}}, route: {{cluster: c, rate_limits: [{{stage: 2, actions: [{{remote_address: {{}}}}, {{source_cluster: {{}}}}]}}], include_vh_rate_limits: true}}, {route}}}]}}]}}}}}}]}}]}}]}}\n{top}"
+    );
+    let parsed = bootstrap_from_yaml(&text, &LoadOptions::default()).unwrap();
+    let mut cx = Context::new(Registry::new(), Overrides::default());
+    let compiled = crate::bootstrap(&parsed.bytes, &mut cx).unwrap();
+    match &compiled.snapshot.listeners[0].filter_chains[0].filters[0] {
+        NetworkFilter::HttpConnectionManager(manager) => Arc::clone(manager),
+        NetworkFilter::TcpProxy(_) => panic!("a connection manager"),
+    }
+}
+
+fn per_route(manager: &HttpConnectionManager) -> PerFilterConfig {
+    let RouteSource::Inline(table) = &manager.routes else { panic!("a table") };
+    table.virtual_hosts[0].routes[0].per_filter[0].1.clone()
+}
+
+#[test]
+fn faults_take_their_percentages_from_the_runtime() {
+    let filter = "fault.v3.HTTPFault, delay: {fixed_delay: 1.5s, percentage: {numerator: 5, denominator: MILLION}}, abort: {grpc_status: 14, percentage: {numerator: 7}}, response_rate_limit: {header_limit: {}, percentage: {numerator: 100}}, max_active_faults: 3, upstream_cluster: c, abort_percent_runtime: my.abort";
+    let top = "layered_runtime: {layers: [{name: l, static_layer: {my.abort: 30, fault.http.delay.fixed_duration_ms: 20}}]}";
+    let manager = manager(filter, "name: x", top);
+    let HttpFilterKind::Fault(filter) = &manager.http_filters[0].kind else { panic!("a fault") };
+    let fault = &filter.fault;
+    let of = |numerator, denominator| Fraction { numerator, denominator };
+    assert_eq!(fault.delay, Some((FaultDelay::Fixed(Duration::from_millis(1500)), of(5, 1_000_000))));
+    assert_eq!(fault.delay_override, Some(Duration::from_millis(20)));
+    assert_eq!(fault.abort, Some((FaultAbort::Grpc(14), of(30, 100))));
+    assert_eq!(fault.rate, Some((FaultRate::Header, of(100, 100))));
+    assert_eq!((fault.max_active, &*fault.upstream_cluster), (Some(3), "c"));
+}
+
+#[test]
+fn limits_of_routes_switch_the_filter_on() {
+    let route = "typed_per_filter_config: {f: {'@type': t/envoy.config.route.v3.FilterConfig, config: {'@type': t/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: x, token_bucket: {max_tokens: 3, fill_interval: 1s}, status: {code: OK}, descriptors: [{entries: [{key: a, value: b}], token_bucket: {max_tokens: 1, tokens_per_fill: 2, fill_interval: 60s}}], vh_rate_limits: IGNORE}}}";
+    let manager = manager("local_ratelimit.v3.LocalRateLimit, stat_prefix: whole", route, "");
+    let PerFilterConfig::LocalRateLimit(limit) = per_route(&manager) else { panic!("a limit") };
+    assert_eq!((limit.status, limit.bucket.map(|b| b.max_tokens)), (429, Some(3)));
+    assert_eq!(limit.descriptors[0].bucket.fill_interval, Duration::from_secs(60));
+    assert_eq!(limit.enabled.numerator, 0);
+    let RouteSource::Inline(table) = &manager.routes else { panic!("a table") };
+    let host = &table.virtual_hosts[0];
+    let RouteAction::Forward(forward) = &host.routes[0].action else { panic!("a forward") };
+    let fields = &forward.for_filters;
+    assert_eq!((fields.rate_limits[0].stage, fields.rate_limits[0].actions.len()), (2, 2));
+    assert!(fields.include_virtual_host_rate_limits && host.for_filters.rate_limits.len() == 1);
+}
+
+#[test]
+fn the_other_filters_and_their_routes() {
+    let filter = "header_mutation.v3.HeaderMutation, mutations: {request_mutations: [{remove: X-A}, {append: {header: {key: X-B, value: b}}}], query_parameter_mutations: [{remove: q}]}";
+    let built = manager(filter, "name: x", "");
+    let HttpFilterKind::HeaderMutation(mutation) = &built.http_filters[0].kind else { panic!("mutations") };
+    let [HeaderMutationStep::Remove(name), HeaderMutationStep::Append(option)] = &mutation.own.request[..]
+    else {
+        panic!("two steps")
+    };
+    assert_eq!((&**name, &*option.name, mutation.own.query.len()), (&b"x-a"[..], &b"x-b"[..], 1));
+
+    let route = "typed_per_filter_config: {f: {'@type': t/envoy.extensions.filters.http.buffer.v3.BufferPerRoute, disabled: true}}";
+    let built = manager("buffer.v3.Buffer, max_request_bytes: 9", route, "");
+    let HttpFilterKind::Buffer(BufferFilter::UpTo(9)) = &built.http_filters[0].kind else { panic!("9") };
+    assert!(matches!(per_route(&built), PerFilterConfig::Buffer(BufferFilter::Off)));
+
+    let route = "typed_per_filter_config: {f: {'@type': t/envoy.extensions.filters.http.cors.v3.CorsPolicy, allow_origin_string_match: [{exact: o}], allow_credentials: false}}";
+    let PerFilterConfig::Cors(policy) = per_route(&manager("cors.v3.Cors", route, "")) else {
+        panic!("a policy")
+    };
+    assert_eq!((policy.enabled.numerator, policy.allow_credentials), (100, Some(false)));
+    assert!(policy.allow_origins[0].matches(b"o") && policy.forward_not_matching.is_none());
+
+    let filter = "csrf.v3.CsrfPolicy, filter_enabled: {default_value: {numerator: 3}}, additional_origins: [{suffix: x}]";
+    let HttpFilterKind::Csrf(csrf) = &manager(filter, "name: x", "").http_filters[0].kind.clone() else {
+        panic!("a filter")
+    };
+    assert_eq!((csrf.policy.enabled.numerator, csrf.policy.additional_origins.len()), (3, 1));
+}

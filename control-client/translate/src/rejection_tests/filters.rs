@@ -1,0 +1,133 @@
+//! Bad HTTP filters.
+
+use super::Case;
+use super::Kind::{Listener as L, Route};
+
+/// A listener whose only HTTP filter beside the router is `$filter`.
+macro_rules! with {
+    ($filter:literal) => {
+        concat!(
+            "{name: l, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {}, http_filters: [{name: f, typed_config: {'@type': t/envoy.extensions.filters.http.",
+            $filter,
+            "}}, {name: r, typed_config: {'@type': t/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}"
+        )
+    };
+}
+
+/// A route table with this configuration of the filter `f`.
+macro_rules! for_route {
+    ($config:literal) => {
+        concat!(
+            "{virtual_hosts: [{name: a, domains: [x], typed_per_filter_config: {f: {'@type': t/envoy.extensions.filters.http.",
+            $config,
+            "}}}]}"
+        )
+    };
+}
+
+macro_rules! at {
+    ($path:literal) => {
+        concat!("filter_chains[0].filters[0].typed_config.http_filters[0].typed_config", $path)
+    };
+}
+
+/// What Envoy refuses too.
+pub(super) const INVALID: &[Case] = &[
+    (
+        L,
+        with!("fault.v3.HTTPFault, delay: {percentage: {numerator: 1}}"),
+        at!(".delay.fault_delay_secifier"),
+        "is required",
+    ),
+    (L, with!("fault.v3.HTTPFault, abort: {http_status: 700}"), at!(".abort.http_status"), "less than 600"),
+    (
+        L,
+        with!(
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, token_bucket: {max_tokens: 1, fill_interval: 0.01s}"
+        ),
+        at!(".token_bucket.fill_interval"),
+        "local rate limit token bucket fill timer must be >= 50ms",
+    ),
+    (
+        L,
+        with!(
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, descriptors: [{entries: [{key: a, value: b}], token_bucket: {max_tokens: 1, fill_interval: 1s}}, {entries: [{key: a, value: b}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]"
+        ),
+        at!(".descriptors[1]"),
+        "duplicate descriptor in the local rate descriptor: a=b",
+    ),
+    (
+        L,
+        with!(
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, rate_limits: [{stage: 1, actions: [{source_cluster: {}}]}]"
+        ),
+        at!(".rate_limits[0]"),
+        "'stage' field and 'disable_key' field are not supported",
+    ),
+    (
+        L,
+        with!("local_ratelimit.v3.LocalRateLimit, stat_prefix: a, local_cluster_rate_limit: {}"),
+        at!(".local_cluster_rate_limit"),
+        "no local cluster name is present",
+    ),
+    (
+        L,
+        with!(
+            "header_mutation.v3.HeaderMutation, mutations: {request_mutations: [{append: {header: {key: ':path', value: x}}}]}"
+        ),
+        at!(".mutations.request_mutations[0].append.header.key"),
+        ":-prefixed or host headers may not be modified",
+    ),
+    (
+        L,
+        with!("header_mutation.v3.HeaderMutation, mutations: {query_parameter_mutations: [{}]}"),
+        at!(".mutations.query_parameter_mutations[0]"),
+        "One of 'append'/'remove' must be specified.",
+    ),
+    (
+        L,
+        with!(
+            "header_mutation.v3.HeaderMutation, mutations: {query_parameter_mutations: [{append: {record: {key: a, value: 3}}}]}"
+        ),
+        at!(".mutations.query_parameter_mutations[0].append.record.value"),
+        "Only string value is allowed for record value.",
+    ),
+    (L, with!("csrf.v3.CsrfPolicy"), at!(".filter_enabled"), "value is required"),
+    (L, with!("buffer.v3.Buffer"), at!(".max_request_bytes"), "value is required"),
+    (
+        Route,
+        for_route!("local_ratelimit.v3.LocalRateLimit, stat_prefix: a"),
+        "virtual_hosts[0].typed_per_filter_config[\"f\"].token_bucket",
+        "must be set for per filter configs",
+    ),
+    (
+        Route,
+        for_route!("buffer.v3.BufferPerRoute"),
+        "virtual_hosts[0].typed_per_filter_config.value.override",
+        "is required",
+    ),
+];
+
+/// What Envoy has and this build has not.
+pub(super) const NOT_SERVED: &[Case] = &[
+    (
+        L,
+        with!(
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, descriptors: [{entries: [{key: a}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]"
+        ),
+        at!(".descriptors[0].entries[0].value"),
+        "a bucket for each value",
+    ),
+    (
+        L,
+        with!("header_mutation.v3.HeaderMutation, mutations: {request_mutations: [{remove: host}]}"),
+        at!(".mutations.request_mutations[0].remove"),
+        "cannot be removed",
+    ),
+    (
+        Route,
+        "{virtual_hosts: [{name: a, domains: [x], rate_limits: [{actions: [{metadata: {descriptor_key: a, metadata_key: {key: b, path: [{key: c}]}}}]}]}]}",
+        "virtual_hosts[0].rate_limits[0].actions[0].metadata",
+        "metadata",
+    ),
+];

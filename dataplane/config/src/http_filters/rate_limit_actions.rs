@@ -1,0 +1,81 @@
+//! `config.route.v3.RateLimit`: what of a request its limits are looked up by.
+
+use std::sync::Arc;
+
+use crate::{HeaderMatcher, QueryMatcher};
+
+/// One of `actions`: adds one entry to the descriptor, or none.
+#[derive(Clone, Debug)]
+pub enum RateLimitAction {
+    /// `source_cluster`: `node.cluster`.
+    SourceCluster,
+    /// `destination_cluster`.
+    DestinationCluster,
+    /// `request_headers`.
+    RequestHeader {
+        /// `header_name`, lower case.
+        header: Arc<[u8]>,
+        /// `descriptor_key`.
+        key: Arc<str>,
+        /// `skip_if_absent`: without the field the entry is left out, not the whole descriptor.
+        skip_if_absent: bool,
+    },
+    /// `query_parameters`.
+    QueryParameter {
+        /// `query_parameter_name`.
+        parameter: Arc<[u8]>,
+        /// `descriptor_key`.
+        key: Arc<str>,
+        /// `skip_if_absent`.
+        skip_if_absent: bool,
+    },
+    /// `remote_address`.
+    RemoteAddress,
+    /// `masked_remote_address`: prefix lengths.
+    MaskedRemoteAddress {
+        /// `v4_prefix_mask_len`, default 32.
+        v4: u8,
+        /// `v6_prefix_mask_len`, default 128.
+        v6: u8,
+    },
+    /// `generic_key`.
+    GenericKey {
+        /// `descriptor_key`, default `generic_key`.
+        key: Arc<str>,
+        /// `descriptor_value`.
+        value: Arc<str>,
+    },
+    /// `header_value_match`.
+    HeaderMatch {
+        /// `descriptor_key`, default `header_match`.
+        key: Arc<str>,
+        /// `descriptor_value`.
+        value: Arc<str>,
+        /// `expect_match`, default true.
+        expect: bool,
+        /// `headers`.
+        headers: Vec<HeaderMatcher>,
+    },
+    /// `query_parameter_value_match`.
+    QueryMatch {
+        /// `descriptor_key`, default `query_match`.
+        key: Arc<str>,
+        /// `descriptor_value`.
+        value: Arc<str>,
+        /// `expect_match`, default true.
+        expect: bool,
+        /// `query_parameters`.
+        parameters: Vec<QueryMatcher>,
+    },
+}
+
+/// One of `rate_limits`: makes one descriptor, or none.
+#[derive(Clone, Debug)]
+pub struct RateLimitPolicy {
+    /// `stage`.
+    pub stage: u32,
+    /// `disable_key` is set: filters that limit locally pass over it.
+    pub disable_key: bool,
+    /// In order.
+    pub actions: Vec<RateLimitAction>,
+}

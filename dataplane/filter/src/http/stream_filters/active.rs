@@ -1,0 +1,162 @@
+//! One filter at work: which of its parts is called for which piece of a message.
+
+use millrace_http::{HeaderMap, ResponseHead};
+
+use super::pass::Pass;
+use super::{BodyUse, LocalReply, ResponseEnv};
+use crate::http::grpc_http1_bridge::Bridge;
+use crate::http::grpc_stats::GrpcStats;
+use crate::http::grpc_web::GrpcWeb;
+use crate::http::shaping::buffer::BufferActive;
+use crate::http::shaping::cors::CorsActive;
+use crate::http::shaping::fault::FaultActive;
+use crate::http::shaping::header_mutation::{self, Side};
+use crate::http::shaping::local_rate_limit::Told;
+use crate::http::shaping::pace::Pace;
+use millrace_config::HttpFilterKind;
+
+#[derive(Debug)]
+pub(super) enum Active {
+    Stats(GrpcStats),
+    Web(Box<GrpcWeb>),
+    Bridge(Box<Bridge>),
+    Fault(Box<FaultActive>),
+    /// Tells the client of its limit.
+    RateLimit(Told),
+    /// The filter at this position of the chain changes the answer.
+    HeaderMutation(usize),
+    Cors(Box<CorsActive>),
+    Buffer(BufferActive),
+}
+
+impl Active {
+    pub(super) fn request_use(&self) -> BodyUse {
+        match self {
+            Self::Stats(stats) if stats.counts() => BodyUse::Observe,
+            Self::Web(web) => web.request_use(),
+            Self::Bridge(bridge) => bridge.request_use(),
+            _ => BodyUse::Bypass,
+        }
+    }
+
+    pub(super) fn response_use(&self) -> BodyUse {
+        match self {
+            Self::Stats(stats) if stats.sees_response() => BodyUse::Observe,
+            Self::Web(web) => web.response_use(),
+            Self::Bridge(bridge) => bridge.response_use(),
+            _ => BodyUse::Bypass,
+        }
+    }
+
+    pub(super) fn holds_response(&self) -> bool {
+        match self {
+            Self::Web(web) => web.holds(),
+            Self::Bridge(bridge) => bridge.holds(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn pace(&mut self) -> Option<&mut Pace> {
+        match self {
+            Self::Fault(fault) => fault.pace.as_mut(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn request_data(
+        &mut self,
+        end: bool,
+        pass: &mut Pass<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Box<LocalReply>> {
+        match self {
+            Self::Stats(stats) => stats.request_data(pass.bytes(out)),
+            Self::Web(web) if web.request_use() == BodyUse::Change => {
+                pass.change(out, |bytes, out| web.request_data(bytes, end, out))?;
+            }
+            Self::Bridge(bridge) if bridge.request_use() == BodyUse::Change => {
+                pass.change(out, |bytes, out| bridge.request_data(bytes, end, out))?;
+            }
+            Self::Buffer(buffer) => buffer.data(pass.bytes(out), end)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn response_head(&mut self, head: &mut ResponseHead, end: bool, env: &mut ResponseEnv<'_>) {
+        match self {
+            Self::Stats(stats) => stats.response_head(head, end),
+            Self::Web(web) => web.response_head(head, end),
+            Self::Bridge(bridge) => bridge.response_head(head, end),
+            Self::RateLimit(told) => told.write(&mut head.headers),
+            Self::Cors(cors) => cors.response_head(&mut head.headers),
+            Self::HeaderMutation(at) => {
+                if let Some((filter, name)) = mutation_at(env, *at) {
+                    header_mutation::response_head(filter, name, head, env);
+                }
+            }
+            Self::Fault(_) | Self::Buffer(_) => {}
+        }
+    }
+
+    pub(super) fn response_data(
+        &mut self,
+        end: bool,
+        head: &mut ResponseHead,
+        pass: &mut Pass<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Box<LocalReply>> {
+        match self {
+            Self::Stats(stats) => stats.response_data(pass.bytes(out)),
+            Self::Web(web) if web.response_use() == BodyUse::Change => pass.change(out, |bytes, out| {
+                web.response_data(bytes, end, head, out);
+                Ok(())
+            })?,
+            Self::Bridge(bridge) if bridge.response_use() == BodyUse::Change => {
+                pass.change(out, |bytes, out| bridge.response_data(bytes, end, out))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn response_trailers(
+        &mut self,
+        trailers: &mut HeaderMap,
+        head: &mut ResponseHead,
+        pass: &mut Pass<'_>,
+        out: &mut Vec<u8>,
+        env: &mut ResponseEnv<'_>,
+    ) {
+        match self {
+            Self::Stats(stats) => stats.response_trailers(trailers),
+            Self::Web(web) => pass.append(|| web.response_trailers(trailers, head, out)),
+            Self::Bridge(bridge) => pass.append(|| bridge.response_trailers(trailers, head, out)),
+            Self::HeaderMutation(at) => {
+                if let Some((filter, name)) = mutation_at(env, *at) {
+                    header_mutation::trailers(filter, name, Side::Response, trailers, Some(head), env);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn request_trailers(&mut self, trailers: &mut HeaderMap, env: &mut ResponseEnv<'_>) {
+        if let Self::HeaderMutation(at) = self
+            && let Some((filter, name)) = mutation_at(env, *at)
+        {
+            header_mutation::trailers(filter, name, Side::Request, trailers, None, env);
+        }
+    }
+}
+
+fn mutation_at<'e>(
+    env: &ResponseEnv<'e>,
+    at: usize,
+) -> Option<(&'e millrace_config::HeaderMutationFilter, &'e str)> {
+    let filter = env.start.hcm.http_filters.get(at)?;
+    match &filter.kind {
+        HttpFilterKind::HeaderMutation(mutation) => Some((mutation, &filter.name)),
+        _ => None,
+    }
+}

@@ -1,0 +1,172 @@
+//! The walk of a request's head down the chain, which may stop and go on later.
+
+use millrace_config::{BufferFilter, HttpFilter, HttpFilterKind, PerFilterConfig};
+use millrace_http::RequestHead;
+
+use super::active::Active;
+use super::{Env, Start, StreamFilters, Verdict};
+use crate::http::chain;
+use crate::http::grpc_http1_bridge::Bridge;
+use crate::http::grpc_stats::GrpcStats;
+use crate::http::grpc_web::GrpcWeb;
+use crate::http::shaping::buffer::BufferActive;
+use crate::http::shaping::cors::CorsActive;
+use crate::http::shaping::fault::FaultActive;
+use crate::http::shaping::{csrf, header_mutation, local_rate_limit};
+
+/// What one filter makes of a head: whether it takes part from now on, and what becomes of the request.
+type Step = (Option<Active>, Verdict);
+
+impl StreamFilters {
+    /// Shows the head of a request to the filters of its chain, or goes on where an earlier call stopped. `slot` stays
+    /// `None`, without an allocation, when none of them has anything to do with the request.
+    pub fn begin(
+        slot: &mut Option<Box<Self>>,
+        start: &Start<'_>,
+        env: &mut Env<'_>,
+        head: &mut RequestHead,
+    ) -> Verdict {
+        let chain = &start.hcm.http_filters;
+        // A chain that is a router alone.
+        if chain.len() < 2 {
+            return Verdict::Continue;
+        }
+        let mut at = 0;
+        if let Some(filters) = slot {
+            let verdict = filters.resume(env, head);
+            if verdict != Verdict::Continue {
+                return filters.stop(filters.next, start, verdict);
+            }
+            at = filters.next;
+        }
+        let plain = start.has_no_levels();
+        while let Some(filter) = chain.get(at) {
+            let own = if plain { None } else { start.levels(&filter.name).next() };
+            let (active, verdict) = match chain::enabled(filter.disabled, own) {
+                true => step(at, filter, own, start, env, head),
+                false => (None, Verdict::Continue),
+            };
+            at += 1;
+            if active.is_none() && verdict == Verdict::Continue {
+                continue;
+            }
+            let filters = slot.get_or_insert_default();
+            filters.new_route |= matches!(&active, Some(Active::Bridge(bridge)) if bridge.is_upgraded());
+            if let Some(active) = active {
+                // Rarely is there a second one.
+                filters.filters.reserve_exact(1);
+                filters.filters.push(active);
+            }
+            if verdict != Verdict::Continue {
+                return filters.stop(at, start, verdict);
+            }
+        }
+        if let Some(filters) = slot {
+            filters.next = chain.len();
+        }
+        Verdict::Continue
+    }
+
+    /// Asks the filter that stopped the request what follows.
+    fn resume(&mut self, env: &mut Env<'_>, head: &mut RequestHead) -> Verdict {
+        self.holds_request = false;
+        match self.filters.last_mut() {
+            Some(Active::Fault(fault)) => fault.resume(env, head),
+            Some(Active::Buffer(buffer)) => {
+                buffer.resume(head);
+                self.fed = self.filters.len();
+                Verdict::Continue
+            }
+            _ => Verdict::Continue,
+        }
+    }
+
+    fn stop(&mut self, next: usize, start: &Start<'_>, verdict: Verdict) -> Verdict {
+        self.next = next;
+        self.holds_request = verdict == Verdict::Hold;
+        if let Verdict::Reply(_) = verdict {
+            self.join_for_reply(start);
+        }
+        verdict
+    }
+
+    /// The request goes no further, but its answer passes the filters behind, too.
+    pub(super) fn join_for_reply(&mut self, start: &Start<'_>) {
+        for (at, filter) in start.hcm.http_filters.iter().enumerate().skip(self.next) {
+            if let HttpFilterKind::HeaderMutation(mutation) = &filter.kind
+                && super::runs(start, filter)
+                && header_mutation::has_response_part(mutation, &filter.name, start)
+            {
+                self.filters.push(Active::HeaderMutation(at));
+            }
+        }
+        self.next = start.hcm.http_filters.len();
+    }
+}
+
+/// One filter. `own` is the most specific configuration that the route has for it.
+fn step(
+    at: usize,
+    filter: &HttpFilter,
+    own: Option<&PerFilterConfig>,
+    start: &Start<'_>,
+    env: &mut Env<'_>,
+    head: &mut RequestHead,
+) -> Step {
+    let active = match &filter.kind {
+        HttpFilterKind::GrpcStats(config) => GrpcStats::start(config, head).map(Active::Stats),
+        HttpFilterKind::GrpcWeb => GrpcWeb::start(head).map(|web| Active::Web(web.into())),
+        HttpFilterKind::GrpcHttp1Bridge(config) => {
+            let bridge = Bridge::start(*config, head, start.buffer_limit);
+            bridge.map(|bridge| Active::Bridge(bridge.into()))
+        }
+        HttpFilterKind::HeaderMutation(mutation) => {
+            let later = header_mutation::begin(mutation, &filter.name, start, env, head);
+            later.then_some(Active::HeaderMutation(at))
+        }
+        HttpFilterKind::Fault(fault) => {
+            let config = match own {
+                Some(PerFilterConfig::Fault(config)) => config,
+                _ => &fault.fault,
+            };
+            return match FaultActive::begin(fault, config, start, env, head) {
+                Some((active, verdict)) => (Some(Active::Fault(active.into())), verdict),
+                None => (None, Verdict::Continue),
+            };
+        }
+        HttpFilterKind::LocalRateLimit(limit) => {
+            let limit = match own {
+                Some(PerFilterConfig::LocalRateLimit(config)) => config,
+                _ => limit,
+            };
+            let (told, verdict) = local_rate_limit::begin(limit, start, env, head);
+            return (told.map(Active::RateLimit), verdict);
+        }
+        HttpFilterKind::Cors(cors) => {
+            let (active, verdict) = CorsActive::begin(*cors, &filter.name, start, env, head);
+            return (active.map(|active| Active::Cors(active.into())), verdict);
+        }
+        HttpFilterKind::Csrf(csrf) => {
+            let policy = match own {
+                Some(PerFilterConfig::Csrf(policy)) => policy,
+                _ => &csrf.policy,
+            };
+            return (None, csrf::begin(csrf, policy, env, head));
+        }
+        HttpFilterKind::Buffer(buffer) => {
+            let buffer = match own {
+                Some(PerFilterConfig::Buffer(buffer)) => buffer,
+                _ => buffer,
+            };
+            return match buffer {
+                BufferFilter::UpTo(max) if !start.whole => {
+                    (Some(Active::Buffer(BufferActive::new(*max))), Verdict::Hold)
+                }
+                BufferFilter::UpTo(_) | BufferFilter::Off => (None, Verdict::Continue),
+            };
+        }
+        // It acts when an endpoint is chosen: `istio_alpn::offer`.
+        HttpFilterKind::IstioAlpn(_) | HttpFilterKind::Router { .. } => None,
+    };
+    (active, Verdict::Continue)
+}

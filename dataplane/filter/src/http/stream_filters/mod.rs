@@ -1,0 +1,316 @@
+//! The filters of one request that have something to do, in the order of the chain.
+//!
+//! What the caller does, and when. Most requests have no [`StreamFilters`] at all, and then nothing below applies.
+//!
+//! 1. **Request head.** When the route of the request is chosen (or none was found) and its weighted cluster too, but before
+//!    the route's action is looked at and before the router changes the head: [`StreamFilters::begin`]. Its [`Verdict`] says
+//!    what follows. `Wait`: nothing until that time, then the same call again; the request's bytes stay where they are.
+//!    `Hold`: the same, once all of the request has gone through 2. `Reply`: the request goes no further. `Continue`: to the
+//!    router, now that [`StreamFilters::take_new_route`] may have the route chosen once more. A filter may have changed
+//!    `content-type`, path and fields; it removes `content-length` when the length of the body will be another one, so a
+//!    request that has a body and no `content-length` any more goes upstream in chunks (HTTP/1.1).
+//! 2. **Request body**, whatever [`StreamFilters::request_use`] says: bytes pass unseen (`Bypass`), are shown to
+//!    [`StreamFilters::observe_request`] (`Observe`), or go through [`StreamFilters::request_data`], which appends what is to be
+//!    sent instead (`Change`). With `Change` the last call has `end` set, even if it has no bytes, and also if trailers follow.
+//!    Trailers go through [`StreamFilters::request_trailers`]. What is kept for a retry is what came out, not what went in. A
+//!    retry calls nothing again. What was held is shown to the filters behind by [`StreamFilters::catch_up`].
+//! 3. **Response head**, the final one of the try that counts, after the router's changes (`router::response::finalize`) and
+//!    before the connection manager's: [`StreamFilters::response_head`]. While [`StreamFilters::holds_response`], the head
+//!    must not be written; the later calls may change it. `content-length` and framing of the response follow from the
+//!    head once it is released: no `content-length` means that the length is not known.
+//! 4. **Response body**, as [`StreamFilters::response_use`] says *after* each call (it changes): `Bypass`,
+//!    [`StreamFilters::observe_response`], or [`StreamFilters::response_data`]. Here `end` means that the response is over with
+//!    these bytes: no trailers follow. After a call that released a held head, write the head, then what `out` holds.
+//!    Whatever leaves for the client asks [`StreamFilters::pace_response`] first.
+//! 5. **Response trailers**: [`StreamFilters::response_trailers`], always, even with `Bypass`. What it appends to `out` belongs to
+//!    the body; trailers that are empty afterwards are not sent.
+//! 6. **Local replies** take [`StreamFilters::local_reply`] instead of 3 to 5, after `LocalReply::write`.
+//! 7. **Counts**: [`StreamFilters::report`] after each of 2 to 6; it costs nothing when nothing was counted. When the stream
+//!    ends, whatever the reason, [`StreamFilters::end`]: then they can be dropped.
+//!
+//! An `Err` is answered with its reply (through 6) if no response head was written, and ends the stream otherwise.
+
+mod active;
+mod begin;
+mod pass;
+mod response;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use millrace_base::{ResponseFlags, Rng, Time};
+use millrace_config::{
+    HttpConnectionManager, LocalRateLimit, LocalRateLimiter, PerFilterConfig, RouteConfiguration, ScopeId,
+    WeightedCluster,
+};
+use millrace_http::RequestHead;
+use millrace_observe::stats::{GrpcProtocol, ShardStats};
+use millrace_route::Selected;
+
+use self::active::Active;
+use self::pass::Pass;
+use super::router::Render;
+use super::{LocalReply, chain};
+
+/// What the filters of a request want of the bytes of one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BodyUse {
+    /// Nothing: they may pass by any way, spliced too.
+    Bypass,
+    /// To see them.
+    Observe,
+    /// To replace them.
+    Change,
+}
+
+/// What becomes of a request whose head the filters have seen.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes to the router.
+    Continue,
+    /// It waits until this time.
+    Wait(Time),
+    /// It waits until all of it is here.
+    Hold,
+    /// This is its answer.
+    Reply(Box<LocalReply>),
+}
+
+/// Under which configuration a request meets the filters.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'c> {
+    /// The connection manager with its chain.
+    pub hcm: &'c HttpConnectionManager,
+    /// The route table, if there is one.
+    pub config: Option<&'c RouteConfiguration>,
+    /// The route, if one was found.
+    pub selected: Option<Selected<'c>>,
+    /// The chosen entry of its weighted clusters.
+    pub weighted: Option<&'c WeightedCluster>,
+    /// The name of the chosen cluster.
+    pub cluster: Option<&'c str>,
+    /// The client as `x-forwarded-for` has it.
+    pub remote: Option<IpAddr>,
+    /// `node.cluster`.
+    pub node_cluster: &'c str,
+    /// Bytes that a filter may keep of one direction: the listener's `per_connection_buffer_limit_bytes`.
+    pub buffer_limit: usize,
+    /// No body follows the head.
+    pub whole: bool,
+}
+
+impl<'c> Start<'c> {
+    /// Only what decides which filters run.
+    pub fn of(hcm: &'c HttpConnectionManager, config: Option<&'c RouteConfiguration>) -> Self {
+        Self {
+            hcm,
+            config,
+            selected: None,
+            weighted: None,
+            cluster: None,
+            remote: None,
+            node_cluster: "",
+            buffer_limit: 0,
+            whole: true,
+        }
+    }
+
+    /// Every level's configuration of a filter, the most specific first.
+    pub(super) fn levels(&self, filter: &str) -> impl Iterator<Item = &'c PerFilterConfig> {
+        chain::levels(filter, self.config, self.selected, self.weighted)
+    }
+
+    /// No level configures any filter.
+    fn has_no_levels(&self) -> bool {
+        self.config.is_none_or(|config| config.per_filter.is_empty())
+            && self
+                .selected
+                .is_none_or(|s| s.route.per_filter.is_empty() && s.virtual_host.per_filter.is_empty())
+            && self.weighted.is_none_or(|weighted| weighted.per_filter.is_empty())
+    }
+}
+
+/// What filters use and change besides the head of a request.
+pub struct Env<'e> {
+    /// The time of the turn.
+    pub now: Time,
+    /// What decides about percentages.
+    pub rng: &'e mut Rng,
+    /// Where they count.
+    pub stats: &'e mut ShardStats,
+    /// Evaluates templates.
+    pub render: &'e dyn Render,
+    /// Cleared and used.
+    pub scratch: &'e mut Vec<u8>,
+    /// What they keep of the connection.
+    pub connection: &'e mut ConnectionFilters,
+    /// Response flags of the stream from now on.
+    pub flags: &'e mut ResponseFlags,
+}
+
+/// What filters use besides the head of a response.
+pub struct ResponseEnv<'e> {
+    /// As the request met them.
+    pub start: &'e Start<'e>,
+    /// The request as it is now.
+    pub request: &'e RequestHead,
+    /// Evaluates templates.
+    pub render: &'e dyn Render,
+    /// Cleared and used.
+    pub scratch: &'e mut Vec<u8>,
+}
+
+/// What the filters keep of one connection of a client. Nothing, for most.
+#[derive(Debug, Default)]
+pub struct ConnectionFilters {
+    limiter: Option<Box<LocalRateLimiter>>,
+}
+
+impl ConnectionFilters {
+    /// The buckets of this connection. As in Envoy there is one set of them: whoever asks first fills it.
+    pub(super) fn limiter(&mut self, limit: &LocalRateLimit) -> &LocalRateLimiter {
+        self.limiter.get_or_insert_with(|| Box::new(limit.limiter()))
+    }
+}
+
+/// The filters of one request; see the module for what is called when.
+#[derive(Debug, Default)]
+pub struct StreamFilters {
+    /// In the order of the chain: requests run forwards, responses backwards.
+    filters: Vec<Active>,
+    /// How many of the last ones have had the response head.
+    begun: usize,
+    /// Position in the chain at which the request goes on.
+    next: usize,
+    /// How many of `filters` had seen the bytes that were held when the request went on.
+    fed: usize,
+    /// The request is held.
+    holds_request: bool,
+    new_route: bool,
+}
+
+impl StreamFilters {
+    /// A filter changed what routes are chosen by, as Envoy's `clearRouteCache`. Told once.
+    pub fn take_new_route(&mut self) -> bool {
+        std::mem::take(&mut self.new_route)
+    }
+
+    /// The request waits until all of it is here ([`Verdict::Hold`]).
+    pub fn holds_request(&self) -> bool {
+        self.holds_request
+    }
+
+    /// What becomes of the request's bytes.
+    pub fn request_use(&self) -> BodyUse {
+        if self.holds_request {
+            return BodyUse::Change;
+        }
+        self.filters.iter().map(Active::request_use).max().unwrap_or(BodyUse::Bypass)
+    }
+
+    /// Shows request bytes that nobody changes.
+    pub fn observe_request(&mut self, data: &[u8]) {
+        for filter in &mut self.filters {
+            if let Active::Stats(stats) = filter {
+                stats.request_data(data);
+            }
+        }
+    }
+
+    /// Appends to `out` what is to be sent upstream instead of `data`. `end`: no more bytes come. Bounded by
+    /// [`Start::buffer_limit`], or what the filter that holds the request allows: 413 above it.
+    pub fn request_data(&mut self, data: &[u8], end: bool, out: &mut Vec<u8>) -> Result<(), Box<LocalReply>> {
+        self.feed(0, data, end, out)
+    }
+
+    /// Shows what was held, `data`, to the filters that began since then, and appends what is to be sent instead. Nothing
+    /// is left to do when it returns false.
+    ///
+    /// # Errors
+    /// As [`StreamFilters::request_data`].
+    pub fn catch_up(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<bool, Box<LocalReply>> {
+        let fed = self.fed;
+        let wanted = self.filters.iter().skip(fed).any(|filter| filter.request_use() != BodyUse::Bypass);
+        if wanted {
+            self.feed(fed, data, true, out)?;
+        }
+        Ok(wanted)
+    }
+
+    fn feed(
+        &mut self,
+        from: usize,
+        data: &[u8],
+        end: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Box<LocalReply>> {
+        let mut pass = Pass::new(data, out);
+        for filter in self.filters.iter_mut().skip(from) {
+            filter.request_data(end, &mut pass, out)?;
+        }
+        pass.finish(out);
+        Ok(())
+    }
+
+    /// How many of `wanted` bytes of the response may leave now; they count as gone.
+    pub fn pace_response(&mut self, wanted: usize, now: Time) -> usize {
+        let paces = self.filters.iter_mut().filter_map(Active::pace);
+        paces.fold(wanted, |wanted, pace| pace.take(wanted, now))
+    }
+
+    /// The response has a rate.
+    pub fn is_paced(&self) -> bool {
+        self.filters.iter().any(|filter| matches!(filter, Active::Fault(fault) if fault.pace.is_some()))
+    }
+
+    /// When more of the response may leave.
+    pub fn response_resumes_at(&mut self) -> Time {
+        let paces = self.filters.iter_mut().filter_map(Active::pace);
+        paces.map(|pace| pace.resumes_at()).max().unwrap_or(Time::ZERO)
+    }
+
+    /// Counts what the calls before have gathered, for the request's cluster (nothing without one). `upstream_time`:
+    /// from the last byte of the request that was sent upstream to the last one of the response, once both are known;
+    /// it may be told by a later call than that of the response's end.
+    pub fn report(
+        &mut self,
+        stats: &mut ShardStats,
+        cluster: Option<ScopeId>,
+        upstream_time: Option<Duration>,
+    ) {
+        let Some(cluster) = cluster else { return };
+        for filter in &mut self.filters {
+            match filter {
+                Active::Stats(filter) if filter.counts() => {
+                    let mut report = std::mem::take(&mut filter.report);
+                    report.tell(stats, cluster, GrpcProtocol::Grpc, filter.name(), upstream_time);
+                }
+                Active::Web(web) => {
+                    let mut report = std::mem::take(&mut web.report);
+                    report.tell(stats, cluster, GrpcProtocol::Web, web.name(), None);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The stream is over.
+    pub fn end(&mut self, stats: &mut ShardStats) {
+        for filter in &mut self.filters {
+            if let Active::Fault(fault) = filter {
+                fault.end(stats);
+            }
+        }
+    }
+}
+
+/// Whether a filter of the chain takes part in this request.
+pub(super) fn runs(start: &Start<'_>, filter: &millrace_config::HttpFilter) -> bool {
+    match start.config {
+        Some(config) => chain::runs(filter, config, start.selected, start.weighted),
+        None => !filter.disabled,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! Which way a request takes: its route, its filters, and what the route says.
+
+use millrace_base::Key;
+use millrace_config::{RouteAction, RouteConfiguration, RouteForward};
+use millrace_filter::http::LocalReply;
+use millrace_filter::http::connection_manager::reject;
+use millrace_filter::http::router::Render as _;
+use millrace_filter::http::router::mutation::Levels;
+use millrace_filter::http::router::reply;
+use millrace_filter::http::router::request as router;
+use millrace_filter::http::router::retry::RetryState;
+use millrace_filter::http::stream_filters::Verdict;
+use millrace_http::Method;
+use millrace_observe::stats::http as metric;
+use millrace_route::{Selected, Selection};
+
+use super::HttpOptions;
+use super::render::Renderer;
+use super::start::deadline;
+use super::stream::Plan;
+use crate::shard::Shard;
+
+/// What follows for a request that is not answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Its first try.
+    Go,
+    /// Nothing, until a filter lets it go on.
+    Wait,
+}
+
+impl Plan {
+    fn of(config: &RouteConfiguration, selected: Selected<'_>) -> Option<Self> {
+        let virtual_host = config.virtual_hosts.element_offset(selected.virtual_host)?;
+        let route = selected.virtual_host.routes.element_offset(selected.route)?;
+        Some(Self { virtual_host, route, weighted: None, cluster: None })
+    }
+
+    /// The route in the table that it was made of.
+    pub(super) fn selected<'c>(&self, config: &'c RouteConfiguration) -> Option<Selected<'c>> {
+        let virtual_host = config.virtual_hosts.get(self.virtual_host)?;
+        Some(Selected { virtual_host, route: virtual_host.routes.get(self.route)? })
+    }
+}
+
+impl Shard {
+    /// Chooses the route and shows the request to the filters.
+    pub(super) fn route(&mut self, key: Key, id: Key) -> Result<Next, Box<LocalReply>> {
+        self.choose_route(id);
+        self.meet_filters(key, id)
+    }
+
+    /// Notes which route the request takes, and to which cluster; nothing if there is none.
+    fn choose_route(&mut self, id: Key) {
+        let random = self.rng.next_u64();
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(config) = stream.options.as_ref().and_then(|options| options.routes.clone()) else { return };
+        let Selection::Route(selected) = millrace_route::select(&config, &stream.request, random) else {
+            return;
+        };
+        let mut plan = Plan::of(&config, selected);
+        if let (RouteAction::Forward(forward), Some(plan)) = (&selected.route.action, &mut plan) {
+            let random = self.rng.next_u64();
+            let choice = millrace_route::cluster(forward, &stream.request, random, &self.snapshot);
+            (plan.cluster, plan.weighted) = (choice.id(), choice.weighted);
+        }
+        stream.facts.plan = plan;
+    }
+
+    /// Shows the head to the filters, from the beginning or from where they stopped, and does what they say.
+    pub(super) fn meet_filters(&mut self, key: Key, id: Key) -> Result<Next, Box<LocalReply>> {
+        match self.run_filters(id) {
+            Verdict::Continue => {
+                let filters = self.streams.get_mut(id).and_then(|stream| stream.filters.as_mut());
+                if filters.is_some_and(|filters| filters.take_new_route()) {
+                    self.choose_route(id);
+                }
+                self.dispatch(key, id).map(|()| Next::Go)
+            }
+            Verdict::Wait(until) => {
+                let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
+                stream.filters_resume = until;
+                self.rearm_stream(id);
+                Ok(Next::Wait)
+            }
+            Verdict::Hold => {
+                let stream = self.streams.get_mut(id);
+                if stream.is_some_and(|stream| std::mem::take(&mut stream.expects_continue)) {
+                    self.invite_body(id);
+                }
+                Ok(Next::Wait)
+            }
+            Verdict::Reply(reply) => Err(reply),
+        }
+    }
+
+    /// What the route does with a request that has passed its filters.
+    fn dispatch(&mut self, key: Key, id: Key) -> Result<(), Box<LocalReply>> {
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
+        let Some(options) = stream.options.clone() else { return Ok(()) };
+        let hcm = &options.hcm;
+        let chosen = options.routes.as_ref().zip(stream.facts.plan);
+        let Some((plan, selected)) = chosen.and_then(|(c, plan)| Some((plan, plan.selected(c)?))) else {
+            if let Some(config) = &options.routes
+                && let Selection::TlsRedirect(_) = millrace_route::select(config, &stream.request, 0)
+            {
+                return Err(reply::tls_redirect(&stream.request).into());
+            }
+            self.stats.inc(hcm.scope, metric::RQ_TOTAL);
+            self.stats.inc(hcm.scope, metric::NO_ROUTE);
+            return Err(reply::no_route().into());
+        };
+        match &selected.route.action {
+            RouteAction::Forward(forward) => self.plan_forward(key, id, &options, plan, (selected, forward)),
+            RouteAction::Redirect(redirect) => {
+                self.stats.inc(hcm.scope, metric::RQ_TOTAL);
+                // Redirects are direct responses to Envoy, too; its `rq_redirect` counts other ones.
+                self.stats.inc(hcm.scope, metric::RQ_DIRECT_RESPONSE);
+                Err(reply::redirect(redirect, &selected.route.matcher, &stream.request).into())
+            }
+            RouteAction::DirectResponse(direct) => {
+                self.stats.inc(hcm.scope, metric::RQ_TOTAL);
+                self.stats.inc(hcm.scope, metric::RQ_DIRECT_RESPONSE);
+                let downstream = self.downstreams.get(key);
+                let format = direct.body_format.as_ref();
+                let rendered = format.zip(downstream).map(|(template, downstream)| {
+                    let renderer = Renderer {
+                        downstream,
+                        options: Some(&options),
+                        facts: &stream.facts,
+                        shard: &self.names,
+                        snapshot: &self.snapshot,
+                    };
+                    let mut out = Vec::new();
+                    renderer.render(template, &stream.request, None, &mut out);
+                    out
+                });
+                Err(reply::direct_response(direct, rendered, &stream.request).into())
+            }
+        }
+    }
+
+    /// Turns the head into what goes upstream.
+    fn plan_forward(
+        &mut self,
+        key: Key,
+        id: Key,
+        options: &HttpOptions,
+        plan: Plan,
+        (selected, forward): (Selected<'_>, &RouteForward),
+    ) -> Result<(), Box<LocalReply>> {
+        let Some(downstream) = self.downstreams.get(key) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
+        let (hcm, Some(config)) = (&options.hcm, &options.routes) else { return Ok(()) };
+        if plan.cluster.is_none() {
+            self.stats.inc(hcm.scope, metric::RQ_TOTAL);
+            self.stats.inc(hcm.scope, metric::NO_CLUSTER);
+            return Err(reply::no_cluster(forward.cluster_not_found_status).into());
+        }
+        if stream.wants_upgrade() && !stream.upgrade_allowed_on(forward, hcm) {
+            self.stats.inc(hcm.scope, metric::DOWNSTREAM_RQ_WS_ON_NON_WS_ROUTE);
+            return Err(reject::upgrade_rejected().into());
+        }
+        self.stats.inc(hcm.scope, metric::RQ_TOTAL);
+        stream.upgrade = stream.wants_upgrade();
+        if stream.upgrade {
+            self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_UPGRADES_TOTAL);
+            self.stats.gauge_inc(hcm.scope, metric::DOWNSTREAM_CX_UPGRADES_ACTIVE);
+        }
+        stream.terminated = forward.terminates_connect && stream.request.method_kind() == Method::Connect;
+        stream.facts.high_priority = forward.high_priority;
+        let levels = Levels { config, selected, weighted: plan.weighted_entry(options) };
+        let renderer = Renderer {
+            downstream,
+            options: Some(options),
+            facts: &stream.facts,
+            shard: &self.names,
+            snapshot: &self.snapshot,
+        };
+        let finalized = router::finalize(
+            &levels,
+            forward,
+            options.router,
+            &renderer,
+            &mut stream.request,
+            &mut self.scratch,
+        );
+        stream.timeouts = finalized.timeouts;
+        stream.timeout_is_204 = finalized.timeout_is_204;
+        if let Some(idle) = forward.idle_timeout {
+            stream.idle_timeout = idle;
+        }
+        if forward.max_stream_duration.is_some() {
+            stream.max_duration_deadline = deadline(self.io.now, stream.timeouts.stream);
+        }
+        let policy = forward.retry_policy.as_deref();
+        stream.retry = RetryState::new(policy, &mut stream.request);
+        stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(|p| p.avoid_previous_hosts);
+        stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
+        // A body may have come while the request waited for its filters.
+        let body = !stream.request_complete || !stream.flow.request_queue.is_empty();
+        stream.keeps_replay = stream.retry.is_some() && body;
+        self.plan_balance(id, forward, plan.cluster);
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! The filter `local_ratelimit`.
+
+use millrace_e2e::{Case, case};
+use millrace_support::bootstrap::{Bootstrap, Http};
+use millrace_support::process::Proxy;
+use millrace_support::subject::Subject;
+use millrace_support::upstream::Upstream;
+
+use super::{ALL, DIRECT, FORWARD, chain, rest, route, start};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(refuses_what_is_above_the_limit),
+    case!(statuses_and_grpc),
+    case!(tells_the_client),
+    case!(is_not_enforced_unless_asked),
+    case!(descriptors_of_the_filter),
+    case!(descriptors_of_routes_and_stages),
+    case!(per_connection),
+    case!(is_one_bucket_for_all_shards),
+    case!(tokens_come_back),
+];
+
+const KIND: &str = "local_ratelimit.v3.LocalRateLimit";
+
+fn proxy(subject: &Subject, routes: &str, upstream: &Upstream) -> Proxy {
+    start(subject, &[("rl", KIND, "stat_prefix: whole")], routes, upstream)
+}
+
+fn of(prefix: &str, action: &str, fields: &str) -> String {
+    let stat = if prefix == "/" { "all" } else { prefix.trim_matches('/') };
+    let fields = format!("stat_prefix: \"{stat}\", filter_enabled: {ALL}, filter_enforced: {ALL}, {fields}");
+    route(prefix, action, "rl", KIND, &fields)
+}
+
+fn bucket(max: u32) -> String {
+    format!("token_bucket: {{max_tokens: {max}, fill_interval: 600s}}")
+}
+
+fn count(proxy: &Proxy, prefix: &str, expected: [u64; 4]) {
+    for (name, value) in ["enabled", "ok", "rate_limited", "enforced"].iter().zip(expected) {
+        proxy.wait_stat(&format!("{prefix}.http_local_rate_limit.{name}"), value);
+    }
+}
+
+fn refuses_what_is_above_the_limit(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    let proxy = proxy(subject, &of("/one", DIRECT, &bucket(2)), &upstream);
+    let mut client = proxy.client();
+    let statuses: Vec<u16> = (0..4).map(|_| client.get("/one").status).collect();
+    assert_eq!(statuses, [200, 200, 429, 429]);
+    assert_eq!(proxy.log().line(2).verdict(), ("429", "RL", "local_rate_limited"));
+    let refused = client.get("/one");
+    assert_eq!(
+        (refused.text().as_str(), refused.get("content-type")),
+        ("local_rate_limited", Some("text/plain"))
+    );
+    count(&proxy, "one", [5, 2, 3, 3]);
+    count(&proxy, "whole", [0, 0, 0, 0]);
+}
+
+fn statuses_and_grpc(subject: &Subject) {
+    let routes = [
+        of("/low", DIRECT, &format!("status: {{code: 200}}, {}", bucket(0))),
+        of("/high", DIRECT, &format!("status: {{code: 503}}, {}", bucket(0))),
+        of("/exhausted", DIRECT, &format!("rate_limited_as_resource_exhausted: true, {}", bucket(0))),
+    ]
+    .concat();
+    let upstream = Upstream::fixed("x");
+    let proxy = proxy(subject, &routes, &upstream);
+    let mut client = proxy.client();
+    assert_eq!([client.get("/low").status, client.get("/high").status], [429, 503]);
+    for (path, status) in [("/low", "14"), ("/exhausted", "8")] {
+        let response = client.get_with(path, &[("content-type", "application/grpc")]);
+        assert_eq!((response.status, response.get("grpc-status")), (200, Some(status)), "{path}");
+        assert_eq!(response.get("grpc-message"), Some("local_rate_limited"));
+    }
+}
+
+fn tells_the_client(subject: &Subject) {
+    let more = "enable_x_ratelimit_headers: DRAFT_VERSION_03, enable_retry_after_header: true, response_headers_to_add: [{header: {key: x-rl, value: \"%REQ(:path)%\"}}]";
+    let upstream = Upstream::fixed("x");
+    let proxy = proxy(subject, &of("/told", FORWARD, &format!("{}, {more}", bucket(2))), &upstream);
+    let mut client = proxy.client();
+    let told = |response: &millrace_support::message::Response| {
+        ["limit", "remaining", "reset"]
+            .map(|name| response.get(&format!("x-ratelimit-{name}")).unwrap_or("none").to_owned())
+    };
+    assert_eq!(told(&client.get("/told")), ["2", "1", "0"]);
+    assert_eq!(told(&client.get("/told")), ["2", "0", "600"]);
+    let refused = client.get("/told");
+    assert_eq!((refused.status, told(&refused)), (429, ["2", "0", "600"].map(str::to_owned)));
+    assert_eq!((refused.get("retry-after"), refused.get("x-rl")), (Some("600"), Some("/told")));
+}
+
+fn is_not_enforced_unless_asked(subject: &Subject) {
+    let none = "token_bucket: {max_tokens: 0, fill_interval: 600s}";
+    let marked = "request_headers_to_add_when_not_enforced: [{header: {key: x-limited, value: \"1\"}}]";
+    let routes = [
+        route("/off", FORWARD, "rl", KIND, &format!("stat_prefix: none, {none}")),
+        route(
+            "/",
+            FORWARD,
+            "rl",
+            KIND,
+            &format!("stat_prefix: shadow, filter_enabled: {ALL}, {none}, {marked}"),
+        ),
+    ]
+    .concat();
+    let upstream = Upstream::fixed("x");
+    let proxy = proxy(subject, &routes, &upstream);
+    let mut client = proxy.client();
+    assert_eq!([client.get("/off").status, client.get("/").status], [200, 200]);
+    let requests = upstream.requests();
+    assert_eq!(requests.iter().map(|r| r.fields.get("x-limited")).collect::<Vec<_>>(), [None, Some("1")]);
+    count(&proxy, "none", [0, 0, 0, 0]);
+    count(&proxy, "shadow", [1, 0, 1, 0]);
+}
+
+fn descriptors_of_the_filter(subject: &Subject) {
+    let descriptors = "descriptors: [{entries: [{key: k, value: v}], token_bucket: {max_tokens: 1, fill_interval: 600s}}, {entries: [{key: client, value: a}, {key: generic_key, value: g}], token_bucket: {max_tokens: 2, fill_interval: 600s}}]";
+    let actions = "rate_limits: [{actions: [{request_headers: {header_name: x-k, descriptor_key: k}}]}, {actions: [{request_headers: {header_name: x-c, descriptor_key: client}}, {generic_key: {descriptor_value: g}}]}]";
+    let more = "enable_x_ratelimit_headers: DRAFT_VERSION_03";
+    let upstream = Upstream::fixed("x");
+    let proxy = proxy(
+        subject,
+        &of("/d", DIRECT, &format!("{}, {descriptors}, {actions}, {more}", bucket(5))),
+        &upstream,
+    );
+    let mut client = proxy.client();
+    let mut ask = |fields: &[(&str, &str)]| {
+        let response = client.get_with("/d", fields);
+        let told = |name| response.get(name).unwrap_or("none").to_owned();
+        (response.status, told("x-ratelimit-limit"), told("x-ratelimit-remaining"))
+    };
+    let is = |status: u16, limit: &str, remaining: &str| (status, limit.to_owned(), remaining.to_owned());
+    assert_eq!(ask(&[("x-k", "v")]), is(200, "1", "0"));
+    assert_eq!(ask(&[("x-k", "v")]), is(429, "1", "0"));
+    assert_eq!(ask(&[("x-k", "other")]), is(200, "5", "3"));
+    assert_eq!(ask(&[("x-c", "a")]), is(200, "2", "1"));
+    assert_eq!(ask(&[("x-c", "a")]), is(200, "2", "0"));
+    assert_eq!(ask(&[("x-c", "a")]), is(429, "2", "0"));
+    // What a descriptor refuses costs the default bucket nothing.
+    assert_eq!(ask(&[]), is(200, "5", "0"));
+    assert_eq!(ask(&[]), is(429, "5", "0"));
+}
+
+fn descriptors_of_routes_and_stages(subject: &Subject) {
+    let descriptor = |value: &str| {
+        format!(
+            "{{entries: [{{key: generic_key, value: {value}}}], token_bucket: {{max_tokens: 0, fill_interval: 600s}}}}"
+        )
+    };
+    let limits = |values: &[&str]| {
+        let list: Vec<String> = values.iter().map(|value| descriptor(value)).collect();
+        format!("{}, descriptors: [{}]", bucket(1000), list.join(", "))
+    };
+    let policy = |stage: u32, value: &str| {
+        format!("{{stage: {stage}, actions: [{{generic_key: {{descriptor_value: {value}}}}}]}}")
+    };
+    let to = |more: &str| format!("route: {{cluster: up, {more}}}");
+    let own = format!("rate_limits: [{}, {}]", policy(0, "route"), policy(3, "staged"));
+    let hosts = [
+        of("/own", &to(&own), &limits(&["route"])),
+        of("/stage", &to(&own), &format!("stage: 3, {}", limits(&["staged"]))),
+        of("/wrong", &to(&own), &limits(&["staged"])),
+        of("/host", &to("timeout: 5s"), &limits(&["host"])),
+        of("/overridden", &to(&own), &limits(&["host"])),
+        of("/include", &to(&own), &format!("vh_rate_limits: INCLUDE, {}", limits(&["host"]))),
+        of("/flag", &to(&format!("{own}, include_vh_rate_limits: true")), &limits(&["host"])),
+        of("/ignore", &to("timeout: 5s"), &format!("vh_rate_limits: IGNORE, {}", limits(&["host"]))),
+    ];
+    let routes = hosts.concat();
+    let host = format!(
+        "- name: all\n  domains: [\"*\"]\n  rate_limits: [{}]\n  routes:\n{}",
+        policy(0, "host"),
+        routes.lines().map(|line| format!("  {line}\n")).collect::<String>()
+    );
+    let http = Http::virtual_hosts(&host).hcm(&chain(&[("rl", KIND, "stat_prefix: whole")]));
+    let upstream = Upstream::fixed("x");
+    let proxy = Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[upstream.address()], ""));
+    let mut client = proxy.client();
+    for (path, status) in [
+        ("/own", 429),
+        ("/stage", 429),
+        ("/wrong", 200),
+        ("/host", 429),
+        ("/overridden", 200),
+        ("/include", 429),
+        ("/flag", 429),
+        ("/ignore", 200),
+    ] {
+        assert_eq!(client.get(path).status, status, "{path}");
+    }
+}
+
+fn per_connection(subject: &Subject) {
+    let fields = format!("{}, local_rate_limit_per_downstream_connection: true", bucket(1));
+    let upstream = Upstream::fixed("x");
+    let proxy = proxy(subject, &[of("/per", DIRECT, &fields), rest(DIRECT)].concat(), &upstream);
+    for _ in 0..3 {
+        let mut client = proxy.client();
+        assert_eq!([client.get("/per").status, client.get("/per").status], [200, 429]);
+    }
+}
+
+fn is_one_bucket_for_all_shards(subject: &Subject) {
+    let http = Http::routes(&of("/", DIRECT, &bucket(50))).hcm(&chain(&[("rl", KIND, "stat_prefix: whole")]));
+    let proxy = Proxy::start_with(subject, &Bootstrap::new().http(http), &["--concurrency", "2"]);
+    let address = proxy.listener("main");
+    let served: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut client = millrace_support::raw::Client::connect(address);
+                    (0..40).filter(|_| client.get("/").status == 200).count()
+                })
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().expect("a client")).sum()
+    });
+    assert_eq!(served, 50);
+}
+
+fn tokens_come_back(subject: &Subject) {
+    let fields = "token_bucket: {max_tokens: 1, fill_interval: 0.2s}";
+    let upstream = Upstream::fixed("x");
+    let proxy = proxy(subject, &of("/", DIRECT, fields), &upstream);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status, 200);
+    millrace_support::wait::for_true("a token to come back", || client.get("/").status == 200);
+}
