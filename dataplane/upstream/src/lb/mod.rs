@@ -130,6 +130,7 @@ impl Balancer {
     }
 
     /// Draws a host.
+    #[inline]
     pub fn choose(
         &mut self,
         hosts: &Slab<Host>,

@@ -85,7 +85,8 @@ impl HostSet {
         self.step(draw.hosts, draw.rng, draw.now)
     }
 
-    #[inline]
+    // Two callers, of which one is every request.
+    #[inline(always)]
     fn step(&mut self, hosts: &Slab<Host>, rng: &mut Rng, now: Time) -> Option<HostId> {
         let Self { hosts: ids, rotation, next, slow_start } = self;
         let weigher = Weigher { slow_start: slow_start.as_ref(), now };
@@ -116,10 +117,17 @@ fn load(ids: &[HostId], hosts: &Slab<Host>, index: usize) -> u32 {
 
 #[inline]
 fn least_of(choices: u32, ids: &[HostId], hosts: &Slab<Host>, rng: &mut Rng) -> usize {
-    let mut best = rng.below(ids.len() as u64) as usize;
+    // Both halves of a number are one: lists are shorter than 2^32.
+    let (bits, count) = (rng.next_u64(), ids.len() as u64);
+    let (mut best, other) =
+        ((((bits >> 32) * count) >> 32) as usize, (((bits & 0xffff_ffff) * count) >> 32) as usize);
     let mut least = load(ids, hosts, best);
-    for _ in 1..choices {
-        let other = rng.below(ids.len() as u64) as usize;
+    let second = load(ids, hosts, other);
+    if second < least {
+        (best, least) = (other, second);
+    }
+    for _ in 2..choices {
+        let other = rng.below(count) as usize;
         let load = load(ids, hosts, other);
         if load < least {
             (best, least) = (other, load);

@@ -93,16 +93,17 @@ impl Tables {
         if self.hashes {
             return self.choose_hashed(draw, context);
         }
-        let mut chosen = self.draw(draw)?;
-        for _ in 0..context.attempts {
-            if !context.avoid.contains(&chosen.host) {
-                break;
+        let mut left = context.attempts;
+        loop {
+            let chosen = self.draw(draw)?;
+            if left == 0 || !context.avoid.contains(&chosen.host) {
+                return Some(chosen);
             }
-            chosen = self.draw(draw)?;
+            left -= 1;
         }
-        Some(chosen)
     }
 
+    #[inline(never)]
     fn choose_hashed(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
         let hash = context.hash.unwrap_or_else(|| draw.rng.next_u64());
         let (index, _) = self.load.draw(|| hash);
@@ -197,23 +198,33 @@ impl Level {
 
     #[inline]
     fn pick(&mut self, degraded: bool, draw: &mut Draw<'_>) -> Option<HostId> {
-        if let (Some(localities), false) = (&mut self.localities, self.panic) {
-            let group = match &mut localities.routing {
-                Routing::Weighted { healthy, degraded: other } => {
-                    if degraded { other } else { healthy }.pick()
+        let all = if degraded { &mut self.degraded } else { &mut self.healthy };
+        let set = match &mut self.localities {
+            Some(localities) if !self.panic => match localities.choose(degraded, draw) {
+                Zone::Any => all,
+                Zone::Group(group) => {
+                    let sets = if degraded { &mut localities.degraded } else { &mut localities.healthy };
+                    sets.get_mut(group)?
                 }
-                Routing::Zones(zones) => match zones.pick(draw) {
-                    Zone::Any => None,
-                    Zone::Group(group) => Some(group),
-                    Zone::Fail => return None,
-                },
-            };
-            if let Some(group) = group {
-                let sets = if degraded { &mut localities.degraded } else { &mut localities.healthy };
-                return sets.get_mut(group)?.pick(draw);
+                Zone::Fail => return None,
+            },
+            _ => all,
+        };
+        set.pick(draw)
+    }
+}
+
+impl Localities {
+    /// Where the next request goes.
+    #[inline(never)]
+    fn choose(&mut self, degraded: bool, draw: &mut Draw<'_>) -> Zone {
+        match &mut self.routing {
+            Routing::Weighted { healthy, degraded: other } => {
+                let group = if degraded { other } else { healthy }.pick();
+                group.map_or(Zone::Any, Zone::Group)
             }
+            Routing::Zones(zones) => zones.pick(draw),
         }
-        if degraded { self.degraded.pick(draw) } else { self.healthy.pick(draw) }
     }
 }
 
