@@ -84,8 +84,20 @@ impl Clusters {
         }
     }
 
-    /// True when an idle connection of the cluster is due.
-    pub(crate) fn is_due(&self, id: ClusterId, now: Time) -> bool {
-        self.get(id).and_then(ClusterState::next_expiry).is_some_and(|at| at <= now)
+    /// Closes connections that are due, and idle ones of a cluster that left the configuration: one that was opened for
+    /// a request that was waiting by then would stay.
+    pub(crate) fn expire(
+        &mut self,
+        id: ClusterId,
+        snapshot: &Snapshot,
+        now: Time,
+        out: &mut Vec<PoolAction>,
+    ) {
+        let Some(state) = self.get_mut(id) else { return };
+        if snapshot.cluster(id).is_none() {
+            state.drain(out);
+        } else if state.next_expiry().is_some_and(|at| at <= now) {
+            state.expire(now, out);
+        }
     }
 }

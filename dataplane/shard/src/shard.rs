@@ -375,12 +375,8 @@ impl Shard {
     pub(crate) fn housekeeping(&mut self) {
         let now = self.io.now;
         for id in self.clusters.ids() {
-            if self.clusters.is_due(id, now)
-                && let Some(state) = self.clusters.get_mut(id)
-            {
-                state.expire(now, &mut self.actions);
-                self.run_pool_actions(id);
-            }
+            self.clusters.expire(id, &self.snapshot, now, &mut self.actions);
+            self.run_pool_actions(id);
             self.look_at_outliers(id);
             self.forget_cluster_if_gone(id);
         }
