@@ -24,7 +24,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(timeouts_count_as_failures),
     case!(resets_count_as_failures),
     case!(split_local_failures_count_apart),
-    case!(split_answers_count_as_gateway_failures),
+    case!(split_answers_keep_their_status),
     case!(grpc_statuses_in_heads_count),
     case!(success_rates_are_compared),
     case!(failure_percentages_are_enforced_when_asked),
@@ -148,8 +148,7 @@ fn an_endpoint_comes_back_when_its_time_is_over(subject: &Subject) {
     proxy.wait_stat(&format!("{PREFIX}_active"), 0);
     let took = began.elapsed();
     assert!(took > Duration::from_millis(300), "back after {took:?}");
-    assert_eq!(statuses(&proxy, 9), [200; 9]);
-    assert_eq!(endpoints[0].requests(), 5);
+    assert_eq!(until(&proxy, &endpoints[0], 5), 0);
     assert_eq!(proxy.stat("cluster.up.membership_healthy"), Some(3));
 }
 
@@ -257,7 +256,7 @@ fn split_local_failures_count_apart(subject: &Subject) {
     assert_eq!(stats(&proxy, &["active", "enforced_consecutive_5xx", "total"]), [1, 0, 0]);
 }
 
-fn split_answers_count_as_gateway_failures(subject: &Subject) {
+fn split_answers_keep_their_status(subject: &Subject) {
     let endpoints = many(2);
     let detection = "split_external_local_origin_errors: true, consecutive_gateway_failure: 2, consecutive_5xx: 4, \
                      max_ejection_percent: 50";
@@ -265,7 +264,7 @@ fn split_answers_count_as_gateway_failures(subject: &Subject) {
     endpoints[0].answer(500);
     until(&proxy, &endpoints[0], 4);
     proxy.wait_stat(&format!("{PREFIX}_enforced_consecutive_5xx"), 1);
-    assert_eq!(stats(&proxy, &["detected_consecutive_gateway_failure"]), [2]);
+    assert_eq!(stats(&proxy, &["detected_consecutive_gateway_failure"]), [0]);
 }
 
 fn grpc_statuses_in_heads_count(subject: &Subject) {
@@ -280,7 +279,7 @@ fn grpc_statuses_in_heads_count(subject: &Subject) {
         let proxy = proxy(subject, &addresses, "consecutive_5xx: 2, max_ejection_percent: 50", "");
         let mut client = proxy.client();
         for _ in 0..8 {
-            let fields = [("host", "a"), ("content-type", "application/grpc"), ("te", "trailers")];
+            let fields = [("content-type", "application/grpc"), ("te", "trailers")];
             assert_eq!(client.exchange("POST", "/a.B/C", &fields, b"").status, 200);
         }
         proxy.wait_stat(&format!("{PREFIX}_active"), ejected);
@@ -370,7 +369,8 @@ fn ejection_into_panic(subject: &Subject) {
     let before = endpoints[0].requests() + endpoints[1].requests();
     assert_eq!(statuses(&proxy, 6), [500; 6]);
     assert_eq!(endpoints[0].requests() + endpoints[1].requests(), before + 6, "everybody is used in panic");
-    assert!(proxy.stat("cluster.up.lb_healthy_panic").unwrap_or(0) >= 6);
+    let panics = proxy.stat("cluster.up.lb_healthy_panic");
+    assert!(panics.unwrap_or(0) >= 6, "{panics:?}");
 }
 
 fn max_ejection_time_shorter_than_the_base_is_refused(subject: &Subject) {

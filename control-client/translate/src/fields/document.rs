@@ -33,7 +33,7 @@ that are not served ask for; a test compares both with what it finds.
 |---|---|---|---|
 | consul | 52 | 9 | 2 |
 | kuma | 126 | 33 | 11 |
-| gateway | 127 | 24 | 2 |
+| gateway | 130 | 21 | 2 |
 | envoy | 2 | 0 | 6 |
 | istio | 29 | 7 | 41 |
 

@@ -100,12 +100,7 @@ impl Watch {
     pub fn take(&mut self, result: TryResult, config: &OutlierDetection) -> Reached {
         if config.split_local_origin {
             return match result {
-                // Envoy has any failed answer be a 503 here, so that all of them are a gateway's failures.
-                TryResult::Status(500..) => self.status(503, config),
-                TryResult::Status(_) => {
-                    self.local_success();
-                    self.status(200, config)
-                }
+                TryResult::Status(status) => self.status(status, config),
                 TryResult::Connected | TryResult::ConnectedForGood => self.local_success(),
                 TryResult::TimedOut(_) | TryResult::Failed => self.local_failure(config),
             };
