@@ -1,7 +1,8 @@
 //! Clusters: endpoints, policies, limits, and what is refused or reported.
 
 use millrace_config::{
-    DnsLookupFamily, HealthStatus, Http2Keepalive, Http2Options, LbPolicy, UpstreamProtocol,
+    Consecutive, DnsLookupFamily, HealthStatus, Http2Keepalive, Http2Options, LbPolicy, OutlierDetection,
+    UpstreamProtocol,
 };
 use millrace_observe::stats::Registry;
 use millrace_proto::{message_from_json, schema, yaml};
@@ -200,10 +201,29 @@ fn what_cannot_be_served_is_refused() {
 #[test]
 fn fields_without_effect_are_reported() {
     let message = schema::Message::by_type_url(resource::CLUSTER).unwrap();
-    let text = "{name: a, outlier_detection: {}, ignore_health_on_host_removal: false}";
+    let text = "{name: a, preconnect_policy: {}, ignore_health_on_host_removal: false}";
     let bytes = message_from_json(message, &yaml::parse(text).unwrap()).unwrap();
     let mut cx = Context::new(Registry::new(), Overrides::default());
     let unsupported = resource::cluster(&bytes, None, &mut cx).unwrap().unsupported;
     let paths: Vec<_> = unsupported.iter().map(|field| field.path.as_str()).collect();
-    assert_eq!(paths, ["outlier_detection"]);
+    assert_eq!(paths, ["preconnect_policy"]);
+}
+
+#[test]
+fn outlier_detection_has_envoys_defaults_and_its_bounds_fit() {
+    assert_eq!(cluster_of("type: STATIC").unwrap().outlier_detection, None);
+    let of = |fields: &str| cluster_of(&format!("outlier_detection: {{{fields}}}"));
+    assert_eq!(of("").unwrap().outlier_detection.as_deref(), Some(&OutlierDetection::default()));
+    let longer = of("base_ejection_time: 400s").unwrap().outlier_detection.unwrap();
+    assert_eq!(longer.max_ejection_time, Duration::from_secs(400));
+    let set = of(
+        "consecutive_gateway_failure: 0, enforcing_consecutive_gateway_failure: 7, max_ejection_percent: 100, \
+                  split_external_local_origin_errors: true, success_rate_stdev_factor: 1000",
+    );
+    let set = set.unwrap().outlier_detection.unwrap();
+    assert_eq!(set.consecutive_gateway_failure, Consecutive { threshold: 0, enforcing: 7 });
+    assert_eq!((set.max_ejection_percent, set.split_local_origin), (100, true));
+    assert_eq!(set.success_rate.stdev_factor, 1000);
+    let refused = of("base_ejection_time: 10s, max_ejection_time: 5s").unwrap_err();
+    assert_eq!(refused.path.to_string(), "outlier_detection.max_ejection_time");
 }
