@@ -225,5 +225,5 @@ fn outlier_detection_has_envoys_defaults_and_its_bounds_fit() {
     assert_eq!((set.max_ejection_percent, set.split_local_origin), (100, true));
     assert_eq!(set.success_rate.stdev_factor, 1000);
     let refused = of("base_ejection_time: 10s, max_ejection_time: 5s").unwrap_err();
-    assert_eq!(refused.path.to_string(), "outlier_detection.max_ejection_time");
+    assert_eq!(refused.path, "outlier_detection.max_ejection_time");
 }
