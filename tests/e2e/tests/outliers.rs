@@ -77,14 +77,13 @@ fn with(subject: &Subject, endpoints: &[Switched], detection: &str) -> Proxy {
 /// Requests until the endpoint has had so many; returns how many answers were not 200.
 fn until(proxy: &Proxy, endpoint: &Switched, wanted: usize) -> usize {
     let mut client = proxy.client();
-    let mut failures = 0;
-    for _ in 0..wanted * 40 {
-        if endpoint.requests() >= wanted {
-            return failures;
-        }
+    let (mut failures, mut sent) = (0, 0);
+    while endpoint.requests() < wanted {
+        assert!(sent < wanted * 40, "{wanted} requests never reached the endpoint");
         failures += usize::from(client.get("/").status != 200);
+        sent += 1;
     }
-    panic!("{wanted} requests never reached the endpoint");
+    failures
 }
 
 fn statuses(proxy: &Proxy, requests: usize) -> Vec<u16> {
