@@ -78,8 +78,10 @@ impl Clusters {
     /// Drops a state that nothing uses any more and that the configuration no longer knows.
     pub(crate) fn forget_if_gone(&mut self, id: ClusterId, snapshot: &Snapshot, shared: &Shared) {
         let gone = snapshot.cluster(id).is_none() && self.get(id).is_some_and(ClusterState::is_quiescent);
-        if let (true, Some(state)) = (gone, self.states.get_mut(id.0 as usize)) {
-            *state = None;
+        if let (true, Some(slot)) = (gone, self.states.get_mut(id.0 as usize)) {
+            if let Some(mut state) = slot.take() {
+                state.leave_health();
+            }
             shared.forget_budgets(id);
         }
     }

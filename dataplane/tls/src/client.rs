@@ -11,7 +11,6 @@ use rustls::sign::CertifiedKey;
 use rustls::{NoKeyLog, SignatureScheme};
 
 use crate::error::ContextError;
-use crate::key_usage::KeyUsage;
 use crate::local::Local;
 use crate::provider::{End, provider, schemes, versions};
 use crate::schemes::listed;
@@ -67,7 +66,7 @@ impl ClientContext {
             .with_protocol_versions(&versions(&common.params)?)
             .map_err(|_| ContextError::Parameters)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(KeyUsage(verifier)));
+            .with_custom_certificate_verifier(verifier);
         let mut plain = builder.with_client_cert_resolver(Arc::new(resolver));
         plain.alpn_protocols = common.alpn.iter().map(|name| name.to_vec()).collect();
         plain.enable_secret_extraction = true;

@@ -10,7 +10,6 @@ mod error;
 mod facts;
 mod identity;
 mod key_derivation;
-mod key_usage;
 mod local;
 mod provider;
 mod record;

@@ -114,6 +114,12 @@ impl ClusterState {
         }
     }
 
+    /// The shard forgets the cluster: others must not count its endpoints as watched by it.
+    pub fn leave_health(&mut self) {
+        let ids: Vec<HostId> = self.hosts().map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.unwatch(id));
+    }
+
     /// Endpoints of this shard that get no requests since they are outliers.
     pub fn ejected_hosts(&self) -> usize {
         let out = |host: &Host| host.watch.as_ref().is_some_and(|watch| watch.monitor.is_ejected());

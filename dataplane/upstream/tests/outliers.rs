@@ -206,3 +206,20 @@ fn a_shard_that_comes_later_knows_who_is_out() {
     late.update(&Arc::new(off), &mut Vec::new());
     assert_eq!((shares(&mut late), late.next_outlier_look()), (vec![10; 10], None));
 }
+
+#[test]
+fn a_shard_that_forgets_a_cluster_and_takes_it_up_again_counts_once() {
+    let (cluster, shared) = (Arc::new(ten(|_| {})), Arc::default());
+    let mut one = shard(&cluster, &shared);
+    let mut other = shard(&cluster, &shared);
+    assert!(fail(&mut one, 10, 5));
+    other.leave_health();
+    let mut other = shard(&cluster, &shared);
+    let mut smaller = Cluster::clone(&cluster);
+    smaller.localities[0].endpoints.pop();
+    let smaller = Arc::new(smaller);
+    let mut out = Vec::new();
+    one.update(&smaller, &mut out);
+    other.update(&smaller, &mut out);
+    assert_eq!(actions(&mut other), [OutlierAction::Left]);
+}

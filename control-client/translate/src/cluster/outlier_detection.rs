@@ -32,7 +32,6 @@ pub(super) fn outlier_detection(
         max_ejection_percent: number(&by.max_ejection_percent, default.max_ejection_percent),
         always_eject_one_host: flag(&by.always_eject_one_host, false),
         split_local_origin: by.split_external_local_origin_errors,
-        uneject_on_health_check: flag(&by.successful_active_health_check_uneject_host, true),
         consecutive_5xx: consecutive(
             &by.consecutive_5xx,
             &by.enforcing_consecutive_5xx,

@@ -41,7 +41,7 @@ pub(super) const TABLES: &[Table] = &[
                 "use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config",
             ),
             (Reported("the extension is not served by this build"), "bootstrap_extensions listener_manager"),
-            (Reported("TLS is not served by this build"), "certificate_provider_instances"),
+            (Reported("certificates come inline, from files and over SDS"), "certificate_provider_instances"),
             (Refused("the prefix of internal headers is x-envoy"), "header_prefix"),
             (Refused("socket interfaces are not served by this build"), "default_socket_interface"),
         ],

@@ -41,13 +41,11 @@ impl Shard {
         match decision {
             RetryDecision::Retry { after, rate_limited } => {
                 self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY);
-                self.stats.inc(
-                    scope,
-                    match rate_limited {
-                        true => metric::UPSTREAM_RQ_RETRY_BACKOFF_RATELIMITED,
-                        false => metric::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL,
-                    },
-                );
+                let back_off = match rate_limited {
+                    true => metric::UPSTREAM_RQ_RETRY_BACKOFF_RATELIMITED,
+                    false => metric::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL,
+                };
+                self.stats.inc(scope, back_off);
                 stream.retrying = true;
                 stream.attempt = Attempt::BackOff(self.io.now + after);
                 stream.try_deadline = millrace_base::Time::MAX;

@@ -54,11 +54,13 @@ impl Shard {
     fn choose_route(&mut self, id: Key) {
         let random = self.rng.next_u64();
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let Some(config) = stream.options.as_ref().and_then(|options| options.routes.clone()) else { return };
-        let Selection::Route(selected) = millrace_route::select(&config, &stream.request, random) else {
+        // A count of this shard alone; the table's own is shared by all cores.
+        let Some(options) = stream.options.clone() else { return };
+        let Some(config) = options.routes.as_deref() else { return };
+        let Selection::Route(selected) = millrace_route::select(config, &stream.request, random) else {
             return;
         };
-        let mut plan = Plan::of(&config, selected);
+        let mut plan = Plan::of(config, selected);
         if let (RouteAction::Forward(forward), Some(plan)) = (&selected.route.action, &mut plan) {
             let random = self.rng.next_u64();
             let choice = millrace_route::cluster(forward, &stream.request, random, &self.snapshot);

@@ -4,10 +4,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, SignatureScheme,
+};
+
+use x509_parser::certificate::X509Certificate;
 
 use super::handoff::{Outcome, extra_dns_san, report, report_signature};
 use super::{Verified, Verifier};
+use crate::certificate::x509::parse;
 
 impl Verifier {
     fn answer(
@@ -65,6 +70,12 @@ impl Verifier {
     }
 }
 
+/// What a server's key may be used for (RFC 5280 4.2.1.3): it signs the handshake, in every suite that is left. Envoy 1.40
+/// looks at it whatever `enforce_rsa_key_usage` says, also where nothing else is verified.
+fn may_sign(leaf: &X509Certificate<'_>) -> bool {
+    leaf.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.digital_signature()))
+}
+
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -74,7 +85,11 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.answer(end_entity, intermediates, now).map(|_| ServerCertVerified::assertion())
+        self.answer(end_entity, intermediates, now)?;
+        match parse(end_entity) {
+            Ok(leaf) if may_sign(&leaf) => Ok(ServerCertVerified::assertion()),
+            _ => Err(CertificateError::InvalidPurpose.into()),
+        }
     }
 
     fn verify_tls12_signature(

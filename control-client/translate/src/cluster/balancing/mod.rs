@@ -12,7 +12,7 @@ use millrace_config::{
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::{
-    CommonLbConfig, LbConfig, LbPolicy as By, RingHashLbConfig,
+    CommonLbConfig, LbConfig, LbPolicy as By, RingHashLbConfig, SlowStartConfig,
     common_lb_config::{ConsistentHashingLbConfig, LocalityConfigSpecifier, ZoneAwareLbConfig},
     ring_hash_lb_config,
 };
@@ -100,30 +100,14 @@ fn legacy(
     match cluster.lb_policy() {
         By::RoundRobin => {
             if let Some(LbConfig::RoundRobinLbConfig(config)) = &cluster.lb_config {
-                let slow = config.slow_start_config.as_ref();
-                balancing.slow_start = slow.and_then(|slow| {
-                    slow_start(
-                        slow.slow_start_window.as_ref(),
-                        slow.aggression.as_ref(),
-                        slow.min_weight_percent,
-                        cx,
-                    )
-                });
+                balancing.slow_start = legacy_slow_start(config.slow_start_config.as_ref(), cx);
             }
             Ok(LbPolicy::RoundRobin)
         }
         By::Random => Ok(LbPolicy::Random),
         By::LeastRequest => Ok(LbPolicy::LeastRequest(match &cluster.lb_config {
             Some(LbConfig::LeastRequestLbConfig(config)) => {
-                let slow = config.slow_start_config.as_ref();
-                balancing.slow_start = slow.and_then(|slow| {
-                    slow_start(
-                        slow.slow_start_window.as_ref(),
-                        slow.aggression.as_ref(),
-                        slow.min_weight_percent,
-                        cx,
-                    )
-                });
+                balancing.slow_start = legacy_slow_start(config.slow_start_config.as_ref(), cx);
                 least_request(config.choice_count.as_ref(), config.active_request_bias.as_ref(), cx)
             }
             _ => LeastRequest::default(),
@@ -198,6 +182,12 @@ fn consistent_hashing(from: &ConsistentHashingLbConfig) -> ConsistentHashing {
         balance_factor: value::number(from.hash_balance_factor.as_ref(), 0),
         ..ConsistentHashing::default()
     }
+}
+
+fn legacy_slow_start(config: Option<&SlowStartConfig>, cx: &Context) -> Option<SlowStart> {
+    let config = config?;
+    let (window, aggression) = (config.slow_start_window.as_ref(), config.aggression.as_ref());
+    slow_start(window, aggression, config.min_weight_percent, cx)
 }
 
 fn slow_start(
