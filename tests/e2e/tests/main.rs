@@ -12,6 +12,7 @@ mod http2;
 mod lifecycle;
 mod limits;
 mod outliers;
+mod parity;
 mod probes;
 mod routes;
 mod tcp;
@@ -21,7 +22,7 @@ mod upstreams;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    millrace_e2e::run(&[
+    let modules: &[(&str, &[millrace_e2e::Case])] = &[
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
         ("balancing", balancing::CASES),
@@ -60,6 +61,6 @@ fn main() -> ExitCode {
         ("tcp", tcp::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
-    ])
-    .exit_code()
+    ];
+    millrace_e2e::run_with(modules, &parity::rows()).exit_code()
 }
