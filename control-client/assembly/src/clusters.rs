@@ -226,8 +226,9 @@ impl Assembly {
         cluster: Arc<Cluster>,
     ) {
         gauges::membership(turn.stats, &cluster);
+        let known = before.as_ref().map_or(&[][..], |before| &before.localities);
+        gauges::endpoints_told(turn.stats, known, &cluster);
         if let Some(before) = before.filter(|before| before.localities != cluster.localities) {
-            turn.stats.inc(cluster.scope, metric::MEMBERSHIP_CHANGE);
             let left = resource::retired_scopes(&before.localities, &cluster.localities);
             self.graveyard.hosts(turn.now, left, &mut self.deadlines);
         }

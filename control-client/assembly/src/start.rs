@@ -154,6 +154,7 @@ impl Assembly {
         }
         for cluster in self.snapshot.clusters.iter().flatten() {
             gauges::membership(turn.stats, cluster);
+            gauges::endpoints_told(turn.stats, &[], cluster);
         }
         self.end_turn(turn);
     }

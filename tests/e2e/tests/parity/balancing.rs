@@ -46,11 +46,7 @@ pub(super) const FEATURES: &[Feature] = &[
         endpoints: &[does(Does::Late(400)), OK, OK],
         traffic: super::burst(60),
         chance: 0.4,
-        by_chance: &[
-            "cluster.up.upstream_cx_http1_total",
-            "cluster.up.upstream_cx_total",
-            "cluster.up.upstream_cx_active",
-        ],
+        by_chance: &["cluster.up.upstream_cx*"],
         ..PLAIN_BALANCING
     },
     Feature {
@@ -82,7 +78,7 @@ pub(super) const FEATURES: &[Feature] = &[
         endpoints: &[OK, in_locality(0, ILL), in_locality(0, ILL), in_locality(1, ""), in_locality(1, "")],
         localities: &["", "priority: 1,"],
         chance: 0.2,
-        by_chance: &["cluster.up.upstream_cx_total", "cluster.up.upstream_cx_http1_total"],
+        by_chance: &["cluster.up.upstream_cx*"],
         ..PLAIN_BALANCING
     },
     Feature {
@@ -106,7 +102,7 @@ pub(super) const FEATURES: &[Feature] = &[
             in_locality(0, ILL),
         ],
         chance: 0.2,
-        by_chance: &["cluster.up.upstream_cx_total", "cluster.up.upstream_cx_http1_total"],
+        by_chance: &["cluster.up.upstream_cx*"],
         ..PLAIN_BALANCING
     },
     Feature {
@@ -136,7 +132,7 @@ pub(super) const FEATURES: &[Feature] = &[
         name: "weights 1000 and 1",
         endpoints: &[weighted(", load_balancing_weight: 1000"), weighted(", load_balancing_weight: 1")],
         chance: 0.02,
-        by_chance: &["cluster.up.upstream_cx_total", "cluster.up.upstream_cx_http1_total"],
+        by_chance: &["cluster.up.upstream_cx*"],
         ..PLAIN_BALANCING
     },
 ];

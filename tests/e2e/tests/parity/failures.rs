@@ -17,6 +17,10 @@ pub(super) const FEATURES: &[Feature] = &[
     Feature {
         name: "an endpoint that sends less than it said",
         endpoints: &[does(Does::CutShort)],
+        differs: &[(
+            "http.main.downstream_cx_delayed_close_timeout",
+            "a response that is cut short closes the connection at once",
+        )],
         ..ENDPOINTS
     },
     Feature {
@@ -108,6 +112,8 @@ pub(super) const FEATURES: &[Feature] = &[
         endpoints: &[does(Does::Refuse), OK],
         route: ", retry_policy: {retry_on: connect-failure, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
         traffic: requests(8),
+        chance: 0.2,
+        by_chance: &["cluster.up.upstream_*", "cluster.up.retry.*"],
         ..RETRIES
     },
     Feature {
@@ -115,6 +121,8 @@ pub(super) const FEATURES: &[Feature] = &[
         endpoints: &[does(Does::Reset), OK],
         route: ", retry_policy: {retry_on: reset, num_retries: 3, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
         traffic: requests(8),
+        chance: 0.2,
+        by_chance: &["cluster.up.upstream_*", "cluster.up.retry.*"],
         ..RETRIES
     },
     Feature {
@@ -152,6 +160,8 @@ pub(super) const FEATURES: &[Feature] = &[
         endpoints: &[does(Does::Answer(503)), OK],
         route: ", retry_policy: {retry_on: 5xx, retry_host_predicate: [{name: p, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}}], host_selection_retry_max_attempts: 5, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
         traffic: requests(10),
+        chance: 0.2,
+        by_chance: &["cluster.up.upstream_*", "cluster.up.retry.*"],
         ..RETRIES
     },
     Feature {
@@ -192,6 +202,7 @@ pub(super) const FEATURES: &[Feature] = &[
         endpoints: &[does(Does::Answer(500)), OK, OK, OK, OK, OK, OK, OK, OK, OK],
         cluster: "outlier_detection: {}",
         traffic: requests(50),
+        chance: 0.05,
         ..OUTLIERS
     },
     Feature {
@@ -199,6 +210,7 @@ pub(super) const FEATURES: &[Feature] = &[
         endpoints: &[does(Does::Answer(503)), OK, OK, OK, OK, OK, OK, OK, OK, OK],
         cluster: "outlier_detection: {consecutive_5xx: 100, enforcing_consecutive_gateway_failure: 100}",
         traffic: requests(50),
+        chance: 0.05,
         ..OUTLIERS
     },
     Feature {
@@ -206,6 +218,7 @@ pub(super) const FEATURES: &[Feature] = &[
         endpoints: &[does(Does::Answer(500)); 10],
         cluster: "outlier_detection: {consecutive_5xx: 2}",
         traffic: requests(20),
+        chance: 0.05,
         ..OUTLIERS
     },
 ];

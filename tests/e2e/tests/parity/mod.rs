@@ -48,7 +48,7 @@ pub(crate) struct Feature {
     pub prefixes: &'static [&'static str],
     /// Figures that depend on chance may differ by this share of the requests.
     pub chance: f64,
-    /// Which those are, besides the requests of each endpoint.
+    /// Which those are, besides the requests of each endpoint: names, or their beginnings before a `*`.
     pub by_chance: &'static [&'static str],
     /// Figures that differ, and why.
     pub differs: &'static [(&'static str, &'static str)],

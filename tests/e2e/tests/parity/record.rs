@@ -54,7 +54,9 @@ fn alike(feature: &Feature, name: &str, left: &str, right: &str) -> bool {
     if left == right {
         return true;
     }
-    let by_chance = name.starts_with("requests of endpoint") || feature.by_chance.contains(&name);
+    let listed =
+        |entry: &&str| entry.strip_suffix('*').map_or(name == *entry, |start| name.starts_with(start));
+    let by_chance = name.starts_with("requests of endpoint") || feature.by_chance.iter().any(listed);
     if feature.chance == 0.0 || !by_chance {
         return false;
     }
