@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::{Cluster, ClusterId, Endpoint};
+use crate::{Cluster, ClusterId, Endpoint, LocalityEndpoints};
 
 /// Endpoints that come, go or change, from one version of a cluster to the next.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Splice {
 /// Longest run of neighbours that is recognised; what is longer counts as another list altogether.
 const RUN_MAX: usize = 64;
 /// With more of them, comparing everything costs no more.
-const SPLICES_MAX: usize = 2048;
+const RUNS_MAX: usize = 2048;
 
 impl EndpointChanges {
     /// The changes; `None` when localities themselves changed, or when the versions have little in common.
@@ -50,40 +50,99 @@ impl EndpointChanges {
         }
         Some(Self { cluster: new.id, since: Arc::clone(old), splices })
     }
+
+    /// Endpoints of the old version that go or are given again, by locality.
+    pub fn removed(&self) -> Vec<LocalityEndpoints> {
+        let mut removed = vec![LocalityEndpoints::default(); self.since.localities.len()];
+        let mut shifts = vec![0_i64; removed.len()];
+        for splice in &self.splices {
+            let at = splice.locality as usize;
+            let (Some(removed), Some(shift)) = (removed.get_mut(at), shifts.get_mut(at)) else { continue };
+            // What came and went before it in the locality.
+            let from = usize::try_from(i64::from(splice.at) + *shift).unwrap_or(usize::MAX);
+            *shift += i64::from(splice.removed) - i64::from(splice.added);
+            take(&self.since, at, from, splice.removed, removed);
+        }
+        removed
+    }
+
+    /// Endpoints of `new`, the new version, that come or are given again, by locality.
+    pub fn added(&self, new: &Cluster) -> Vec<LocalityEndpoints> {
+        let mut added = vec![LocalityEndpoints::default(); new.localities.len()];
+        for splice in &self.splices {
+            let at = splice.locality as usize;
+            if let Some(added) = added.get_mut(at) {
+                take(new, at, splice.at as usize, splice.added, added);
+            }
+        }
+        added
+    }
+}
+
+fn take(from: &Cluster, locality: usize, at: usize, count: u32, to: &mut LocalityEndpoints) {
+    let endpoints = from.localities.get(locality).map_or(&[][..], |locality| &locality.endpoints);
+    let found = at.checked_add(count as usize).and_then(|end| endpoints.get(at..end));
+    to.endpoints.extend_from_slice(found.unwrap_or_default());
 }
 
 fn compare(locality: u32, old: &[Endpoint], new: &[Endpoint], splices: &mut Vec<Splice>) -> Option<()> {
+    let found = runs(old, new, |old, new| old.address == new.address)?;
+    splices.extend(found.into_iter().map(|Run { at, removed, added }| Splice {
+        locality,
+        at: at as u32,
+        removed: removed as u32,
+        added: added as u32,
+    }));
+    (splices.len() <= RUNS_MAX).then_some(())
+}
+
+/// Neighbours in one list that those of another take the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where, in the new list.
+    pub at: usize,
+    /// So many of the old list go.
+    pub removed: usize,
+    /// So many of the new list come.
+    pub added: usize,
+}
+
+/// In what two lists differ; `same_place` says that one element is another form of the other. `None` when they have
+/// little in common. Costs a comparison for each element, and not more than 64 for each run.
+pub fn runs<T: PartialEq>(
+    old: &[T],
+    new: &[T],
+    same_place: impl Fn(&T, &T) -> bool,
+) -> Option<Vec<Run>> {
+    let mut found = Vec::new();
     let (mut i, mut j) = (0, 0);
     loop {
         let same = old[i..].iter().zip(&new[j..]).take_while(|(old, new)| old == new).count();
         (i, j) = (i + same, j + same);
         if i == old.len() && j == new.len() {
-            return Some(());
+            return Some(found);
         }
-        if splices.len() == SPLICES_MAX {
+        if found.len() == RUNS_MAX {
             return None;
         }
-        let (removed, added) = run(&old[i..], &new[j..])?;
-        splices.push(Splice { locality, at: j as u32, removed: removed as u32, added: added as u32 });
+        let (removed, added) = run(&old[i..], &new[j..], &same_place)?;
+        found.push(Run { at: j, removed, added });
         (i, j) = (i + removed, j + added);
     }
 }
 
-/// How many endpoints from here on are others in both lists, which differ in the first one.
-fn run(old: &[Endpoint], new: &[Endpoint]) -> Option<(usize, usize)> {
+/// How many elements from here on are others in both lists, which differ in the first one.
+fn run<T>(old: &[T], new: &[T], same_place: impl Fn(&T, &T) -> bool) -> Option<(usize, usize)> {
     let (Some(gone), Some(come)) = (old.first(), new.first()) else { return Some((old.len(), new.len())) };
-    if gone.address == come.address {
+    if same_place(gone, come) {
         return Some((1, 1));
     }
-    let is = |endpoint: Option<&Endpoint>, wanted: &Endpoint| {
-        endpoint.is_some_and(|endpoint| endpoint.address == wanted.address)
-    };
     for length in 1..=RUN_MAX {
         match (old.get(length), new.get(length)) {
             (None, None) => return Some((old.len(), new.len())),
-            (Some(a), Some(b)) if a.address == b.address => return Some((length, length)),
-            (a, _) if is(a, come) => return Some((length, 0)),
-            (_, b) if is(b, gone) => return Some((0, length)),
+            (Some(a), Some(b)) if same_place(a, b) => return Some((length, length)),
+            (Some(a), _) if same_place(a, come) => return Some((length, 0)),
+            (_, Some(b)) if same_place(gone, b) => return Some((0, length)),
             _ => {}
         }
     }

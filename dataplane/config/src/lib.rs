@@ -45,7 +45,7 @@ pub use cluster::{
     LocalityEndpoints, LocalityName, MetadataPairs, TcpKeepalive, Thresholds, TransportMetadata,
     UpstreamHttp,
 };
-pub use endpoint_changes::{EndpointChanges, Splice};
+pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
