@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use millrace_ads::{Interest, Rejected, Resource, ResourceType, Update};
-use millrace_config::{Cluster, ClusterDiscovery, ClusterId, LocalityEndpoints, SourceId};
+use millrace_config::{Cluster, ClusterDiscovery, ClusterId, EndpointChanges, LocalityEndpoints, SourceId};
 use millrace_observe::stats::{cluster as metric, cluster_manager};
 use millrace_translate::{Sources, resource};
 
@@ -229,10 +229,20 @@ impl Assembly {
         let known = before.as_ref().map_or(&[][..], |before| &before.localities);
         gauges::endpoints_told(turn.stats, known, &cluster);
         if let Some(before) = before.filter(|before| before.localities != cluster.localities) {
-            let left = resource::retired_scopes(&before.localities, &cluster.localities);
-            self.graveyard.hosts(turn.now, left, &mut self.deadlines);
+            self.endpoints_left(turn, &before, &cluster);
         }
+        self.merges.delivered(cluster.id, turn);
         self.next.clusters.push((cluster.id, Some(cluster)));
+    }
+
+    /// Counts a change of endpoints; the scopes of those that are gone are buried.
+    pub(crate) fn endpoints_left(&mut self, turn: &mut Turn<'_>, before: &Arc<Cluster>, cluster: &Cluster) {
+        turn.stats.inc(cluster.scope, metric::MEMBERSHIP_CHANGE);
+        let left = match EndpointChanges::between(before, cluster) {
+            Some(changes) => resource::retired_scopes(&changes.removed(), &changes.added(cluster)),
+            None => resource::retired_scopes(&before.localities, &cluster.localities),
+        };
+        self.graveyard.hosts(turn.now, left, &mut self.deadlines);
     }
 
     fn settled(&mut self, name: &Arc<str>) {
@@ -262,6 +272,7 @@ impl Assembly {
             self.release_secrets(turn, &cluster_secrets(&version.cluster));
         }
         if let Some(active) = entry.active {
+            self.merges.forget(active.cluster.id);
             self.next.clusters.push((active.cluster.id, None));
             turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_REMOVED);
             self.graveyard.cluster(turn.now, active.cluster, &mut self.deadlines);
@@ -313,8 +324,7 @@ impl Assembly {
         } else if let Some(version) = &mut entry.active {
             version.cluster = Arc::new(with_localities(&version.cluster, localities, known.as_deref()));
             let cluster = version.cluster.clone();
-            turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_UPDATED);
-            self.publish_cluster(turn, known, cluster);
+            self.publish_endpoints(turn, known, cluster);
         }
     }
 }

@@ -48,11 +48,7 @@ pub(crate) fn endpoints_told(stats: &mut ControlStats, before: &[LocalityEndpoin
 fn changed_priorities(before: &[LocalityEndpoints], now: &[LocalityEndpoints]) -> u64 {
     let priorities: BTreeSet<u32> = before.iter().chain(now).map(|locality| locality.priority).collect();
     let differs = |priority: &u32| {
-        let of = |all: &'_ [LocalityEndpoints]| -> Vec<Address> {
-            let same = all.iter().filter(|locality| locality.priority == *priority);
-            same.flat_map(|locality| &locality.endpoints).map(|endpoint| endpoint.address.clone()).collect()
-        };
-        let (mut before, mut now) = (of(before), of(now));
+        let (mut before, mut now) = (addresses(before, *priority), addresses(now, *priority));
         if before == now {
             return false;
         }
@@ -61,6 +57,11 @@ fn changed_priorities(before: &[LocalityEndpoints], now: &[LocalityEndpoints]) -
         before != now
     };
     priorities.iter().filter(|priority| differs(priority)).count() as u64
+}
+
+fn addresses(all: &[LocalityEndpoints], priority: u32) -> Vec<&Address> {
+    let same = all.iter().filter(|locality| locality.priority == priority);
+    same.flat_map(|locality| &locality.endpoints).map(|endpoint| &endpoint.address).collect()
 }
 
 /// A cluster took a load assignment.

@@ -242,6 +242,7 @@ impl Assembly {
                     self.draining = self.draining.saturating_sub(1);
                     self.listeners_changed = true;
                 }
+                Due::Merged(id) => self.deliver_merged(turn, id),
                 Due::Past => {
                     self.past.is_expected = false;
                     self.past.sweep();

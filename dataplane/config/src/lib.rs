@@ -10,6 +10,7 @@ mod address;
 mod balancing;
 mod cluster;
 mod connection_gate;
+mod endpoint_changes;
 mod filter_chain;
 pub mod format;
 mod grpc_filters;
@@ -44,6 +45,7 @@ pub use cluster::{
     LocalityEndpoints, LocalityName, MetadataPairs, TcpKeepalive, Thresholds, TransportMetadata,
     UpstreamHttp,
 };
+pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_base::{Rng, Time};
-use millrace_config::{ClusterId, Snapshot};
+use millrace_config::{ClusterId, EndpointChanges, Snapshot};
 use millrace_upstream::{ClusterState, PoolAction};
 
 use crate::shared::Shared;
@@ -61,7 +61,13 @@ impl Clusters {
     }
 
     /// Takes over what an update says of one cluster; actions are for the caller to run.
-    pub(crate) fn update(&mut self, id: ClusterId, snapshot: &Snapshot, out: &mut Vec<PoolAction>) {
+    pub(crate) fn update(
+        &mut self,
+        id: ClusterId,
+        snapshot: &Snapshot,
+        changes: Option<&EndpointChanges>,
+        out: &mut Vec<PoolAction>,
+    ) {
         if self.local == Some(id) {
             for state in self.states.iter_mut().flatten() {
                 state.set_local_cluster(snapshot.cluster(id));
@@ -69,7 +75,7 @@ impl Clusters {
         }
         let Some(state) = self.get_mut(id) else { return };
         match snapshot.cluster(id) {
-            Some(config) if !Arc::ptr_eq(config, state.config()) => state.update(config, out),
+            Some(config) if !Arc::ptr_eq(config, state.config()) => state.update_by(config, changes, out),
             Some(_) => {}
             None => state.drain(out),
         }

@@ -309,7 +309,8 @@ impl Shard {
             self.tls.secret_changed(*id);
         }
         for (id, _) in &update.clusters {
-            self.clusters.update(*id, &self.snapshot, &mut self.actions);
+            let changes = update.endpoints.iter().find(|changes| changes.cluster == *id);
+            self.clusters.update(*id, &self.snapshot, changes, &mut self.actions);
             self.run_pool_actions(*id);
             self.forget_cluster_if_gone(*id);
         }

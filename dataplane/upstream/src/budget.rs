@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::ClusterHealth;
+use crate::lb::SharedTables;
 
 /// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +85,8 @@ pub struct ClusterBudgets {
     pub high: PriorityBudgets,
     /// Endpoints that are out.
     pub health: ClusterHealth,
+    /// Tables of balancers that hash.
+    pub tables: SharedTables,
 }
 
 impl ClusterBudgets {

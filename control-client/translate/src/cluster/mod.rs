@@ -7,6 +7,7 @@ mod dns;
 mod endpoint;
 mod http_options;
 mod outlier_detection;
+mod records;
 mod scopes;
 
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use millrace_proto::pb::google::protobuf::value::Kind;
 
 pub(crate) use assignment::load_assignment;
 pub use assignment::{LoadAssignment, retired_scopes};
+pub(crate) use records::AssignmentChanges;
+pub use records::AssignmentRecords;
 
 use crate::context::Context;
 use crate::error::Rejection;

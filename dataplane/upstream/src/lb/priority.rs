@@ -1,9 +1,8 @@
 //! How traffic is spread over priority levels: overprovisioning, spill-over, panic
 //! (`arch_overview/upstream/load_balancing/{priority,degraded,panic_threshold}`).
 
-use millrace_base::Slab;
-
-use crate::{Host, HostHealth, HostId};
+use crate::HostHealth;
+use crate::members::Member;
 
 /// How many hosts of a level can serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,20 +15,27 @@ pub(crate) struct Availability {
 }
 
 impl Availability {
-    pub fn of(level: &[HostId], hosts: &Slab<Host>, weighted: bool) -> Self {
-        let mut found = Self { total: level.len() as u32, ..Self::default() };
-        let [mut total, mut healthy, mut degraded] = [0; 3];
-        for host in level.iter().filter_map(|id| hosts.get(id.0)) {
-            let weight = u64::from(host.weight);
-            total += weight;
-            match host.health {
-                HostHealth::Healthy => (found.healthy, healthy) = (found.healthy + 1, healthy + weight),
-                HostHealth::Degraded => (found.degraded, degraded) = (found.degraded + 1, degraded + weight),
-                HostHealth::Unhealthy => {}
-            }
+    pub fn of(level: &[Member], weighted: bool) -> Self {
+        // Mostly all of them are, which takes no counting.
+        let all_healthy = level.iter().all(|member| member.health == HostHealth::Healthy);
+        let count = |health| match all_healthy {
+            true => if health == HostHealth::Healthy { level.len() as u32 } else { 0 },
+            false => level.iter().map(|member| u32::from(member.health == health)).sum(),
+        };
+        let weights = || {
+            let of = |health| level.iter().filter(move |member| member.health == health);
+            let sum = |members: &mut dyn Iterator<Item = &Member>| -> u64 {
+                members.map(|member| u64::from(member.weight)).sum()
+            };
+            let [healthy, degraded] = [HostHealth::Healthy, HostHealth::Degraded].map(|h| sum(&mut of(h)));
+            [sum(&mut level.iter()), healthy, degraded]
+        };
+        Self {
+            total: level.len() as u32,
+            healthy: count(HostHealth::Healthy),
+            degraded: count(HostHealth::Degraded),
+            weights: weighted.then(weights),
         }
-        found.weights = weighted.then_some([total, healthy, degraded]);
-        found
     }
 
     /// Percent of full capacity that the healthy and the degraded hosts provide, each capped at 100.
@@ -88,6 +94,11 @@ impl PriorityLoad {
         }
         let trivial = shares.first().is_none_or(|share| share.healthy == 100);
         Self { shares, trivial }
+    }
+
+    /// True when everything goes to the healthy hosts of level 0.
+    pub fn is_trivial(&self) -> bool {
+        self.trivial
     }
 
     /// True when level `index` uses all its hosts whatever their health.
