@@ -10,6 +10,7 @@ mod address;
 mod balancing;
 mod cluster;
 mod connection_gate;
+mod discovery;
 mod filter_chain;
 pub mod format;
 mod grpc_filters;
@@ -30,6 +31,7 @@ mod snapshot;
 mod tcp_proxy;
 mod tls;
 mod transport;
+mod upstream_connection;
 mod virtual_host;
 
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
@@ -40,11 +42,11 @@ pub use balancing::{
     SubsetFallback, SubsetSelector, ZoneAware,
 };
 pub use cluster::{
-    CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus,
-    LocalityEndpoints, LocalityName, MetadataPairs, TcpKeepalive, Thresholds, TransportMetadata,
-    UpstreamHttp,
+    CircuitBreakers, Cluster, Endpoint, HealthStatus, LocalityEndpoints, LocalityName, MetadataPairs,
+    TcpKeepalive, Thresholds, TransportMetadata, UpstreamHttp,
 };
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
+pub use discovery::{ClusterDiscovery, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, OriginalDst};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
@@ -88,4 +90,5 @@ pub use tls::{
     UpstreamTls, ValidationContext, ValidationSource,
 };
 pub use transport::{ProxyProtocolVersion, TransportMatch, UpstreamProxyProtocol, UpstreamTransport};
+pub use upstream_connection::{BindConfig, BindSource, HappyEyeballs, SocketOption};
 pub use virtual_host::{RequireTls, RouteConfiguration, VirtualHost};

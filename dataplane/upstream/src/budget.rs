@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ClusterHealth;
+use crate::{ClusterHealth, OnDemandBook};
 
 /// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +84,8 @@ pub struct ClusterBudgets {
     pub high: PriorityBudgets,
     /// Endpoints that are out.
     pub health: ClusterHealth,
+    /// Endpoints that requests named.
+    pub on_demand: OnDemandBook,
 }
 
 impl ClusterBudgets {

@@ -32,7 +32,12 @@ impl Hashed {
         let table = match &cluster.lb_policy {
             LbPolicy::RingHash(ring) => Table::Ring(Ring::new(ring, &keys)),
             LbPolicy::Maglev(maglev) => Table::Maglev(Maglev::new(maglev.table_size, &keys)),
-            LbPolicy::RoundRobin | LbPolicy::Random | LbPolicy::LeastRequest(_) => return None,
+            LbPolicy::RoundRobin
+            | LbPolicy::Random
+            | LbPolicy::LeastRequest(_)
+            | LbPolicy::ClusterProvided => {
+                return None;
+            }
         };
         let (ids, shares) = shares.into_iter().unzip();
         Some(Self {

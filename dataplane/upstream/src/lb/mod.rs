@@ -23,6 +23,7 @@ use millrace_config::{Cluster, MetadataMatch};
 use crate::{Host, HostId};
 pub use override_host::OverrideHost;
 use override_host::Overrides;
+pub(crate) use priority::{Availability, PriorityLoad};
 pub use stats::LbStat;
 use stats::LbStats;
 use subset::Subsets;
@@ -42,6 +43,8 @@ pub struct ChooseContext<'a> {
     pub metadata: Option<&'a MetadataMatch>,
     /// Endpoints to be preferred (stateful sessions, `OverrideHost`).
     pub override_host: Option<OverrideHost<'a>>,
+    /// The priority level, and whether its degraded hosts are meant, when an aggregate cluster has drawn it.
+    pub level: Option<(u32, bool)>,
     /// Now.
     pub now: Time,
 }
@@ -95,6 +98,8 @@ pub(crate) struct Balancer {
     overrides: Overrides,
     stats: LbStats,
     hosts_total: usize,
+    /// Counts invalidations.
+    version: u64,
     /// The tables follow the endpoints.
     built: bool,
 }
@@ -103,7 +108,14 @@ impl Balancer {
     /// The endpoints changed, or what tables are made of besides.
     pub fn invalidate(&mut self) {
         self.built = false;
+        self.version += 1;
         self.overrides.clear();
+    }
+
+    /// Changes whenever the tables do.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     #[inline]
