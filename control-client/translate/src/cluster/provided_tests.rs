@@ -23,7 +23,7 @@ const PROVIDED: &str = "load_balancing_policy: {policies: [{typed_extension_conf
 
 fn aggregate(fields: &str) -> String {
     format!(
-        "cluster_type: {{name: a, typed_config: {{'@type': t/envoy.extensions.clusters.aggregate.v3.ClusterConfig, clusters: [x, y, x]}}}}, {fields}"
+        "cluster_type: {{name: a, typed_config: {{'@type': t/envoy.extensions.clusters.aggregate.v3.ClusterConfig, clusters: [x, z, x]}}}}, {fields}"
     )
 }
 

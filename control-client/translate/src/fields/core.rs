@@ -50,6 +50,8 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table { message: "envoy.config.core.v3.SocketOption.SocketType", fields: &[(Served, "stream datagram")] },
+    Table { message: "envoy.config.core.v3.SocketOption.SocketType.Stream", fields: &[] },
+    Table { message: "envoy.config.core.v3.SocketOption.SocketType.Datagram", fields: &[] },
     Table { message: "envoy.type.metadata.v3.MetadataKey", fields: &[(Served, "key path")] },
     Table {
         message: "envoy.type.metadata.v3.MetadataKey.PathSegment",
