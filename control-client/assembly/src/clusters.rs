@@ -113,7 +113,7 @@ impl Assembly {
         cluster_secrets(&cluster).iter().for_each(|secret| self.use_secret(turn, secret, parent));
         self.release_secrets(turn, &replaced.unwrap_or_default());
         match &cluster.discovery {
-            ClusterDiscovery::Static => {
+            ClusterDiscovery::Static | ClusterDiscovery::OriginalDst(_) | ClusterDiscovery::Aggregate(_) => {
                 self.activate_cluster(turn, &name, ClusterVersion { cluster: Arc::new(cluster), stored });
             }
             ClusterDiscovery::Eds { service_name, source, initial_fetch_timeout } => {
@@ -189,7 +189,10 @@ impl Assembly {
                     self.out.push(Action::UnwatchDns(before.id));
                 }
             }
-            (ClusterDiscovery::Static, _) => {}
+            (
+                ClusterDiscovery::Static | ClusterDiscovery::OriginalDst(_) | ClusterDiscovery::Aggregate(_),
+                _,
+            ) => {}
         }
     }
 
@@ -237,7 +240,6 @@ impl Assembly {
 
     /// Counts a change of endpoints; the scopes of those that are gone are buried.
     pub(crate) fn endpoints_left(&mut self, turn: &mut Turn<'_>, before: &Arc<Cluster>, cluster: &Cluster) {
-        turn.stats.inc(cluster.scope, metric::MEMBERSHIP_CHANGE);
         let left = match EndpointChanges::between(before, cluster) {
             Some(changes) => resource::retired_scopes(&changes.removed(), &changes.added(cluster)),
             None => resource::retired_scopes(&before.localities, &cluster.localities),
@@ -265,7 +267,9 @@ impl Assembly {
                     self.clusters.resolves_no_more(cluster.id);
                     self.out.push(Action::UnwatchDns(cluster.id));
                 }
-                ClusterDiscovery::Static => {}
+                ClusterDiscovery::Static
+                | ClusterDiscovery::OriginalDst(_)
+                | ClusterDiscovery::Aggregate(_) => {}
             }
         }
         for version in entry.warming.as_deref().into_iter().chain(&entry.active) {

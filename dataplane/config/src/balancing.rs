@@ -19,6 +19,8 @@ pub enum LbPolicy {
     RingHash(RingHash),
     /// `MAGLEV`.
     Maglev(Maglev),
+    /// `CLUSTER_PROVIDED`: the type of the cluster says which.
+    ClusterProvided,
 }
 
 /// `Cluster.least_request_lb_config`, `LeastRequest`.

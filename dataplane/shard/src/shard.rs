@@ -19,8 +19,9 @@ use millrace_http::{HeaderMap, ResponseHead};
 use millrace_observe::stats::ShardStats;
 use millrace_ring::timer::TimerWheel;
 use millrace_ring::{BufferPool, Event, Filled, Op, Socket, SocketAddress, Waker, sockets};
-use millrace_upstream::PoolAction;
+use millrace_upstream::{Dropped, PoolAction};
 
+use crate::choose::count_dropped;
 use crate::clusters::Clusters;
 use crate::downstream::{Downstream, Protocol};
 use crate::farewell::Partings;
@@ -310,7 +311,11 @@ impl Shard {
         }
         for (id, _) in &update.clusters {
             let changes = update.endpoints.iter().find(|changes| changes.cluster == *id);
-            self.clusters.update(*id, &self.snapshot, changes, &mut self.actions);
+            let scope = self.clusters.get(*id).map(|state| state.config().scope);
+            let dropped = self.clusters.update(*id, &self.snapshot, changes, &mut self.actions);
+            if let Some(scope) = scope {
+                count_dropped(&mut self.stats, scope, dropped);
+            }
             self.run_pool_actions(*id);
             self.forget_cluster_if_gone(*id);
         }
@@ -379,6 +384,7 @@ impl Shard {
             self.clusters.expire(id, &self.snapshot, now, &mut self.actions);
             self.run_pool_actions(id);
             self.look_at_outliers(id);
+            self.clean_up_cluster(id);
             self.forget_cluster_if_gone(id);
         }
         if std::mem::take(&mut self.sweeps) {
@@ -390,8 +396,22 @@ impl Shard {
         self.wheel.insert(now + HOUSEKEEPING_EVERY, token.0);
     }
 
+    /// Endpoints that were made on demand and that nobody uses any more.
+    fn clean_up_cluster(&mut self, id: millrace_config::ClusterId) {
+        let Some(state) = self.clusters.get_mut(id).filter(|state| state.original_dst().is_some()) else {
+            return;
+        };
+        let mut dropped = Dropped::default();
+        state.clean_up(self.io.now, &mut dropped);
+        let scope = state.config().scope;
+        count_dropped(&mut self.stats, scope, dropped);
+        // Other shards retire scopes, too.
+        self.sweeps = true;
+    }
+
     fn forget_cluster_if_gone(&mut self, id: millrace_config::ClusterId) {
-        self.clusters.forget_if_gone(id, &self.snapshot, &self.shared);
+        let dropped = self.clusters.forget_if_gone(id, &self.snapshot, &self.shared);
+        dropped.scopes.into_iter().for_each(|scope| self.stats.registry().retire(scope));
         if self.snapshot.cluster(id).is_none() {
             self.tls.forget(id);
         }

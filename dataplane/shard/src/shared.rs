@@ -8,7 +8,7 @@ use crossbeam_queue::ArrayQueue;
 use millrace_config::{Address, ClusterId, Listener, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
-use millrace_upstream::{ClusterBudgets, ClusterHealth};
+use millrace_upstream::{ClusterBudgets, ClusterHealth, OnDemandBook};
 
 /// Messages that may wait for one shard.
 const MAILBOX_MAX: usize = 4096;
@@ -301,6 +301,14 @@ impl Shared {
         let shared = budgets.get(&cluster).map(Arc::clone);
         drop(budgets);
         shared.map(|shared| look(&shared.health))
+    }
+
+    /// The endpoints that requests to a cluster named; `None` while no shard has used it. Slow path as well.
+    pub fn on_demand<R>(&self, cluster: ClusterId, look: impl FnOnce(&OnDemandBook) -> R) -> Option<R> {
+        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = budgets.get(&cluster).map(Arc::clone);
+        drop(budgets);
+        shared.map(|shared| look(&shared.on_demand))
     }
 
     /// True while a shard has state of this cluster: connections, requests, or none of them but the

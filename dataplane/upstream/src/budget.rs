@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ClusterHealth;
 use crate::lb::SharedTables;
+use crate::{ClusterHealth, OnDemandBook};
 
 /// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +87,8 @@ pub struct ClusterBudgets {
     pub health: ClusterHealth,
     /// Tables of balancers that hash.
     pub tables: SharedTables,
+    /// Endpoints that requests named.
+    pub on_demand: OnDemandBook,
 }
 
 impl ClusterBudgets {

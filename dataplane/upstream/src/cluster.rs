@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_base::{Rng, Slab, Time};
-use millrace_config::{Address, Cluster, Endpoint, EndpointChanges, Thresholds};
+use millrace_config::{Address, Cluster, Endpoint, EndpointChanges, LbPolicy, Thresholds};
 
 use crate::budget::PriorityBudgets;
 use crate::health::Watched;
 use crate::lb::{Balancer, Ground, LbStat};
 use crate::list::List;
 use crate::members::Member;
+use crate::on_demand::OnDemand;
 use crate::pool::{self, CloseReason, Conn, ConnId, PoolAction, Waiter};
 use crate::transport::{Transport, TransportKey, Transports};
 use crate::{
-    ChooseContext, Chosen, ClusterBudgets, Host, HostHealth, HostId, NoHost, ResourcePriority, retry,
+    Aggregate, ChooseContext, Chosen, ClusterBudgets, Host, HostHealth, HostId, NoHost, ResourcePriority,
+    retry,
 };
 
 /// The lowest priority that Envoy's validation lets through; bounds the table of levels whatever comes in.
@@ -44,6 +46,9 @@ pub struct ClusterState {
     /// Retries of this shard that hold a unit of the budget.
     retries: Cell<u32>,
     pub(crate) watched: Watched,
+    pub(crate) on_demand: OnDemand,
+    /// Of an aggregate cluster, after its first choice.
+    pub(crate) aggregate: Option<Box<Aggregate>>,
 }
 
 impl ClusterState {
@@ -65,6 +70,8 @@ impl ClusterState {
             age: List::default(),
             retries: Cell::new(0),
             watched: Watched::default(),
+            on_demand: OnDemand::default(),
+            aggregate: None,
         };
         state.place_hosts(&mut Vec::new());
         state
@@ -200,6 +207,12 @@ impl ClusterState {
         by_address
     }
 
+    /// True when the cluster's type says how an endpoint is found (`CLUSTER_PROVIDED`), not a balancer.
+    #[inline]
+    pub fn provides_balancer(&self) -> bool {
+        self.config.lb_policy == LbPolicy::ClusterProvided
+    }
+
     /// Draws a host for a request.
     #[inline]
     pub fn choose_host(&mut self, rng: &mut Rng, context: &ChooseContext<'_>) -> Result<Chosen, NoHost> {
@@ -281,9 +294,10 @@ impl ClusterState {
         self.transports.get(key)
     }
 
-    /// Present hosts by priority, then in configuration order.
+    /// Present hosts by priority, then in configuration order; those that requests named in any order.
     pub fn hosts(&self) -> impl Iterator<Item = (HostId, &Host)> {
-        self.members.iter().flatten().filter_map(|member| Some((member.id, self.hosts.get(member.id.0)?)))
+        let ids = self.members.iter().flatten().map(|member| member.id).chain(self.on_demand.hosts());
+        ids.filter_map(|id| Some((id, self.hosts.get(id.0)?)))
     }
 
     /// Connections of this shard in every state, TCP included.

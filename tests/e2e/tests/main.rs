@@ -2,6 +2,7 @@
 
 mod access_logs;
 mod admin;
+mod aggregate;
 mod balancing;
 mod clusters;
 mod config;
@@ -11,6 +12,7 @@ mod headers;
 mod http2;
 mod lifecycle;
 mod limits;
+mod original_dst;
 mod outliers;
 mod parity;
 mod probes;
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let modules: &[(&str, &[millrace_e2e::Case])] = &[
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
+        ("aggregate", aggregate::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
         ("balancing_localities", balancing::localities::CASES),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         ("http2_upstreams", http2::upstreams::CASES),
         ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
+        ("original_dst", original_dst::CASES),
         ("outliers", outliers::CASES),
         ("probes", probes::CASES),
         ("routes", routes::CASES),

@@ -168,6 +168,7 @@ fn host<'a>(
 fn build(from: &eps::LbEndpoint, hostname: &str, address: Address) -> Endpoint {
     Endpoint {
         address,
+        additional_addresses: None,
         hostname: value::text(hostname),
         weight: value::number(from.load_balancing_weight.as_ref(), 1),
         health: health_status(from.health_status()),
@@ -179,7 +180,14 @@ fn build(from: &eps::LbEndpoint, hostname: &str, address: Address) -> Endpoint {
 
 fn fixed(from: &eps::LbEndpoint, path: &Path) -> Result<Endpoint, Rejection> {
     let (endpoint, place) = host(from, path)?;
-    let path = path.join("endpoint").join("address");
+    let path = path.join("endpoint");
+    let mut more = Vec::with_capacity(endpoint.additional_addresses.len());
+    for (i, place) in endpoint.additional_addresses.iter().enumerate() {
+        let path = path.join("additional_addresses").at(i).join("address");
+        let Some(place) = &place.address else { return Err(Rejection::new(&path, "value is required")) };
+        more.push(address::address(place, &path)?);
+    }
+    let path = path.join("address");
     let found = address::address(place, &path).map_err(|mut rejection| {
         if rejection.reason.starts_with("malformed IP address") {
             rejection.reason.push_str(
@@ -188,7 +196,8 @@ fn fixed(from: &eps::LbEndpoint, path: &Path) -> Result<Endpoint, Rejection> {
         }
         rejection
     })?;
-    Ok(build(from, &endpoint.hostname, found))
+    let additional_addresses = (!more.is_empty()).then(|| more.into());
+    Ok(Endpoint { additional_addresses, ..build(from, &endpoint.hostname, found) })
 }
 
 fn target(

@@ -58,14 +58,15 @@ impl Xds {
 
     /// Of clusters whose endpoints may be ejected: how many are left.
     pub(super) fn membership(&mut self, shared: &Shared) {
-        for cluster in self
-            .assembly
-            .snapshot()
-            .clusters
-            .iter()
-            .flatten()
-            .filter(|cluster| cluster.outlier_detection.is_some())
-        {
+        for cluster in self.assembly.snapshot().clusters.iter().flatten() {
+            if cluster.discovery.is_on_demand() {
+                let total = shared.on_demand(cluster.id, |book| book.len()).unwrap_or(0) as u64;
+                self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_TOTAL, total);
+                self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_HEALTHY, total);
+            }
+            if cluster.outlier_detection.is_none() || cluster.discovery.is_on_demand() {
+                continue;
+            }
             let healthy = shared.health(cluster.id, |health| {
                 let endpoints = cluster.localities.iter().flat_map(|locality| &locality.endpoints);
                 let usable = |status| matches!(status, HealthStatus::Unknown | HealthStatus::Healthy);

@@ -75,7 +75,13 @@ pub(crate) struct PriorityLoad {
 
 impl PriorityLoad {
     pub fn compute(levels: &[Availability], overprovisioning_factor: u32, panic_threshold: f64) -> Self {
-        let capacity = |level: &Availability| level.capacity(overprovisioning_factor);
+        let levels: Vec<_> = levels.iter().map(|level| (*level, overprovisioning_factor)).collect();
+        Self::with_factors(&levels, panic_threshold)
+    }
+
+    /// As [`Self::compute`], with an overprovisioning factor for each level.
+    pub fn with_factors(levels: &[(Availability, u32)], panic_threshold: f64) -> Self {
+        let capacity = |(level, factor): &(Availability, u32)| level.capacity(*factor);
         let (healthy, degraded): (Vec<u32>, Vec<u32>) = levels.iter().map(capacity).unzip();
         let available = healthy.iter().chain(&degraded).sum::<u32>().min(100);
         let mut shares = vec![Share::default(); levels.len()];
@@ -85,7 +91,7 @@ impl PriorityLoad {
             // Panic is off and nobody can serve: the draw must land somewhere and finds nothing there.
             assign_all_to_first(&mut shares);
         } else {
-            for (share, level) in shares.iter_mut().zip(levels) {
+            for (share, (level, _)) in shares.iter_mut().zip(levels) {
                 share.panic = available < 100 && level.below(panic_threshold);
             }
             if shares.iter().all(|share| share.panic) {
@@ -159,19 +165,19 @@ fn assign_all_to_first(shares: &mut [Share]) {
 }
 
 /// Every level is in panic: traffic follows the number of hosts, whatever their health.
-fn spread_by_size(shares: &mut [Share], levels: &[Availability]) {
-    let total: u32 = levels.iter().map(|level| level.total).sum();
+fn spread_by_size(shares: &mut [Share], levels: &[(Availability, u32)]) {
+    let total: u32 = levels.iter().map(|(level, _)| level.total).sum();
     if total == 0 {
         assign_all_to_first(shares);
         return;
     }
     let mut left = 100;
-    for (share, level) in shares.iter_mut().zip(levels) {
+    for (share, (level, _)) in shares.iter_mut().zip(levels) {
         share.healthy = (100 * u64::from(level.total) / u64::from(total)) as u32;
         share.degraded = 0;
         left -= share.healthy;
     }
-    if let Some(index) = levels.iter().position(|level| level.total > 0) {
+    if let Some(index) = levels.iter().position(|(level, _)| level.total > 0) {
         shares[index].healthy += left;
     }
 }

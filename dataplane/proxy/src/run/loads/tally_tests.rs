@@ -58,6 +58,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
             scope: ScopeId(*scope),
             transport_metadata: None,
             lb_metadata: None,
+            additional_addresses: None,
         }],
     };
     Arc::new(Cluster {
@@ -81,7 +82,8 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         outlier_detection: None,
         buffer_limit_bytes: 1 << 20,
         tcp_keepalive: None,
-        bind_source: None,
+        bind: None,
+        happy_eyeballs: millrace_config::HappyEyeballs::default(),
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
