@@ -9,7 +9,7 @@ use millrace_config::{
     HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash, ScopeId, UpstreamHttp,
 };
 use millrace_upstream::{
-    Acquire, ChooseContext, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
+    Acquire, ChooseContext, ClusterShared, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
     ResourcePriority, TransportKey,
 };
 
@@ -58,6 +58,8 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         scope: ScopeId(number),
         transport_metadata: None,
         lb_metadata: None,
+        health_check: None,
+        leaving: false,
     };
     let localities =
         vec![LocalityEndpoints { endpoints: (0..endpoints).map(endpoint).collect(), ..Default::default() }];
@@ -79,6 +81,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         buffer_limit_bytes: 1024 * 1024,
         tcp_keepalive: None,
         bind_source: None,
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
@@ -88,7 +91,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
 }
 
 fn state(policy: LbPolicy, endpoints: u32) -> ClusterState {
-    ClusterState::new(&Arc::new(cluster(policy, endpoints)), Arc::new(ClusterBudgets::default()), 1)
+    ClusterState::new(&Arc::new(cluster(policy, endpoints)), Arc::new(ClusterShared::default()), 1)
 }
 
 fn pick(policy: LbPolicy, endpoints: u32) -> Routine {

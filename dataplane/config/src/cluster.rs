@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Address, Balancing, ClusterId, Http2Options, LbMetadata, LbPolicy, OutlierDetection, ScopeId, SourceId,
-    TransportMatch, UpstreamProtocol, UpstreamTransport,
+    Address, Balancing, ClusterId, EndpointHealthCheck, HealthCheck, Http2Options, LbMetadata, LbPolicy,
+    OutlierDetection, ScopeId, SourceId, TransportMatch, UpstreamProtocol, UpstreamTransport,
 };
 
 /// `core.v3.HealthStatus` of an endpoint.
@@ -45,6 +45,28 @@ pub struct Endpoint {
     pub transport_metadata: Option<TransportMetadata>,
     /// Metadata `envoy.lb`.
     pub lb_metadata: Option<Arc<LbMetadata>>,
+    /// `health_check_config`.
+    pub health_check: Option<Arc<EndpointHealthCheck>>,
+    /// Discovery has dropped it, but it passes its checks: it serves until it fails one.
+    pub leaving: bool,
+}
+
+impl Endpoint {
+    /// True unless `disable_active_health_check`.
+    pub fn is_checked(&self) -> bool {
+        !self.health_check.as_ref().is_some_and(|own| own.disabled)
+    }
+
+    /// Where it is checked.
+    pub fn check_address(&self) -> Address {
+        let Some(own) = &self.health_check else { return self.address.clone() };
+        match (own.address.as_ref().unwrap_or(&self.address), own.port) {
+            (Address::Inet(address), port) if port != 0 => {
+                Address::Inet(std::net::SocketAddr::new(address.ip(), port))
+            }
+            (address, _) => address.clone(),
+        }
+    }
 }
 
 /// `core.v3.Locality`: `region`, `zone`, `sub_zone`.
@@ -253,6 +275,8 @@ pub struct Cluster {
     pub circuit_breakers: CircuitBreakers,
     /// `outlier_detection`; `None` when nobody asks for it.
     pub outlier_detection: Option<Box<OutlierDetection>>,
+    /// `health_checks`; `None` when nobody asks for it.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub buffer_limit_bytes: u32,
     /// `upstream_connection_options.tcp_keepalive`.

@@ -15,6 +15,7 @@ pub mod format;
 mod grpc_filters;
 mod hash_policy;
 mod headers;
+mod health_check;
 mod http2;
 mod http_connection_manager;
 mod http_filters;
@@ -52,6 +53,10 @@ pub use filter_chain::{
 pub use grpc_filters::{GrpcHttp1Bridge, GrpcMethods, GrpcStats};
 pub use hash_policy::{HashCookie, HashMethod, HashPolicy, RegexRewrite};
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
+pub use health_check::{
+    EndpointHealthCheck, GrpcHealthCheck, HealthCheck, HealthCheckIntervals, HealthCheckKind, HttpHealthCheck,
+    TcpHealthCheck,
+};
 pub use http_connection_manager::{
     ClientCertDetails, ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter,
     HttpFilterKind, IstioAlpn, PathNormalization, PathWithEscapedSlashes, RouteSource,

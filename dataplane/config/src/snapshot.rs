@@ -51,6 +51,8 @@ pub struct Update {
     pub version: u64,
     /// Clusters that are new or changed, and those that are gone.
     pub clusters: Vec<(ClusterId, Option<Arc<Cluster>>)>,
+    /// Clusters whose endpoints are checked before they serve.
+    pub warming: Vec<Arc<Cluster>>,
     /// All names, when there are new ones.
     pub cluster_names: Option<Arc<BTreeMap<Arc<str>, ClusterId>>>,
     /// Route tables that are new or changed, and those that are gone.
@@ -77,6 +79,7 @@ impl Update {
     /// True when applying it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.clusters.is_empty()
+            && self.warming.is_empty()
             && self.cluster_names.is_none()
             && self.route_tables.is_empty()
             && self.scope_tables.is_empty()

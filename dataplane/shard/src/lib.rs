@@ -11,6 +11,7 @@ mod downstream;
 mod farewell;
 mod gates;
 mod handshakes;
+mod health_checks;
 mod http;
 mod io;
 mod link;

@@ -8,13 +8,13 @@ use millrace_base::{Rng, Slab, Time};
 use millrace_config::{Address, Cluster, Endpoint, Thresholds};
 
 use crate::budget::PriorityBudgets;
-use crate::health::Watched;
+use crate::health::{Watched, is_watched};
 use crate::lb::{Balancer, Ground, LbStat};
 use crate::list::List;
 use crate::pool::{self, CloseReason, Conn, ConnId, PoolAction, Waiter};
 use crate::transport::{Transport, TransportKey, Transports};
 use crate::{
-    ChooseContext, Chosen, ClusterBudgets, Host, HostHealth, HostId, NoHost, ResourcePriority, retry,
+    ChooseContext, Chosen, ClusterShared, Host, HostHealth, HostId, NoHost, ResourcePriority, retry,
 };
 
 /// The lowest priority that Envoy's validation lets through; bounds the table of levels whatever comes in.
@@ -24,7 +24,7 @@ pub(crate) const PRIORITY_MAX: u32 = 128;
 #[derive(Debug)]
 pub struct ClusterState {
     pub(crate) config: Arc<Cluster>,
-    pub(crate) budgets: Arc<ClusterBudgets>,
+    pub(crate) budgets: Arc<ClusterShared>,
     pub(crate) hosts: Slab<Host>,
     /// Present hosts by priority, in configuration order.
     members: Vec<Vec<HostId>>,
@@ -47,7 +47,7 @@ pub struct ClusterState {
 
 impl ClusterState {
     /// The state of `cluster` without a connection. `seed` decides where rotations start.
-    pub fn new(cluster: &Arc<Cluster>, budgets: Arc<ClusterBudgets>, seed: u64) -> Self {
+    pub fn new(cluster: &Arc<Cluster>, budgets: Arc<ClusterShared>, seed: u64) -> Self {
         let mut state = Self {
             config: Arc::clone(cluster),
             budgets,
@@ -79,6 +79,7 @@ impl ClusterState {
     pub fn update(&mut self, cluster: &Arc<Cluster>, out: &mut Vec<PoolAction>) {
         let old = std::mem::replace(&mut self.config, Arc::clone(cluster));
         let same_hosts = old.localities == cluster.localities
+            && old.health_check.is_some() == cluster.health_check.is_some()
             && old.lb_policy == cluster.lb_policy
             && old.balancing == cluster.balancing
             && old.panic_threshold == cluster.panic_threshold
@@ -86,7 +87,7 @@ impl ClusterState {
         if !same_hosts {
             self.place_hosts(out);
         }
-        if old.outlier_detection.is_some() != cluster.outlier_detection.is_some() {
+        if is_watched(&old) != is_watched(cluster) {
             self.watch_all();
         }
         self.debug_check();
@@ -112,6 +113,7 @@ impl ClusterState {
         let (old_end, new_end) = (before.len() - last, wanted.len() - last);
         let mut by_address = self.leave(&before[first..old_end]);
         let mut failed = Vec::new();
+        let checks = config.health_check.is_some();
         for (at, (endpoint, priority, locality)) in wanted.into_iter().enumerate() {
             let known = match at {
                 at if at < first => Some(before[at]),
@@ -121,7 +123,7 @@ impl ClusterState {
             let id = match known.and_then(|id| Some((id, self.hosts.get_mut(id.0)?))) {
                 Some((id, host)) => {
                     let was = host.health;
-                    host.refresh(endpoint, priority, locality);
+                    host.refresh(endpoint, priority, locality, checks && endpoint.is_checked());
                     if was != HostHealth::Unhealthy && host.health == HostHealth::Unhealthy {
                         failed.push(id);
                     }
@@ -129,6 +131,7 @@ impl ClusterState {
                 }
                 None => {
                     let mut host = Host::new(endpoint, priority, locality);
+                    host.is_checked = checks && endpoint.is_checked();
                     self.watched.join(&mut host, &config, &self.budgets);
                     HostId(self.hosts.insert(host))
                 }

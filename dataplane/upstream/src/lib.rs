@@ -13,6 +13,7 @@
 mod budget;
 mod cluster;
 mod health;
+pub mod health_check;
 mod host;
 mod invariants;
 mod lb;
@@ -22,7 +23,7 @@ mod pool;
 mod retry;
 mod transport;
 
-pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
+pub use budget::{Budget, ClusterShared, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub(crate) use cluster::PRIORITY_MAX;
 pub use host::{Host, HostHealth, HostId};

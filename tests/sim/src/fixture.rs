@@ -81,6 +81,7 @@ impl Default for Knobs {
             idle_timeout: Duration::from_secs(3600),
             max_requests: None,
             breakers: Thresholds::default(),
+            health_check: None,
             close_on_health_failure: false,
             upstream_idle: Duration::from_secs(3600),
             upstream_age: None,
@@ -147,6 +148,8 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         scope: registry.host_scope(),
         transport_metadata: None,
         lb_metadata: None,
+        health_check: None,
+        leaving: false,
     };
     Cluster {
         name: "service".into(),
@@ -169,6 +172,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         buffer_limit_bytes: knobs.buffer_limit,
         tcp_keepalive: None,
         bind_source: None,
+        health_check: None,
         close_on_health_failure: knobs.close_on_health_failure,
         http: UpstreamHttp {
             protocol: knobs.protocol,

@@ -42,6 +42,8 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
             scope: ScopeId(1),
             transport_metadata: None,
             lb_metadata: None,
+            health_check: None,
+            leaving: false,
         },
         locality: 0,
     };
@@ -71,6 +73,7 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
         buffer_limit_bytes: 1 << 20,
         tcp_keepalive: None,
         bind_source: None,
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

@@ -148,12 +148,16 @@ impl Shard {
         let outcome = outcome::of_head(stream.asks_grpc(), &stream.response, whole);
         stream.unjudged = outcome.is_none();
         let judged = outcome::status(stream.asks_grpc(), &stream.response);
+        let excludes = stream.response.headers.contains(HeaderId::XEnvoyImmediateHealthCheckFail);
         match outcome {
             Some(true) => self.stats.inc(host_scope, host_metric::RQ_SUCCESS),
             Some(false) => self.stats.inc(host_scope, host_metric::RQ_ERROR),
             None => {}
         }
         self.report_try(id, TryResult::Status(judged));
+        if excludes {
+            self.exclude_host_of(id);
+        }
         self.end_retry_slot(id);
         if self.try_again(id, Outcome::Response) {
             self.stats.code(scope, CodeFamily::Retry, status);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use millrace_config::{Address, Cluster};
 use millrace_ring::{ConnectOptions, IoError, IoErrorKind, Keepalive};
 
-pub(super) fn connect_options(config: &Cluster) -> ConnectOptions {
+pub(crate) fn connect_options(config: &Cluster) -> ConnectOptions {
     let source = match &config.bind_source {
         Some(Address::Inet(address)) => Some(*address),
         Some(Address::Pipe { .. }) | None => None,

@@ -11,6 +11,8 @@ pub(crate) struct Availability {
     pub total: u32,
     pub healthy: u32,
     pub degraded: u32,
+    /// Of the total, those that do not count among the members that could serve.
+    pub excluded: u32,
     /// With `weighted_priority_health` the same three in weights.
     pub weights: Option<[u64; 3]>,
 }
@@ -20,6 +22,10 @@ impl Availability {
         let mut found = Self { total: level.len() as u32, ..Self::default() };
         let [mut total, mut healthy, mut degraded] = [0; 3];
         for host in level.iter().filter_map(|id| hosts.get(id.0)) {
+            if host.excluded {
+                found.excluded += 1;
+                continue;
+            }
             let weight = u64::from(host.weight);
             total += weight;
             match host.health {
@@ -34,7 +40,7 @@ impl Availability {
 
     /// Percent of full capacity that the healthy and the degraded hosts provide, each capped at 100.
     fn capacity(self, overprovisioning_factor: u32) -> (u32, u32) {
-        let counts = [self.total, self.healthy, self.degraded].map(u64::from);
+        let counts = [self.total - self.excluded, self.healthy, self.degraded].map(u64::from);
         let [total, healthy, degraded] = self.weights.unwrap_or(counts);
         let percent = |part: u64| {
             let whole = u128::from(overprovisioning_factor) * u128::from(part);
@@ -44,7 +50,7 @@ impl Availability {
     }
 
     fn below(self, panic_threshold: f64) -> bool {
-        let percent = |hosts: u32| match self.total {
+        let percent = |hosts: u32| match self.total - self.excluded {
             0 => 0.0,
             total => 100.0 * f64::from(hosts) / f64::from(total),
         };
@@ -172,7 +178,7 @@ mod tests {
     use super::*;
 
     fn level(total: u32, healthy: u32, degraded: u32) -> Availability {
-        Availability { total, healthy, degraded, weights: None }
+        Availability { total, healthy, degraded, excluded: 0, weights: None }
     }
 
     /// `(healthy, degraded, panic)` of each level, with Envoy's defaults.

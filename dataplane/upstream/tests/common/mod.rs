@@ -19,6 +19,8 @@ pub fn endpoint(number: u8, weight: u32, health: HealthStatus) -> Endpoint {
         scope: ScopeId(u32::from(number)),
         transport_metadata: None,
         lb_metadata: None,
+        health_check: None,
+        leaving: false,
     }
 }
 
@@ -51,6 +53,7 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         buffer_limit_bytes: 1024 * 1024,
         tcp_keepalive: None,
         bind_source: None,
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

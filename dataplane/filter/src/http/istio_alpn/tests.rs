@@ -44,6 +44,7 @@ fn cluster(protocol: UpstreamProtocol, istio_alpn_override: bool) -> Cluster {
         buffer_limit_bytes: 0,
         tcp_keepalive: None,
         bind_source: None,
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp { protocol, ..UpstreamHttp::default() },
         istio_alpn_override,

@@ -58,6 +58,8 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
             scope: ScopeId(*scope),
             transport_metadata: None,
             lb_metadata: None,
+            health_check: None,
+            leaving: false,
         }],
     };
     Arc::new(Cluster {
@@ -82,6 +84,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         buffer_limit_bytes: 1 << 20,
         tcp_keepalive: None,
         bind_source: None,
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
