@@ -10,7 +10,7 @@ use millrace_translate::resource;
 
 use crate::action::Action;
 use crate::stored::{Failure, Stored};
-use crate::{Assembly, Turn, gauges};
+use crate::{Assembly, Turn, checks, gauges};
 
 /// One load assignment.
 #[derive(Default)]
@@ -123,7 +123,12 @@ impl Assembly {
             let before = entry.active.as_ref().map(|version| version.cluster.clone());
             let scope = latest.scope;
             match self.with_assignment(latest, before.as_deref(), &resource.body) {
-                Ok(cluster) => built.push((name, before, cluster)),
+                Ok(mut cluster) => {
+                    let mut localities = std::mem::take(&mut cluster.localities);
+                    checks::keep_passing(turn.host, before.as_deref(), Some(&cluster), &mut localities);
+                    cluster.localities = localities;
+                    built.push((name, before, cluster));
+                }
                 Err(reason) => {
                     turn.stats.inc(scope, metric::UPDATE_REJECTED);
                     let failure = Failure::new(resource, turn.wall, &reason);

@@ -16,8 +16,11 @@ pub(crate) fn membership(stats: &mut ControlStats, config: &Cluster) {
     let healthy = of(&[HealthStatus::Unknown, HealthStatus::Healthy]);
     let scope = config.scope;
     stats.gauge_set(scope, cluster::MEMBERSHIP_TOTAL, endpoints().count() as u64);
-    stats.gauge_set(scope, cluster::MEMBERSHIP_HEALTHY, healthy);
-    stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, of(&[HealthStatus::Degraded]));
+    // Of endpoints that are checked the shards know more.
+    if config.health_check.is_none() {
+        stats.gauge_set(scope, cluster::MEMBERSHIP_HEALTHY, healthy);
+        stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, of(&[HealthStatus::Degraded]));
+    }
     let heaviest = endpoints().map(|e| u64::from(e.weight)).max().unwrap_or(0);
     stats.gauge_set(scope, cluster::MAX_HOST_WEIGHT, heaviest);
 }

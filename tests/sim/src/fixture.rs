@@ -81,7 +81,6 @@ impl Default for Knobs {
             idle_timeout: Duration::from_secs(3600),
             max_requests: None,
             breakers: Thresholds::default(),
-            health_check: None,
             close_on_health_failure: false,
             upstream_idle: Duration::from_secs(3600),
             upstream_age: None,

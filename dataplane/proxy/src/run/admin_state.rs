@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_admin::{
-    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostChecks, HostStats,
+    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostStats,
     ListenerStatus, LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat,
     StatsQuery,
 };
@@ -12,7 +12,7 @@ use millrace_observe::stats::{self, Selection, host as metric};
 use serde_json::{Value, json};
 
 use super::control::Control;
-use super::process;
+use super::{health, process};
 use crate::cli;
 
 /// Largest `/stats` answer.
@@ -69,22 +69,9 @@ impl AdminState for Control {
         let clusters = assembly.snapshot().clusters.iter().flatten().chain(assembly.control_clusters());
         let status = |cluster: &Arc<millrace_config::Cluster>| {
             let added_via_api = assembly.is_dynamic_cluster(&cluster.name);
-            let checks = |endpoint: &millrace_config::Endpoint| {
-                cluster.outlier_detection.as_ref()?;
-                shared.health(cluster.id, |health| {
-                    let (success_rate, local_origin_success_rate) = health.success_rates(&endpoint.address);
-                    let failed_outlier_check = health.is_ejected(&endpoint.address);
-                    let failed_active_health_check = false;
-                    HostChecks {
-                        failed_active_health_check,
-                        failed_outlier_check,
-                        success_rate,
-                        local_origin_success_rate,
-                    }
-                })
-            };
+            let checks = |endpoint: &millrace_config::Endpoint| health::host_checks(cluster, endpoint, shared);
             let mut status = ClusterStatus::from_config(cluster, added_via_api, |endpoint| {
-                (counts(endpoint), checks(endpoint).unwrap_or_default())
+                (counts(endpoint), checks(endpoint))
             });
             if let Some(rates) = &mut status.success_rates {
                 *rates = shared.health(cluster.id, |health| health.averages()).unwrap_or_default();

@@ -7,12 +7,12 @@ use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::outcome;
 use millrace_filter::http::router::response::{self as router, ResponseFacts};
 use millrace_filter::http::router::retry::ResetReason;
-use millrace_http::Version;
 use millrace_http::h1::{
     BodyFraming, ConnectionLine, EncodeOptions, Parsed, RequestInfo, encode_response, parse_response,
     response_keep_alive,
 };
 use millrace_http::hop;
+use millrace_http::{HeaderId, Version};
 use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric, http as http_metric};
 use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
