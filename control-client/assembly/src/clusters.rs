@@ -14,7 +14,7 @@ use crate::deadlines::Due;
 use crate::secrets::cluster_secrets;
 use crate::start::Wait;
 use crate::stored::{Failure, Stored};
-use crate::{Assembly, Turn, gauges};
+use crate::{Assembly, Turn, checks, gauges};
 
 impl Assembly {
     /// Additions and changes first, then removals, so that a route never points into nothing in between.
@@ -206,6 +206,7 @@ impl Assembly {
             }
             return;
         }
+        let Some(version) = self.checked_version(turn, name, version) else { return };
         self.clusters.stop_warming(name);
         let cluster = version.cluster.clone();
         let before = self.clusters.activate(name, version);
@@ -238,7 +239,7 @@ impl Assembly {
         self.next.clusters.push((cluster.id, Some(cluster)));
     }
 
-    /// Counts a change of endpoints; the scopes of those that are gone are buried.
+    /// The scopes of endpoints that are gone are buried.
     pub(crate) fn endpoints_left(&mut self, turn: &mut Turn<'_>, before: &Arc<Cluster>, cluster: &Cluster) {
         let left = match EndpointChanges::between(before, cluster) {
             Some(changes) => resource::retired_scopes(&changes.removed(), &changes.added(cluster)),
@@ -247,7 +248,7 @@ impl Assembly {
         self.graveyard.hosts(turn.now, left, &mut self.deadlines);
     }
 
-    fn settled(&mut self, name: &Arc<str>) {
+    pub(crate) fn settled(&mut self, name: &Arc<str>) {
         self.startup.done(&Wait::Cluster(name.clone()));
         self.acks.settled(name, &mut self.out);
     }
@@ -274,6 +275,13 @@ impl Assembly {
         }
         for version in entry.warming.as_deref().into_iter().chain(&entry.active) {
             self.release_secrets(turn, &cluster_secrets(&version.cluster));
+        }
+        if entry.waits_for_checks
+            && entry.active.is_none()
+            && let Some(warming) = &entry.warming
+        {
+            // Shards check its endpoints.
+            self.next.clusters.push((warming.cluster.id, None));
         }
         if let Some(active) = entry.active {
             self.merges.forget(active.cluster.id);
@@ -313,7 +321,7 @@ impl Assembly {
         if warm && let Some(version) = self.clusters.stop_warming(&name) {
             self.activate_cluster(turn, &name, version);
         } else if warm {
-            self.settled(&name);
+            self.resolved_first(turn, &name);
         }
         self.end_turn(turn);
     }
@@ -321,6 +329,12 @@ impl Assembly {
     fn resolved_to(&mut self, turn: &mut Turn<'_>, name: &Arc<str>, localities: &mut Vec<LocalityEndpoints>) {
         let Some(entry) = self.clusters.entries.get_mut(name) else { return };
         let known = entry.active.as_ref().map(|version| version.cluster.clone());
+        checks::keep_passing(
+            turn.host,
+            known.as_deref(),
+            entry.latest().map(|version| &*version.cluster),
+            localities,
+        );
         let old = known.as_deref().map(|cluster| &cluster.localities[..]).unwrap_or_default();
         keep_scopes(localities, old, || self.cx.registry.host_scope());
         if let Some(version) = &mut entry.warming {

@@ -20,8 +20,11 @@ pub(crate) fn membership(stats: &mut ControlStats, config: &Cluster) {
     let healthy = of(&[HealthStatus::Unknown, HealthStatus::Healthy]);
     let scope = config.scope;
     stats.gauge_set(scope, cluster::MEMBERSHIP_TOTAL, endpoints().count() as u64);
-    stats.gauge_set(scope, cluster::MEMBERSHIP_HEALTHY, healthy);
-    stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, of(&[HealthStatus::Degraded]));
+    // Of endpoints that are checked the shards know more.
+    if config.health_check.is_none() {
+        stats.gauge_set(scope, cluster::MEMBERSHIP_HEALTHY, healthy);
+        stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, of(&[HealthStatus::Degraded]));
+    }
     // Envoy compares the weights of endpoints that come and go, and of no others.
     if !matches!(config.discovery, ClusterDiscovery::Static) {
         let heaviest = endpoints().map(|e| u64::from(e.weight)).max().unwrap_or(0);

@@ -17,6 +17,7 @@ pub mod format;
 mod grpc_filters;
 mod hash_policy;
 mod headers;
+mod health_check;
 mod http2;
 mod http_connection_manager;
 mod http_filters;
@@ -46,9 +47,9 @@ pub use cluster::{
     CircuitBreakers, Cluster, Endpoint, HealthStatus, LocalityEndpoints, LocalityName, MetadataPairs,
     TcpKeepalive, Thresholds, TransportMetadata, UpstreamHttp,
 };
-pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use discovery::{ClusterDiscovery, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, OriginalDst};
+pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
@@ -56,6 +57,10 @@ pub use filter_chain::{
 pub use grpc_filters::{GrpcHttp1Bridge, GrpcMethods, GrpcStats};
 pub use hash_policy::{HashCookie, HashMethod, HashPolicy, RegexRewrite};
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
+pub use health_check::{
+    EndpointHealthCheck, GrpcHealthCheck, HealthCheck, HealthCheckIntervals, HealthCheckKind,
+    HttpHealthCheck, TcpHealthCheck,
+};
 pub use http_connection_manager::{
     ClientCertDetails, ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter,
     HttpFilterKind, IstioAlpn, PathNormalization, PathWithEscapedSlashes, RouteSource,

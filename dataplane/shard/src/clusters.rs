@@ -32,7 +32,7 @@ impl Clusters {
             if self.states.len() <= at {
                 self.states.resize_with(at + 1, || None);
             }
-            let mut state = ClusterState::new(config, shared.budgets(id), rng.next_u64());
+            let mut state = ClusterState::new(config, shared.cluster(id), rng.next_u64());
             if let Some(local) = config.balancing.local_cluster {
                 state.set_local_cluster(snapshot.cluster(local));
                 self.local = Some(local);
@@ -97,7 +97,7 @@ impl Clusters {
                 state.leave_on_demand(&mut dropped, &mut Vec::new());
                 state.leave_health();
             }
-            shared.forget_budgets(id);
+            shared.forget_cluster(id);
         }
         dropped
     }

@@ -12,6 +12,7 @@ mod downstream;
 mod farewell;
 mod gates;
 mod handshakes;
+mod health_checks;
 mod http;
 mod io;
 mod link;

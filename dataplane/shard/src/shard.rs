@@ -25,6 +25,7 @@ use crate::choose::count_dropped;
 use crate::clusters::Clusters;
 use crate::downstream::{Downstream, Protocol};
 use crate::farewell::Partings;
+use crate::health_checks::HealthChecks;
 use crate::http::{Names, Stream};
 use crate::link::{Io, Link};
 use crate::listener::{Inspection, Listeners};
@@ -122,6 +123,8 @@ pub struct Shard {
     pub(crate) upstreams: Slab<Box<Upstream>>,
     pub(crate) streams: Slab<Box<Stream>>,
     pub(crate) clusters: Clusters,
+    /// The endpoints that this shard checks.
+    pub(crate) health_checks: HealthChecks,
     pub(crate) tls: Contexts,
     pub(crate) scopes: KnownScopes,
     /// Connections whose filter chain is not chosen yet.
@@ -170,7 +173,7 @@ impl Shard {
         let mut wheel = TimerWheel::new(Time::ZERO);
         let housekeeping = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
         wheel.insert(Time::ZERO, housekeeping.0);
-        Self {
+        let mut shard = Self {
             index: parts.index,
             shared: parts.shared,
             snapshot: Snapshot { listeners: Vec::new(), ..Snapshot::clone(&parts.snapshot) },
@@ -191,6 +194,7 @@ impl Shard {
             upstreams: Slab::new(),
             streams: Slab::new(),
             clusters: Clusters::default(),
+            health_checks: HealthChecks::default(),
             tls,
             scopes: KnownScopes::default(),
             inspections: Slab::new(),
@@ -212,7 +216,9 @@ impl Shard {
             interim: ResponseHead::default(),
             date: DateCache::default(),
             fired: Vec::new(),
-        }
+        };
+        parts.snapshot.clusters.iter().flatten().for_each(|cluster| shard.sync_checks(cluster));
+        shard
     }
 
     /// Takes what happened, decides, and appends what the kernel shall do to `ops`.
@@ -235,7 +241,8 @@ impl Shard {
             && self.downstreams.is_empty()
             && self.upstreams.is_empty()
             && self.inspections.is_empty()
-            && self.farewells.is_empty();
+            && self.farewells.is_empty()
+            && self.health_checks.is_empty();
         if over { Running::Stopped } else { Running::Yes }
     }
 
@@ -253,12 +260,14 @@ impl Shard {
                 Some((Kind::Downstream, key)) => self.on_downstream_data(key, data),
                 Some((Kind::Upstream, key)) => self.on_upstream_data(key, data),
                 Some((Kind::Inspection, key)) => self.on_inspected_data(key, data),
+                Some((Kind::HealthCheck, key)) => self.on_check_data(key, data),
                 Some(_) | None => {}
             },
             Event::Sent { token, result, payload } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_sent(key, result, payload),
                 Some((Kind::Upstream, key)) => self.on_upstream_sent(key, result, payload),
                 Some((Kind::Farewell, key)) => self.farewell_sent(key, result.is_ok(), payload),
+                Some((Kind::HealthCheck, key)) => self.on_check_sent(key, payload),
                 Some(_) | None => Link::orphaned(payload, &mut self.io),
             },
             Event::Relayed { token, bytes, sink_full, end } => match Kind::parse(token.0) {
@@ -270,6 +279,7 @@ impl Shard {
                 Some((Kind::Downstream, key)) => self.on_downstream_recv_ended(key, reason),
                 Some((Kind::Upstream, key)) => self.on_upstream_recv_ended(key, reason),
                 Some((Kind::Inspection, key)) => self.on_inspected_end(key, reason),
+                Some((Kind::HealthCheck, key)) => self.on_check_recv_ended(key, reason),
                 Some(_) | None => {}
             },
             Event::Accepted { token, result, more } => {
@@ -277,11 +287,11 @@ impl Shard {
                     self.on_accepted(key, result, more);
                 }
             }
-            Event::Connected { token, result } => {
-                if let Some((Kind::Upstream, key)) = Kind::parse(token.0) {
-                    self.on_connected(key, result);
-                }
-            }
+            Event::Connected { token, result } => match Kind::parse(token.0) {
+                Some((Kind::Upstream, key)) => self.on_connected(key, result),
+                Some((Kind::HealthCheck, key)) => self.on_check_connected(key, result),
+                Some(_) | None => {}
+            },
             Event::Wake => {}
         }
     }
@@ -294,6 +304,8 @@ impl Shard {
                 Message::Update(update) => self.update(&update),
                 Message::Know(listener, config) => self.know(listener, config),
                 Message::Listen(listener, socket) => self.listen(&listener, socket),
+                Message::HealthChanged(id) => self.leave_failed(id),
+                Message::FailHealthCheck(id, address) => self.fail_check(id, &address),
                 Message::StopListening { inbound_only } => self.stop_listening(inbound_only),
                 Message::Drain { inbound_only } => self.drain(inbound_only),
                 Message::FlushLogs => self.logs.flush_all(),
@@ -317,8 +329,13 @@ impl Shard {
                 count_dropped(&mut self.stats, scope, dropped);
             }
             self.run_pool_actions(*id);
+            match self.snapshot.cluster(*id).cloned() {
+                Some(cluster) => self.sync_checks(&cluster),
+                None => self.end_checks(*id),
+            }
             self.forget_cluster_if_gone(*id);
         }
+        update.warming.iter().for_each(|cluster| self.sync_checks(cluster));
         for (table, _) in &update.route_tables {
             self.route_users.changed(*table, &self.snapshot);
         }
@@ -372,6 +389,7 @@ impl Shard {
                         link.flush(&mut self.io);
                     }
                 }
+                Some((Kind::HealthCheck, key)) => self.flush_check(key),
                 Some(_) | None => {}
             }
         }
@@ -385,6 +403,7 @@ impl Shard {
             self.run_pool_actions(id);
             self.look_at_outliers(id);
             self.clean_up_cluster(id);
+            self.leave_failed(id);
             self.forget_cluster_if_gone(id);
         }
         if std::mem::take(&mut self.sweeps) {
@@ -440,6 +459,7 @@ impl Shard {
             }
         }
         self.stop_inspections();
+        self.stop_checks();
         let idle: Vec<Key> = self.upstreams.keys().collect();
         for key in idle {
             self.close_upstream(key, crate::upstream::EndedBy::Local);
@@ -466,7 +486,7 @@ impl Shard {
         self.listeners.assert_quiescent();
         assert_eq!(self.shared.doors()[self.index].draining_connections(), 0, "draining connections left");
         // Idle connections to endpoints may have PINGs to send, and an end.
-        let mut timers = 1;
+        let mut timers = 1 + self.health_checks.timers();
         for (_, upstream) in self.upstreams.iter() {
             if let Carries::Http2(h2) = &upstream.carries {
                 timers += usize::from(h2.deadline().is_some());

@@ -96,6 +96,10 @@ impl Shard {
             Some((Kind::Drain, _)) => self.end_drains(),
             Some((Kind::Inspection, key)) => self.inspection_timer(key),
             Some((Kind::Farewell, key)) => self.farewell_over(key),
+            Some((Kind::HealthCheckTimer, key)) => self.health_check_timer(key),
+            Some((Kind::HealthCheckPace, _)) => self.begin_due_checks(),
+            // Its deadlines are those of the check.
+            Some((Kind::HealthCheck, _)) => {}
             Some((Kind::Outliers, key)) => self.look_at_outliers(ClusterId(key.slot)),
             None => {}
         }

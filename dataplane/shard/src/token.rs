@@ -23,6 +23,12 @@ pub(crate) enum Kind {
     Farewell = 7,
     /// The end of an interval of outlier detection.
     Outliers = 8,
+    /// A connection to an endpoint under health check.
+    HealthCheck = 9,
+    /// An endpoint under health check.
+    HealthCheckTimer = 10,
+    /// Health checks that are due wait for their turn.
+    HealthCheckPace = 11,
 }
 
 impl Kind {
@@ -43,6 +49,9 @@ impl Kind {
             6 => Self::Inspection,
             7 => Self::Farewell,
             8 => Self::Outliers,
+            9 => Self::HealthCheck,
+            10 => Self::HealthCheckTimer,
+            11 => Self::HealthCheckPace,
             _ => return None,
         };
         Some((kind, key))

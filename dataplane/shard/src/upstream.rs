@@ -15,7 +15,8 @@ use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{Filled, IoError, IoErrorKind, Op, Payload, RecvEnd, RelayEnd, Socket};
 use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, TransportKey, TryResult};
 
-use self::connect::{connect_error_text, connect_options, is_bind_error};
+pub(crate) use self::connect::connect_options;
+use self::connect::{connect_error_text, is_bind_error};
 use crate::address::{from_ring, to_ring};
 use crate::http::HttpUpstream;
 use crate::http::h2::{Http2Upstream, write_control};
@@ -174,6 +175,11 @@ impl Shard {
             handshaking: false,
         }));
         self.clusters.get_mut(cluster)?.bind(pool, key);
+        if config.health_check.is_some()
+            && let Some(state) = self.clusters.get(cluster)
+        {
+            state.has_traffic();
+        }
         let token = Kind::Upstream.token(key);
         self.io.ops.push(Op::Connect { token, address: target, options: Box::new(options) });
         self.stats.gauge_inc(config.scope, metric::UPSTREAM_CX_ACTIVE);

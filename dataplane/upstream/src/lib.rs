@@ -14,6 +14,7 @@ mod aggregate;
 mod budget;
 mod cluster;
 mod health;
+pub mod health_check;
 mod host;
 mod invariants;
 mod lb;
@@ -26,7 +27,7 @@ mod retry;
 mod transport;
 
 pub use aggregate::{Aggregate, LevelOf};
-pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
+pub use budget::{Budget, ClusterShared, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub(crate) use cluster::PRIORITY_MAX;
 pub use host::{Host, HostHealth, HostId};

@@ -14,11 +14,13 @@ pub(crate) struct Member {
     pub id: HostId,
     pub weight: u32,
     pub health: HostHealth,
+    /// It counts for nobody: see [`Host::excluded`].
+    pub excluded: bool,
 }
 
 impl Member {
     pub fn of(id: HostId, host: &Host) -> Self {
-        Self { id, weight: host.weight, health: host.health }
+        Self { id, weight: host.weight, health: host.health, excluded: host.excluded }
     }
 }
 
@@ -91,7 +93,8 @@ impl ClusterState {
             };
             let old = usize::try_from(at as i64 + *shift).ok()?;
             let members = self.members.get(level)?;
-            leaving.extend(members.get(within(members, old, splice.removed)?)?.iter().map(|member| member.id));
+            leaving
+                .extend(members.get(within(members, old, splice.removed)?)?.iter().map(|member| member.id));
             *shift += removed - added;
         }
         Some(leaving)

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use common::cluster;
 use millrace_base::Rng;
-use millrace_config::{Address, Cluster, Endpoint, EndpointChanges, HealthStatus, LbPolicy, LocalityEndpoints, Maglev};
-use millrace_upstream::{ChooseContext, ClusterBudgets, ClusterState, OverrideHost};
+use millrace_config::{
+    Address, Cluster, Endpoint, EndpointChanges, HealthStatus, LbPolicy, LocalityEndpoints, Maglev,
+};
+use millrace_upstream::{ChooseContext, ClusterShared, ClusterState, OverrideHost};
 
 fn endpoint(number: u8) -> Endpoint {
     common::endpoint(number, 1, HealthStatus::Healthy)
@@ -81,7 +83,7 @@ fn changes_lead_where_comparing_everything_leads() {
         let mut start = cluster(policy, Vec::new());
         start.localities = vec![locality(0, 0), locality(1, 0), locality(2, 1)];
         let mut now = Arc::new(start);
-        let budgets = Arc::new(ClusterBudgets::default());
+        let budgets = Arc::new(ClusterShared::default());
         let mut told = ClusterState::new(&now, Arc::clone(&budgets), 1);
         let mut out = Vec::new();
         for _ in 0..20 {
@@ -131,8 +133,7 @@ fn preferred_hosts_are_found_after_changes() {
     let mut state = ClusterState::new(&first, Arc::default(), 1);
     let find = |state: &mut ClusterState, number: u8| {
         let text = address(number).to_string();
-        let wanted =
-            OverrideHost { addresses: text.as_bytes(), skip: 0, strict: true, any_status: false };
+        let wanted = OverrideHost { addresses: text.as_bytes(), skip: 0, strict: true, any_status: false };
         let context = ChooseContext { override_host: Some(wanted), ..Default::default() };
         let chosen = state.choose_host(&mut Rng::new(1), &context).ok()?;
         Some(state.host(chosen.host)?.address == address(number))
@@ -143,14 +144,17 @@ fn preferred_hosts_are_found_after_changes() {
     let next = Arc::new(next);
     let changes = EndpointChanges::between(&first, &next).unwrap();
     state.update_by(&next, Some(&changes), &mut Vec::new());
-    assert_eq!((find(&mut state, 1), find(&mut state, 7), find(&mut state, 2)), (None, Some(true), Some(true)));
+    assert_eq!(
+        (find(&mut state, 1), find(&mut state, 7), find(&mut state, 2)),
+        (None, Some(true), Some(true))
+    );
 }
 
 #[test]
 fn shards_share_one_table() {
     let policy = LbPolicy::Maglev(Maglev { table_size: 1009 });
     let config = Arc::new(cluster(policy, vec![(0..5).map(endpoint).collect()]));
-    let budgets = Arc::new(ClusterBudgets::default());
+    let budgets = Arc::new(ClusterShared::default());
     let mut states: Vec<_> =
         (0..2).map(|seed| ClusterState::new(&config, Arc::clone(&budgets), seed)).collect();
     let shown: Vec<_> = states.iter_mut().map(shown).collect();

@@ -148,6 +148,8 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         transport_metadata: None,
         lb_metadata: None,
         additional_addresses: None,
+        health_check: None,
+        leaving: false,
     };
     Cluster {
         name: "service".into(),
@@ -171,6 +173,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         tcp_keepalive: None,
         bind: None,
         happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: knobs.close_on_health_failure,
         http: UpstreamHttp {
             protocol: knobs.protocol,

@@ -7,6 +7,7 @@ mod bind;
 mod circuit_breakers;
 mod dns;
 mod endpoint;
+mod health_check;
 mod http_options;
 mod original_dst;
 mod outlier_detection;
@@ -26,9 +27,9 @@ use millrace_proto::pb::google::protobuf::value::Kind;
 
 pub(crate) use assignment::load_assignment;
 pub use assignment::{LoadAssignment, retired_scopes};
+pub(crate) use bind::manager as manager_bind;
 pub(crate) use records::AssignmentChanges;
 pub use records::AssignmentRecords;
-pub(crate) use bind::manager as manager_bind;
 
 use crate::context::Context;
 use crate::error::Rejection;
@@ -63,6 +64,7 @@ pub(crate) fn cluster(
     let outlier_detection = outlier_detection::outlier_detection(cluster, path)?;
     let bind = bind::bind_config(cluster, path, cx)?;
     let http = http_options::upstream_http(cluster, path, cx)?;
+    let health_check = health_check::health_check(cluster, http.protocol, path, cx)?;
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
     let options = cluster.upstream_connection_options.as_ref();
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.
@@ -96,6 +98,7 @@ pub(crate) fn cluster(
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
         circuit_breakers: circuit_breakers::circuit_breakers(cluster.circuit_breakers.as_ref()),
         outlier_detection,
+        health_check,
         buffer_limit_bytes: value::number(cluster.per_connection_buffer_limit_bytes.as_ref(), BUFFER_LIMIT),
         tcp_keepalive: options.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
         bind,
@@ -111,6 +114,9 @@ pub(crate) fn cluster(
     }
     if built.outlier_detection.is_some() {
         cx.registry.enable(built.scope, Group::OutlierDetection);
+    }
+    if built.health_check.is_some() {
+        cx.registry.enable(built.scope, Group::HealthCheck);
     }
     scopes::assign(&mut built, previous, &cx.registry);
     let matched = built.transport_matches.iter().any(|choice| choice.transport.tls.is_some());

@@ -7,6 +7,7 @@ mod cluster;
 mod control;
 mod core;
 mod document;
+mod health_check;
 mod http;
 mod listener;
 mod listener_filter;
@@ -61,6 +62,7 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         shaping::TABLES,
         route::TABLES,
         cluster::TABLES,
+        health_check::TABLES,
         balancing::TABLES,
         core::TABLES,
     ]

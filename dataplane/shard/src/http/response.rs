@@ -7,12 +7,12 @@ use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::outcome;
 use millrace_filter::http::router::response::{self as router, ResponseFacts};
 use millrace_filter::http::router::retry::ResetReason;
-use millrace_http::Version;
 use millrace_http::h1::{
     BodyFraming, ConnectionLine, EncodeOptions, Parsed, RequestInfo, encode_response, parse_response,
     response_keep_alive,
 };
 use millrace_http::hop;
+use millrace_http::{HeaderId, Version};
 use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric, http as http_metric};
 use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
@@ -148,12 +148,16 @@ impl Shard {
         let outcome = outcome::of_head(stream.asks_grpc(), &stream.response, whole);
         stream.unjudged = outcome.is_none();
         let judged = outcome::status(stream.asks_grpc(), &stream.response);
+        let excludes = stream.response.headers.contains(HeaderId::XEnvoyImmediateHealthCheckFail);
         match outcome {
             Some(true) => self.stats.inc(host_scope, host_metric::RQ_SUCCESS),
             Some(false) => self.stats.inc(host_scope, host_metric::RQ_ERROR),
             None => {}
         }
         self.report_try(id, TryResult::Status(judged));
+        if excludes {
+            self.exclude_host_of(id);
+        }
         self.end_retry_slot(id);
         if self.try_again(id, Outcome::Response) {
             self.stats.code(scope, CodeFamily::Retry, status);
