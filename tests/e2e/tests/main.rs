@@ -15,6 +15,7 @@ mod outliers;
 mod probes;
 mod routes;
 mod tcp;
+mod traffic;
 mod upgrades;
 mod upstreams;
 
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
+        ("traffic_mirror", traffic::mirror::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
     ])

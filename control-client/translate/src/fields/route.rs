@@ -4,7 +4,6 @@ use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
 const MATCHER: &str = "matcher trees are not served by this build";
-const MIRROR: &str = "requests are not mirrored";
 const NEEDS_FILTER: &str = "only filters that are refused read it";
 const BUFFER: &str = "bodies are not buffered for filters";
 const HEADERS: &str =
@@ -25,7 +24,7 @@ pub(super) const TABLES: &[Table] = &[
             (Refused("virtual hosts are chosen by the host"), "vhost_header"),
             (Refused("paths are matched with their parameters"), "ignore_path_parameters_in_path_matching"),
             (Refused("route specifiers are not served by this build"), "route_specifiers"),
-            (Reported(MIRROR), "request_mirror_policies"),
+            (Served, "request_mirror_policies"),
             (NoEffect(NEEDS_FILTER), "metadata"),
         ],
     },
@@ -59,7 +58,7 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("requests are not hedged"), "hedge_policy"),
             (Reported("the header is not written"), "include_is_timeout_retry_header"),
             (Reported(BUFFER), "per_request_buffer_limit_bytes request_body_buffer_limit"),
-            (Reported(MIRROR), "request_mirror_policies"),
+            (Served, "request_mirror_policies"),
             (Served, "rate_limits cors"),
             (NoEffect(NEEDS_FILTER), "metadata"),
         ],
@@ -130,7 +129,7 @@ pub(super) const TABLES: &[Table] = &[
                 "path_rewrite_policy path_rewrite host_rewrite",
             ),
             (Refused("retry extensions are not served by this build"), "retry_policy_typed_config"),
-            (Reported(MIRROR), "request_mirror_policies"),
+            (Served, "request_mirror_policies"),
             (
                 Reported("redirects of the upstream go to the client"),
                 "internal_redirect_policy internal_redirect_action max_internal_redirects",
@@ -167,6 +166,17 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter",
         fields: &[(Served, "name")],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
+        fields: &[
+            (
+                Served,
+                "cluster cluster_header runtime_fraction disable_shadow_host_suffix_append \
+                 request_headers_mutations host_rewrite_literal",
+            ),
+            (NoEffect("nothing is traced"), "trace_sampled"),
+        ],
     },
     Table {
         message: "envoy.config.route.v3.RouteAction.MaxStreamDuration",

@@ -166,6 +166,9 @@ impl Shard {
         if was_retry && !given_up {
             self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_SUCCESS);
         }
+        if stream.side.is_some() {
+            return self.side_response_head(conn, id, framing);
+        }
         if framing != BodyFraming::Tunnel && stream.response.status < 400 && stream.is_websocket() {
             let refusal = LocalReply::new(stream.response.status, "", "websocket_handshake_unsuccessful");
             self.local_reply(id, refusal);

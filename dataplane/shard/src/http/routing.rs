@@ -203,6 +203,9 @@ impl Shard {
         let body = !stream.request_complete || !stream.flow.request_queue.is_empty();
         stream.keeps_replay = stream.retry.is_some() && body;
         self.plan_balance(id, forward, plan.cluster);
+        if !forward.mirrors.is_empty() {
+            self.plan_mirrors(id, forward);
+        }
         Ok(())
     }
 }

@@ -60,7 +60,11 @@ impl Shard {
         if self.streams.get(id).is_some_and(|s| s.request_complete) {
             self.request_arrived(id);
         }
+        let head = self.head_for_mirrors(id);
         self.first_attempt(id);
+        if let Some(head) = head {
+            self.start_mirrors(id, &head);
+        }
     }
 
     /// Gives a refused head its answer and its log line; the connection ends.

@@ -20,6 +20,8 @@ use millrace_upstream::{HostId, WaitId};
 use super::HttpOptions;
 use super::balance::Balance;
 use super::h2::stall_deadline;
+use super::mirror::Mirrors;
+use super::side::Side;
 
 /// Where a request stands on its way to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +162,10 @@ pub(crate) struct Stream {
     pub(crate) filters_resume: Time,
     /// The end of the endpoint's answer tells whether it is a success.
     pub(crate) unjudged: bool,
+    /// It has no client: what it is instead.
+    pub(crate) side: Option<Box<Side>>,
+    /// Copies of the request.
+    pub(crate) mirrors: Option<Box<Mirrors>>,
     pub(crate) attempt: Attempt,
     pub(crate) retry: Option<RetryState>,
     /// A unit of the retry budget is held.
@@ -232,6 +238,8 @@ impl Stream {
             filters: None,
             filters_resume: Time::MAX,
             unjudged: false,
+            side: None,
+            mirrors: None,
             attempt: Attempt::None,
             retry: None,
             retrying: false,
@@ -283,6 +291,8 @@ impl Stream {
             filters,
             filters_resume,
             unjudged,
+            side,
+            mirrors,
             attempt,
             retry,
             retrying,
@@ -329,6 +339,7 @@ impl Stream {
         *facts = Facts::default();
         (*filters, *filters_resume) = (None, Time::MAX);
         *unjudged = false;
+        (*side, *mirrors) = (None, None);
         *attempt = Attempt::None;
         *retry = None;
         *retrying = false;
@@ -361,11 +372,17 @@ impl Stream {
         *active = Time::ZERO;
     }
 
-    /// True when neither HTTP/2 nor a filter has anything to do with it.
+    /// True when neither HTTP/2 nor a filter has anything to do with it, and no other stream.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         let waits = self.flow.awaits_client || self.flow.awaits_upstream || self.flow.held_request > 0;
-        self.client.is_none() && self.server.is_none() && self.filters.is_none() && !self.unjudged && !waits
+        let alone = self.side.is_none() && self.mirrors.is_none();
+        self.client.is_none()
+            && self.server.is_none()
+            && self.filters.is_none()
+            && alone
+            && !self.unjudged
+            && !waits
     }
 
     /// The connection that the request is on.
