@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
         ("traffic_mirror", traffic::mirror::CASES),
+        ("traffic_redirects", traffic::redirects::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
     ])

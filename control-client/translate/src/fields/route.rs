@@ -5,7 +5,6 @@ use super::Table;
 
 const MATCHER: &str = "matcher trees are not served by this build";
 const NEEDS_FILTER: &str = "only filters that are refused read it";
-const BUFFER: &str = "bodies are not buffered for filters";
 const HEADERS: &str =
     "request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove";
 
@@ -57,7 +56,7 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("virtual clusters are not counted"), "virtual_clusters"),
             (Reported("requests are not hedged"), "hedge_policy"),
             (Reported("the header is not written"), "include_is_timeout_retry_header"),
-            (Reported(BUFFER), "per_request_buffer_limit_bytes request_body_buffer_limit"),
+            (Served, "per_request_buffer_limit_bytes request_body_buffer_limit"),
             (Served, "request_mirror_policies"),
             (Served, "rate_limits cors"),
             (NoEffect(NEEDS_FILTER), "metadata"),
@@ -76,7 +75,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (Refused("route specifiers are not served by this build"), "route_specifiers"),
             (Reported("nothing is traced"), "tracing"),
-            (Reported(BUFFER), "per_request_buffer_limit_bytes request_body_buffer_limit"),
+            (Served, "per_request_buffer_limit_bytes request_body_buffer_limit"),
             (NoEffect("nothing is traced"), "decorator"),
             (NoEffect(NEEDS_FILTER), "metadata"),
         ],
@@ -130,10 +129,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (Refused("retry extensions are not served by this build"), "retry_policy_typed_config"),
             (Served, "request_mirror_policies"),
-            (
-                Reported("redirects of the upstream go to the client"),
-                "internal_redirect_policy internal_redirect_action max_internal_redirects",
-            ),
+            (Served, "internal_redirect_policy internal_redirect_action max_internal_redirects"),
             (Reported("requests are not hedged"), "hedge_policy"),
             (Reported("stream_idle_timeout applies while flushing"), "flush_timeout"),
             (NoEffect("there is no early data without TLS"), "early_data_policy"),
@@ -177,6 +173,26 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (NoEffect("nothing is traced"), "trace_sampled"),
         ],
+    },
+    Table {
+        message: "envoy.config.route.v3.InternalRedirectPolicy",
+        fields: &[(
+            Served,
+            "max_internal_redirects redirect_response_codes predicates allow_cross_scheme_redirect \
+             response_headers_to_copy",
+        )],
+    },
+    Table {
+        message: "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig",
+        fields: &[(Served, "allowed_route_names")],
+    },
+    Table {
+        message: "envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig",
+        fields: &[],
+    },
+    Table {
+        message: "envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig",
+        fields: &[],
     },
     Table {
         message: "envoy.config.route.v3.RouteAction.MaxStreamDuration",

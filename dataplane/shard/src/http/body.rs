@@ -13,7 +13,6 @@ use millrace_observe::stats::{ShardStats, cluster as cluster_metric, http as met
 use millrace_ring::Payload;
 
 use super::h2::{client_room, upstream_room, write_to_client, write_to_upstream};
-use super::stream::REPLAY_BYTES_MAX;
 use super::{COPY_BYTES_MAX, Closing, INPUT_BYTES_MAX, Stream};
 use crate::downstream::Protocol;
 use crate::shard::Shard;
@@ -35,7 +34,7 @@ pub(super) fn keep_replay(stream: &mut Stream, upstream: &Upstream, stats: &mut 
     if !stream.keeps_replay {
         return;
     }
-    if stream.replay.len() + bytes.len() <= REPLAY_BYTES_MAX.min(upstream.buffer_limit) {
+    if stream.replay.len() + bytes.len() <= stream.replay_max {
         stream.replay.extend_from_slice(bytes);
     } else {
         stream.keeps_replay = false;

@@ -147,7 +147,7 @@ impl Shard {
         self.count_answer(stream, stream.facts.cluster_status.unwrap_or(status));
     }
 
-    fn log_stream(&mut self, stream: &super::Stream) {
+    pub(super) fn log_stream(&mut self, stream: &super::Stream) {
         let Some(options) = &stream.options else { return };
         if options.hcm.access_logs.is_empty() {
             return;

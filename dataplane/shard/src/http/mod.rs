@@ -15,6 +15,7 @@ mod finish;
 pub(crate) mod h2;
 mod input;
 mod mirror;
+mod redirect;
 mod relay;
 mod render;
 mod reply;

@@ -8,6 +8,7 @@ use millrace_config::{
     Address, ClusterId, ClusterSpecifier, Route, RouteForward, VirtualHost, WeightedCluster,
 };
 use millrace_filter::http::StreamFilters;
+use millrace_filter::http::router::internal_redirect::Followed;
 use millrace_filter::http::router::retry::RetryState;
 use millrace_filter::http::router::timeout::Timeouts;
 use millrace_http::h1::{BodyDecoder, BodyFraming};
@@ -166,6 +167,10 @@ pub(crate) struct Stream {
     pub(crate) side: Option<Box<Side>>,
     /// Copies of the request.
     pub(crate) mirrors: Option<Box<Mirrors>>,
+    /// Redirects of its endpoints that were followed.
+    pub(crate) followed: Option<Box<Followed>>,
+    /// Its route follows redirects.
+    pub(crate) follows_redirects: bool,
     pub(crate) attempt: Attempt,
     pub(crate) retry: Option<RetryState>,
     /// A unit of the retry budget is held.
@@ -185,6 +190,8 @@ pub(crate) struct Stream {
     pub(crate) replay: Vec<u8>,
     /// A retry is possible and the body was not too long to keep.
     pub(crate) keeps_replay: bool,
+    /// Bytes that may be kept.
+    pub(crate) replay_max: usize,
     pub(crate) expects_continue: bool,
     /// `proxy_100_continue`: the upstream's own `100` is passed on.
     pub(crate) forwards_continue: bool,
@@ -217,7 +224,8 @@ pub(crate) struct Stream {
     pub(crate) active: Time,
 }
 
-/// Body bytes kept for a retry at the most, whatever `per_connection_buffer_limit_bytes` says.
+/// Body bytes kept for a retry at the most, whatever the listener's `per_connection_buffer_limit_bytes` says; a route's own
+/// `request_body_buffer_limit` may say more.
 pub(crate) const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 /// Capacity that a recycled replay buffer keeps.
 const REPLAY_KEPT_BYTES: usize = 16 * 1024;
@@ -240,6 +248,8 @@ impl Stream {
             unjudged: false,
             side: None,
             mirrors: None,
+            followed: None,
+            follows_redirects: false,
             attempt: Attempt::None,
             retry: None,
             retrying: false,
@@ -251,6 +261,7 @@ impl Stream {
             request_complete: false,
             replay: Vec::new(),
             keeps_replay: false,
+            replay_max: 0,
             expects_continue: false,
             forwards_continue: false,
             is_head: false,
@@ -293,6 +304,8 @@ impl Stream {
             unjudged,
             side,
             mirrors,
+            followed,
+            follows_redirects,
             attempt,
             retry,
             retrying,
@@ -304,6 +317,7 @@ impl Stream {
             request_complete,
             replay,
             keeps_replay,
+            replay_max,
             expects_continue,
             forwards_continue,
             is_head,
@@ -340,6 +354,7 @@ impl Stream {
         (*filters, *filters_resume) = (None, Time::MAX);
         *unjudged = false;
         (*side, *mirrors) = (None, None);
+        (*followed, *follows_redirects) = (None, false);
         *attempt = Attempt::None;
         *retry = None;
         *retrying = false;
@@ -351,7 +366,7 @@ impl Stream {
         *request_complete = false;
         replay.clear();
         replay.shrink_to(REPLAY_KEPT_BYTES);
-        *keeps_replay = false;
+        (*keeps_replay, *replay_max) = (false, 0);
         *expects_continue = false;
         *forwards_continue = false;
         *is_head = false;

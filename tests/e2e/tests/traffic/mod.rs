@@ -1,6 +1,7 @@
 //! What routes do to the traffic besides forwarding it: copies, redirects, retries, hedges, timeouts, breakers.
 
 pub(crate) mod mirror;
+pub(crate) mod redirects;
 
 use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::process::Proxy;
