@@ -28,6 +28,7 @@ mod matcher;
 mod outlier_detection;
 mod retry;
 mod route;
+mod route_policies;
 mod scoped_routes;
 mod snapshot;
 mod tcp_proxy;
@@ -84,10 +85,11 @@ pub use retry::{
     BackOff, GrpcStatusSet, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryConditions, RetryPolicy,
 };
 pub use route::{
-    ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatcher, PathRewrite,
-    PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteFilterFields,
-    RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
+    BodyBufferLimit, ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration,
+    PathMatcher, PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction,
+    RouteFilterFields, RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
 };
+pub use route_policies::{InternalRedirects, MirrorPolicy, MirrorTarget, RedirectPredicate};
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};
 pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy};

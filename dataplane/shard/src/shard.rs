@@ -460,6 +460,7 @@ impl Shard {
         }
         self.stop_inspections();
         self.stop_checks();
+        self.stop_sides();
         let idle: Vec<Key> = self.upstreams.keys().collect();
         for key in idle {
             self.close_upstream(key, crate::upstream::EndedBy::Local);

@@ -18,6 +18,7 @@ mod parity;
 mod probes;
 mod routes;
 mod tcp;
+mod traffic;
 mod upgrades;
 mod upstreams;
 
@@ -63,6 +64,8 @@ fn main() -> ExitCode {
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
+        ("traffic_mirror", traffic::mirror::CASES),
+        ("traffic_redirects", traffic::redirects::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
     ];

@@ -314,22 +314,9 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         })
     });
     let forward = RouteForward {
-        cluster: ClusterSpecifier::Cluster(ClusterId(0)),
-        cluster_not_found_status: 503,
-        path_rewrite: None,
-        host_rewrite: None,
-        append_x_forwarded_host: false,
         timeout: Some(knobs.route_timeout),
-        idle_timeout: None,
-        max_stream_duration: None,
-        grpc_timeout: None,
         retry_policy,
-        upgrades: Vec::new(),
-        terminates_connect: false,
-        hash_policies: Vec::new(),
-        metadata_match: None,
-        high_priority: false,
-        for_filters: millrace_config::RouteFilterFields::default(),
+        ..RouteForward::to(ClusterSpecifier::Cluster(ClusterId(0)))
     };
     let route = Route {
         name: "".into(),
@@ -349,6 +336,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         response_headers: HeaderMutations::default(),
         include_request_attempt_count: false,
         include_attempt_count_in_response: false,
+        include_is_timeout_retry: false,
         retry_policy: None,
         per_filter: Vec::new(),
         for_filters: millrace_config::RouteFilterFields::default(),
