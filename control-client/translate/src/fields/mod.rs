@@ -10,6 +10,7 @@ mod document;
 mod http;
 mod listener;
 mod listener_filter;
+mod overload;
 mod route;
 mod shaping;
 mod source;
@@ -53,6 +54,7 @@ pub struct Table {
 pub fn tables() -> impl Iterator<Item = &'static Table> {
     [
         bootstrap::TABLES,
+        overload::TABLES,
         source::TABLES,
         listener::TABLES,
         listener_filter::TABLES,
