@@ -6,6 +6,7 @@
 //! pins of the configuration.
 
 mod address;
+mod admission;
 mod clusters;
 mod downstream;
 mod farewell;
@@ -18,6 +19,7 @@ mod listener;
 mod logs;
 mod origin;
 mod outliers;
+mod overload;
 mod route_users;
 mod secure;
 mod secure_downstream;

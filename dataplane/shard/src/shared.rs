@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
-use millrace_config::{Address, ClusterId, Listener, Update};
+use millrace_config::{Address, ClusterId, Listener, OverloadLevels, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
 use millrace_upstream::{ClusterBudgets, ClusterHealth};
+
+pub use crate::admission::{Admission, ConnectionCount};
 
 /// Messages that may wait for one shard.
 const MAILBOX_MAX: usize = 4096;
@@ -18,17 +20,23 @@ const MAILBOX_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct ListenerHandle {
     name: Arc<str>,
+    /// Its connections, where the runtime bounds them.
+    bounded: ConnectionCount,
 }
 
 impl ListenerHandle {
     /// A new listener; its maker keeps the handle for as long as it wants to ask about it.
     pub fn new(name: &Arc<str>) -> Arc<Self> {
-        Arc::new(Self { name: name.clone() })
+        Arc::new(Self { name: name.clone(), bounded: ConnectionCount::default() })
     }
 
     /// `Listener.name`.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    pub(crate) fn bounded(&self) -> &ConnectionCount {
+        &self.bounded
     }
 
     /// True while a shard, or a message on its way to one, still has to do with the listener. Only exact for
@@ -49,6 +57,8 @@ pub struct HandOver {
     pub local: Address,
     /// The listener.
     pub listener: Arc<ListenerHandle>,
+    /// Its place under the bounds that all shards share.
+    pub admission: Admission,
 }
 
 /// What a shard is told from outside.
@@ -73,6 +83,8 @@ pub enum Message {
         /// Only connections of listeners whose `traffic_direction` is INBOUND.
         inbound_only: bool,
     },
+    /// How hard the process is pressed from now on. Comes again while streams that hold much memory shall be reset.
+    Overload(OverloadLevels),
     /// Hand over all log lines.
     FlushLogs,
     /// Close everything and return from the loop.
@@ -138,6 +150,7 @@ pub struct Shared {
     draining: AtomicU8,
     failing_health_checks: AtomicBool,
     budgets: Mutex<BTreeMap<ClusterId, Arc<ClusterBudgets>>>,
+    connections: Arc<ConnectionCount>,
     /// What session tickets of all shards have in common.
     pub(crate) tls: Arc<millrace_tls::Shared>,
 }
@@ -162,6 +175,7 @@ impl Shared {
             draining: AtomicU8::new(Draining::Nothing as u8),
             failing_health_checks: AtomicBool::new(false),
             budgets: Mutex::default(),
+            connections: Arc::default(),
             tls: millrace_tls::Shared::random(rules),
         }
     }
@@ -169,6 +183,11 @@ impl Shared {
     /// All doors, by shard index.
     pub fn doors(&self) -> &[Door] {
         &self.doors
+    }
+
+    /// The bound on downstream connections of all shards.
+    pub fn connections(&self) -> &Arc<ConnectionCount> {
+        &self.connections
     }
 
     /// Makes a shard reachable; called once on its own thread.
