@@ -26,6 +26,7 @@ mod listener;
 mod listener_filter;
 mod matcher;
 mod outlier_detection;
+mod overload;
 mod retry;
 mod route;
 mod route_policies;
@@ -81,6 +82,10 @@ pub use listener_filter::{
 };
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
+pub use overload::{
+    ActionKind, Level, LoadShedPoint, MonitorKind, OverloadAction, OverloadLevels, OverloadManager,
+    Pressures, ResourceMonitor, ScaledTimer, ShedPoint, TimerMinimum, Trigger, TriggerKind,
+};
 pub use retry::{
     BackOff, GrpcStatusSet, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryConditions, RetryPolicy,
 };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AccessLogSink, Cluster, ClusterId, EndpointChanges, Listener, RouteConfiguration, RouteTableId,
-    ScopeTable, ScopeTableId, Secret, SecretId,
+    AccessLogSink, Cluster, ClusterId, EndpointChanges, Listener, OverloadManager, RouteConfiguration,
+    RouteTableId, ScopeTable, ScopeTableId, Secret, SecretId,
 };
 
 /// `envoy.config.core.v3.Node` as far as templates and admin print it.
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub secrets: Vec<Option<Secret>>,
     /// `cluster_manager.outlier_detection.event_log_path`, as a file.
     pub outlier_log: Option<Arc<AccessLogSink>>,
+    /// `overload_manager`, or what takes its place.
+    pub overload: Option<Arc<OverloadManager>>,
 }
 
 /// What changes from one snapshot to the next. Its size is that of the change, not of the configuration:

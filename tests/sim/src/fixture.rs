@@ -135,6 +135,7 @@ pub fn build(
         secrets: Vec::new(),
         clusters: vec![Some(Arc::new(cluster))],
         outlier_log: None,
+        overload: None,
     }
 }
 
@@ -225,6 +226,7 @@ fn listener(registry: &Registry, address: SocketAddr, chain: FilterChain, knobs:
         drain_type: DrainType::Default,
         connection_limit: None,
         ignore_global_conn_limit: false,
+        bypass_overload_manager: false,
         access_logs: Vec::new(),
     }
 }
@@ -273,6 +275,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         server_name: "envoy".into(),
         server_header: ServerHeaderTransformation::Overwrite,
         via: "".into(),
+        append_local_overload: false,
         add_user_agent: false,
         use_remote_address: false,
         xff_num_trusted_hops: 0,

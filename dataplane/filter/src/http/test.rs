@@ -77,6 +77,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
         server_name: "envoy".into(),
         server_header: millrace_config::ServerHeaderTransformation::Overwrite,
         via: "".into(),
+        append_local_overload: false,
         add_user_agent: false,
         use_remote_address: false,
         xff_num_trusted_hops: 0,

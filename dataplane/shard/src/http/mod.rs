@@ -14,7 +14,9 @@ mod filters;
 mod finish;
 pub(crate) mod h2;
 mod input;
+mod large_streams;
 mod mirror;
+mod overload;
 mod redirect;
 mod relay;
 mod render;
@@ -92,6 +94,8 @@ pub(crate) struct HttpDownstream {
     /// What filters keep of it.
     pub(crate) filters: ConnectionFilters,
     pub(crate) requests: u32,
+    /// Load was shed: it ends with the next response.
+    pub(crate) drains: bool,
     /// First byte of a head that is not complete yet.
     pub(crate) head_since: Option<Time>,
     /// Last end of a request, or the accept.
@@ -113,6 +117,7 @@ impl HttpDownstream {
             ended: false,
             filters: ConnectionFilters::default(),
             requests: 0,
+            drains: false,
             head_since: None,
             idle_since: now,
         }

@@ -83,11 +83,7 @@ impl Shard {
             |plan: Option<Plan>| plan.and_then(|plan| plan.route(options)).map(|r| Arc::clone(&r.name));
         let to = match name_of(plan) {
             Some(name) => name,
-            None if matches!(
-                millrace_route::select(routes, &target.head, 0),
-                Selection::TlsRedirect(_)
-            ) =>
-            {
+            None if matches!(millrace_route::select(routes, &target.head, 0), Selection::TlsRedirect(_)) => {
                 Arc::default()
             }
             None => return Err(Refusal::NoRoute),

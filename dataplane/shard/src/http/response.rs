@@ -294,8 +294,11 @@ impl Shard {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(options) = stream.options.clone() else { return };
-        let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
-        let draining = downstream.origin.is_draining(&self.shared);
+        let key = stream.downstream;
+        let refused = !self.overload.is_calm() && self.refuses_keepalive(key, &options.hcm);
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let draining = refused || downstream.origin.is_draining(&self.shared);
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         let http10 = stream.request.version == Version::Http10;
         let unbounded = matches!(framing, BodyFraming::Chunked | BodyFraming::UntilClose);
@@ -313,7 +316,7 @@ impl Shard {
         if stream.client.is_some() {
             return self.h2_write_response_head(id, end, draining);
         }
-        if draining && http.closing == Closing::No {
+        if (draining || http.drains) && http.closing == Closing::No {
             self.stats.inc(options.hcm.scope, http_metric::DOWNSTREAM_CX_DRAIN_CLOSE);
             http.closing = Closing::AfterResponse;
         }

@@ -1,7 +1,9 @@
 //! Which way a request takes: its route, its filters, and what the route says.
 
 use millrace_base::{Key, Rng};
-use millrace_config::{BodyBufferLimit, RouteAction, RouteConfiguration, RouteForward, Snapshot};
+use millrace_config::{
+    BodyBufferLimit, RouteAction, RouteConfiguration, RouteForward, ScaledTimer, Snapshot,
+};
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
 use millrace_filter::http::router::Render as _;
@@ -211,7 +213,8 @@ impl Shard {
         stream.timeouts = finalized.timeouts;
         stream.timeout_is_204 = finalized.timeout_is_204;
         if let Some(idle) = forward.idle_timeout {
-            stream.idle_timeout = idle;
+            stream.idle_whole = idle;
+            stream.idle_timeout = self.overload.scale(ScaledTimer::StreamIdle, idle);
         }
         if forward.max_stream_duration.is_some() {
             stream.max_duration_deadline = deadline(self.io.now, stream.timeouts.stream);

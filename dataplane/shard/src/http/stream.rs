@@ -216,6 +216,8 @@ pub(crate) struct Stream {
 
     pub(crate) timeouts: Timeouts,
     pub(crate) timeout_is_204: bool,
+    /// As configured, and as overload has made it.
+    pub(crate) idle_whole: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     /// Absolute deadlines; `Time::MAX` for none.
     pub(crate) response_deadline: Time,
@@ -278,6 +280,7 @@ impl Stream {
             local_reply: false,
             timeouts: Timeouts::default(),
             timeout_is_204: false,
+            idle_whole: None,
             idle_timeout: None,
             response_deadline: Time::MAX,
             try_deadline: Time::MAX,
@@ -334,6 +337,7 @@ impl Stream {
             local_reply,
             timeouts,
             timeout_is_204,
+            idle_whole,
             idle_timeout,
             response_deadline,
             try_deadline,
@@ -381,7 +385,8 @@ impl Stream {
         *response_complete = false;
         *informational = 0;
         *local_reply = false;
-        (*timeouts, *timeout_is_204, *idle_timeout) = (Timeouts::default(), false, None);
+        (*timeouts, *timeout_is_204) = (Timeouts::default(), false);
+        (*idle_whole, *idle_timeout) = (None, None);
         *response_deadline = Time::MAX;
         *try_deadline = Time::MAX;
         *max_duration_deadline = Time::MAX;
