@@ -56,8 +56,8 @@ fn http_requests_have_the_configured_head(subject: &Subject) {
 fn http_may_have_a_body_and_expect_one(subject: &Subject) {
     let endpoint = Endpoint::answering(Reply::chunked(&[], &[b"all is w", b"ell today"], &[]));
     // "ping", "well", "day".
-    let check = "http_health_check: {path: /hc, method: POST, send: {text: 70696e67}, \
-                 receive: [{text: 77656c6c}, {text: 646179}]}";
+    let check = "http_health_check: {path: /hc, method: POST, send: {text: '70696e67'}, \
+                 receive: [{text: '77656c6c'}, {text: '646179'}]}";
     let proxy = checked(subject, &[endpoint.address()], check, "");
     wait_flags(&proxy, endpoint.address(), "healthy");
     let check = &endpoint.checks()[0];
@@ -220,8 +220,8 @@ fn tcp_without_payload_asks_for_a_connection(subject: &Subject) {
 
 fn tcp_payloads_are_sent_and_found(subject: &Subject) {
     let cases: [(Role, &str, &str, bool); 3] = [
-        (Role::Echo, "send: {text: 0102030405}, receive: [{text: '0102'}, {text: '05'}]", "healthy", true),
-        (Role::Echo, "send: {text: 0102030405}, receive: [{text: '0304'}, {text: '02'}]", "", false),
+        (Role::Echo, "send: {text: '0102030405'}, receive: [{text: '0102'}, {text: '05'}]", "healthy", true),
+        (Role::Echo, "send: {text: '0102030405'}, receive: [{text: '0304'}, {text: '02'}]", "", false),
         (Role::Silent, "send: {text: '01'}, receive: [{text: '01'}]", "", false),
     ];
     for (role, check, _, passes) in cases {
@@ -246,7 +246,7 @@ fn tcp_checks_begin_with_the_proxy_protocol(subject: &Subject) {
     for (version, expected) in [("V1", v1), ("V2", v2)] {
         let upstream = TcpUpstream::start(Role::Echo);
         let check = format!(
-            "tcp_health_check: {{proxy_protocol_config: {{version: {version}}}, send: {{text: 2122}}, \
+            "tcp_health_check: {{proxy_protocol_config: {{version: {version}}}, send: {{text: '2122'}}, \
              receive: [{{text: '{expected}'}}, {{text: '2122'}}]}}"
         );
         let proxy = checked(subject, &[upstream.address()], &check, "");
@@ -289,10 +289,10 @@ fn endpoints_say_where_and_whether_they_are_checked(subject: &Subject) {
 fn what_cannot_be_is_refused(subject: &Subject) {
     let cases = [
         ("grpc_health_check: {}", "cluster must support HTTP/2 for gRPC healthchecking"),
-        ("tcp_health_check: {send: {text: 0}}", "invalid hex string"),
-        ("http_health_check: {path: /, send: {text: aa}}", "HTTP health check cannot specify a request payload"),
+        ("tcp_health_check: {send: {text: '0'}}", "invalid hex string"),
+        ("http_health_check: {path: /, send: {text: 'aa'}}", "HTTP health check cannot specify a request payload"),
         ("http_health_check: {path: /, expected_statuses: [{start: 1, end: 200}]}", "expecting start >= 100"),
-        ("http_health_check: {path: /, receive: [{text: aabb}], response_buffer_size: 1}", "The expected response length"),
+        ("http_health_check: {path: /, receive: [{text: 'aabb'}], response_buffer_size: 1}", "The expected response length"),
         ("http_health_check: {}", "path"),
     ];
     for (check, why) in cases {

