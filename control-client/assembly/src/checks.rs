@@ -107,18 +107,19 @@ impl Assembly {
 }
 
 /// Adds to the endpoints that discovery names now those that it has dropped and that pass their checks, unless
-/// `ignore_health_on_host_removal`.
+/// `ignore_health_on_host_removal`. True when there are any.
 pub(crate) fn keep_passing(
     host: &dyn Host,
     before: Option<&Cluster>,
     next: Option<&Cluster>,
     localities: &mut Vec<LocalityEndpoints>,
-) {
-    let Some(before) = before.filter(|before| before.health_check.is_some()) else { return };
+) -> bool {
+    let Some(before) = before.filter(|before| before.health_check.is_some()) else { return false };
     let check = next.and_then(|next| next.health_check.as_ref());
     if check.is_none_or(|check| check.ignore_health_on_removal) {
-        return;
+        return false;
     }
+    let mut any = false;
     let named: HashSet<Address> =
         localities.iter().flat_map(|locality| &locality.endpoints).map(|e| e.address.clone()).collect();
     for old in &before.localities {
@@ -133,6 +134,7 @@ pub(crate) fn keep_passing(
             }
             let mut kept = endpoint.clone();
             kept.leaving = true;
+            any = true;
             let same = |new: &&mut LocalityEndpoints| new.locality == old.locality && new.priority == old.priority;
             match localities.iter_mut().find(same) {
                 Some(locality) => locality.endpoints.push(kept),
@@ -141,4 +143,5 @@ pub(crate) fn keep_passing(
         }
     }
     localities.sort_by_key(|locality| locality.priority);
+    any
 }

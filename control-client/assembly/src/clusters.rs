@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use millrace_ads::{Interest, Rejected, Resource, ResourceType, Update};
-use millrace_config::{Cluster, ClusterDiscovery, ClusterId, LocalityEndpoints, SourceId};
+use millrace_config::{Cluster, ClusterDiscovery, ClusterId, EndpointChanges, LocalityEndpoints, SourceId};
 use millrace_observe::stats::{cluster as metric, cluster_manager};
 use millrace_translate::{Sources, resource};
 
@@ -113,7 +113,7 @@ impl Assembly {
         cluster_secrets(&cluster).iter().for_each(|secret| self.use_secret(turn, secret, parent));
         self.release_secrets(turn, &replaced.unwrap_or_default());
         match &cluster.discovery {
-            ClusterDiscovery::Static => {
+            ClusterDiscovery::Static | ClusterDiscovery::OriginalDst(_) | ClusterDiscovery::Aggregate(_) => {
                 self.activate_cluster(turn, &name, ClusterVersion { cluster: Arc::new(cluster), stored });
             }
             ClusterDiscovery::Eds { service_name, source, initial_fetch_timeout } => {
@@ -189,7 +189,10 @@ impl Assembly {
                     self.out.push(Action::UnwatchDns(before.id));
                 }
             }
-            (ClusterDiscovery::Static, _) => {}
+            (
+                ClusterDiscovery::Static | ClusterDiscovery::OriginalDst(_) | ClusterDiscovery::Aggregate(_),
+                _,
+            ) => {}
         }
     }
 
@@ -227,12 +230,22 @@ impl Assembly {
         cluster: Arc<Cluster>,
     ) {
         gauges::membership(turn.stats, &cluster);
+        let known = before.as_ref().map_or(&[][..], |before| &before.localities);
+        gauges::endpoints_told(turn.stats, known, &cluster);
         if let Some(before) = before.filter(|before| before.localities != cluster.localities) {
-            turn.stats.inc(cluster.scope, metric::MEMBERSHIP_CHANGE);
-            let left = resource::retired_scopes(&before.localities, &cluster.localities);
-            self.graveyard.hosts(turn.now, left, &mut self.deadlines);
+            self.endpoints_left(turn, &before, &cluster);
         }
+        self.merges.delivered(cluster.id, turn);
         self.next.clusters.push((cluster.id, Some(cluster)));
+    }
+
+    /// Counts a change of endpoints; the scopes of those that are gone are buried.
+    pub(crate) fn endpoints_left(&mut self, turn: &mut Turn<'_>, before: &Arc<Cluster>, cluster: &Cluster) {
+        let left = match EndpointChanges::between(before, cluster) {
+            Some(changes) => resource::retired_scopes(&changes.removed(), &changes.added(cluster)),
+            None => resource::retired_scopes(&before.localities, &cluster.localities),
+        };
+        self.graveyard.hosts(turn.now, left, &mut self.deadlines);
     }
 
     pub(crate) fn settled(&mut self, name: &Arc<str>) {
@@ -255,7 +268,9 @@ impl Assembly {
                     self.clusters.resolves_no_more(cluster.id);
                     self.out.push(Action::UnwatchDns(cluster.id));
                 }
-                ClusterDiscovery::Static => {}
+                ClusterDiscovery::Static
+                | ClusterDiscovery::OriginalDst(_)
+                | ClusterDiscovery::Aggregate(_) => {}
             }
         }
         for version in entry.warming.as_deref().into_iter().chain(&entry.active) {
@@ -266,6 +281,7 @@ impl Assembly {
             self.next.clusters.push((warming.cluster.id, None));
         }
         if let Some(active) = entry.active {
+            self.merges.forget(active.cluster.id);
             self.next.clusters.push((active.cluster.id, None));
             turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_REMOVED);
             self.graveyard.cluster(turn.now, active.cluster, &mut self.deadlines);
@@ -318,8 +334,7 @@ impl Assembly {
         } else if let Some(version) = &mut entry.active {
             version.cluster = Arc::new(with_localities(&version.cluster, localities, known.as_deref()));
             let cluster = version.cluster.clone();
-            turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_UPDATED);
-            self.publish_cluster(turn, known, cluster);
+            self.publish_endpoints(turn, known, cluster);
         }
     }
 }

@@ -158,6 +158,7 @@ impl Assembly {
         }
         for cluster in self.snapshot.clusters.iter().flatten() {
             gauges::membership(turn.stats, cluster);
+            gauges::endpoints_told(turn.stats, &[], cluster);
         }
         self.end_turn(turn);
     }
@@ -245,6 +246,7 @@ impl Assembly {
                     self.draining = self.draining.saturating_sub(1);
                     self.listeners_changed = true;
                 }
+                Due::Merged(id) => self.deliver_merged(turn, id),
                 Due::Past => {
                     self.past.is_expected = false;
                     self.past.sweep();

@@ -10,6 +10,8 @@ mod address;
 mod balancing;
 mod cluster;
 mod connection_gate;
+mod discovery;
+mod endpoint_changes;
 mod filter_chain;
 pub mod format;
 mod grpc_filters;
@@ -31,6 +33,7 @@ mod snapshot;
 mod tcp_proxy;
 mod tls;
 mod transport;
+mod upstream_connection;
 mod virtual_host;
 
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
@@ -41,11 +44,12 @@ pub use balancing::{
     SubsetFallback, SubsetSelector, ZoneAware,
 };
 pub use cluster::{
-    CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus,
-    LocalityEndpoints, LocalityName, MetadataPairs, TcpKeepalive, Thresholds, TransportMetadata,
-    UpstreamHttp,
+    CircuitBreakers, Cluster, Endpoint, HealthStatus, LocalityEndpoints, LocalityName, MetadataPairs,
+    TcpKeepalive, Thresholds, TransportMetadata, UpstreamHttp,
 };
+pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
+pub use discovery::{ClusterDiscovery, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, OriginalDst};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
@@ -93,4 +97,5 @@ pub use tls::{
     UpstreamTls, ValidationContext, ValidationSource,
 };
 pub use transport::{ProxyProtocolVersion, TransportMatch, UpstreamProxyProtocol, UpstreamTransport};
+pub use upstream_connection::{BindConfig, BindSource, HappyEyeballs, SocketOption};
 pub use virtual_host::{RequireTls, RouteConfiguration, VirtualHost};

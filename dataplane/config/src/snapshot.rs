@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AccessLogSink, Cluster, ClusterId, Listener, RouteConfiguration, RouteTableId, ScopeTable, ScopeTableId,
+    AccessLogSink, Cluster, ClusterId, EndpointChanges, Listener, RouteConfiguration, RouteTableId, ScopeTable, ScopeTableId,
     Secret, SecretId,
 };
 
@@ -53,6 +53,8 @@ pub struct Update {
     pub clusters: Vec<(ClusterId, Option<Arc<Cluster>>)>,
     /// Clusters whose endpoints are checked before they serve.
     pub warming: Vec<Arc<Cluster>>,
+    /// What of their endpoints changed, for some of the changed ones: shards need not compare all endpoints of these.
+    pub endpoints: Vec<EndpointChanges>,
     /// All names, when there are new ones.
     pub cluster_names: Option<Arc<BTreeMap<Arc<str>, ClusterId>>>,
     /// Route tables that are new or changed, and those that are gone.

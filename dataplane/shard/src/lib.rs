@@ -6,6 +6,7 @@
 //! pins of the configuration.
 
 mod address;
+mod choose;
 mod clusters;
 mod downstream;
 mod farewell;

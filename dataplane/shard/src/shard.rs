@@ -19,8 +19,9 @@ use millrace_http::{HeaderMap, ResponseHead};
 use millrace_observe::stats::ShardStats;
 use millrace_ring::timer::TimerWheel;
 use millrace_ring::{BufferPool, Event, Filled, Op, Socket, SocketAddress, Waker, sockets};
-use millrace_upstream::PoolAction;
+use millrace_upstream::{Dropped, PoolAction};
 
+use crate::choose::count_dropped;
 use crate::clusters::Clusters;
 use crate::downstream::{Downstream, Protocol};
 use crate::farewell::Partings;
@@ -216,7 +217,7 @@ impl Shard {
             date: DateCache::default(),
             fired: Vec::new(),
         };
-        parts.snapshot.clusters.iter().flatten().for_each(|cluster| shard.sync_checks(cluster));
+        parts.snapshot.clusters.iter().flatten().for_each(|cluster| shard.sync_checks(cluster, None));
         shard
     }
 
@@ -323,15 +324,20 @@ impl Shard {
             self.tls.secret_changed(*id);
         }
         for (id, _) in &update.clusters {
-            self.clusters.update(*id, &self.snapshot, &mut self.actions);
+            let changes = update.endpoints.iter().find(|changes| changes.cluster == *id);
+            let scope = self.clusters.get(*id).map(|state| state.config().scope);
+            let dropped = self.clusters.update(*id, &self.snapshot, changes, &mut self.actions);
+            if let Some(scope) = scope {
+                count_dropped(&mut self.stats, scope, dropped);
+            }
             self.run_pool_actions(*id);
             match self.snapshot.cluster(*id).cloned() {
-                Some(cluster) => self.sync_checks(&cluster),
+                Some(cluster) => self.sync_checks(&cluster, changes),
                 None => self.end_checks(*id),
             }
             self.forget_cluster_if_gone(*id);
         }
-        update.warming.iter().for_each(|cluster| self.sync_checks(cluster));
+        update.warming.iter().for_each(|cluster| self.sync_checks(cluster, None));
         for (table, _) in &update.route_tables {
             self.route_users.changed(*table, &self.snapshot);
         }
@@ -399,6 +405,7 @@ impl Shard {
             self.run_pool_actions(id);
             self.look_at_outliers(id);
             self.leave_failed(id);
+            self.clean_up_cluster(id);
             self.forget_cluster_if_gone(id);
         }
         if std::mem::take(&mut self.sweeps) {
@@ -410,8 +417,22 @@ impl Shard {
         self.wheel.insert(now + HOUSEKEEPING_EVERY, token.0);
     }
 
+    /// Endpoints that were made on demand and that nobody uses any more.
+    fn clean_up_cluster(&mut self, id: millrace_config::ClusterId) {
+        let Some(state) = self.clusters.get_mut(id).filter(|state| state.original_dst().is_some()) else {
+            return;
+        };
+        let mut dropped = Dropped::default();
+        state.clean_up(self.io.now, &mut dropped);
+        let scope = state.config().scope;
+        count_dropped(&mut self.stats, scope, dropped);
+        // Other shards retire scopes, too.
+        self.sweeps = true;
+    }
+
     fn forget_cluster_if_gone(&mut self, id: millrace_config::ClusterId) {
-        self.clusters.forget_if_gone(id, &self.snapshot, &self.shared);
+        let dropped = self.clusters.forget_if_gone(id, &self.snapshot, &self.shared);
+        dropped.scopes.into_iter().for_each(|scope| self.stats.registry().retire(scope));
         if self.snapshot.cluster(id).is_none() {
             self.tls.forget(id);
         }

@@ -8,7 +8,7 @@ use crossbeam_queue::ArrayQueue;
 use millrace_config::{Address, ClusterId, Listener, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
-use millrace_upstream::{ClusterShared, ClusterHealth};
+use millrace_upstream::{ClusterHealth, ClusterShared, OnDemandBook};
 
 /// Messages that may wait for one shard.
 const MAILBOX_MAX: usize = 4096;
@@ -339,6 +339,14 @@ impl Shared {
         let shared = clusters.get(&cluster).map(Arc::clone);
         drop(clusters);
         shared.map(|shared| look(&shared.health))
+    }
+
+    /// The endpoints that requests to a cluster named; `None` while no shard has used it. Slow path as well.
+    pub fn on_demand<R>(&self, cluster: ClusterId, look: impl FnOnce(&OnDemandBook) -> R) -> Option<R> {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = clusters.get(&cluster).map(Arc::clone);
+        drop(clusters);
+        shared.map(|shared| look(&shared.on_demand))
     }
 
     /// True while a shard has state of this cluster: connections, requests, or none of them but the

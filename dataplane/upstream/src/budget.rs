@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::ClusterHealth;
+use crate::lb::SharedTables;
+use crate::{ClusterHealth, OnDemandBook};
 
 /// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +87,10 @@ pub struct ClusterShared {
     pub health: ClusterHealth,
     /// The cluster has had a connection for traffic: its checks keep to their intervals.
     pub has_traffic: AtomicBool,
+    /// Tables of balancers that hash.
+    pub tables: SharedTables,
+    /// Endpoints that requests named.
+    pub on_demand: OnDemandBook,
 }
 
 impl ClusterShared {

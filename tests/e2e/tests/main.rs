@@ -2,6 +2,7 @@
 
 mod access_logs;
 mod admin;
+mod aggregate;
 mod balancing;
 mod clusters;
 mod config;
@@ -12,7 +13,9 @@ mod health_checks;
 mod http2;
 mod lifecycle;
 mod limits;
+mod original_dst;
 mod outliers;
+mod parity;
 mod probes;
 mod routes;
 mod tcp;
@@ -22,9 +25,10 @@ mod upstreams;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    millrace_e2e::run(&[
+    let modules: &[(&str, &[millrace_e2e::Case])] = &[
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
+        ("aggregate", aggregate::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
         ("balancing_localities", balancing::localities::CASES),
@@ -58,12 +62,13 @@ fn main() -> ExitCode {
         ("http2_upstreams", http2::upstreams::CASES),
         ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
+        ("original_dst", original_dst::CASES),
         ("outliers", outliers::CASES),
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
-    ])
-    .exit_code()
+    ];
+    millrace_e2e::run_with(modules, &parity::rows()).exit_code()
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use millrace_config::{
     Address, Balancing, CircuitBreakers, ClientCertDetails, Cluster, ClusterDiscovery, ClusterId,
     ClusterSpecifier, DrainType, Endpoint, FilterChain, FilterChainCriteria, FilterChainMatch,
-    FilterConfigId, ForwardClientCertDetails, HeaderMutations, HealthStatus, Http1Options, Http2Keepalive,
-    Http2Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy, Listener, LocalityEndpoints,
-    NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions, RetryPolicy, Route, RouteAction,
-    RouteConfiguration, RouteForward, RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot,
-    TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection, UnderscoresAction, UpstreamHttp,
+    FilterConfigId, ForwardClientCertDetails, HappyEyeballs, HeaderMutations, HealthStatus, Http1Options,
+    Http2Keepalive, Http2Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy, Listener,
+    LocalityEndpoints, NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions, RetryPolicy,
+    Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, ScopeId, ServerHeaderTransformation,
+    Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection, UnderscoresAction, UpstreamHttp,
     UpstreamProtocol, VirtualHost,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
@@ -149,6 +149,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         lb_metadata: None,
         health_check: None,
         leaving: false,
+        additional_addresses: None,
     };
     Cluster {
         name: "service".into(),
@@ -170,8 +171,9 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         outlier_detection: None,
         buffer_limit_bytes: knobs.buffer_limit,
         tcp_keepalive: None,
-        bind_source: None,
         health_check: None,
+        bind: None,
+        happy_eyeballs: HappyEyeballs::default(),
         close_on_health_failure: knobs.close_on_health_failure,
         http: UpstreamHttp {
             protocol: knobs.protocol,

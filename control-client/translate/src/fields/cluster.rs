@@ -20,6 +20,7 @@ pub(super) const TABLES: &[Table] = &[
                  round_robin_lb_config ring_hash_lb_config maglev_lb_config lb_subset_config common_lb_config \
                  transport_socket upstream_connection_options \
                  close_connections_on_host_health_failure load_balancing_policy http2_protocol_options \
+                 cleanup_interval original_dst_lb_config \
                  protocol_selection transport_socket_matches upstream_http_protocol_options outlier_detection \
                  health_checks ignore_health_on_host_removal",
             ),
@@ -28,10 +29,6 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Refused("connections are shared between downstream connections"),
                 "connection_pool_per_downstream_connection",
-            ),
-            (
-                NoEffect("only clusters of original destinations read it"),
-                "cleanup_interval original_dst_lb_config",
             ),
             (NoEffect("only istio.alpn reads it: alpn_override of istio"), "metadata"),
             (
@@ -61,6 +58,14 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.cluster.v3.Cluster.CustomClusterType",
         fields: &[(Served, "name typed_config")],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig",
+        fields: &[(Served, "use_http_header http_header_name upstream_port_override metadata_key")],
+    },
+    Table {
+        message: "envoy.extensions.clusters.aggregate.v3.ClusterConfig",
+        fields: &[(Served, "clusters")],
     },
     Table {
         message: "envoy.extensions.clusters.dns.v3.DnsCluster",

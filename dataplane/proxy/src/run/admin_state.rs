@@ -8,7 +8,9 @@ use millrace_admin::{
     ListenerStatus, LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat,
     StatsQuery,
 };
+use millrace_config::{Cluster, LocalityEndpoints};
 use millrace_observe::stats::{self, Selection, host as metric};
+use millrace_shard::shared::Shared;
 use serde_json::{Value, json};
 
 use super::control::Control;
@@ -67,9 +69,11 @@ impl AdminState for Control {
         };
         let assembly = &self.xds.assembly;
         let clusters = assembly.snapshot().clusters.iter().flatten().chain(assembly.control_clusters());
-        let status = |cluster: &Arc<millrace_config::Cluster>| {
+        let status = |cluster: &Arc<Cluster>| {
             let added_via_api = assembly.is_dynamic_cluster(&cluster.name);
             let checks = |endpoint: &millrace_config::Endpoint| health::host_checks(cluster, endpoint, shared);
+            let demanded = with_demanded(cluster, shared);
+            let cluster = demanded.as_ref().unwrap_or(cluster);
             let mut status = ClusterStatus::from_config(cluster, added_via_api, |endpoint| {
                 (counts(endpoint), checks(endpoint))
             });
@@ -181,4 +185,14 @@ fn buckets(buckets: HistogramBuckets) -> stats::HistogramBuckets {
         HistogramBuckets::Detailed => stats::HistogramBuckets::Detailed,
         HistogramBuckets::Summary => stats::HistogramBuckets::Summary,
     }
+}
+
+/// A cluster whose endpoints requests name, with those that there are now.
+fn with_demanded(cluster: &Arc<Cluster>, shared: &Shared) -> Option<Arc<Cluster>> {
+    if !cluster.discovery.is_on_demand() {
+        return None;
+    }
+    let endpoints = shared.on_demand(cluster.id, |book| book.endpoints())?;
+    let localities = vec![LocalityEndpoints { endpoints, ..LocalityEndpoints::default() }];
+    Some(Arc::new(Cluster { localities, ..Cluster::clone(cluster) }))
 }

@@ -59,8 +59,16 @@ impl Xds {
 
     /// Of clusters whose endpoints may be ejected, or fail their checks: how many are left.
     pub(super) fn membership(&mut self, shared: &Shared) {
-        let watched = |cluster: &&Arc<Cluster>| cluster.outlier_detection.is_some() || cluster.health_check.is_some();
-        for cluster in self.assembly.snapshot().clusters.iter().flatten().filter(watched) {
+        for cluster in self.assembly.snapshot().clusters.iter().flatten() {
+            if cluster.discovery.is_on_demand() {
+                let total = shared.on_demand(cluster.id, |book| book.len()).unwrap_or(0) as u64;
+                self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_TOTAL, total);
+                self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_HEALTHY, total);
+                continue;
+            }
+            if cluster.outlier_detection.is_none() && cluster.health_check.is_none() {
+                continue;
+            }
             let Some(counts) = health::count(cluster, shared) else { continue };
             let gauges = [
                 (cluster_metric::MEMBERSHIP_HEALTHY, counts.healthy),

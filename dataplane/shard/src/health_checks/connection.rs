@@ -62,7 +62,7 @@ impl Shard {
             conversation: Conversation::new(&check, &cluster, now),
         }));
         entry.socket = Some(key);
-        let options = Box::new(connect_options(&cluster));
+        let options = Box::new(connect_options(&cluster, &address));
         self.io.ops.push(Op::Connect { token: Kind::HealthCheck.token(key), address, options });
     }
 

@@ -84,6 +84,8 @@ pub(crate) struct Facts {
     /// `%DOWNSTREAM_REMOTE_ADDRESS%`: after `x-forwarded-for`.
     pub(crate) remote: Option<Address>,
     pub(crate) internal: bool,
+    /// The cluster of the last try's endpoint: that of the plan, or a member when that is an aggregate cluster.
+    pub(crate) member: Option<ClusterId>,
     pub(crate) host: Option<HostId>,
     pub(crate) host_address: Option<Address>,
     pub(crate) upstream_local: Option<Address>,

@@ -18,7 +18,7 @@ impl Shard {
     #[inline]
     pub(crate) fn report_try(&mut self, id: Key, result: TryResult) {
         let Some(facts) = self.streams.get(id).map(|stream| &stream.facts) else { return };
-        if let (Some(cluster), Some(host)) = (facts.plan.and_then(|plan| plan.cluster), facts.host) {
+        if let (Some(cluster), Some(host)) = (facts.member, facts.host) {
             self.report_result(cluster, host, result);
         }
     }

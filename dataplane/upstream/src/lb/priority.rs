@@ -1,9 +1,8 @@
 //! How traffic is spread over priority levels: overprovisioning, spill-over, panic
 //! (`arch_overview/upstream/load_balancing/{priority,degraded,panic_threshold}`).
 
-use millrace_base::Slab;
-
-use crate::{Host, HostHealth, HostId};
+use crate::HostHealth;
+use crate::members::Member;
 
 /// How many hosts of a level can serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,24 +17,29 @@ pub(crate) struct Availability {
 }
 
 impl Availability {
-    pub fn of(level: &[HostId], hosts: &Slab<Host>, weighted: bool) -> Self {
-        let mut found = Self { total: level.len() as u32, ..Self::default() };
-        let [mut total, mut healthy, mut degraded] = [0; 3];
-        for host in level.iter().filter_map(|id| hosts.get(id.0)) {
-            if host.excluded {
-                found.excluded += 1;
-                continue;
-            }
-            let weight = u64::from(host.weight);
-            total += weight;
-            match host.health {
-                HostHealth::Healthy => (found.healthy, healthy) = (found.healthy + 1, healthy + weight),
-                HostHealth::Degraded => (found.degraded, degraded) = (found.degraded + 1, degraded + weight),
-                HostHealth::Unhealthy => {}
-            }
+    pub fn of(level: &[Member], weighted: bool) -> Self {
+        // Mostly all of them are, which takes no counting.
+        let all_healthy = level.iter().all(|member| member.health == HostHealth::Healthy);
+        let count = |health| match all_healthy {
+            true => if health == HostHealth::Healthy { level.len() as u32 } else { 0 },
+            false => level.iter().map(|member| u32::from(member.health == health)).sum(),
+        };
+        let weights = || {
+            let of = |health| level.iter().filter(move |member| member.health == health);
+            let sum = |members: &mut dyn Iterator<Item = &Member>| -> u64 {
+                members.map(|member| u64::from(member.weight)).sum()
+            };
+            let [healthy, degraded] = [HostHealth::Healthy, HostHealth::Degraded].map(|h| sum(&mut of(h)));
+            [sum(&mut level.iter().filter(|member| !member.excluded)), healthy, degraded]
+        };
+        let excluded = if all_healthy { 0 } else { level.iter().map(|member| u32::from(member.excluded)).sum() };
+        Self {
+            total: level.len() as u32,
+            healthy: count(HostHealth::Healthy),
+            degraded: count(HostHealth::Degraded),
+            excluded,
+            weights: weighted.then(weights),
         }
-        found.weights = weighted.then_some([total, healthy, degraded]);
-        found
     }
 
     /// Percent of full capacity that the healthy and the degraded hosts provide, each capped at 100.
@@ -75,7 +79,13 @@ pub(crate) struct PriorityLoad {
 
 impl PriorityLoad {
     pub fn compute(levels: &[Availability], overprovisioning_factor: u32, panic_threshold: f64) -> Self {
-        let capacity = |level: &Availability| level.capacity(overprovisioning_factor);
+        let levels: Vec<_> = levels.iter().map(|level| (*level, overprovisioning_factor)).collect();
+        Self::with_factors(&levels, panic_threshold)
+    }
+
+    /// As [`Self::compute`], with an overprovisioning factor for each level.
+    pub fn with_factors(levels: &[(Availability, u32)], panic_threshold: f64) -> Self {
+        let capacity = |(level, factor): &(Availability, u32)| level.capacity(*factor);
         let (healthy, degraded): (Vec<u32>, Vec<u32>) = levels.iter().map(capacity).unzip();
         let available = healthy.iter().chain(&degraded).sum::<u32>().min(100);
         let mut shares = vec![Share::default(); levels.len()];
@@ -85,7 +95,7 @@ impl PriorityLoad {
             // Panic is off and nobody can serve: the draw must land somewhere and finds nothing there.
             assign_all_to_first(&mut shares);
         } else {
-            for (share, level) in shares.iter_mut().zip(levels) {
+            for (share, (level, _)) in shares.iter_mut().zip(levels) {
                 share.panic = available < 100 && level.below(panic_threshold);
             }
             if shares.iter().all(|share| share.panic) {
@@ -94,6 +104,11 @@ impl PriorityLoad {
         }
         let trivial = shares.first().is_none_or(|share| share.healthy == 100);
         Self { shares, trivial }
+    }
+
+    /// True when everything goes to the healthy hosts of level 0.
+    pub fn is_trivial(&self) -> bool {
+        self.trivial
     }
 
     /// True when level `index` uses all its hosts whatever their health.
@@ -154,19 +169,19 @@ fn assign_all_to_first(shares: &mut [Share]) {
 }
 
 /// Every level is in panic: traffic follows the number of hosts, whatever their health.
-fn spread_by_size(shares: &mut [Share], levels: &[Availability]) {
-    let total: u32 = levels.iter().map(|level| level.total).sum();
+fn spread_by_size(shares: &mut [Share], levels: &[(Availability, u32)]) {
+    let total: u32 = levels.iter().map(|(level, _)| level.total).sum();
     if total == 0 {
         assign_all_to_first(shares);
         return;
     }
     let mut left = 100;
-    for (share, level) in shares.iter_mut().zip(levels) {
+    for (share, (level, _)) in shares.iter_mut().zip(levels) {
         share.healthy = (100 * u64::from(level.total) / u64::from(total)) as u32;
         share.degraded = 0;
         left -= share.healthy;
     }
-    if let Some(index) = levels.iter().position(|level| level.total > 0) {
+    if let Some(index) = levels.iter().position(|(level, _)| level.total > 0) {
         shares[index].healthy += left;
     }
 }

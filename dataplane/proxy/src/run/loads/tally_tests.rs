@@ -60,6 +60,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
             lb_metadata: None,
             health_check: None,
             leaving: false,
+            additional_addresses: None,
         }],
     };
     Arc::new(Cluster {
@@ -83,8 +84,9 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         outlier_detection: None,
         buffer_limit_bytes: 1 << 20,
         tcp_keepalive: None,
-        bind_source: None,
         health_check: None,
+        bind: None,
+        happy_eyeballs: millrace_config::HappyEyeballs::default(),
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
