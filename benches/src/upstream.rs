@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{
-    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, EndpointChanges, HappyEyeballs,
-    HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash, ScopeId, UpstreamHttp,
+    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, EndpointChanges,
+    HappyEyeballs, HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash,
+    ScopeId, UpstreamHttp,
 };
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterShared, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
@@ -72,9 +73,9 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         scope: ScopeId(number),
         transport_metadata: None,
         lb_metadata: None,
+        additional_addresses: None,
         health_check: None,
         leaving: false,
-        additional_addresses: None,
     };
     let localities =
         vec![LocalityEndpoints { endpoints: (0..endpoints).map(endpoint).collect(), ..Default::default() }];
@@ -95,9 +96,9 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         outlier_detection: None,
         buffer_limit_bytes: 1024 * 1024,
         tcp_keepalive: None,
-        health_check: None,
         bind: None,
         happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

@@ -107,19 +107,18 @@ impl Assembly {
 }
 
 /// Adds to the endpoints that discovery names now those that it has dropped and that pass their checks, unless
-/// `ignore_health_on_host_removal`. True when there are any.
+/// `ignore_health_on_host_removal`.
 pub(crate) fn keep_passing(
     host: &dyn Host,
     before: Option<&Cluster>,
     next: Option<&Cluster>,
     localities: &mut Vec<LocalityEndpoints>,
-) -> bool {
-    let Some(before) = before.filter(|before| before.health_check.is_some()) else { return false };
+) {
+    let Some(before) = before.filter(|before| before.health_check.is_some()) else { return };
     let check = next.and_then(|next| next.health_check.as_ref());
     if check.is_none_or(|check| check.ignore_health_on_removal) {
-        return false;
+        return;
     }
-    let mut any = false;
     let named: HashSet<Address> =
         localities.iter().flat_map(|locality| &locality.endpoints).map(|e| e.address.clone()).collect();
     for old in &before.localities {
@@ -134,8 +133,8 @@ pub(crate) fn keep_passing(
             }
             let mut kept = endpoint.clone();
             kept.leaving = true;
-            any = true;
-            let same = |new: &&mut LocalityEndpoints| new.locality == old.locality && new.priority == old.priority;
+            let same =
+                |new: &&mut LocalityEndpoints| new.locality == old.locality && new.priority == old.priority;
             match localities.iter_mut().find(same) {
                 Some(locality) => locality.endpoints.push(kept),
                 None => localities.push(LocalityEndpoints { endpoints: vec![kept], ..old.clone() }),
@@ -143,5 +142,4 @@ pub(crate) fn keep_passing(
         }
     }
     localities.sort_by_key(|locality| locality.priority);
-    any
 }

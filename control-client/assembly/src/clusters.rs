@@ -239,7 +239,7 @@ impl Assembly {
         self.next.clusters.push((cluster.id, Some(cluster)));
     }
 
-    /// Counts a change of endpoints; the scopes of those that are gone are buried.
+    /// The scopes of endpoints that are gone are buried.
     pub(crate) fn endpoints_left(&mut self, turn: &mut Turn<'_>, before: &Arc<Cluster>, cluster: &Cluster) {
         let left = match EndpointChanges::between(before, cluster) {
             Some(changes) => resource::retired_scopes(&changes.removed(), &changes.added(cluster)),
@@ -276,7 +276,10 @@ impl Assembly {
         for version in entry.warming.as_deref().into_iter().chain(&entry.active) {
             self.release_secrets(turn, &cluster_secrets(&version.cluster));
         }
-        if entry.waits_for_checks && entry.active.is_none() && let Some(warming) = &entry.warming {
+        if entry.waits_for_checks
+            && entry.active.is_none()
+            && let Some(warming) = &entry.warming
+        {
             // Shards check its endpoints.
             self.next.clusters.push((warming.cluster.id, None));
         }
@@ -326,7 +329,12 @@ impl Assembly {
     fn resolved_to(&mut self, turn: &mut Turn<'_>, name: &Arc<str>, localities: &mut Vec<LocalityEndpoints>) {
         let Some(entry) = self.clusters.entries.get_mut(name) else { return };
         let known = entry.active.as_ref().map(|version| version.cluster.clone());
-        checks::keep_passing(turn.host, known.as_deref(), entry.latest().map(|version| &*version.cluster), localities);
+        checks::keep_passing(
+            turn.host,
+            known.as_deref(),
+            entry.latest().map(|version| &*version.cluster),
+            localities,
+        );
         let old = known.as_deref().map(|cluster| &cluster.localities[..]).unwrap_or_default();
         keep_scopes(localities, old, || self.cx.registry.host_scope());
         if let Some(version) = &mut entry.warming {

@@ -136,16 +136,19 @@ impl Assembly {
             let before = entry.active.as_ref().map(|version| version.cluster.clone());
             let scope = latest.scope;
             let old = remembered.as_ref().filter(|old| {
-                before.as_ref().is_some_and(|before| old.made.iter().any(|made| Arc::ptr_eq(made, before)))
+                // Endpoints that still pass their checks stay, which records know nothing of.
+                latest.health_check.is_none()
+                    && before
+                        .as_ref()
+                        .is_some_and(|before| old.made.iter().any(|made| Arc::ptr_eq(made, before)))
             });
             let known = old.map(|old| &old.records).zip(records.as_ref());
             match self.with_assignment(latest, before.as_deref(), &resource.body, known) {
                 Ok(mut cluster) => {
                     let mut localities = std::mem::take(&mut cluster.localities);
-                    let kept =
-                        checks::keep_passing(turn.host, before.as_deref(), Some(&cluster), &mut localities);
+                    checks::keep_passing(turn.host, before.as_deref(), Some(&cluster), &mut localities);
                     cluster.localities = localities;
-                    built.push((name, before, Arc::new(cluster), kept));
+                    built.push((name, before, Arc::new(cluster)));
                 }
                 Err(reason) => {
                     turn.stats.inc(scope, metric::UPDATE_REJECTED);
@@ -160,12 +163,10 @@ impl Assembly {
         if let Some(assignment) = self.assignments.get_mut(source, &resource.name) {
             assignment.stored = Some(Stored::new(resource, turn.wall));
             assignment.failure = None;
-            // With endpoints beside those of the assignment, positions in it say nothing.
-            let plain = || built.iter().filter(|(.., kept)| !kept);
-            let made = || plain().map(|(_, _, cluster, _)| Arc::clone(cluster)).collect();
+            let made = || built.iter().map(|(.., cluster)| Arc::clone(cluster)).collect();
             assignment.remembered = records.map(|records| Box::new(Remembered { records, made: made() }));
         }
-        for (name, before, cluster, _) in built {
+        for (name, before, cluster) in built {
             gauges::assignment(turn, &cluster, &resource.version);
             self.take_endpoints(turn, name, before, cluster);
         }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Address, Balancing, BindConfig, ClusterDiscovery, ClusterId, EndpointHealthCheck, HappyEyeballs, HealthCheck,
-    Http2Options, LbMetadata, LbPolicy, OutlierDetection, ScopeId, TransportMatch, UpstreamProtocol,
-    UpstreamTransport,
+    Address, Balancing, BindConfig, ClusterDiscovery, ClusterId, EndpointHealthCheck, HappyEyeballs,
+    HealthCheck, Http2Options, LbMetadata, LbPolicy, OutlierDetection, ScopeId, TransportMatch,
+    UpstreamProtocol, UpstreamTransport,
 };
 
 /// `core.v3.HealthStatus` of an endpoint.
@@ -68,6 +68,24 @@ impl Endpoint {
                 Address::Inet(std::net::SocketAddr::new(address.ip(), port))
             }
             (address, _) => address.clone(),
+        }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint of which nothing is said but its address.
+    pub fn at(address: Address, scope: ScopeId) -> Self {
+        Self {
+            address,
+            additional_addresses: None,
+            hostname: "".into(),
+            weight: 1,
+            health: HealthStatus::Unknown,
+            scope,
+            transport_metadata: None,
+            lb_metadata: None,
+            health_check: None,
+            leaving: false,
         }
     }
 }

@@ -109,11 +109,7 @@ pub struct Run {
 
 /// In what two lists differ; `same_place` says that one element is another form of the other. `None` when they have
 /// little in common. Costs a comparison for each element, and not more than 64 for each run.
-pub fn runs<T: PartialEq>(
-    old: &[T],
-    new: &[T],
-    same_place: impl Fn(&T, &T) -> bool,
-) -> Option<Vec<Run>> {
+pub fn runs<T: PartialEq>(old: &[T], new: &[T], same_place: impl Fn(&T, &T) -> bool) -> Option<Vec<Run>> {
     let mut found = Vec::new();
     let (mut i, mut j) = (0, 0);
     loop {
@@ -155,18 +151,8 @@ mod tests {
     use crate::{HealthStatus, ScopeId};
 
     fn endpoint(number: u16) -> Endpoint {
-        Endpoint {
-            address: crate::Address::Inet(([10, 0, 0, 1], number).into()),
-            hostname: "".into(),
-            weight: 1,
-            health: HealthStatus::Healthy,
-            scope: ScopeId(u32::from(number)),
-            transport_metadata: None,
-            lb_metadata: None,
-            additional_addresses: None,
-            health_check: None,
-            leaving: false,
-        }
+        let address = crate::Address::Inet(([10, 0, 0, 1], number).into());
+        Endpoint { health: HealthStatus::Healthy, ..Endpoint::at(address, ScopeId(u32::from(number))) }
     }
 
     fn all(numbers: impl IntoIterator<Item = u16>) -> Vec<Endpoint> {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccessLogSink, Address, HeaderMutations, ProxyProtocolVersion, StringMatcher, TransportMetadata};
+use crate::{
+    AccessLogSink, Address, HeaderMutations, ProxyProtocolVersion, StringMatcher, TransportMetadata,
+};
 
 /// How the endpoints of a cluster are checked, and what the cluster says besides of endpoints that are checked.
 #[derive(Clone, Debug)]

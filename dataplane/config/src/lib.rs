@@ -26,8 +26,10 @@ mod listener;
 mod listener_filter;
 mod matcher;
 mod outlier_detection;
+mod overload;
 mod retry;
 mod route;
+mod route_policies;
 mod scoped_routes;
 mod snapshot;
 mod tcp_proxy;
@@ -47,9 +49,9 @@ pub use cluster::{
     CircuitBreakers, Cluster, Endpoint, HealthStatus, LocalityEndpoints, LocalityName, MetadataPairs,
     TcpKeepalive, Thresholds, TransportMetadata, UpstreamHttp,
 };
-pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use discovery::{ClusterDiscovery, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, OriginalDst};
+pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
@@ -58,8 +60,8 @@ pub use grpc_filters::{GrpcHttp1Bridge, GrpcMethods, GrpcStats};
 pub use hash_policy::{HashCookie, HashMethod, HashPolicy, RegexRewrite};
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
 pub use health_check::{
-    EndpointHealthCheck, GrpcHealthCheck, HealthCheck, HealthCheckIntervals, HealthCheckKind, HttpHealthCheck,
-    TcpHealthCheck,
+    EndpointHealthCheck, GrpcHealthCheck, HealthCheck, HealthCheckIntervals, HealthCheckKind,
+    HttpHealthCheck, TcpHealthCheck,
 };
 pub use http_connection_manager::{
     ClientCertDetails, ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter,
@@ -80,14 +82,19 @@ pub use listener_filter::{
 };
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
+pub use overload::{
+    ActionKind, Level, LoadShedPoint, MonitorKind, OverloadAction, OverloadLevels, OverloadManager,
+    Pressures, ResourceMonitor, ScaledTimer, ShedPoint, TimerMinimum, Trigger, TriggerKind,
+};
 pub use retry::{
     BackOff, GrpcStatusSet, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryConditions, RetryPolicy,
 };
 pub use route::{
-    ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatcher, PathRewrite,
-    PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteFilterFields,
-    RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
+    BodyBufferLimit, ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration,
+    PathMatcher, PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction,
+    RouteFilterFields, RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
 };
+pub use route_policies::{InternalRedirects, MirrorPolicy, MirrorTarget, RedirectPredicate};
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};
 pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy};

@@ -6,6 +6,7 @@
 //! pins of the configuration.
 
 mod address;
+mod admission;
 mod choose;
 mod clusters;
 mod downstream;
@@ -20,6 +21,7 @@ mod listener;
 mod logs;
 mod origin;
 mod outliers;
+mod overload;
 mod route_users;
 mod secure;
 mod secure_downstream;

@@ -29,6 +29,7 @@ use crate::health_checks::HealthChecks;
 use crate::http::{Names, Stream};
 use crate::link::{Io, Link};
 use crate::listener::{Inspection, Listeners};
+use crate::overload::Overload;
 use crate::route_users::RouteUsers;
 use crate::shared::{Message, Shared};
 use crate::tls::Contexts;
@@ -40,9 +41,6 @@ use crate::upstream::{Carries, Upstream};
 pub(crate) const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// Messages taken from the mailbox in one turn.
 const MESSAGES_PER_TURN: usize = 256;
-
-/// Plaintext buffers for records that straddle two receive buffers.
-const PLAIN_BUFFERS: u16 = 128;
 
 /// What only a real socket can tell. The simulator has its own answers.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +125,7 @@ pub struct Shard {
     pub(crate) health_checks: HealthChecks,
     pub(crate) tls: Contexts,
     pub(crate) scopes: KnownScopes,
+    pub(crate) overload: Overload,
     /// Connections whose filter chain is not chosen yet.
     pub(crate) inspections: Slab<Box<Inspection>>,
     /// Sockets of connections that are gone, until their last bytes have left.
@@ -168,7 +167,8 @@ impl Shard {
     pub fn new(parts: ShardParts) -> Self {
         parts.shared.open(parts.index, parts.waker);
         let tls = Contexts::new(&parts.shared.tls);
-        let plain = plain_pool(&parts.buffers);
+        let plain = crate::io::plain_pool(&parts.buffers);
+        let overload = Overload::new(parts.snapshot.overload.as_deref());
         parts.shared.set_version(parts.index, parts.snapshot.version);
         let mut wheel = TimerWheel::new(Time::ZERO);
         let housekeeping = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
@@ -197,6 +197,7 @@ impl Shard {
             health_checks: HealthChecks::default(),
             tls,
             scopes: KnownScopes::default(),
+            overload,
             inspections: Slab::new(),
             farewells: Partings::default(),
             actions: Vec::new(),
@@ -217,7 +218,7 @@ impl Shard {
             date: DateCache::default(),
             fired: Vec::new(),
         };
-        parts.snapshot.clusters.iter().flatten().for_each(|cluster| shard.sync_checks(cluster, None));
+        parts.snapshot.clusters.iter().flatten().for_each(|cluster| shard.sync_checks(cluster));
         shard
     }
 
@@ -287,13 +288,11 @@ impl Shard {
                     self.on_accepted(key, result, more);
                 }
             }
-            Event::Connected { token, result } => {
-                match Kind::parse(token.0) {
-                    Some((Kind::Upstream, key)) => self.on_connected(key, result),
-                    Some((Kind::HealthCheck, key)) => self.on_check_connected(key, result),
-                    Some(_) | None => {}
-                }
-            }
+            Event::Connected { token, result } => match Kind::parse(token.0) {
+                Some((Kind::Upstream, key)) => self.on_connected(key, result),
+                Some((Kind::HealthCheck, key)) => self.on_check_connected(key, result),
+                Some(_) | None => {}
+            },
             Event::Wake => {}
         }
     }
@@ -310,6 +309,7 @@ impl Shard {
                 Message::FailHealthCheck(id, address) => self.fail_check(id, &address),
                 Message::StopListening { inbound_only } => self.stop_listening(inbound_only),
                 Message::Drain { inbound_only } => self.drain(inbound_only),
+                Message::Overload(levels) => self.set_overload(levels),
                 Message::FlushLogs => self.logs.flush_all(),
                 Message::Stop => self.stop(),
             }
@@ -332,12 +332,12 @@ impl Shard {
             }
             self.run_pool_actions(*id);
             match self.snapshot.cluster(*id).cloned() {
-                Some(cluster) => self.sync_checks(&cluster, changes),
+                Some(cluster) => self.sync_checks(&cluster),
                 None => self.end_checks(*id),
             }
             self.forget_cluster_if_gone(*id);
         }
-        update.warming.iter().for_each(|cluster| self.sync_checks(cluster, None));
+        update.warming.iter().for_each(|cluster| self.sync_checks(cluster));
         for (table, _) in &update.route_tables {
             self.route_users.changed(*table, &self.snapshot);
         }
@@ -404,8 +404,8 @@ impl Shard {
             self.clusters.expire(id, &self.snapshot, now, &mut self.actions);
             self.run_pool_actions(id);
             self.look_at_outliers(id);
-            self.leave_failed(id);
             self.clean_up_cluster(id);
+            self.leave_failed(id);
             self.forget_cluster_if_gone(id);
         }
         if std::mem::take(&mut self.sweeps) {
@@ -462,6 +462,7 @@ impl Shard {
         }
         self.stop_inspections();
         self.stop_checks();
+        self.stop_sides();
         let idle: Vec<Key> = self.upstreams.keys().collect();
         for key in idle {
             self.close_upstream(key, crate::upstream::EndedBy::Local);
@@ -526,14 +527,4 @@ impl Shard {
     pub fn upstream_connections(&self) -> usize {
         self.upstreams.len()
     }
-}
-
-/// Buffers that only the shard fills, as large as those of the back end. Should there be no memory for them, both are one.
-fn plain_pool(of: &BufferPool) -> BufferPool {
-    let config = millrace_ring::Config {
-        buffers: PLAIN_BUFFERS,
-        buffer_bytes: of.buffer_bytes() as u32,
-        ..Default::default()
-    };
-    BufferPool::new(&config).unwrap_or_else(|_| of.clone())
 }

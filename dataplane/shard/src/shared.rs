@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
-use millrace_config::{Address, ClusterId, Listener, Update};
+use millrace_config::{Address, ClusterId, Listener, OverloadLevels, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
 use millrace_upstream::{ClusterHealth, ClusterShared, OnDemandBook};
+
+pub use crate::admission::{Admission, ConnectionCount};
 
 /// Messages that may wait for one shard.
 const MAILBOX_MAX: usize = 4096;
@@ -18,17 +20,23 @@ const MAILBOX_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct ListenerHandle {
     name: Arc<str>,
+    /// Its connections, where the runtime bounds them.
+    bounded: ConnectionCount,
 }
 
 impl ListenerHandle {
     /// A new listener; its maker keeps the handle for as long as it wants to ask about it.
     pub fn new(name: &Arc<str>) -> Arc<Self> {
-        Arc::new(Self { name: name.clone() })
+        Arc::new(Self { name: name.clone(), bounded: ConnectionCount::default() })
     }
 
     /// `Listener.name`.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    pub(crate) fn bounded(&self) -> &ConnectionCount {
+        &self.bounded
     }
 
     /// True while a shard, or a message on its way to one, still has to do with the listener. Only exact for
@@ -49,6 +57,8 @@ pub struct HandOver {
     pub local: Address,
     /// The listener.
     pub listener: Arc<ListenerHandle>,
+    /// Its place under the bounds that all shards share.
+    pub admission: Admission,
 }
 
 /// What a shard is told from outside.
@@ -77,6 +87,8 @@ pub enum Message {
         /// Only connections of listeners whose `traffic_direction` is INBOUND.
         inbound_only: bool,
     },
+    /// How hard the process is pressed from now on. Comes again while streams that hold much memory shall be reset.
+    Overload(OverloadLevels),
     /// Hand over all log lines.
     FlushLogs,
     /// Close everything and return from the loop.
@@ -154,6 +166,7 @@ pub struct Shared {
     /// Clusters whose health the control thread shall look at.
     notices: Mutex<BTreeSet<ClusterId>>,
     wake_control: OnceLock<WakeControl>,
+    connections: Arc<ConnectionCount>,
     /// What session tickets of all shards have in common.
     pub(crate) tls: Arc<millrace_tls::Shared>,
 }
@@ -180,6 +193,7 @@ impl Shared {
             clusters: Mutex::default(),
             notices: Mutex::default(),
             wake_control: OnceLock::new(),
+            connections: Arc::default(),
             tls: millrace_tls::Shared::random(rules),
         }
     }
@@ -187,6 +201,11 @@ impl Shared {
     /// All doors, by shard index.
     pub fn doors(&self) -> &[Door] {
         &self.doors
+    }
+
+    /// The bound on downstream connections of all shards.
+    pub fn connections(&self) -> &Arc<ConnectionCount> {
+        &self.connections
     }
 
     /// Makes a shard reachable; called once on its own thread.
@@ -332,21 +351,22 @@ impl Shared {
         }
     }
 
-    /// What outlier detection and checks know of a cluster's endpoints; `None` while no shard has used the cluster. Slow path: for
-    /// the admin interface.
+    /// What outlier detection and checks know of a cluster's endpoints; `None` while no shard has used the cluster.
+    /// Slow path: for the admin interface.
     pub fn health<R>(&self, cluster: ClusterId, look: impl FnOnce(&ClusterHealth) -> R) -> Option<R> {
-        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = clusters.get(&cluster).map(Arc::clone);
-        drop(clusters);
-        shared.map(|shared| look(&shared.health))
+        self.known(cluster, |shared| look(&shared.health))
     }
 
     /// The endpoints that requests to a cluster named; `None` while no shard has used it. Slow path as well.
     pub fn on_demand<R>(&self, cluster: ClusterId, look: impl FnOnce(&OnDemandBook) -> R) -> Option<R> {
+        self.known(cluster, |shared| look(&shared.on_demand))
+    }
+
+    fn known<R>(&self, cluster: ClusterId, look: impl FnOnce(&ClusterShared) -> R) -> Option<R> {
         let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = clusters.get(&cluster).map(Arc::clone);
         drop(clusters);
-        shared.map(|shared| look(&shared.on_demand))
+        shared.map(|shared| look(&shared))
     }
 
     /// True while a shard has state of this cluster: connections, requests, or none of them but the

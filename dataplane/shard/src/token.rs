@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     HealthCheckTimer = 10,
     /// Health checks that are due wait for their turn.
     HealthCheckPace = 11,
+    /// A stream without a client.
+    Side = 12,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             9 => Self::HealthCheck,
             10 => Self::HealthCheckTimer,
             11 => Self::HealthCheckPace,
+            12 => Self::Side,
             _ => return None,
         };
         Some((kind, key))

@@ -3,8 +3,8 @@
 use millrace_base::Rng;
 use millrace_config::Cluster;
 
-use crate::members::Member;
 use crate::lb::{Availability, PriorityLoad};
+use crate::members::Member;
 use crate::{ClusterState, PRIORITY_MAX};
 
 /// A level of one of the clusters, and which of its hosts are meant.

@@ -85,12 +85,12 @@ pub struct ClusterShared {
     pub high: PriorityBudgets,
     /// Endpoints that are out.
     pub health: ClusterHealth,
-    /// The cluster has had a connection for traffic: its checks keep to their intervals.
-    pub has_traffic: AtomicBool,
     /// Tables of balancers that hash.
     pub tables: SharedTables,
     /// Endpoints that requests named.
     pub on_demand: OnDemandBook,
+    /// The cluster has had a connection for traffic: its checks keep to their intervals.
+    pub has_traffic: AtomicBool,
 }
 
 impl ClusterShared {

@@ -104,7 +104,7 @@ impl ClusterState {
         let known = changes.filter(|changes| same_checks && Arc::ptr_eq(&changes.since, &old));
         match known {
             Some(changes) if self.change_hosts(&changes.splices, out) => {}
-            None if old.localities == cluster.localities && same_checks => {}
+            None if same_checks && old.localities == cluster.localities => {}
             _ => self.place_hosts(out),
         }
         if !same_rules {
@@ -237,7 +237,8 @@ impl ClusterState {
     fn rebuild(&mut self, now: Time) {
         if self.config.balancing.slow_start.is_some() {
             for member in self.members.iter().flatten() {
-                if let Some(host) = self.hosts.get_mut(member.id.0).filter(|host| host.health == HostHealth::Healthy)
+                if let Some(host) =
+                    self.hosts.get_mut(member.id.0).filter(|host| host.health == HostHealth::Healthy)
                 {
                     host.healthy_since = host.healthy_since.min(now);
                 }

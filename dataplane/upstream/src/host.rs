@@ -176,7 +176,8 @@ impl Host {
             configured => configured,
         };
         let excluded = checks.is_excluded();
-        let before = (std::mem::replace(&mut self.health, health), std::mem::replace(&mut self.excluded, excluded));
+        let before =
+            (std::mem::replace(&mut self.health, health), std::mem::replace(&mut self.excluded, excluded));
         if self.is_checked && before.0 == HostHealth::Unhealthy && health != HostHealth::Unhealthy {
             // Slow start begins again.
             self.healthy_since = Time::MAX;

@@ -14,7 +14,7 @@ pub(crate) struct Member {
     pub id: HostId,
     pub weight: u32,
     pub health: HostHealth,
-    /// It does not count among the members that could serve.
+    /// It counts for nobody: see [`Host::excluded`].
     pub excluded: bool,
 }
 
@@ -93,7 +93,8 @@ impl ClusterState {
             };
             let old = usize::try_from(at as i64 + *shift).ok()?;
             let members = self.members.get(level)?;
-            leaving.extend(members.get(within(members, old, splice.removed)?)?.iter().map(|member| member.id));
+            leaving
+                .extend(members.get(within(members, old, splice.removed)?)?.iter().map(|member| member.id));
             *shift += removed - added;
         }
         Some(leaving)

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use millrace_base::Time;
-use millrace_config::{Address, ClusterDiscovery, Endpoint, HealthStatus, OriginalDst, ScopeId};
+use millrace_config::{Address, ClusterDiscovery, Endpoint, OriginalDst, ScopeId};
 
 use crate::pool::PoolAction;
 use crate::{ClusterState, Host, HostId, NoHost};
@@ -101,18 +101,7 @@ impl OnDemandBook {
 }
 
 fn endpoint(address: SocketAddr, scope: ScopeId) -> Endpoint {
-    Endpoint {
-        address: Address::Inet(address),
-        additional_addresses: None,
-        health_check: None,
-        leaving: false,
-        hostname: "".into(),
-        weight: 1,
-        health: HealthStatus::Unknown,
-        scope,
-        transport_metadata: None,
-        lb_metadata: None,
-    }
+    Endpoint::at(Address::Inet(address), scope)
 }
 
 impl ClusterState {

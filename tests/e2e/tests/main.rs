@@ -9,7 +9,6 @@ mod config;
 mod filters;
 mod forwarding;
 mod headers;
-mod health_checks;
 mod http2;
 mod lifecycle;
 mod limits;
@@ -19,6 +18,7 @@ mod parity;
 mod probes;
 mod routes;
 mod tcp;
+mod traffic;
 mod upgrades;
 mod upstreams;
 
@@ -44,9 +44,6 @@ fn main() -> ExitCode {
         ("filters_rewrite", filters::rewrite::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
-        ("health_checks", health_checks::THRESHOLDS),
-        ("health_checks_membership", health_checks::MEMBERSHIP),
-        ("health_checks_protocols", health_checks::PROTOCOLS),
         ("http2_bad", http2::bad::CASES),
         ("http2_errors", http2::errors::CASES),
         ("http2_floods", http2::floods::CASES),
@@ -67,6 +64,8 @@ fn main() -> ExitCode {
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
+        ("traffic_mirror", traffic::mirror::CASES),
+        ("traffic_redirects", traffic::redirects::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
     ];

@@ -205,14 +205,13 @@ fn build(from: &eps::LbEndpoint, hostname: &str, address: Address) -> Endpoint {
 
 fn fixed(from: &eps::LbEndpoint, path: &Path) -> Result<Endpoint, Rejection> {
     let (endpoint, place) = host(from, path)?;
-    let path = path.join("endpoint");
+    let outer = path.join("endpoint");
     let mut more = Vec::with_capacity(endpoint.additional_addresses.len());
     for (i, place) in endpoint.additional_addresses.iter().enumerate() {
-        let path = path.join("additional_addresses").at(i).join("address");
+        let path = outer.join("additional_addresses").at(i).join("address");
         let Some(place) = &place.address else { return Err(Rejection::new(&path, "value is required")) };
         more.push(address::address(place, &path)?);
     }
-    let outer = path;
     let path = outer.join("address");
     let found = address::address(place, &path).map_err(|mut rejection| {
         if rejection.reason.starts_with("malformed IP address") {
@@ -222,9 +221,9 @@ fn fixed(from: &eps::LbEndpoint, path: &Path) -> Result<Endpoint, Rejection> {
         }
         rejection
     })?;
-    let additional_addresses = (!more.is_empty()).then(|| more.into());
     let health_check = health_check(endpoint, Some(&found), &outer)?;
-    Ok(Endpoint { additional_addresses, health_check, ..build(from, &endpoint.hostname, found) })
+    let additional_addresses = (!more.is_empty()).then(|| more.into());
+    Ok(Endpoint { health_check, additional_addresses, ..build(from, &endpoint.hostname, found) })
 }
 
 fn target(

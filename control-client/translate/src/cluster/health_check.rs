@@ -123,7 +123,8 @@ fn event_logs(
         let Some(any) = &logger.typed_config else {
             return Err(extension::not_served("health check event sink", &logger.name, None, &path));
         };
-        if extension::type_of(any) == "envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink"
+        if extension::type_of(any)
+            == "envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink"
         {
             let sink: HealthCheckEventFileSink = extension::open(any, &path)?;
             sinks.push(file(&sink.event_log_path));
@@ -243,9 +244,8 @@ fn payloads(from: &[pb::Payload], path: &Path) -> Result<Vec<Vec<u8>>, Rejection
 fn payload(from: &pb::Payload, path: &Path) -> Result<Vec<u8>, Rejection> {
     match &from.payload {
         Some(pb::payload::Payload::Binary(bytes)) => Ok(bytes.clone()),
-        Some(pb::payload::Payload::Text(text)) => hex(text).ok_or_else(|| {
-            Rejection::new(&path.join("text"), format!("invalid hex string '{text}'"))
-        }),
+        Some(pb::payload::Payload::Text(text)) => hex(text)
+            .ok_or_else(|| Rejection::new(&path.join("text"), format!("invalid hex string '{text}'"))),
         None => Err(Rejection::new(&path.join("payload"), "is required")),
     }
 }
@@ -298,14 +298,18 @@ mod tests {
         assert!(plain.reuse_connection && plain.alpn.is_none() && plain.event_logs.is_empty());
         assert_eq!((plain.timeout, plain.unhealthy_threshold, plain.healthy_threshold), (seconds(1), 3, 4));
         let set = check("tcp_health_check: {}, unhealthy_interval: 5s, no_traffic_interval: 7s").unwrap();
-        assert_eq!((set.intervals.unhealthy_edge, set.intervals.no_traffic_healthy), (seconds(5), seconds(7)));
+        assert_eq!(
+            (set.intervals.unhealthy_edge, set.intervals.no_traffic_healthy),
+            (seconds(5), seconds(7))
+        );
         assert_ne!(set.fingerprint, plain.fingerprint);
         assert_eq!(check("tcp_health_check: {}").unwrap().fingerprint, plain.fingerprint);
     }
 
     #[test]
     fn payloads_are_hexadecimal_or_binary() {
-        let tcp = check("tcp_health_check: {send: {text: '0A0b'}, receive: [{text: 'ff'}, {binary: 'aGk='}]}");
+        let tcp =
+            check("tcp_health_check: {send: {text: '0A0b'}, receive: [{text: 'ff'}, {binary: 'aGk='}]}");
         let HealthCheckKind::Tcp(tcp) = &tcp.unwrap().kind else { panic!("not TCP") };
         assert_eq!((&tcp.send[..], &tcp.receive[..]), (&[10, 11][..], &[vec![255], b"hi".to_vec()][..]));
         for text in ["0", "zz"] {
@@ -316,14 +320,24 @@ mod tests {
 
     #[test]
     fn http_has_envoys_rules() {
-        let http = check("http_health_check: {path: /a, expected_statuses: [{start: 200, end: 300}]}").unwrap();
+        let http =
+            check("http_health_check: {path: /a, expected_statuses: [{start: 200, end: 300}]}").unwrap();
         let HealthCheckKind::Http(http) = &http.kind else { panic!("not HTTP") };
-        assert_eq!((http.method, &http.expected[..], http.response_bytes), ("GET", &[(200, 300)][..], Some(1024)));
+        assert_eq!(
+            (http.method, &http.expected[..], http.response_bytes),
+            ("GET", &[(200, 300)][..], Some(1024))
+        );
         let cases = [
             ("path: /, send: {text: aa}", "cannot specify a request payload with method 'GET'"),
-            ("path: /, expected_statuses: [{start: 9, end: 300}]", "expecting start >= 100, but found start=9"),
+            (
+                "path: /, expected_statuses: [{start: 9, end: 300}]",
+                "expecting start >= 100, but found start=9",
+            ),
             ("path: /, retriable_statuses: [{start: 300, end: 300}]", "Invalid http retriable status range"),
-            ("path: /, expected_statuses: [{start: 300, end: 601}]", "expecting end <= 600, but found end=601"),
+            (
+                "path: /, expected_statuses: [{start: 300, end: 601}]",
+                "expecting end <= 600, but found end=601",
+            ),
             ("path: /, response_buffer_size: 1, receive: [{text: aabb}]", "The expected response length '2'"),
             ("path: /, codec_client_type: HTTP3", "HTTP/3 is not served"),
         ];
@@ -335,8 +349,12 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        assert!(refusal("grpc_health_check: {}").contains("cluster must support HTTP/2 for gRPC healthchecking"));
-        let two = format!("health_checks: [{{{TIMES}, tcp_health_check: {{}}}}, {{{TIMES}, tcp_health_check: {{}}}}]");
+        assert!(
+            refusal("grpc_health_check: {}").contains("cluster must support HTTP/2 for gRPC healthchecking")
+        );
+        let two = format!(
+            "health_checks: [{{{TIMES}, tcp_health_check: {{}}}}, {{{TIMES}, tcp_health_check: {{}}}}]"
+        );
         assert!(cluster_of(&two).unwrap_err().to_string().contains("Multiple health checks not supported"));
     }
 }

@@ -27,9 +27,9 @@ use millrace_proto::pb::google::protobuf::value::Kind;
 
 pub(crate) use assignment::load_assignment;
 pub use assignment::{LoadAssignment, retired_scopes};
+pub(crate) use bind::manager as manager_bind;
 pub(crate) use records::AssignmentChanges;
 pub use records::AssignmentRecords;
-pub(crate) use bind::manager as manager_bind;
 
 use crate::context::Context;
 use crate::error::Rejection;
@@ -65,10 +65,6 @@ pub(crate) fn cluster(
     let bind = bind::bind_config(cluster, path, cx)?;
     let http = http_options::upstream_http(cluster, path, cx)?;
     let health_check = health_check::health_check(cluster, http.protocol, path, cx)?;
-    if health_check.is_some() && discovery.is_on_demand() {
-        let why = "endpoints that requests name are not checked by this build";
-        return Err(Rejection::not_served(&path.join("health_checks"), why));
-    }
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
     let options = cluster.upstream_connection_options.as_ref();
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.

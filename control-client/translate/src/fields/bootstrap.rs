@@ -12,7 +12,7 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "node static_resources dynamic_resources cluster_manager stats_config stats_flush_interval stats_flush_on_admin \
-                 layered_runtime admin stats_server_version_override application_log_config",
+                 layered_runtime admin stats_server_version_override application_log_config overload_manager",
             ),
             (Reported("health is not reported to a control plane"), "hds_config"),
             (NoEffect("xdstp: names are refused"), "node_context_params"),
@@ -34,7 +34,6 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("statistics are pulled from the admin server only"), "stats_sinks"),
             (Reported("there is no watchdog"), "watchdog watchdogs fatal_actions"),
             (Reported("nothing is traced"), "tracing perf_tracing_file_path"),
-            (Reported("fixed limits apply, see docs/limits.md"), "overload_manager"),
             (Reported("these statistics do not exist"), "enable_dispatcher_stats"),
             (
                 Reported("names are resolved with the system's settings"),

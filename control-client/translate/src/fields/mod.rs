@@ -11,6 +11,7 @@ mod health_check;
 mod http;
 mod listener;
 mod listener_filter;
+mod overload;
 mod route;
 mod shaping;
 mod source;
@@ -54,6 +55,7 @@ pub struct Table {
 pub fn tables() -> impl Iterator<Item = &'static Table> {
     [
         bootstrap::TABLES,
+        overload::TABLES,
         source::TABLES,
         listener::TABLES,
         listener_filter::TABLES,

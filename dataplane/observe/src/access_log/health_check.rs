@@ -89,7 +89,8 @@ pub fn render_health_check(line: &HealthCheckLine<'_>, out: &mut Vec<u8>) {
         _ => Ok(()),
     };
     let (region, zone, sub_zone) = line.locality;
-    for (name, value) in [(",\"locality\":{\"region\":", region), (",\"zone\":", zone), (",\"sub_zone\":", sub_zone)]
+    for (name, value) in
+        [(",\"locality\":{\"region\":", region), (",\"zone\":", zone), (",\"sub_zone\":", sub_zone)]
     {
         out.extend_from_slice(name.as_bytes());
         push_string(value.as_bytes(), out);
@@ -148,7 +149,9 @@ mod tests {
         let cases = [
             (
                 HealthCheckEvent::EjectUnhealthy { failure: "ACTIVE", status: 503 },
-                format!("{head},\"eject_unhealthy_event\":{{\"failure_type\":\"ACTIVE\",\"http_status_code\":503}},{time},{tail}"),
+                format!(
+                    "{head},\"eject_unhealthy_event\":{{\"failure_type\":\"ACTIVE\",\"http_status_code\":503}},{time},{tail}"
+                ),
             ),
             (
                 HealthCheckEvent::AddHealthy { first: false },

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_admin::{
-    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostStats,
-    ListenerStatus, LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat,
-    StatsQuery,
+    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostStats, ListenerStatus,
+    LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat, StatsQuery,
 };
 use millrace_config::{Cluster, LocalityEndpoints};
 use millrace_observe::stats::{self, Selection, host as metric};
@@ -71,7 +70,8 @@ impl AdminState for Control {
         let clusters = assembly.snapshot().clusters.iter().flatten().chain(assembly.control_clusters());
         let status = |cluster: &Arc<Cluster>| {
             let added_via_api = assembly.is_dynamic_cluster(&cluster.name);
-            let checks = |endpoint: &millrace_config::Endpoint| health::host_checks(cluster, endpoint, shared);
+            let checks =
+                |endpoint: &millrace_config::Endpoint| health::host_checks(cluster, endpoint, shared);
             let demanded = with_demanded(cluster, shared);
             let cluster = demanded.as_ref().unwrap_or(cluster);
             let mut status = ClusterStatus::from_config(cluster, added_via_api, |endpoint| {

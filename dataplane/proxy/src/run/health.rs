@@ -29,7 +29,11 @@ pub(super) fn notices(shared: &Shared) -> Arc<Notify> {
 }
 
 fn checked(cluster: &Cluster) -> impl Iterator<Item = &Endpoint> {
-    cluster.localities.iter().flat_map(|locality| &locality.endpoints).filter(|endpoint| endpoint.is_checked())
+    cluster
+        .localities
+        .iter()
+        .flat_map(|locality| &locality.endpoints)
+        .filter(|endpoint| endpoint.is_checked())
 }
 
 /// True when every endpoint that is checked has had a check.
@@ -56,8 +60,12 @@ pub(super) fn host_checks(cluster: &Cluster, endpoint: &Endpoint, shared: &Share
     let known = shared.health(cluster.id, |health| {
         let (success_rate, local_origin_success_rate) = health.success_rates(&endpoint.address);
         let failed_outlier_check = health.is_ejected(&endpoint.address);
-        let traffic =
-            HostChecks { failed_outlier_check, success_rate, local_origin_success_rate, ..HostChecks::default() };
+        let traffic = HostChecks {
+            failed_outlier_check,
+            success_rate,
+            local_origin_success_rate,
+            ..HostChecks::default()
+        };
         (traffic, health.checks(&endpoint.address))
     });
     let (traffic, flags) = known.unwrap_or_default();

@@ -122,7 +122,8 @@ impl Shard {
         let alpn = checks.check.alpn.as_ref();
         let alpn: Option<Vec<Arc<[u8]>>> =
             alpn.map(|names| names.iter().map(|name| Arc::from(&name[..])).collect());
-        let hostname = Some(&*probe.endpoint.hostname).filter(|name| config.auto_host_sni && !name.is_empty());
+        let hostname =
+            Some(&*probe.endpoint.hostname).filter(|name| config.auto_host_sni && !name.is_empty());
         let server_name = hostname.unwrap_or(&config.sni);
         let options = ClientOptions {
             server_name,
@@ -161,7 +162,8 @@ impl Shard {
             return self.check_is_over(probe, Verdict::Passed { degraded: false }, false);
         }
         let Some(entry) = self.health_checks.probes.get(probe) else { return };
-        let request = request::head(&check, &cluster, &entry.endpoint, &self.names).unwrap_or_else(RequestHead::new);
+        let request =
+            request::head(&check, &cluster, &entry.endpoint, &self.names).unwrap_or_else(RequestHead::new);
         let Some(socket) = self.health_checks.sockets.get_mut(key) else { return };
         let mut wire = Vec::new();
         if let Some(version) = request::proxy_protocol(&check) {
@@ -181,7 +183,8 @@ impl Shard {
     }
 
     pub(crate) fn on_check_data(&mut self, key: Key, data: Filled) {
-        let Some(link) = self.health_checks.sockets.get_mut(key).and_then(|socket| socket.link.as_mut()) else {
+        let Some(link) = self.health_checks.sockets.get_mut(key).and_then(|socket| socket.link.as_mut())
+        else {
             return;
         };
         if !link.is_secure() {
@@ -228,7 +231,8 @@ impl Shard {
     }
 
     pub(crate) fn on_check_recv_ended(&mut self, key: Key, reason: RecvEnd) {
-        let Some(link) = self.health_checks.sockets.get_mut(key).and_then(|socket| socket.link.as_mut()) else {
+        let Some(link) = self.health_checks.sockets.get_mut(key).and_then(|socket| socket.link.as_mut())
+        else {
             return;
         };
         let Some(end) = link.receive_ended(reason, &mut self.io) else { return };

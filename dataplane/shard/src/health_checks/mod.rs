@@ -15,9 +15,7 @@ use std::time::Duration;
 
 use millrace_base::hash::xxh64;
 use millrace_base::{Key, Slab, Time};
-use millrace_config::{
-    Address, Cluster, ClusterId, Endpoint, EndpointChanges, HealthCheck, LocalityName,
-};
+use millrace_config::{Address, Cluster, ClusterId, Endpoint, HealthCheck, LocalityName};
 use millrace_observe::stats::cluster as metric;
 use millrace_ring::timer::TimerId;
 use millrace_upstream::ClusterShared;
@@ -99,7 +97,7 @@ pub(crate) fn owner(address: &Address, shards: usize) -> usize {
 impl Shard {
     /// Begins, changes and ends checks as this version of a cluster wants it; it serves, or warms until the checks have
     /// had results.
-    pub(crate) fn sync_checks(&mut self, cluster: &Arc<Cluster>, changes: Option<&EndpointChanges>) {
+    pub(crate) fn sync_checks(&mut self, cluster: &Arc<Cluster>) {
         let id = cluster.id;
         let Some(check) = &cluster.health_check else { return self.end_checks(id) };
         let shared = &self.shared;
@@ -111,7 +109,6 @@ impl Shard {
             unchecked: 0,
         });
         let others = checks.check.fingerprint != check.fingerprint;
-        let known = changes.filter(|changes| !others && Arc::ptr_eq(&changes.since, &checks.cluster));
         checks.cluster = Arc::clone(cluster);
         checks.check = Arc::clone(check);
         if others {
@@ -119,10 +116,9 @@ impl Shard {
         }
         self.health_checks.rounds += 1;
         let round = self.health_checks.rounds;
-        let come = known.map(|changes| changes.added(cluster));
         let shards = self.shared.doors().len();
-        for (added, locality) in come.as_ref().unwrap_or(&cluster.localities).iter().zip(&cluster.localities) {
-            for endpoint in added.endpoints.iter().filter(|endpoint| endpoint.is_checked()) {
+        for locality in &cluster.localities {
+            for endpoint in locality.endpoints.iter().filter(|endpoint| endpoint.is_checked()) {
                 if owner(&endpoint.address, shards) == self.index {
                     self.sync_probe(id, endpoint, &locality.locality, round);
                 }
@@ -130,14 +126,8 @@ impl Shard {
         }
         let probes = &self.health_checks.probes;
         let Some(checks) = self.health_checks.clusters.get(&id) else { return };
-        let is_gone = |key: &&Key| probes.get(**key).is_none_or(|probe| probe.seen != round);
-        let gone: Vec<Key> = match known.map(EndpointChanges::removed) {
-            Some(left) => {
-                let left = left.iter().flat_map(|locality| &locality.endpoints);
-                left.filter_map(|endpoint| checks.probes.get(&endpoint.address)).filter(is_gone).copied().collect()
-            }
-            None => checks.probes.values().filter(is_gone).copied().collect(),
-        };
+        let gone = |key: &&Key| probes.get(**key).is_none_or(|probe| probe.seen != round);
+        let gone: Vec<Key> = checks.probes.values().filter(gone).copied().collect();
         gone.into_iter().for_each(|key| self.end_probe(key));
         self.tell_when_checked(id);
     }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use millrace_config::format::Template;
 use millrace_config::{
-    Address, Cluster, Endpoint, HealthCheck, HealthCheckKind, HeaderMutations, ProxyProtocolVersion,
+    Address, Cluster, Endpoint, HeaderMutations, HealthCheck, HealthCheckKind, ProxyProtocolVersion,
 };
 use millrace_filter::http::grpc::timeout;
 use millrace_filter::http::router::{Render, mutation};

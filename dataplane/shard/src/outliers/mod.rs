@@ -70,7 +70,8 @@ impl Shard {
         let Some(state) = self.clusters.get_mut(cluster) else { return };
         let (scope, name) = (state.config().scope, Arc::clone(&state.config().name));
         let events = state.take_outlier_events();
-        let ejected = |event: &OutlierEvent| matches!(event.action, OutlierAction::Eject { enforced: true, .. });
+        let ejected =
+            |event: &OutlierEvent| matches!(event.action, OutlierAction::Eject { enforced: true, .. });
         let ejected = events.iter().any(ejected);
         self.count_outlier_events(scope, &name, events);
         if ejected {
@@ -79,7 +80,12 @@ impl Shard {
     }
 
     /// The same for events of a cluster that need not be in use here.
-    pub(crate) fn count_outlier_events(&mut self, scope: ScopeId, name: &Arc<str>, events: Vec<OutlierEvent>) {
+    pub(crate) fn count_outlier_events(
+        &mut self,
+        scope: ScopeId,
+        name: &Arc<str>,
+        events: Vec<OutlierEvent>,
+    ) {
         let (now, wall, sink) = (self.io.now, self.wall, self.snapshot.outlier_log.clone());
         for event in events {
             count(&mut self.stats, scope, event.action);

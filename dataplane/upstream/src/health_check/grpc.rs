@@ -32,7 +32,12 @@ impl Grpc {
         self.wire.stream.is_some()
     }
 
-    pub(super) fn begin(&mut self, config: &GrpcHealthCheck, request: &RequestHead, out: &mut Vec<u8>) -> Reply {
+    pub(super) fn begin(
+        &mut self,
+        config: &GrpcHealthCheck,
+        request: &RequestHead,
+        out: &mut Vec<u8>,
+    ) -> Reply {
         self.message.clear();
         self.head_seen = false;
         let sent = self.wire.send(request, &request_message(&config.service), out);
@@ -50,7 +55,11 @@ impl Grpc {
                 }
                 Heard::Broken => {
                     let in_flight = self.is_in_flight() && reply.verdict.is_none();
-                    return Reply { verdict: reply.verdict.or(Reply::broken(in_flight).verdict), close: true, ..reply };
+                    return Reply {
+                        verdict: reply.verdict.or(Reply::broken(in_flight).verdict),
+                        close: true,
+                        ..reply
+                    };
                 }
                 Heard::Head { end } => self.head(end),
                 Heard::Data { end: true, .. } => Some(false),

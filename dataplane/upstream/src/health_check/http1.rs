@@ -45,7 +45,12 @@ impl Http1 {
         }
     }
 
-    pub(super) fn begin(&mut self, check: &HttpHealthCheck, request: &RequestHead, out: &mut Vec<u8>) -> Reply {
+    pub(super) fn begin(
+        &mut self,
+        check: &HttpHealthCheck,
+        request: &RequestHead,
+        out: &mut Vec<u8>,
+    ) -> Reply {
         if !self.input.is_empty() {
             return Reply::broken(true);
         }
@@ -95,7 +100,9 @@ impl Http1 {
         let Some(answer) = &mut self.answer else { return Reply::default() };
         let mut at = 0;
         let over = loop {
-            let Ok(step) = self.decoder.decode(&self.input[at..], &mut trailers) else { return self.broken() };
+            let Ok(step) = self.decoder.decode(&self.input[at..], &mut trailers) else {
+                return self.broken();
+            };
             match step.event {
                 BodyEvent::Data(range) => answer.body(check, &self.input[at + range.start..at + range.end]),
                 BodyEvent::Trailers => {}

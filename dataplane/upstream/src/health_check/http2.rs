@@ -164,7 +164,12 @@ impl Http2 {
         self.wire.stream.is_some()
     }
 
-    pub(super) fn begin(&mut self, check: &HttpHealthCheck, request: &RequestHead, out: &mut Vec<u8>) -> Reply {
+    pub(super) fn begin(
+        &mut self,
+        check: &HttpHealthCheck,
+        request: &RequestHead,
+        out: &mut Vec<u8>,
+    ) -> Reply {
         self.answer = None;
         if self.wire.send(request, &check.send, out) { Reply::default() } else { Reply::broken(true) }
     }
@@ -197,7 +202,11 @@ impl Http2 {
                 }
                 Heard::Broken => {
                     let in_flight = self.is_in_flight() && reply.verdict.is_none();
-                    return Reply { verdict: reply.verdict.or(Reply::broken(in_flight).verdict), close: true, ..reply };
+                    return Reply {
+                        verdict: reply.verdict.or(Reply::broken(in_flight).verdict),
+                        close: true,
+                        ..reply
+                    };
                 }
             };
             if over {

@@ -42,7 +42,8 @@ impl Answer {
 
     /// The answer is whole.
     pub fn verdict(&self, check: &HttpHealthCheck) -> Reply {
-        let within = |ranges: &[(u16, u16)]| ranges.iter().any(|(from, to)| (*from..*to).contains(&self.status));
+        let within =
+            |ranges: &[(u16, u16)]| ranges.iter().any(|(from, to)| (*from..*to).contains(&self.status));
         let failed = |retriable, exclude| {
             let failure = Failure { kind: FailureKind::Active, retriable, status: self.status, exclude };
             Reply { verdict: Some(Verdict::Failed(failure)), ..Reply::default() }

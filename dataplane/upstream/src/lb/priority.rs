@@ -18,28 +18,28 @@ pub(crate) struct Availability {
 
 impl Availability {
     pub fn of(level: &[Member], weighted: bool) -> Self {
-        // Mostly all of them are, which takes no counting.
-        let all_healthy = level.iter().all(|member| member.health == HostHealth::Healthy);
-        let count = |health| match all_healthy {
-            true => if health == HostHealth::Healthy { level.len() as u32 } else { 0 },
-            false => level.iter().map(|member| u32::from(member.health == health)).sum(),
-        };
-        let weights = || {
-            let of = |health| level.iter().filter(move |member| member.health == health);
-            let sum = |members: &mut dyn Iterator<Item = &Member>| -> u64 {
-                members.map(|member| u64::from(member.weight)).sum()
-            };
-            let [healthy, degraded] = [HostHealth::Healthy, HostHealth::Degraded].map(|h| sum(&mut of(h)));
-            [sum(&mut level.iter().filter(|member| !member.excluded)), healthy, degraded]
-        };
-        let excluded = if all_healthy { 0 } else { level.iter().map(|member| u32::from(member.excluded)).sum() };
-        Self {
-            total: level.len() as u32,
-            healthy: count(HostHealth::Healthy),
-            degraded: count(HostHealth::Degraded),
-            excluded,
-            weights: weighted.then(weights),
+        let total = level.len() as u32;
+        let mut found = Self { total, ..Self::default() };
+        // Mostly all of them are healthy, which takes no counting.
+        if !weighted && level.iter().all(|member| member.health == HostHealth::Healthy && !member.excluded) {
+            return Self { healthy: total, ..found };
         }
+        let [mut total, mut healthy, mut degraded] = [0; 3];
+        for member in level {
+            if member.excluded {
+                found.excluded += 1;
+                continue;
+            }
+            let weight = u64::from(member.weight);
+            total += weight;
+            match member.health {
+                HostHealth::Healthy => (found.healthy, healthy) = (found.healthy + 1, healthy + weight),
+                HostHealth::Degraded => (found.degraded, degraded) = (found.degraded + 1, degraded + weight),
+                HostHealth::Unhealthy => {}
+            }
+        }
+        found.weights = weighted.then_some([total, healthy, degraded]);
+        found
     }
 
     /// Percent of full capacity that the healthy and the degraded hosts provide, each capped at 100.

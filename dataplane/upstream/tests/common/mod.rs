@@ -19,9 +19,9 @@ pub fn endpoint(number: u8, weight: u32, health: HealthStatus) -> Endpoint {
         scope: ScopeId(u32::from(number)),
         transport_metadata: None,
         lb_metadata: None,
+        additional_addresses: None,
         health_check: None,
         leaving: false,
-        additional_addresses: None,
     }
 }
 
@@ -53,9 +53,9 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         outlier_detection: None,
         buffer_limit_bytes: 1024 * 1024,
         tcp_keepalive: None,
-        health_check: None,
         bind: None,
         happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

@@ -17,6 +17,7 @@ use crate::error::Rejection;
 use crate::extension::{open, type_of};
 
 pub(crate) use cors::deprecated as cors_policy;
+pub(crate) use header_mutation::steps as mutation_steps;
 pub(crate) use rate_limit_actions::policies as rate_limits;
 
 /// The filter of a type of this folder; `stat_prefix` is the connection manager's. `None` for other types.

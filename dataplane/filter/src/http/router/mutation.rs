@@ -180,7 +180,7 @@ pub(crate) fn add_all(
 }
 
 /// Adds a field. Fields that Envoy keeps as single ones grow a list instead of a second line.
-fn add(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
+pub(crate) fn add(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
     let single = HeaderId::lookup(name).filter(|id| SINGLE.contains(id) && headers.contains(*id));
     let Some(id) = single else {
         headers.append(name, value);
