@@ -5,7 +5,7 @@ use std::fmt::Write;
 use millrace_config::Http2Options;
 use millrace_proto::schema::Message;
 
-use super::{Status, Table, control_tables, tables};
+use super::{Status, Table, compared, control_tables, tables};
 
 const HEAD: &str = "# Configuration coverage
 
@@ -159,6 +159,7 @@ pub fn document() -> String {
     out.push_str(&http2());
     out.push_str(GRPC);
     out.push_str(SHAPING);
+    compared::section(&mut out);
     out.push_str(CONTROL);
     for table in control_tables() {
         section(table, 3, &mut out);
