@@ -20,9 +20,11 @@ use millrace_translate::{Context, Overrides, Sources};
 use crate::{Bench, Routine, repeat};
 
 pub(crate) const BENCHES: &[Bench] = &[
-    Bench::new("endpoints/push_one", "control thread: 10,000 endpoints are sent, one of them is other", || {
-        push(1)
-    }),
+    Bench::new(
+        "endpoints/push_one",
+        "control thread: 10,000 endpoints are sent, one of them is other",
+        || push(1),
+    ),
     Bench::new(
         "endpoints/push_hundred",
         "control thread: 10,000 endpoints are sent, a hundred of them are others",

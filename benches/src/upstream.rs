@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{
-    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, EndpointChanges, HashFunction,
-    HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash, ScopeId, UpstreamHttp,
+    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, EndpointChanges,
+    HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash, ScopeId,
+    UpstreamHttp,
 };
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,

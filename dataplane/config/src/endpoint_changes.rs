@@ -109,11 +109,7 @@ pub struct Run {
 
 /// In what two lists differ; `same_place` says that one element is another form of the other. `None` when they have
 /// little in common. Costs a comparison for each element, and not more than 64 for each run.
-pub fn runs<T: PartialEq>(
-    old: &[T],
-    new: &[T],
-    same_place: impl Fn(&T, &T) -> bool,
-) -> Option<Vec<Run>> {
+pub fn runs<T: PartialEq>(old: &[T], new: &[T], same_place: impl Fn(&T, &T) -> bool) -> Option<Vec<Run>> {
     let mut found = Vec::new();
     let (mut i, mut j) = (0, 0);
     loop {

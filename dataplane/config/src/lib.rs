@@ -36,17 +36,17 @@ mod virtual_host;
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
 pub use address::{Address, Cidr};
 pub use balancing::{
-    Balancing, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy, LeastRequest,
-    LocalityMode, Maglev, MetadataMatch, OverrideHostSource, RingHash, SelectorFallback, SlowStart, Subset,
-    SubsetFallback, SubsetSelector, ZoneAware,
+    Balancing, ClientSideWeights, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy,
+    LeastRequest, LocalityMode, Maglev, MetadataMatch, OverrideHostSource, RingHash, SelectorFallback,
+    SlowStart, Subset, SubsetFallback, SubsetSelector, ZoneAware,
 };
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus,
     LocalityEndpoints, LocalityName, MetadataPairs, TcpKeepalive, Thresholds, TransportMetadata,
     UpstreamHttp,
 };
-pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
+pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AccessLogSink, Cluster, ClusterId, EndpointChanges, Listener, RouteConfiguration, RouteTableId, ScopeTable, ScopeTableId,
-    Secret, SecretId,
+    AccessLogSink, Cluster, ClusterId, EndpointChanges, Listener, RouteConfiguration, RouteTableId,
+    ScopeTable, ScopeTableId, Secret, SecretId,
 };
 
 /// `envoy.config.core.v3.Node` as far as templates and admin print it.

@@ -34,6 +34,8 @@ pub struct ClusterState {
     local: Option<Arc<Cluster>>,
     /// Requests and TCP sessions on connections, of all hosts.
     pub(crate) active: u32,
+    /// When weights are next made of what endpoints reported.
+    pub(crate) weights_due: Time,
     /// For rotation starts and ejections; requests draw from the shard's generator.
     pub(crate) rng: Rng,
     pub(crate) conns: Slab<Conn>,
@@ -57,6 +59,7 @@ impl ClusterState {
             balancer: Balancer::default(),
             local: None,
             active: 0,
+            weights_due: Time::MAX,
             rng: Rng::new(seed),
             conns: Slab::new(),
             waiters: Slab::new(),
@@ -67,6 +70,7 @@ impl ClusterState {
             watched: Watched::default(),
         };
         state.place_hosts(&mut Vec::new());
+        state.weights_due = state.first_weighing();
         state
     }
 
@@ -99,6 +103,7 @@ impl ClusterState {
             None if old.localities == cluster.localities => {}
             _ => self.place_hosts(out),
         }
+        self.weights_due = self.first_weighing();
         if !same_rules {
             self.balancer.invalidate();
         }
@@ -204,6 +209,9 @@ impl ClusterState {
     #[inline]
     pub fn choose_host(&mut self, rng: &mut Rng, context: &ChooseContext<'_>) -> Result<Chosen, NoHost> {
         self.notice_health();
+        if context.now >= self.weights_due {
+            self.weigh(context.now);
+        }
         if !self.balancer.is_built() {
             self.rebuild(context.now);
         }
@@ -221,7 +229,8 @@ impl ClusterState {
     fn rebuild(&mut self, now: Time) {
         if self.config.balancing.slow_start.is_some() {
             for member in self.members.iter().flatten() {
-                if let Some(host) = self.hosts.get_mut(member.id.0).filter(|host| host.health == HostHealth::Healthy)
+                if let Some(host) =
+                    self.hosts.get_mut(member.id.0).filter(|host| host.health == HostHealth::Healthy)
                 {
                     host.healthy_since = host.healthy_since.min(now);
                 }

@@ -91,7 +91,8 @@ impl ClusterState {
             };
             let old = usize::try_from(at as i64 + *shift).ok()?;
             let members = self.members.get(level)?;
-            leaving.extend(members.get(within(members, old, splice.removed)?)?.iter().map(|member| member.id));
+            leaving
+                .extend(members.get(within(members, old, splice.removed)?)?.iter().map(|member| member.id));
             *shift += removed - added;
         }
         Some(leaving)

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use common::cluster;
 use millrace_base::Rng;
-use millrace_config::{Address, Cluster, Endpoint, EndpointChanges, HealthStatus, LbPolicy, LocalityEndpoints, Maglev};
+use millrace_config::{
+    Address, Cluster, Endpoint, EndpointChanges, HealthStatus, LbPolicy, LocalityEndpoints, Maglev,
+};
 use millrace_upstream::{ChooseContext, ClusterBudgets, ClusterState, OverrideHost};
 
 fn endpoint(number: u8) -> Endpoint {
@@ -131,8 +133,7 @@ fn preferred_hosts_are_found_after_changes() {
     let mut state = ClusterState::new(&first, Arc::default(), 1);
     let find = |state: &mut ClusterState, number: u8| {
         let text = address(number).to_string();
-        let wanted =
-            OverrideHost { addresses: text.as_bytes(), skip: 0, strict: true, any_status: false };
+        let wanted = OverrideHost { addresses: text.as_bytes(), skip: 0, strict: true, any_status: false };
         let context = ChooseContext { override_host: Some(wanted), ..Default::default() };
         let chosen = state.choose_host(&mut Rng::new(1), &context).ok()?;
         Some(state.host(chosen.host)?.address == address(number))
@@ -143,7 +144,10 @@ fn preferred_hosts_are_found_after_changes() {
     let next = Arc::new(next);
     let changes = EndpointChanges::between(&first, &next).unwrap();
     state.update_by(&next, Some(&changes), &mut Vec::new());
-    assert_eq!((find(&mut state, 1), find(&mut state, 7), find(&mut state, 2)), (None, Some(true), Some(true)));
+    assert_eq!(
+        (find(&mut state, 1), find(&mut state, 7), find(&mut state, 2)),
+        (None, Some(true), Some(true))
+    );
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         ("admin", admin::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
+        ("balancing_loads", balancing::loads::CASES),
         ("balancing_localities", balancing::localities::CASES),
         ("balancing_subsets", balancing::subsets::CASES),
         ("balancing_vectors", balancing::vectors::CASES),

@@ -139,7 +139,8 @@ fn changes_without_members_are_merged_and_members_come_at_once() {
 #[test]
 fn without_a_window_nothing_waits() {
     let mut lab = Lab::serving();
-    let eager = eds_cluster("a").replace("type: EDS", "common_lb_config: { update_merge_window: 0s }, type: EDS");
+    let eager =
+        eds_cluster("a").replace("type: EDS", "common_lb_config: { update_merge_window: 0s }, type: EDS");
     lab.say(Cluster, &[eager], &[]);
     for weight in 1..4 {
         let actions = lab.say(Endpoint, &[many(&[(1, weight, "HEALTHY")])], &[]);

@@ -136,7 +136,11 @@ impl AssignmentChanges {
         Some(read)
     }
 
-    fn merged(&self, previous: &[LocalityEndpoints], read: &[LocalityEndpoints]) -> Option<Vec<LocalityEndpoints>> {
+    fn merged(
+        &self,
+        previous: &[LocalityEndpoints],
+        read: &[LocalityEndpoints],
+    ) -> Option<Vec<LocalityEndpoints>> {
         let come: HashSet<&Address> = addresses(read).collect();
         let mut all = Vec::with_capacity(previous.len());
         for ((previous, read), runs) in previous.iter().zip(read).zip(&self.runs) {
@@ -160,7 +164,12 @@ impl AssignmentChanges {
                 return None;
             }
             let LocalityEndpoints { locality, priority, weight, .. } = read;
-            all.push(LocalityEndpoints { locality: locality.clone(), priority: *priority, weight: *weight, endpoints });
+            all.push(LocalityEndpoints {
+                locality: locality.clone(),
+                priority: *priority,
+                weight: *weight,
+                endpoints,
+            });
         }
         let doubled = addresses(&all).filter(|address| come.contains(address)).count() > come.len();
         (!doubled).then_some(all)

@@ -1,10 +1,10 @@
 //! What of a request decides its endpoint: hash, metadata, a preferred endpoint; and what balancers count.
 
 use millrace_base::Key;
-use millrace_config::{ClusterId, MetadataMatch, OverrideHostSource, RouteForward};
+use millrace_config::{ClusterId, LbPolicy, MetadataMatch, OverrideHostSource, RouteForward};
 use millrace_observe::stats::{ShardStats, cluster as metric};
 use millrace_route::HashInputs;
-use millrace_upstream::{ClusterState, LbStat, OverrideHost};
+use millrace_upstream::{ClusterState, LbStat, LoadReport, OverrideHost};
 
 use super::HttpOptions;
 use super::stream::Plan;
@@ -20,17 +20,19 @@ pub(crate) struct Balance {
     pub(crate) cookies: Vec<Vec<u8>>,
     /// Addresses of endpoints that header fields name, for a cluster of `OverrideHost`; else empty.
     pub(crate) preferred: Vec<u8>,
+    /// The endpoint's own words about its load are wanted, and have not come.
+    pub(crate) wants_load: bool,
 }
 
 impl Shard {
     /// Looks at the request as it goes upstream; every try uses what is found now.
     pub(super) fn plan_balance(&mut self, id: Key, forward: &RouteForward, cluster: Option<ClusterId>) {
-        let Some(balancing) = cluster.and_then(|id| self.snapshot.cluster(id)).map(|c| &c.balancing) else {
-            return;
-        };
+        let Some(config) = cluster.and_then(|id| self.snapshot.cluster(id)) else { return };
+        let balancing = &config.balancing;
+        let wants_load = matches!(config.lb_policy, LbPolicy::ClientSideWeightedRoundRobin(_));
         let own = &balancing.consistent_hashing.hash_policies;
         let policies = if own.is_empty() { &forward.hash_policies[..] } else { own };
-        if policies.is_empty() && balancing.override_host.is_empty() {
+        if policies.is_empty() && balancing.override_host.is_empty() && !wants_load {
             return;
         }
         let Some(stream) = self.streams.get_mut(id) else { return };
@@ -49,7 +51,7 @@ impl Shard {
                 preferred.extend_from_slice(list);
             }
         }
-        stream.facts.balance = Balance { hash: hashed.hash, cookies: hashed.cookies, preferred };
+        stream.facts.balance = Balance { hash: hashed.hash, cookies: hashed.cookies, preferred, wants_load };
     }
 }
 
@@ -60,6 +62,22 @@ pub(super) fn metadata_match(plan: Option<Plan>, options: &HttpOptions) -> Optio
     match plan.weighted_entry(options) {
         Some(entry) => entry.metadata_match.as_deref(),
         None => forward.metadata_match.as_deref(),
+    }
+}
+
+impl Shard {
+    /// Reads what the endpoint reports of its load. The first report of a request counts.
+    pub(super) fn read_load(&mut self, id: Key, trailers: bool) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let (Some(plan), Some(host)) = (stream.facts.plan, stream.facts.host) else { return };
+        let Some(state) = plan.cluster.and_then(|cluster| self.clusters.get_mut(cluster)) else { return };
+        let fields = if trailers { &stream.trailers } else { &stream.response.headers };
+        if let Some(report) = LoadReport::from_fields(|name| fields.get_name(name)) {
+            stream.facts.balance.wants_load = false;
+            if let Ok(report) = report {
+                state.report_load(host, &report, self.io.now);
+            }
+        }
     }
 }
 

@@ -38,8 +38,10 @@ impl Hashed {
         let config = &cluster.balancing.consistent_hashing;
         let place = ground.shared.place(fingerprint(cluster, &shares, hosts)?);
         let table = place.get_or_init(|| {
-            let keys: Vec<(String, f64)> =
-                shares.iter().map(|(id, share)| (key(hosts.get(id.0), config.use_hostname), *share)).collect();
+            let keys: Vec<(String, f64)> = shares
+                .iter()
+                .map(|(id, share)| (key(hosts.get(id.0), config.use_hostname), *share))
+                .collect();
             Arc::new(match &cluster.lb_policy {
                 LbPolicy::Maglev(maglev) => Table::Maglev(Maglev::new(maglev.table_size, &keys)),
                 LbPolicy::RingHash(ring) => Table::Ring(Ring::new(ring, &keys)),

@@ -19,7 +19,13 @@ impl Availability {
         // Mostly all of them are, which takes no counting.
         let all_healthy = level.iter().all(|member| member.health == HostHealth::Healthy);
         let count = |health| match all_healthy {
-            true => if health == HostHealth::Healthy { level.len() as u32 } else { 0 },
+            true => {
+                if health == HostHealth::Healthy {
+                    level.len() as u32
+                } else {
+                    0
+                }
+            }
             false => level.iter().map(|member| u32::from(member.health == health)).sum(),
         };
         let weights = || {

@@ -206,9 +206,11 @@ fn filtered(members: &[Vec<Member>], ground: &Ground<'_>, keep: impl Fn(&Host) -
 /// Every host in all subsets that it belongs to.
 fn collect(config: &Subset, ground: &Ground<'_>, members: &[Vec<Member>]) -> BTreeMap<MetadataPairs, Found> {
     let mut found: BTreeMap<MetadataPairs, Found> = BTreeMap::new();
-    let all = members.iter().enumerate().flat_map(|(level, of)| of.iter().map(move |member| (level, *member)));
+    let all =
+        members.iter().enumerate().flat_map(|(level, of)| of.iter().map(move |member| (level, *member)));
     for (priority, member) in all {
-        let Some(metadata) = ground.hosts.get(member.id.0).and_then(|host| host.lb_metadata.as_deref()) else {
+        let Some(metadata) = ground.hosts.get(member.id.0).and_then(|host| host.lb_metadata.as_deref())
+        else {
             continue;
         };
         for selector in &config.selectors {
