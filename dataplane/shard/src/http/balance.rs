@@ -71,6 +71,10 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let (Some(plan), Some(host)) = (stream.facts.plan, stream.facts.host) else { return };
         let Some(state) = plan.cluster.and_then(|cluster| self.clusters.get_mut(cluster)) else { return };
+        // Trailers of HTTP/1.1 that are not to be seen are not looked at either.
+        if trailers && stream.server.is_none() && !state.config().http.enable_trailers {
+            return;
+        }
         let fields = if trailers { &stream.trailers } else { &stream.response.headers };
         if let Some(report) = LoadReport::from_fields(|name| fields.get_name(name)) {
             stream.facts.balance.wants_load = false;

@@ -80,7 +80,11 @@ fn reports_in_trailers(subject: &Subject) {
         trailing("0", "TEXT cpu_utilization=1,rps_fractional=100"),
         trailing("1", "TEXT cpu_utilization=0.2,rps_fractional=100"),
     ];
-    let proxy = balanced(subject, WEIGHTS, &[locality("", &all)]);
+    let fields = format!(
+        "load_balancing_policy: {}\nhttp_protocol_options: {{enable_trailers: true}}",
+        policy(WEIGHTS)
+    );
+    let proxy = routed(subject, "", &cluster(&fields, &[locality("", &all)]));
     expect_shares(&proxy, &[1, 5], "trailers");
 }
 
