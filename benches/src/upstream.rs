@@ -6,11 +6,11 @@ use std::sync::Arc;
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{
     Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, EndpointChanges,
-    HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash, ScopeId,
-    UpstreamHttp,
+    HappyEyeballs, HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash,
+    ScopeId, UpstreamHttp,
 };
 use millrace_upstream::{
-    Acquire, ChooseContext, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
+    Acquire, ChooseContext, ClusterShared, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
     ResourcePriority, TransportKey,
 };
 
@@ -73,6 +73,9 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         scope: ScopeId(number),
         transport_metadata: None,
         lb_metadata: None,
+        additional_addresses: None,
+        health_check: None,
+        leaving: false,
     };
     let localities =
         vec![LocalityEndpoints { endpoints: (0..endpoints).map(endpoint).collect(), ..Default::default() }];
@@ -93,7 +96,9 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         outlier_detection: None,
         buffer_limit_bytes: 1024 * 1024,
         tcp_keepalive: None,
-        bind_source: None,
+        bind: None,
+        happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
@@ -103,7 +108,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
 }
 
 fn state(policy: LbPolicy, endpoints: u32) -> ClusterState {
-    ClusterState::new(&Arc::new(cluster(policy, endpoints)), Arc::new(ClusterBudgets::default()), 1)
+    ClusterState::new(&Arc::new(cluster(policy, endpoints)), Arc::new(ClusterShared::default()), 1)
 }
 
 fn pick(policy: LbPolicy, endpoints: u32) -> Routine {
@@ -134,7 +139,7 @@ fn change(policy: LbPolicy, endpoints: u32) -> Routine {
     let fewer = Arc::new(fewer);
     let told = |old, new| EndpointChanges::between(old, new).expect("one endpoint");
     let (less, more) = (told(&all, &fewer), told(&fewer, &all));
-    let mut state = ClusterState::new(&all, Arc::new(ClusterBudgets::default()), 1);
+    let mut state = ClusterState::new(&all, Arc::new(ClusterShared::default()), 1);
     let (mut rng, mut out, mut turn) = (Rng::new(1), Vec::new(), false);
     let _ = state.choose_host(&mut rng, &ChooseContext::default());
     repeat(move || {

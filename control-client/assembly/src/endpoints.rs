@@ -10,7 +10,7 @@ use millrace_translate::resource::{self, AssignmentRecords};
 
 use crate::action::Action;
 use crate::stored::{Failure, Stored};
-use crate::{Assembly, Turn, gauges};
+use crate::{Assembly, Turn, checks, gauges};
 
 /// One load assignment.
 #[derive(Default)]
@@ -136,11 +136,20 @@ impl Assembly {
             let before = entry.active.as_ref().map(|version| version.cluster.clone());
             let scope = latest.scope;
             let old = remembered.as_ref().filter(|old| {
-                before.as_ref().is_some_and(|before| old.made.iter().any(|made| Arc::ptr_eq(made, before)))
+                // Endpoints that still pass their checks stay, which records know nothing of.
+                latest.health_check.is_none()
+                    && before
+                        .as_ref()
+                        .is_some_and(|before| old.made.iter().any(|made| Arc::ptr_eq(made, before)))
             });
             let known = old.map(|old| &old.records).zip(records.as_ref());
             match self.with_assignment(latest, before.as_deref(), &resource.body, known) {
-                Ok(cluster) => built.push((name, before, Arc::new(cluster))),
+                Ok(mut cluster) => {
+                    let mut localities = std::mem::take(&mut cluster.localities);
+                    checks::keep_passing(turn.host, before.as_deref(), Some(&cluster), &mut localities);
+                    cluster.localities = localities;
+                    built.push((name, before, Arc::new(cluster)));
+                }
                 Err(reason) => {
                     turn.stats.inc(scope, metric::UPDATE_REJECTED);
                     let failure = Failure::new(resource, turn.wall, &reason);

@@ -7,6 +7,7 @@
 
 mod acks;
 mod action;
+mod checks;
 mod cluster_book;
 mod clusters;
 mod deadlines;

@@ -21,6 +21,8 @@ pub enum LbPolicy {
     Maglev(Maglev),
     /// `ClientSideWeightedRoundRobin`.
     ClientSideWeightedRoundRobin(ClientSideWeights),
+    /// `CLUSTER_PROVIDED`: the type of the cluster says which.
+    ClusterProvided,
 }
 
 /// `Cluster.least_request_lb_config`, `LeastRequest`.

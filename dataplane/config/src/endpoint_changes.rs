@@ -151,15 +151,8 @@ mod tests {
     use crate::{HealthStatus, ScopeId};
 
     fn endpoint(number: u16) -> Endpoint {
-        Endpoint {
-            address: crate::Address::Inet(([10, 0, 0, 1], number).into()),
-            hostname: "".into(),
-            weight: 1,
-            health: HealthStatus::Healthy,
-            scope: ScopeId(u32::from(number)),
-            transport_metadata: None,
-            lb_metadata: None,
-        }
+        let address = crate::Address::Inet(([10, 0, 0, 1], number).into());
+        Endpoint { health: HealthStatus::Healthy, ..Endpoint::at(address, ScopeId(u32::from(number))) }
     }
 
     fn all(numbers: impl IntoIterator<Item = u16>) -> Vec<Endpoint> {

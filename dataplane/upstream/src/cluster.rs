@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_base::{Rng, Slab, Time};
-use millrace_config::{Address, Cluster, Endpoint, EndpointChanges, Thresholds};
+use millrace_config::{Address, Cluster, Endpoint, EndpointChanges, LbPolicy, Thresholds};
 
 use crate::budget::PriorityBudgets;
-use crate::health::Watched;
+use crate::health::{Watched, is_watched};
 use crate::lb::{Balancer, Ground, LbStat};
 use crate::list::List;
 use crate::members::Member;
+use crate::on_demand::OnDemand;
 use crate::pool::{self, CloseReason, Conn, ConnId, PoolAction, Waiter};
 use crate::transport::{Transport, TransportKey, Transports};
 use crate::{
-    ChooseContext, Chosen, ClusterBudgets, Host, HostHealth, HostId, NoHost, ResourcePriority, retry,
+    Aggregate, ChooseContext, Chosen, ClusterShared, Host, HostHealth, HostId, NoHost, ResourcePriority,
+    retry,
 };
 
 /// The lowest priority that Envoy's validation lets through; bounds the table of levels whatever comes in.
@@ -25,7 +27,7 @@ pub(crate) const PRIORITY_MAX: u32 = 128;
 #[derive(Debug)]
 pub struct ClusterState {
     pub(crate) config: Arc<Cluster>,
-    pub(crate) budgets: Arc<ClusterBudgets>,
+    pub(crate) budgets: Arc<ClusterShared>,
     pub(crate) hosts: Slab<Host>,
     /// Present hosts by priority, in configuration order.
     pub(crate) members: Vec<Vec<Member>>,
@@ -46,11 +48,14 @@ pub struct ClusterState {
     /// Retries of this shard that hold a unit of the budget.
     retries: Cell<u32>,
     pub(crate) watched: Watched,
+    pub(crate) on_demand: OnDemand,
+    /// Of an aggregate cluster, after its first choice.
+    pub(crate) aggregate: Option<Box<Aggregate>>,
 }
 
 impl ClusterState {
     /// The state of `cluster` without a connection. `seed` decides where rotations start.
-    pub fn new(cluster: &Arc<Cluster>, budgets: Arc<ClusterBudgets>, seed: u64) -> Self {
+    pub fn new(cluster: &Arc<Cluster>, budgets: Arc<ClusterShared>, seed: u64) -> Self {
         let mut state = Self {
             config: Arc::clone(cluster),
             budgets,
@@ -68,6 +73,8 @@ impl ClusterState {
             age: List::default(),
             retries: Cell::new(0),
             watched: Watched::default(),
+            on_demand: OnDemand::default(),
+            aggregate: None,
         };
         state.place_hosts(&mut Vec::new());
         state.weights_due = state.first_weighing();
@@ -93,21 +100,22 @@ impl ClusterState {
         out: &mut Vec<PoolAction>,
     ) {
         let old = std::mem::replace(&mut self.config, Arc::clone(cluster));
+        let same_checks = old.health_check.is_some() == cluster.health_check.is_some();
         let same_rules = old.lb_policy == cluster.lb_policy
             && old.balancing == cluster.balancing
             && old.panic_threshold == cluster.panic_threshold
             && old.overprovisioning_factor == cluster.overprovisioning_factor;
-        let known = changes.filter(|changes| Arc::ptr_eq(&changes.since, &old));
+        let known = changes.filter(|changes| same_checks && Arc::ptr_eq(&changes.since, &old));
         match known {
             Some(changes) if self.change_hosts(&changes.splices, out) => {}
-            None if old.localities == cluster.localities => {}
+            None if same_checks && old.localities == cluster.localities => {}
             _ => self.place_hosts(out),
         }
         self.weights_due = self.first_weighing();
         if !same_rules {
             self.balancer.invalidate();
         }
-        if old.outlier_detection.is_some() != cluster.outlier_detection.is_some() {
+        if is_watched(&old) != is_watched(cluster) {
             self.watch_all();
         }
         self.debug_check();
@@ -159,19 +167,21 @@ impl ClusterState {
         (priority, locality): (u32, u32),
         failed: &mut Vec<HostId>,
     ) -> Member {
+        let is_checked = self.config.health_check.is_some() && endpoint.is_checked();
         let known = known.and_then(|id| Some((id, self.hosts.get_mut(id.0)?)));
         if let Some((id, host)) = known {
             let was = host.health;
-            host.refresh(endpoint, priority, locality);
+            host.refresh(endpoint, priority, locality, is_checked);
             if was != HostHealth::Unhealthy && host.health == HostHealth::Unhealthy {
                 failed.push(id);
             }
             return Member::of(id, host);
         }
         let mut host = Host::new(endpoint, priority, locality);
+        host.is_checked = is_checked;
         self.watched.join(&mut host, &self.config, &self.budgets);
-        let (weight, health) = (host.weight, host.health);
-        Member { id: HostId(self.hosts.insert(host)), weight, health }
+        let (weight, health, excluded) = (host.weight, host.health, host.excluded);
+        Member { id: HostId(self.hosts.insert(host)), weight, health, excluded }
     }
 
     /// What follows once all hosts are placed: some have left, some are unhealthy now.
@@ -203,6 +213,12 @@ impl ClusterState {
             }
         }
         by_address
+    }
+
+    /// True when the cluster's type says how an endpoint is found (`CLUSTER_PROVIDED`), not a balancer.
+    #[inline]
+    pub fn provides_balancer(&self) -> bool {
+        self.config.lb_policy == LbPolicy::ClusterProvided
     }
 
     /// Draws a host for a request.
@@ -290,9 +306,10 @@ impl ClusterState {
         self.transports.get(key)
     }
 
-    /// Present hosts by priority, then in configuration order.
+    /// Present hosts by priority, then in configuration order; those that requests named in any order.
     pub fn hosts(&self) -> impl Iterator<Item = (HostId, &Host)> {
-        self.members.iter().flatten().filter_map(|member| Some((member.id, self.hosts.get(member.id.0)?)))
+        let ids = self.members.iter().flatten().map(|member| member.id).chain(self.on_demand.hosts());
+        ids.filter_map(|id| Some((id, self.hosts.get(id.0)?)))
     }
 
     /// Connections of this shard in every state, TCP included.

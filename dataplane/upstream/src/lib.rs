@@ -10,14 +10,17 @@
 //! [`ClusterState::connected_as`], [`PoolAction::Assign`]),
 //! [`ClusterState::released`] (HTTP/1), [`ClusterState::stream_ended`] (HTTP/2) or [`ClusterState::closed`].
 
+mod aggregate;
 mod budget;
 mod cluster;
 mod health;
+pub mod health_check;
 mod host;
 mod invariants;
 mod lb;
 mod list;
 mod members;
+mod on_demand;
 mod orca;
 mod outlier;
 mod pool;
@@ -25,11 +28,13 @@ mod retry;
 mod transport;
 mod weighing;
 
-pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
+pub use aggregate::{Aggregate, LevelOf};
+pub use budget::{Budget, ClusterShared, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub(crate) use cluster::PRIORITY_MAX;
 pub use host::{Host, HostHealth, HostId};
 pub use lb::{ChooseContext, Chosen, LbStat, NoHost, OverrideHost, SharedTables};
+pub use on_demand::{Dropped, ON_DEMAND_HOSTS_MAX, OnDemandBook};
 pub use orca::{BadReport, LoadReport};
 pub use outlier::{ClusterHealth, Ejection, EjectionRates, OutlierAction, OutlierEvent, TryResult};
 pub use pool::{Acquire, CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId};

@@ -14,11 +14,13 @@ pub(crate) struct Member {
     pub id: HostId,
     pub weight: u32,
     pub health: HostHealth,
+    /// It counts for nobody: see [`Host::excluded`].
+    pub excluded: bool,
 }
 
 impl Member {
     pub fn of(id: HostId, host: &Host) -> Self {
-        Self { id, weight: host.weight, health: host.health }
+        Self { id, weight: host.weight, health: host.health, excluded: host.excluded }
     }
 }
 

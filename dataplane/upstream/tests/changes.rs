@@ -10,7 +10,7 @@ use millrace_base::Rng;
 use millrace_config::{
     Address, Cluster, Endpoint, EndpointChanges, HealthStatus, LbPolicy, LocalityEndpoints, Maglev,
 };
-use millrace_upstream::{ChooseContext, ClusterBudgets, ClusterState, OverrideHost};
+use millrace_upstream::{ChooseContext, ClusterShared, ClusterState, OverrideHost};
 
 fn endpoint(number: u8) -> Endpoint {
     common::endpoint(number, 1, HealthStatus::Healthy)
@@ -83,7 +83,7 @@ fn changes_lead_where_comparing_everything_leads() {
         let mut start = cluster(policy, Vec::new());
         start.localities = vec![locality(0, 0), locality(1, 0), locality(2, 1)];
         let mut now = Arc::new(start);
-        let budgets = Arc::new(ClusterBudgets::default());
+        let budgets = Arc::new(ClusterShared::default());
         let mut told = ClusterState::new(&now, Arc::clone(&budgets), 1);
         let mut out = Vec::new();
         for _ in 0..20 {
@@ -154,7 +154,7 @@ fn preferred_hosts_are_found_after_changes() {
 fn shards_share_one_table() {
     let policy = LbPolicy::Maglev(Maglev { table_size: 1009 });
     let config = Arc::new(cluster(policy, vec![(0..5).map(endpoint).collect()]));
-    let budgets = Arc::new(ClusterBudgets::default());
+    let budgets = Arc::new(ClusterShared::default());
     let mut states: Vec<_> =
         (0..2).map(|seed| ClusterState::new(&config, Arc::clone(&budgets), seed)).collect();
     let shown: Vec<_> = states.iter_mut().map(shown).collect();

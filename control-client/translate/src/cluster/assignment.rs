@@ -34,7 +34,7 @@ pub(crate) fn load_assignment(
     let path = Path::default();
     let expected = match &cluster.discovery {
         ClusterDiscovery::Eds { service_name, .. } => service_name,
-        ClusterDiscovery::Static | ClusterDiscovery::Dns { .. } => &cluster.name,
+        _ => &cluster.name,
     };
     if *assignment.cluster_name != **expected {
         let why = format!("Unexpected EDS cluster (expecting {expected}): {}", assignment.cluster_name);

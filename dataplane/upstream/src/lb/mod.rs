@@ -25,6 +25,7 @@ use crate::members::Member;
 use crate::{Host, HostId};
 pub use override_host::OverrideHost;
 use override_host::Overrides;
+pub(crate) use priority::{Availability, PriorityLoad};
 pub use shared::SharedTables;
 pub use stats::LbStat;
 use stats::LbStats;
@@ -45,6 +46,8 @@ pub struct ChooseContext<'a> {
     pub metadata: Option<&'a MetadataMatch>,
     /// Endpoints to be preferred (stateful sessions, `OverrideHost`).
     pub override_host: Option<OverrideHost<'a>>,
+    /// The priority level, and whether its degraded hosts are meant, when an aggregate cluster has drawn it.
+    pub level: Option<(u32, bool)>,
     /// Now.
     pub now: Time,
 }
@@ -100,6 +103,8 @@ pub(crate) struct Balancer {
     overrides: Overrides,
     stats: LbStats,
     hosts_total: usize,
+    /// Counts invalidations.
+    version: u64,
     /// The tables follow the endpoints.
     built: bool,
     /// Members follow their hosts.
@@ -110,12 +115,20 @@ impl Balancer {
     /// The endpoints changed, or what tables are made of besides.
     pub fn invalidate(&mut self) {
         (self.built, self.followed) = (false, false);
+        self.version += 1;
         self.overrides.clear();
     }
 
     /// Some endpoints changed, and members follow them already.
     pub fn members_changed(&mut self) {
         self.built = false;
+        self.version += 1;
+    }
+
+    /// Changes whenever the tables do.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// True when members may say something else than their hosts.

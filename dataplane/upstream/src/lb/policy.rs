@@ -84,7 +84,10 @@ impl HostSet {
                         self.hosts.iter().map(|id| hosts.get(id.0).map_or(1.0, |h| weigher.loaded(h, bias)));
                     Rotation::WeightedLeast(Edf::new(weights), bias)
                 }
-                LbPolicy::Random | LbPolicy::RingHash(_) | LbPolicy::Maglev(_) => Rotation::Random,
+                LbPolicy::Random
+                | LbPolicy::RingHash(_)
+                | LbPolicy::Maglev(_)
+                | LbPolicy::ClusterProvided => Rotation::Random,
             }
         };
         if self.next.is_none() && !self.hosts.is_empty() {

@@ -107,7 +107,7 @@ impl Tables {
     fn choose_by_all(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
         let mut left = context.attempts;
         loop {
-            let chosen = self.draw(draw)?;
+            let chosen = self.draw(draw, context.level)?;
             if left == 0 || !context.avoid.contains(&chosen.host) {
                 return Some(chosen);
             }
@@ -118,7 +118,7 @@ impl Tables {
     #[inline(never)]
     fn choose_hashed(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
         let hash = context.hash.unwrap_or_else(|| draw.rng.next_u64());
-        let (index, _) = self.load.draw(|| hash);
+        let index = context.level.map_or_else(|| self.load.draw(|| hash).0, |(level, _)| level as usize);
         let level = self.levels.get(index)?;
         let hashed = level.hashed.as_deref()?;
         let mut attempt = 0;
@@ -132,8 +132,11 @@ impl Tables {
     }
 
     #[inline]
-    fn draw(&mut self, draw: &mut Draw<'_>) -> Option<Chosen> {
-        let (index, degraded) = self.load.draw(|| draw.rng.next_u64());
+    fn draw(&mut self, draw: &mut Draw<'_>, level: Option<(u32, bool)>) -> Option<Chosen> {
+        let (index, degraded) = match level {
+            None => self.load.draw(|| draw.rng.next_u64()),
+            Some((level, degraded)) => (level as usize, degraded),
+        };
         let level = self.levels.get_mut(index)?;
         if level.panic && self.fail_on_panic {
             draw.stats.add(LbStat::HealthyPanic, 1);

@@ -141,10 +141,7 @@ fn served(
             out.locality = LocalityMode::Weighted;
             child
         }
-        "cluster_provided.v3.ClusterProvided" => {
-            let why = "cluster provided LB specified but the cluster did not provide one. Check cluster documentation.";
-            return Err(Rejection::new(path, why));
-        }
+        "cluster_provided.v3.ClusterProvided" => LbPolicy::ClusterProvided,
         _ => return Ok(None),
     }))
 }
