@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         ("filters_origins", filters::origins::CASES),
         ("filters_rate_limit", filters::rate_limit::CASES),
         ("filters_rewrite", filters::rewrite::CASES),
+        ("filters_sessions", filters::sessions::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
         ("http2_bad", http2::bad::CASES),
