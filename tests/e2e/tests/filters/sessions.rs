@@ -59,7 +59,7 @@ impl Bed {
     fn new(subject: &Subject, fields: &str, routes: &str) -> Self {
         let upstream = |position: &'static str| {
             Upstream::start(move |request| {
-                let got = request.get("s-id").unwrap_or("none").to_owned();
+                let got = request.fields.get("s-id").unwrap_or("none").to_owned();
                 let mut fields = vec![("x-got", got.as_str())];
                 if request.target.starts_with("/open") {
                     fields.push(("s-id", "own"));
