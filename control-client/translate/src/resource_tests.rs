@@ -382,7 +382,7 @@ fn an_assignment_is_made_of_the_one_before_it_and_what_changed() {
     next.remove(20);
     next[30].1 = "load_balancing_weight: 7";
     next.insert(3, (200, "health_status: DEGRADED"));
-    let (before, changed, read) = known(&mut cx, &old, &text(&next, &[(101, ""), (19, "")]));
+    let (before, changed, read) = known(&mut cx, &old, &text(&next, &[(101, ""), (21, "")]));
     let (mut changed, read) = (changed.expect("made of what changed"), read.unwrap());
     // New endpoints have new scopes; everything else is the same, and whoever stays keeps its scope.
     let (mut fresh, kept) = (0, before.localities.iter().flat_map(|l| &l.endpoints).map(|e| e.scope));

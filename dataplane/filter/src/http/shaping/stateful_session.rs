@@ -153,7 +153,7 @@ mod tests {
     fn an_envelope_is_opened_and_sealed_again() {
         let filter = session(SessionState::Envelope(b"s-id"[..].into()));
         let sealed = [&encode(OWN.as_bytes())[..], b";UV:", &encode(b"abc")].concat();
-        let mut request = head("GET", "/");
+        let mut request = head("/", &[]);
         request.headers.append(b"s-id", &sealed);
         let active = SessionActive::begin(&filter, None, WallTime(0), &mut request).unwrap();
         assert_eq!(active.wanted().map(|wanted| wanted.address), Some(OWN.as_bytes()));
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(headers.get_name(b"s-id"), Some(&sealed[..]));
         // Without what the endpoint said nothing is done.
         for value in [encode(OWN.as_bytes()), b";;".to_vec(), b"UV:YWJj".to_vec()] {
-            let mut request = head("GET", "/");
+            let mut request = head("/", &[]);
             request.headers.append(b"s-id", &value);
             let active = SessionActive::begin(&filter, None, WallTime(0), &mut request).unwrap();
             assert_eq!(active.wanted(), None);
@@ -178,7 +178,7 @@ mod tests {
         for (sent, is_set) in
             [(Some(encode(OWN.as_bytes())), false), (Some(b"%".to_vec()), true), (None, true)]
         {
-            let mut request = head("GET", "/");
+            let mut request = head("/", &[]);
             if let Some(sent) = sent {
                 request.headers.append(b"s-id", &sent);
             }
@@ -187,7 +187,7 @@ mod tests {
             assert_eq!(active.update(&mut headers, OWN, WallTime(0)), is_set);
             assert_eq!(headers.get_name(b"s-id").is_some(), is_set);
         }
-        let off = SessionActive::begin(&filter, Some(&None), WallTime(0), &mut head("GET", "/"));
+        let off = SessionActive::begin(&filter, Some(&None), WallTime(0), &mut head("/", &[]));
         assert!(off.is_none());
     }
 }
