@@ -42,8 +42,10 @@ fn cookie(address: &str, expires: Option<u8>) -> String {
 }
 
 fn state(kind: &str) -> String {
+    // Envoy looks for the implementation by name.
+    let name = kind.split('.').next().unwrap_or(kind);
     format!(
-        "session_state: {{name: s, typed_config: {{\"@type\": \
+        "session_state: {{name: envoy.http.stateful_session.{name}, typed_config: {{\"@type\": \
          type.googleapis.com/envoy.extensions.http.stateful_session.{kind}}}}}"
     )
 }
