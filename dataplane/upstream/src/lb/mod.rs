@@ -69,6 +69,8 @@ pub enum NoHost {
     Empty,
     /// It has endpoints, but none may be used.
     NoneHealthy,
+    /// It has not the only one that would do ([`OverrideHost::strict`]).
+    NoSuchHost,
 }
 
 /// What tables are built from.
