@@ -12,6 +12,7 @@ mod http2;
 mod lifecycle;
 mod limits;
 mod outliers;
+mod overload;
 mod probes;
 mod routes;
 mod tcp;
@@ -55,6 +56,9 @@ fn main() -> ExitCode {
         ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
         ("outliers", outliers::CASES),
+        ("overload_actions", overload::actions::CASES),
+        ("overload_connections", overload::connections::CASES),
+        ("overload_points", overload::points::CASES),
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),

@@ -59,7 +59,7 @@ impl Shard {
             return;
         }
         stream.flag(ResponseFlag::OverloadManagerTerminated);
-        stream.facts.details = "overload_manager_reset".into();
+        stream.facts.details = "overload".into();
         self.drop_attempt(id, EndedBy::Local);
         if let Some(scope) = self.http_scope(key) {
             self.stats.inc(scope, http_metric::DOWNSTREAM_RQ_TX_RESET);

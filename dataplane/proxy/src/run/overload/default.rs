@@ -6,7 +6,7 @@ use std::time::Duration;
 use millrace_config::{
     ActionKind, MonitorKind, OverloadAction, OverloadManager, ResourceMonitor, Trigger, TriggerKind,
 };
-use millrace_observe::stats::{Group, Registry, ScopeKind};
+use millrace_observe::stats::{Registry, ScopeKind};
 
 use super::cgroup::MemoryGroup;
 
@@ -75,9 +75,6 @@ fn watch_memory(manager: &mut OverloadManager, registry: &Registry) {
     for (name, kind, trigger) in actions {
         let name: Arc<str> = format!("envoy.overload_actions.{name}").into();
         let scope = registry.scope(ScopeKind::OverloadAction, &name);
-        if matches!(kind, ActionKind::ShrinkHeap { .. }) {
-            registry.enable(scope, Group::OnUse);
-        }
         let triggers = vec![Trigger { monitor, kind: trigger }];
         manager.actions.push(OverloadAction { name, kind, triggers, scope });
     }
