@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         ("outliers", outliers::CASES),
         ("overload_actions", overload::actions::CASES),
         ("overload_connections", overload::connections::CASES),
+        ("overload_memory", overload::memory::CASES),
         ("overload_points", overload::points::CASES),
         ("probes", probes::CASES),
         ("routes", routes::CASES),

@@ -2,12 +2,14 @@
 
 pub(crate) mod actions;
 pub(crate) mod connections;
+pub(crate) mod memory;
 pub(crate) mod points;
 
 use std::fmt::Write as _;
 
 use millrace_support::bootstrap::Bootstrap;
 use millrace_support::process::{Directory, Proxy};
+use millrace_support::raw::Client;
 
 pub(crate) const MONITOR: &str = "envoy.resource_monitors.injected_resource";
 /// Where connections of the one listener are counted.
@@ -47,7 +49,7 @@ impl Pressure {
         std::fs::rename(next, self.0.path().join("pressure")).expect("move a file");
         proxy.wait_stat(&format!("overload.{MONITOR}.pressure"), (pressure * 100.0).round() as u64);
         // Workers learn it a moment after the main thread.
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(std::time::Duration::from_millis(200));
     }
 }
 
@@ -73,4 +75,14 @@ pub(crate) fn sheds(proxy: &Proxy, point: &str) -> Option<u64> {
 
 pub(crate) fn forward(upstream: &millrace_support::upstream::Upstream, manager: &str) -> Bootstrap {
     Bootstrap::forward(upstream.address()).top(manager)
+}
+
+/// A new client is served, as soon as the workers know.
+#[track_caller]
+pub(crate) fn serves_again(proxy: &Proxy) {
+    let listener = proxy.listener("main");
+    millrace_support::wait::for_true("a client is served", || {
+        let Ok(mut client) = Client::try_connect(listener) else { return false };
+        client.try_send(GET).is_ok() && client.response("GET").is_ok_and(|response| response.status == 200)
+    });
 }

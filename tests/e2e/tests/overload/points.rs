@@ -42,7 +42,7 @@ fn at_the_accept(subject: &Subject) {
     proxy.wait_stat(&format!("{LISTENER}.downstream_cx_overload_reject"), 3);
     assert_eq!(sheds(&proxy, point), Some(3));
     pressure.set(&proxy, 0.1);
-    assert_eq!(proxy.client().get("/").status, 200);
+    super::serves_again(&proxy);
 }
 
 fn refused_with_503(subject: &Subject, point: &str, counter: &str) {
@@ -57,7 +57,7 @@ fn refused_with_503(subject: &Subject, point: &str, counter: &str) {
     assert_eq!((sheds(&proxy, point), proxy.stat(counter)), (Some(2), Some(2)));
     assert_eq!(upstream.requests().len(), 0);
     pressure.set(&proxy, 0.1);
-    assert_eq!(proxy.client().get("/").status, 200);
+    super::serves_again(&proxy);
 }
 
 fn at_the_head(subject: &Subject) {
@@ -144,7 +144,7 @@ fn at_a_new_connection_to_an_endpoint(subject: &Subject) {
     assert_eq!(proxy.log().line(0).verdict(), ("503", "UO", details));
     assert_eq!((sheds(&proxy, point), proxy.stat("cluster.up.upstream_cx_total")), (Some(1), Some(0)));
     pressure.set(&proxy, 0.1);
-    assert_eq!(proxy.client().get("/").status, 200);
+    super::serves_again(&proxy);
     pressure.set(&proxy, 0.95);
     assert_eq!(proxy.client().get("/").status, 200, "a connection is there");
     assert_eq!(proxy.stat("cluster.up.upstream_cx_total"), Some(1));

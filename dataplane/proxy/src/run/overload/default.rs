@@ -12,8 +12,8 @@ use super::cgroup::MemoryGroup;
 
 /// How often memory is looked at: half a second of a full gigabit is 64 MB.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(250);
-/// Streams below 64 KiB are not reset.
-const ACCOUNT_POWER: u8 = 16;
+/// Streams below 8 KiB are not reset.
+const ACCOUNT_POWER: u8 = 13;
 const CONNECTIONS: &str = "envoy.resource_monitors.global_downstream_max_connections";
 const MEMORY: &str = "millrace.resource_monitors.own_memory";
 
