@@ -7,11 +7,13 @@
 
 mod address;
 mod admission;
+mod choose;
 mod clusters;
 mod downstream;
 mod farewell;
 mod gates;
 mod handshakes;
+mod health_checks;
 mod http;
 mod io;
 mod link;

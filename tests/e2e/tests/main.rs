@@ -2,6 +2,7 @@
 
 mod access_logs;
 mod admin;
+mod aggregate;
 mod balancing;
 mod clusters;
 mod config;
@@ -11,20 +12,24 @@ mod headers;
 mod http2;
 mod lifecycle;
 mod limits;
+mod original_dst;
 mod outliers;
 mod overload;
+mod parity;
 mod probes;
 mod routes;
 mod tcp;
+mod traffic;
 mod upgrades;
 mod upstreams;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    millrace_e2e::run(&[
+    let modules: &[(&str, &[millrace_e2e::Case])] = &[
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
+        ("aggregate", aggregate::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
         ("balancing_localities", balancing::localities::CASES),
@@ -33,7 +38,9 @@ fn main() -> ExitCode {
         ("clusters", clusters::CASES),
         ("config", config::CASES),
         ("filters_buffer", filters::buffer::CASES),
+        ("filters_compression", filters::compression::CASES),
         ("filters_connections", filters::connections::CASES),
+        ("filters_decompression", filters::decompression::CASES),
         ("filters_fault", filters::fault::CASES),
         ("filters_origins", filters::origins::CASES),
         ("filters_rate_limit", filters::rate_limit::CASES),
@@ -55,6 +62,7 @@ fn main() -> ExitCode {
         ("http2_upstreams", http2::upstreams::CASES),
         ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
+        ("original_dst", original_dst::CASES),
         ("outliers", outliers::CASES),
         ("overload_actions", overload::actions::CASES),
         ("overload_connections", overload::connections::CASES),
@@ -63,8 +71,10 @@ fn main() -> ExitCode {
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
+        ("traffic_mirror", traffic::mirror::CASES),
+        ("traffic_redirects", traffic::redirects::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
-    ])
-    .exit_code()
+    ];
+    millrace_e2e::run_with(modules, &parity::rows()).exit_code()
 }

@@ -60,8 +60,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.bootstrap.v3.ClusterManager",
         fields: &[
-            (Served, "load_stats_config local_cluster_name outlier_detection"),
-            (Refused("set the source address per cluster"), "upstream_bind_config"),
+            (Served, "load_stats_config local_cluster_name outlier_detection upstream_bind_config"),
             (NoEffect("shards create clusters at first use"), "enable_deferred_cluster_creation"),
         ],
     },

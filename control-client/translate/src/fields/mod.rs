@@ -4,9 +4,11 @@
 mod balancing;
 mod bootstrap;
 mod cluster;
+mod compression;
 mod control;
 mod core;
 mod document;
+mod health_check;
 mod http;
 mod listener;
 mod listener_filter;
@@ -61,8 +63,10 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         tls::TABLES,
         http::TABLES,
         shaping::TABLES,
+        compression::TABLES,
         route::TABLES,
         cluster::TABLES,
+        health_check::TABLES,
         balancing::TABLES,
         core::TABLES,
     ]

@@ -18,6 +18,7 @@ use millrace_shard::shared::{Draining, Message};
 use millrace_translate::{Compiled, Context};
 
 use super::demo::Demo;
+use super::health;
 use super::listeners::{self, Bound};
 use super::loads::{self, Loads};
 use super::overload::Overload;
@@ -130,6 +131,7 @@ impl Control {
         let mut calls = admin.map(|server| server.start(Limits::default()));
         self.tick_overload();
         self.assemble(Assembly::start);
+        let health = health::notices(&self.workers.shared);
         let mut flushed = Instant::now();
         let mut ticked = flushed;
         while self.exit.is_none() {
@@ -144,6 +146,7 @@ impl Control {
                 update = self.dns.next() => self.resolved(update),
                 event = self.xds.sources.next() => self.heard(event),
                 event = loads::next(&mut self.loads) => self.loads_event(event),
+                () = health.notified() => self.heed_health(),
                 () = sleep => {
                     ticked = Instant::now();
                     self.tick(&mut flushed);

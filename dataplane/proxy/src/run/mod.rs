@@ -8,6 +8,7 @@ mod certificates;
 mod config_dump;
 mod control;
 mod demo;
+mod health;
 mod listeners;
 mod loads;
 mod logs;

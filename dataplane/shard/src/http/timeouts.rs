@@ -172,7 +172,7 @@ impl Shard {
         self.abort_stream(id, EndedBy::Local);
     }
 
-    fn count_timeout(&mut self, id: Key, counter: millrace_observe::stats::Counter) {
+    pub(super) fn count_timeout(&mut self, id: Key, counter: millrace_observe::stats::Counter) {
         let cluster = self.streams.get(id).and_then(|s| s.facts.plan).and_then(|p| p.cluster);
         if let Some(scope) = cluster.and_then(|c| self.cluster_scope(c)) {
             self.stats.inc(scope, counter);

@@ -1,13 +1,13 @@
 //! Accepting: from a listening socket to a connection on the right shard with its filter chain chosen.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
 use millrace_config::{
-    Address, ConnectionFacts, Listener, ListenerFilterKind, TrafficDirection, TransportProtocol,
+    Address, ConnectionFacts, Listener, ListenerFilter, ListenerFilterKind, TrafficDirection,
+    TransportProtocol,
 };
 use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::{Counter, listener as metric};
@@ -30,9 +30,10 @@ impl Shard {
     pub(crate) fn know(&mut self, handle: Arc<ListenerHandle>, config: Arc<Listener>) {
         // Names are unique: an earlier listener was removed before, or is now.
         self.remove_listener(&config.name, Duration::ZERO);
-        let name = config.name.clone();
+        let (name, addresses) = (config.name.clone(), config.addresses.clone());
         let key = self.listeners.states.insert(ListenerState::new(handle, config));
         self.listeners.by_name.insert(name, key);
+        self.listeners.by_address.extend(addresses.into_iter().map(|address| (address, key)));
     }
 
     /// Accepts on one more socket of a listener.
@@ -191,7 +192,7 @@ impl Shard {
     }
 
     /// Logs a connection that no filter chain took (`Listener.access_log`).
-    fn log_unmatched(&mut self, config: &Listener, new: &HandOver) {
+    fn log_unmatched(&mut self, config: &Listener, new: &HandOver, found: &Found) {
         if config.access_logs.is_empty() {
             return;
         }
@@ -206,7 +207,7 @@ impl Shard {
             downstream_remote: Some(&new.peer),
             downstream_direct_remote: Some(&new.peer),
             downstream_local: Some(&new.local),
-            downstream_direct_local: Some(&new.local),
+            downstream_direct_local: Some(found.direct_local.as_ref().unwrap_or(&new.local)),
             hostname: &self.names.hostname,
             ..StreamInfo::default()
         };
@@ -229,18 +230,27 @@ impl Shard {
     }
 
     /// Serves a connection that was counted for this shard already.
-    fn serve_for(&mut self, key: Key, new: HandOver) {
+    fn serve_for(&mut self, key: Key, mut new: HandOver) {
         let Some(state) = self.listeners.states.get(key) else { return self.turn_away(&new) };
         let over = state.removed.is_some_and(|removed| removed.drain_until <= self.io.now);
         if over || self.stopping {
             return self.turn_away(&new);
         }
-        let config = state.config.clone();
-        self.stats.inc(config.scope, metric::DOWNSTREAM_CX_TOTAL);
+        let mut config = state.config.clone();
         let restored = restores_destination(&config)
             .then(|| (self.socket_facts.original_dst)(new.socket).map(|a| from_ring(&a)))
             .flatten();
-        let found = Found { restored, ..Found::default() };
+        let direct_local = restored.map(|wanted| std::mem::replace(&mut new.local, wanted));
+        let mut key = key;
+        if config.use_original_dst
+            && direct_local.is_some()
+            && let Some(other) = self.listeners.at(&new.local)
+            && let Some(state) = self.listeners.states.get(other)
+        {
+            (key, config) = (other, state.config.clone());
+        }
+        self.stats.inc(config.scope, metric::DOWNSTREAM_CX_TOTAL);
+        let found = Found { direct_local, ..Found::default() };
         if let Some((new, found)) = self.inspect(key, &config, new, found) {
             self.serve_found(key, &config, new, found, Early::default());
         }
@@ -258,14 +268,19 @@ impl Shard {
         let chain = choose_chain(config, &new, &found);
         match chain.and_then(|at| self.origin(key, at)) {
             Some(origin) => {
-                let (server_name, direct_peer) = (found.server_name.take(), found.direct_peer.take());
-                let early = Early { server_name, direct_peer, tlvs: found.tlvs.take(), ..early };
+                let early = Early {
+                    server_name: found.server_name.take(),
+                    direct_peer: found.direct_peer.take(),
+                    direct_local: found.direct_local.take(),
+                    tlvs: found.tlvs.take(),
+                    ..early
+                };
                 self.open_downstream(key, origin, new, early);
             }
             None => {
                 self.stats.inc(config.scope, metric::NO_FILTER_CHAIN_MATCH);
                 self.stats.inc(config.scope, metric::DOWNSTREAM_CX_DESTROY);
-                self.log_unmatched(config, &new);
+                self.log_unmatched(config, &new, &found);
                 self.turn_away(&new);
             }
         }
@@ -292,8 +307,8 @@ impl Shard {
 /// What the listener filters found out.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Destination before REDIRECT.
-    pub(super) restored: Option<Address>,
+    /// Our end of the socket, where the connection's destination was found to be another one.
+    pub(super) direct_local: Option<Address>,
     /// The peer of the socket, where a PROXY protocol header named another one.
     pub(super) direct_peer: Option<Address>,
     /// What is kept of that header.
@@ -304,15 +319,9 @@ pub(crate) struct Found {
     pub(super) tls: bool,
 }
 
-impl Found {
-    /// Where the client wanted to go.
-    pub(super) fn destination(&self, new: &HandOver) -> (IpAddr, u16) {
-        ip_port(self.restored.as_ref().unwrap_or(&new.local))
-    }
-}
-
 fn restores_destination(config: &Listener) -> bool {
-    config.listener_filters.iter().any(|filter| filter.kind == ListenerFilterKind::OriginalDst)
+    let is_one = |filter: &ListenerFilter| filter.kind == ListenerFilterKind::OriginalDst;
+    config.use_original_dst || config.listener_filters.iter().any(is_one)
 }
 
 /// Chooses the filter chain: its position among all.
@@ -320,7 +329,7 @@ fn choose_chain(config: &Listener, new: &HandOver, found: &Found) -> Option<usiz
     let peer = ip_port(&new.peer);
     let protocols: Vec<&str> = found.protocols.iter().map(|name| &**name).collect();
     let facts = ConnectionFacts {
-        destination: found.destination(new),
+        destination: ip_port(&new.local),
         source: peer,
         direct_source: found.direct_peer.as_ref().map_or(peer.0, |direct| ip_port(direct).0),
         server_name: found.server_name.as_deref(),
