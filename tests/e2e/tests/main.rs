@@ -3,6 +3,7 @@
 mod access_logs;
 mod admin;
 mod aggregate;
+mod bad_upstreams;
 mod balancing;
 mod clusters;
 mod config;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
         ("aggregate", aggregate::CASES),
+        ("bad_upstreams", bad_upstreams::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
         ("balancing_localities", balancing::localities::CASES),
