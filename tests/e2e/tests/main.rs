@@ -3,6 +3,7 @@
 mod access_logs;
 mod admin;
 mod aggregate;
+mod bad_upstreams;
 mod balancing;
 mod clusters;
 mod config;
@@ -14,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod original_dst;
 mod outliers;
+mod overload;
 mod parity;
 mod probes;
 mod routes;
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
         ("aggregate", aggregate::CASES),
+        ("bad_upstreams", bad_upstreams::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
         ("balancing_loads", balancing::loads::CASES),
@@ -65,6 +68,10 @@ fn main() -> ExitCode {
         ("limits", limits::CASES),
         ("original_dst", original_dst::CASES),
         ("outliers", outliers::CASES),
+        ("overload_actions", overload::actions::CASES),
+        ("overload_connections", overload::connections::CASES),
+        ("overload_memory", overload::memory::CASES),
+        ("overload_points", overload::points::CASES),
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),

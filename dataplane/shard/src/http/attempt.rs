@@ -360,13 +360,19 @@ impl Shard {
     }
 }
 
-/// Takes out which connections were to be opened.
+/// Takes out which connections were to be opened, and what counts them.
 fn connects(actions: &mut Vec<PoolAction>) -> Vec<ConnId> {
+    use millrace_upstream::PoolEvent::{
+        AutoConnectionOpened, ConnectionOpened, Http2ConnectionOpened, PendingTotal,
+    };
     let mut taken = Vec::new();
     actions.retain(|action| match action {
         PoolAction::Connect { conn, .. } => {
             taken.push(*conn);
             false
+        }
+        PoolAction::Count(event) => {
+            !matches!(event, AutoConnectionOpened | ConnectionOpened | Http2ConnectionOpened | PendingTotal)
         }
         _ => true,
     });
