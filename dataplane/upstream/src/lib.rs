@@ -26,7 +26,7 @@ pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub(crate) use cluster::PRIORITY_MAX;
 pub use host::{Host, HostHealth, HostId};
-pub use lb::{ChooseContext, Chosen, LbStat, NoHost, OverrideHost};
+pub use lb::{ChooseContext, Chosen, LbStat, NoHost, OverrideHost, PreviousPriorities};
 pub use outlier::{ClusterHealth, Ejection, EjectionRates, OutlierAction, OutlierEvent, TryResult};
 pub use pool::{Acquire, CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId};
 pub use transport::{TRANSPORTS_MAX, Transport, TransportKey};

@@ -16,12 +16,12 @@ use millrace_http::h1::{
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_upstream::{
-    Acquire, ChooseContext, ClusterState, HttpProtocol, PoolFailure, ResourcePriority, Transport,
-    TransportKey, TryResult,
+    Acquire, ChooseContext, ClusterState, HttpProtocol, PoolFailure, PreviousPriorities, ResourcePriority,
+    Transport, TransportKey, TryResult,
 };
 
 use super::HttpOptions;
-use super::retry::Outcome;
+use super::retry::{Again, Outcome};
 use super::stream::{Attempt, Stream};
 use super::{balance, header_case};
 use crate::address::inet;
@@ -51,15 +51,8 @@ impl Shard {
             return self.local_reply(id, reply::no_cluster(503));
         };
         let scope = state.config().scope;
-        let options = state.config().balancing.subset.as_ref().and(stream.options.as_deref());
-        let context = ChooseContext {
-            avoid: &stream.tried_hosts,
-            attempts: stream.host_attempts,
-            hash: stream.facts.balance.hash,
-            metadata: options.and_then(|options| balance::metadata_match(stream.facts.plan, options)),
-            override_host: stream.facts.balance.override_host(stream.facts.attempts),
-            now: self.io.now,
-        };
+        stream.watched = state.config().outlier_detection.is_some();
+        let context = choice(stream, state.config(), self.io.now);
         let chosen = state.choose_host(&mut self.rng, &context);
         balance::count(state, &mut self.stats);
         let Ok(chosen) = chosen else {
@@ -224,7 +217,8 @@ impl Shard {
         facts.upstream_connection = Some(upstream.id);
         facts.times.upstream_pool_ready = Some(now);
         facts.times.upstream_tx_begin.get_or_insert(now);
-        stream.try_deadline = stream.timeouts.per_try.map_or(Time::MAX, |limit| now + limit);
+        stream.begin_try(now);
+        let watched = stream.watched;
         let (scope, host_scope) = (upstream.scope, upstream.host_scope);
         let (key, more) = (stream.downstream, !stream.flow.request_end_sent);
         let queued = stream.client.is_some() || !stream.flow.request_queue.is_empty();
@@ -233,7 +227,9 @@ impl Shard {
         self.stats.gauge_inc(scope, metric::UPSTREAM_RQ_ACTIVE);
         self.stats.inc(host_scope, host_metric::RQ_TOTAL);
         self.stats.gauge_inc(host_scope, host_metric::RQ_ACTIVE);
-        self.report_try(id, TryResult::Connected);
+        if watched {
+            self.report_try(id, TryResult::Connected);
+        }
         if interim {
             self.invite_body(id);
         }
@@ -301,19 +297,54 @@ impl Shard {
         if let Some(host) = self.host_scope(id) {
             self.stats.inc(host, host_metric::RQ_ERROR);
         }
-        if self.try_again(id, Outcome::Reset(reason, request_started)) {
+        if self.try_again(id, Outcome::Reset(reason, request_started)) == Again::Yes {
             return;
         }
         let Some(stream) = self.streams.get(id) else { return };
         let answer = match reason {
             ResetReason::PerTryTimeout => reply::per_try_timeout(stream.timeout_is_204),
+            ResetReason::PerTryIdleTimeout => reply::per_try_idle_timeout(stream.timeout_is_204),
             _ => {
                 let words = stream.facts.transport_failure.clone();
                 let words = words.as_deref().unwrap_or_default();
                 reply::reset(reason, words, stream.facts.attempts > 1)
             }
         };
+        if !stream.lates.is_empty() && self.awaits_lates(id) {
+            return self.fail_beside(id, answer.status);
+        }
         self.local_reply(id, answer);
+    }
+}
+
+/// What the request asks of the balancer.
+fn choice<'s>(stream: &'s Stream, cluster: &Cluster, now: Time) -> ChooseContext<'s> {
+    let facts = &stream.facts;
+    let options = cluster.balancing.subset.as_ref().and(stream.options.as_deref());
+    let context = ChooseContext {
+        attempts: stream.host_attempts,
+        hash: facts.balance.hash,
+        metadata: options.and_then(|options| balance::metadata_match(facts.plan, options)),
+        override_host: facts.balance.override_host(facts.attempts),
+        now,
+        ..ChooseContext::default()
+    };
+    if stream.avoids_hosts && facts.attempts > 1 { avoiding(context, stream) } else { context }
+}
+
+/// The same for a retry whose policy says something about endpoints.
+#[cold]
+fn avoiding<'s>(context: ChooseContext<'s>, stream: &'s Stream) -> ChooseContext<'s> {
+    let forward =
+        stream.options.as_deref().and_then(|options| stream.facts.plan.and_then(|p| p.forward(options)));
+    let Some(policy) = forward.and_then(|forward| forward.retry_policy.as_deref()) else { return context };
+    let tried = &stream.tried_hosts[..];
+    ChooseContext {
+        avoid: if policy.avoid_previous_hosts { tried } else { &[] },
+        avoid_canaries: policy.avoid_canaries,
+        avoid_metadata: &policy.avoid_metadata,
+        previous: policy.avoid_priorities_every.map(|every| PreviousPriorities { every, tried }),
+        ..context
     }
 }
 

@@ -83,11 +83,7 @@ impl Shard {
             |plan: Option<Plan>| plan.and_then(|plan| plan.route(options)).map(|r| Arc::clone(&r.name));
         let to = match name_of(plan) {
             Some(name) => name,
-            None if matches!(
-                millrace_route::select(routes, &target.head, 0),
-                Selection::TlsRedirect(_)
-            ) =>
-            {
+            None if matches!(millrace_route::select(routes, &target.head, 0), Selection::TlsRedirect(_)) => {
                 Arc::default()
             }
             None => return Err(Refusal::NoRoute),
@@ -104,6 +100,7 @@ impl Shard {
         self.report_filters(id);
         self.end_filters(id);
         self.leave_mirrors(id);
+        self.abandon_lates(id);
         let mut new = self.spare_streams.pop().unwrap_or_else(|| Box::new(Stream::new(key)));
         new.reset(key);
         let Some(slot) = self.streams.get_mut(id) else { return };

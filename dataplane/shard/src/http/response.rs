@@ -20,7 +20,7 @@ use millrace_upstream::TryResult;
 
 use super::render::Renderer;
 use super::request::http;
-use super::retry::Outcome;
+use super::retry::{Again, Outcome};
 use super::stream::Attempt;
 use super::{Closing, INPUT_BYTES_MAX, body_framing};
 use crate::downstream::Protocol;
@@ -148,23 +148,54 @@ impl Shard {
         let outcome = outcome::of_head(stream.asks_grpc(), &stream.response, whole);
         stream.unjudged = outcome.is_none();
         let judged = outcome::status(stream.asks_grpc(), &stream.response);
-        self.report_try(id, TryResult::Status(judged));
+        let owner = stream.side.as_ref().and_then(|side| side.owner);
+        if stream.watched {
+            self.report_try(id, TryResult::Status(judged));
+        }
+        if let Some(owner) = owner {
+            return self.late_response_head(conn, id, owner, framing, outcome);
+        }
         self.end_retry_slot(id);
-        if self.try_again(id, Outcome::Response) {
-            self.stats.inc(host_scope, host_metric::RQ_ERROR);
-            self.stats.code(scope, CodeFamily::Retry, status);
-            self.retire_answer(id, conn);
-            return false;
+        match self.try_again(id, Outcome::Response) {
+            Again::Yes => {
+                self.stats.inc(host_scope, host_metric::RQ_ERROR);
+                self.stats.code(scope, CodeFamily::Retry, status);
+                self.retire_answer(id, conn);
+                return false;
+            }
+            Again::Refused if self.awaits_lates(id) => {
+                // It may only be the worse of two answers.
+                self.stats.inc(host_scope, host_metric::RQ_ERROR);
+                self.retire_answer(id, conn);
+                if let Some(stream) = self.streams.get_mut(id) {
+                    (stream.attempt, stream.unjudged) = (Attempt::None, false);
+                    stream.response.clear();
+                }
+                return false;
+            }
+            Again::No if was_retry => self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_SUCCESS),
+            Again::No | Again::Refused => {}
         }
+        self.answered(conn, id, framing, outcome)
+    }
+
+    /// No other try will follow: a redirect is followed, anything else is for the client. `outcome` says whether the
+    /// endpoint did well, as far as the head tells.
+    pub(super) fn answered(
+        &mut self,
+        conn: Key,
+        id: Key,
+        framing: BodyFraming,
+        outcome: Option<bool>,
+    ) -> bool {
+        self.abandon_lates(id);
         let Some(stream) = self.streams.get(id) else { return false };
-        let given_up = stream.facts.flags.contains(ResponseFlag::UpstreamRetryLimitExceeded)
-            || stream.facts.flags.contains(ResponseFlag::UpstreamOverflow);
-        if was_retry && !given_up {
-            self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_SUCCESS);
-        }
         if stream.follows_redirects && self.follow_redirect(id, conn) {
             return false;
         }
+        let Some(host_scope) = self.upstreams.get(conn).map(|upstream| upstream.host_scope) else {
+            return false;
+        };
         match outcome {
             Some(true) => self.stats.inc(host_scope, host_metric::RQ_SUCCESS),
             Some(false) => self.stats.inc(host_scope, host_metric::RQ_ERROR),

@@ -1,7 +1,9 @@
 //! Which way a request takes: its route, its filters, and what the route says.
 
 use millrace_base::{Key, Rng};
-use millrace_config::{BodyBufferLimit, RouteAction, RouteConfiguration, RouteForward, Snapshot};
+use millrace_config::{
+    BodyBufferLimit, RetryPolicy, RouteAction, RouteConfiguration, RouteForward, Snapshot,
+};
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
 use millrace_filter::http::router::Render as _;
@@ -218,7 +220,7 @@ impl Shard {
         }
         let policy = forward.retry_policy.as_deref();
         stream.retry = RetryState::new(policy, &mut stream.request);
-        stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(|p| p.avoid_previous_hosts);
+        stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(RetryPolicy::chooses_hosts);
         stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
         // A body may have come while the request waited for its filters.
         let body = !stream.request_complete || !stream.flow.request_queue.is_empty();

@@ -96,7 +96,7 @@ impl Tables {
         let mut left = context.attempts;
         loop {
             let chosen = self.draw(draw)?;
-            if left == 0 || !context.avoid.contains(&chosen.host) {
+            if left == 0 || !context.avoids(chosen.host, draw.hosts) {
                 return Some(chosen);
             }
             left -= 1;
@@ -106,12 +106,12 @@ impl Tables {
     #[inline(never)]
     fn choose_hashed(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
         let hash = context.hash.unwrap_or_else(|| draw.rng.next_u64());
-        let (index, _) = self.load.draw(|| hash);
+        let (index, _) = self.load.draw_beside(draw.excluded, || hash);
         let level = self.levels.get(index)?;
         let hashed = level.hashed.as_deref()?;
         let mut host = hashed.pick(hash, 0, draw)?;
         for attempt in 1..=context.attempts {
-            if !context.avoid.contains(&host) {
+            if !context.avoids(host, draw.hosts) {
                 break;
             }
             host = hashed.pick(hash, attempt, draw)?;
@@ -121,7 +121,7 @@ impl Tables {
 
     #[inline]
     fn draw(&mut self, draw: &mut Draw<'_>) -> Option<Chosen> {
-        let (index, degraded) = self.load.draw(|| draw.rng.next_u64());
+        let (index, degraded) = self.load.draw_beside(draw.excluded, || draw.rng.next_u64());
         let level = self.levels.get_mut(index)?;
         if level.panic && self.fail_on_panic {
             draw.stats.add(LbStat::HealthyPanic, 1);

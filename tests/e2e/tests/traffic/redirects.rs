@@ -37,8 +37,10 @@ fn redirecting() -> Upstream {
 
 /// Routes in front of one to `/target` and a direct one, all to the same upstream.
 fn proxy(subject: &Subject, upstream: &Upstream, routes: &str) -> Proxy {
-    let named = |name: &str| format!("- name: {name}\n  match: {{prefix: /{name}}}\n  route: {{cluster: up}}\n");
-    let direct = "- match: {prefix: /direct}\n  direct_response: {status: 200, body: {inline_string: direct}}\n";
+    let named =
+        |name: &str| format!("- name: {name}\n  match: {{prefix: /{name}}}\n  route: {{cluster: up}}\n");
+    let direct =
+        "- match: {prefix: /direct}\n  direct_response: {status: 200, body: {inline_string: direct}}\n";
     let all = [routes, &named("target"), &named("plain"), direct].concat();
     start_http(subject, Http::routes(&all), &[("up", upstream.address(), "")])
 }
@@ -59,7 +61,8 @@ fn followed() -> (u16, String) {
 
 fn a_redirect_is_followed(subject: &Subject) {
     let upstream = redirecting();
-    let rewritten = "cluster: up, internal_redirect_policy: {}, host_rewrite_literal: hh, prefix_rewrite: /aa";
+    let rewritten =
+        "cluster: up, internal_redirect_policy: {}, host_rewrite_literal: hh, prefix_rewrite: /aa";
     let proxy = proxy(subject, &upstream, &route("/a", rewritten));
     let to = [("x-to", "http://other:81/target/x?q#part"), ("x-mine", "1")];
     assert_eq!(get(&proxy, "/a/1?z", &to), followed());
@@ -74,7 +77,10 @@ fn a_redirect_is_followed(subject: &Subject) {
     proxy.wait_stat("cluster.up.upstream_internal_redirect_succeeded_total", 1);
     // The redirect is no answer of the cluster; each pass is a request of its own.
     assert_eq!(proxy.stat("cluster.up.upstream_rq_completed"), Some(1));
-    assert_eq!((proxy.stat("http.main.downstream_rq_total"), proxy.stat("http.main.rq_total")), (Some(2), Some(2)));
+    assert_eq!(
+        (proxy.stat("http.main.downstream_rq_total"), proxy.stat("http.main.rq_total")),
+        (Some(2), Some(2))
+    );
     proxy.wait_stat("http.main.downstream_rq_completed", 1);
     proxy.wait_stat("http.main.downstream_rq_active", 0);
     let lines = proxy.log();
@@ -111,9 +117,12 @@ fn status_codes_and_methods(subject: &Subject) {
     let upstream = redirecting();
     let proxy = proxy(subject, &upstream, &policy("/a", "redirect_response_codes: [301, 303, 307, 308]"));
     let to = ("x-to", "http://o/target");
-    for (status, method, sent_on, kept) in
-        [("301", "POST", "POST", true), ("303", "POST", "GET", false), ("307", "PUT", "PUT", true), ("303", "GET", "GET", true)]
-    {
+    for (status, method, sent_on, kept) in [
+        ("301", "POST", "POST", true),
+        ("303", "POST", "GET", false),
+        ("307", "PUT", "PUT", true),
+        ("303", "GET", "GET", true),
+    ] {
         let before = upstream.requests().len();
         let body: &[u8] = if method == "GET" { b"" } else { b"hello" };
         let response = proxy.client().exchange(method, "/a", &[to, ("x-status", status)], body);
@@ -129,15 +138,21 @@ fn status_codes_and_methods(subject: &Subject) {
 fn fields_are_copied_from_the_redirect(subject: &Subject) {
     let upstream = redirecting();
     let proxy = proxy(subject, &upstream, &policy("/a", "response_headers_to_copy: [X-Copy, x-gone]"));
-    let fields = [("x-to", "http://o/target"), ("x-copy", "request"), ("x-gone", "request"), ("x-stays", "1")];
+    let fields =
+        [("x-to", "http://o/target"), ("x-copy", "request"), ("x-gone", "request"), ("x-stays", "1")];
     assert_eq!(get(&proxy, "/a", &fields), followed());
     let last = &upstream.requests()[1].fields;
-    assert_eq!((last.get("x-copy"), last.has("x-gone"), last.get("x-stays")), (Some("redirect"), false, Some("1")));
+    assert_eq!(
+        (last.get("x-copy"), last.has("x-gone"), last.get("x-stays")),
+        (Some("redirect"), false, Some("1"))
+    );
 }
 
 fn redirects_are_counted(subject: &Subject) {
     let upstream = redirecting();
-    let routes = [policy("/none", "max_internal_redirects: 0"), policy("/three", "max_internal_redirects: 3")].concat();
+    let routes =
+        [policy("/none", "max_internal_redirects: 0"), policy("/three", "max_internal_redirects: 3")]
+            .concat();
     let proxy = proxy(subject, &upstream, &routes);
     let again = |path: &str| get(&proxy, path, &[("x-to", &format!("http://o{path}"))]).0;
     assert_eq!((again("/none"), again("/three")), (302, 302));

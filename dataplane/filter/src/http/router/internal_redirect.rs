@@ -128,7 +128,12 @@ impl Target {
     }
 
     /// The next request's head. True when it has no body any more: 303 makes it a GET (RFC 9110 section 15.4.4).
-    pub fn follow(self, followed: &mut Followed, status: u16, sent: &RequestHead) -> (Box<RequestHead>, bool) {
+    pub fn follow(
+        self,
+        followed: &mut Followed,
+        status: u16,
+        sent: &RequestHead,
+    ) -> (Box<RequestHead>, bool) {
         followed.count += 1;
         let mut head = self.head;
         let becomes_get = status == 303 && !matches!(sent.method_kind(), Method::Get | Method::Head);
