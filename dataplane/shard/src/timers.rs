@@ -102,6 +102,10 @@ impl Shard {
             Some((Kind::Drain, _)) => self.end_drains(),
             Some((Kind::Inspection, key)) => self.inspection_timer(key),
             Some((Kind::Farewell, key)) => self.farewell_over(key),
+            Some((Kind::HealthCheckTimer, key)) => self.health_check_timer(key),
+            Some((Kind::HealthCheckPace, _)) => self.begin_due_checks(),
+            // Its deadlines are those of the check.
+            Some((Kind::HealthCheck, _)) => {}
             Some((Kind::Side, key)) => {
                 if let Some(side) = self.streams.get_mut(key).and_then(|stream| stream.side.as_mut()) {
                     side.timer.armed = None;

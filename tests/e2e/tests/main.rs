@@ -2,6 +2,7 @@
 
 mod access_logs;
 mod admin;
+mod aggregate;
 mod balancing;
 mod clusters;
 mod config;
@@ -11,7 +12,9 @@ mod headers;
 mod http2;
 mod lifecycle;
 mod limits;
+mod original_dst;
 mod outliers;
+mod parity;
 mod probes;
 mod routes;
 mod tcp;
@@ -22,9 +25,10 @@ mod upstreams;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    millrace_e2e::run(&[
+    let modules: &[(&str, &[millrace_e2e::Case])] = &[
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
+        ("aggregate", aggregate::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
         ("balancing_localities", balancing::localities::CASES),
@@ -33,7 +37,9 @@ fn main() -> ExitCode {
         ("clusters", clusters::CASES),
         ("config", config::CASES),
         ("filters_buffer", filters::buffer::CASES),
+        ("filters_compression", filters::compression::CASES),
         ("filters_connections", filters::connections::CASES),
+        ("filters_decompression", filters::decompression::CASES),
         ("filters_fault", filters::fault::CASES),
         ("filters_origins", filters::origins::CASES),
         ("filters_rate_limit", filters::rate_limit::CASES),
@@ -55,6 +61,7 @@ fn main() -> ExitCode {
         ("http2_upstreams", http2::upstreams::CASES),
         ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
+        ("original_dst", original_dst::CASES),
         ("outliers", outliers::CASES),
         ("probes", probes::CASES),
         ("routes", routes::CASES),
@@ -66,6 +73,6 @@ fn main() -> ExitCode {
         ("traffic_timeouts", traffic::timeouts::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
-    ])
-    .exit_code()
+    ];
+    millrace_e2e::run_with(modules, &parity::rows()).exit_code()
 }

@@ -163,16 +163,16 @@ impl Shard {
             snapshot: &self.snapshot,
         };
         let mut info = renderer.info();
-        let cluster = stream.facts.plan.and_then(|p| p.cluster);
-        let state = cluster.and_then(|c| self.clusters.get(c));
+        let state = |cluster: Option<ClusterId>| cluster.and_then(|c| self.clusters.get(c));
+        let (routed, member) = (state(stream.facts.plan.and_then(|p| p.cluster)), state(stream.facts.member));
         info.log_type = AccessLogType::DownstreamEnd;
         info.request = Some(&stream.request);
         info.protocol = Some(stream.request.version);
         info.response = Some(&stream.response).filter(|r| r.status > 0);
         info.response_trailers = Some(&stream.trailers).filter(|t| !t.is_empty());
-        info.upstream_cluster = state.map(|s| &*s.config().stat_name);
-        info.upstream_cluster_raw = state.map(|s| &*s.config().name);
-        let host = state.zip(stream.facts.host).and_then(|(s, host)| s.host(host));
+        info.upstream_cluster = routed.map(|s| &*s.config().stat_name);
+        info.upstream_cluster_raw = routed.map(|s| &*s.config().name);
+        let host = member.zip(stream.facts.host).and_then(|(s, host)| s.host(host));
         info.upstream_host_name = host.map(|h| &*h.hostname).filter(|n| !n.is_empty());
         info.unique = (u128::from(random) << 64) | u128::from(self.rng.next_u64());
         self.logs.write(&options.hcm.access_logs, &info, random, self.io.now);
@@ -190,7 +190,7 @@ impl Shard {
     /// The scope of the endpoint that the last try went to.
     pub(super) fn host_scope(&self, id: Key) -> Option<ScopeId> {
         let facts = &self.streams.get(id)?.facts;
-        let state = self.clusters.get(facts.plan?.cluster?)?;
+        let state = self.clusters.get(facts.member?)?;
         state.host(facts.host?).map(|h| h.scope)
     }
 

@@ -40,7 +40,8 @@ impl Shard {
         (late.is_head, late.is_grpc, late.timeout_is_204) =
             (stream.is_head, stream.is_grpc, stream.timeout_is_204);
         let (own, of) = (&mut late.facts, &mut stream.facts);
-        (own.plan, own.host, own.internal) = (of.plan, of.host, of.internal);
+        (own.plan, own.member, own.host, own.internal) = (of.plan, of.member, of.host, of.internal);
+        late.watched = stream.watched;
         (own.times, own.upstream_version) = (of.times, of.upstream_version);
         own.host_address.clone_from(&of.host_address);
         own.upstream_local = of.upstream_local.take();
@@ -139,7 +140,8 @@ impl Shard {
         std::mem::swap(&mut stream.response, &mut from.response);
         (stream.unjudged, stream.active) = (from.unjudged, from.active);
         let (own, of) = (&mut stream.facts, &mut from.facts);
-        (own.host, own.times, own.upstream_version) = (of.host, of.times, of.upstream_version);
+        (own.member, own.host) = (of.member, of.host);
+        (own.times, own.upstream_version) = (of.times, of.upstream_version);
         own.host_address = of.host_address.take();
         own.upstream_local = of.upstream_local.take();
         own.upstream_tls = of.upstream_tls.take();

@@ -7,6 +7,7 @@
 //! of HTTP/1.1, and [`filters`] shows streams to the filters beside the router. [`mirror`] copies requests, [`hedge`] lets
 //! tries run beside each other; [`side`] is for streams that have no client.
 
+mod answer;
 mod attempt;
 pub(crate) mod balance;
 mod body;
@@ -15,7 +16,9 @@ mod finish;
 pub(crate) mod h2;
 mod hedge;
 mod input;
+mod large_streams;
 mod mirror;
+mod overload;
 mod redirect;
 mod relay;
 mod render;
@@ -93,6 +96,8 @@ pub(crate) struct HttpDownstream {
     /// What filters keep of it.
     pub(crate) filters: ConnectionFilters,
     pub(crate) requests: u32,
+    /// Load was shed: it ends with the next response.
+    pub(crate) drains: bool,
     /// First byte of a head that is not complete yet.
     pub(crate) head_since: Option<Time>,
     /// Last end of a request, or the accept.
@@ -114,6 +119,7 @@ impl HttpDownstream {
             ended: false,
             filters: ConnectionFilters::default(),
             requests: 0,
+            drains: false,
             head_since: None,
             idle_since: now,
         }

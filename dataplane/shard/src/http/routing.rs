@@ -2,7 +2,7 @@
 
 use millrace_base::{Key, Rng};
 use millrace_config::{
-    BodyBufferLimit, RetryPolicy, RouteAction, RouteConfiguration, RouteForward, Snapshot,
+    BodyBufferLimit, RetryPolicy, RouteAction, RouteConfiguration, RouteForward, ScaledTimer, Snapshot,
 };
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
@@ -213,7 +213,8 @@ impl Shard {
         stream.timeouts = finalized.timeouts;
         stream.timeout_is_204 = finalized.timeout_is_204;
         if let Some(idle) = forward.idle_timeout {
-            stream.idle_timeout = idle;
+            stream.idle_whole = idle;
+            stream.idle_timeout = self.overload.scale(ScaledTimer::StreamIdle, idle);
         }
         if forward.max_stream_duration.is_some() {
             stream.max_duration_deadline = deadline(self.io.now, stream.timeouts.stream);

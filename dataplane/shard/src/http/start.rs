@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, Time};
-use millrace_config::Address;
+use millrace_config::{Address, ScaledTimer};
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::{Downstream as Peer, host, reject, request as manager};
 use millrace_http::h1::{
@@ -156,11 +156,26 @@ impl Shard {
         if over_h2 && (served || draining) {
             self.h2_drain(key);
         }
-        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(Next::Wait) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
-        stream.idle_timeout = hcm.stream_idle_timeout;
+        stream.idle_whole = hcm.stream_idle_timeout;
+        stream.idle_timeout = self.overload.scale(ScaledTimer::StreamIdle, stream.idle_whole);
         stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);
+        if !self.overload.is_calm() {
+            let answer = self.overload_answer(key, id).or_else(|| self.filters_shed(key, hcm));
+            if let Some(reply) = answer {
+                return Err(reply);
+            }
+        }
+        self.accept_request(key, id)
+    }
+
+    /// Everything from the connection manager's rules on.
+    fn accept_request(&mut self, key: Key, id: Key) -> Result<Next, Box<LocalReply>> {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(Next::Wait) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
+        let Some(base) = stream.options.clone() else { return Ok(Next::Wait) };
+        let hcm = &base.hcm;
         manager::validate(&stream.request)?;
         normalize(stream, &base, &mut self.scratch)?;
         let local_port = inet(&downstream.addresses.local).map(|a| a.port());

@@ -87,6 +87,8 @@ pub(crate) struct Facts {
     /// `%DOWNSTREAM_REMOTE_ADDRESS%`: after `x-forwarded-for`.
     pub(crate) remote: Option<Address>,
     pub(crate) internal: bool,
+    /// The cluster of the last try's endpoint: that of the plan, or a member when that is an aggregate cluster.
+    pub(crate) member: Option<ClusterId>,
     pub(crate) host: Option<HostId>,
     pub(crate) host_address: Option<Address>,
     pub(crate) upstream_local: Option<Address>,
@@ -220,6 +222,8 @@ pub(crate) struct Stream {
 
     pub(crate) timeouts: Timeouts,
     pub(crate) timeout_is_204: bool,
+    /// As configured, and as overload has made it.
+    pub(crate) idle_whole: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     /// Absolute deadlines; `Time::MAX` for none.
     pub(crate) response_deadline: Time,
@@ -287,6 +291,7 @@ impl Stream {
             local_reply: false,
             timeouts: Timeouts::default(),
             timeout_is_204: false,
+            idle_whole: None,
             idle_timeout: None,
             response_deadline: Time::MAX,
             try_deadline: Time::MAX,
@@ -347,6 +352,7 @@ impl Stream {
             local_reply,
             timeouts,
             timeout_is_204,
+            idle_whole,
             idle_timeout,
             response_deadline,
             try_deadline,
@@ -397,7 +403,8 @@ impl Stream {
         *response_complete = false;
         *informational = 0;
         *local_reply = false;
-        (*timeouts, *timeout_is_204, *idle_timeout) = (Timeouts::default(), false, None);
+        (*timeouts, *timeout_is_204) = (Timeouts::default(), false);
+        (*idle_whole, *idle_timeout) = (None, None);
         *response_deadline = Time::MAX;
         (*try_deadline, *try_idles) = (Time::MAX, false);
         *max_duration_deadline = Time::MAX;

@@ -164,8 +164,20 @@ fn of_the_request(subject: &Subject) {
     let head = "request_headers_timeout: 0.3s";
     let whole = "request_timeout: 0.3s";
     for (hcm, sent, text, details, counter) in [
-        (head, &b"GET / HTTP/1.1\r\nhost:"[..], "request header timeout", "request_header_timeout", "header_timeout"),
-        (whole, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab", "request timeout", "request_overall_timeout", "timeout"),
+        (
+            head,
+            &b"GET / HTTP/1.1\r\nhost:"[..],
+            "request header timeout",
+            "request_header_timeout",
+            "header_timeout",
+        ),
+        (
+            whole,
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab",
+            "request timeout",
+            "request_overall_timeout",
+            "timeout",
+        ),
     ] {
         let proxy = proxy(subject, &upstream, "timeout: 0s", hcm, "");
         let mut client = proxy.client();
@@ -215,7 +227,11 @@ fn of_connections_of_clients(subject: &Subject) {
 fn of_connections_to_endpoints(subject: &Subject) {
     let hole = Blackhole::new();
     let routes = super::route("/", "cluster: up");
-    let bootstrap = Bootstrap::new().http(Http::routes(&routes)).cluster("up", &[hole.address()], "connect_timeout: 0.3s");
+    let bootstrap = Bootstrap::new().http(Http::routes(&routes)).cluster(
+        "up",
+        &[hole.address()],
+        "connect_timeout: 0.3s",
+    );
     let proxy_of_hole = Proxy::start(subject, &bootstrap);
     assert_eq!(proxy_of_hole.client().get("/").status, 503);
     let details = "upstream_reset_before_response_started{connection_timeout}";
