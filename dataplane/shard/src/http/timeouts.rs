@@ -59,10 +59,15 @@ impl Shard {
         if http.h2.is_some() {
             return self.h2_timer(key);
         }
+        let [_, max] = scaled_limits(&self.overload, &http.hcm);
         if let Some(id) = http.stream {
+            if http.closing == Closing::No && due(opened, max, now) {
+                // The request may end, and its response says that the connection does.
+                http.closing = Closing::AfterResponse;
+                self.stats.inc(scope, metric::DOWNSTREAM_CX_MAX_DURATION_REACHED);
+            }
             return self.stream_timer(id);
         }
-        let [_, max] = scaled_limits(&self.overload, &http.hcm);
         if connection_deadline(http, opened, scaled_limits(&self.overload, &http.hcm)) > now {
             return;
         }
@@ -222,10 +227,10 @@ fn connection_deadline(http: &HttpDownstream, opened: Time, [idle, max]: [Option
         Closing::Flushing => return Time::MAX,
         Closing::No | Closing::AfterResponse => {}
     }
-    if http.stream.is_some() {
-        return Time::MAX;
-    }
     let age = after(opened, max);
+    if http.stream.is_some() {
+        return if http.closing == Closing::No { age } else { Time::MAX };
+    }
     match http.head_since {
         Some(since) => after(since, hcm.request_headers_timeout).min(age),
         None => after(http.idle_since, idle).min(age),

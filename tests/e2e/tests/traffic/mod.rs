@@ -1,5 +1,6 @@
 //! What routes do to the traffic besides forwarding it: copies, redirects, retries, hedges, timeouts, breakers.
 
+pub(crate) mod breakers;
 pub(crate) mod hedging;
 pub(crate) mod mirror;
 pub(crate) mod redirects;
