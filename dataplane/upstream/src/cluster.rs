@@ -1,13 +1,13 @@
 //! One cluster on one shard: its hosts, its balancer, its pools. Created at first use.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use millrace_base::{Rng, Slab, Time};
 use millrace_config::{Address, Cluster, Endpoint, EndpointChanges, LbPolicy, Thresholds};
 
-use crate::budget::PriorityBudgets;
+use crate::budget::{Budget, PriorityBudgets};
 use crate::health::{Watched, is_watched};
 use crate::lb::{Balancer, Ground, LbStat};
 use crate::list::List;
@@ -47,6 +47,8 @@ pub struct ClusterState {
     pub(crate) age: List<{ pool::AGE }>,
     /// Retries of this shard that hold a unit of the budget.
     retries: Cell<u32>,
+    /// Counts of connections to endpoints, where `per_host_thresholds` limit them.
+    pub(crate) host_budgets: HashMap<HostId, Arc<Budget>>,
     pub(crate) watched: Watched,
     pub(crate) on_demand: OnDemand,
     /// Of an aggregate cluster, after its first choice.
@@ -72,6 +74,7 @@ impl ClusterState {
             idle: List::default(),
             age: List::default(),
             retries: Cell::new(0),
+            host_budgets: HashMap::new(),
             watched: Watched::default(),
             on_demand: OnDemand::default(),
             aggregate: None,

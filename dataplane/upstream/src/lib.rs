@@ -33,7 +33,9 @@ pub use budget::{Budget, ClusterShared, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub(crate) use cluster::PRIORITY_MAX;
 pub use host::{Host, HostHealth, HostId};
-pub use lb::{ChooseContext, Chosen, LbStat, NoHost, OverrideHost, SharedTables, TableShape};
+pub use lb::{
+    ChooseContext, Chosen, LbStat, NoHost, OverrideHost, PreviousPriorities, SharedTables, TableShape,
+};
 pub use on_demand::{Dropped, ON_DEMAND_HOSTS_MAX, OnDemandBook};
 pub use orca::{BadReport, LoadReport};
 pub use outlier::{ClusterHealth, Ejection, EjectionRates, OutlierAction, OutlierEvent, TryResult};

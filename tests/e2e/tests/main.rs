@@ -75,8 +75,12 @@ fn main() -> ExitCode {
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
+        ("traffic_breakers", traffic::breakers::CASES),
+        ("traffic_hedging", traffic::hedging::CASES),
         ("traffic_mirror", traffic::mirror::CASES),
         ("traffic_redirects", traffic::redirects::CASES),
+        ("traffic_retries", traffic::retries::CASES),
+        ("traffic_timeouts", traffic::timeouts::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
     ];

@@ -62,8 +62,11 @@ pub(crate) fn cluster(
     let (lb_policy, mut balancing) = balancing::balancing(cluster, provides, path, cx)?;
     balancing.weighted_priority_health = load.weighted_priority_health;
     let outlier_detection = outlier_detection::outlier_detection(cluster, path)?;
+    let breakers = cluster.circuit_breakers.as_ref();
+    let circuit_breakers = circuit_breakers::circuit_breakers(breakers, &cluster.name, path, cx)?;
     let bind = bind::bind_config(cluster, path, cx)?;
-    let http = http_options::upstream_http(cluster, path, cx)?;
+    let mut http = http_options::upstream_http(cluster, path, cx)?;
+    http.preconnect_ratio = http_options::preconnect_ratio(cluster);
     let health_check = health_check::health_check(cluster, http.protocol, path, cx)?;
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
     let options = cluster.upstream_connection_options.as_ref();
@@ -96,7 +99,7 @@ pub(crate) fn cluster(
         panic_threshold: balancing::panic_threshold(cluster, cx),
         overprovisioning_factor: load.overprovisioning_factor,
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
-        circuit_breakers: circuit_breakers::circuit_breakers(cluster.circuit_breakers.as_ref()),
+        circuit_breakers,
         outlier_detection,
         health_check,
         buffer_limit_bytes: value::number(cluster.per_connection_buffer_limit_bytes.as_ref(), BUFFER_LIMIT),

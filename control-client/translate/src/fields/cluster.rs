@@ -42,7 +42,7 @@ pub(super) const TABLES: &[Table] = &[
                 "lrs_report_endpoint_metrics",
             ),
             (Reported("these statistics do not exist"), "track_timeout_budgets track_cluster_stats"),
-            (Reported("connections are opened on demand"), "preconnect_policy"),
+            (Served, "preconnect_policy"),
             (Reported("stats_config.stats_matcher applies alone"), "stats_matcher"),
             (
                 Reported("a connection whose queue stays full is kept"),
@@ -81,9 +81,16 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.cluster.v3.CircuitBreakers",
+        fields: &[(Served, "thresholds per_host_thresholds")],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.PreconnectPolicy",
         fields: &[
-            (Served, "thresholds"),
-            (Reported("thresholds hold for the cluster as a whole"), "per_host_thresholds"),
+            (Served, "per_upstream_preconnect_ratio"),
+            (
+                Reported("connections are opened ahead for the endpoints of requests only"),
+                "predictive_preconnect_ratio preconnect_enabled_metadata",
+            ),
         ],
     },
     Table {

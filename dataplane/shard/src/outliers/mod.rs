@@ -27,7 +27,7 @@ impl Shard {
     pub(crate) fn report_reset(&mut self, id: Key, reason: ResetReason) {
         let result = match reason {
             ResetReason::Overflow => return,
-            ResetReason::PerTryTimeout => TryResult::TimedOut(self.timeout_status(id)),
+            _ if reason.is_timeout() => TryResult::TimedOut(self.timeout_status(id)),
             _ => TryResult::Failed,
         };
         self.report_try(id, result);

@@ -19,7 +19,7 @@ mod subset;
 mod tables;
 
 use millrace_base::{Rng, Slab, Time};
-use millrace_config::{Address, Cluster, MetadataMatch};
+use millrace_config::{Address, Cluster, MetadataMatch, MetadataPairs};
 
 use crate::members::Member;
 use crate::{Host, HostId};
@@ -37,6 +37,12 @@ use tables::Tables;
 pub struct ChooseContext<'a> {
     /// Hosts of earlier attempts, to be avoided (`retry_host_predicate` previous_hosts).
     pub avoid: &'a [HostId],
+    /// `retry_host_predicate` omit_canary_hosts.
+    pub avoid_canaries: bool,
+    /// `retry_host_predicate` omit_host_metadata: hosts that have all pairs of one of them.
+    pub avoid_metadata: &'a [MetadataPairs],
+    /// `retry_priority`: which levels are left out.
+    pub previous: Option<PreviousPriorities<'a>>,
     /// `host_selection_retry_max_attempts`: how often another host is drawn when an avoided one came up.
     /// When all draws fail the last one is used.
     pub attempts: u32,
@@ -50,6 +56,46 @@ pub struct ChooseContext<'a> {
     pub level: Option<(u32, bool)>,
     /// Now.
     pub now: Time,
+}
+
+/// `retry_priority` previous_priorities.
+#[derive(Clone, Copy, Debug)]
+pub struct PreviousPriorities<'a> {
+    /// `update_frequency`, at least 1: the levels of every so many more attempts are left out.
+    pub every: u32,
+    /// The hosts of the attempts so far, in order.
+    pub tried: &'a [HostId],
+}
+
+impl PreviousPriorities<'_> {
+    /// The levels that are left out.
+    fn excluded(&self, hosts: &Slab<Host>) -> Vec<u32> {
+        let every = self.every.max(1) as usize;
+        let counted = self.tried.iter().take(self.tried.len() / every * every);
+        counted.filter_map(|id| hosts.get(id.0)).map(|host| host.priority).collect()
+    }
+}
+
+impl ChooseContext<'_> {
+    /// True when a retry shall not go there.
+    #[inline]
+    fn avoids(&self, id: HostId, hosts: &Slab<Host>) -> bool {
+        self.avoid.contains(&id)
+            || ((self.avoid_canaries || !self.avoid_metadata.is_empty()) && self.avoids_kind(id, hosts))
+    }
+
+    #[cold]
+    fn avoids_kind(&self, id: HostId, hosts: &Slab<Host>) -> bool {
+        let Some(metadata) = hosts.get(id.0).and_then(|host| host.lb_metadata.as_ref()) else { return false };
+        let has = |key: &str, value: &str| match metadata.get(key) {
+            Some((own, list)) => {
+                **own == *value || list.is_some_and(|list| list.iter().any(|one| **one == *value))
+            }
+            None => false,
+        };
+        (self.avoid_canaries && has("canary", "true"))
+            || self.avoid_metadata.iter().any(|pairs| pairs.iter().all(|(key, value)| has(key, value)))
+    }
 }
 
 /// The endpoint chosen.
@@ -94,6 +140,8 @@ pub(crate) struct Draw<'a> {
     /// Requests of this shard on connections of the cluster.
     pub active: u32,
     pub now: Time,
+    /// Priority levels that a retry leaves out; empty for all other requests.
+    pub excluded: &'a [u32],
 }
 
 /// The prepared tables of one cluster on one shard.
@@ -183,7 +231,9 @@ impl Balancer {
         active: u32,
         context: &ChooseContext<'_>,
     ) -> Result<Chosen, NoHost> {
-        let mut draw = Draw { hosts, rng, stats: &mut self.stats, active, now: context.now };
+        let excluded = context.previous.map(|previous| previous.excluded(hosts)).unwrap_or_default();
+        let (now, excluded) = (context.now, &excluded[..]);
+        let mut draw = Draw { hosts, rng, stats: &mut self.stats, active, now, excluded };
         let found = match &mut self.subsets {
             None => self.all.choose(&mut draw, context),
             Some(subsets) => subsets.choose(&mut draw, context),

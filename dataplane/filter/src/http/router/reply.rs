@@ -37,6 +37,11 @@ pub fn per_try_timeout(as_204: bool) -> LocalReply {
     LocalReply { details: Cow::Borrowed("upstream_per_try_timeout"), ..request_timeout(as_204) }
 }
 
+/// The last try's `per_try_idle_timeout`.
+pub fn per_try_idle_timeout(as_204: bool) -> LocalReply {
+    LocalReply { details: Cow::Borrowed("upstream_per_try_idle_timeout"), ..request_timeout(as_204) }
+}
+
 /// The request body does not fit the buffer that a filter needs.
 pub fn payload_too_large() -> LocalReply {
     LocalReply::new(413, "Payload Too Large", "request_payload_too_large").closing()
@@ -69,6 +74,7 @@ pub fn reset(reason: ResetReason, failure: &str, retried: bool) -> LocalReply {
         }
         ResetReason::ProtocolError => (ResponseFlag::UpstreamProtocolError, "protocol error", 502),
         ResetReason::PerTryTimeout => return per_try_timeout(false),
+        ResetReason::PerTryIdleTimeout => return per_try_idle_timeout(false),
     };
     let which = if retried { "retried and the latest reset reason" } else { "reset reason" };
     let body = format!("upstream connect error or disconnect/reset before headers. {which}: {words}");
