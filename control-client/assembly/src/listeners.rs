@@ -164,10 +164,7 @@ impl Assembly {
         let name = listener.name.clone();
         let active = self.listeners.get(&name).and_then(|entry| entry.active.clone());
         let stays = active.as_ref().is_some_and(|active| active.listener.addresses == listener.addresses);
-        if !stays
-            && listener.bind_to_port
-            && let Err(reason) = turn.host.bind(&listener)
-        {
+        if !stays && let Err(reason) = turn.host.bind(&listener) {
             turn.stats.inc(self.manager_scopes.listeners, listener_manager::LISTENER_CREATE_FAILURE);
             self.release_all(turn, &version.uses);
             return Err(format!("error adding listener '{name}': {reason}"));

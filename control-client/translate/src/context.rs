@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millrace_config::{ClusterId, LocalityName, ScopeId};
+use millrace_config::{BindConfig, ClusterId, LocalityName, ScopeId};
 use millrace_observe::stats::{Registry, ScopeKind};
 use millrace_proto::Path;
 
@@ -79,6 +79,8 @@ pub struct Context {
     pub(crate) credentials: SharedCredentials,
     /// `node.locality`, unless it is empty.
     pub(crate) node_locality: Option<Arc<LocalityName>>,
+    /// `cluster_manager.upstream_bind_config`, for clusters without their own.
+    pub(crate) bind: Option<Box<BindConfig>>,
     /// `cluster_manager.local_cluster_name`.
     pub(crate) local_cluster: Option<ClusterId>,
     reported: BTreeSet<(String, String)>,
@@ -105,6 +107,7 @@ impl Context {
             statics: Arc::default(),
             credentials: SharedCredentials::default(),
             node_locality: None,
+            bind: None,
             local_cluster: None,
             reported: BTreeSet::new(),
         }

@@ -43,7 +43,6 @@ const NOT_SERVED: &[Case] = &[
         "transport_socket",
         "is not served by this build",
     ),
-    (C, "{name: c, type: ORIGINAL_DST}", "type", "ORIGINAL_DST"),
     (
         C,
         "{name: c, load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.load_aware_locality.v3.LoadAwareLocality, endpoint_picking_policy: {policies: []}}}}]}}",

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Address, Balancing, ClusterId, Http2Options, LbMetadata, LbPolicy, OutlierDetection, ScopeId, SourceId,
-    TransportMatch, UpstreamProtocol, UpstreamTransport,
+    Address, Balancing, BindConfig, ClusterDiscovery, ClusterId, EndpointHealthCheck, HappyEyeballs,
+    HealthCheck, Http2Options, LbMetadata, LbPolicy, OutlierDetection, ScopeId, TransportMatch,
+    UpstreamProtocol, UpstreamTransport,
 };
 
 /// `core.v3.HealthStatus` of an endpoint.
@@ -32,6 +33,8 @@ pub type TransportMetadata = MetadataPairs;
 pub struct Endpoint {
     /// Where it listens.
     pub address: Address,
+    /// `additional_addresses`, or further answers of DNS: tried when the first does not answer; `None` without any.
+    pub additional_addresses: Option<Arc<[Address]>>,
     /// `hostname`, or the DNS name it was resolved from; empty when unknown.
     pub hostname: Arc<str>,
     /// `load_balancing_weight`, default 1.
@@ -45,6 +48,46 @@ pub struct Endpoint {
     pub transport_metadata: Option<TransportMetadata>,
     /// Metadata `envoy.lb`.
     pub lb_metadata: Option<Arc<LbMetadata>>,
+    /// `health_check_config`.
+    pub health_check: Option<Arc<EndpointHealthCheck>>,
+    /// Discovery has dropped it, but it passes its checks: it serves until it fails one.
+    pub leaving: bool,
+}
+
+impl Endpoint {
+    /// True unless `disable_active_health_check`.
+    pub fn is_checked(&self) -> bool {
+        !self.health_check.as_ref().is_some_and(|own| own.disabled)
+    }
+
+    /// Where it is checked.
+    pub fn check_address(&self) -> Address {
+        let Some(own) = &self.health_check else { return self.address.clone() };
+        match (own.address.as_ref().unwrap_or(&self.address), own.port) {
+            (Address::Inet(address), port) if port != 0 => {
+                Address::Inet(std::net::SocketAddr::new(address.ip(), port))
+            }
+            (address, _) => address.clone(),
+        }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint of which nothing is said but its address.
+    pub fn at(address: Address, scope: ScopeId) -> Self {
+        Self {
+            address,
+            additional_addresses: None,
+            hostname: "".into(),
+            weight: 1,
+            health: HealthStatus::Unknown,
+            scope,
+            transport_metadata: None,
+            lb_metadata: None,
+            health_check: None,
+            leaving: false,
+        }
+    }
 }
 
 /// `core.v3.Locality`: `region`, `zone`, `sub_zone`.
@@ -61,64 +104,6 @@ pub struct LocalityEndpoints {
     pub weight: u32,
     /// In configuration order.
     pub endpoints: Vec<Endpoint>,
-}
-
-/// `Cluster.dns_lookup_family`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum DnsLookupFamily {
-    #[default]
-    Auto,
-    V4Only,
-    V6Only,
-    V4Preferred,
-    All,
-}
-
-/// One name to resolve.
-#[derive(Clone, Debug)]
-pub struct DnsTarget {
-    /// The name (or an IP address, which needs no look-up).
-    pub host: Arc<str>,
-    /// The port.
-    pub port: u16,
-    /// Weight, health and host name of the endpoints it stands for; the address is replaced.
-    pub template: Endpoint,
-    /// Index into the cluster's `localities`.
-    pub locality: usize,
-}
-
-/// Where endpoints come from.
-#[derive(Clone, Debug)]
-pub enum ClusterDiscovery {
-    /// `STATIC`.
-    Static,
-    /// `EDS`: a load assignment that comes on its own.
-    Eds {
-        /// `eds_cluster_config.service_name`, or the cluster's name.
-        service_name: Arc<str>,
-        /// `eds_cluster_config.eds_config`.
-        source: SourceId,
-        /// `initial_fetch_timeout`, default 15 s; `None` (0 s) waits for ever.
-        initial_fetch_timeout: Option<Duration>,
-    },
-    /// `STRICT_DNS`: every address of every name is an endpoint. `LOGICAL_DNS`: the first address of one name.
-    Dns {
-        /// True for `LOGICAL_DNS`.
-        logical: bool,
-        /// What to resolve.
-        targets: Vec<DnsTarget>,
-        /// `dns_lookup_family`.
-        family: DnsLookupFamily,
-        /// `dns_refresh_rate`, default 5 s.
-        refresh_rate: Duration,
-        /// `respect_dns_ttl`.
-        respect_ttl: bool,
-        /// `dns_jitter`.
-        jitter: Duration,
-        /// `wait_for_warm_on_init`, default true.
-        wait_for_warm: bool,
-    },
 }
 
 /// `CircuitBreakers.Thresholds` of one priority.
@@ -253,12 +238,16 @@ pub struct Cluster {
     pub circuit_breakers: CircuitBreakers,
     /// `outlier_detection`; `None` when nobody asks for it.
     pub outlier_detection: Option<Box<OutlierDetection>>,
+    /// `health_checks`; `None` when nobody asks for it.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub buffer_limit_bytes: u32,
     /// `upstream_connection_options.tcp_keepalive`.
     pub tcp_keepalive: Option<TcpKeepalive>,
-    /// `upstream_bind_config.source_address`.
-    pub bind_source: Option<Address>,
+    /// `upstream_bind_config`, or that of the cluster manager.
+    pub bind: Option<Box<BindConfig>>,
+    /// `upstream_connection_options.happy_eyeballs_config`.
+    pub happy_eyeballs: HappyEyeballs,
     /// `close_connections_on_host_health_failure`.
     pub close_on_health_failure: bool,
     /// HTTP options.

@@ -217,6 +217,8 @@ pub struct HttpConnectionManager {
     pub server_header: ServerHeaderTransformation,
     /// `via`: appended to requests and responses when not empty.
     pub via: Arc<str>,
+    /// `append_local_overload`: answers of the overload manager carry `x-envoy-local-overloaded`.
+    pub append_local_overload: bool,
     /// `add_user_agent`.
     pub add_user_agent: bool,
     /// `use_remote_address`.

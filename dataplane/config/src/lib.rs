@@ -10,11 +10,14 @@ mod address;
 mod balancing;
 mod cluster;
 mod connection_gate;
+mod discovery;
+mod endpoint_changes;
 mod filter_chain;
 pub mod format;
 mod grpc_filters;
 mod hash_policy;
 mod headers;
+mod health_check;
 mod http2;
 mod http_connection_manager;
 mod http_filters;
@@ -23,13 +26,16 @@ mod listener;
 mod listener_filter;
 mod matcher;
 mod outlier_detection;
+mod overload;
 mod retry;
 mod route;
+mod route_policies;
 mod scoped_routes;
 mod snapshot;
 mod tcp_proxy;
 mod tls;
 mod transport;
+mod upstream_connection;
 mod virtual_host;
 
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
@@ -40,11 +46,12 @@ pub use balancing::{
     SubsetFallback, SubsetSelector, ZoneAware,
 };
 pub use cluster::{
-    CircuitBreakers, Cluster, ClusterDiscovery, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus,
-    LocalityEndpoints, LocalityName, MetadataPairs, TcpKeepalive, Thresholds, TransportMetadata,
-    UpstreamHttp,
+    CircuitBreakers, Cluster, Endpoint, HealthStatus, LocalityEndpoints, LocalityName, MetadataPairs,
+    TcpKeepalive, Thresholds, TransportMetadata, UpstreamHttp,
 };
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
+pub use discovery::{ClusterDiscovery, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, OriginalDst};
+pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
@@ -52,6 +59,10 @@ pub use filter_chain::{
 pub use grpc_filters::{GrpcHttp1Bridge, GrpcMethods, GrpcStats};
 pub use hash_policy::{HashCookie, HashMethod, HashPolicy, RegexRewrite};
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
+pub use health_check::{
+    EndpointHealthCheck, GrpcHealthCheck, HealthCheck, HealthCheckIntervals, HealthCheckKind,
+    HttpHealthCheck, TcpHealthCheck,
+};
 pub use http_connection_manager::{
     ClientCertDetails, ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter,
     HttpFilterKind, IstioAlpn, PathNormalization, PathWithEscapedSlashes, RouteSource,
@@ -75,14 +86,19 @@ pub use listener_filter::{
 };
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
+pub use overload::{
+    ActionKind, Level, LoadShedPoint, MonitorKind, OverloadAction, OverloadLevels, OverloadManager,
+    Pressures, ResourceMonitor, ScaledTimer, ShedPoint, TimerMinimum, Trigger, TriggerKind,
+};
 pub use retry::{
     BackOff, GrpcStatusSet, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryConditions, RetryPolicy,
 };
 pub use route::{
-    ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatcher, PathRewrite,
-    PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteFilterFields,
-    RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
+    BodyBufferLimit, ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration,
+    PathMatcher, PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction,
+    RouteFilterFields, RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
 };
+pub use route_policies::{InternalRedirects, MirrorPolicy, MirrorTarget, RedirectPredicate};
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};
 pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy};
@@ -92,4 +108,5 @@ pub use tls::{
     UpstreamTls, ValidationContext, ValidationSource,
 };
 pub use transport::{ProxyProtocolVersion, TransportMatch, UpstreamProxyProtocol, UpstreamTransport};
+pub use upstream_connection::{BindConfig, BindSource, HappyEyeballs, SocketOption};
 pub use virtual_host::{RequireTls, RouteConfiguration, VirtualHost};

@@ -31,6 +31,6 @@ pub use buffer::{BufferPool, Filled};
 pub use config::{Config, IoChoice, OpenError, OpenReport};
 pub use error::{IoError, IoErrorKind};
 pub use event::{Accepted, Event, RecvEnd, RelayEnd};
-pub use op::{ConnectOptions, Keepalive, Op, Socket, Token};
+pub use op::{ConnectOptions, Keepalive, Op, RawOption, Socket, Token};
 pub use payload::Payload;
 pub use waker::Waker;

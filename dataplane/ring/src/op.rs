@@ -2,6 +2,7 @@
 
 use crate::{Payload, SocketAddress};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The shard's name for an operation; comes back with its events. Opaque here
@@ -35,6 +36,12 @@ pub enum Op {
         listener: Socket,
         /// Comes back with every connection.
         token: Token,
+    },
+    /// Stop accepting: what waits in the listener's queue stays there for the next [`Op::Accept`]. Connections that the
+    /// kernel had given out already are still reported; nothing says that accepting has ended. Ignored when there is none.
+    StopAccept {
+        /// The listener of the accept.
+        listener: Socket,
     },
     /// Make a socket and connect it. Answered by exactly one [`Event::Connected`](crate::Event::Connected).
     Connect {
@@ -141,10 +148,31 @@ pub struct ConnectOptions {
     pub freebind: bool,
     /// `IP_TRANSPARENT` / `IPV6_TRANSPARENT`: bind a foreign source address (original_src). Needs CAP_NET_ADMIN.
     pub transparent: bool,
+    /// Further options by number, set in this order before the bind; one that the kernel refuses fails the connect.
+    pub raw: Vec<RawOption>,
+}
+
+/// A socket option by its numbers (`setsockopt(2)`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawOption {
+    /// `level`.
+    pub level: i32,
+    /// `optname`.
+    pub name: i32,
+    /// `optval`.
+    pub value: Arc<[u8]>,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { source: None, nodelay: true, keepalive: None, mark: None, freebind: false, transparent: false }
+        Self {
+            source: None,
+            nodelay: true,
+            keepalive: None,
+            mark: None,
+            freebind: false,
+            transparent: false,
+            raw: Vec::new(),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Thin, checked wrappers of the system calls that the back ends and `sockets` share.
 
-use crate::{ConnectOptions, IoError, Keepalive, Socket, SocketAddress, UnixAddress};
+use crate::{ConnectOptions, IoError, Keepalive, RawOption, Socket, SocketAddress, UnixAddress};
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -164,6 +164,13 @@ pub(crate) fn set_option<T: Copy>(
     check(unsafe { libc::setsockopt(socket.raw(), level, name, (&raw const value).cast(), length) }).map(drop)
 }
 
+fn set_raw(socket: Socket, option: &RawOption) -> Result<(), IoError> {
+    let length = libc::socklen_t::try_from(option.value.len()).unwrap_or(libc::socklen_t::MAX);
+    let value = option.value.as_ptr().cast();
+    // SAFETY: the pointer and the length are those of a living slice, which the kernel only reads.
+    check(unsafe { libc::setsockopt(socket.raw(), option.level, option.name, value, length) }).map(drop)
+}
+
 /// Sets an integer option to 1.
 pub(crate) fn set_flag(socket: Socket, level: libc::c_int, name: libc::c_int) -> Result<(), IoError> {
     set_option(socket, level, name, 1_i32)
@@ -261,6 +268,7 @@ fn apply_connect_options(
     if let Some(mark) = options.mark {
         set_option(socket, libc::SOL_SOCKET, libc::SO_MARK, mark)?;
     }
+    options.raw.iter().try_for_each(|option| set_raw(socket, option))?;
     if family == libc::AF_UNIX {
         return Ok(());
     }

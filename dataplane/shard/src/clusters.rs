@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use millrace_base::{Rng, Time};
-use millrace_config::{ClusterId, Snapshot};
-use millrace_upstream::{ClusterState, PoolAction};
+use millrace_config::{ClusterId, EndpointChanges, Snapshot};
+use millrace_upstream::{ClusterState, Dropped, PoolAction};
 
 use crate::shared::Shared;
 
@@ -32,7 +32,7 @@ impl Clusters {
             if self.states.len() <= at {
                 self.states.resize_with(at + 1, || None);
             }
-            let mut state = ClusterState::new(config, shared.budgets(id), rng.next_u64());
+            let mut state = ClusterState::new(config, shared.cluster(id), rng.next_u64());
             if let Some(local) = config.balancing.local_cluster {
                 state.set_local_cluster(snapshot.cluster(local));
                 self.local = Some(local);
@@ -61,29 +61,45 @@ impl Clusters {
     }
 
     /// Takes over what an update says of one cluster; actions are for the caller to run.
-    pub(crate) fn update(&mut self, id: ClusterId, snapshot: &Snapshot, out: &mut Vec<PoolAction>) {
+    pub(crate) fn update(
+        &mut self,
+        id: ClusterId,
+        snapshot: &Snapshot,
+        changes: Option<&EndpointChanges>,
+        out: &mut Vec<PoolAction>,
+    ) -> Dropped {
         if self.local == Some(id) {
             for state in self.states.iter_mut().flatten() {
                 state.set_local_cluster(snapshot.cluster(id));
             }
         }
-        let Some(state) = self.get_mut(id) else { return };
+        let Some(state) = self.get_mut(id) else { return Dropped::default() };
+        let mut dropped = Dropped::default();
         match snapshot.cluster(id) {
-            Some(config) if !Arc::ptr_eq(config, state.config()) => state.update(config, out),
+            Some(config) if !Arc::ptr_eq(config, state.config()) => {
+                if !config.discovery.is_on_demand() {
+                    state.leave_on_demand(&mut dropped, out);
+                }
+                state.update_by(config, changes, out);
+            }
             Some(_) => {}
             None => state.drain(out),
         }
+        dropped
     }
 
     /// Drops a state that nothing uses any more and that the configuration no longer knows.
-    pub(crate) fn forget_if_gone(&mut self, id: ClusterId, snapshot: &Snapshot, shared: &Shared) {
+    pub(crate) fn forget_if_gone(&mut self, id: ClusterId, snapshot: &Snapshot, shared: &Shared) -> Dropped {
+        let mut dropped = Dropped::default();
         let gone = snapshot.cluster(id).is_none() && self.get(id).is_some_and(ClusterState::is_quiescent);
         if let (true, Some(slot)) = (gone, self.states.get_mut(id.0 as usize)) {
             if let Some(mut state) = slot.take() {
+                state.leave_on_demand(&mut dropped, &mut Vec::new());
                 state.leave_health();
             }
-            shared.forget_budgets(id);
+            shared.forget_cluster(id);
         }
+        dropped
     }
 
     /// Closes connections that are due, and idle ones of a cluster that left the configuration: one that was opened for

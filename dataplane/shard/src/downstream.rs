@@ -15,7 +15,7 @@ use crate::listener::Tlvs;
 use crate::origin::Origin;
 use crate::secure_downstream::NotReady;
 use crate::shard::Shard;
-use crate::shared::HandOver;
+use crate::shared::{Admission, HandOver};
 use crate::tcp::TcpSession;
 use crate::timers::ConnectionTimer;
 use crate::token::Kind;
@@ -50,6 +50,8 @@ pub(crate) struct Downstream {
     pub(crate) protocol: Protocol,
     /// Absent on most connections.
     pub(crate) notes: Option<Box<Notes>>,
+    /// Held for as long as the connection lives.
+    _admission: Admission,
 }
 
 /// What only some connections are asked about.
@@ -59,6 +61,8 @@ pub(crate) struct Notes {
     pub(crate) server_name: Option<Box<str>>,
     /// The peer of the socket, where a PROXY protocol header named another one.
     pub(crate) direct_peer: Option<Address>,
+    /// Our end of the socket, where a listener filter found out what the client wanted.
+    pub(crate) direct_local: Option<Address>,
     /// What is kept of a PROXY protocol header's TLVs.
     pub(crate) tlvs: Option<Box<Tlvs>>,
     /// Why TLS failed: `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
@@ -83,6 +87,17 @@ impl Downstream {
     pub(crate) fn direct_peer(&self) -> &Address {
         let noted = self.notes.as_ref().and_then(|notes| notes.direct_peer.as_ref());
         noted.unwrap_or(&self.addresses.peer)
+    }
+
+    /// Our end of the socket itself.
+    pub(crate) fn direct_local(&self) -> &Address {
+        let noted = self.notes.as_ref().and_then(|notes| notes.direct_local.as_ref());
+        noted.unwrap_or(&self.addresses.local)
+    }
+
+    /// True when a listener filter found out where the client wanted to go.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.notes.as_ref().is_some_and(|notes| notes.direct_local.is_some())
     }
 
     /// Dynamic metadata that listener filters left.
@@ -132,6 +147,8 @@ pub(crate) struct Early {
     pub(crate) server_name: Option<Box<str>>,
     /// The peer of the socket, where a PROXY protocol header named another one.
     pub(crate) direct_peer: Option<Address>,
+    /// Our end of the socket, where a listener filter found out what the client wanted.
+    pub(crate) direct_local: Option<Address>,
     /// What is kept of its TLVs.
     pub(crate) tlvs: Option<Box<Tlvs>>,
 }
@@ -150,8 +167,8 @@ impl Shard {
         }
         let protocol = match &session {
             Some(_) => {
-                let limit = origin.chain.transport_socket_connect_timeout;
-                Protocol::Securing(now + limit.unwrap_or(self.limits.tls_handshake_timeout))
+                let limit = self.handshake_limit(&origin);
+                Protocol::Securing(now + limit)
             }
             None => match first_protocol(&origin, now) {
                 Some(protocol) => protocol,
@@ -162,10 +179,14 @@ impl Shard {
                 }
             },
         };
-        let noted = early.server_name.is_some() || early.direct_peer.is_some() || early.tlvs.is_some();
-        let Early { pieces, server_name, direct_peer, tlvs } = early;
-        let notes =
-            noted.then(|| Box::new(Notes { server_name, direct_peer, tlvs, transport_failure: None }));
+        let noted = early.server_name.is_some()
+            || early.direct_peer.is_some()
+            || early.direct_local.is_some()
+            || early.tlvs.is_some();
+        let Early { pieces, server_name, direct_peer, direct_local, tlvs } = early;
+        let notes = noted.then(|| {
+            Box::new(Notes { server_name, direct_peer, direct_local, tlvs, transport_failure: None })
+        });
         let scope = origin.listener.scope;
         origin.opened();
         if origin.is_replaced() {
@@ -184,6 +205,7 @@ impl Shard {
                 timer: ConnectionTimer::default(),
                 protocol,
                 notes,
+                _admission: new.admission,
             })
         });
         self.listeners.connection_opened(listener);
@@ -331,7 +353,7 @@ impl Shard {
             downstream_remote: Some(&downstream.addresses.peer),
             downstream_direct_remote: Some(downstream.direct_peer()),
             downstream_local: Some(&downstream.addresses.local),
-            downstream_direct_local: Some(&downstream.addresses.local),
+            downstream_direct_local: Some(downstream.direct_local()),
             connection_id: Some(downstream.id),
             requested_server_name: downstream.requested_server_name(),
             metadata: downstream.metadata(),

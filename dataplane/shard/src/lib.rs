@@ -6,11 +6,14 @@
 //! pins of the configuration.
 
 mod address;
+mod admission;
+mod choose;
 mod clusters;
 mod downstream;
 mod farewell;
 mod gates;
 mod handshakes;
+mod health_checks;
 mod http;
 mod io;
 mod link;
@@ -18,6 +21,7 @@ mod listener;
 mod logs;
 mod origin;
 mod outliers;
+mod overload;
 mod route_users;
 mod secure;
 mod secure_downstream;

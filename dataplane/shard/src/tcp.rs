@@ -4,13 +4,14 @@
 //! whose peer reads slowly is no longer read (`per_connection_buffer_limit_bytes`).
 
 mod log;
+mod shed;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, ResponseFlags, Time, TlsFacts};
-use millrace_config::{Address, ClusterId, TcpProxy};
+use millrace_config::{Address, ClusterId, ShedPoint, TcpProxy};
 use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, ConnectStep};
 use millrace_observe::access_log::Times;
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, tcp as metric};
@@ -19,8 +20,8 @@ use millrace_route::HashInputs;
 use millrace_upstream::{ChooseContext, ResourcePriority};
 
 use crate::address::inet;
+use crate::choose::{Asker, Choice, Chooser, NoChoice};
 use crate::downstream::{Downstream, Protocol};
-use crate::http::balance;
 use crate::link::{Link, low_watermark};
 use crate::listener::QUIET_TIME;
 use crate::shard::Shard;
@@ -90,6 +91,9 @@ impl Shard {
         session.cluster = tcp_proxy::cluster(&session.proxy.cluster, random);
         let scope = session.proxy.scope;
         self.stats.inc(scope, metric::DOWNSTREAM_CX_TOTAL);
+        if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyConnect) {
+            return;
+        }
         self.tcp_connect(key);
     }
 
@@ -98,13 +102,6 @@ impl Shard {
         let Some(session) = self.tcp_session(key) else { return };
         let (scope, cluster, proxy) = (session.proxy.scope, session.cluster, Arc::clone(&session.proxy));
         let peer = self.downstreams.get(key).and_then(|client| inet(&client.addresses.peer));
-        let state =
-            cluster.and_then(|id| self.clusters.inflate(id, &self.snapshot, &self.shared, &mut self.rng));
-        let (Some(id), Some(state)) = (cluster, state) else {
-            self.stats.inc(scope, metric::DOWNSTREAM_CX_NO_ROUTE);
-            return self.tcp_fail(key, ConnectError::NoCluster);
-        };
-        let cluster_scope = state.config().scope;
         let inputs = HashInputs { peer, ..HashInputs::default() };
         let context = ChooseContext {
             hash: millrace_route::hash(&proxy.hash_policies, &inputs).hash,
@@ -112,16 +109,31 @@ impl Shard {
             now: self.io.now,
             ..ChooseContext::default()
         };
-        let chosen = state.choose_host(&mut self.rng, &context);
-        balance::count(state, &mut self.stats);
-        let Ok(chosen) = chosen else {
-            self.stats.inc(cluster_scope, cluster_metric::UPSTREAM_CX_NONE_HEALTHY);
-            return self.tcp_fail(key, ConnectError::NoHealthyUpstream);
+        let client = self.downstreams.get(key).map(|client| &**client);
+        let asker = Asker { client, ..Asker::default() };
+        let mut chooser = Chooser {
+            clusters: &mut self.clusters,
+            snapshot: &self.snapshot,
+            shared: &self.shared,
+            stats: &mut self.stats,
+            rng: &mut self.rng,
+            now: self.io.now,
         };
-        let pool = state.acquire_tcp(chosen.host, ResourcePriority::Default, &mut self.actions);
-        if chosen.panic {
-            self.stats.inc(cluster_scope, cluster_metric::LB_HEALTHY_PANIC);
+        let choice = cluster.ok_or(NoChoice::NoCluster);
+        let Choice { cluster: id, chosen } = match choice.and_then(|id| chooser.choose(id, &context, &asker))
+        {
+            Ok(choice) => choice,
+            Err(NoChoice::NoCluster) => {
+                self.stats.inc(scope, metric::DOWNSTREAM_CX_NO_ROUTE);
+                return self.tcp_fail(key, ConnectError::NoCluster);
+            }
+            Err(NoChoice::NoHost) => return self.tcp_fail(key, ConnectError::NoHealthyUpstream),
+        };
+        if self.overload.sheds(ShedPoint::PoolNewConnection, &mut self.rng, &mut self.stats) {
+            return self.tcp_fail(key, ConnectError::Overflow);
         }
+        let Some(state) = self.clusters.get_mut(id) else { return };
+        let pool = state.acquire_tcp(chosen.host, ResourcePriority::Default, &mut self.actions);
         self.run_pool_actions(id);
         let Ok(pool) = pool else {
             return self.tcp_fail(key, ConnectError::Overflow);
@@ -200,6 +212,9 @@ impl Shard {
     }
 
     pub(crate) fn tcp_downstream_data(&mut self, key: Key, data: Filled) {
+        if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyData) {
+            return;
+        }
         let now = self.io.now;
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let Protocol::Tcp(session) = &mut downstream.protocol else { return };

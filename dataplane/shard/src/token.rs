@@ -23,6 +23,14 @@ pub(crate) enum Kind {
     Farewell = 7,
     /// The end of an interval of outlier detection.
     Outliers = 8,
+    /// A connection to an endpoint under health check.
+    HealthCheck = 9,
+    /// An endpoint under health check.
+    HealthCheckTimer = 10,
+    /// Health checks that are due wait for their turn.
+    HealthCheckPace = 11,
+    /// A stream without a client.
+    Side = 12,
 }
 
 impl Kind {
@@ -43,6 +51,10 @@ impl Kind {
             6 => Self::Inspection,
             7 => Self::Farewell,
             8 => Self::Outliers,
+            9 => Self::HealthCheck,
+            10 => Self::HealthCheckTimer,
+            11 => Self::HealthCheckPace,
+            12 => Self::Side,
             _ => return None,
         };
         Some((kind, key))

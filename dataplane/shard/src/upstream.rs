@@ -15,7 +15,8 @@ use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{Filled, IoError, IoErrorKind, Op, Payload, RecvEnd, RelayEnd, Socket};
 use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, TransportKey, TryResult};
 
-use self::connect::{connect_error_text, connect_options};
+pub(crate) use self::connect::connect_options;
+use self::connect::{connect_error_text, is_bind_error};
 use crate::address::{from_ring, to_ring};
 use crate::http::HttpUpstream;
 use crate::http::h2::{Http2Upstream, write_control};
@@ -153,8 +154,8 @@ impl Shard {
         self.connection_ids += 1;
         let (now, id) = (self.io.now, self.connection_ids);
         let connect_deadline = now + config.connect_timeout;
-        let options = connect_options(&config);
         let target = to_ring(&address)?;
+        let options = connect_options(&config, &target);
         let key = self.upstreams.insert(Box::new(Upstream {
             link: None,
             cluster,
@@ -174,6 +175,11 @@ impl Shard {
             handshaking: false,
         }));
         self.clusters.get_mut(cluster)?.bind(pool, key);
+        if config.health_check.is_some()
+            && let Some(state) = self.clusters.get(cluster)
+        {
+            state.has_traffic();
+        }
         let token = Kind::Upstream.token(key);
         self.io.ops.push(Op::Connect { token, address: target, options: Box::new(options) });
         self.stats.gauge_inc(config.scope, metric::UPSTREAM_CX_ACTIVE);
@@ -272,6 +278,9 @@ impl Shard {
         self.stats.inc(host_scope, host_metric::CX_CONNECT_FAIL);
         if error.kind() == IoErrorKind::TimedOut {
             self.stats.inc(scope, metric::UPSTREAM_CX_CONNECT_TIMEOUT);
+        }
+        if self.clusters.get(cluster).is_some_and(|state| is_bind_error(state.config(), error)) {
+            self.stats.inc(scope, metric::BIND_ERRORS);
         }
         let (session, tunnelled) = match &upstream.carries {
             Carries::Tcp(downstream) => (Some(*downstream), None),

@@ -10,23 +10,29 @@
 //! [`ClusterState::connected_as`], [`PoolAction::Assign`]),
 //! [`ClusterState::released`] (HTTP/1), [`ClusterState::stream_ended`] (HTTP/2) or [`ClusterState::closed`].
 
+mod aggregate;
 mod budget;
 mod cluster;
 mod health;
+pub mod health_check;
 mod host;
 mod invariants;
 mod lb;
 mod list;
+mod members;
+mod on_demand;
 mod outlier;
 mod pool;
 mod retry;
 mod transport;
 
-pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
+pub use aggregate::{Aggregate, LevelOf};
+pub use budget::{Budget, ClusterShared, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub(crate) use cluster::PRIORITY_MAX;
 pub use host::{Host, HostHealth, HostId};
-pub use lb::{ChooseContext, Chosen, LbStat, NoHost, OverrideHost};
+pub use lb::{ChooseContext, Chosen, LbStat, NoHost, OverrideHost, SharedTables};
+pub use on_demand::{Dropped, ON_DEMAND_HOSTS_MAX, OnDemandBook};
 pub use outlier::{ClusterHealth, Ejection, EjectionRates, OutlierAction, OutlierEvent, TryResult};
 pub use pool::{Acquire, CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId};
 pub use transport::{TRANSPORTS_MAX, Transport, TransportKey};

@@ -2,6 +2,7 @@
 
 mod access_logs;
 mod admin;
+mod aggregate;
 mod balancing;
 mod clusters;
 mod config;
@@ -11,19 +12,23 @@ mod headers;
 mod http2;
 mod lifecycle;
 mod limits;
+mod original_dst;
 mod outliers;
+mod parity;
 mod probes;
 mod routes;
 mod tcp;
+mod traffic;
 mod upgrades;
 mod upstreams;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    millrace_e2e::run(&[
+    let modules: &[(&str, &[millrace_e2e::Case])] = &[
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
+        ("aggregate", aggregate::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
         ("balancing_localities", balancing::localities::CASES),
@@ -58,12 +63,15 @@ fn main() -> ExitCode {
         ("http2_upstreams", http2::upstreams::CASES),
         ("lifecycle", lifecycle::CASES),
         ("limits", limits::CASES),
+        ("original_dst", original_dst::CASES),
         ("outliers", outliers::CASES),
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
+        ("traffic_mirror", traffic::mirror::CASES),
+        ("traffic_redirects", traffic::redirects::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
-    ])
-    .exit_code()
+    ];
+    millrace_e2e::run_with(modules, &parity::rows()).exit_code()
 }

@@ -1,6 +1,6 @@
 //! Outlier detection: who is ejected, for how long, and what is counted. Each case holds for Envoy, too.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use millrace_support::message::Request;
 use millrace_support::process::Proxy;
 use millrace_support::raw::Client;
 use millrace_support::subject::Subject;
+use millrace_support::tcp::Refused;
 use millrace_support::upstream::{Reply, Step, Upstream};
 
 pub(crate) const CASES: &[Case] = &[
@@ -102,11 +103,6 @@ fn statuses(proxy: &Proxy, requests: usize) -> Vec<u16> {
 
 fn stats(proxy: &Proxy, names: &[&str]) -> Vec<u64> {
     names.iter().map(|name| proxy.stat(&format!("{PREFIX}_{name}")).unwrap_or(u64::MAX)).collect()
-}
-
-fn closed() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
 }
 
 fn five_failures_in_a_row_eject_one_of_ten_and_nobody_else_notices(subject: &Subject) {
@@ -210,8 +206,8 @@ fn gateway_failures_are_detected_but_not_enforced(subject: &Subject) {
 }
 
 fn an_endpoint_that_refuses_is_ejected(subject: &Subject) {
-    let good = Upstream::fixed("good");
-    let addresses = [good.address(), closed()];
+    let (good, refused) = (Upstream::fixed("good"), Refused::new());
+    let addresses = [good.address(), refused.address()];
     let proxy = proxy(subject, &addresses, "consecutive_5xx: 3, max_ejection_percent: 50", "");
     let seen = statuses(&proxy, 6);
     assert_eq!(seen.iter().filter(|status| **status == 503).count(), 3, "{seen:?}");
@@ -257,8 +253,8 @@ fn resets_count_as_failures(subject: &Subject) {
 }
 
 fn split_local_failures_count_apart(subject: &Subject) {
-    let good = Upstream::fixed("good");
-    let addresses = [good.address(), closed()];
+    let (good, refused) = (Upstream::fixed("good"), Refused::new());
+    let addresses = [good.address(), refused.address()];
     let detection = "split_external_local_origin_errors: true, consecutive_local_origin_failure: 2, max_ejection_percent: 50";
     let proxy = proxy(subject, &addresses, detection, "");
     let seen = statuses(&proxy, 4);
@@ -352,9 +348,9 @@ fn failure_percentages_are_enforced_when_asked(subject: &Subject) {
 }
 
 fn tcp_connections_that_fail_eject(subject: &Subject) {
-    let good = Upstream::fixed("good");
+    let (good, refused) = (Upstream::fixed("good"), Refused::new());
     let cluster = "outlier_detection: {consecutive_5xx: 2, max_ejection_percent: 50}";
-    let addresses = [good.address(), closed()];
+    let addresses = [good.address(), refused.address()];
     let bootstrap = Bootstrap::new()
         .tcp("tcp", "stat_prefix: tcp\ncluster: up\nmax_connect_attempts: 1\n")
         .cluster("up", &addresses, cluster);

@@ -84,9 +84,7 @@ impl<L: Lookup> DnsUpdates<L> {
     /// discovery are forgotten. Must run inside the runtime.
     pub fn watch(&mut self, cluster: &Cluster) {
         self.entries.remove(&cluster.id);
-        let ClusterDiscovery::Dns { logical, targets, family, refresh_rate, respect_ttl, jitter, .. } =
-            &cluster.discovery
-        else {
+        let ClusterDiscovery::Dns { logical, targets, family, schedule, .. } = &cluster.discovery else {
             return;
         };
         self.generation += 1;
@@ -98,9 +96,7 @@ impl<L: Lookup> DnsUpdates<L> {
                 target: index,
                 host: Arc::clone(&target.host),
                 family: *family,
-                refresh_rate: *refresh_rate,
-                respect_ttl: *respect_ttl,
-                jitter: *jitter,
+                schedule: *schedule,
             };
             tokio::spawn(watch.run(Arc::clone(&self.lookup), self.sender.clone()))
         });

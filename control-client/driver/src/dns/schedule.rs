@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::Rng;
-use millrace_config::{ClusterId, DnsLookupFamily};
+use millrace_config::{ClusterId, DnsLookupFamily, DnsSchedule};
 use tokio::sync::mpsc;
 
 use super::lookup::{Answer, Lookup, LookupError, resolve};
@@ -26,9 +26,7 @@ pub(super) struct Watch {
     pub(super) target: usize,
     pub(super) host: Arc<str>,
     pub(super) family: DnsLookupFamily,
-    pub(super) refresh_rate: Duration,
-    pub(super) respect_ttl: bool,
-    pub(super) jitter: Duration,
+    pub(super) schedule: DnsSchedule,
 }
 
 impl Watch {
@@ -61,12 +59,14 @@ impl Watch {
     /// The refresh rate, or the answer's time to live when that is respected and not 0, plus jitter.
     fn wait(&self, result: &Result<Answer, LookupError>, rng: &mut Rng) -> Duration {
         let ttl = match result {
-            Ok(answer) if self.respect_ttl && !answer.addresses.is_empty() => answer.ttl,
+            Ok(answer) if self.schedule.respect_ttl && !answer.addresses.is_empty() => answer.ttl,
             _ => None,
         };
-        let base =
-            ttl.filter(|ttl| !ttl.is_zero()).unwrap_or(self.refresh_rate).max(Duration::from_millis(1));
-        let jitter = u64::try_from(self.jitter.as_millis()).unwrap_or(u64::MAX);
+        let base = ttl
+            .filter(|ttl| !ttl.is_zero())
+            .unwrap_or(self.schedule.refresh_rate)
+            .max(Duration::from_millis(1));
+        let jitter = u64::try_from(self.schedule.jitter.as_millis()).unwrap_or(u64::MAX);
         if jitter == 0 { base } else { base + Duration::from_millis(rng.below(jitter)) }
     }
 }
@@ -83,20 +83,18 @@ mod tests {
             target: 0,
             host: "h".into(),
             family: DnsLookupFamily::Auto,
-            refresh_rate: Duration::from_secs(5),
-            respect_ttl: false,
-            jitter: Duration::ZERO,
+            schedule: DnsSchedule::default(),
         };
         let mut rng = Rng::new(1);
         let answer = |ttl: u64| {
             Ok(Answer { addresses: vec!["1.2.3.4".parse().unwrap()], ttl: Some(Duration::from_secs(ttl)) })
         };
         assert_eq!(watch.wait(&answer(60), &mut rng).as_secs(), 5);
-        watch.respect_ttl = true;
+        watch.schedule.respect_ttl = true;
         assert_eq!(watch.wait(&answer(60), &mut rng).as_secs(), 60);
         assert_eq!(watch.wait(&answer(0), &mut rng).as_secs(), 5);
         assert_eq!(watch.wait(&Err(LookupError("x".into())), &mut rng).as_secs(), 5);
-        watch.jitter = Duration::from_millis(500);
+        watch.schedule.jitter = Duration::from_millis(500);
         for _ in 0..50 {
             let wait = watch.wait(&answer(0), &mut rng);
             assert!(wait >= Duration::from_secs(5) && wait < Duration::from_millis(5500), "{wait:?}");

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, CircuitBreakers, DnsLookupFamily, DnsTarget, Endpoint, HealthStatus, LbPolicy, ScopeId,
-    UpstreamHttp,
+    Address, CircuitBreakers, DnsLookupFamily, DnsSchedule, DnsTarget, Endpoint, HappyEyeballs, HealthStatus,
+    LbPolicy, ScopeId, UpstreamHttp,
 };
 
 use super::*;
@@ -42,6 +42,9 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
             scope: ScopeId(1),
             transport_metadata: None,
             lb_metadata: None,
+            additional_addresses: None,
+            health_check: None,
+            leaving: false,
         },
         locality: 0,
     };
@@ -54,9 +57,8 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
             logical,
             targets: hosts.iter().map(|host| target(host)).collect(),
             family,
-            refresh_rate: Duration::from_millis(5),
-            respect_ttl: false,
-            jitter: Duration::ZERO,
+            schedule: DnsSchedule { refresh_rate: Duration::from_millis(5), ..DnsSchedule::default() },
+            resolver: None,
             wait_for_warm: true,
         },
         localities: vec![LocalityEndpoints { weight: 1, ..LocalityEndpoints::default() }],
@@ -70,7 +72,9 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
         outlier_detection: None,
         buffer_limit_bytes: 1 << 20,
         tcp_keepalive: None,
-        bind_source: None,
+        bind: None,
+        happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_config::{ClusterDiscovery, DnsLookupFamily, DnsTarget};
+use millrace_config::{ClusterDiscovery, DnsLookupFamily, DnsSchedule, DnsTarget};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
@@ -55,18 +55,26 @@ pub(super) fn discovery(
                 NewFamily::V4Preferred => DnsLookupFamily::V4Preferred,
                 NewFamily::All => DnsLookupFamily::All,
             },
-            refresh_rate: rate(own.dns_refresh_rate.as_ref()),
-            respect_ttl: own.respect_dns_ttl,
-            jitter: jitter(own.dns_jitter.as_ref()),
+            schedule: DnsSchedule {
+                refresh_rate: rate(own.dns_refresh_rate.as_ref()),
+                respect_ttl: own.respect_dns_ttl,
+                jitter: jitter(own.dns_jitter.as_ref()),
+                ..DnsSchedule::default()
+            },
+            resolver: None,
             wait_for_warm,
         },
         None => ClusterDiscovery::Dns {
             logical,
             targets,
             family: family(cluster.dns_lookup_family()),
-            refresh_rate: rate(cluster.dns_refresh_rate.as_ref()),
-            respect_ttl: cluster.respect_dns_ttl,
-            jitter: jitter(cluster.dns_jitter.as_ref()),
+            schedule: DnsSchedule {
+                refresh_rate: rate(cluster.dns_refresh_rate.as_ref()),
+                respect_ttl: cluster.respect_dns_ttl,
+                jitter: jitter(cluster.dns_jitter.as_ref()),
+                ..DnsSchedule::default()
+            },
+            resolver: None,
             wait_for_warm,
         },
     })

@@ -1,18 +1,23 @@
 //! `config.cluster.v3.Cluster`.
 
+mod aggregate;
 mod assignment;
 mod balancing;
+mod bind;
 mod circuit_breakers;
 mod dns;
 mod endpoint;
+mod health_check;
 mod http_options;
+mod original_dst;
 mod outlier_detection;
+mod records;
 mod scopes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{Address, Cluster, ClusterDiscovery, TcpKeepalive, UpstreamProtocol};
+use millrace_config::{Cluster, ClusterDiscovery, HappyEyeballs, TcpKeepalive, UpstreamProtocol};
 use millrace_observe::stats::{Group, ScopeKind};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
@@ -22,10 +27,13 @@ use millrace_proto::pb::google::protobuf::value::Kind;
 
 pub(crate) use assignment::load_assignment;
 pub use assignment::{LoadAssignment, retired_scopes};
+pub(crate) use bind::manager as manager_bind;
+pub(crate) use records::AssignmentChanges;
+pub use records::AssignmentRecords;
 
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{address, extension, source, transport_socket, value};
+use crate::{extension, source, transport_socket, value};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BUFFER_LIMIT: u32 = 1024 * 1024;
@@ -45,16 +53,25 @@ pub(crate) fn cluster(
         transport_socket::transport_matches(&cluster.transport_socket_matches, &matches_path, cx)?;
     let kind = discovery_type(cluster, path)?;
     let mut load = endpoint::load_assignment(cluster, kind, path)?;
-    let mut discovery = discovery(cluster, kind, std::mem::take(&mut load.targets), path, cx)?;
-    let (lb_policy, mut balancing) = balancing::balancing(cluster, path, cx)?;
+    let targets = std::mem::take(&mut load.targets);
+    let (mut discovery, members) = match aggregate::members(cluster, path)? {
+        Some(members) => (ClusterDiscovery::Aggregate(Arc::default()), members),
+        None => (discovery(cluster, kind, targets, path, cx)?, Vec::new()),
+    };
+    let provides = matches!(discovery, ClusterDiscovery::OriginalDst(_) | ClusterDiscovery::Aggregate(_));
+    let (lb_policy, mut balancing) = balancing::balancing(cluster, provides, path, cx)?;
     balancing.weighted_priority_health = load.weighted_priority_health;
     let outlier_detection = outlier_detection::outlier_detection(cluster, path)?;
-    let bind_source = bind_source(cluster, path)?;
+    let bind = bind::bind_config(cluster, path, cx)?;
     let http = http_options::upstream_http(cluster, path, cx)?;
+    let health_check = health_check::health_check(cluster, http.protocol, path, cx)?;
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
     let options = cluster.upstream_connection_options.as_ref();
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.
     let id = cx.cluster_ids.intern(&cluster.name);
+    if let ClusterDiscovery::Aggregate(ids) = &mut discovery {
+        *ids = members.iter().map(|name| cx.cluster_ids.intern(name)).collect();
+    }
     // A mesh has thousands of long names, and every one of them is used for several things: one copy does.
     let name = cx.cluster_ids.shared(&cluster.name).unwrap_or_default();
     let stat_name = match cluster.alt_stat_name.as_str() {
@@ -81,9 +98,11 @@ pub(crate) fn cluster(
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
         circuit_breakers: circuit_breakers::circuit_breakers(cluster.circuit_breakers.as_ref()),
         outlier_detection,
+        health_check,
         buffer_limit_bytes: value::number(cluster.per_connection_buffer_limit_bytes.as_ref(), BUFFER_LIMIT),
         tcp_keepalive: options.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
-        bind_source,
+        bind,
+        happy_eyeballs: options.map_or_else(HappyEyeballs::default, happy_eyeballs),
         close_on_health_failure: cluster.close_connections_on_host_health_failure,
         http,
         istio_alpn_override: istio_alpn_override(cluster),
@@ -95,6 +114,9 @@ pub(crate) fn cluster(
     }
     if built.outlier_detection.is_some() {
         cx.registry.enable(built.scope, Group::OutlierDetection);
+    }
+    if built.health_check.is_some() {
+        cx.registry.enable(built.scope, Group::HealthCheck);
     }
     scopes::assign(&mut built, previous, &cx.registry);
     let matched = built.transport_matches.iter().any(|choice| choice.transport.tls.is_some());
@@ -115,18 +137,13 @@ fn istio_alpn_override(cluster: &pb::Cluster) -> bool {
 fn discovery_type(cluster: &pb::Cluster, path: &Path) -> Result<DiscoveryType, Rejection> {
     match &cluster.cluster_discovery_type {
         None => Ok(DiscoveryType::Static),
-        Some(ClusterDiscoveryType::Type(number)) => {
-            match DiscoveryType::try_from(*number).unwrap_or_default() {
-                DiscoveryType::OriginalDst => {
-                    let why = "clusters of type ORIGINAL_DST are not served by this build";
-                    Err(Rejection::not_served(&path.join("type"), why))
-                }
-                served => Ok(served),
-            }
-        }
+        Some(ClusterDiscoveryType::Type(number)) => Ok(DiscoveryType::try_from(*number).unwrap_or_default()),
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
             if let Some(resolved) = dns::extension(cluster, path)? {
                 return Ok(dns::kind(&resolved));
+            }
+            if aggregate::members(cluster, path)?.is_some() {
+                return Ok(DiscoveryType::Static);
             }
             let any = custom.typed_config.as_ref();
             Err(extension::not_served("cluster type", &custom.name, any, &path.join("cluster_type")))
@@ -152,6 +169,7 @@ fn discovery(
             Err(Rejection::new(&path, "eds_cluster_config set in a non-EDS cluster"))
         }
         (DiscoveryType::Static, None) => Ok(ClusterDiscovery::Static),
+        (DiscoveryType::OriginalDst, None) => original_dst::discovery(cluster, path),
         (_, None) => dns::discovery(cluster, kind, targets, path),
     }
 }
@@ -187,14 +205,21 @@ fn tcp_keepalive(keepalive: &core::TcpKeepalive) -> TcpKeepalive {
     }
 }
 
-fn bind_source(cluster: &pb::Cluster, path: &Path) -> Result<Option<Address>, Rejection> {
-    let source = cluster.upstream_bind_config.as_ref().and_then(|bind| bind.source_address.as_ref());
-    let Some(source) = source else {
-        return Ok(None);
-    };
-    let path = path.join("upstream_bind_config").join("source_address");
-    address::socket_address(source, &path).map(|found| Some(Address::Inet(found)))
+/// No count is 1; no version is that of the first address.
+fn happy_eyeballs(options: &pb::UpstreamConnectionOptions) -> HappyEyeballs {
+    use pb::upstream_connection_options::FirstAddressFamilyVersion as First;
+    let Some(own) = &options.happy_eyeballs_config else { return HappyEyeballs::default() };
+    HappyEyeballs {
+        first_is_ipv6: match own.first_address_family_version() {
+            First::Default | First::Pipe | First::Internal => None,
+            First::V4 => Some(false),
+            First::V6 => Some(true),
+        },
+        first_count: value::number(own.first_address_family_count.as_ref(), 1).max(1),
+    }
 }
 
+#[cfg(test)]
+mod provided_tests;
 #[cfg(test)]
 mod tests;

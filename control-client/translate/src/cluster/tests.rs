@@ -41,10 +41,10 @@ fn static_endpoints_are_sorted_by_priority() {
 #[test]
 fn names_become_targets() {
     let cluster = cluster_of("type: STRICT_DNS, dns_lookup_family: V4_ONLY, respect_dns_ttl: true, load_assignment: {cluster_name: x, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: {address: up.test, port_value: 80}}}}}}").unwrap();
-    let ClusterDiscovery::Dns { logical, targets, family, respect_ttl, .. } = &cluster.discovery else {
+    let ClusterDiscovery::Dns { logical, targets, family, schedule, .. } = &cluster.discovery else {
         panic!("DNS")
     };
-    assert!(!logical && *respect_ttl && *family == DnsLookupFamily::V4Only);
+    assert!(!logical && schedule.respect_ttl && *family == DnsLookupFamily::V4Only);
     assert_eq!((&*targets[0].host, targets[0].port, targets[0].locality), ("up.test", 80, 0));
     assert_eq!(&*targets[0].template.hostname, "up.test");
     assert!(cluster.localities[0].endpoints.is_empty());
@@ -61,11 +61,9 @@ fn the_dns_extension_resolves_names() {
         .discovery
     };
     let strict = of("dns_refresh_rate: 30s, dns_lookup_family: V4_PREFERRED, respect_dns_ttl: true");
-    let ClusterDiscovery::Dns { logical, targets, family, refresh_rate, respect_ttl, .. } = &strict else {
-        panic!("DNS")
-    };
-    assert!(!logical && *respect_ttl && *family == DnsLookupFamily::V4Preferred);
-    assert_eq!((&*targets[0].host, *refresh_rate), ("up.test", Duration::from_secs(30)));
+    let ClusterDiscovery::Dns { logical, targets, family, schedule, .. } = &strict else { panic!("DNS") };
+    assert!(!logical && schedule.respect_ttl && *family == DnsLookupFamily::V4Preferred);
+    assert_eq!((&*targets[0].host, schedule.refresh_rate), ("up.test", Duration::from_secs(30)));
     let ClusterDiscovery::Dns { logical, family, .. } = of("all_addresses_in_single_endpoint: true") else {
         panic!("DNS")
     };
@@ -178,9 +176,9 @@ fn options_of_http2() {
 
 #[test]
 fn what_cannot_be_served_is_refused() {
-    let error = cluster_of("type: ORIGINAL_DST").unwrap_err();
-    let reason = "type: clusters of type ORIGINAL_DST are not served by this build";
-    assert!(error.to_string().starts_with(reason) && error.kind == RejectionKind::NotServed, "{error}");
+    let error = cluster_of("type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED, original_dst_lb_config: {metadata_key: {key: k, path: [{key: a}, {key: b}]}}").unwrap_err();
+    let path = "original_dst_lb_config.metadata_key.path";
+    assert!(error.path == path && error.kind == RejectionKind::NotServed, "{error}");
     for (fields, reason) in [
         (
             "load_assignment: {cluster_name: x, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: {address: up, port_value: 1}}}}}}",

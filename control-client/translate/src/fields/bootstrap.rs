@@ -12,7 +12,7 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "node static_resources dynamic_resources cluster_manager stats_config stats_flush_interval stats_flush_on_admin \
-                 layered_runtime admin stats_server_version_override application_log_config",
+                 layered_runtime admin stats_server_version_override application_log_config overload_manager",
             ),
             (Reported("health is not reported to a control plane"), "hds_config"),
             (NoEffect("xdstp: names are refused"), "node_context_params"),
@@ -34,7 +34,6 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("statistics are pulled from the admin server only"), "stats_sinks"),
             (Reported("there is no watchdog"), "watchdog watchdogs fatal_actions"),
             (Reported("nothing is traced"), "tracing perf_tracing_file_path"),
-            (Reported("fixed limits apply, see docs/limits.md"), "overload_manager"),
             (Reported("these statistics do not exist"), "enable_dispatcher_stats"),
             (
                 Reported("names are resolved with the system's settings"),
@@ -61,8 +60,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.bootstrap.v3.ClusterManager",
         fields: &[
-            (Served, "load_stats_config local_cluster_name outlier_detection"),
-            (Refused("set the source address per cluster"), "upstream_bind_config"),
+            (Served, "load_stats_config local_cluster_name outlier_detection upstream_bind_config"),
             (NoEffect("shards create clusters at first use"), "enable_deferred_cluster_creation"),
         ],
     },

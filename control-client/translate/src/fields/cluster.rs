@@ -5,7 +5,6 @@ use super::Table;
 
 const LEDS: &str = "endpoints that come one by one (LEDS) are not served by this build";
 const HTTP3: &str = "HTTP/3 is not served by this build";
-const HEALTH: &str = "every endpoint counts as healthy unless health_status says otherwise";
 const RESOLVER: &str = "names are resolved with the system's settings";
 
 pub(super) const TABLES: &[Table] = &[
@@ -21,7 +20,9 @@ pub(super) const TABLES: &[Table] = &[
                  round_robin_lb_config ring_hash_lb_config maglev_lb_config lb_subset_config common_lb_config \
                  transport_socket upstream_connection_options \
                  close_connections_on_host_health_failure load_balancing_policy http2_protocol_options \
-                 protocol_selection transport_socket_matches upstream_http_protocol_options outlier_detection",
+                 cleanup_interval original_dst_lb_config \
+                 protocol_selection transport_socket_matches upstream_http_protocol_options outlier_detection \
+                 health_checks ignore_health_on_host_removal",
             ),
             (Refused("matcher trees are not served by this build"), "transport_socket_matcher"),
             (Refused("filters on the upstream side are not served by this build"), "filters upstream_config"),
@@ -29,13 +30,7 @@ pub(super) const TABLES: &[Table] = &[
                 Refused("connections are shared between downstream connections"),
                 "connection_pool_per_downstream_connection",
             ),
-            (
-                NoEffect("only clusters of original destinations read it"),
-                "cleanup_interval original_dst_lb_config",
-            ),
             (NoEffect("only istio.alpn reads it: alpn_override of istio"), "metadata"),
-            (Reported(HEALTH), "health_checks"),
-            (Reported("endpoints leave as soon as discovery drops them"), "ignore_health_on_host_removal"),
             (
                 Reported(RESOLVER),
                 "dns_resolvers use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config",
@@ -63,6 +58,14 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.cluster.v3.Cluster.CustomClusterType",
         fields: &[(Served, "name typed_config")],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig",
+        fields: &[(Served, "use_http_header http_header_name upstream_port_override metadata_key")],
+    },
+    Table {
+        message: "envoy.extensions.clusters.aggregate.v3.ClusterConfig",
+        fields: &[(Served, "clusters")],
     },
     Table {
         message: "envoy.extensions.clusters.dns.v3.DnsCluster",
@@ -113,9 +116,8 @@ pub(super) const TABLES: &[Table] = &[
                  failure_percentage_threshold enforcing_failure_percentage \
                  enforcing_failure_percentage_local_origin failure_percentage_minimum_hosts \
                  failure_percentage_request_volume max_ejection_time max_ejection_time_jitter \
-                 always_eject_one_host",
+                 always_eject_one_host successful_active_health_check_uneject_host",
             ),
-            (NoEffect("no endpoint is checked actively"), "successful_active_health_check_uneject_host"),
             (Reported("the built-in rules apply alone"), "monitors"),
             (Reported("an endpoint is out or it is not"), "detect_degraded_hosts"),
         ],
@@ -204,8 +206,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.endpoint.v3.Endpoint",
         fields: &[
-            (Served, "address hostname"),
-            (NoEffect("there are no active health checks"), "health_check_config"),
+            (Served, "address hostname health_check_config"),
             (Reported("only the first address is used"), "additional_addresses"),
             (Reported("the endpoint is shown by its address"), "observability_name"),
         ],

@@ -29,18 +29,33 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.core.v3.BindConfig",
         fields: &[
-            (Served, "source_address"),
             (
-                Refused("extensions that choose a source address are not served by this build"),
-                "local_address_selector",
+                Served,
+                "source_address freebind socket_options extra_source_addresses additional_source_addresses \
+                 local_address_selector",
             ),
-            (
-                Refused("one source address serves all upstreams"),
-                "extra_source_addresses additional_source_addresses",
-            ),
-            (Reported("the socket keeps its defaults"), "freebind socket_options"),
             (NoEffect("network namespaces are refused"), "validate_network_namespaces"),
         ],
+    },
+    Table {
+        message: "envoy.config.core.v3.ExtraSourceAddress",
+        fields: &[(Served, "address socket_options")],
+    },
+    Table { message: "envoy.config.core.v3.SocketOptionsOverride", fields: &[(Served, "socket_options")] },
+    Table {
+        message: "envoy.config.core.v3.SocketOption",
+        fields: &[
+            (Served, "level name int_value buf_value state type ip_version"),
+            (NoEffect("it describes"), "description"),
+        ],
+    },
+    Table { message: "envoy.config.core.v3.SocketOption.SocketType", fields: &[(Served, "stream datagram")] },
+    Table { message: "envoy.config.core.v3.SocketOption.SocketType.Stream", fields: &[] },
+    Table { message: "envoy.config.core.v3.SocketOption.SocketType.Datagram", fields: &[] },
+    Table { message: "envoy.type.metadata.v3.MetadataKey", fields: &[(Served, "key path")] },
+    Table {
+        message: "envoy.type.metadata.v3.MetadataKey.PathSegment",
+        fields: &[(Served, "key"), (Refused("no metadata has lists"), "index")],
     },
     Table {
         message: "envoy.config.core.v3.Metadata",

@@ -8,9 +8,11 @@ mod compression;
 mod control;
 mod core;
 mod document;
+mod health_check;
 mod http;
 mod listener;
 mod listener_filter;
+mod overload;
 mod route;
 mod shaping;
 mod source;
@@ -54,6 +56,7 @@ pub struct Table {
 pub fn tables() -> impl Iterator<Item = &'static Table> {
     [
         bootstrap::TABLES,
+        overload::TABLES,
         source::TABLES,
         listener::TABLES,
         listener_filter::TABLES,
@@ -63,6 +66,7 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         compression::TABLES,
         route::TABLES,
         cluster::TABLES,
+        health_check::TABLES,
         balancing::TABLES,
         core::TABLES,
     ]

@@ -79,6 +79,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
         server_name: "envoy".into(),
         server_header: millrace_config::ServerHeaderTransformation::Overwrite,
         via: "".into(),
+        append_local_overload: false,
         add_user_agent: false,
         use_remote_address: false,
         xff_num_trusted_hops: 0,
@@ -111,24 +112,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
 }
 
 pub(crate) fn forward() -> RouteForward {
-    RouteForward {
-        cluster: ClusterSpecifier::Cluster(ClusterId(0)),
-        cluster_not_found_status: 503,
-        path_rewrite: None,
-        host_rewrite: None,
-        append_x_forwarded_host: false,
-        timeout: Some(Duration::from_secs(15)),
-        idle_timeout: None,
-        max_stream_duration: None,
-        grpc_timeout: None,
-        retry_policy: None,
-        upgrades: Vec::new(),
-        terminates_connect: false,
-        hash_policies: Vec::new(),
-        metadata_match: None,
-        high_priority: false,
-        for_filters: RouteFilterFields::default(),
-    }
+    RouteForward::to(ClusterSpecifier::Cluster(ClusterId(0)))
 }
 
 pub(crate) fn route() -> Route {
@@ -153,6 +137,7 @@ pub(crate) fn virtual_host() -> VirtualHost {
         response_headers: HeaderMutations::default(),
         include_request_attempt_count: false,
         include_attempt_count_in_response: false,
+        include_is_timeout_retry: false,
         retry_policy: None,
         per_filter: Vec::new(),
         for_filters: RouteFilterFields::default(),

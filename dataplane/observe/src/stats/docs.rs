@@ -54,6 +54,9 @@ fn page() -> String {
             (prefix, ScopeKind::ClusterSsl) => format!("{prefix}.<name>.ssl."),
             (prefix, ScopeKind::ClusterSecrets) => format!("{prefix}.<name>.client_ssl_socket_factory."),
             (prefix, ScopeKind::ProxyProto) => format!("{prefix}.[<stat_prefix>.]"),
+            (prefix, ScopeKind::OverloadMonitor) => format!("{prefix}.<resource monitor>."),
+            (prefix, ScopeKind::OverloadAction) => format!("{prefix}.<action>."),
+            (prefix, ScopeKind::LoadShedPoint) => format!("{prefix}.<load shed point>."),
             (prefix, ScopeKind::Rds) => format!("{prefix}.<stat_prefix>.rds.<name>."),
             (prefix, ScopeKind::Vhds) => format!("{prefix}.<stat_prefix>.rds.vhds.<name>."),
             (prefix, ScopeKind::ScopedRds) => format!("{prefix}.<stat_prefix>.scoped_rds.<name>."),
@@ -162,6 +165,9 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::HttpGradientController
             | ScopeKind::LocalRateLimit
             | ScopeKind::ConnectionLimit
+            | ScopeKind::OverloadMonitor
+            | ScopeKind::OverloadAction
+            | ScopeKind::LoadShedPoint
             | ScopeKind::LoadReporter => {
                 continue;
             }

@@ -95,6 +95,12 @@ pub enum ScopeKind {
     LocalRateLimit,
     /// `connection_limit.<name>.`: `name` is the filter's `stat_prefix`.
     ConnectionLimit,
+    /// `overload.<name>.`: `name` is a resource monitor's. There once an overload manager has it, as the next two.
+    OverloadMonitor,
+    /// `overload.<name>.`: `name` is an overload action's.
+    OverloadAction,
+    /// `overload.<name>.`: `name` is a load shed point's.
+    LoadShedPoint,
     /// One endpoint; nameless and never part of `/stats`. See [`super::Registry::host_scope`].
     Host,
 }
@@ -146,6 +152,9 @@ impl ScopeKind {
         Self::HttpGradientController,
         Self::LocalRateLimit,
         Self::ConnectionLimit,
+        Self::OverloadMonitor,
+        Self::OverloadAction,
+        Self::LoadShedPoint,
         Self::Host,
     ];
 
@@ -194,6 +203,9 @@ impl ScopeKind {
             Self::HttpGradientController => &tables::gradient_controller::TABLE,
             Self::LocalRateLimit => &tables::local_rate_limit::TABLE,
             Self::ConnectionLimit => &tables::connection_limit::TABLE,
+            Self::OverloadMonitor => &tables::overload_monitor::TABLE,
+            Self::OverloadAction => &tables::overload_action::TABLE,
+            Self::LoadShedPoint => &tables::load_shed_point::TABLE,
             Self::Host => &tables::host::TABLE,
         }
     }
@@ -204,6 +216,7 @@ impl ScopeKind {
             Self::Process | Self::Host | Self::HttpLocalRateLimit | Self::HttpBandwidthLimit => "",
             Self::LocalRateLimit => "local_rate_limit",
             Self::ConnectionLimit => "connection_limit",
+            Self::OverloadMonitor | Self::OverloadAction | Self::LoadShedPoint => "overload",
             Self::Server => "server",
             Self::ListenerManager => "listener_manager",
             Self::ClusterManager => "cluster_manager",

@@ -256,7 +256,7 @@ fn endpoints(cluster: &Cluster) -> Value {
     out.insert("@type".to_owned(), json!(ASSIGNMENT));
     let name = match &cluster.discovery {
         ClusterDiscovery::Eds { service_name, .. } => service_name,
-        ClusterDiscovery::Static | ClusterDiscovery::Dns { .. } => &cluster.name,
+        _ => &cluster.name,
     };
     out.insert("cluster_name".to_owned(), json!(**name));
     put_list(&mut out, "endpoints", localities);

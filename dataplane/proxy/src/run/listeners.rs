@@ -26,7 +26,7 @@ pub struct Bound {
 /// The first address that cannot be had, in Envoy's words; sockets opened before are closed.
 pub fn bind_all(listeners: &[Arc<Listener>], shards: usize) -> Result<Vec<Bound>, String> {
     let mut all = Vec::new();
-    for listener in listeners.iter().filter(|l| l.bind_to_port) {
+    for listener in listeners {
         match bind(listener, shards) {
             Ok(bound) => all.push(bound),
             Err(error) => {
@@ -49,6 +49,11 @@ pub fn bind(listener: &Arc<Listener>, shards: usize) -> Result<Bound, String> {
         addresses: Vec::new(),
         sockets: Vec::new(),
     };
+    if !listener.bind_to_port {
+        // Only connections that another listener hands over (`use_original_dst`) come to it.
+        bound.addresses.clone_from(&listener.addresses);
+        return Ok(bound);
+    }
     for address in &listener.addresses {
         match bind_address(listener, address, shards) {
             Ok((actual, sockets)) => {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use millrace_base::{Key, Time};
-use millrace_config::{Cluster, HttpFilter, HttpFilterKind, UpstreamProtocol};
+use millrace_config::{Cluster, ClusterId, HttpFilter, HttpFilterKind, LbPolicy, UpstreamProtocol};
 use millrace_filter::http::istio_alpn;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_filter::http::router::{reply, request as router};
@@ -16,8 +16,8 @@ use millrace_http::h1::{
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_upstream::{
-    Acquire, ChooseContext, ClusterState, HttpProtocol, PoolFailure, ResourcePriority, Transport,
-    TransportKey, TryResult,
+    Acquire, ChooseContext, ClusterState, ConnId, HttpProtocol, PoolAction, PoolFailure, ResourcePriority,
+    Transport, TransportKey, TryResult,
 };
 
 use super::HttpOptions;
@@ -25,6 +25,7 @@ use super::retry::Outcome;
 use super::stream::{Attempt, Stream};
 use super::{balance, header_case};
 use crate::address::inet;
+use crate::choose::{Asker, Choice, Chooser, NoChoice};
 use crate::downstream::Downstream;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
@@ -43,32 +44,60 @@ impl Shard {
     /// Chooses an endpoint and asks its pool for a connection.
     pub(super) fn attempt(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+        let Some(routed) = stream.facts.plan.and_then(|p| p.cluster) else { return };
         stream.facts.attempts += 1;
-        let priority = priority(stream.facts.high_priority);
-        let state = self.clusters.inflate(cluster, &self.snapshot, &self.shared, &mut self.rng);
-        let Some(state) = state else {
-            return self.local_reply(id, reply::no_cluster(503));
+        match self.choose_endpoint(id, routed) {
+            Ok(choice) => self.attempt_at(id, choice),
+            Err(NoChoice::NoCluster) => self.local_reply(id, reply::no_cluster(503)),
+            Err(NoChoice::NoHost) => {
+                self.end_retry_slot(id);
+                self.local_reply(id, reply::no_healthy_upstream());
+            }
+        }
+    }
+
+    fn choose_endpoint(&mut self, id: Key, routed: ClusterId) -> Result<Choice, NoChoice> {
+        let stream = self.streams.get(id).ok_or(NoChoice::NoHost)?;
+        let facts = &stream.facts;
+        let reads_metadata = |cluster: &Cluster| {
+            cluster.balancing.subset.is_some() || cluster.lb_policy == LbPolicy::ClusterProvided
         };
-        let scope = state.config().scope;
-        let options = state.config().balancing.subset.as_ref().and(stream.options.as_deref());
+        let reads_metadata = self.snapshot.cluster(routed).is_some_and(|cluster| reads_metadata(cluster));
+        let options = stream.options.as_deref().filter(|_| reads_metadata);
         let context = ChooseContext {
             avoid: &stream.tried_hosts,
             attempts: stream.host_attempts,
-            hash: stream.facts.balance.hash,
-            metadata: options.and_then(|options| balance::metadata_match(stream.facts.plan, options)),
-            override_host: stream.facts.balance.override_host(stream.facts.attempts),
+            hash: facts.balance.hash,
+            metadata: options.and_then(|options| balance::metadata_match(facts.plan, options)),
+            override_host: facts.balance.override_host(facts.attempts),
+            level: None,
             now: self.io.now,
         };
-        let chosen = state.choose_host(&mut self.rng, &context);
-        balance::count(state, &mut self.stats);
-        let Ok(chosen) = chosen else {
-            self.stats.inc(scope, metric::UPSTREAM_CX_NONE_HEALTHY);
-            self.end_retry_slot(id);
-            return self.local_reply(id, reply::no_healthy_upstream());
+        let asker = Asker {
+            headers: Some(&stream.request.headers),
+            client: self.downstreams.get(stream.downstream).map(|client| &**client),
+            avoid_of: facts.member,
         };
-        if chosen.panic {
-            self.stats.inc(scope, metric::LB_HEALTHY_PANIC);
+        let mut chooser = Chooser {
+            clusters: &mut self.clusters,
+            snapshot: &self.snapshot,
+            shared: &self.shared,
+            stats: &mut self.stats,
+            rng: &mut self.rng,
+            now: self.io.now,
+        };
+        chooser.choose(routed, &context, &asker)
+    }
+
+    /// Asks the pool of an endpoint for a connection.
+    fn attempt_at(&mut self, id: Key, Choice { cluster, chosen }: Choice) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(state) = self.clusters.get_mut(cluster) else { return };
+        let priority = priority(stream.facts.high_priority);
+        let scope = state.config().scope;
+        if stream.facts.member.replace(cluster).is_some_and(|before| before != cluster) {
+            // They are endpoints of another member of an aggregate cluster.
+            stream.tried_hosts.clear();
         }
         stream.facts.host = Some(chosen.host);
         if let Some(host) = state.host(chosen.host) {
@@ -102,6 +131,13 @@ impl Shard {
             Acquire::Reuse { conn, .. } => {
                 self.run_pool_actions(cluster);
                 self.send_request(id, conn);
+            }
+            Acquire::Queued(wait)
+                if self.overload.sheds_new(&self.actions, &mut self.rng, &mut self.stats) =>
+            {
+                state.shed(wait, &connects(&mut self.actions));
+                self.run_pool_actions(cluster);
+                self.pool_failed(id, PoolFailure::ConnectionOverflow);
             }
             Acquire::Queued(wait) => {
                 stream.attempt = Attempt::Queued(wait);
@@ -137,7 +173,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         if let Attempt::Queued(_) = stream.attempt {
             stream.attempt = Attempt::None;
-            let cluster = stream.facts.plan.and_then(|p| p.cluster);
+            let cluster = stream.facts.member;
             if let Some(scope) = cluster.and_then(|c| self.cluster_scope(c)) {
                 self.stats.gauge_dec(scope, metric::UPSTREAM_RQ_PENDING_ACTIVE);
             }
@@ -266,7 +302,7 @@ impl Shard {
                 self.close_upstream(conn, by);
             }
             Attempt::Queued(wait) => {
-                let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+                let Some(cluster) = stream.facts.member else { return };
                 if let Some(scope) = self.cluster_scope(cluster) {
                     self.stats.gauge_dec(scope, metric::UPSTREAM_RQ_PENDING_ACTIVE);
                 }
@@ -315,6 +351,19 @@ impl Shard {
         };
         self.local_reply(id, answer);
     }
+}
+
+/// Takes out which connections were to be opened.
+fn connects(actions: &mut Vec<PoolAction>) -> Vec<ConnId> {
+    let mut taken = Vec::new();
+    actions.retain(|action| match action {
+        PoolAction::Connect { conn, .. } => {
+            taken.push(*conn);
+            false
+        }
+        _ => true,
+    });
+    taken
 }
 
 /// What the request asks of the handshake: `auto_sni`, and protocols to offer. `None` when the cluster has too many

@@ -13,7 +13,6 @@ use millrace_observe::stats::{ShardStats, cluster as cluster_metric, http as met
 use millrace_ring::Payload;
 
 use super::h2::{client_room, upstream_room, write_to_client, write_to_upstream};
-use super::stream::REPLAY_BYTES_MAX;
 use super::{COPY_BYTES_MAX, Closing, INPUT_BYTES_MAX, Stream};
 use crate::downstream::Protocol;
 use crate::shard::Shard;
@@ -27,12 +26,15 @@ pub(super) fn chunk_overhead(len: usize, framing: BodyFraming) -> u64 {
     u64::from(len.ilog2() / 4 + 1 + 4)
 }
 
-/// Keeps body bytes for a retry, for as long as one is possible and they are not too many.
+/// Keeps body bytes for a retry, for as long as one is possible and they are not too many, and for copies.
 pub(super) fn keep_replay(stream: &mut Stream, upstream: &Upstream, stats: &mut ShardStats, bytes: &[u8]) {
+    if let Some(mirrors) = &mut stream.mirrors {
+        mirrors.copy(bytes);
+    }
     if !stream.keeps_replay {
         return;
     }
-    if stream.replay.len() + bytes.len() <= REPLAY_BYTES_MAX.min(upstream.buffer_limit) {
+    if stream.replay.len() + bytes.len() <= stream.replay_max {
         stream.replay.extend_from_slice(bytes);
     } else {
         stream.keeps_replay = false;
@@ -143,6 +145,7 @@ impl Shard {
             BodyEvent::NeedMore | BodyEvent::Trailers | BodyEvent::End => {}
         }
         http.input.consume(step.consumed);
+        let mirrored = stream.mirrors.is_some();
         if done {
             stream.flow.request_end = true;
             if stream.request_use() == BodyUse::Change {
@@ -159,9 +162,11 @@ impl Shard {
                 self.end_request(id);
             }
             self.request_arrived(id);
-            return true;
         }
-        step.consumed > 0
+        if mirrored {
+            self.feed_mirrors(id);
+        }
+        done || step.consumed > 0
     }
 
     /// Gives the next piece of the body to the filters that hold the request until it is whole.
@@ -253,8 +258,8 @@ impl Shard {
             _ => {
                 let state = self.clusters.get(upstream.cluster);
                 // Those of an HTTP/1.1 client were struck already; filters may have added others.
-                let keeps = (stream.client.is_none() && stream.filters.is_none())
-                    || state.is_some_and(|s| s.config().http.enable_trailers);
+                let own = stream.client.is_none() && stream.side.is_none() && stream.filters.is_none();
+                let keeps = own || state.is_some_and(|s| s.config().http.enable_trailers);
                 let trailers = Some(trailers).filter(|_| keeps);
                 link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));
             }
@@ -269,8 +274,11 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
         let Carries::Http(http) = &mut upstream.carries else { return false };
         let Some(stream) = self.streams.get_mut(id) else { return false };
-        let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return false };
         stream.active = now;
+        if stream.side.is_some() {
+            return self.discard_response_body(conn, id);
+        }
+        let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return false };
         // An HTTP/1.1 client takes what has come; its endpoint is paused when that is too much.
         let room = match stream.client.is_some() || stream.filters.is_some() {
             true if stream.flow.response_queue.len() >= INPUT_BYTES_MAX => 0,
@@ -435,6 +443,9 @@ impl Shard {
             self.judge_end(id, true);
         }
         let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.side.is_some() {
+            return self.side_is_answered(id);
+        }
         stream.response_complete = true;
         stream.facts.times.upstream_rx_end.get_or_insert(now);
         stream.response_deadline = Time::MAX;

@@ -49,7 +49,7 @@ impl<'a> Renderer<'a> {
             downstream_remote: Some(facts.remote.as_ref().unwrap_or(peer)),
             downstream_direct_remote: Some(downstream.direct_peer()),
             downstream_local: Some(&downstream.addresses.local),
-            downstream_direct_local: Some(&downstream.addresses.local),
+            downstream_direct_local: Some(downstream.direct_local()),
             upstream_local: facts.upstream_local.as_ref(),
             upstream_remote: facts.host_address.as_ref().filter(|_| facts.upstream_connection.is_some()),
             upstream_host: facts.host_address.as_ref(),

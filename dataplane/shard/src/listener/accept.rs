@@ -1,16 +1,16 @@
 //! Accepting: from a listening socket to a connection on the right shard with its filter chain chosen.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, ResponseFlags, Time};
 use millrace_config::{
-    Address, ConnectionFacts, Listener, ListenerFilterKind, TrafficDirection, TransportProtocol,
+    Address, ConnectionFacts, Listener, ListenerFilter, ListenerFilterKind, TrafficDirection,
+    TransportProtocol,
 };
 use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
-use millrace_observe::stats::listener as metric;
+use millrace_observe::stats::{Counter, listener as metric};
 use millrace_ring::{Accepted, IoError, Op, Socket};
 
 use super::tlvs::Tlvs;
@@ -19,7 +19,7 @@ use crate::address::{from_ring, ip_port};
 use crate::downstream::Early;
 use crate::origin::{Origin, http_options};
 use crate::shard::Shard;
-use crate::shared::{HandOver, ListenerHandle, Message};
+use crate::shared::{Admission, HandOver, ListenerHandle, Message};
 use crate::token::Kind;
 
 /// Pause after accepting failed (out of files), so that a full process does not spin.
@@ -30,9 +30,10 @@ impl Shard {
     pub(crate) fn know(&mut self, handle: Arc<ListenerHandle>, config: Arc<Listener>) {
         // Names are unique: an earlier listener was removed before, or is now.
         self.remove_listener(&config.name, Duration::ZERO);
-        let name = config.name.clone();
+        let (name, addresses) = (config.name.clone(), config.addresses.clone());
         let key = self.listeners.states.insert(ListenerState::new(handle, config));
         self.listeners.by_name.insert(name, key);
+        self.listeners.by_address.extend(addresses.into_iter().map(|address| (address, key)));
     }
 
     /// Accepts on one more socket of a listener.
@@ -44,9 +45,36 @@ impl Shard {
             self.io.ops.push(Op::Close { socket, reset: false });
             return;
         };
-        let acceptor = self.listeners.acceptors.insert(Acceptor { listener, socket: Some(socket) });
+        let paused = self.overload.pauses(&state.config);
+        let acceptor = Acceptor { listener, socket: Some(socket), paused };
+        let acceptor = self.listeners.acceptors.insert(acceptor);
         state.acceptors.push(acceptor);
-        self.io.ops.push(Op::Accept { listener: socket, token: Kind::Listener.token(acceptor) });
+        if !paused {
+            self.io.ops.push(Op::Accept { listener: socket, token: Kind::Listener.token(acceptor) });
+        }
+    }
+
+    /// Stops accepting, or goes on, as `stop_accepting_connections` has it. What waits stays in the kernel's queue.
+    pub(crate) fn pause_acceptors(&mut self, key: Key) {
+        let Some(state) = self.listeners.states.get(key) else { return };
+        let pause = self.overload.pauses(&state.config);
+        for at in &state.acceptors {
+            let Some(acceptor) = self.listeners.acceptors.get_mut(*at) else { continue };
+            let Some(listener) = acceptor.socket.filter(|_| acceptor.paused != pause) else { continue };
+            acceptor.paused = pause;
+            self.io.ops.push(match pause {
+                true => Op::StopAccept { listener },
+                false => Op::Accept { listener, token: Kind::Listener.token(*at) },
+            });
+        }
+    }
+
+    /// As [`Shard::pause_acceptors`], for every listener.
+    pub(crate) fn pause_all_acceptors(&mut self) {
+        let keys: Vec<Key> = self.listeners.states.keys().collect();
+        for key in keys {
+            self.pause_acceptors(key);
+        }
     }
 
     /// Closes the listening sockets; connections go on.
@@ -68,8 +96,12 @@ impl Shard {
     pub(super) fn close_acceptors(&mut self, key: Key) {
         let Some(state) = self.listeners.states.get(key) else { return };
         for acceptor in &state.acceptors {
-            let acceptor = self.listeners.acceptors.get_mut(*acceptor);
-            if let Some(socket) = acceptor.and_then(|a| a.socket.take()) {
+            let token = Kind::Listener.token(*acceptor);
+            let Some(acceptor) = self.listeners.acceptors.get_mut(*acceptor) else { continue };
+            if let Some(socket) = acceptor.socket.take() {
+                if acceptor.paused {
+                    self.io.ops.push(Op::Accept { listener: socket, token });
+                }
                 self.io.ops.push(Op::Close { socket, reset: false });
             }
         }
@@ -95,7 +127,8 @@ impl Shard {
 
     /// The pause after a failed accept is over.
     pub(crate) fn accept_again(&mut self, key: Key) {
-        if let Some(socket) = self.listeners.acceptors.get(key).and_then(|a| a.socket) {
+        let acceptor = self.listeners.acceptors.get(key).filter(|a| !a.paused);
+        if let Some(socket) = acceptor.and_then(|a| a.socket) {
             self.io.ops.push(Op::Accept { listener: socket, token: Kind::Listener.token(key) });
         }
     }
@@ -105,10 +138,15 @@ impl Shard {
         let Some(state) = self.listeners.states.get(key) else { return };
         let config = &state.config;
         let limit = self.limits.downstream_connections_max;
+        let (config, handle) = (config.clone(), state.handle.clone());
+        let mut admission = Admission::default();
+        if let Err(counter) = self.admits(&config, &handle, &mut admission) {
+            self.stats.inc(config.scope, counter);
+            self.io.ops.push(Op::Close { socket: accepted.socket, reset: false });
+            return;
+        }
         let chosen = self.shared.assign(self.index);
-        let over = self.shared.doors()[chosen].connections() > limit
-            || config.connection_limit.is_some_and(|max| u64::from(state.connections) >= max);
-        if over {
+        if self.shared.doors()[chosen].connections() > limit {
             self.shared.unassign(chosen);
             self.stats.inc(config.scope, metric::DOWNSTREAM_CX_OVERFLOW);
             self.io.ops.push(Op::Close { socket: accepted.socket, reset: false });
@@ -119,7 +157,8 @@ impl Shard {
             socket: accepted.socket,
             peer: from_ring(&accepted.peer),
             local: local.or_else(|| config.addresses.first().cloned()).unwrap_or(from_ring(&accepted.peer)),
-            listener: state.handle.clone(),
+            listener: handle,
+            admission,
         };
         if chosen == self.index {
             self.serve_for(key, hand_over);
@@ -135,8 +174,25 @@ impl Shard {
         }
     }
 
+    /// Asks for a place under the bounds of the listener and the process; the counter of the first that refuses it.
+    fn admits(
+        &mut self,
+        config: &Listener,
+        handle: &Arc<ListenerHandle>,
+        place: &mut Admission,
+    ) -> Result<(), Counter> {
+        if self.refuses_connection(config) {
+            return Err(metric::DOWNSTREAM_CX_OVERLOAD_REJECT);
+        }
+        if !config.ignore_global_conn_limit && !config.bypass_overload_manager {
+            let count = self.shared.connections();
+            place.of_process(count).ok_or(metric::DOWNSTREAM_GLOBAL_CX_OVERFLOW)?;
+        }
+        place.of_listener(handle, config.connection_limit).ok_or(metric::DOWNSTREAM_CX_OVERFLOW)
+    }
+
     /// Logs a connection that no filter chain took (`Listener.access_log`).
-    fn log_unmatched(&mut self, config: &Listener, new: &HandOver) {
+    fn log_unmatched(&mut self, config: &Listener, new: &HandOver, found: &Found) {
         if config.access_logs.is_empty() {
             return;
         }
@@ -151,7 +207,7 @@ impl Shard {
             downstream_remote: Some(&new.peer),
             downstream_direct_remote: Some(&new.peer),
             downstream_local: Some(&new.local),
-            downstream_direct_local: Some(&new.local),
+            downstream_direct_local: Some(found.direct_local.as_ref().unwrap_or(&new.local)),
             hostname: &self.names.hostname,
             ..StreamInfo::default()
         };
@@ -174,18 +230,27 @@ impl Shard {
     }
 
     /// Serves a connection that was counted for this shard already.
-    fn serve_for(&mut self, key: Key, new: HandOver) {
+    fn serve_for(&mut self, key: Key, mut new: HandOver) {
         let Some(state) = self.listeners.states.get(key) else { return self.turn_away(&new) };
         let over = state.removed.is_some_and(|removed| removed.drain_until <= self.io.now);
         if over || self.stopping {
             return self.turn_away(&new);
         }
-        let config = state.config.clone();
-        self.stats.inc(config.scope, metric::DOWNSTREAM_CX_TOTAL);
+        let mut config = state.config.clone();
         let restored = restores_destination(&config)
             .then(|| (self.socket_facts.original_dst)(new.socket).map(|a| from_ring(&a)))
             .flatten();
-        let found = Found { restored, ..Found::default() };
+        let direct_local = restored.map(|wanted| std::mem::replace(&mut new.local, wanted));
+        let mut key = key;
+        if config.use_original_dst
+            && direct_local.is_some()
+            && let Some(other) = self.listeners.at(&new.local)
+            && let Some(state) = self.listeners.states.get(other)
+        {
+            (key, config) = (other, state.config.clone());
+        }
+        self.stats.inc(config.scope, metric::DOWNSTREAM_CX_TOTAL);
+        let found = Found { direct_local, ..Found::default() };
         if let Some((new, found)) = self.inspect(key, &config, new, found) {
             self.serve_found(key, &config, new, found, Early::default());
         }
@@ -203,14 +268,19 @@ impl Shard {
         let chain = choose_chain(config, &new, &found);
         match chain.and_then(|at| self.origin(key, at)) {
             Some(origin) => {
-                let (server_name, direct_peer) = (found.server_name.take(), found.direct_peer.take());
-                let early = Early { server_name, direct_peer, tlvs: found.tlvs.take(), ..early };
+                let early = Early {
+                    server_name: found.server_name.take(),
+                    direct_peer: found.direct_peer.take(),
+                    direct_local: found.direct_local.take(),
+                    tlvs: found.tlvs.take(),
+                    ..early
+                };
                 self.open_downstream(key, origin, new, early);
             }
             None => {
                 self.stats.inc(config.scope, metric::NO_FILTER_CHAIN_MATCH);
                 self.stats.inc(config.scope, metric::DOWNSTREAM_CX_DESTROY);
-                self.log_unmatched(config, &new);
+                self.log_unmatched(config, &new, &found);
                 self.turn_away(&new);
             }
         }
@@ -237,8 +307,8 @@ impl Shard {
 /// What the listener filters found out.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Destination before REDIRECT.
-    pub(super) restored: Option<Address>,
+    /// Our end of the socket, where the connection's destination was found to be another one.
+    pub(super) direct_local: Option<Address>,
     /// The peer of the socket, where a PROXY protocol header named another one.
     pub(super) direct_peer: Option<Address>,
     /// What is kept of that header.
@@ -249,15 +319,9 @@ pub(crate) struct Found {
     pub(super) tls: bool,
 }
 
-impl Found {
-    /// Where the client wanted to go.
-    pub(super) fn destination(&self, new: &HandOver) -> (IpAddr, u16) {
-        ip_port(self.restored.as_ref().unwrap_or(&new.local))
-    }
-}
-
 fn restores_destination(config: &Listener) -> bool {
-    config.listener_filters.iter().any(|filter| filter.kind == ListenerFilterKind::OriginalDst)
+    let is_one = |filter: &ListenerFilter| filter.kind == ListenerFilterKind::OriginalDst;
+    config.use_original_dst || config.listener_filters.iter().any(is_one)
 }
 
 /// Chooses the filter chain: its position among all.
@@ -265,7 +329,7 @@ fn choose_chain(config: &Listener, new: &HandOver, found: &Found) -> Option<usiz
     let peer = ip_port(&new.peer);
     let protocols: Vec<&str> = found.protocols.iter().map(|name| &**name).collect();
     let facts = ConnectionFacts {
-        destination: found.destination(new),
+        destination: ip_port(&new.local),
         source: peer,
         direct_source: found.direct_peer.as_ref().map_or(peer.0, |direct| ip_port(direct).0),
         server_name: found.server_name.as_deref(),

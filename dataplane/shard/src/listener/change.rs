@@ -59,6 +59,7 @@ impl Shard {
             }
         }
         (state.origins, state.facts, state.config) = (origins, facts, config.clone());
+        self.pause_acceptors(key);
         if draining > 0 {
             self.shared.add_draining(self.index, draining);
             self.arm_drain(until);
@@ -68,6 +69,7 @@ impl Shard {
     /// Its sockets close and its connections drain; one of the same name may come after it.
     pub(crate) fn remove_listener(&mut self, name: &str, drain: Duration) {
         let Some(key) = self.listeners.by_name.remove(name) else { return };
+        self.listeners.by_address.retain(|_, at| *at != key);
         self.close_acceptors(key);
         let drain_until = self.io.now + drain.min(DRAIN_MAX);
         let keep_until = self.io.now + drain.min(HAND_OVER_GRACE);

@@ -16,6 +16,7 @@ use millrace_ring::{Filled, Op, RecvEnd};
 
 use super::accept::Found;
 use super::tlvs::Tlvs;
+use crate::address::ip_port;
 use crate::downstream::Early;
 use crate::shard::Shard;
 use crate::shared::HandOver;
@@ -55,7 +56,7 @@ impl Shard {
         new: HandOver,
         found: Found,
     ) -> Option<(HandOver, Found)> {
-        let port = found.destination(&new).1;
+        let port = ip_port(&new.local).1;
         let Some(at) = next_filter(&config.listener_filters, 0, port) else { return Some((new, found)) };
         let socket = new.socket;
         let limit = config.listener_filters_timeout;
@@ -110,7 +111,7 @@ impl Shard {
                     self.count_filter(kind, counts);
                     let Some(inspection) = self.inspections.get_mut(key) else { return };
                     inspection.consume(consumed);
-                    let port = inspection.found.destination(&inspection.new).1;
+                    let port = ip_port(&inspection.new.local).1;
                     let next = next_filter(&config.listener_filters, inspection.at + 1, port);
                     inspection.at = next.unwrap_or(config.listener_filters.len());
                     if next.is_some() && inspection.is_empty() {
@@ -326,8 +327,11 @@ impl Inspection {
                 if let Some(addresses) = header.addresses {
                     let direct = std::mem::replace(&mut self.new.peer, Address::Inet(addresses.source));
                     self.found.direct_peer.get_or_insert(direct);
-                    self.new.local = Address::Inet(addresses.destination);
-                    self.found.restored = None;
+                    let wanted = Address::Inet(addresses.destination);
+                    if wanted != self.new.local {
+                        let direct = std::mem::replace(&mut self.new.local, wanted);
+                        self.found.direct_local.get_or_insert(direct);
+                    }
                 }
                 let counter = match header.version {
                     Version::V1 => proxy_proto::V1_FOUND,

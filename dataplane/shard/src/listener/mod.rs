@@ -13,14 +13,16 @@ pub(crate) use inspect::Inspection;
 pub(crate) use tlvs::Tlvs;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::{Key, Slab, Time};
-use millrace_config::Listener;
+use millrace_config::{Address, Listener};
 use millrace_ring::Socket;
 
+use crate::address::inet;
 use crate::origin::{ListenerFacts, Origin};
 use crate::shared::ListenerHandle;
 
@@ -63,6 +65,8 @@ struct Acceptor {
     listener: Key,
     /// `None` once it was closed: what it had accepted by then still comes.
     socket: Option<Socket>,
+    /// `stop_accepting_connections` is in force.
+    paused: bool,
 }
 
 /// All listeners of a shard.
@@ -71,6 +75,8 @@ pub(crate) struct Listeners {
     states: Slab<ListenerState>,
     acceptors: Slab<Acceptor>,
     by_name: BTreeMap<Arc<str>, Key>,
+    /// As configured, for connections that `use_original_dst` hands over.
+    by_address: BTreeMap<Address, Key>,
     /// Those that left the configuration and are not over.
     removed: Vec<Key>,
     /// Times at which something that drains is due; each is armed in the timer wheel.
@@ -103,6 +109,19 @@ impl Listeners {
     /// What a listener is like now.
     pub(crate) fn config(&self, key: Key) -> Option<&Arc<Listener>> {
         self.states.get(key).map(|state| &state.config)
+    }
+
+    /// The listener for connections to an address: that of the address itself, else that of its port on all addresses.
+    fn at(&self, address: &Address) -> Option<Key> {
+        let wildcard = || {
+            let inet = inet(address)?;
+            let any = match inet.is_ipv4() {
+                true => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                false => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            };
+            self.by_address.get(&Address::Inet(SocketAddr::new(any, inet.port()))).copied()
+        };
+        self.by_address.get(address).copied().or_else(wildcard)
     }
 
     /// The listener that a connection was accepted for, also when its name means another one by now.

@@ -33,7 +33,7 @@ impl Shard {
             downstream_remote: Some(&downstream.addresses.peer),
             downstream_direct_remote: Some(downstream.direct_peer()),
             downstream_local: Some(&downstream.addresses.local),
-            downstream_direct_local: Some(&downstream.addresses.local),
+            downstream_direct_local: Some(downstream.direct_local()),
             upstream_local: session.upstream_local.as_ref(),
             upstream_remote: session.host.as_ref().filter(|_| session.upstream_local.is_some()),
             upstream_host: session.host.as_ref(),

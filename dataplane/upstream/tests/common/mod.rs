@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus,
-    LbPolicy, LocalityEndpoints, ScopeId, UpstreamHttp,
+    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HappyEyeballs,
+    HealthStatus, LbPolicy, LocalityEndpoints, ScopeId, UpstreamHttp,
 };
 
 /// The endpoint `10.0.0.<number>:80`.
@@ -19,6 +19,9 @@ pub fn endpoint(number: u8, weight: u32, health: HealthStatus) -> Endpoint {
         scope: ScopeId(u32::from(number)),
         transport_metadata: None,
         lb_metadata: None,
+        additional_addresses: None,
+        health_check: None,
+        leaving: false,
     }
 }
 
@@ -50,7 +53,9 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         outlier_detection: None,
         buffer_limit_bytes: 1024 * 1024,
         tcp_keepalive: None,
-        bind_source: None,
+        bind: None,
+        happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

@@ -25,22 +25,27 @@ use crate::error::Rejection;
 use crate::value;
 
 const PANIC_THRESHOLD: f64 = 50.0;
+const MERGE_WINDOW: Duration = Duration::from_secs(1);
 const PANIC_RUNTIME: &str = "upstream.healthy_panic_threshold";
 const ZONES_RUNTIME: &str = "upstream.zone_routing.enabled";
 const ZONES_SIZE_RUNTIME: &str = "upstream.zone_routing.min_cluster_size";
 const ZONES_FORCE_RUNTIME: &str = "upstream.zone_routing.force_locality_direct_routing";
 
-/// The typed policy when there is one, else what the older fields say.
+/// The typed policy when there is one, else what the older fields say. `provides`: the type of the cluster has a
+/// balancer of its own, which must be asked for, as it must not be of other clusters.
 pub(super) fn balancing(
     cluster: &pb::Cluster,
+    provides: bool,
     path: &Path,
     cx: &Context,
 ) -> Result<(LbPolicy, Balancing), Rejection> {
     let common = cluster.common_lb_config.as_ref();
+    let window = common.and_then(|common| common.update_merge_window.as_ref());
     let mut balancing = Balancing {
         locality: LocalityMode::ZoneAware(zone_aware(None, cx)),
         local_locality: cx.node_locality.clone(),
         local_cluster: cx.local_cluster,
+        update_merge_window: window.map_or(MERGE_WINDOW, value::duration),
         ..Balancing::default()
     };
     if let Some(set) = common.and_then(|common| common.override_host_status.as_ref()) {
@@ -54,7 +59,25 @@ pub(super) fn balancing(
         }
         None => legacy(cluster, path, &mut balancing, cx)?,
     };
-    Ok((policy, balancing))
+    match (policy == LbPolicy::ClusterProvided, provides) {
+        (true, false) => {
+            let why = format!(
+                "cluster manager: cluster provided LB specified but cluster '{}' did not provide one. Check cluster \
+                 documentation.",
+                cluster.name
+            );
+            Err(Rejection::new(&path.join("lb_policy"), why))
+        }
+        (false, true) => {
+            let why = format!(
+                "cluster manager: cluster provided LB not specified but cluster '{}' provided one. Check cluster \
+                 documentation.",
+                cluster.name
+            );
+            Err(Rejection::new(&path.join("lb_policy"), why))
+        }
+        _ => Ok((policy, balancing)),
+    }
 }
 
 /// A typed policy says everything itself.
@@ -128,13 +151,11 @@ fn legacy(
             let why = "cluster: field load_balancing_policy need to be set";
             Err(Rejection::new(&path.join("load_balancing_policy"), why))
         }
-        By::ClusterProvided => {
-            let why = format!(
-                "cluster provided LB specified but cluster '{}' did not provide one. Check cluster documentation.",
-                cluster.name
-            );
-            Err(Rejection::new(&path.join("lb_policy"), why))
+        By::ClusterProvided if balancing.subset.is_some() => {
+            let why = "cluster: LB policy CLUSTER_PROVIDED cannot be combined with lb_subset_config";
+            Err(Rejection::new(&path.join("lb_subset_config"), why))
         }
+        By::ClusterProvided => Ok(LbPolicy::ClusterProvided),
     }
 }
 

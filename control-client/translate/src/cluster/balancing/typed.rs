@@ -118,10 +118,7 @@ fn served(
             override_host(&config, path, out)?;
             child
         }
-        "cluster_provided.v3.ClusterProvided" => {
-            let why = "cluster provided LB specified but the cluster did not provide one. Check cluster documentation.";
-            return Err(Rejection::new(path, why));
-        }
+        "cluster_provided.v3.ClusterProvided" => LbPolicy::ClusterProvided,
         _ => return Ok(None),
     }))
 }

@@ -27,6 +27,7 @@ pub(super) use admission::TYPE as ADMISSION_CONTROL;
 pub(super) use compression::DECOMPRESSOR;
 pub(super) use concurrency::TYPE as ADAPTIVE_CONCURRENCY;
 pub(crate) use cors::deprecated as cors_policy;
+pub(crate) use header_mutation::steps as mutation_steps;
 pub(crate) use rate_limit_actions::policies as rate_limits;
 
 /// The filter of a type of this folder; `stat_prefix` is the connection manager's. `None` for other types.

@@ -1,8 +1,8 @@
 //! The lists that Istio sends, by what the cluster speaks.
 
 use millrace_config::{
-    CircuitBreakers, ClusterDiscovery, ClusterId, FilterConfigId, HttpFilter, LbPolicy, ScopeId,
-    UpstreamHttp, UpstreamTransport,
+    CircuitBreakers, ClusterDiscovery, ClusterId, FilterConfigId, HappyEyeballs, HttpFilter, LbPolicy,
+    ScopeId, UpstreamHttp, UpstreamTransport,
 };
 
 use super::*;
@@ -43,7 +43,9 @@ fn cluster(protocol: UpstreamProtocol, istio_alpn_override: bool) -> Cluster {
         outlier_detection: None,
         buffer_limit_bytes: 0,
         tcp_keepalive: None,
-        bind_source: None,
+        bind: None,
+        happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp { protocol, ..UpstreamHttp::default() },
         istio_alpn_override,

@@ -58,6 +58,9 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
             scope: ScopeId(*scope),
             transport_metadata: None,
             lb_metadata: None,
+            additional_addresses: None,
+            health_check: None,
+            leaving: false,
         }],
     };
     Arc::new(Cluster {
@@ -81,7 +84,9 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         outlier_detection: None,
         buffer_limit_bytes: 1 << 20,
         tcp_keepalive: None,
-        bind_source: None,
+        bind: None,
+        happy_eyeballs: millrace_config::HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

@@ -1,0 +1,188 @@
+//! Which endpoint of which cluster a request or a connection goes to: the cluster's balancer, where the client wanted
+//! to go (`ORIGINAL_DST`), or a member of an aggregate cluster.
+
+use std::net::SocketAddr;
+
+use millrace_base::{Rng, Time};
+use millrace_config::{ClusterDiscovery, ClusterId, OriginalDst, ScopeId, Snapshot};
+use millrace_http::HeaderMap;
+use millrace_observe::stats::{ShardStats, cluster as metric};
+use millrace_upstream::{Aggregate, ChooseContext, Chosen, Dropped, HostId, NoHost};
+
+use crate::address::inet;
+use crate::clusters::Clusters;
+use crate::downstream::Downstream;
+use crate::http::balance;
+use crate::shared::Shared;
+
+/// An endpoint, and the cluster that it belongs to: for an aggregate cluster one of its members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice {
+    pub(crate) cluster: ClusterId,
+    pub(crate) chosen: Chosen,
+}
+
+/// Why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoChoice {
+    /// The cluster does not exist.
+    NoCluster,
+    /// It has no endpoint that may be used.
+    NoHost,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asker<'a> {
+    pub(crate) headers: Option<&'a HeaderMap>,
+    pub(crate) client: Option<&'a Downstream>,
+    /// The cluster of the endpoints that are to be avoided.
+    pub(crate) avoid_of: Option<ClusterId>,
+}
+
+/// What a choice needs of the shard.
+#[derive(Debug)]
+pub(crate) struct Chooser<'a> {
+    pub(crate) clusters: &'a mut Clusters,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) shared: &'a Shared,
+    pub(crate) stats: &'a mut ShardStats,
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) now: Time,
+}
+
+impl Chooser<'_> {
+    /// Chooses an endpoint of a cluster and counts what balancers count.
+    #[inline]
+    pub(crate) fn choose(
+        &mut self,
+        cluster: ClusterId,
+        context: &ChooseContext<'_>,
+        asker: &Asker<'_>,
+    ) -> Result<Choice, NoChoice> {
+        let state = self.clusters.inflate(cluster, self.snapshot, self.shared, self.rng);
+        let state = state.ok_or(NoChoice::NoCluster)?;
+        let scope = state.config().scope;
+        let choice = if state.provides_balancer() {
+            self.choose_provided(cluster, context, asker)
+        } else {
+            let chosen = state.choose_host(self.rng, context);
+            balance::count(state, self.stats);
+            if let Ok(Chosen { panic: true, .. }) = chosen {
+                self.stats.inc(scope, metric::LB_HEALTHY_PANIC);
+            }
+            chosen.map(|chosen| Choice { cluster, chosen })
+        };
+        choice.map_err(|_| {
+            self.stats.inc(scope, metric::UPSTREAM_CX_NONE_HEALTHY);
+            NoChoice::NoHost
+        })
+    }
+
+    #[cold]
+    fn choose_provided(
+        &mut self,
+        cluster: ClusterId,
+        context: &ChooseContext<'_>,
+        asker: &Asker<'_>,
+    ) -> Result<Choice, NoHost> {
+        let state = self.clusters.get(cluster).ok_or(NoHost::Empty)?;
+        let config = state.config().clone();
+        match &config.discovery {
+            ClusterDiscovery::OriginalDst(own) => {
+                let (address, invalid) = destination(own, asker);
+                self.stats.add(config.scope, metric::ORIGINAL_DST_HOST_INVALID, u64::from(invalid));
+                let host = self.demand(cluster, config.scope, address.ok_or(NoHost::Empty)?)?;
+                Ok(Choice { cluster, chosen: Chosen { host, panic: false } })
+            }
+            ClusterDiscovery::Aggregate(members) => self.choose_member(cluster, members, context, asker),
+            _ => Err(NoHost::Empty),
+        }
+    }
+
+    /// The endpoint at an address.
+    fn demand(&mut self, cluster: ClusterId, scope: ScopeId, address: SocketAddr) -> Result<HostId, NoHost> {
+        let state = self.clusters.get_mut(cluster).ok_or(NoHost::Empty)?;
+        let mut dropped = Dropped::default();
+        let registry = self.stats.registry().clone();
+        let found = state.demand(address, self.now, || registry.host_scope(), &mut dropped);
+        if let Ok((_, true)) = found {
+            self.stats.inc(scope, metric::MEMBERSHIP_CHANGE);
+        }
+        count_dropped(self.stats, scope, dropped);
+        found.map(|(host, _)| host)
+    }
+
+    /// An endpoint of the member whose turn it is.
+    fn choose_member(
+        &mut self,
+        cluster: ClusterId,
+        members: &[ClusterId],
+        context: &ChooseContext<'_>,
+        asker: &Asker<'_>,
+    ) -> Result<Choice, NoHost> {
+        let state = self.clusters.get_mut(cluster).ok_or(NoHost::Empty)?;
+        let config = state.config().clone();
+        let mut aggregate = state.take_aggregate();
+        let mut versions = Vec::with_capacity(members.len());
+        for member in members {
+            let state = self.clusters.inflate(*member, self.snapshot, self.shared, self.rng);
+            versions.push(state.map_or(Aggregate::ABSENT, |state| state.current_version()));
+        }
+        if !aggregate.is_current(versions.into_iter()) {
+            let exists = |id: &ClusterId| self.snapshot.cluster(*id).and_then(|_| self.clusters.get(*id));
+            aggregate.rebuild(&config, members.iter().map(exists));
+        }
+        let level = aggregate.draw(self.rng);
+        if let Some(state) = self.clusters.get_mut(cluster) {
+            state.keep_aggregate(aggregate);
+        }
+        let level = level.ok_or(NoHost::Empty)?;
+        let member = *members.get(level.member).ok_or(NoHost::Empty)?;
+        let state = self.clusters.get_mut(member).ok_or(NoHost::Empty)?;
+        let avoid = if asker.avoid_of == Some(member) { context.avoid } else { &[] };
+        let context = ChooseContext { avoid, level: Some((level.level, level.degraded)), ..*context };
+        let chosen = state.choose_host(self.rng, &context);
+        balance::count(state, self.stats);
+        let chosen = chosen?;
+        if chosen.panic {
+            let scope = state.config().scope;
+            self.stats.inc(scope, metric::LB_HEALTHY_PANIC);
+        }
+        Ok(Choice { cluster: member, chosen })
+    }
+}
+
+/// Gives the scopes of endpoints back that no shard has any more.
+pub(crate) fn count_dropped(stats: &mut ShardStats, cluster: ScopeId, dropped: Dropped) {
+    for scope in dropped.scopes {
+        stats.inc(cluster, metric::MEMBERSHIP_CHANGE);
+        stats.registry().retire(scope);
+    }
+}
+
+/// Where a client wanted to go, and how many texts that should have said so are no address: metadata, then the header,
+/// then the address that a listener filter restored.
+fn destination(config: &OriginalDst, asker: &Asker<'_>) -> (Option<SocketAddr>, u32) {
+    let mut invalid = 0;
+    let mut parse = |text: Option<&str>| {
+        let address = text?.parse::<SocketAddr>().ok();
+        invalid += u32::from(address.is_none());
+        address
+    };
+    let named = config.metadata_key.as_ref().and_then(|(namespace, key)| {
+        parse(asker.client.and_then(Downstream::metadata).and_then(|metadata| metadata.get(namespace, key)))
+    });
+    let named = named.or_else(|| {
+        let value = asker.headers?.get_name(config.header.as_deref()?)?;
+        // What is no text is no address either.
+        parse(Some(std::str::from_utf8(value).unwrap_or_default()))
+    });
+    let restored =
+        || asker.client.filter(|client| client.is_restored()).and_then(|c| inet(&c.addresses.local));
+    let mut address = named.or_else(restored);
+    if let (Some(address), Some(port)) = (&mut address, config.port_override) {
+        address.set_port(port);
+    }
+    (address, invalid)
+}
