@@ -281,6 +281,13 @@ impl Shard {
             filters.holds_response()
         });
         self.report_filters(id);
+        if let Some(stream) = self.streams.get_mut(id)
+            && stream.filters.as_ref().is_some_and(|filters| filters.are_over())
+            && let Some(filters) = stream.filters.take()
+        {
+            // The body goes the way of those that have none.
+            self.filter_states.recycle(filters);
+        }
         holds.unwrap_or(false)
     }
 

@@ -114,6 +114,10 @@ impl AdmissionActive {
         (Some(Self { at, awaits_trailers: false }), Verdict::Continue)
     }
 
+    pub(crate) fn awaits_trailers(&self) -> bool {
+        self.awaits_trailers
+    }
+
     pub(crate) fn response_head(&mut self, head: &ResponseHead, end: bool, env: &mut ResponseEnv<'_>) {
         let Some(config) = config_at(env, self.at) else { return };
         let status = head.headers.get(HeaderId::GrpcStatus);

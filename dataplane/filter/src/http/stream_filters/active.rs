@@ -67,6 +67,17 @@ impl Active {
         }
     }
 
+    /// With the head of the response it has done everything.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::RateLimit(_) | Self::Cors(_) => true,
+            Self::Compressor(one) => !one.changes_request() && !one.changes_response(),
+            Self::Decompressor(one) => !one.changes_request() && !one.changes_response(),
+            Self::Admission(admission) => !admission.awaits_trailers(),
+            _ => false,
+        }
+    }
+
     pub(super) fn holds_response(&self) -> bool {
         match self {
             Self::Web(web) => web.holds(),
