@@ -104,14 +104,6 @@ pub(super) const INVALID: &[Case] = &[
     ),
     (
         L,
-        with!(
-            "decompressor.v3.Decompressor, decompressor_library: {name: l, typed_config: {'@type': t/google.protobuf.Nothing}}"
-        ),
-        at!(".decompressor_library"),
-        "Didn't find a registered implementation",
-    ),
-    (
-        L,
         with!("bandwidth_limit.v3.BandwidthLimit, stat_prefix: a, fill_interval: 0.001s"),
         at!(".fill_interval"),
         "0.02",
@@ -170,6 +162,14 @@ pub(super) const INVALID: &[Case] = &[
 
 /// What Envoy has and this build has not.
 pub(super) const NOT_SERVED: &[Case] = &[
+    (
+        L,
+        with!(
+            "decompressor.v3.Decompressor, decompressor_library: {name: l, typed_config: {'@type': t/google.protobuf.Struct}}"
+        ),
+        at!(".decompressor_library"),
+        "decompressor library 'l'",
+    ),
     (
         L,
         with!(

@@ -154,6 +154,10 @@ pub(super) const FEATURES: &[Feature] = &[
         endpoints: &[does(Does::Say(200, &[], LONG))],
         traffic: Traffic { body: "a body", ..requests(4) },
         prefixes: &["bw."],
+        differs: &[
+            ("bw.http_bandwidth_limit.request_incoming_size", "the end is no piece of its own"),
+            ("bw.http_bandwidth_limit.response_incoming_size", "the end is no piece of its own"),
+        ],
         ..SHAPING
     },
     Feature {
