@@ -41,7 +41,7 @@ pub(super) fn filter(
     }
     let http_success = match &criteria.http_criteria {
         Some(http) => statuses(http, &inside.join("http_criteria"))?,
-        None => vec![100..500],
+        None => std::iter::once(100..500).collect(),
     };
     let grpc_success = match &criteria.grpc_criteria {
         None => AdmissionControl::GRPC_SUCCESS,

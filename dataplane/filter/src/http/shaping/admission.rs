@@ -171,7 +171,7 @@ mod tests {
             scope: ScopeId(0),
             id: AdmissionId::unique(),
             enabled: true,
-            http_success: vec![100..500],
+            http_success: std::iter::once(100..500).collect(),
             grpc_success: AdmissionControl::GRPC_SUCCESS,
             window: Duration::from_secs(30),
             aggression,

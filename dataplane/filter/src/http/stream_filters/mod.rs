@@ -178,6 +178,7 @@ const SPARE_MAX: usize = 64;
 pub struct ShardFilters {
     pub(super) admissions: Admissions,
     /// Memory for the filters of later requests.
+    #[expect(clippy::vec_box, reason = "streams hold the boxes")]
     spare: Vec<Box<StreamFilters>>,
 }
 
