@@ -73,11 +73,11 @@ pub use http_filters::{
     BucketRef, BufferFilter, Coding, CompressDirection, CompressResponses, CompressorFilter,
     CompressorLibrary, CompressorPerRoute, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy,
     DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, Fault, FaultAbort,
-    FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientState, GradientWindow, GzipCompressor,
-    GzipStrategy, HeaderMutationFilter, HeaderMutationStep, LATENCY_BINS, LocalRateLimit, LocalRateLimiter,
-    MinRtt, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy, RateVerdict, SessionCookie,
-    SessionState, StatefulSession, StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits,
-    ZstdCompressor,
+    FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges, GradientState, GradientWindow,
+    GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep, LATENCY_BINS, LocalRateLimit,
+    LocalRateLimiter, MinRtt, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy, RateVerdict,
+    SessionCookie, SessionState, StatefulSession, StatefulSessionFilter, TokenBucketConfig,
+    VirtualHostRateLimits, ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};

@@ -13,6 +13,7 @@ use crate::logs::Logs;
 use millrace_base::{Key, Limits, Rng, Slab, Time, WallTime};
 use millrace_config::{Snapshot, Update};
 use millrace_filter::http::connection_manager::date::DateCache;
+use millrace_filter::http::stream_filters::ShardFilters;
 use millrace_http::h1::ParseOptions;
 use millrace_http::h2::Heads;
 use millrace_http::{HeaderMap, ResponseHead};
@@ -154,6 +155,7 @@ pub struct Shard {
     pub(crate) pieces: Vec<Filled>,
     #[expect(clippy::vec_box, reason = "the boxes move between here and the slab")]
     pub(crate) spare_streams: Vec<Box<Stream>>,
+    pub(crate) filter_states: ShardFilters,
     pub(crate) discarded_trailers: HeaderMap,
     /// The interim responses that we make ourselves.
     pub(crate) interim: ResponseHead,
@@ -213,6 +215,7 @@ impl Shard {
             filtered: Vec::new(),
             pieces: Vec::new(),
             spare_streams: Vec::new(),
+            filter_states: ShardFilters::default(),
             discarded_trailers: HeaderMap::default(),
             interim: ResponseHead::default(),
             date: DateCache::default(),

@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         ("balancing_vectors", balancing::vectors::CASES),
         ("clusters", clusters::CASES),
         ("config", config::CASES),
+        ("filters_admission", filters::admission::CASES),
+        ("filters_bandwidth", filters::bandwidth::CASES),
         ("filters_buffer", filters::buffer::CASES),
         ("filters_compression", filters::compression::CASES),
         ("filters_connections", filters::connections::CASES),

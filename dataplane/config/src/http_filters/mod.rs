@@ -22,7 +22,7 @@ pub use compression::{
     GzipCompressor, GzipStrategy, ZstdCompressor,
 };
 pub use concurrency::{
-    AdaptiveConcurrency, GradientConfig, GradientState, GradientWindow, LATENCY_BINS, MinRtt,
+    AdaptiveConcurrency, GradientConfig, GradientGauges, GradientState, GradientWindow, LATENCY_BINS, MinRtt,
 };
 pub use cors::{CorsFilter, CorsPolicy};
 pub use csrf::{CsrfFilter, CsrfPolicy};

@@ -10,7 +10,7 @@ use millrace_conformance::corpus;
 use millrace_filter::http::grpc::status::http_to_grpc_status;
 use millrace_filter::http::router::Render;
 use millrace_filter::http::stream_filters::{
-    ConnectionFilters, Env, ResponseEnv, Start, StreamFilters, Verdict,
+    ConnectionFilters, Env, ResponseEnv, ShardFilters, Start, StreamFilters, Verdict,
 };
 use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 use millrace_observe::stats::Registry;
@@ -148,6 +148,7 @@ fn begin(start: &Start<'_>, head: &mut RequestHead) -> Box<StreamFilters> {
         scratch: &mut Vec::new(),
         connection: &mut ConnectionFilters::default(),
         flags: &mut ResponseFlags::default(),
+        shard: &mut ShardFilters::default(),
     };
     assert_eq!(StreamFilters::begin(&mut slot, start, &mut env, head), Verdict::Continue);
     slot.expect("something to do")
@@ -172,10 +173,12 @@ fn send(
         request: &asked,
         render: &NoTemplates,
         scratch: &mut scratch,
+        now: Time::ZERO,
         stats: &mut Registry::new().attach_shard("worker_0"),
         upstream: None,
         flags: ResponseFlags::default(),
         wall: WallTime::default(),
+        shard: &mut ShardFilters::default(),
     };
     let mut head = ResponseHead::new();
     head.status = raw.status;

@@ -1,5 +1,7 @@
 //! HTTP filters that delay, refuse, pace and rewrite.
 
+pub(crate) mod admission;
+pub(crate) mod bandwidth;
 pub(crate) mod buffer;
 pub(crate) mod compression;
 pub(crate) mod connections;

@@ -1,6 +1,9 @@
 //! Filters that delay, refuse, pace and rewrite: what each makes of one request.
 
+pub(super) mod admission;
+pub(super) mod bandwidth;
 pub(super) mod buffer;
+pub(super) mod concurrency;
 pub(super) mod cors;
 pub(super) mod csrf;
 pub(super) mod descriptor;
