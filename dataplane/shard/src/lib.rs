@@ -12,6 +12,7 @@ mod downstream;
 mod farewell;
 mod gates;
 mod handshakes;
+mod housekeeping;
 mod http;
 mod io;
 mod link;

@@ -97,7 +97,7 @@ impl Shard {
             Some((Kind::Inspection, key)) => self.inspection_timer(key),
             Some((Kind::Farewell, key)) => self.farewell_over(key),
             Some((Kind::Outliers, key)) => self.look_at_outliers(ClusterId(key.slot)),
-            None => {}
+            Some((Kind::Racer, _)) | None => {}
         }
     }
 

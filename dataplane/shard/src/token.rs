@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Farewell = 7,
     /// The end of an interval of outlier detection.
     Outliers = 8,
+    /// One of several connects of which the first to succeed is used.
+    Racer = 9,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
             6 => Self::Inspection,
             7 => Self::Farewell,
             8 => Self::Outliers,
+            9 => Self::Racer,
             _ => return None,
         };
         Some((kind, key))

@@ -10,6 +10,7 @@
 //! [`ClusterState::connected_as`], [`PoolAction::Assign`]),
 //! [`ClusterState::released`] (HTTP/1), [`ClusterState::stream_ended`] (HTTP/2) or [`ClusterState::closed`].
 
+mod addresses;
 mod aggregate;
 mod budget;
 mod cluster;
@@ -24,6 +25,7 @@ mod pool;
 mod retry;
 mod transport;
 
+pub use addresses::interleave;
 pub use aggregate::{Aggregate, LevelOf};
 pub use budget::{Budget, ClusterBudgets, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;

@@ -6,6 +6,7 @@ mod aggregate;
 mod balancing;
 mod clusters;
 mod config;
+mod dns;
 mod filters;
 mod forwarding;
 mod headers;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ("balancing_vectors", balancing::vectors::CASES),
         ("clusters", clusters::CASES),
         ("config", config::CASES),
+        ("dns", dns::CASES),
         ("filters_buffer", filters::buffer::CASES),
         ("filters_connections", filters::connections::CASES),
         ("filters_fault", filters::fault::CASES),

@@ -6,6 +6,7 @@ mod balancing;
 mod bind;
 mod circuit_breakers;
 mod dns;
+mod dns_resolver;
 mod endpoint;
 mod http_options;
 mod original_dst;
@@ -26,6 +27,7 @@ use millrace_proto::pb::google::protobuf::value::Kind;
 pub(crate) use assignment::load_assignment;
 pub use assignment::{LoadAssignment, retired_scopes};
 pub(crate) use bind::manager as manager_bind;
+pub(crate) use dns_resolver::of_bootstrap as bootstrap_resolver;
 
 use crate::context::Context;
 use crate::error::Rejection;
@@ -161,7 +163,7 @@ fn discovery(
         }
         (DiscoveryType::Static, None) => Ok(ClusterDiscovery::Static),
         (DiscoveryType::OriginalDst, None) => original_dst::discovery(cluster, path),
-        (_, None) => dns::discovery(cluster, kind, targets, path),
+        (_, None) => dns::discovery(cluster, kind, targets, path, cx),
     }
 }
 
