@@ -4,6 +4,7 @@
 //! the binary `counts` (instructions under callgrind, compared with `baseline.txt`) and `benches/wall.rs`
 //! (wall time, criterion). Nothing here measures anything.
 
+mod endpoints;
 mod filter;
 mod heads;
 mod hpack;
@@ -66,6 +67,7 @@ pub fn all() -> impl Iterator<Item = &'static Bench> {
         route::BENCHES,
         filter::BENCHES,
         upstream::BENCHES,
+        endpoints::BENCHES,
         observe::BENCHES,
         shard::BENCHES,
         tls::BENCHES,

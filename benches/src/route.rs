@@ -24,24 +24,7 @@ pub(crate) const BENCHES: &[Bench] = &[
 ];
 
 pub(crate) fn forward() -> RouteForward {
-    RouteForward {
-        cluster: ClusterSpecifier::Cluster(ClusterId(0)),
-        cluster_not_found_status: 503,
-        path_rewrite: None,
-        host_rewrite: None,
-        append_x_forwarded_host: false,
-        timeout: Some(std::time::Duration::from_secs(15)),
-        idle_timeout: None,
-        max_stream_duration: None,
-        grpc_timeout: None,
-        retry_policy: None,
-        upgrades: Vec::new(),
-        terminates_connect: false,
-        hash_policies: Vec::new(),
-        metadata_match: None,
-        high_priority: false,
-        for_filters: millrace_config::RouteFilterFields::default(),
-    }
+    RouteForward::to(ClusterSpecifier::Cluster(ClusterId(0)))
 }
 
 pub(crate) fn route(path: PathMatcher) -> Route {
@@ -66,6 +49,7 @@ pub(crate) fn virtual_host(domain: &str, routes: Vec<Route>) -> VirtualHost {
         response_headers: HeaderMutations::default(),
         include_request_attempt_count: false,
         include_attempt_count_in_response: false,
+        include_is_timeout_retry: false,
         retry_policy: None,
         per_filter: Vec::new(),
         for_filters: millrace_config::RouteFilterFields::default(),

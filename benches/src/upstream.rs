@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{
-    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, HappyEyeballs,
-    HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash, ScopeId,
-    UpstreamHttp,
+    Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, EndpointChanges,
+    HappyEyeballs, HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash,
+    ScopeId, UpstreamHttp,
 };
 use millrace_upstream::{
-    Acquire, ChooseContext, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
+    Acquire, ChooseContext, ClusterShared, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
     ResourcePriority, TransportKey,
 };
 
@@ -21,6 +21,11 @@ const LEAST: LbPolicy =
 
 const RING: LbPolicy = LbPolicy::RingHash(RingHash {
     minimum_ring_size: 1_000_000,
+    maximum_ring_size: RingHash::SIZE_MAX,
+    hash_function: HashFunction::XxHash,
+});
+const SMALL_RING: LbPolicy = LbPolicy::RingHash(RingHash {
+    minimum_ring_size: 1024,
     maximum_ring_size: RingHash::SIZE_MAX,
     hash_function: HashFunction::XxHash,
 });
@@ -43,9 +48,18 @@ pub(crate) const BENCHES: &[Bench] = &[
         pick_hashed(RING, 10_000)
     }),
     Bench::new("upstream/maglev_10000", "Maglev over 10,000 endpoints", || pick_hashed(MAGLEV, 10_000)),
-    Bench::new("upstream/rebuild_10000", "one of 10,000 endpoints comes or goes, least request", || {
-        rebuild(LEAST, 10_000)
+    Bench::new("upstream/change_10000", "one of 10,000 endpoints comes or goes, least request", || {
+        change(LEAST, 10_000)
     }),
+    Bench::new("upstream/change_ring_10000", "the same with a ring hash, a ring of 10,000 positions", || {
+        change(SMALL_RING, 10_000)
+    }),
+    Bench::new("upstream/change_maglev_10000", "the same with Maglev", || change(MAGLEV, 10_000)),
+    Bench::new(
+        "upstream/rebuild_10000",
+        "10,000 endpoints are compared with as many, least request; one comes or goes",
+        || rebuild(LEAST, 10_000),
+    ),
     Bench::new("upstream/pool", "take an idle connection of one endpoint and give it back", pool),
     Bench::new("upstream/http2_pool", "begin and end a stream on the connection of one endpoint", http2_pool),
 ];
@@ -60,6 +74,8 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         transport_metadata: None,
         lb_metadata: None,
         additional_addresses: None,
+        health_check: None,
+        leaving: false,
     };
     let localities =
         vec![LocalityEndpoints { endpoints: (0..endpoints).map(endpoint).collect(), ..Default::default() }];
@@ -82,6 +98,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         tcp_keepalive: None,
         bind: None,
         happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
@@ -91,7 +108,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
 }
 
 fn state(policy: LbPolicy, endpoints: u32) -> ClusterState {
-    ClusterState::new(&Arc::new(cluster(policy, endpoints)), Arc::new(ClusterBudgets::default()), 1)
+    ClusterState::new(&Arc::new(cluster(policy, endpoints)), Arc::new(ClusterShared::default()), 1)
 }
 
 fn pick(policy: LbPolicy, endpoints: u32) -> Routine {
@@ -114,7 +131,27 @@ fn pick_hashed(policy: LbPolicy, endpoints: u32) -> Routine {
     })
 }
 
-/// An update with one endpoint less or more, and the choice after it.
+/// An update with one endpoint less or more, told as the control thread tells it, and the choice after it.
+fn change(policy: LbPolicy, endpoints: u32) -> Routine {
+    let mut fewer = cluster(policy, endpoints);
+    let (all, gone) = (Arc::new(cluster(policy, endpoints)), endpoints as usize / 2);
+    fewer.localities[0].endpoints.remove(gone);
+    let fewer = Arc::new(fewer);
+    let told = |old, new| EndpointChanges::between(old, new).expect("one endpoint");
+    let (less, more) = (told(&all, &fewer), told(&fewer, &all));
+    let mut state = ClusterState::new(&all, Arc::new(ClusterShared::default()), 1);
+    let (mut rng, mut out, mut turn) = (Rng::new(1), Vec::new(), false);
+    let _ = state.choose_host(&mut rng, &ChooseContext::default());
+    repeat(move || {
+        turn = !turn;
+        let (next, changes) = if turn { (&fewer, &less) } else { (&all, &more) };
+        state.update_by(next, Some(changes), &mut out);
+        black_box(state.choose_host(&mut rng, &ChooseContext::default())).expect("healthy endpoints");
+        out.clear();
+    })
+}
+
+/// An update whose endpoints have to be compared one by one, and the choice after it.
 fn rebuild(policy: LbPolicy, endpoints: u32) -> Routine {
     let (all, fewer) = (Arc::new(cluster(policy, endpoints)), Arc::new(cluster(policy, endpoints - 1)));
     let (mut state, mut rng, mut out) = (state(policy, endpoints), Rng::new(1), Vec::new());

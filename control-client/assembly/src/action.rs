@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millrace_ads::{Interest, ResourceType, UpdateId, Verdict};
-use millrace_config::{Cluster, ClusterId, Listener, SecretId, SourceId, Update};
+use millrace_config::{Address, Cluster, ClusterId, Listener, SecretId, SourceId, Update};
 
 /// How loud a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,8 @@ pub enum Action {
     Log(Level, String),
 }
 
-/// Opens and forgets listening sockets at once, because the answer is part of the verdict.
+/// What the assembly asks at once: listening sockets, because the answer is part of the verdict, and what health checks
+/// have found out.
 pub trait Host {
     /// Opens the sockets of a new listener.
     ///
@@ -58,4 +59,14 @@ pub trait Host {
 
     /// The listener is gone. Shards close the sockets that they were given; others are closed here.
     fn unbind(&mut self, listener: &Arc<Listener>);
+
+    /// True when every endpoint of the cluster that is checked actively has had a check.
+    fn is_checked(&self, _cluster: &Cluster) -> bool {
+        true
+    }
+
+    /// True while an endpoint passes its active checks.
+    fn passes_checks(&self, _cluster: ClusterId, _endpoint: &Address) -> bool {
+        false
+    }
 }

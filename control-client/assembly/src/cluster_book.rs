@@ -27,6 +27,10 @@ pub(crate) struct ClusterEntry {
     pub(crate) deadline: Option<Time>,
     /// The warming version has its endpoints and waits for secrets.
     pub(crate) waits_for_secrets: bool,
+    /// The warming version has everything but the first results of its health checks.
+    pub(crate) waits_for_checks: bool,
+    /// All its names were resolved once; always true of clusters without.
+    pub(crate) is_resolved: bool,
     pub(crate) failure: Option<Box<Failure>>,
 }
 
@@ -38,6 +42,8 @@ impl ClusterEntry {
             warming: None,
             deadline: None,
             waits_for_secrets: false,
+            waits_for_checks: false,
+            is_resolved: true,
             failure: None,
         }
     }
@@ -55,6 +61,8 @@ pub(crate) struct ClusterBook {
     pub(crate) warming: usize,
     pub(crate) active: usize,
     names: BTreeMap<ClusterId, Arc<str>>,
+    /// Of clusters whose endpoints are checked.
+    checked: BTreeMap<ClusterId, Arc<str>>,
 }
 
 impl ClusterBook {
@@ -66,6 +74,15 @@ impl ClusterBook {
     /// Clusters whose names are resolved, by id.
     pub(crate) fn resolved_name(&self, id: ClusterId) -> Option<Arc<str>> {
         self.names.get(&id).cloned()
+    }
+
+    /// The name of a cluster whose endpoints are checked.
+    pub(crate) fn checked_name(&self, id: ClusterId) -> Option<Arc<str>> {
+        self.checked.get(&id).cloned()
+    }
+
+    pub(crate) fn checks(&mut self, cluster: &Cluster) {
+        self.checked.insert(cluster.id, cluster.name.clone());
     }
 
     pub(crate) fn resolves(&mut self, cluster: &Cluster) {
@@ -82,7 +99,7 @@ impl ClusterBook {
         self.warming += usize::from(entry.warming.is_none());
         entry.warming = Some(Box::new(version));
         entry.deadline = deadline;
-        entry.waits_for_secrets = false;
+        (entry.waits_for_secrets, entry.waits_for_checks) = (false, false);
     }
 
     /// Takes the version that warms out of its entry.
@@ -104,6 +121,9 @@ impl ClusterBook {
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<ClusterEntry> {
         let entry = self.entries.remove(name)?;
+        if let Some(latest) = entry.latest() {
+            self.checked.remove(&latest.cluster.id);
+        }
         self.warming -= usize::from(entry.warming.is_some());
         self.active -= usize::from(entry.active.is_some());
         Some(entry)

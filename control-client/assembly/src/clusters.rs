@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use millrace_ads::{Interest, Rejected, Resource, ResourceType, Update};
-use millrace_config::{Cluster, ClusterDiscovery, ClusterId, LocalityEndpoints, SourceId};
+use millrace_config::{Cluster, ClusterDiscovery, ClusterId, EndpointChanges, LocalityEndpoints, SourceId};
 use millrace_observe::stats::{cluster as metric, cluster_manager};
 use millrace_translate::{Sources, resource};
 
@@ -14,7 +14,7 @@ use crate::deadlines::Due;
 use crate::secrets::cluster_secrets;
 use crate::start::Wait;
 use crate::stored::{Failure, Stored};
-use crate::{Assembly, Turn, gauges};
+use crate::{Assembly, Turn, checks, gauges};
 
 impl Assembly {
     /// Additions and changes first, then removals, so that a route never points into nothing in between.
@@ -206,6 +206,7 @@ impl Assembly {
             }
             return;
         }
+        let Some(version) = self.checked_version(turn, name, version) else { return };
         self.clusters.stop_warming(name);
         let cluster = version.cluster.clone();
         let before = self.clusters.activate(name, version);
@@ -229,15 +230,25 @@ impl Assembly {
         cluster: Arc<Cluster>,
     ) {
         gauges::membership(turn.stats, &cluster);
+        let known = before.as_ref().map_or(&[][..], |before| &before.localities);
+        gauges::endpoints_told(turn.stats, known, &cluster);
         if let Some(before) = before.filter(|before| before.localities != cluster.localities) {
-            turn.stats.inc(cluster.scope, metric::MEMBERSHIP_CHANGE);
-            let left = resource::retired_scopes(&before.localities, &cluster.localities);
-            self.graveyard.hosts(turn.now, left, &mut self.deadlines);
+            self.endpoints_left(turn, &before, &cluster);
         }
+        self.merges.delivered(cluster.id, turn);
         self.next.clusters.push((cluster.id, Some(cluster)));
     }
 
-    fn settled(&mut self, name: &Arc<str>) {
+    /// The scopes of endpoints that are gone are buried.
+    pub(crate) fn endpoints_left(&mut self, turn: &mut Turn<'_>, before: &Arc<Cluster>, cluster: &Cluster) {
+        let left = match EndpointChanges::between(before, cluster) {
+            Some(changes) => resource::retired_scopes(&changes.removed(), &changes.added(cluster)),
+            None => resource::retired_scopes(&before.localities, &cluster.localities),
+        };
+        self.graveyard.hosts(turn.now, left, &mut self.deadlines);
+    }
+
+    pub(crate) fn settled(&mut self, name: &Arc<str>) {
         self.startup.done(&Wait::Cluster(name.clone()));
         self.acks.settled(name, &mut self.out);
     }
@@ -265,7 +276,15 @@ impl Assembly {
         for version in entry.warming.as_deref().into_iter().chain(&entry.active) {
             self.release_secrets(turn, &cluster_secrets(&version.cluster));
         }
+        if entry.waits_for_checks
+            && entry.active.is_none()
+            && let Some(warming) = &entry.warming
+        {
+            // Shards check its endpoints.
+            self.next.clusters.push((warming.cluster.id, None));
+        }
         if let Some(active) = entry.active {
+            self.merges.forget(active.cluster.id);
             self.next.clusters.push((active.cluster.id, None));
             turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_REMOVED);
             self.graveyard.cluster(turn.now, active.cluster, &mut self.deadlines);
@@ -302,7 +321,7 @@ impl Assembly {
         if warm && let Some(version) = self.clusters.stop_warming(&name) {
             self.activate_cluster(turn, &name, version);
         } else if warm {
-            self.settled(&name);
+            self.resolved_first(turn, &name);
         }
         self.end_turn(turn);
     }
@@ -310,6 +329,12 @@ impl Assembly {
     fn resolved_to(&mut self, turn: &mut Turn<'_>, name: &Arc<str>, localities: &mut Vec<LocalityEndpoints>) {
         let Some(entry) = self.clusters.entries.get_mut(name) else { return };
         let known = entry.active.as_ref().map(|version| version.cluster.clone());
+        checks::keep_passing(
+            turn.host,
+            known.as_deref(),
+            entry.latest().map(|version| &*version.cluster),
+            localities,
+        );
         let old = known.as_deref().map(|cluster| &cluster.localities[..]).unwrap_or_default();
         keep_scopes(localities, old, || self.cx.registry.host_scope());
         if let Some(version) = &mut entry.warming {
@@ -317,8 +342,7 @@ impl Assembly {
         } else if let Some(version) = &mut entry.active {
             version.cluster = Arc::new(with_localities(&version.cluster, localities, known.as_deref()));
             let cluster = version.cluster.clone();
-            turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_UPDATED);
-            self.publish_cluster(turn, known, cluster);
+            self.publish_endpoints(turn, known, cluster);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_base::Time;
-use millrace_config::{RouteTableId, ScopeTableId, SecretId};
+use millrace_config::{ClusterId, RouteTableId, ScopeTableId, SecretId};
 
 /// Why to look again. What a deadline was set for may be over by then; whoever handles it checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(crate) enum Due {
     Layer(Arc<str>),
     /// A removed or replaced listener has drained.
     Drained,
+    /// Changes of a cluster's endpoints were kept back.
+    Merged(ClusterId),
     /// Replaced versions may have no users any more.
     Past,
     /// Scopes of removed endpoints and clusters may be free.

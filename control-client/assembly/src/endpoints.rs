@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use millrace_ads::{Interest, Rejected, Resource, ResourceType, Update};
 use millrace_config::{Cluster, SourceId};
-use millrace_observe::stats::{cluster as metric, cluster_manager};
-use millrace_translate::resource;
+use millrace_observe::stats::cluster as metric;
+use millrace_translate::resource::{self, AssignmentRecords};
 
 use crate::action::Action;
 use crate::stored::{Failure, Stored};
-use crate::{Assembly, Turn, gauges};
+use crate::{Assembly, Turn, checks, gauges};
 
 /// One load assignment.
 #[derive(Default)]
@@ -20,7 +20,17 @@ pub(crate) struct Assignment {
     pub(crate) failure: Option<Box<Failure>>,
     /// Names of the clusters that use it.
     users: Vec<Arc<str>>,
+    remembered: Option<Box<Remembered>>,
 }
+
+/// What the last one was made of, and what became of it: the next one is compared with it.
+struct Remembered {
+    records: AssignmentRecords,
+    made: Vec<Arc<Cluster>>,
+}
+
+/// Shorter assignments are read as a whole.
+const REMEMBERED_FROM: usize = 4096;
 
 /// Load assignments by where they come from and what they are called.
 #[derive(Default)]
@@ -116,14 +126,30 @@ impl Assembly {
         resource: &Resource,
     ) -> Result<(), String> {
         let users = self.users(source, &resource.name);
+        let records = (resource.body.len() >= REMEMBERED_FROM).then(|| AssignmentRecords::of(&resource.body));
+        let records = records.flatten();
+        let remembered = self.assignments.get_mut(source, &resource.name).and_then(|a| a.remembered.take());
         let mut built = Vec::with_capacity(users.len());
         for name in &users {
             let Some(entry) = self.clusters.entries.get(name) else { continue };
             let Some(latest) = entry.latest().map(|version| version.cluster.clone()) else { continue };
             let before = entry.active.as_ref().map(|version| version.cluster.clone());
             let scope = latest.scope;
-            match self.with_assignment(latest, before.as_deref(), &resource.body) {
-                Ok(cluster) => built.push((name, before, cluster)),
+            let old = remembered.as_ref().filter(|old| {
+                // Endpoints that still pass their checks stay, which records know nothing of.
+                latest.health_check.is_none()
+                    && before
+                        .as_ref()
+                        .is_some_and(|before| old.made.iter().any(|made| Arc::ptr_eq(made, before)))
+            });
+            let known = old.map(|old| &old.records).zip(records.as_ref());
+            match self.with_assignment(latest, before.as_deref(), &resource.body, known) {
+                Ok(mut cluster) => {
+                    let mut localities = std::mem::take(&mut cluster.localities);
+                    checks::keep_passing(turn.host, before.as_deref(), Some(&cluster), &mut localities);
+                    cluster.localities = localities;
+                    built.push((name, before, Arc::new(cluster)));
+                }
                 Err(reason) => {
                     turn.stats.inc(scope, metric::UPDATE_REJECTED);
                     let failure = Failure::new(resource, turn.wall, &reason);
@@ -137,10 +163,12 @@ impl Assembly {
         if let Some(assignment) = self.assignments.get_mut(source, &resource.name) {
             assignment.stored = Some(Stored::new(resource, turn.wall));
             assignment.failure = None;
+            let made = || built.iter().map(|(.., cluster)| Arc::clone(cluster)).collect();
+            assignment.remembered = records.map(|records| Box::new(Remembered { records, made: made() }));
         }
         for (name, before, cluster) in built {
             gauges::assignment(turn, &cluster, &resource.version);
-            self.take_endpoints(turn, name, before, Arc::new(cluster));
+            self.take_endpoints(turn, name, before, cluster);
         }
         Ok(())
     }
@@ -159,8 +187,7 @@ impl Assembly {
         let active = self.clusters.entries.get_mut(name).and_then(|entry| entry.active.as_mut());
         let Some(version) = active else { return };
         version.cluster = cluster.clone();
-        turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_UPDATED);
-        self.publish_cluster(turn, before, cluster);
+        self.publish_endpoints(turn, before, cluster);
     }
 
     /// The cluster with the endpoints of an assignment; those that the version in force has keep their numbers.
@@ -169,13 +196,19 @@ impl Assembly {
         cluster: Arc<Cluster>,
         before: Option<&Cluster>,
         body: &[u8],
+        known: Option<(&AssignmentRecords, &AssignmentRecords)>,
     ) -> Result<Cluster, String> {
+        let previous = before.map_or(&cluster.localities, |before| &before.localities);
+        let changed = known
+            .and_then(|known| resource::changed_assignment(body, known, &cluster, previous, &mut self.cx));
+        let load = match changed {
+            Some(load) => load,
+            None => {
+                let read = resource::load_assignment_after(body, &cluster, previous, &mut self.cx);
+                self.taken(read)?
+            }
+        };
         let mut cluster = Arc::unwrap_or_clone(cluster);
-        if let Some(before) = before {
-            cluster.localities.clone_from(&before.localities);
-        }
-        let translated = resource::load_assignment(body, &cluster, &mut self.cx);
-        let load = self.taken(translated)?;
         cluster.localities = load.localities;
         cluster.overprovisioning_factor = load.overprovisioning_factor;
         cluster.balancing.weighted_priority_health = load.weighted_priority_health;
@@ -194,7 +227,8 @@ impl Assembly {
         let stored = self.assignments.get(source, service)?.stored.clone()?;
         let active = self.clusters.entries.get(&cluster.name).and_then(|entry| entry.active.as_ref());
         let before = active.map(|version| version.cluster.clone());
-        let built = self.with_assignment(cluster.clone(), before.as_deref(), &stored.body.bytes()).ok()?;
+        let body = stored.body.bytes();
+        let built = self.with_assignment(cluster.clone(), before.as_deref(), &body, None).ok()?;
         turn.stats.inc(cluster.scope, metric::ASSIGNMENT_USE_CACHED);
         Some(Arc::new(built))
     }

@@ -1,7 +1,11 @@
 //! Counters and gauges that control planes and people read.
 
+use std::collections::BTreeSet;
+
 use millrace_ads::{ResourceType, Update};
-use millrace_config::{Cluster, HealthStatus, SourceId};
+use millrace_config::{
+    Address, Cluster, ClusterDiscovery, Endpoint, HealthStatus, LocalityEndpoints, SourceId,
+};
 use millrace_observe::stats::{
     ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds, scoped_rds, sds, vhds,
 };
@@ -16,10 +20,51 @@ pub(crate) fn membership(stats: &mut ControlStats, config: &Cluster) {
     let healthy = of(&[HealthStatus::Unknown, HealthStatus::Healthy]);
     let scope = config.scope;
     stats.gauge_set(scope, cluster::MEMBERSHIP_TOTAL, endpoints().count() as u64);
-    stats.gauge_set(scope, cluster::MEMBERSHIP_HEALTHY, healthy);
-    stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, of(&[HealthStatus::Degraded]));
-    let heaviest = endpoints().map(|e| u64::from(e.weight)).max().unwrap_or(0);
-    stats.gauge_set(scope, cluster::MAX_HOST_WEIGHT, heaviest);
+    // Of endpoints that are checked the shards know more.
+    if config.health_check.is_none() {
+        stats.gauge_set(scope, cluster::MEMBERSHIP_HEALTHY, healthy);
+        stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, of(&[HealthStatus::Degraded]));
+    }
+    // Envoy compares the weights of endpoints that come and go, and of no others.
+    if !matches!(config.discovery, ClusterDiscovery::Static) {
+        let heaviest = endpoints().map(|e| u64::from(e.weight)).max().unwrap_or(0);
+        stats.gauge_set(scope, cluster::MAX_HOST_WEIGHT, heaviest);
+    }
+}
+
+/// Endpoints came or went, or were told again.
+pub(crate) fn endpoints_told(stats: &mut ControlStats, before: &[LocalityEndpoints], config: &Cluster) {
+    let changed = changed_priorities(before, &config.localities);
+    if changed > 0 {
+        stats.add(config.scope, cluster::MEMBERSHIP_CHANGE, changed);
+    }
+    let has_match = |endpoint: &Endpoint| {
+        let metadata = endpoint.transport_metadata.as_deref().unwrap_or(&[]);
+        config.transport_matches.iter().any(|candidate| candidate.matches(metadata))
+    };
+    let endpoints = config.localities.iter().flat_map(|locality| &locality.endpoints);
+    let by_default = endpoints.filter(|endpoint| !has_match(endpoint)).count() as u64;
+    stats.add(config.scope, cluster::DEFAULT_TOTAL_MATCH_COUNT, by_default);
+}
+
+/// How many priorities have other addresses than before.
+fn changed_priorities(before: &[LocalityEndpoints], now: &[LocalityEndpoints]) -> u64 {
+    let priorities: BTreeSet<u32> = before.iter().chain(now).map(|locality| locality.priority).collect();
+    let differs = |priority: &u32| {
+        let (mut before, mut now) = (addresses(before, *priority), addresses(now, *priority));
+        if before == now {
+            return false;
+        }
+        before.sort_unstable();
+        now.sort_unstable();
+        before != now
+    };
+    priorities.iter().filter(|priority| differs(priority)).count() as u64
+}
+
+fn addresses(all: &[LocalityEndpoints], priority: u32) -> Vec<&Address> {
+    let same = all.iter().filter(|locality| locality.priority == priority);
+    same.flat_map(|locality| &locality.endpoints).map(|endpoint| &endpoint.address).collect()
 }
 
 /// A cluster took a load assignment.

@@ -7,6 +7,7 @@
 
 mod acks;
 mod action;
+mod checks;
 mod cluster_book;
 mod clusters;
 mod deadlines;
@@ -15,6 +16,7 @@ mod endpoints;
 mod gauges;
 mod graveyard;
 mod listeners;
+mod merges;
 mod past;
 mod routes;
 mod runtime;
@@ -96,6 +98,7 @@ pub struct Assembly {
     deadlines: Deadlines,
     graveyard: Graveyard,
     past: past::Past,
+    merges: merges::Merges,
     out: Vec<Action>,
     manager_scopes: Scopes,
     versions: Versions,
@@ -151,6 +154,7 @@ impl Assembly {
             deadlines: Deadlines::default(),
             graveyard: Graveyard::default(),
             past: past::Past::default(),
+            merges: merges::Merges::default(),
             out: Vec::new(),
             manager_scopes,
             versions: Versions::default(),
@@ -214,6 +218,7 @@ impl Assembly {
         self.past.sweep();
         if !self.next.is_empty() {
             let mut update = std::mem::take(&mut self.next);
+            update.endpoints = self.endpoint_changes(&update);
             self.past.keep(&self.snapshot, &update);
             self.expect_sweep(turn, SWEEP_AFTER);
             update.version = self.snapshot.version + 1;

@@ -149,11 +149,16 @@ impl Assembly {
                 if *wait_for_warm {
                     self.startup.wait(Wait::Cluster(cluster.name.clone()));
                 }
-                self.out.push(Action::WatchDns(cluster));
+                if let Some(entry) = self.clusters.entries.get_mut(&cluster.name) {
+                    entry.is_resolved = false;
+                }
+                self.out.push(Action::WatchDns(cluster.clone()));
             }
+            self.await_checks(turn, &cluster);
         }
         for cluster in self.snapshot.clusters.iter().flatten() {
             gauges::membership(turn.stats, cluster);
+            gauges::endpoints_told(turn.stats, &[], cluster);
         }
         self.end_turn(turn);
     }
@@ -241,6 +246,7 @@ impl Assembly {
                     self.draining = self.draining.saturating_sub(1);
                     self.listeners_changed = true;
                 }
+                Due::Merged(id) => self.deliver_merged(turn, id),
                 Due::Past => {
                     self.past.is_expected = false;
                     self.past.sweep();

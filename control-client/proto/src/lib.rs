@@ -35,4 +35,4 @@ pub use decode::{
 pub use path::Path;
 pub use print::{message_to_json, to_json};
 pub use read::{JsonError, message_from_json};
-pub use wire::{WireError, set_apart};
+pub use wire::{WireError, put_field, set_apart};

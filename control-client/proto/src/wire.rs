@@ -199,6 +199,11 @@ pub fn set_apart(bytes: &[u8], number: u32) -> Result<(Vec<&[u8]>, Vec<u8>), Wir
     Ok((found, others))
 }
 
+/// Appends a length-delimited field.
+pub fn put_field(out: &mut Vec<u8>, number: u32, value: &[u8]) {
+    put(out, number, &Raw::Bytes(Cow::Borrowed(value)));
+}
+
 /// Appends a varint.
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{AccessLogSink, Cluster, Listener, Node, Snapshot};
+use millrace_config::{AccessLogSink, Cluster, Listener, Node, OverloadManager, Snapshot};
 use millrace_proto::pb::envoy::config::bootstrap::v3 as pb;
 use millrace_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format::LogFormat as PbFormat;
 use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
@@ -17,6 +17,7 @@ use crate::context::{Context, Source};
 use crate::dynamic::{Dynamic, dynamic};
 use crate::error::{Rejection, RejectionKind, Unsupported};
 use crate::listener::listener;
+use crate::overload::overload_manager;
 use crate::runtime::{Runtime, layered};
 use crate::source::{StaticResources, cluster_path, upstream};
 use crate::stats_config::{StatsConfig, stats_config};
@@ -94,6 +95,7 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
     cx.bind = manager_bind(bind, cx)?;
     cx.statics = Arc::new(StaticResources::of(&typed)?);
     cx.runtime = layered(typed.layered_runtime.as_ref(), &Path::from("layered_runtime"), cx)?;
+    let overload = overload(&typed, cx)?;
     let stats = stats_config(typed.stats_config.as_ref(), &Path::from("stats_config"))?;
     let admin = admin(typed.admin.as_ref(), &Path::from("admin"), cx)?;
     let log_format = log_format(&typed)?;
@@ -106,7 +108,11 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
     let listeners = listeners(&resources, cx)?;
     typed.static_resources = Some(resources);
     Ok(Compiled {
-        snapshot: Snapshot { outlier_log: outlier_log(&typed), ..snapshot(node, listeners, clusters, cx) },
+        snapshot: Snapshot {
+            outlier_log: outlier_log(&typed),
+            overload,
+            ..snapshot(node, listeners, clusters, cx)
+        },
         admin,
         stats,
         stats_flush_interval: flush_interval(&typed),
@@ -278,7 +284,13 @@ fn snapshot(node: Node, listeners: Vec<Arc<Listener>>, clusters: Vec<Cluster>, c
         scope_tables: Vec::new(),
         secrets: Vec::new(),
         outlier_log: None,
+        overload: None,
     }
+}
+
+fn overload(bootstrap: &pb::Bootstrap, cx: &mut Context) -> Result<Option<Arc<OverloadManager>>, Rejection> {
+    let Some(manager) = &bootstrap.overload_manager else { return Ok(None) };
+    overload_manager(manager, &Path::from("overload_manager"), cx).map(|manager| Some(Arc::new(manager)))
 }
 
 /// The file of `cluster_manager.outlier_detection.event_log_path`.

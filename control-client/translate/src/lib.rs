@@ -28,6 +28,7 @@ mod listener;
 mod listener_filter;
 mod matcher;
 mod metadata;
+mod overload;
 mod per_filter;
 mod regex_util;
 pub mod resource;

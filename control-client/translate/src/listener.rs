@@ -78,6 +78,7 @@ pub(crate) fn listener(
             .runtime
             .integer(&format!("envoy.resource_limits.listener.{label}.connection_limit")),
         ignore_global_conn_limit: listener.ignore_global_conn_limit,
+        bypass_overload_manager: listener.bypass_overload_manager,
         access_logs: access_logs(&listener.access_log, &path.join("access_log"), cx)?,
         name: label.into(),
     };

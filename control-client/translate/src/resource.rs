@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millrace_config::{Cluster, Listener, Scope, VirtualHost};
+use millrace_config::{Cluster, Listener, LocalityEndpoints, Scope, VirtualHost};
 use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
 use millrace_proto::pb::envoy::config::endpoint::v3 as endpoints;
 use millrace_proto::pb::envoy::config::listener::v3 as listeners;
@@ -25,7 +25,7 @@ use crate::{
     cluster as cluster_, fields, listener as listener_, route, runtime as runtime_, transport_socket,
 };
 
-pub use crate::cluster::{LoadAssignment, retired_scopes};
+pub use crate::cluster::{AssignmentRecords, LoadAssignment, retired_scopes};
 pub use crate::route::RouteTable;
 
 /// Type URL of listeners.
@@ -193,9 +193,40 @@ pub fn load_assignment(
     cluster: &Cluster,
     cx: &mut Context,
 ) -> Result<Translated<LoadAssignment>, Rejection> {
+    load_assignment_after(bytes, cluster, &cluster.localities, cx)
+}
+
+/// The same, with the endpoints that keep their scopes named apart.
+///
+/// # Errors
+/// As [`load_assignment`].
+pub fn load_assignment_after(
+    bytes: &[u8],
+    cluster: &Cluster,
+    previous: &[LocalityEndpoints],
+    cx: &mut Context,
+) -> Result<Translated<LoadAssignment>, Rejection> {
     translated(CLUSTER_LOAD_ASSIGNMENT, bytes, cx, |typed: &endpoints::ClusterLoadAssignment, cx| {
-        cluster_::load_assignment(typed, cluster, cx)
+        cluster_::load_assignment(typed, cluster, previous, cx)
     })
+}
+
+/// The same as [`load_assignment`], when it can be made of what an earlier assignment became: `previous` are the
+/// endpoints that the assignment of `old` gave the cluster, `new` are the records of `bytes`. Only records that differ
+/// are looked at. `None` when there is anything to say about them, or when little is the same: all have to be read then.
+pub fn changed_assignment(
+    bytes: &[u8],
+    (old, new): (&AssignmentRecords, &AssignmentRecords),
+    cluster: &Cluster,
+    previous: &[LocalityEndpoints],
+    cx: &mut Context,
+) -> Option<LoadAssignment> {
+    let changes = cluster_::AssignmentChanges::of(bytes, (old, new), previous)?;
+    let read = load_assignment_after(changes.bytes(), cluster, changes.gone(), cx).ok()?;
+    if read.unsupported.is_empty() {
+        return changes.merge(previous, read.value, &cx.registry);
+    }
+    None
 }
 
 /// Checks and translates a secret that came over SDS, and reads the files that it names; `kind` is what those who

@@ -71,19 +71,20 @@ fn host_text(out: &mut String, name: &str, host: &HostStatus) -> fmt::Result {
 }
 
 fn health_flags(host: &HostStatus) -> String {
-    let mut flags = String::new();
-    if host.checks.failed_active_health_check {
-        flags.push_str("/failed_active_hc");
-    }
-    if host.checks.failed_outlier_check {
-        flags.push_str("/failed_outlier_check");
-    }
-    match host.health {
-        HealthStatus::Unknown | HealthStatus::Healthy => {}
-        HealthStatus::Unhealthy | HealthStatus::Timeout => flags.push_str("/failed_eds_health"),
-        HealthStatus::Draining => flags.push_str("/eds_status_draining"),
-        HealthStatus::Degraded => flags.push_str("/degraded_eds_health"),
-    }
+    let (checks, eds) = (&host.checks, host.health);
+    let all = [
+        (checks.failed_active_health_check, "/failed_active_hc"),
+        (checks.failed_outlier_check, "/failed_outlier_check"),
+        (matches!(eds, HealthStatus::Unhealthy | HealthStatus::Timeout), "/failed_eds_health"),
+        (checks.failed_active_degraded_check, "/degraded_active_hc"),
+        (eds == HealthStatus::Degraded, "/degraded_eds_health"),
+        (checks.pending_dynamic_removal, "/pending_dynamic_removal"),
+        (checks.pending_active_hc, "/pending_active_hc"),
+        (checks.excluded_via_immediate_hc_fail, "/excluded_via_immediate_hc_fail"),
+        (checks.active_hc_timeout, "/active_hc_timeout"),
+        (eds == HealthStatus::Draining, "/eds_status_draining"),
+    ];
+    let flags: String = all.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
     if flags.is_empty() { "healthy".to_owned() } else { flags }
 }
 
@@ -157,7 +158,12 @@ fn host_json(host: &HostStatus) -> Value {
     let health = Object::default()
         .with_set("failed_active_health_check", host.checks.failed_active_health_check)
         .with_set("failed_outlier_check", host.checks.failed_outlier_check)
-        .with("eds_health_status", eds_health(host.health));
+        .with("eds_health_status", eds_health(host.health))
+        .with_set("failed_active_degraded_check", host.checks.failed_active_degraded_check)
+        .with_set("pending_dynamic_removal", host.checks.pending_dynamic_removal)
+        .with_set("pending_active_hc", host.checks.pending_active_hc)
+        .with_set("excluded_via_immediate_hc_fail", host.checks.excluded_via_immediate_hc_fail)
+        .with_set("active_hc_timeout", host.checks.active_hc_timeout);
     let (region, zone, sub_zone) = &host.locality;
     let locality = Object::default()
         .with_set("region", region.as_str())

@@ -61,8 +61,18 @@ pub struct HostStats {
 /// What is known of a host besides its configuration. Rates are percent of the last interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct HostChecks {
-    /// An active health check failed.
+    /// It fails its active health checks.
     pub failed_active_health_check: bool,
+    /// Its active health checks say that it is degraded.
+    pub failed_active_degraded_check: bool,
+    /// Discovery has dropped it, but it passes its active health checks.
+    pub pending_dynamic_removal: bool,
+    /// It gets nothing before its first active health check.
+    pub pending_active_hc: bool,
+    /// It said that it shall get nothing.
+    pub excluded_via_immediate_hc_fail: bool,
+    /// The active health check failed by a timeout.
+    pub active_hc_timeout: bool,
     /// Ejected by outlier detection.
     pub failed_outlier_check: bool,
     /// Of answers; `None` without enough of them.

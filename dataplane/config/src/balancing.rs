@@ -112,6 +112,9 @@ pub struct Balancing {
     pub local_locality: Option<Arc<LocalityName>>,
     /// `cluster_manager.local_cluster_name`: the cluster that this proxy is an endpoint of.
     pub local_cluster: Option<ClusterId>,
+    /// `common_lb_config.update_merge_window`: changes that bring and take no endpoint reach shards this seldom; zero for
+    /// at once.
+    pub update_merge_window: Duration,
     /// `load_assignment.policy.weighted_priority_health`: health counts weights instead of endpoints.
     pub weighted_priority_health: bool,
 }

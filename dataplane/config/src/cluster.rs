@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Address, Balancing, BindConfig, ClusterDiscovery, ClusterId, HappyEyeballs, Http2Options, LbMetadata,
-    LbPolicy, OutlierDetection, ScopeId, TransportMatch, UpstreamProtocol, UpstreamTransport,
+    Address, Balancing, BindConfig, ClusterDiscovery, ClusterId, EndpointHealthCheck, HappyEyeballs,
+    HealthCheck, Http2Options, LbMetadata, LbPolicy, OutlierDetection, ScopeId, TransportMatch,
+    UpstreamProtocol, UpstreamTransport,
 };
 
 /// `core.v3.HealthStatus` of an endpoint.
@@ -47,6 +48,46 @@ pub struct Endpoint {
     pub transport_metadata: Option<TransportMetadata>,
     /// Metadata `envoy.lb`.
     pub lb_metadata: Option<Arc<LbMetadata>>,
+    /// `health_check_config`.
+    pub health_check: Option<Arc<EndpointHealthCheck>>,
+    /// Discovery has dropped it, but it passes its checks: it serves until it fails one.
+    pub leaving: bool,
+}
+
+impl Endpoint {
+    /// True unless `disable_active_health_check`.
+    pub fn is_checked(&self) -> bool {
+        !self.health_check.as_ref().is_some_and(|own| own.disabled)
+    }
+
+    /// Where it is checked.
+    pub fn check_address(&self) -> Address {
+        let Some(own) = &self.health_check else { return self.address.clone() };
+        match (own.address.as_ref().unwrap_or(&self.address), own.port) {
+            (Address::Inet(address), port) if port != 0 => {
+                Address::Inet(std::net::SocketAddr::new(address.ip(), port))
+            }
+            (address, _) => address.clone(),
+        }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint of which nothing is said but its address.
+    pub fn at(address: Address, scope: ScopeId) -> Self {
+        Self {
+            address,
+            additional_addresses: None,
+            hostname: "".into(),
+            weight: 1,
+            health: HealthStatus::Unknown,
+            scope,
+            transport_metadata: None,
+            lb_metadata: None,
+            health_check: None,
+            leaving: false,
+        }
+    }
 }
 
 /// `core.v3.Locality`: `region`, `zone`, `sub_zone`.
@@ -197,6 +238,8 @@ pub struct Cluster {
     pub circuit_breakers: CircuitBreakers,
     /// `outlier_detection`; `None` when nobody asks for it.
     pub outlier_detection: Option<Box<OutlierDetection>>,
+    /// `health_checks`; `None` when nobody asks for it.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub buffer_limit_bytes: u32,
     /// `upstream_connection_options.tcp_keepalive`.

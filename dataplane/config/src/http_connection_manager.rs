@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AccessLog, BufferFilter, Cidr, Codec, CorsFilter, CsrfFilter, FaultFilter, FilterConfigId,
+    AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
+    CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
     GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, Http2Options, LocalRateLimit, RouteConfiguration,
     RouteTableId, ScopeId, ScopedRoutes,
 };
@@ -134,6 +135,16 @@ pub enum HttpFilterKind {
     Csrf(Arc<CsrfFilter>),
     /// `envoy.filters.http.buffer`.
     Buffer(BufferFilter),
+    /// `envoy.filters.http.compressor`.
+    Compressor(Arc<CompressorFilter>),
+    /// `envoy.filters.http.decompressor`.
+    Decompressor(Arc<DecompressorFilter>),
+    /// `envoy.filters.http.bandwidth_limit`.
+    BandwidthLimit(Arc<BandwidthLimit>),
+    /// `envoy.filters.http.admission_control`.
+    AdmissionControl(Arc<AdmissionControl>),
+    /// `envoy.filters.http.adaptive_concurrency`.
+    AdaptiveConcurrency(Arc<AdaptiveConcurrency>),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.
@@ -206,6 +217,8 @@ pub struct HttpConnectionManager {
     pub server_header: ServerHeaderTransformation,
     /// `via`: appended to requests and responses when not empty.
     pub via: Arc<str>,
+    /// `append_local_overload`: answers of the overload manager carry `x-envoy-local-overloaded`.
+    pub append_local_overload: bool,
     /// `add_user_agent`.
     pub add_user_agent: bool,
     /// `use_remote_address`.

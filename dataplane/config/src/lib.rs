@@ -11,11 +11,13 @@ mod balancing;
 mod cluster;
 mod connection_gate;
 mod discovery;
+mod endpoint_changes;
 mod filter_chain;
 pub mod format;
 mod grpc_filters;
 mod hash_policy;
 mod headers;
+mod health_check;
 mod http2;
 mod http_connection_manager;
 mod http_filters;
@@ -24,8 +26,10 @@ mod listener;
 mod listener_filter;
 mod matcher;
 mod outlier_detection;
+mod overload;
 mod retry;
 mod route;
+mod route_policies;
 mod scoped_routes;
 mod snapshot;
 mod tcp_proxy;
@@ -47,6 +51,7 @@ pub use cluster::{
 };
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use discovery::{ClusterDiscovery, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, OriginalDst};
+pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,
     SourceType, TransportProtocol,
@@ -54,16 +59,24 @@ pub use filter_chain::{
 pub use grpc_filters::{GrpcHttp1Bridge, GrpcMethods, GrpcStats};
 pub use hash_policy::{HashCookie, HashMethod, HashPolicy, RegexRewrite};
 pub use headers::{AppendAction, HeaderMutations, HeaderOption};
+pub use health_check::{
+    EndpointHealthCheck, GrpcHealthCheck, HealthCheck, HealthCheckIntervals, HealthCheckKind,
+    HttpHealthCheck, TcpHealthCheck,
+};
 pub use http_connection_manager::{
     ClientCertDetails, ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter,
     HttpFilterKind, IstioAlpn, PathNormalization, PathWithEscapedSlashes, RouteSource,
     ServerHeaderTransformation, UnderscoresAction,
 };
 pub use http_filters::{
-    BucketRef, BufferFilter, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy, DescriptorLimit, Fault,
-    FaultAbort, FaultDelay, FaultFilter, FaultRate, HeaderMutationFilter, HeaderMutationStep, LocalRateLimit,
-    LocalRateLimiter, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy, RateVerdict,
-    TokenBucketConfig, VirtualHostRateLimits,
+    AdaptiveConcurrency, AdmissionControl, AdmissionId, BandwidthLimit, BrotliCompressor, BrotliMode,
+    BucketRef, BufferFilter, Coding, CompressDirection, CompressResponses, CompressorFilter,
+    CompressorLibrary, CompressorPerRoute, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy,
+    DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, Fault, FaultAbort,
+    FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientState, GradientWindow, GzipCompressor,
+    GzipStrategy, HeaderMutationFilter, HeaderMutationStep, LATENCY_BINS, LocalRateLimit, LocalRateLimiter,
+    MinRtt, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy, RateVerdict, TokenBucketConfig,
+    VirtualHostRateLimits, ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};
@@ -73,14 +86,19 @@ pub use listener_filter::{
 };
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
+pub use overload::{
+    ActionKind, Level, LoadShedPoint, MonitorKind, OverloadAction, OverloadLevels, OverloadManager,
+    Pressures, ResourceMonitor, ScaledTimer, ShedPoint, TimerMinimum, Trigger, TriggerKind,
+};
 pub use retry::{
     BackOff, GrpcStatusSet, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryConditions, RetryPolicy,
 };
 pub use route::{
-    ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatcher, PathRewrite,
-    PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction, RouteFilterFields,
-    RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
+    BodyBufferLimit, ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration,
+    PathMatcher, PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction,
+    RouteFilterFields, RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
 };
+pub use route_policies::{InternalRedirects, MirrorPolicy, MirrorTarget, RedirectPredicate};
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};
 pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy};

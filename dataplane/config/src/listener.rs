@@ -70,6 +70,8 @@ pub struct Listener {
     pub connection_limit: Option<u64>,
     /// `ignore_global_conn_limit`.
     pub ignore_global_conn_limit: bool,
+    /// `bypass_overload_manager`.
+    pub bypass_overload_manager: bool,
     /// `Listener.access_log`: connections that no filter chain took.
     pub access_logs: Vec<Arc<AccessLog>>,
 }

@@ -19,6 +19,8 @@ pub struct OutlierDetection {
     pub always_eject_one_host: bool,
     /// `split_external_local_origin_errors`: failures to connect and timeouts count apart from answers.
     pub split_local_origin: bool,
+    /// `successful_active_health_check_uneject_host`, default true.
+    pub uneject_on_success: bool,
     /// `consecutive_5xx`, default 5, and `enforcing_consecutive_5xx`, default 100.
     pub consecutive_5xx: Consecutive,
     /// `consecutive_gateway_failure`, default 5, and its `enforcing`, default 0: 502, 503 and 504.
@@ -81,6 +83,7 @@ impl Default for OutlierDetection {
             max_ejection_percent: 10,
             always_eject_one_host: false,
             split_local_origin: false,
+            uneject_on_success: true,
             consecutive_5xx: consecutive(100),
             consecutive_gateway_failure: consecutive(0),
             consecutive_local_origin_failure: consecutive(100),

@@ -7,9 +7,9 @@ use regex::bytes::Regex;
 
 use crate::format::Template;
 use crate::{
-    BufferFilter, ClusterId, CorsPolicy, CsrfPolicy, Fault, Fraction, HashPolicy, HeaderMatcher,
-    HeaderMutations, LocalRateLimit, MetadataMatch, MutationLists, QueryMatcher, RateLimitPolicy,
-    RetryPolicy,
+    BandwidthLimit, BufferFilter, ClusterId, CompressorPerRoute, CorsPolicy, CsrfPolicy, Fault, Fraction,
+    HashPolicy, HeaderMatcher, HeaderMutations, InternalRedirects, LocalRateLimit, MetadataMatch,
+    MirrorPolicy, MutationLists, QueryMatcher, RateLimitPolicy, RetryPolicy,
 };
 
 /// The path part of `RouteMatch`.
@@ -166,8 +166,54 @@ pub struct RouteForward {
     pub hash_policies: Vec<HashPolicy>,
     /// `metadata_match`.
     pub metadata_match: Option<Arc<MetadataMatch>>,
+    /// `request_mirror_policies` of the route, else of its virtual host, else of the table.
+    pub mirrors: Arc<[MirrorPolicy]>,
+    /// `internal_redirect_policy`, or the deprecated fields that it replaced.
+    pub internal_redirects: Option<Arc<InternalRedirects>>,
+    /// `hedge_policy.hedge_on_per_try_timeout` of the route, else of its virtual host.
+    pub hedges_on_per_try_timeout: bool,
+    /// Most bytes of a request that are kept for retries and redirects: `request_body_buffer_limit`, or
+    /// `per_request_buffer_limit_bytes`, of the route, else of its virtual host.
+    pub body_buffer_limit: Option<BodyBufferLimit>,
     /// `rate_limits`, `include_vh_rate_limits` and `cors`.
     pub for_filters: RouteFilterFields,
+}
+
+/// How many bytes of a request are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyBufferLimit {
+    /// `request_body_buffer_limit`: instead of the listener's limit.
+    Exact(u64),
+    /// `per_request_buffer_limit_bytes`: no more than the listener's limit.
+    AtMost(u32),
+}
+
+impl RouteForward {
+    /// To a cluster, with the defaults of everything else.
+    pub fn to(cluster: ClusterSpecifier) -> Self {
+        Self {
+            cluster,
+            cluster_not_found_status: 503,
+            path_rewrite: None,
+            host_rewrite: None,
+            append_x_forwarded_host: false,
+            timeout: Some(Duration::from_secs(15)),
+            idle_timeout: None,
+            max_stream_duration: None,
+            grpc_timeout: None,
+            retry_policy: None,
+            upgrades: Vec::new(),
+            terminates_connect: false,
+            high_priority: false,
+            hash_policies: Vec::new(),
+            metadata_match: None,
+            mirrors: Arc::default(),
+            internal_redirects: None,
+            hedges_on_per_try_timeout: false,
+            body_buffer_limit: None,
+            for_filters: RouteFilterFields::default(),
+        }
+    }
 }
 
 /// Fields of a route or virtual host that only filters read.
@@ -255,6 +301,10 @@ pub enum PerFilterConfig {
     Csrf(Arc<CsrfPolicy>),
     /// `BufferPerRoute`.
     Buffer(BufferFilter),
+    /// `CompressorPerRoute`.
+    Compressor(Arc<CompressorPerRoute>),
+    /// `BandwidthLimit`.
+    BandwidthLimit(Arc<BandwidthLimit>),
 }
 
 /// `typed_per_filter_config` of one level, sorted by filter name.

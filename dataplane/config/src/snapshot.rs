@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AccessLogSink, Cluster, ClusterId, Listener, RouteConfiguration, RouteTableId, ScopeTable, ScopeTableId,
-    Secret, SecretId,
+    AccessLogSink, Cluster, ClusterId, EndpointChanges, Listener, OverloadManager, RouteConfiguration,
+    RouteTableId, ScopeTable, ScopeTableId, Secret, SecretId,
 };
 
 /// `envoy.config.core.v3.Node` as far as templates and admin print it.
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub secrets: Vec<Option<Secret>>,
     /// `cluster_manager.outlier_detection.event_log_path`, as a file.
     pub outlier_log: Option<Arc<AccessLogSink>>,
+    /// `overload_manager`, or what takes its place.
+    pub overload: Option<Arc<OverloadManager>>,
 }
 
 /// What changes from one snapshot to the next. Its size is that of the change, not of the configuration:
@@ -51,6 +53,10 @@ pub struct Update {
     pub version: u64,
     /// Clusters that are new or changed, and those that are gone.
     pub clusters: Vec<(ClusterId, Option<Arc<Cluster>>)>,
+    /// What of their endpoints changed, for some of the changed ones: shards need not compare all endpoints of these.
+    pub endpoints: Vec<EndpointChanges>,
+    /// Clusters whose endpoints are checked before they serve.
+    pub warming: Vec<Arc<Cluster>>,
     /// All names, when there are new ones.
     pub cluster_names: Option<Arc<BTreeMap<Arc<str>, ClusterId>>>,
     /// Route tables that are new or changed, and those that are gone.
@@ -77,6 +83,7 @@ impl Update {
     /// True when applying it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.clusters.is_empty()
+            && self.warming.is_empty()
             && self.cluster_names.is_none()
             && self.route_tables.is_empty()
             && self.scope_tables.is_empty()

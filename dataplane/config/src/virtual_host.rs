@@ -37,6 +37,8 @@ pub struct VirtualHost {
     pub include_request_attempt_count: bool,
     /// `include_attempt_count_in_response`.
     pub include_attempt_count_in_response: bool,
+    /// `include_is_timeout_retry_header`.
+    pub include_is_timeout_retry: bool,
     /// `retry_policy`, for routes without their own (already merged into the routes).
     pub retry_policy: Option<Arc<RetryPolicy>>,
     /// `typed_per_filter_config`.
@@ -223,6 +225,7 @@ mod tests {
             response_headers: HeaderMutations::default(),
             include_request_attempt_count: false,
             include_attempt_count_in_response: false,
+            include_is_timeout_retry: false,
             retry_policy: None,
             per_filter: Vec::new(),
             for_filters: RouteFilterFields::default(),

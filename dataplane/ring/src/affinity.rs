@@ -107,6 +107,23 @@ pub fn cgroup_limits(paths: &CgroupPaths) -> CgroupLimits {
     limits
 }
 
+/// Directories of this process's group of a version 1 controller, or of version 2 for an empty name, and of its ancestors:
+/// the process's own group first. Empty when it is in none.
+pub fn controller_groups(paths: &CgroupPaths, controller: &str) -> Vec<PathBuf> {
+    let membership = std::fs::read_to_string(&paths.membership).unwrap_or_default();
+    for line in membership.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        if controllers.split(',').any(|one| one == controller) {
+            let root = if controller.is_empty() { paths.root.clone() } else { paths.root.join(controller) };
+            return with_ancestors(&root, path);
+        }
+    }
+    Vec::new()
+}
+
 /// CPUs worth a shard each: those allowed by affinity and cpuset, at most the quota rounded up, at least one.
 pub fn cpu_budget(allowed: &[usize], limits: &CgroupLimits) -> usize {
     let in_set = |cpu: &&usize| limits.cpuset.as_ref().is_none_or(|set| set.contains(cpu));

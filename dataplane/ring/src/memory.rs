@@ -1,11 +1,16 @@
 //! Giving memory back that only start-up, or a large update, needed.
 
+/// Gives free pages of all of the allocator's arenas back to the system.
+pub fn release_free_memory() {
+    // SAFETY: takes no pointer; the allocator returns free pages to the kernel under its own locks.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// Drops the resident pages of the program's own code and constants and the allocator's free pages. What is used
 /// again comes back from the page cache, page by page; an idle process keeps only what it runs. Call it once
 /// the process serves. Returns the bytes of code that were advised.
 pub fn release_startup_pages() -> usize {
-    // SAFETY: takes no pointer; the allocator returns free pages to the kernel under its own locks.
-    unsafe { libc::malloc_trim(0) };
+    release_free_memory();
     let Ok(executable) = std::fs::read_link("/proc/self/exe") else { return 0 };
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return 0 };
     let executable = executable.to_string_lossy();

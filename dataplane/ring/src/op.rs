@@ -37,6 +37,12 @@ pub enum Op {
         /// Comes back with every connection.
         token: Token,
     },
+    /// Stop accepting: what waits in the listener's queue stays there for the next [`Op::Accept`]. Connections that the
+    /// kernel had given out already are still reported; nothing says that accepting has ended. Ignored when there is none.
+    StopAccept {
+        /// The listener of the accept.
+        listener: Socket,
+    },
     /// Make a socket and connect it. Answered by exactly one [`Event::Connected`](crate::Event::Connected).
     Connect {
         /// Comes back with the result.

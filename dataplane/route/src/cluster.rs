@@ -82,24 +82,7 @@ mod tests {
     use crate::test::{bytes, head};
 
     fn forward(cluster: ClusterSpecifier) -> RouteForward {
-        RouteForward {
-            cluster,
-            cluster_not_found_status: 503,
-            path_rewrite: None,
-            host_rewrite: None,
-            append_x_forwarded_host: false,
-            timeout: None,
-            idle_timeout: None,
-            max_stream_duration: None,
-            grpc_timeout: None,
-            retry_policy: None,
-            upgrades: Vec::new(),
-            terminates_connect: false,
-            hash_policies: Vec::new(),
-            metadata_match: None,
-            high_priority: false,
-            for_filters: millrace_config::RouteFilterFields::default(),
-        }
+        RouteForward::to(cluster)
     }
 
     #[test]

@@ -200,6 +200,7 @@ fn random_config(rng: &mut Rng) -> Option<RouteConfiguration> {
             response_headers: HeaderMutations::default(),
             include_request_attempt_count: false,
             include_attempt_count_in_response: false,
+            include_is_timeout_retry: false,
             retry_policy: None,
             per_filter: Vec::new(),
             for_filters: millrace_config::RouteFilterFields::default(),

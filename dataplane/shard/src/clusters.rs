@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_base::{Rng, Time};
-use millrace_config::{ClusterId, Snapshot};
+use millrace_config::{ClusterId, EndpointChanges, Snapshot};
 use millrace_upstream::{ClusterState, Dropped, PoolAction};
 
 use crate::shared::Shared;
@@ -32,7 +32,7 @@ impl Clusters {
             if self.states.len() <= at {
                 self.states.resize_with(at + 1, || None);
             }
-            let mut state = ClusterState::new(config, shared.budgets(id), rng.next_u64());
+            let mut state = ClusterState::new(config, shared.cluster(id), rng.next_u64());
             if let Some(local) = config.balancing.local_cluster {
                 state.set_local_cluster(snapshot.cluster(local));
                 self.local = Some(local);
@@ -65,6 +65,7 @@ impl Clusters {
         &mut self,
         id: ClusterId,
         snapshot: &Snapshot,
+        changes: Option<&EndpointChanges>,
         out: &mut Vec<PoolAction>,
     ) -> Dropped {
         if self.local == Some(id) {
@@ -79,7 +80,7 @@ impl Clusters {
                 if !config.discovery.is_on_demand() {
                     state.leave_on_demand(&mut dropped, out);
                 }
-                state.update(config, out);
+                state.update_by(config, changes, out);
             }
             Some(_) => {}
             None => state.drain(out),
@@ -96,7 +97,7 @@ impl Clusters {
                 state.leave_on_demand(&mut dropped, &mut Vec::new());
                 state.leave_health();
             }
-            shared.forget_budgets(id);
+            shared.forget_cluster(id);
         }
         dropped
     }

@@ -15,7 +15,7 @@ use crate::listener::Tlvs;
 use crate::origin::Origin;
 use crate::secure_downstream::NotReady;
 use crate::shard::Shard;
-use crate::shared::HandOver;
+use crate::shared::{Admission, HandOver};
 use crate::tcp::TcpSession;
 use crate::timers::ConnectionTimer;
 use crate::token::Kind;
@@ -50,6 +50,8 @@ pub(crate) struct Downstream {
     pub(crate) protocol: Protocol,
     /// Absent on most connections.
     pub(crate) notes: Option<Box<Notes>>,
+    /// Held for as long as the connection lives.
+    _admission: Admission,
 }
 
 /// What only some connections are asked about.
@@ -165,8 +167,8 @@ impl Shard {
         }
         let protocol = match &session {
             Some(_) => {
-                let limit = origin.chain.transport_socket_connect_timeout;
-                Protocol::Securing(now + limit.unwrap_or(self.limits.tls_handshake_timeout))
+                let limit = self.handshake_limit(&origin);
+                Protocol::Securing(now + limit)
             }
             None => match first_protocol(&origin, now) {
                 Some(protocol) => protocol,
@@ -203,6 +205,7 @@ impl Shard {
                 timer: ConnectionTimer::default(),
                 protocol,
                 notes,
+                _admission: new.admission,
             })
         });
         self.listeners.connection_opened(listener);

@@ -22,6 +22,7 @@ impl Shard {
             self.run_pool_actions(id);
             self.look_at_outliers(id);
             self.clean_up_cluster(id);
+            self.leave_failed(id);
             self.forget_cluster_if_gone(id);
         }
         if std::mem::take(&mut self.sweeps) {

@@ -96,3 +96,16 @@ impl Io {
         }
     }
 }
+
+/// Plaintext buffers for records that straddle two receive buffers.
+const PLAIN_BUFFERS: u16 = 128;
+
+/// Buffers that only the shard fills, as large as those of the back end. Should there be no memory for them, both are one.
+pub(crate) fn plain_pool(of: &BufferPool) -> BufferPool {
+    let config = millrace_ring::Config {
+        buffers: PLAIN_BUFFERS,
+        buffer_bytes: of.buffer_bytes() as u32,
+        ..Default::default()
+    };
+    BufferPool::new(&config).unwrap_or_else(|_| of.clone())
+}

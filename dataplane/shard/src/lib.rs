@@ -6,12 +6,14 @@
 //! pins of the configuration.
 
 mod address;
+mod admission;
 mod choose;
 mod clusters;
 mod downstream;
 mod farewell;
 mod gates;
 mod handshakes;
+mod health_checks;
 mod housekeeping;
 mod http;
 mod io;
@@ -20,6 +22,7 @@ mod listener;
 mod logs;
 mod origin;
 mod outliers;
+mod overload;
 mod route_users;
 mod secure;
 mod secure_downstream;

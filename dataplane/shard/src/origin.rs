@@ -25,6 +25,8 @@ pub(crate) struct ListenerFacts {
     pub(crate) buffer_limit_bytes: usize,
     inbound: bool,
     drain_type: DrainType,
+    /// `bypass_overload_manager`.
+    pub(crate) bypasses_overload: bool,
     pub(crate) access_logs: Vec<Arc<AccessLog>>,
 }
 
@@ -35,17 +37,19 @@ impl ListenerFacts {
             buffer_limit_bytes: listener.buffer_limit_bytes as usize,
             inbound: listener.traffic_direction == TrafficDirection::Inbound,
             drain_type: listener.drain_type,
+            bypasses_overload: listener.bypass_overload_manager,
             access_logs: listener.access_logs.clone(),
         }
     }
 
     /// True when no connection can tell the two apart.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let Self { scope, buffer_limit_bytes, inbound, drain_type, access_logs } = self;
+        let Self { scope, buffer_limit_bytes, inbound, drain_type, bypasses_overload, access_logs } = self;
         *scope == other.scope
             && *buffer_limit_bytes == other.buffer_limit_bytes
             && *inbound == other.inbound
             && *drain_type == other.drain_type
+            && *bypasses_overload == other.bypasses_overload
             && access_logs.len() == other.access_logs.len()
             && access_logs.iter().zip(&other.access_logs).all(|(a, b)| Arc::ptr_eq(a, b))
     }

@@ -135,7 +135,7 @@ impl Shard {
 }
 
 /// Appends the header that tells the endpoint whose connection it is (`ProxyProtocolUpstreamTransport`).
-fn proxy_protocol_header(
+pub(crate) fn proxy_protocol_header(
     options: &UpstreamProxyProtocol,
     client: Option<(SocketAddr, SocketAddr)>,
     tlvs: &[u8],
@@ -158,7 +158,7 @@ fn proxy_protocol_header(
 }
 
 /// The transport socket for an endpoint with this metadata, and its position: 0 is the cluster's own.
-fn transport<'c>(
+pub(crate) fn transport<'c>(
     cluster: &'c millrace_config::Cluster,
     metadata: &[(std::sync::Arc<str>, std::sync::Arc<str>)],
 ) -> (usize, &'c UpstreamTransport) {

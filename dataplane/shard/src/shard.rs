@@ -25,9 +25,11 @@ use crate::choose::count_dropped;
 use crate::clusters::Clusters;
 use crate::downstream::{Downstream, Protocol};
 use crate::farewell::Partings;
+use crate::health_checks::HealthChecks;
 use crate::http::{Names, Stream};
 use crate::link::{Io, Link};
 use crate::listener::{Inspection, Listeners};
+use crate::overload::Overload;
 use crate::route_users::RouteUsers;
 use crate::shared::{Message, Shared};
 use crate::tls::Contexts;
@@ -37,9 +39,6 @@ use crate::upstream::{Carries, Racers, Upstream};
 
 /// Messages taken from the mailbox in one turn.
 const MESSAGES_PER_TURN: usize = 256;
-
-/// Plaintext buffers for records that straddle two receive buffers.
-const PLAIN_BUFFERS: u16 = 128;
 
 /// What only a real socket can tell. The simulator has its own answers.
 #[derive(Clone, Copy, Debug)]
@@ -122,8 +121,11 @@ pub struct Shard {
     pub(crate) racers: Racers,
     pub(crate) streams: Slab<Box<Stream>>,
     pub(crate) clusters: Clusters,
+    /// The endpoints that this shard checks.
+    pub(crate) health_checks: HealthChecks,
     pub(crate) tls: Contexts,
     pub(crate) scopes: KnownScopes,
+    pub(crate) overload: Overload,
     /// Connections whose filter chain is not chosen yet.
     pub(crate) inspections: Slab<Box<Inspection>>,
     /// Sockets of connections that are gone, until their last bytes have left.
@@ -165,12 +167,13 @@ impl Shard {
     pub fn new(parts: ShardParts) -> Self {
         parts.shared.open(parts.index, parts.waker);
         let tls = Contexts::new(&parts.shared.tls);
-        let plain = plain_pool(&parts.buffers);
+        let plain = crate::io::plain_pool(&parts.buffers);
+        let overload = Overload::new(parts.snapshot.overload.as_deref());
         parts.shared.set_version(parts.index, parts.snapshot.version);
         let mut wheel = TimerWheel::new(Time::ZERO);
         let housekeeping = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
         wheel.insert(Time::ZERO, housekeeping.0);
-        Self {
+        let mut shard = Self {
             index: parts.index,
             shared: parts.shared,
             snapshot: Snapshot { listeners: Vec::new(), ..Snapshot::clone(&parts.snapshot) },
@@ -192,8 +195,10 @@ impl Shard {
             racers: Slab::new(),
             streams: Slab::new(),
             clusters: Clusters::default(),
+            health_checks: HealthChecks::default(),
             tls,
             scopes: KnownScopes::default(),
+            overload,
             inspections: Slab::new(),
             farewells: Partings::default(),
             actions: Vec::new(),
@@ -213,7 +218,9 @@ impl Shard {
             interim: ResponseHead::default(),
             date: DateCache::default(),
             fired: Vec::new(),
-        }
+        };
+        parts.snapshot.clusters.iter().flatten().for_each(|cluster| shard.sync_checks(cluster));
+        shard
     }
 
     /// Takes what happened, decides, and appends what the kernel shall do to `ops`.
@@ -236,7 +243,8 @@ impl Shard {
             && self.downstreams.is_empty()
             && self.upstreams.is_empty()
             && self.inspections.is_empty()
-            && self.farewells.is_empty();
+            && self.farewells.is_empty()
+            && self.health_checks.is_empty();
         if over { Running::Stopped } else { Running::Yes }
     }
 
@@ -254,12 +262,14 @@ impl Shard {
                 Some((Kind::Downstream, key)) => self.on_downstream_data(key, data),
                 Some((Kind::Upstream, key)) => self.on_upstream_data(key, data),
                 Some((Kind::Inspection, key)) => self.on_inspected_data(key, data),
+                Some((Kind::HealthCheck, key)) => self.on_check_data(key, data),
                 Some(_) | None => {}
             },
             Event::Sent { token, result, payload } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_sent(key, result, payload),
                 Some((Kind::Upstream, key)) => self.on_upstream_sent(key, result, payload),
                 Some((Kind::Farewell, key)) => self.farewell_sent(key, result.is_ok(), payload),
+                Some((Kind::HealthCheck, key)) => self.on_check_sent(key, payload),
                 Some(_) | None => Link::orphaned(payload, &mut self.io),
             },
             Event::Relayed { token, bytes, sink_full, end } => match Kind::parse(token.0) {
@@ -271,6 +281,7 @@ impl Shard {
                 Some((Kind::Downstream, key)) => self.on_downstream_recv_ended(key, reason),
                 Some((Kind::Upstream, key)) => self.on_upstream_recv_ended(key, reason),
                 Some((Kind::Inspection, key)) => self.on_inspected_end(key, reason),
+                Some((Kind::HealthCheck, key)) => self.on_check_recv_ended(key, reason),
                 Some(_) | None => {}
             },
             Event::Accepted { token, result, more } => {
@@ -281,6 +292,7 @@ impl Shard {
             Event::Connected { token, result } => match Kind::parse(token.0) {
                 Some((Kind::Upstream, key)) => self.on_connected(key, result),
                 Some((Kind::Racer, key)) => self.on_racer(key, result),
+                Some((Kind::HealthCheck, key)) => self.on_check_connected(key, result),
                 Some(_) | None => {}
             },
             Event::Wake => {}
@@ -295,8 +307,11 @@ impl Shard {
                 Message::Update(update) => self.update(&update),
                 Message::Know(listener, config) => self.know(listener, config),
                 Message::Listen(listener, socket) => self.listen(&listener, socket),
+                Message::HealthChanged(id) => self.leave_failed(id),
+                Message::FailHealthCheck(id, address) => self.fail_check(id, &address),
                 Message::StopListening { inbound_only } => self.stop_listening(inbound_only),
                 Message::Drain { inbound_only } => self.drain(inbound_only),
+                Message::Overload(levels) => self.set_overload(levels),
                 Message::FlushLogs => self.logs.flush_all(),
                 Message::Stop => self.stop(),
             }
@@ -311,14 +326,20 @@ impl Shard {
             self.tls.secret_changed(*id);
         }
         for (id, _) in &update.clusters {
+            let changes = update.endpoints.iter().find(|changes| changes.cluster == *id);
             let scope = self.clusters.get(*id).map(|state| state.config().scope);
-            let dropped = self.clusters.update(*id, &self.snapshot, &mut self.actions);
+            let dropped = self.clusters.update(*id, &self.snapshot, changes, &mut self.actions);
             if let Some(scope) = scope {
                 count_dropped(&mut self.stats, scope, dropped);
             }
             self.run_pool_actions(*id);
+            match self.snapshot.cluster(*id).cloned() {
+                Some(cluster) => self.sync_checks(&cluster),
+                None => self.end_checks(*id),
+            }
             self.forget_cluster_if_gone(*id);
         }
+        update.warming.iter().for_each(|cluster| self.sync_checks(cluster));
         for (table, _) in &update.route_tables {
             self.route_users.changed(*table, &self.snapshot);
         }
@@ -372,6 +393,7 @@ impl Shard {
                         link.flush(&mut self.io);
                     }
                 }
+                Some((Kind::HealthCheck, key)) => self.flush_check(key),
                 Some(_) | None => {}
             }
         }
@@ -400,6 +422,8 @@ impl Shard {
             }
         }
         self.stop_inspections();
+        self.stop_checks();
+        self.stop_sides();
         let idle: Vec<Key> = self.upstreams.keys().collect();
         for key in idle {
             self.close_upstream(key, crate::upstream::EndedBy::Local);
@@ -426,7 +450,7 @@ impl Shard {
         self.listeners.assert_quiescent();
         assert_eq!(self.shared.doors()[self.index].draining_connections(), 0, "draining connections left");
         // Idle connections to endpoints may have PINGs to send, and an end.
-        let mut timers = 1;
+        let mut timers = 1 + self.health_checks.timers();
         for (_, upstream) in self.upstreams.iter() {
             if let Carries::Http2(h2) = &upstream.carries {
                 timers += usize::from(h2.deadline().is_some());
@@ -464,14 +488,4 @@ impl Shard {
     pub fn upstream_connections(&self) -> usize {
         self.upstreams.len()
     }
-}
-
-/// Buffers that only the shard fills, as large as those of the back end. Should there be no memory for them, both are one.
-fn plain_pool(of: &BufferPool) -> BufferPool {
-    let config = millrace_ring::Config {
-        buffers: PLAIN_BUFFERS,
-        buffer_bytes: of.buffer_bytes() as u32,
-        ..Default::default()
-    };
-    BufferPool::new(&config).unwrap_or_else(|_| of.clone())
 }

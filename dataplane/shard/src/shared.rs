@@ -1,14 +1,16 @@
-//! Everything that crosses cores: mailboxes, connection counts, the drain state and the cluster budgets.
+//! Everything that crosses cores: mailboxes, connection counts, the drain state and what shards share of clusters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
-use millrace_config::{Address, ClusterId, Listener, Update};
+use millrace_config::{Address, ClusterId, Listener, OverloadLevels, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
-use millrace_upstream::{ClusterBudgets, ClusterHealth, OnDemandBook};
+use millrace_upstream::{ClusterHealth, ClusterShared, OnDemandBook};
+
+pub use crate::admission::{Admission, ConnectionCount};
 
 /// Messages that may wait for one shard.
 const MAILBOX_MAX: usize = 4096;
@@ -18,17 +20,23 @@ const MAILBOX_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct ListenerHandle {
     name: Arc<str>,
+    /// Its connections, where the runtime bounds them.
+    bounded: ConnectionCount,
 }
 
 impl ListenerHandle {
     /// A new listener; its maker keeps the handle for as long as it wants to ask about it.
     pub fn new(name: &Arc<str>) -> Arc<Self> {
-        Arc::new(Self { name: name.clone() })
+        Arc::new(Self { name: name.clone(), bounded: ConnectionCount::default() })
     }
 
     /// `Listener.name`.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    pub(crate) fn bounded(&self) -> &ConnectionCount {
+        &self.bounded
     }
 
     /// True while a shard, or a message on its way to one, still has to do with the listener. Only exact for
@@ -49,6 +57,8 @@ pub struct HandOver {
     pub local: Address,
     /// The listener.
     pub listener: Arc<ListenerHandle>,
+    /// Its place under the bounds that all shards share.
+    pub admission: Admission,
 }
 
 /// What a shard is told from outside.
@@ -61,6 +71,10 @@ pub enum Message {
     /// Serve the connections of this new listener from now on. Every shard must have this message in its
     /// mailbox before any shard gets a socket of the listener: what one accepts another may have to serve.
     Know(Arc<ListenerHandle>, Arc<Listener>),
+    /// Endpoints of this cluster have failed: connections to them are left.
+    HealthChanged(ClusterId),
+    /// Traffic to this endpoint, which the shard checks, told that it shall get nothing more.
+    FailHealthCheck(ClusterId, Address),
     /// Accept on this socket. If the listener has gone or was told to stop meanwhile, the socket is closed.
     Listen(Arc<ListenerHandle>, Socket),
     /// Stop accepting on the listeners for which the flag is true (all when `inbound_only` is false).
@@ -73,6 +87,8 @@ pub enum Message {
         /// Only connections of listeners whose `traffic_direction` is INBOUND.
         inbound_only: bool,
     },
+    /// How hard the process is pressed from now on. Comes again while streams that hold much memory shall be reset.
+    Overload(OverloadLevels),
     /// Hand over all log lines.
     FlushLogs,
     /// Close everything and return from the loop.
@@ -131,13 +147,26 @@ impl Door {
     }
 }
 
+/// Called by any shard.
+struct WakeControl(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for WakeControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WakeControl")
+    }
+}
+
 /// One per process, shared by all shards and the control thread.
 #[derive(Debug)]
 pub struct Shared {
     doors: Box<[Door]>,
     draining: AtomicU8,
     failing_health_checks: AtomicBool,
-    budgets: Mutex<BTreeMap<ClusterId, Arc<ClusterBudgets>>>,
+    clusters: Mutex<BTreeMap<ClusterId, Arc<ClusterShared>>>,
+    /// Clusters whose health the control thread shall look at.
+    notices: Mutex<BTreeSet<ClusterId>>,
+    wake_control: OnceLock<WakeControl>,
+    connections: Arc<ConnectionCount>,
     /// What session tickets of all shards have in common.
     pub(crate) tls: Arc<millrace_tls::Shared>,
 }
@@ -161,7 +190,10 @@ impl Shared {
             doors: (0..shards).map(door).collect(),
             draining: AtomicU8::new(Draining::Nothing as u8),
             failing_health_checks: AtomicBool::new(false),
-            budgets: Mutex::default(),
+            clusters: Mutex::default(),
+            notices: Mutex::default(),
+            wake_control: OnceLock::new(),
+            connections: Arc::default(),
             tls: millrace_tls::Shared::random(rules),
         }
     }
@@ -169,6 +201,11 @@ impl Shared {
     /// All doors, by shard index.
     pub fn doors(&self) -> &[Door] {
         &self.doors
+    }
+
+    /// The bound on downstream connections of all shards.
+    pub fn connections(&self) -> &Arc<ConnectionCount> {
+        &self.connections
     }
 
     /// Makes a shard reachable; called once on its own thread.
@@ -266,9 +303,9 @@ impl Shared {
     /// Units taken of all clusters' circuit breakers: connections, pending, requests, retries. For tests.
     #[doc(hidden)]
     pub fn budgets_used(&self) -> [u32; 4] {
-        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         let mut used = [0; 4];
-        for budget in budgets.values().flat_map(|b| [&b.default, &b.high]) {
+        for budget in clusters.values().flat_map(|b| [&b.default, &b.high]) {
             let parts = [&budget.connections, &budget.pending, &budget.requests, &budget.retries];
             for (sum, part) in used.iter_mut().zip(parts) {
                 *sum += part.used();
@@ -279,43 +316,64 @@ impl Shared {
 
     /// The circuit breakers of a cluster, the same for every shard. Slow path: asked once per shard and
     /// cluster, at its first use.
-    pub(crate) fn budgets(&self, cluster: ClusterId) -> Arc<ClusterBudgets> {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        budgets.entry(cluster).or_default().clone()
+    pub(crate) fn cluster(&self, cluster: ClusterId) -> Arc<ClusterShared> {
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.entry(cluster).or_default().clone()
     }
 
     /// A shard has forgotten a cluster that left the configuration. The last one takes its circuit breakers
     /// along.
-    pub(crate) fn forget_budgets(&self, cluster: ClusterId) {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn forget_cluster(&self, cluster: ClusterId) {
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock nobody can take another reference.
-        if budgets.get(&cluster).is_some_and(|budget| Arc::strong_count(budget) == 1) {
-            budgets.remove(&cluster);
+        if clusters.get(&cluster).is_some_and(|budget| Arc::strong_count(budget) == 1) {
+            clusters.remove(&cluster);
         }
     }
 
-    /// What outlier detection knows of a cluster's endpoints; `None` while no shard has used the cluster. Slow path: for
-    /// the admin interface.
+    /// How the control thread hears that [`Self::take_notices`] has something; set once.
+    pub fn on_notice(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        let first = self.wake_control.set(WakeControl(wake)).is_ok();
+        debug_assert!(first, "there is one control thread");
+    }
+
+    /// Clusters whose checks told something since the last call that configuration follows from: all first results are
+    /// there, or an endpoint that discovery has dropped fails.
+    pub fn take_notices(&self) -> BTreeSet<ClusterId> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The control thread shall look at the health of a cluster.
+    pub(crate) fn tell_control(&self, cluster: ClusterId) {
+        let news = self.notices.lock().unwrap_or_else(PoisonError::into_inner).insert(cluster);
+        if let Some(wake) = self.wake_control.get().filter(|_| news) {
+            (wake.0)();
+        }
+    }
+
+    /// What outlier detection and checks know of a cluster's endpoints; `None` while no shard has used the cluster.
+    /// Slow path: for the admin interface.
     pub fn health<R>(&self, cluster: ClusterId, look: impl FnOnce(&ClusterHealth) -> R) -> Option<R> {
-        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = budgets.get(&cluster).map(Arc::clone);
-        drop(budgets);
-        shared.map(|shared| look(&shared.health))
+        self.known(cluster, |shared| look(&shared.health))
     }
 
     /// The endpoints that requests to a cluster named; `None` while no shard has used it. Slow path as well.
     pub fn on_demand<R>(&self, cluster: ClusterId, look: impl FnOnce(&OnDemandBook) -> R) -> Option<R> {
-        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = budgets.get(&cluster).map(Arc::clone);
-        drop(budgets);
-        shared.map(|shared| look(&shared.on_demand))
+        self.known(cluster, |shared| look(&shared.on_demand))
+    }
+
+    fn known<R>(&self, cluster: ClusterId, look: impl FnOnce(&ClusterShared) -> R) -> Option<R> {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = clusters.get(&cluster).map(Arc::clone);
+        drop(clusters);
+        shared.map(|shared| look(&shared))
     }
 
     /// True while a shard has state of this cluster: connections, requests, or none of them but the
     /// configuration. One that was removed is over when this says false.
     pub fn is_cluster_in_use(&self, cluster: ClusterId) -> bool {
-        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        budgets.contains_key(&cluster)
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.contains_key(&cluster)
     }
 }
 
@@ -337,12 +395,12 @@ mod tests {
     #[test]
     fn circuit_breakers_go_with_the_last_shard_that_forgets_their_cluster() {
         let shared = Shared::new(2);
-        let (first, second) = (shared.budgets(ClusterId(7)), shared.budgets(ClusterId(7)));
+        let (first, second) = (shared.cluster(ClusterId(7)), shared.cluster(ClusterId(7)));
         drop(first);
-        shared.forget_budgets(ClusterId(7));
+        shared.forget_cluster(ClusterId(7));
         assert!(shared.is_cluster_in_use(ClusterId(7)));
         drop(second);
-        shared.forget_budgets(ClusterId(7));
+        shared.forget_cluster(ClusterId(7));
         assert!(!shared.is_cluster_in_use(ClusterId(7)));
     }
 

@@ -4,13 +4,14 @@
 //! whose peer reads slowly is no longer read (`per_connection_buffer_limit_bytes`).
 
 mod log;
+mod shed;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, ResponseFlags, Time, TlsFacts};
-use millrace_config::{Address, ClusterId, TcpProxy};
+use millrace_config::{Address, ClusterId, ShedPoint, TcpProxy};
 use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, ConnectStep};
 use millrace_observe::access_log::Times;
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, tcp as metric};
@@ -90,6 +91,9 @@ impl Shard {
         session.cluster = tcp_proxy::cluster(&session.proxy.cluster, random);
         let scope = session.proxy.scope;
         self.stats.inc(scope, metric::DOWNSTREAM_CX_TOTAL);
+        if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyConnect) {
+            return;
+        }
         self.tcp_connect(key);
     }
 
@@ -125,6 +129,9 @@ impl Shard {
             }
             Err(NoChoice::NoHost) => return self.tcp_fail(key, ConnectError::NoHealthyUpstream),
         };
+        if self.overload.sheds(ShedPoint::PoolNewConnection, &mut self.rng, &mut self.stats) {
+            return self.tcp_fail(key, ConnectError::Overflow);
+        }
         let Some(state) = self.clusters.get_mut(id) else { return };
         let pool = state.acquire_tcp(chosen.host, ResourcePriority::Default, &mut self.actions);
         self.run_pool_actions(id);
@@ -205,6 +212,9 @@ impl Shard {
     }
 
     pub(crate) fn tcp_downstream_data(&mut self, key: Key, data: Filled) {
+        if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyData) {
+            return;
+        }
         let now = self.io.now;
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let Protocol::Tcp(session) = &mut downstream.protocol else { return };

@@ -54,8 +54,14 @@ impl Shard {
     /// Makes sure that a stream's connection is looked at no later than the stream's next deadline. Costs the same
     /// however many streams the connection has.
     pub(crate) fn rearm_stream(&mut self, id: Key) {
-        let Some(stream) = self.streams.get(id) else { return };
+        let Some(stream) = self.streams.get_mut(id) else { return };
         let (key, next) = (stream.downstream, stream.deadline());
+        if let Some(side) = &mut stream.side {
+            if next != Time::MAX {
+                side.timer.arm(&mut self.wheel, next, Kind::Side.token(id).0);
+            }
+            return;
+        }
         self.look_by(key, next);
     }
 
@@ -96,6 +102,16 @@ impl Shard {
             Some((Kind::Drain, _)) => self.end_drains(),
             Some((Kind::Inspection, key)) => self.inspection_timer(key),
             Some((Kind::Farewell, key)) => self.farewell_over(key),
+            Some((Kind::HealthCheckTimer, key)) => self.health_check_timer(key),
+            Some((Kind::HealthCheckPace, _)) => self.begin_due_checks(),
+            // Its deadlines are those of the check.
+            Some((Kind::HealthCheck, _)) => {}
+            Some((Kind::Side, key)) => {
+                if let Some(side) = self.streams.get_mut(key).and_then(|stream| stream.side.as_mut()) {
+                    side.timer.armed = None;
+                    self.side_timer(key);
+                }
+            }
             Some((Kind::Outliers, key)) => self.look_at_outliers(ClusterId(key.slot)),
             Some((Kind::Racer, _)) | None => {}
         }

@@ -23,8 +23,16 @@ pub(crate) enum Kind {
     Farewell = 7,
     /// The end of an interval of outlier detection.
     Outliers = 8,
+    /// A connection to an endpoint under health check.
+    HealthCheck = 9,
+    /// An endpoint under health check.
+    HealthCheckTimer = 10,
+    /// Health checks that are due wait for their turn.
+    HealthCheckPace = 11,
+    /// A stream without a client.
+    Side = 12,
     /// One of several connects of which the first to succeed is used.
-    Racer = 9,
+    Racer = 13,
 }
 
 impl Kind {
@@ -45,7 +53,11 @@ impl Kind {
             6 => Self::Inspection,
             7 => Self::Farewell,
             8 => Self::Outliers,
-            9 => Self::Racer,
+            9 => Self::HealthCheck,
+            10 => Self::HealthCheckTimer,
+            11 => Self::HealthCheckPace,
+            12 => Self::Side,
+            13 => Self::Racer,
             _ => return None,
         };
         Some((kind, key))

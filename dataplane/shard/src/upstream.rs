@@ -20,6 +20,7 @@ use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{Filled, IoError, IoErrorKind, Op, Payload, RecvEnd, RelayEnd, Socket};
 use millrace_upstream::{ConnId, HttpProtocol, PoolAction, TransportKey, TryResult};
 
+pub(crate) use self::connect::connect_options;
 use self::connect::{connect_error_text, is_bind_error};
 use self::race::Race;
 use crate::address::from_ring;

@@ -4,6 +4,7 @@ use millrace_base::Rng;
 use millrace_config::Cluster;
 
 use crate::lb::{Availability, PriorityLoad};
+use crate::members::Member;
 use crate::{ClusterState, PRIORITY_MAX};
 
 /// A level of one of the clusters, and which of its hosts are meant.
@@ -82,7 +83,12 @@ impl ClusterState {
     fn availability(&self) -> impl Iterator<Item = (Availability, u32)> {
         let weighted = self.config.balancing.weighted_priority_health;
         let factor = self.config.overprovisioning_factor;
-        self.members().iter().map(move |level| (Availability::of(level, &self.hosts, weighted), factor))
+        self.members.iter().map(move |level| {
+            // Members may lag behind their hosts until tables are built.
+            let now = |member: &Member| Some(Member::of(member.id, self.hosts.get(member.id.0)?));
+            let level: Vec<Member> = level.iter().filter_map(now).collect();
+            (Availability::of(&level, weighted), factor)
+        })
     }
 
     /// Takes out what an aggregate cluster has worked out; to be given back by [`Self::keep_aggregate`].

@@ -1,7 +1,8 @@
 //! Circuit-breaker counters: the one thing about a cluster that all shards share.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::lb::SharedTables;
 use crate::{ClusterHealth, OnDemandBook};
 
 /// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
@@ -77,18 +78,22 @@ pub struct PriorityBudgets {
 
 /// What all shards share of one cluster: its circuit breakers, and what traffic tells of its endpoints.
 #[derive(Debug, Default)]
-pub struct ClusterBudgets {
+pub struct ClusterShared {
     /// Priority `DEFAULT`.
     pub default: PriorityBudgets,
     /// Priority `HIGH`.
     pub high: PriorityBudgets,
     /// Endpoints that are out.
     pub health: ClusterHealth,
+    /// Tables of balancers that hash.
+    pub tables: SharedTables,
     /// Endpoints that requests named.
     pub on_demand: OnDemandBook,
+    /// The cluster has had a connection for traffic: its checks keep to their intervals.
+    pub has_traffic: AtomicBool,
 }
 
-impl ClusterBudgets {
+impl ClusterShared {
     /// The breakers of one priority.
     #[inline]
     pub fn of(&self, priority: ResourcePriority) -> &PriorityBudgets {

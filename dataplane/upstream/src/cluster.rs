@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_base::{Rng, Slab, Time};
-use millrace_config::{Address, Cluster, Endpoint, LbPolicy, Thresholds};
+use millrace_config::{Address, Cluster, Endpoint, EndpointChanges, LbPolicy, Thresholds};
 
 use crate::budget::PriorityBudgets;
-use crate::health::Watched;
+use crate::health::{Watched, is_watched};
 use crate::lb::{Balancer, Ground, LbStat};
 use crate::list::List;
+use crate::members::Member;
 use crate::on_demand::OnDemand;
 use crate::pool::{self, CloseReason, Conn, ConnId, PoolAction, Waiter};
 use crate::transport::{Transport, TransportKey, Transports};
 use crate::{
-    Aggregate, ChooseContext, Chosen, ClusterBudgets, Host, HostHealth, HostId, NoHost, ResourcePriority,
+    Aggregate, ChooseContext, Chosen, ClusterShared, Host, HostHealth, HostId, NoHost, ResourcePriority,
     retry,
 };
 
@@ -26,10 +27,10 @@ pub(crate) const PRIORITY_MAX: u32 = 128;
 #[derive(Debug)]
 pub struct ClusterState {
     pub(crate) config: Arc<Cluster>,
-    pub(crate) budgets: Arc<ClusterBudgets>,
+    pub(crate) budgets: Arc<ClusterShared>,
     pub(crate) hosts: Slab<Host>,
     /// Present hosts by priority, in configuration order.
-    members: Vec<Vec<HostId>>,
+    pub(crate) members: Vec<Vec<Member>>,
     pub(crate) balancer: Balancer,
     /// The cluster that this proxy is an endpoint of, for zone-aware routing.
     local: Option<Arc<Cluster>>,
@@ -52,7 +53,7 @@ pub struct ClusterState {
 
 impl ClusterState {
     /// The state of `cluster` without a connection. `seed` decides where rotations start.
-    pub fn new(cluster: &Arc<Cluster>, budgets: Arc<ClusterBudgets>, seed: u64) -> Self {
+    pub fn new(cluster: &Arc<Cluster>, budgets: Arc<ClusterShared>, seed: u64) -> Self {
         let mut state = Self {
             config: Arc::clone(cluster),
             budgets,
@@ -84,16 +85,32 @@ impl ClusterState {
     /// Takes a new configuration. Hosts whose address stays keep their id and their connections. Idle
     /// connections of the others are closed; busy ones close when their request ends.
     pub fn update(&mut self, cluster: &Arc<Cluster>, out: &mut Vec<PoolAction>) {
+        self.update_by(cluster, None, out);
+    }
+
+    /// The same. With `changes` that follow the version in force, no other endpoint is looked at.
+    pub fn update_by(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        changes: Option<&EndpointChanges>,
+        out: &mut Vec<PoolAction>,
+    ) {
         let old = std::mem::replace(&mut self.config, Arc::clone(cluster));
-        let same_hosts = old.localities == cluster.localities
-            && old.lb_policy == cluster.lb_policy
+        let same_checks = old.health_check.is_some() == cluster.health_check.is_some();
+        let same_rules = old.lb_policy == cluster.lb_policy
             && old.balancing == cluster.balancing
             && old.panic_threshold == cluster.panic_threshold
             && old.overprovisioning_factor == cluster.overprovisioning_factor;
-        if !same_hosts {
-            self.place_hosts(out);
+        let known = changes.filter(|changes| same_checks && Arc::ptr_eq(&changes.since, &old));
+        match known {
+            Some(changes) if self.change_hosts(&changes.splices, out) => {}
+            None if same_checks && old.localities == cluster.localities => {}
+            _ => self.place_hosts(out),
         }
-        if old.outlier_detection.is_some() != cluster.outlier_detection.is_some() {
+        if !same_rules {
+            self.balancer.invalidate();
+        }
+        if is_watched(&old) != is_watched(cluster) {
             self.watch_all();
         }
         self.debug_check();
@@ -103,7 +120,8 @@ impl ClusterState {
     /// nothing is looked up, so that one endpoint more or less costs little besides the balancer's tables.
     fn place_hosts(&mut self, out: &mut Vec<PoolAction>) {
         let config = Arc::clone(&self.config);
-        let before: Vec<HostId> = std::mem::take(&mut self.members).into_iter().flatten().collect();
+        let members = std::mem::take(&mut self.members);
+        let before: Vec<HostId> = members.into_iter().flatten().map(|member| member.id).collect();
         let mut wanted: Vec<(&Endpoint, u32, u32)> = Vec::with_capacity(before.len());
         for (at, locality) in config.localities.iter().enumerate() {
             let placed = |endpoint| (endpoint, locality.priority, at as u32);
@@ -125,33 +143,54 @@ impl ClusterState {
                 at if at >= new_end => Some(before[at - new_end + old_end]),
                 _ => by_address.get_mut(&endpoint.address).and_then(Vec::pop),
             };
-            let id = match known.and_then(|id| Some((id, self.hosts.get_mut(id.0)?))) {
-                Some((id, host)) => {
-                    let was = host.health;
-                    host.refresh(endpoint, priority, locality);
-                    if was != HostHealth::Unhealthy && host.health == HostHealth::Unhealthy {
-                        failed.push(id);
-                    }
-                    id
-                }
-                None => {
-                    let mut host = Host::new(endpoint, priority, locality);
-                    self.watched.join(&mut host, &config, &self.budgets);
-                    HostId(self.hosts.insert(host))
-                }
-            };
+            let member = self.place_host(known, endpoint, (priority, locality), &mut failed);
             let level = priority.min(PRIORITY_MAX) as usize;
             if self.members.len() <= level {
                 self.members.resize_with(level + 1, Vec::new);
             }
-            self.members[level].push(id);
+            self.members[level].push(member);
         }
         self.balancer.invalidate();
-        for id in by_address.into_values().flatten() {
+        self.part(by_address, failed, out);
+    }
+
+    /// A host as an endpoint of the configuration wants it: the known one, or a new one.
+    pub(crate) fn place_host(
+        &mut self,
+        known: Option<HostId>,
+        endpoint: &Endpoint,
+        (priority, locality): (u32, u32),
+        failed: &mut Vec<HostId>,
+    ) -> Member {
+        let is_checked = self.config.health_check.is_some() && endpoint.is_checked();
+        let known = known.and_then(|id| Some((id, self.hosts.get_mut(id.0)?)));
+        if let Some((id, host)) = known {
+            let was = host.health;
+            host.refresh(endpoint, priority, locality, is_checked);
+            if was != HostHealth::Unhealthy && host.health == HostHealth::Unhealthy {
+                failed.push(id);
+            }
+            return Member::of(id, host);
+        }
+        let mut host = Host::new(endpoint, priority, locality);
+        host.is_checked = is_checked;
+        self.watched.join(&mut host, &self.config, &self.budgets);
+        let (weight, health, excluded) = (host.weight, host.health, host.excluded);
+        Member { id: HostId(self.hosts.insert(host)), weight, health, excluded }
+    }
+
+    /// What follows once all hosts are placed: some have left, some are unhealthy now.
+    pub(crate) fn part(
+        &mut self,
+        left: BTreeMap<Address, Vec<HostId>>,
+        failed: Vec<HostId>,
+        out: &mut Vec<PoolAction>,
+    ) {
+        for id in left.into_values().flatten() {
             self.unwatch(id);
             self.dismiss(id, out);
         }
-        if config.close_on_health_failure {
+        if self.config.close_on_health_failure {
             for id in failed {
                 self.close_all(id, CloseReason::HostUnhealthy, out);
             }
@@ -160,7 +199,7 @@ impl ClusterState {
 
     /// Hosts that may be gone, by address; those that share one in such an order that `pop` gives them back in
     /// configuration order.
-    fn leave(&mut self, ids: &[HostId]) -> BTreeMap<Address, Vec<HostId>> {
+    pub(crate) fn leave(&mut self, ids: &[HostId]) -> BTreeMap<Address, Vec<HostId>> {
         let mut by_address: BTreeMap<Address, Vec<HostId>> = BTreeMap::new();
         for id in ids.iter().rev() {
             if let Some(host) = self.hosts.get_mut(id.0) {
@@ -169,11 +208,6 @@ impl ClusterState {
             }
         }
         by_address
-    }
-
-    /// Present hosts by priority, in configuration order.
-    pub(crate) fn members(&self) -> &[Vec<HostId>] {
-        &self.members
     }
 
     /// True when the cluster's type says how an endpoint is found (`CLUSTER_PROVIDED`), not a balancer.
@@ -202,14 +236,24 @@ impl ClusterState {
     #[cold]
     fn rebuild(&mut self, now: Time) {
         if self.config.balancing.slow_start.is_some() {
-            for id in self.members.iter().flatten() {
-                if let Some(host) = self.hosts.get_mut(id.0).filter(|host| host.health == HostHealth::Healthy)
+            for member in self.members.iter().flatten() {
+                if let Some(host) =
+                    self.hosts.get_mut(member.id.0).filter(|host| host.health == HostHealth::Healthy)
                 {
                     host.healthy_since = host.healthy_since.min(now);
                 }
             }
         }
-        let ground = Ground { cluster: &self.config, local: self.local.as_deref(), hosts: &self.hosts, now };
+        if self.balancer.has_stale_members() {
+            self.refresh_members();
+        }
+        let ground = Ground {
+            cluster: &self.config,
+            local: self.local.as_deref(),
+            hosts: &self.hosts,
+            shared: &self.budgets.tables,
+            now,
+        };
         self.balancer.rebuild(&ground, &self.members, &mut self.rng);
     }
 
@@ -256,7 +300,7 @@ impl ClusterState {
 
     /// Present hosts by priority, then in configuration order; those that requests named in any order.
     pub fn hosts(&self) -> impl Iterator<Item = (HostId, &Host)> {
-        let ids = self.members.iter().flatten().copied().chain(self.on_demand.hosts());
+        let ids = self.members.iter().flatten().map(|member| member.id).chain(self.on_demand.hosts());
         ids.filter_map(|id| Some((id, self.hosts.get(id.0)?)))
     }
 

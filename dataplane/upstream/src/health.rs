@@ -1,10 +1,15 @@
-//! How a cluster on one shard follows outlier detection: results in, ejections noticed before the next choice.
+//! How a cluster on one shard follows the health that all shards share: results in, and what outlier detection and
+//! active checks say of an endpoint noticed before the next choice.
+
+use std::sync::atomic::Ordering;
 
 use millrace_base::Time;
 use millrace_config::Cluster;
 
+use crate::health_check::initial_flags;
 use crate::outlier::Watch;
-use crate::{ClusterBudgets, ClusterState, Host, HostId, OutlierEvent, TryResult};
+use crate::pool::{CloseReason, PoolAction};
+use crate::{ClusterShared, ClusterState, Host, HostHealth, HostId, OutlierEvent, TryResult};
 
 /// What a shard keeps for it.
 #[derive(Debug, Default)]
@@ -14,13 +19,21 @@ pub(crate) struct Watched {
     /// When the shard looks at the interval next; `None` without outlier detection.
     next_look: Option<Time>,
     events: Vec<OutlierEvent>,
+    /// Endpoints that have failed since the last call of [`ClusterState::leave_failed`].
+    failed: Vec<HostId>,
+}
+
+/// True when endpoints of this cluster are watched.
+pub(crate) fn is_watched(config: &Cluster) -> bool {
+    config.outlier_detection.is_some() || config.health_check.is_some()
 }
 
 impl Watched {
     /// A new endpoint is watched, if the cluster's are; one that other shards have ejected is out at once.
-    pub fn join(&mut self, host: &mut Host, config: &Cluster, shared: &ClusterBudgets) {
-        if config.outlier_detection.is_some() {
-            host.watch = Some(Box::new(Watch::new(shared.health.join(&host.address))));
+    pub fn join(&mut self, host: &mut Host, config: &Cluster, shared: &ClusterShared) {
+        if is_watched(config) {
+            let (monitor, _) = shared.health.join(&host.address, initial_flags(config, host.is_checked));
+            host.watch = Some(Box::new(Watch::new(monitor)));
             host.settle_health();
         }
     }
@@ -72,10 +85,10 @@ impl ClusterState {
         !self.watched.events.is_empty()
     }
 
-    /// Follows what outlier detection did on any shard since the last choice.
+    /// Follows what was found out on any shard since the last choice.
     #[inline]
     pub(crate) fn notice_health(&mut self) {
-        if self.config.outlier_detection.is_some() && self.budgets.health.version() != self.watched.seen {
+        if is_watched(&self.config) && self.budgets.health.version() != self.watched.seen {
             self.follow_health();
         }
     }
@@ -84,15 +97,47 @@ impl ClusterState {
     fn follow_health(&mut self) {
         self.watched.seen = self.budgets.health.version();
         let mut changed = false;
-        for (_, host) in self.hosts.iter_mut().filter(|(_, host)| host.present) {
+        for (key, host) in self.hosts.iter_mut().filter(|(_, host)| host.present) {
+            let was = host.health;
             changed |= host.settle_health();
+            if was != HostHealth::Unhealthy && host.health == HostHealth::Unhealthy {
+                self.watched.failed.push(HostId(key));
+            }
         }
         if changed {
             self.balancer.invalidate();
         }
     }
 
-    /// Outlier detection was turned on or off.
+    /// Leaves the endpoints that have failed: their connections are closed, or else those that are idle, and the others
+    /// when their last request ends (`close_connections_on_host_health_failure`).
+    pub fn leave_failed(&mut self, out: &mut Vec<PoolAction>) {
+        self.notice_health();
+        for id in std::mem::take(&mut self.watched.failed) {
+            if self.config.close_on_health_failure {
+                self.close_all(id, CloseReason::HostUnhealthy, out);
+            } else {
+                self.drain_host(id, out);
+            }
+        }
+    }
+
+    /// A connection for traffic was opened: checks of the cluster keep to their intervals from now on.
+    pub fn has_traffic(&self) {
+        if !self.budgets.has_traffic.load(Ordering::Relaxed) {
+            self.budgets.has_traffic.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// An answer told that its endpoint shall get nothing more (`x-envoy-immediate-health-check-fail`). True when that is
+    /// news, and whoever checks the endpoint must hear of it.
+    #[must_use]
+    pub fn exclude(&mut self, host: HostId) -> bool {
+        let Some(host) = self.hosts.get(host.0).filter(|host| host.is_checked) else { return false };
+        host.watch.as_ref().is_some_and(|watch| self.budgets.health.exclude(&watch.monitor))
+    }
+
+    /// Outlier detection, or active checks, were turned on or off.
     pub(crate) fn watch_all(&mut self) {
         let config = self.config.clone();
         let ids: Vec<HostId> = self.hosts().map(|(id, _)| id).collect();

@@ -8,6 +8,7 @@ use millrace_config::{Address, Endpoint, HealthStatus, LbMetadata, ScopeId, Tran
 
 use crate::ResourcePriority;
 use crate::TransportKey;
+use crate::health_check::CheckFlags;
 use crate::list::List;
 use crate::outlier::Watch;
 use crate::pool::{HttpProtocol, PoolId, Ready};
@@ -86,7 +87,11 @@ pub struct Host {
     pub weight: u32,
     /// What the load balancer makes of it.
     pub health: HostHealth,
-    /// `health_status` as configured, outlier detection apart.
+    /// Active checks decide about it.
+    pub(crate) is_checked: bool,
+    /// It does not count among the members that could serve: it waits for its first check, or asked for it.
+    pub excluded: bool,
+    /// `health_status` as configured, outlier detection and checks apart.
     pub configured_status: HealthStatus,
     /// Since when it serves without a break, for slow start; set at the first choice after it came.
     /// [`Time::MAX`] before.
@@ -120,6 +125,8 @@ impl Host {
             scope: endpoint.scope,
             weight: endpoint.weight.max(1),
             health: endpoint.health.into(),
+            is_checked: false,
+            excluded: false,
             configured_status: endpoint.health,
             healthy_since: Time::MAX,
             watch: None,
@@ -135,7 +142,8 @@ impl Host {
     }
 
     /// Takes over what an update changed; connections stay.
-    pub(crate) fn refresh(&mut self, endpoint: &Endpoint, priority: u32, locality: u32) {
+    pub(crate) fn refresh(&mut self, endpoint: &Endpoint, priority: u32, locality: u32, is_checked: bool) {
+        self.is_checked = is_checked;
         self.additional_addresses.clone_from(&endpoint.additional_addresses);
         self.hostname = Arc::clone(&endpoint.hostname);
         self.transport_metadata.clone_from(&endpoint.transport_metadata);
@@ -159,11 +167,26 @@ impl Host {
         }
     }
 
-    /// Works out [`Host::health`]. True when it changed.
+    /// Works out [`Host::health`] and [`Host::excluded`]. True when one of them changed.
     pub(crate) fn settle_health(&mut self) -> bool {
         let out = self.watch.as_ref().is_some_and(|watch| watch.monitor.is_ejected());
-        let health = if out { HostHealth::Unhealthy } else { self.configured_status.into() };
-        std::mem::replace(&mut self.health, health) != health
+        let checks = match &self.watch {
+            Some(watch) if self.is_checked => watch.monitor.checks.load(),
+            _ => CheckFlags::default(),
+        };
+        let health = match HostHealth::from(self.configured_status) {
+            _ if out || checks.has(CheckFlags::FAILED) => HostHealth::Unhealthy,
+            HostHealth::Healthy if checks.has(CheckFlags::DEGRADED) => HostHealth::Degraded,
+            configured => configured,
+        };
+        let excluded = checks.is_excluded();
+        let before =
+            (std::mem::replace(&mut self.health, health), std::mem::replace(&mut self.excluded, excluded));
+        if self.is_checked && before.0 == HostHealth::Unhealthy && health != HostHealth::Unhealthy {
+            // Slow start begins again.
+            self.healthy_since = Time::MAX;
+        }
+        before != (health, excluded)
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 
 use millrace_base::Key;
 
+use crate::members::Member;
 use crate::pool::{Conn, ConnState, HttpProtocol, Kind, PoolId};
 use crate::{ClusterState, Host, HostId, ResourcePriority, TransportKey};
 
@@ -48,6 +49,11 @@ impl ClusterState {
         assert_eq!(self.age.len(), aged, "aged connections");
         assert_eq!(self.age.keys(&self.conns).count() as u32, aged, "age order");
         assert!(self.hosts().all(|(_, host)| host.present), "a member is gone");
+        let follows = |member: &Member| {
+            self.hosts.get(member.id.0).is_some_and(|host| *member == Member::of(member.id, host))
+        };
+        let stale = self.balancer.has_stale_members();
+        assert!(stale || self.members.iter().flatten().all(follows), "a member is not as its host");
     }
 
     fn check_pool(&self, id: PoolId, host: &Host) {

@@ -2,13 +2,12 @@
 //! uses them any more. Each shard has its own; the book tells what all of them have.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::{Entry as Slot, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use millrace_base::Time;
-use millrace_config::{Address, ClusterDiscovery, Endpoint, HealthStatus, OriginalDst, ScopeId};
+use millrace_config::{Address, ClusterDiscovery, Endpoint, OriginalDst, ScopeId};
 
 use crate::pool::PoolAction;
 use crate::{ClusterState, Host, HostId, NoHost};
@@ -29,7 +28,7 @@ struct Known {
 /// The endpoints of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct OnDemand {
-    by_address: HashMap<SocketAddr, Known>,
+    by_address: BTreeMap<SocketAddr, Known>,
     /// When unused ones are dropped next.
     clean_up_at: Option<Time>,
     /// Before this a full shard does not look for endpoints to drop.
@@ -101,16 +100,7 @@ impl OnDemandBook {
 }
 
 fn endpoint(address: SocketAddr, scope: ScopeId) -> Endpoint {
-    Endpoint {
-        address: Address::Inet(address),
-        additional_addresses: None,
-        hostname: "".into(),
-        weight: 1,
-        health: HealthStatus::Unknown,
-        scope,
-        transport_metadata: None,
-        lb_metadata: None,
-    }
+    Endpoint::at(Address::Inet(address), scope)
 }
 
 impl ClusterState {
@@ -196,8 +186,7 @@ impl ClusterState {
     }
 
     fn forget_demanded(&mut self, address: SocketAddr, dropped: &mut Dropped, out: &mut Vec<PoolAction>) {
-        let Slot::Occupied(known) = self.on_demand.by_address.entry(address) else { return };
-        let id = known.remove().host;
+        let Some(Known { host: id, .. }) = self.on_demand.by_address.remove(&address) else { return };
         self.unwatch(id);
         if let Some(host) = self.hosts.get_mut(id.0) {
             host.present = false;

@@ -10,7 +10,7 @@ use millrace_base::{Key, Rng, Time};
 use millrace_config::HealthStatus::{self, Degraded, Draining, Healthy, Timeout, Unhealthy, Unknown};
 use millrace_config::{Cluster, LbPolicy, LeastRequest};
 use millrace_upstream::{
-    Acquire, ChooseContext, ClusterBudgets, ClusterState, HostId, HttpProtocol, NoHost, PoolAction,
+    Acquire, ChooseContext, ClusterShared, ClusterState, HostId, HttpProtocol, NoHost, PoolAction,
     ResourcePriority, TransportKey,
 };
 
@@ -18,7 +18,7 @@ const LEAST: LbPolicy =
     LbPolicy::LeastRequest(LeastRequest { choice_count: 2, active_request_bias: 1.0, full_scan: false });
 
 fn state(cluster: Cluster, seed: u64) -> ClusterState {
-    ClusterState::new(&Arc::new(cluster), Arc::new(ClusterBudgets::default()), seed)
+    ClusterState::new(&Arc::new(cluster), Arc::new(ClusterShared::default()), seed)
 }
 
 fn draw(state: &mut ClusterState, rng: &mut Rng) -> (usize, bool) {

@@ -12,7 +12,7 @@ use millrace_config::HealthStatus::{Degraded, Healthy, Unhealthy};
 use millrace_config::{
     Cluster, Endpoint, HashFunction, LbMetadata, LbPolicy, LocalityEndpoints, LocalityMode, Maglev, RingHash,
 };
-use millrace_upstream::{ChooseContext, ClusterBudgets, ClusterState, NoHost, OverrideHost};
+use millrace_upstream::{ChooseContext, ClusterShared, ClusterState, NoHost, OverrideHost};
 
 const VECTORS: &str = include_str!("data/vectors.tsv");
 
@@ -56,7 +56,7 @@ fn localities(text: &str) -> (Vec<LocalityEndpoints>, LocalityMode) {
 }
 
 fn state(cluster: Cluster) -> ClusterState {
-    ClusterState::new(&Arc::new(cluster), Arc::new(ClusterBudgets::default()), 1)
+    ClusterState::new(&Arc::new(cluster), Arc::new(ClusterShared::default()), 1)
 }
 
 fn choose(state: &mut ClusterState, context: &ChooseContext<'_>) -> Result<u32, NoHost> {

@@ -9,7 +9,7 @@ use common::{cluster, endpoint};
 use millrace_base::{Rng, Time};
 use millrace_config::{Cluster, HealthStatus, LbPolicy, OutlierDetection};
 use millrace_upstream::{
-    ChooseContext, ClusterBudgets, ClusterState, Ejection, HostId, OutlierAction, TryResult,
+    ChooseContext, ClusterShared, ClusterState, Ejection, HostId, OutlierAction, TryResult,
 };
 
 fn at(seconds: u64) -> Time {
@@ -23,7 +23,7 @@ fn ten(change: impl FnOnce(&mut OutlierDetection)) -> Cluster {
     Cluster { outlier_detection: Some(Box::new(config)), ..cluster(LbPolicy::RoundRobin, vec![endpoints]) }
 }
 
-fn shard(cluster: &Arc<Cluster>, shared: &Arc<ClusterBudgets>) -> ClusterState {
+fn shard(cluster: &Arc<Cluster>, shared: &Arc<ClusterShared>) -> ClusterState {
     let mut state = ClusterState::new(cluster, Arc::clone(shared), 1);
     assert!(!state.look_at_outliers(at(1)), "an interval begins");
     state

@@ -10,7 +10,7 @@ use millrace_base::{Key, Time};
 use millrace_config::HealthStatus::Healthy;
 use millrace_config::{Cluster, LbPolicy};
 use millrace_upstream::{
-    Acquire, CloseReason, ClusterBudgets, ClusterState, ConnId, HostId,
+    Acquire, CloseReason, ClusterShared, ClusterState, ConnId, HostId,
     HttpProtocol::{self, Auto, Http1, Http2},
     PoolAction, PoolEvent,
     ResourcePriority::Default,
@@ -35,7 +35,7 @@ struct Setup {
 fn setup() -> Setup {
     let mut config = cluster(LbPolicy::RoundRobin, vec![vec![endpoint(0, 1, Healthy)]]);
     config.http.http2.max_concurrent_streams = 4;
-    let state = ClusterState::new(&Arc::new(config.clone()), Arc::new(ClusterBudgets::default()), 1);
+    let state = ClusterState::new(&Arc::new(config.clone()), Arc::new(ClusterShared::default()), 1);
     let host = state.hosts().map(|(id, _)| id).next().expect("one endpoint");
     let (out, counted, opened) = (Vec::new(), Vec::new(), Vec::new());
     Setup { config, state, host, out, counted, opened, requests: 0 }

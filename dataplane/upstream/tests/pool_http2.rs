@@ -10,7 +10,7 @@ use millrace_base::{Key, Time};
 use millrace_config::HealthStatus::Healthy;
 use millrace_config::{Cluster, LbPolicy};
 use millrace_upstream::{
-    Acquire, CloseReason, ClusterBudgets, ClusterState, ConnId, HostId,
+    Acquire, CloseReason, ClusterShared, ClusterState, ConnId, HostId,
     HttpProtocol::{Http1, Http2},
     PoolAction, PoolEvent, PoolFailure,
     ResourcePriority::Default,
@@ -25,7 +25,7 @@ fn key(slot: u32) -> Key {
 struct Setup {
     config: Cluster,
     state: ClusterState,
-    budgets: Arc<ClusterBudgets>,
+    budgets: Arc<ClusterShared>,
     host: HostId,
     out: Vec<PoolAction>,
     opened: Vec<ConnId>,
@@ -36,7 +36,7 @@ fn setup(change: impl FnOnce(&mut Cluster)) -> Setup {
     let mut config = cluster(LbPolicy::RoundRobin, vec![vec![endpoint(0, 1, Healthy)]]);
     config.http.http2.max_concurrent_streams = 4;
     change(&mut config);
-    let budgets = Arc::new(ClusterBudgets::default());
+    let budgets = Arc::new(ClusterShared::default());
     let state = ClusterState::new(&Arc::new(config.clone()), Arc::clone(&budgets), 1);
     let host = state.hosts().map(|(id, _)| id).next().expect("one endpoint");
     Setup { config, state, budgets, host, out: Vec::new(), opened: Vec::new(), requests: 0 }

@@ -9,7 +9,7 @@ use common::{cluster, endpoint};
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{Cluster, HealthStatus, LbPolicy, Thresholds};
 use millrace_upstream::{
-    Acquire, ClusterBudgets, ClusterState, ConnId, HostId, HttpProtocol, PoolAction, PoolFailure,
+    Acquire, ClusterShared, ClusterState, ConnId, HostId, HttpProtocol, PoolAction, PoolFailure,
     ResourcePriority, Transport, TransportKey, WaitId,
 };
 
@@ -172,7 +172,7 @@ impl Model {
 struct Run {
     model: Model,
     state: ClusterState,
-    budgets: Arc<ClusterBudgets>,
+    budgets: Arc<ClusterShared>,
     hosts: Vec<HostId>,
     rng: Rng,
     keys: u32,
@@ -200,7 +200,7 @@ impl Run {
         config.http.http2.max_concurrent_streams = max_streams;
         config.http.idle_timeout = Some(Duration::from_secs(5));
         config.http.max_connection_duration = Some(Duration::from_secs(12));
-        let budgets = Arc::new(ClusterBudgets::default());
+        let budgets = Arc::new(ClusterShared::default());
         let state = ClusterState::new(&Arc::new(config), Arc::clone(&budgets), seed);
         let hosts = state.hosts().map(|(id, _)| id).collect();
         let model = Model {

@@ -9,7 +9,7 @@ use millrace_base::{Key, Time};
 use millrace_config::HealthStatus::{Healthy, Unhealthy};
 use millrace_config::{Cluster, LbPolicy};
 use millrace_upstream::{
-    Acquire, CloseReason, ClusterBudgets, ClusterState, ConnId, HostId,
+    Acquire, CloseReason, ClusterShared, ClusterState, ConnId, HostId,
     HttpProtocol::Http1,
     PoolAction, PoolEvent, PoolFailure,
     ResourcePriority::{Default, High},
@@ -27,13 +27,13 @@ fn two_hosts() -> Cluster {
 struct Setup {
     config: Cluster,
     state: ClusterState,
-    budgets: Arc<ClusterBudgets>,
+    budgets: Arc<ClusterShared>,
     hosts: Vec<HostId>,
     out: Vec<PoolAction>,
 }
 
 fn setup(config: Cluster) -> Setup {
-    let budgets = Arc::new(ClusterBudgets::default());
+    let budgets = Arc::new(ClusterShared::default());
     let state = ClusterState::new(&Arc::new(config.clone()), Arc::clone(&budgets), 1);
     let hosts = state.hosts().map(|(id, _)| id).collect();
     Setup { config, state, budgets, hosts, out: Vec::new() }
@@ -267,7 +267,7 @@ fn shards_share_one_exact_limit() {
     const LIMIT: u32 = 5;
     let mut config = two_hosts();
     config.circuit_breakers.default.max_connections = LIMIT;
-    let (config, budgets) = (Arc::new(config), Arc::new(ClusterBudgets::default()));
+    let (config, budgets) = (Arc::new(config), Arc::new(ClusterShared::default()));
     let shards: Vec<_> = (0..4)
         .map(|seed| {
             let mut state = ClusterState::new(&config, Arc::clone(&budgets), seed);

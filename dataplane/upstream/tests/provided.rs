@@ -11,7 +11,7 @@ use millrace_base::{Rng, Time};
 use millrace_config::HealthStatus::{Healthy, Unhealthy};
 use millrace_config::{Cluster, ClusterDiscovery, LbPolicy, OriginalDst, ScopeId};
 use millrace_upstream::{
-    Aggregate, ChooseContext, ClusterBudgets, ClusterState, Dropped, LevelOf, NoHost, ON_DEMAND_HOSTS_MAX,
+    Aggregate, ChooseContext, ClusterShared, ClusterState, Dropped, LevelOf, NoHost, ON_DEMAND_HOSTS_MAX,
     ResourcePriority,
 };
 
@@ -36,7 +36,7 @@ fn at(seconds: u64) -> Time {
 
 #[test]
 fn an_endpoint_is_made_once_and_dropped_when_nobody_wants_it() {
-    let budgets = Arc::new(ClusterBudgets::default());
+    let budgets = Arc::new(ClusterShared::default());
     let mut one = ClusterState::new(&original_dst(), budgets.clone(), 1);
     let mut two = ClusterState::new(&original_dst(), budgets.clone(), 2);
     let (mut dropped, mut actions) = (Dropped::default(), Vec::new());

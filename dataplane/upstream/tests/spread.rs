@@ -12,10 +12,10 @@ use millrace_config::{
     Cluster, Endpoint, LbPolicy, LeastRequest, LocalityEndpoints, LocalityMode, LocalityName, Maglev,
     RingHash, SlowStart, ZoneAware,
 };
-use millrace_upstream::{ChooseContext, ClusterBudgets, ClusterState, LbStat, NoHost};
+use millrace_upstream::{ChooseContext, ClusterShared, ClusterState, LbStat, NoHost};
 
 fn state(cluster: Cluster) -> ClusterState {
-    ClusterState::new(&Arc::new(cluster), Arc::new(ClusterBudgets::default()), 5)
+    ClusterState::new(&Arc::new(cluster), Arc::new(ClusterShared::default()), 5)
 }
 
 fn counts(state: &mut ClusterState, draws: usize, now: Time) -> Vec<usize> {

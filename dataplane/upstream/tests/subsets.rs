@@ -11,7 +11,7 @@ use millrace_config::{
     Cluster, Endpoint, LbMetadata, LbPolicy, LocalityEndpoints, LocalityMode, MetadataMatch, MetadataPairs,
     Subset, SubsetFallback, SubsetSelector,
 };
-use millrace_upstream::{ChooseContext, ClusterBudgets, ClusterState, LbStat, NoHost};
+use millrace_upstream::{ChooseContext, ClusterShared, ClusterState, LbStat, NoHost};
 
 fn pairs(list: &[(&str, &str)]) -> MetadataPairs {
     list.iter().map(|(key, value)| (Arc::from(*key), Arc::from(*value))).collect()
@@ -30,7 +30,7 @@ fn config(endpoints: Vec<Endpoint>) -> Cluster {
 }
 
 fn state(cluster: Cluster) -> ClusterState {
-    ClusterState::new(&Arc::new(cluster), Arc::new(ClusterBudgets::default()), 1)
+    ClusterState::new(&Arc::new(cluster), Arc::new(ClusterShared::default()), 1)
 }
 
 /// The hosts that 12 requests reach.

@@ -31,8 +31,16 @@ macro_rules! case {
     };
 }
 
+/// A case that a table makes: its name, and what it does with a subject.
+pub type Row = (String, fn(&Subject, usize), usize);
+
 /// Runs the modules' cases against every subject of the environment.
 pub fn run(modules: &[(&'static str, &[Case])]) -> Conclusion {
+    run_with(modules, &[])
+}
+
+/// [`run`], and the rows of tables.
+pub fn run_with(modules: &[(&'static str, &[Case])], rows: &[Row]) -> Conclusion {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     match Subject::from_env() {
@@ -41,6 +49,7 @@ pub fn run(modules: &[(&'static str, &[Case])]) -> Conclusion {
                 for (module, cases) in modules {
                     trials.extend(cases.iter().map(|case| trial(&subject, module, *case)));
                 }
+                trials.extend(rows.iter().map(|row| row_trial(&subject, row)));
             }
         }
         Err(reason) => trials.push(Trial::test("subjects", move || Err(reason.into()))),
@@ -58,4 +67,12 @@ fn trial(subject: &Subject, module: &str, case: Case) -> Trial {
         Ok(())
     })
     .with_ignored_flag(skipped)
+}
+
+fn row_trial(subject: &Subject, (name, run, index): &Row) -> Trial {
+    let (owned, run, index) = (subject.clone(), *run, *index);
+    Trial::test(format!("{}::{name}", subject.kind), move || {
+        run(&owned, index);
+        Ok(())
+    })
 }

@@ -15,16 +15,18 @@ mod lifecycle;
 mod limits;
 mod original_dst;
 mod outliers;
+mod parity;
 mod probes;
 mod routes;
 mod tcp;
+mod traffic;
 mod upgrades;
 mod upstreams;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    millrace_e2e::run(&[
+    let modules: &[(&str, &[millrace_e2e::Case])] = &[
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
         ("aggregate", aggregate::CASES),
@@ -37,7 +39,9 @@ fn main() -> ExitCode {
         ("config", config::CASES),
         ("dns", dns::CASES),
         ("filters_buffer", filters::buffer::CASES),
+        ("filters_compression", filters::compression::CASES),
         ("filters_connections", filters::connections::CASES),
+        ("filters_decompression", filters::decompression::CASES),
         ("filters_fault", filters::fault::CASES),
         ("filters_origins", filters::origins::CASES),
         ("filters_rate_limit", filters::rate_limit::CASES),
@@ -64,8 +68,10 @@ fn main() -> ExitCode {
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
+        ("traffic_mirror", traffic::mirror::CASES),
+        ("traffic_redirects", traffic::redirects::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
-    ])
-    .exit_code()
+    ];
+    millrace_e2e::run_with(modules, &parity::rows()).exit_code()
 }

@@ -135,6 +135,7 @@ pub fn build(
         secrets: Vec::new(),
         clusters: vec![Some(Arc::new(cluster))],
         outlier_log: None,
+        overload: None,
     }
 }
 
@@ -148,6 +149,8 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         transport_metadata: None,
         lb_metadata: None,
         additional_addresses: None,
+        health_check: None,
+        leaving: false,
     };
     Cluster {
         name: "service".into(),
@@ -171,6 +174,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         tcp_keepalive: None,
         bind: None,
         happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: knobs.close_on_health_failure,
         http: UpstreamHttp {
             protocol: knobs.protocol,
@@ -222,6 +226,7 @@ fn listener(registry: &Registry, address: SocketAddr, chain: FilterChain, knobs:
         drain_type: DrainType::Default,
         connection_limit: None,
         ignore_global_conn_limit: false,
+        bypass_overload_manager: false,
         access_logs: Vec::new(),
     }
 }
@@ -270,6 +275,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         server_name: "envoy".into(),
         server_header: ServerHeaderTransformation::Overwrite,
         via: "".into(),
+        append_local_overload: false,
         add_user_agent: false,
         use_remote_address: false,
         xff_num_trusted_hops: 0,
@@ -311,22 +317,9 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         })
     });
     let forward = RouteForward {
-        cluster: ClusterSpecifier::Cluster(ClusterId(0)),
-        cluster_not_found_status: 503,
-        path_rewrite: None,
-        host_rewrite: None,
-        append_x_forwarded_host: false,
         timeout: Some(knobs.route_timeout),
-        idle_timeout: None,
-        max_stream_duration: None,
-        grpc_timeout: None,
         retry_policy,
-        upgrades: Vec::new(),
-        terminates_connect: false,
-        hash_policies: Vec::new(),
-        metadata_match: None,
-        high_priority: false,
-        for_filters: millrace_config::RouteFilterFields::default(),
+        ..RouteForward::to(ClusterSpecifier::Cluster(ClusterId(0)))
     };
     let route = Route {
         name: "".into(),
@@ -346,6 +339,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         response_headers: HeaderMutations::default(),
         include_request_attempt_count: false,
         include_attempt_count_in_response: false,
+        include_is_timeout_retry: false,
         retry_policy: None,
         per_filter: Vec::new(),
         for_filters: millrace_config::RouteFilterFields::default(),

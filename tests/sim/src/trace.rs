@@ -40,6 +40,7 @@ pub(crate) fn hash_op(op: &Op) -> u64 {
         Op::Recv { token, .. } => mix(token.0, 1),
         Op::RecvOnce { token, .. } => mix(token.0, 6),
         Op::Relay { token, limit, .. } => mix(token.0, *limit),
+        Op::StopAccept { listener } => mix(listener.raw() as u64, 7),
         Op::StopRecv { socket } => mix(socket.raw() as u64, 2),
         Op::Shutdown { socket } => mix(socket.raw() as u64, 3),
         Op::Close { socket, reset } => mix(socket.raw() as u64, 4 + u64::from(*reset)),

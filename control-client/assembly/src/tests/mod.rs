@@ -1,6 +1,7 @@
 //! A control plane's words in, actions out.
 
 mod clusters;
+mod endpoints;
 mod lab;
 mod listeners;
 mod scopes;

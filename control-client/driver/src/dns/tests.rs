@@ -49,6 +49,8 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
             transport_metadata: None,
             lb_metadata: None,
             additional_addresses: None,
+            health_check: None,
+            leaving: false,
         },
         locality: 0,
     };
@@ -78,6 +80,7 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
         tcp_keepalive: None,
         bind: None,
         happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

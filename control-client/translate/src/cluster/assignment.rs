@@ -24,10 +24,11 @@ pub struct LoadAssignment {
     pub retired: Vec<ScopeId>,
 }
 
-/// Translates an assignment whose fields have been checked.
+/// Translates an assignment whose fields have been checked. Endpoints of `previous` that are in it keep their scopes.
 pub(crate) fn load_assignment(
     assignment: &pb::ClusterLoadAssignment,
     cluster: &Cluster,
+    previous: &[LocalityEndpoints],
     cx: &Context,
 ) -> Result<LoadAssignment, Rejection> {
     let path = Path::default();
@@ -45,9 +46,9 @@ pub(crate) fn load_assignment(
     for locality in &mut load.localities {
         locality.endpoints.retain(|endpoint| seen.insert(endpoint.address.clone()));
     }
-    scopes::endpoints(&mut load.localities, &cluster.localities, &cx.registry);
+    scopes::endpoints(&mut load.localities, previous, &cx.registry);
     Ok(LoadAssignment {
-        retired: retired_scopes(&cluster.localities, &load.localities),
+        retired: retired_scopes(previous, &load.localities),
         localities: load.localities,
         overprovisioning_factor: load.overprovisioning_factor,
         weighted_priority_health: load.weighted_priority_health,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_config::{Address, DnsTarget, Endpoint, LbMetadata, LocalityEndpoints};
+use millrace_config::{Address, DnsTarget, Endpoint, EndpointHealthCheck, LbMetadata, LocalityEndpoints};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
@@ -165,6 +165,29 @@ fn host<'a>(
     }
 }
 
+/// `health_check_config`; most endpoints have none.
+fn health_check(
+    endpoint: &eps::Endpoint,
+    address: Option<&Address>,
+    path: &Path,
+) -> Result<Option<Arc<EndpointHealthCheck>>, Rejection> {
+    let Some(from) = &endpoint.health_check_config else { return Ok(None) };
+    let path = path.join("health_check_config");
+    let own = from.address.as_ref().map(|own| address::address(own, &path.join("address"))).transpose()?;
+    // The constraints of the message bound it.
+    let port = u16::try_from(from.port_value).unwrap_or(0);
+    if port != 0 && matches!(own.as_ref().or(address), Some(Address::Pipe { .. })) {
+        let why = "Invalid host configuration: non-zero port for non-IP address";
+        return Err(Rejection::new(&path.join("port_value"), why));
+    }
+    Ok(Some(Arc::new(EndpointHealthCheck {
+        address: own,
+        port,
+        hostname: value::text(&from.hostname),
+        disabled: from.disable_active_health_check,
+    })))
+}
+
 fn build(from: &eps::LbEndpoint, hostname: &str, address: Address) -> Endpoint {
     Endpoint {
         address,
@@ -175,19 +198,21 @@ fn build(from: &eps::LbEndpoint, hostname: &str, address: Address) -> Endpoint {
         scope: scopes::NONE,
         transport_metadata: None,
         lb_metadata: None,
+        health_check: None,
+        leaving: false,
     }
 }
 
 fn fixed(from: &eps::LbEndpoint, path: &Path) -> Result<Endpoint, Rejection> {
     let (endpoint, place) = host(from, path)?;
-    let path = path.join("endpoint");
+    let outer = path.join("endpoint");
     let mut more = Vec::with_capacity(endpoint.additional_addresses.len());
     for (i, place) in endpoint.additional_addresses.iter().enumerate() {
-        let path = path.join("additional_addresses").at(i).join("address");
+        let path = outer.join("additional_addresses").at(i).join("address");
         let Some(place) = &place.address else { return Err(Rejection::new(&path, "value is required")) };
         more.push(address::address(place, &path)?);
     }
-    let path = path.join("address");
+    let path = outer.join("address");
     let found = address::address(place, &path).map_err(|mut rejection| {
         if rejection.reason.starts_with("malformed IP address") {
             rejection.reason.push_str(
@@ -196,8 +221,9 @@ fn fixed(from: &eps::LbEndpoint, path: &Path) -> Result<Endpoint, Rejection> {
         }
         rejection
     })?;
+    let health_check = health_check(endpoint, Some(&found), &outer)?;
     let additional_addresses = (!more.is_empty()).then(|| more.into());
-    Ok(Endpoint { additional_addresses, ..build(from, &endpoint.hostname, found) })
+    Ok(Endpoint { health_check, additional_addresses, ..build(from, &endpoint.hostname, found) })
 }
 
 fn target(
@@ -207,6 +233,7 @@ fn target(
     path: &Path,
 ) -> Result<DnsTarget, Rejection> {
     let (endpoint, place) = host(from, path)?;
+    let checked = health_check(endpoint, None, &path.join("endpoint"))?;
     let path = path.join("endpoint").join("address");
     let Some(core::address::Address::SocketAddress(socket)) = &place.address else {
         return Err(Rejection::new(&path, "clusters that resolve names need socket addresses"));
@@ -221,7 +248,10 @@ fn target(
     Ok(DnsTarget {
         host: socket.address.as_str().into(),
         port,
-        template: build(from, hostname, address::unspecified(port, false)),
+        template: Endpoint {
+            health_check: checked,
+            ..build(from, hostname, address::unspecified(port, false))
+        },
         locality,
     })
 }

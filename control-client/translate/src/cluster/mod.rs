@@ -8,9 +8,11 @@ mod circuit_breakers;
 mod dns;
 mod dns_resolver;
 mod endpoint;
+mod health_check;
 mod http_options;
 mod original_dst;
 mod outlier_detection;
+mod records;
 mod scopes;
 
 use std::sync::Arc;
@@ -28,6 +30,8 @@ pub(crate) use assignment::load_assignment;
 pub use assignment::{LoadAssignment, retired_scopes};
 pub(crate) use bind::manager as manager_bind;
 pub(crate) use dns_resolver::of_bootstrap as bootstrap_resolver;
+pub(crate) use records::AssignmentChanges;
+pub use records::AssignmentRecords;
 
 use crate::context::Context;
 use crate::error::Rejection;
@@ -62,6 +66,7 @@ pub(crate) fn cluster(
     let outlier_detection = outlier_detection::outlier_detection(cluster, path)?;
     let bind = bind::bind_config(cluster, path, cx)?;
     let http = http_options::upstream_http(cluster, path, cx)?;
+    let health_check = health_check::health_check(cluster, http.protocol, path, cx)?;
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
     let options = cluster.upstream_connection_options.as_ref();
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.
@@ -95,6 +100,7 @@ pub(crate) fn cluster(
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
         circuit_breakers: circuit_breakers::circuit_breakers(cluster.circuit_breakers.as_ref()),
         outlier_detection,
+        health_check,
         buffer_limit_bytes: value::number(cluster.per_connection_buffer_limit_bytes.as_ref(), BUFFER_LIMIT),
         tcp_keepalive: options.and_then(|options| options.tcp_keepalive.as_ref()).map(tcp_keepalive),
         bind,
@@ -110,6 +116,9 @@ pub(crate) fn cluster(
     }
     if built.outlier_detection.is_some() {
         cx.registry.enable(built.scope, Group::OutlierDetection);
+    }
+    if built.health_check.is_some() {
+        cx.registry.enable(built.scope, Group::HealthCheck);
     }
     scopes::assign(&mut built, previous, &cx.registry);
     let matched = built.transport_matches.iter().any(|choice| choice.transport.tls.is_some());

@@ -31,6 +31,7 @@ pub(super) fn outlier_detection(
         max_ejection_time_jitter: time(&by.max_ejection_time_jitter, Duration::ZERO),
         max_ejection_percent: number(&by.max_ejection_percent, default.max_ejection_percent),
         always_eject_one_host: flag(&by.always_eject_one_host, false),
+        uneject_on_success: flag(&by.successful_active_health_check_uneject_host, true),
         split_local_origin: by.split_external_local_origin_errors,
         consecutive_5xx: consecutive(
             &by.consecutive_5xx,

@@ -36,11 +36,10 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "healthy_panic_threshold zone_aware_lb_config locality_weighted_lb_config \
-                 consistent_hashing_lb_config override_host_status",
+                 consistent_hashing_lb_config override_host_status update_merge_window \
+                 ignore_new_hosts_until_first_hc",
             ),
             (Reported(HOST_SET), "close_connections_on_host_set_change"),
-            (NoEffect("there are no active health checks"), "ignore_new_hosts_until_first_hc"),
-            (NoEffect("updates of one turn are merged anyway"), "update_merge_window"),
         ],
     },
     Table {

@@ -12,7 +12,7 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "node static_resources dynamic_resources cluster_manager stats_config stats_flush_interval stats_flush_on_admin \
-                 layered_runtime admin stats_server_version_override application_log_config \
+                 layered_runtime admin stats_server_version_override application_log_config overload_manager \
                  use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config",
             ),
             (Reported("health is not reported to a control plane"), "hds_config"),
@@ -35,7 +35,6 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("statistics are pulled from the admin server only"), "stats_sinks"),
             (Reported("there is no watchdog"), "watchdog watchdogs fatal_actions"),
             (Reported("nothing is traced"), "tracing perf_tracing_file_path"),
-            (Reported("fixed limits apply, see docs/limits.md"), "overload_manager"),
             (Reported("these statistics do not exist"), "enable_dispatcher_stats"),
             (Reported("the extension is not served by this build"), "bootstrap_extensions listener_manager"),
             (Reported("certificates come inline, from files and over SDS"), "certificate_provider_instances"),

@@ -5,7 +5,6 @@ use super::Table;
 
 const LEDS: &str = "endpoints that come one by one (LEDS) are not served by this build";
 const HTTP3: &str = "HTTP/3 is not served by this build";
-const HEALTH: &str = "every endpoint counts as healthy unless health_status says otherwise";
 
 pub(super) const TABLES: &[Table] = &[
     Table {
@@ -22,7 +21,8 @@ pub(super) const TABLES: &[Table] = &[
                  close_connections_on_host_health_failure load_balancing_policy http2_protocol_options \
                  cleanup_interval original_dst_lb_config dns_failure_refresh_rate dns_resolvers \
                  use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config \
-                 protocol_selection transport_socket_matches upstream_http_protocol_options outlier_detection",
+                 protocol_selection transport_socket_matches upstream_http_protocol_options outlier_detection \
+                 health_checks ignore_health_on_host_removal",
             ),
             (Refused("matcher trees are not served by this build"), "transport_socket_matcher"),
             (Refused("filters on the upstream side are not served by this build"), "filters upstream_config"),
@@ -31,8 +31,6 @@ pub(super) const TABLES: &[Table] = &[
                 "connection_pool_per_downstream_connection",
             ),
             (NoEffect("only istio.alpn reads it: alpn_override of istio"), "metadata"),
-            (Reported(HEALTH), "health_checks"),
-            (Reported("endpoints leave as soon as discovery drops them"), "ignore_health_on_host_removal"),
             (NoEffect("load is reported to cluster_manager.load_stats_config, by Envoy too"), "lrs_server"),
             (
                 Reported("load that endpoints report of themselves (ORCA) is not read"),
@@ -158,9 +156,8 @@ pub(super) const TABLES: &[Table] = &[
                  failure_percentage_threshold enforcing_failure_percentage \
                  enforcing_failure_percentage_local_origin failure_percentage_minimum_hosts \
                  failure_percentage_request_volume max_ejection_time max_ejection_time_jitter \
-                 always_eject_one_host",
+                 always_eject_one_host successful_active_health_check_uneject_host",
             ),
-            (NoEffect("no endpoint is checked actively"), "successful_active_health_check_uneject_host"),
             (Reported("the built-in rules apply alone"), "monitors"),
             (Reported("an endpoint is out or it is not"), "detect_degraded_hosts"),
         ],
@@ -253,8 +250,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.endpoint.v3.Endpoint",
         fields: &[
-            (Served, "address hostname additional_addresses"),
-            (NoEffect("there are no active health checks"), "health_check_config"),
+            (Served, "address hostname health_check_config additional_addresses"),
             (Reported("the endpoint is shown by its address"), "observability_name"),
         ],
     },

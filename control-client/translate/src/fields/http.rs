@@ -14,7 +14,7 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[
             (
                 Served,
-                "codec_type stat_prefix route_config rds scoped_routes http_filters add_user_agent common_http_protocol_options \
+                "codec_type stat_prefix route_config rds scoped_routes http_filters add_user_agent append_local_overload common_http_protocol_options \
                  http_protocol_options server_name server_header_transformation max_request_headers_kb \
                  stream_idle_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout \
                  access_log use_remote_address xff_num_trusted_hops internal_address_config skip_xff_append via \
@@ -58,7 +58,6 @@ pub(super) const TABLES: &[Table] = &[
                 Reported("the duration ends a connection between requests"),
                 "http1_safe_max_connection_duration",
             ),
-            (NoEffect("there is no overload manager"), "append_local_overload"),
             (NoEffect("the PROXY protocol is not written"), "add_proxy_protocol_connection_state"),
         ],
     },

@@ -16,7 +16,8 @@ pub(super) const TABLES: &[Table] = &[
                 "name address additional_addresses stat_prefix filter_chains use_original_dst default_filter_chain \
                  per_connection_buffer_limit_bytes deprecated_v1 drain_type listener_filters listener_filters_timeout \
                  continue_on_listener_filters_timeout transparent freebind traffic_direction reuse_port \
-                 enable_reuse_port access_log tcp_backlog_size bind_to_port ignore_global_conn_limit",
+                 enable_reuse_port access_log tcp_backlog_size bind_to_port ignore_global_conn_limit \
+                 bypass_overload_manager",
             ),
             (Refused("filter chains come with their listener"), "fcds_config"),
             (
@@ -34,7 +35,6 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (NoEffect("accepted connections are always spread evenly"), "connection_balance_config"),
             (NoEffect("connections are accepted as they come"), "max_connections_to_accept_per_socket_event"),
-            (NoEffect("there is no overload manager"), "bypass_overload_manager"),
             (NoEffect("nothing reads it"), "metadata"),
         ],
     },

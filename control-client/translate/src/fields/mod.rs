@@ -4,12 +4,15 @@
 mod balancing;
 mod bootstrap;
 mod cluster;
+mod compression;
 mod control;
 mod core;
 mod document;
+mod health_check;
 mod http;
 mod listener;
 mod listener_filter;
+mod overload;
 mod route;
 mod shaping;
 mod source;
@@ -53,14 +56,17 @@ pub struct Table {
 pub fn tables() -> impl Iterator<Item = &'static Table> {
     [
         bootstrap::TABLES,
+        overload::TABLES,
         source::TABLES,
         listener::TABLES,
         listener_filter::TABLES,
         tls::TABLES,
         http::TABLES,
         shaping::TABLES,
+        compression::TABLES,
         route::TABLES,
         cluster::TABLES,
+        health_check::TABLES,
         balancing::TABLES,
         core::TABLES,
     ]

@@ -4,9 +4,7 @@ use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
 const MATCHER: &str = "matcher trees are not served by this build";
-const MIRROR: &str = "requests are not mirrored";
 const NEEDS_FILTER: &str = "only filters that are refused read it";
-const BUFFER: &str = "bodies are not buffered for filters";
 const HEADERS: &str =
     "request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove";
 
@@ -25,7 +23,7 @@ pub(super) const TABLES: &[Table] = &[
             (Refused("virtual hosts are chosen by the host"), "vhost_header"),
             (Refused("paths are matched with their parameters"), "ignore_path_parameters_in_path_matching"),
             (Refused("route specifiers are not served by this build"), "route_specifiers"),
-            (Reported(MIRROR), "request_mirror_policies"),
+            (Served, "request_mirror_policies"),
             (NoEffect(NEEDS_FILTER), "metadata"),
         ],
     },
@@ -58,8 +56,8 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("virtual clusters are not counted"), "virtual_clusters"),
             (Reported("requests are not hedged"), "hedge_policy"),
             (Reported("the header is not written"), "include_is_timeout_retry_header"),
-            (Reported(BUFFER), "per_request_buffer_limit_bytes request_body_buffer_limit"),
-            (Reported(MIRROR), "request_mirror_policies"),
+            (Served, "per_request_buffer_limit_bytes request_body_buffer_limit"),
+            (Served, "request_mirror_policies"),
             (Served, "rate_limits cors"),
             (NoEffect(NEEDS_FILTER), "metadata"),
         ],
@@ -77,7 +75,7 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (Refused("route specifiers are not served by this build"), "route_specifiers"),
             (Reported("nothing is traced"), "tracing"),
-            (Reported(BUFFER), "per_request_buffer_limit_bytes request_body_buffer_limit"),
+            (Served, "per_request_buffer_limit_bytes request_body_buffer_limit"),
             (NoEffect("nothing is traced"), "decorator"),
             (NoEffect(NEEDS_FILTER), "metadata"),
         ],
@@ -130,11 +128,8 @@ pub(super) const TABLES: &[Table] = &[
                 "path_rewrite_policy path_rewrite host_rewrite",
             ),
             (Refused("retry extensions are not served by this build"), "retry_policy_typed_config"),
-            (Reported(MIRROR), "request_mirror_policies"),
-            (
-                Reported("redirects of the upstream go to the client"),
-                "internal_redirect_policy internal_redirect_action max_internal_redirects",
-            ),
+            (Served, "request_mirror_policies"),
+            (Served, "internal_redirect_policy internal_redirect_action max_internal_redirects"),
             (Reported("requests are not hedged"), "hedge_policy"),
             (Reported("stream_idle_timeout applies while flushing"), "flush_timeout"),
             (NoEffect("there is no early data without TLS"), "early_data_policy"),
@@ -167,6 +162,37 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter",
         fields: &[(Served, "name")],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
+        fields: &[
+            (
+                Served,
+                "cluster cluster_header runtime_fraction disable_shadow_host_suffix_append \
+                 request_headers_mutations host_rewrite_literal",
+            ),
+            (NoEffect("nothing is traced"), "trace_sampled"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.InternalRedirectPolicy",
+        fields: &[(
+            Served,
+            "max_internal_redirects redirect_response_codes predicates allow_cross_scheme_redirect \
+             response_headers_to_copy",
+        )],
+    },
+    Table {
+        message: "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig",
+        fields: &[(Served, "allowed_route_names")],
+    },
+    Table {
+        message: "envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig",
+        fields: &[],
+    },
+    Table {
+        message: "envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig",
+        fields: &[],
     },
     Table {
         message: "envoy.config.route.v3.RouteAction.MaxStreamDuration",

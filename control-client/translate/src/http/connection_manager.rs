@@ -78,6 +78,7 @@ pub(crate) fn connection_manager(
         },
         server_header: server_header(manager),
         via: manager.via.as_str().into(),
+        append_local_overload: manager.append_local_overload,
         add_user_agent: value::flag(manager.add_user_agent.as_ref(), false),
         use_remote_address: value::flag(manager.use_remote_address.as_ref(), false),
         xff_num_trusted_hops: manager.xff_num_trusted_hops,

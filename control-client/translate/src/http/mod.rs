@@ -13,4 +13,4 @@ mod shaping;
 pub(crate) use connection_manager::{TYPE, connection_manager};
 pub(crate) use grpc::WITHOUT_ROUTE_CONFIGURATION;
 pub(crate) use http1::header_case;
-pub(crate) use shaping::{cors_policy, of_route, rate_limits};
+pub(crate) use shaping::{cors_policy, mutation_steps, of_route, rate_limits};

@@ -13,7 +13,7 @@ use millrace_proto::pb::envoy::config::route::v3 as pb;
 use millrace_proto::pb::envoy::config::route::v3::route_action as act;
 use millrace_proto::pb::google::protobuf;
 
-use super::{Scope, retry, weighted};
+use super::{Scope, policies, retry, weighted};
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::{hash_policy, http, metadata, regex_util, value};
@@ -56,6 +56,16 @@ pub(super) fn forward(
         high_priority: action.priority() == RoutingPriority::High,
         hash_policies: hash_policy::policies(&action.hash_policy, &path.join("hash_policy"))?,
         metadata_match: metadata::matching(&[action.metadata_match.as_ref()]),
+        mirrors: policies::mirrors(
+            &action.request_mirror_policies,
+            &scope.mirrors,
+            scope.validate_clusters,
+            path,
+            cx,
+        )?,
+        internal_redirects: policies::internal_redirects(action, path)?,
+        hedges_on_per_try_timeout: policies::hedges(action.hedge_policy.as_ref(), scope),
+        body_buffer_limit: None,
         for_filters: RouteFilterFields {
             rate_limits: http::rate_limits(&action.rate_limits, path)?,
             include_virtual_host_rate_limits: value::flag(action.include_vh_rate_limits.as_ref(), false),

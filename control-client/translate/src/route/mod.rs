@@ -3,6 +3,7 @@
 mod action;
 mod direct_response;
 mod matching;
+mod policies;
 mod redirect;
 mod retry;
 mod scope;
@@ -36,6 +37,12 @@ pub(crate) struct Scope<'a> {
     pub virtual_host: &'a str,
     /// The virtual host's `retry_policy`.
     pub retry_policy: Option<Arc<millrace_config::RetryPolicy>>,
+    /// `request_mirror_policies` of the levels above.
+    pub mirrors: Arc<[millrace_config::MirrorPolicy]>,
+    /// The virtual host's `hedge_policy`.
+    pub hedges: bool,
+    /// The virtual host's limit for what is kept of a body.
+    pub body_buffer_limit: Option<millrace_config::BodyBufferLimit>,
 }
 
 impl Scope<'_> {
@@ -45,8 +52,24 @@ impl Scope<'_> {
             body_bytes_max: value::number(config.max_direct_response_body_size_bytes.as_ref(), 4096) as usize,
             virtual_host: "",
             retry_policy: None,
+            mirrors: Arc::default(),
+            hedges: false,
+            body_buffer_limit: None,
         }
     }
+}
+
+/// What all virtual hosts of a table inherit.
+fn scope_of_table(
+    config: &pb::RouteConfiguration,
+    inline: bool,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Scope<'static>, Rejection> {
+    let mut scope = Scope::of(config, inline);
+    let policies = &config.request_mirror_policies;
+    scope.mirrors = policies::mirrors(policies, &scope.mirrors, scope.validate_clusters, path, cx)?;
+    Ok(scope)
 }
 
 /// A route table. `inline` tables refuse unknown clusters unless they say otherwise.
@@ -68,7 +91,7 @@ pub(crate) fn routes_with<'a>(
     path: &Path,
     cx: &mut Context,
 ) -> Result<RouteConfiguration, Rejection> {
-    let scope = Scope::of(config, inline);
+    let scope = scope_of_table(config, inline, path, cx)?;
     if inline && config.vhds.is_some() {
         return Err(Rejection::not_served(
             &path.join("vhds"),
@@ -105,6 +128,14 @@ fn duplicate(domain: &str, table: &str) -> String {
     }
 }
 
+fn body_buffer_limit(
+    route: &pb::Route,
+    path: &Path,
+) -> Result<Option<millrace_config::BodyBufferLimit>, Rejection> {
+    let at_most = route.per_request_buffer_limit_bytes.as_ref();
+    policies::body_buffer_limit(at_most, route.request_body_buffer_limit.as_ref(), path)
+}
+
 fn route(route: &pb::Route, scope: &Scope<'_>, path: &Path, cx: &mut Context) -> Result<Route, Rejection> {
     use pb::route::Action;
     let Some(by) = &route.r#match else {
@@ -112,7 +143,9 @@ fn route(route: &pb::Route, scope: &Scope<'_>, path: &Path, cx: &mut Context) ->
     };
     let action = match &route.action {
         Some(Action::Route(forward)) => {
-            RouteAction::Forward(Box::new(action::forward(forward, scope, &path.join("route"), cx)?))
+            let mut forward = action::forward(forward, scope, &path.join("route"), cx)?;
+            forward.body_buffer_limit = body_buffer_limit(route, path)?.or(scope.body_buffer_limit);
+            RouteAction::Forward(Box::new(forward))
         }
         Some(Action::Redirect(to)) => {
             RouteAction::Redirect(Box::new(redirect::redirect(to, &path.join("redirect"))?))

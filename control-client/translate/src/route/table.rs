@@ -7,7 +7,7 @@ use millrace_config::{RouteConfiguration, VirtualHost};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
 
-use super::{Scope, duplicate, routes_with, virtual_host};
+use super::{Scope, duplicate, routes_with, scope_of_table, virtual_host};
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::source::{self, Subscription};
@@ -39,7 +39,7 @@ impl RouteTable {
             }
             None => None,
         };
-        Ok(Self { routes, vhds, scope: Scope::of(config, false) })
+        Ok(Self { routes, vhds, scope: scope_of_table(config, false, path, cx)? })
     }
 
     pub(crate) fn host(&self, host: &pb::VirtualHost, cx: &mut Context) -> Result<VirtualHost, Rejection> {

@@ -6,7 +6,7 @@ use millrace_config::{RequireTls, RouteFilterFields, VirtualHost};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
 
-use super::{Scope, retry, route};
+use super::{Scope, policies, retry, route};
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::{headers, http, per_filter};
@@ -22,11 +22,26 @@ pub(super) fn virtual_host(
         Some(policy) => Some(Arc::new(retry::policy(policy, &path.join("retry_policy"))?)),
         None => None,
     };
+    let validate_clusters = table.validate_clusters;
+    let at_most = host.per_request_buffer_limit_bytes.as_ref();
     let scope = Scope {
-        validate_clusters: table.validate_clusters,
+        validate_clusters,
         body_bytes_max: table.body_bytes_max,
         virtual_host: &host.name,
         retry_policy: retry_policy.clone(),
+        mirrors: policies::mirrors(
+            &host.request_mirror_policies,
+            &table.mirrors,
+            validate_clusters,
+            path,
+            cx,
+        )?,
+        hedges: host.hedge_policy.as_ref().is_some_and(|policy| policy.hedge_on_per_try_timeout),
+        body_buffer_limit: policies::body_buffer_limit(
+            at_most,
+            host.request_body_buffer_limit.as_ref(),
+            path,
+        )?,
     };
     let routes_path = path.join("routes");
     let mut routes = Vec::with_capacity(host.routes.len());
@@ -56,6 +71,7 @@ pub(super) fn virtual_host(
         )?,
         include_request_attempt_count: host.include_request_attempt_count,
         include_attempt_count_in_response: host.include_attempt_count_in_response,
+        include_is_timeout_retry: host.include_is_timeout_retry_header,
         retry_policy,
         per_filter: per_filter::configs(&host.typed_per_filter_config, path, cx)?,
         for_filters: RouteFilterFields {

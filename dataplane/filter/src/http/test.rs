@@ -77,6 +77,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
         server_name: "envoy".into(),
         server_header: millrace_config::ServerHeaderTransformation::Overwrite,
         via: "".into(),
+        append_local_overload: false,
         add_user_agent: false,
         use_remote_address: false,
         xff_num_trusted_hops: 0,
@@ -109,24 +110,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
 }
 
 pub(crate) fn forward() -> RouteForward {
-    RouteForward {
-        cluster: ClusterSpecifier::Cluster(ClusterId(0)),
-        cluster_not_found_status: 503,
-        path_rewrite: None,
-        host_rewrite: None,
-        append_x_forwarded_host: false,
-        timeout: Some(Duration::from_secs(15)),
-        idle_timeout: None,
-        max_stream_duration: None,
-        grpc_timeout: None,
-        retry_policy: None,
-        upgrades: Vec::new(),
-        terminates_connect: false,
-        hash_policies: Vec::new(),
-        metadata_match: None,
-        high_priority: false,
-        for_filters: RouteFilterFields::default(),
-    }
+    RouteForward::to(ClusterSpecifier::Cluster(ClusterId(0)))
 }
 
 pub(crate) fn route() -> Route {
@@ -151,6 +135,7 @@ pub(crate) fn virtual_host() -> VirtualHost {
         response_headers: HeaderMutations::default(),
         include_request_attempt_count: false,
         include_attempt_count_in_response: false,
+        include_is_timeout_retry: false,
         retry_policy: None,
         per_filter: Vec::new(),
         for_filters: RouteFilterFields::default(),
@@ -228,27 +213,47 @@ pub(crate) struct Running<'h> {
     pub(crate) filters: Box<StreamFilters>,
     start: Start<'h>,
     request: RequestHead,
+    pub(crate) room: Room,
+    pub(crate) trailers: HeaderMap,
 }
 
 impl<'h> Running<'h> {
     pub(crate) fn begin(start: Start<'h>, head: &mut RequestHead) -> Option<Self> {
-        let mut slot = None;
-        assert_eq!(Room::new().begin(&mut slot, &start, head), Verdict::Continue);
-        slot.map(|filters| Self { filters, start, request: RequestHead::new() })
+        Self::begin_in(Room::new(), start, head)
     }
 
-    fn with<T>(&mut self, call: impl FnOnce(&mut StreamFilters, &mut ResponseEnv<'_>) -> T) -> T {
+    pub(crate) fn begin_in(mut room: Room, start: Start<'h>, head: &mut RequestHead) -> Option<Self> {
+        let mut slot = None;
+        assert_eq!(room.begin(&mut slot, &start, head), Verdict::Continue);
+        let (request, trailers) = (RequestHead::new(), HeaderMap::new());
+        slot.map(|filters| Self { filters, start, request, room, trailers })
+    }
+
+    fn with<T>(
+        &mut self,
+        call: impl FnOnce(&mut StreamFilters, &mut HeaderMap, &mut ResponseEnv<'_>) -> T,
+    ) -> T {
         let mut env = ResponseEnv {
             start: &self.start,
             request: &self.request,
             render: &Literal,
             scratch: &mut Vec::new(),
+            stats: &mut self.room.stats,
         };
-        call(&mut self.filters, &mut env)
+        call(&mut self.filters, &mut self.trailers, &mut env)
+    }
+
+    pub(crate) fn request_data(
+        &mut self,
+        data: &[u8],
+        end: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Box<LocalReply>> {
+        self.with(|filters, trailers, env| filters.request_data(data, end, trailers, out, env))
     }
 
     pub(crate) fn response_head(&mut self, head: &mut ResponseHead, end: bool) {
-        self.with(|filters, env| filters.response_head(head, end, env));
+        self.with(|filters, _, env| filters.response_head(head, end, env));
     }
 
     pub(crate) fn response_data(
@@ -258,7 +263,7 @@ impl<'h> Running<'h> {
         head: &mut ResponseHead,
         out: &mut Vec<u8>,
     ) -> Result<(), Box<LocalReply>> {
-        self.with(|filters, env| filters.response_data(data, end, head, out, env))
+        self.with(|filters, trailers, env| filters.response_data(data, end, head, trailers, out, env))
     }
 
     pub(crate) fn response_trailers(
@@ -267,11 +272,11 @@ impl<'h> Running<'h> {
         head: &mut ResponseHead,
         out: &mut Vec<u8>,
     ) -> Result<(), Box<LocalReply>> {
-        self.with(|filters, env| filters.response_trailers(trailers, head, out, env))
+        self.with(|filters, _, env| filters.response_trailers(trailers, head, out, env))
     }
 
     pub(crate) fn local_reply(&mut self, head: &mut ResponseHead, body: &mut Vec<u8>) {
-        self.with(|filters, env| filters.local_reply(head, body, env));
+        self.with(|filters, _, env| filters.local_reply(head, body, env));
     }
 }
 

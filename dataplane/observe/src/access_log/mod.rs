@@ -6,6 +6,7 @@
 
 mod buffers;
 mod filter;
+mod health_check;
 mod line;
 mod outlier;
 mod stream_info;
@@ -13,6 +14,7 @@ mod writer;
 
 pub use buffers::{LOG_BUFFER_BYTES, LogBuffers, LogQueue};
 pub use filter::wanted;
+pub use health_check::{HealthCheckEvent, HealthCheckLine, render_health_check};
 pub use line::{render_json, render_line};
 pub use outlier::{OutlierLine, render_outlier};
 pub use stream_info::{AccessLogType, Attempt, Bytes, CloseType, StreamInfo, Times};

@@ -37,6 +37,11 @@ const fn short(name: &'static str, letter: char, kind: Kind, about: &'static str
 pub(super) static FLAGS: &[Flag] = &[
     flag("io", Kind::Text, "Back end for sockets: auto (default), uring or epoll (Millrace only)"),
     flag("certificate-rules", Kind::Text, "Of peers: mesh (default), rfc5280 or webpki (Millrace only)"),
+    flag(
+        "default-overload",
+        Kind::Text,
+        "Bounds where no overload manager sets them: on (default) or off (Millrace only)",
+    ),
     flag("cpus", Kind::Text, "Cores to pin workers to, for example 2-3,7 (Millrace only)"),
     flag("stats-tag", Kind::List, "A tag:value pair for every statistic; may be repeated"),
     flag("enable-core-dump", Kind::Switch, "Allow core dumps"),

@@ -1,5 +1,5 @@
-//! The command line: Envoy 1.40's flags with Envoy's parsing rules, plus `--io`, `--cpus`, `--certificate-rules`
-//! and `demo`.
+//! The command line: Envoy 1.40's flags with Envoy's parsing rules, plus `--io`, `--cpus`, `--certificate-rules`,
+//! `--default-overload` and `demo`.
 //!
 //! [`parse`] is pure. `flags` knows the table and the parsing rules, this module gives the values their
 //! meaning, `usage` prints help. What Envoy accepts is accepted; a flag without effect here is listed in
@@ -81,6 +81,8 @@ pub struct Options {
     pub io: IoChoice,
     /// `--certificate-rules`: what certificates of peers must look like.
     pub certificate_rules: CertificateRules,
+    /// `--default-overload`: bounds where the bootstrap sets none.
+    pub default_overload: bool,
     /// `-l`, `--log-level`.
     pub log_level: Level,
     /// `--component-log-level`, as given.
@@ -211,6 +213,7 @@ fn build(values: &Values, demo: bool) -> Result<Options, CliExit> {
         cpuset_threads: values.has("cpuset-threads"),
         cpus: values.text("cpus").map(validate::cpus).transpose()?,
         io: validate::io(values.text("io"))?,
+        default_overload: validate::default_overload(values.text("default-overload"))?,
         certificate_rules: validate::certificate_rules(values.text("certificate-rules"))?,
         log_level,
         component_levels,

@@ -159,6 +159,7 @@ fn bad_values_have_envoys_text() {
         (&["--stats-tag", "a"], "misformatted stats-tag 'a'"),
         (&["--stats-tag", "a:b.c"], "misformatted stats-tag 'a:b.c' contains invalid char in 'b.c'"),
         (&["--io", "iocp"], "unknown io 'iocp', expected auto, uring or epoll"),
+        (&["--default-overload", "maybe"], "unknown default-overload 'maybe', expected on or off"),
         (
             &["--certificate-rules", "none"],
             "unknown certificate-rules 'none', expected mesh, rfc5280 or webpki",
@@ -220,7 +221,11 @@ fn every_flag_of_envoy_is_known() {
         assert_eq!(flag.kind, kind, "{line}");
         seen += 1;
     }
-    assert_eq!(seen + 3, flags::FLAGS.len(), "--io, --cpus and --certificate-rules are ours");
+    assert_eq!(
+        seen + 4,
+        flags::FLAGS.len(),
+        "--io, --cpus, --certificate-rules and --default-overload are ours"
+    );
 }
 
 #[test]
@@ -230,6 +235,7 @@ fn our_own_flags() {
     assert_eq!(options.io, IoChoice::Epoll);
     assert_eq!(options.cpus, Some(vec![2, 3, 7]));
     assert_eq!(options.certificate_rules, CertificateRules::Mesh);
+    assert!(options.default_overload && !run(&["--default-overload", "off"]).unwrap().default_overload);
     let options = run(&["--certificate-rules", "rfc5280"]).unwrap();
     assert_eq!(options.certificate_rules, CertificateRules::Rfc5280);
 }

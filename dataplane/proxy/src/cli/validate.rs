@@ -55,6 +55,16 @@ pub(super) fn ip_version(value: Option<&str>) -> Result<IpVersion, CliExit> {
     }
 }
 
+pub(super) fn default_overload(value: Option<&str>) -> Result<bool, CliExit> {
+    match value {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(other) => {
+            Err(CliExit::refuse(format!("unknown default-overload '{other}', expected on or off")))
+        }
+    }
+}
+
 pub(super) fn io(value: Option<&str>) -> Result<IoChoice, CliExit> {
     match value {
         None | Some("auto") => Ok(IoChoice::Auto),

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_admin::{
-    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostChecks, HostStats,
-    ListenerStatus, LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat,
-    StatsQuery,
+    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostStats, ListenerStatus,
+    LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat, StatsQuery,
 };
 use millrace_config::{Cluster, LocalityEndpoints};
 use millrace_observe::stats::{self, Selection, host as metric};
@@ -14,7 +13,7 @@ use millrace_shard::shared::Shared;
 use serde_json::{Value, json};
 
 use super::control::Control;
-use super::process;
+use super::{health, process};
 use crate::cli;
 
 /// Largest `/stats` answer.
@@ -71,24 +70,12 @@ impl AdminState for Control {
         let clusters = assembly.snapshot().clusters.iter().flatten().chain(assembly.control_clusters());
         let status = |cluster: &Arc<Cluster>| {
             let added_via_api = assembly.is_dynamic_cluster(&cluster.name);
-            let checks = |endpoint: &millrace_config::Endpoint| {
-                cluster.outlier_detection.as_ref()?;
-                shared.health(cluster.id, |health| {
-                    let (success_rate, local_origin_success_rate) = health.success_rates(&endpoint.address);
-                    let failed_outlier_check = health.is_ejected(&endpoint.address);
-                    let failed_active_health_check = false;
-                    HostChecks {
-                        failed_active_health_check,
-                        failed_outlier_check,
-                        success_rate,
-                        local_origin_success_rate,
-                    }
-                })
-            };
+            let checks =
+                |endpoint: &millrace_config::Endpoint| health::host_checks(cluster, endpoint, shared);
             let demanded = with_demanded(cluster, shared);
             let cluster = demanded.as_ref().unwrap_or(cluster);
             let mut status = ClusterStatus::from_config(cluster, added_via_api, |endpoint| {
-                (counts(endpoint), checks(endpoint).unwrap_or_default())
+                (counts(endpoint), checks(endpoint))
             });
             if let Some(rates) = &mut status.success_rates {
                 *rates = shared.health(cluster.id, |health| health.averages()).unwrap_or_default();

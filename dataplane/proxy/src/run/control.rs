@@ -18,8 +18,10 @@ use millrace_shard::shared::{Draining, Message};
 use millrace_translate::{Compiled, Context};
 
 use super::demo::Demo;
+use super::health;
 use super::listeners::{self, Bound};
 use super::loads::{self, Loads};
+use super::overload::Overload;
 use super::stats::ProcessStats;
 use super::workers::Workers;
 use super::xds::{self, Xds};
@@ -59,6 +61,9 @@ pub struct Control {
     pub(super) stats: ProcessStats,
     pub(super) writer: Arc<LogWriter>,
     pub(super) dns: DnsUpdates<SystemResolver>,
+    pub(super) overload: Option<Overload>,
+    /// The bootstrap itself bounds downstream connections: the runtime has no say.
+    pub(super) bounds_connections: bool,
     admin_lines: LogBuffers,
     exit: Option<u8>,
     stop_idle_at: Option<Time>,
@@ -80,11 +85,14 @@ impl Control {
         workers: Workers,
         bound: Vec<Bound>,
         (writer, queue): (Arc<LogWriter>, Arc<LogQueue>),
-        demo: Option<Demo>,
+        (bounds_connections, demo): (bool, Option<Demo>),
     ) -> Self {
         let admin_lines = LogBuffers::new(queue, options.file_flush_interval);
         let mut stats = ProcessStats::new(&registry);
         stats.loaded(&compiled, workers.shared.doors().len(), revision());
+        let connections = workers.shared.connections();
+        let manager = compiled.snapshot.overload.as_ref();
+        let overload = manager.map(|manager| Overload::new(manager, &registry, connections));
         let sources = xds::sources(&compiled);
         let assembly = Assembly::new(&compiled, context, options.drain_time);
         Self {
@@ -102,6 +110,8 @@ impl Control {
             stats,
             writer,
             dns: DnsUpdates::new(SystemResolver::default()),
+            overload,
+            bounds_connections,
             admin_lines,
             exit: None,
             stop_idle_at: None,
@@ -120,6 +130,7 @@ impl Control {
         self.admin_address = admin.as_ref().map(|admin| admin.address().clone());
         let mut calls = admin.map(|server| server.start(Limits::default()));
         self.assemble(Assembly::start);
+        let health = health::notices(&self.workers.shared);
         let mut flushed = Instant::now();
         let mut ticked = flushed;
         while self.exit.is_none() {
@@ -134,6 +145,7 @@ impl Control {
                 update = self.dns.next() => self.resolved(update),
                 event = self.xds.sources.next() => self.heard(event),
                 event = loads::next(&mut self.loads) => self.loads_event(event),
+                () = health.notified() => self.heed_health(),
                 () = sleep => {
                     ticked = Instant::now();
                     self.tick(&mut flushed);
@@ -166,7 +178,7 @@ impl Control {
         };
         let deadlines = self.lifecycle.deadline().into_iter().chain(self.xds.assembly.deadline());
         let now = self.now();
-        let deadlines = deadlines.chain(self.trim_at);
+        let deadlines = deadlines.chain(self.trim_at).chain(self.overload.as_ref().map(Overload::deadline));
         deadlines.map(|deadline| deadline.since(now)).fold(tick.saturating_sub(since), Duration::min)
     }
 
@@ -174,6 +186,7 @@ impl Control {
         let now = self.now();
         self.deliver();
         self.tick_loads();
+        self.tick_overload();
         if self.stop_idle_at.is_some_and(|at| at <= now) {
             self.stop_idle_at = None;
             self.workers.broadcast(|| Message::Drain { inbound_only: false });

@@ -37,7 +37,14 @@ pub fn start(
 ) -> Result<Arc<LogWriter>, String> {
     let scope = registry.scope(ScopeKind::Filesystem, "");
     let mut files = Files::new(queue.clone(), scope);
-    let events = compiled.snapshot.outlier_log.as_deref();
+    let checks =
+        compiled.snapshot.clusters.iter().flatten().filter_map(|cluster| cluster.health_check.as_deref());
+    let events = compiled
+        .snapshot
+        .outlier_log
+        .as_deref()
+        .into_iter()
+        .chain(checks.flat_map(|check| &check.event_logs));
     for sink in sinks(compiled).into_iter().map(|log| &log.sink).chain(events) {
         files.open(sink).map_err(|error| format!("unable to open file {sink:?}: {error}"))?;
     }

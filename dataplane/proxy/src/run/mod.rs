@@ -8,10 +8,12 @@ mod certificates;
 mod config_dump;
 mod control;
 mod demo;
+mod health;
 mod listeners;
 mod loads;
 mod logs;
 mod outbox;
+mod overload;
 mod process;
 mod redact;
 mod stats;
@@ -56,7 +58,7 @@ fn prepare_and_serve(mut options: Options, logger: &Logger) -> Result<u8, String
     let demo = options.demo.then(|| demo::Demo::start(&mut options)).transpose()?;
     let source = source_name(&options);
     let registry = Registry::new();
-    let (compiled, context) = load(&options, &registry, &source, logger)?;
+    let (mut compiled, context) = load(&options, &registry, &source, logger)?;
     if options.mode == Mode::Validate {
         use std::io::Write as _;
         let _ = writeln!(std::io::stdout(), "configuration '{source}' OK");
@@ -74,7 +76,13 @@ fn prepare_and_serve(mut options: Options, logger: &Logger) -> Result<u8, String
     }
     stats::configure(&registry, &compiled, &options)?;
     let plan = workers::Plan::of_machine(&options);
-    let _ = millrace_ring::sockets::raise_nofile_limit();
+    let files_max = millrace_ring::sockets::raise_nofile_limit().ok();
+    let bounds_connections =
+        compiled.snapshot.overload.as_ref().is_some_and(|overload| overload.connections_max().is_some());
+    if options.default_overload {
+        let configured = compiled.snapshot.overload.as_ref();
+        compiled.snapshot.overload = overload::with_defaults(configured, &registry, files_max);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -115,7 +123,7 @@ fn prepare_and_serve(mut options: Options, logger: &Logger) -> Result<u8, String
             workers,
             bound,
             (writer, queue),
-            demo,
+            (bounds_connections, demo),
         );
         control.serve(admin).await
     })?;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use millrace_ads::source::ConfigSource;
 use millrace_assembly::{Action, Assembly, Host, Level as Loudness, Turn};
 use millrace_base::WallTime;
-use millrace_config::{HealthStatus, Listener, ScopeId, SourceId};
+use millrace_config::{Address, Cluster, ClusterId, Listener, ScopeId, SourceId};
 use millrace_driver::xds::{Build, Event as FromSource, SERVED, SourceEvent, Sources, node};
 use millrace_observe::stats::{
     ControlStats, Registry, ScopeKind, cluster as cluster_metric, control_plane, server,
@@ -18,6 +18,7 @@ use millrace_shard::shared::{Message, Shared};
 use millrace_translate::{Compiled, Sources as Known};
 
 use super::control::{Control, TRIM_AFTER};
+use super::health;
 use super::listeners::{self, Bound};
 use crate::cli;
 use crate::control::Event;
@@ -56,24 +57,26 @@ impl Xds {
         }
     }
 
-    /// Of clusters whose endpoints may be ejected: how many are left.
+    /// Of clusters whose endpoints may be ejected, or fail their checks: how many are left.
     pub(super) fn membership(&mut self, shared: &Shared) {
         for cluster in self.assembly.snapshot().clusters.iter().flatten() {
             if cluster.discovery.is_on_demand() {
                 let total = shared.on_demand(cluster.id, |book| book.len()).unwrap_or(0) as u64;
                 self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_TOTAL, total);
                 self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_HEALTHY, total);
-            }
-            if cluster.outlier_detection.is_none() || cluster.discovery.is_on_demand() {
                 continue;
             }
-            let healthy = shared.health(cluster.id, |health| {
-                let endpoints = cluster.localities.iter().flat_map(|locality| &locality.endpoints);
-                let usable = |status| matches!(status, HealthStatus::Unknown | HealthStatus::Healthy);
-                endpoints.filter(|e| usable(e.health) && !health.is_ejected(&e.address)).count()
-            });
-            if let Some(healthy) = healthy {
-                self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_HEALTHY, healthy as u64);
+            if cluster.outlier_detection.is_none() && cluster.health_check.is_none() {
+                continue;
+            }
+            let Some(counts) = health::count(cluster, shared) else { continue };
+            let gauges = [
+                (cluster_metric::MEMBERSHIP_HEALTHY, counts.healthy),
+                (cluster_metric::MEMBERSHIP_DEGRADED, counts.degraded),
+                (cluster_metric::MEMBERSHIP_EXCLUDED, counts.excluded),
+            ];
+            for (gauge, count) in gauges {
+                self.stats.gauge_set(cluster.scope, gauge, count);
             }
         }
     }
@@ -140,12 +143,12 @@ pub fn seed() -> u64 {
 /// Opens sockets for the assembly.
 struct Sockets<'a> {
     bound: &'a mut Vec<Bound>,
-    shards: usize,
+    shared: Arc<Shared>,
 }
 
 impl Host for Sockets<'_> {
     fn bind(&mut self, listener: &Arc<Listener>) -> Result<(), String> {
-        let bound = listeners::bind(listener, self.shards)?;
+        let bound = listeners::bind(listener, self.shared.doors().len())?;
         self.bound.push(bound);
         Ok(())
     }
@@ -161,6 +164,14 @@ impl Host for Sockets<'_> {
             listeners::close(&bound);
         }
     }
+
+    fn is_checked(&self, cluster: &Cluster) -> bool {
+        health::is_checked(cluster, &self.shared)
+    }
+
+    fn passes_checks(&self, cluster: ClusterId, endpoint: &Address) -> bool {
+        health::passes(cluster, endpoint, &self.shared)
+    }
 }
 
 impl Control {
@@ -169,8 +180,7 @@ impl Control {
         let now = self.now();
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let wall = WallTime(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
-        let shards = self.workers.shared.doors().len();
-        let mut host = Sockets { bound: &mut self.bound, shards };
+        let mut host = Sockets { bound: &mut self.bound, shared: Arc::clone(&self.workers.shared) };
         let mut turn = Turn { now, wall, stats: &mut self.xds.stats, host: &mut host };
         work(&mut self.xds.assembly, &mut turn);
         for action in self.xds.assembly.take_actions() {

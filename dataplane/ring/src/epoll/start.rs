@@ -11,6 +11,12 @@ impl Epoll {
     pub(super) fn start(&mut self, op: Op, events: &mut Vec<Event>) {
         match op {
             Op::Accept { listener, token } => self.start_accept(listener, token, events),
+            Op::StopAccept { listener } => {
+                if matches!(self.state(listener).role, Role::Accepting { .. }) {
+                    self.unregister(listener);
+                    self.state(listener).role = Role::Idle;
+                }
+            }
             Op::Connect { token, address, options } => self.start_connect(token, &address, &options, events),
             Op::CancelConnect { token } => self.cancel_connect(token, events),
             Op::Recv { socket, token } => self.start_recv(socket, token, false, events),

@@ -153,6 +153,11 @@ impl Sim {
                 let accept = self.pending(token, ());
                 self.watched.entry(listener.raw()).or_default().accept.get_or_insert(accept);
             }
+            Op::StopAccept { listener } => {
+                if let Some(watched) = self.watched.get_mut(&listener.raw()) {
+                    watched.accept = None;
+                }
+            }
             Op::Connect { token, address, options } => self.start_connect(token, address, options),
             Op::CancelConnect { token } => {
                 if let Some(index) = self.connecting.iter().position(|connect| connect.token == token) {

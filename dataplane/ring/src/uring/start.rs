@@ -11,6 +11,7 @@ impl Uring {
     pub(super) fn start(&mut self, op: Op, events: &mut Vec<Event>) -> Result<(), IoError> {
         match op {
             Op::Accept { listener, token } => self.start_accept(listener, token),
+            Op::StopAccept { listener } => self.stop_accept(listener),
             Op::Connect { token, address, options } => self.start_connect(token, &address, &options, events),
             Op::CancelConnect { token } => self.cancel_connect(token),
             Op::Recv { socket, token } => self.start_recv(socket, token, false),
@@ -40,6 +41,18 @@ impl Uring {
         let key = self.works.insert(Work::Accept { listener, token, detached: false });
         self.state(listener).input = Some(key);
         self.push_accept(key, listener)
+    }
+
+    fn stop_accept(&mut self, listener: Socket) -> Result<(), IoError> {
+        let Some(key) = self.state(listener).input else { return Ok(()) };
+        if !matches!(self.works.get(key), Some(Work::Accept { .. })) {
+            return Ok(());
+        }
+        self.state(listener).input = None;
+        match self.detach(key) {
+            true => self.push_cancel(key),
+            false => Ok(()),
+        }
     }
 
     fn start_connect(

@@ -189,6 +189,27 @@ pub fn close_listener_with_connections_waiting(w: &mut World) {
     assert!(tokens.iter().all(|t| matches!(w.seen(*t).connected[..], [Ok(_)])));
 }
 
+pub fn stop_accepting_and_go_on(w: &mut World) {
+    let (listener, address) = w.listen();
+    let (near, far) = w.pair(&address);
+    w.ops.push(Op::StopAccept { listener });
+    w.settle();
+    let tokens: Vec<_> = (0..3).map(|_| w.start_connect(&address)).collect();
+    w.until("all connected", |w| tokens.iter().all(|t| !w.seen(*t).connected.is_empty()));
+    w.settle();
+    assert_eq!(w.accepted.len(), 1, "they wait in the queue");
+    let at_far = w.recv(far);
+    w.send(near, b"still here");
+    w.until("the bytes", |w| w.seen(at_far).bytes == b"still here");
+    w.accept(listener);
+    w.until("all accepted", |w| w.accepted.len() == 4);
+    assert!(tokens.iter().all(|t| matches!(w.seen(*t).connected[..], [Ok(_)])));
+    // Stopping what does not accept does nothing.
+    w.ops.push(Op::StopAccept { listener });
+    w.ops.push(Op::StopAccept { listener });
+    w.settle();
+}
+
 pub fn wake_from_another_thread(w: &mut World) {
     for delay in [0, 0, 20, 20] {
         let waker = w.io.waker();

@@ -44,6 +44,7 @@ macro_rules! contract {
                 shutdown_follows_the_send stop_keeps_bytes stop_and_start_again close_with_everything_outstanding
                 connect_canceled many_small_connections gather_in_order starved_receives_all_get_their_turn
                 late_events_after_reuse close_listener_while_accepting close_listener_with_connections_waiting
+                stop_accepting_and_go_on
                 send_to_a_closed_peer_fails wake_before_the_turn);
             contract!(@relays $open; relay_moves_a_stream_to_its_end relay_both_ways relay_stops_at_its_limit
                 relay_waits_for_either_side relay_delivers_what_a_closed_source_gave relay_ends_with_its_sink

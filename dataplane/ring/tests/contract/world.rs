@@ -201,9 +201,13 @@ impl World {
     pub fn listen(&mut self) -> (Socket, SocketAddress) {
         let (listener, address) = self.io.listen();
         self.open.push(listener);
+        self.accept(listener);
+        (listener, address)
+    }
+
+    pub fn accept(&mut self, listener: Socket) {
         let token = self.token();
         self.ops.push(Op::Accept { listener, token });
-        (listener, address)
     }
 
     pub fn start_connect(&mut self, address: &SocketAddress) -> Token {

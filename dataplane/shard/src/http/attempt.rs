@@ -16,8 +16,8 @@ use millrace_http::h1::{
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_upstream::{
-    Acquire, ChooseContext, ClusterState, HttpProtocol, PoolFailure, ResourcePriority, Transport,
-    TransportKey, TryResult,
+    Acquire, ChooseContext, ClusterState, ConnId, HttpProtocol, PoolAction, PoolFailure, ResourcePriority,
+    Transport, TransportKey, TryResult,
 };
 
 use super::HttpOptions;
@@ -131,6 +131,13 @@ impl Shard {
             Acquire::Reuse { conn, .. } => {
                 self.run_pool_actions(cluster);
                 self.send_request(id, conn);
+            }
+            Acquire::Queued(wait)
+                if self.overload.sheds_new(&self.actions, &mut self.rng, &mut self.stats) =>
+            {
+                state.shed(wait, &connects(&mut self.actions));
+                self.run_pool_actions(cluster);
+                self.pool_failed(id, PoolFailure::ConnectionOverflow);
             }
             Acquire::Queued(wait) => {
                 stream.attempt = Attempt::Queued(wait);
@@ -344,6 +351,19 @@ impl Shard {
         };
         self.local_reply(id, answer);
     }
+}
+
+/// Takes out which connections were to be opened.
+fn connects(actions: &mut Vec<PoolAction>) -> Vec<ConnId> {
+    let mut taken = Vec::new();
+    actions.retain(|action| match action {
+        PoolAction::Connect { conn, .. } => {
+            taken.push(*conn);
+            false
+        }
+        _ => true,
+    });
+    taken
 }
 
 /// What the request asks of the handshake: `auto_sni`, and protocols to offer. `None` when the cluster has too many

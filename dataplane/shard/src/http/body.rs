@@ -13,7 +13,6 @@ use millrace_observe::stats::{ShardStats, cluster as cluster_metric, http as met
 use millrace_ring::Payload;
 
 use super::h2::{client_room, upstream_room, write_to_client, write_to_upstream};
-use super::stream::REPLAY_BYTES_MAX;
 use super::{COPY_BYTES_MAX, Closing, INPUT_BYTES_MAX, Stream};
 use crate::downstream::Protocol;
 use crate::shard::Shard;
@@ -27,12 +26,15 @@ pub(super) fn chunk_overhead(len: usize, framing: BodyFraming) -> u64 {
     u64::from(len.ilog2() / 4 + 1 + 4)
 }
 
-/// Keeps body bytes for a retry, for as long as one is possible and they are not too many.
+/// Keeps body bytes for a retry, for as long as one is possible and they are not too many, and for copies.
 pub(super) fn keep_replay(stream: &mut Stream, upstream: &Upstream, stats: &mut ShardStats, bytes: &[u8]) {
+    if let Some(mirrors) = &mut stream.mirrors {
+        mirrors.copy(bytes);
+    }
     if !stream.keeps_replay {
         return;
     }
-    if stream.replay.len() + bytes.len() <= REPLAY_BYTES_MAX.min(upstream.buffer_limit) {
+    if stream.replay.len() + bytes.len() <= stream.replay_max {
         stream.replay.extend_from_slice(bytes);
     } else {
         stream.keeps_replay = false;
@@ -143,6 +145,7 @@ impl Shard {
             BodyEvent::NeedMore | BodyEvent::Trailers | BodyEvent::End => {}
         }
         http.input.consume(step.consumed);
+        let mirrored = stream.mirrors.is_some();
         if done {
             stream.flow.request_end = true;
             if stream.request_use() == BodyUse::Change {
@@ -159,9 +162,11 @@ impl Shard {
                 self.end_request(id);
             }
             self.request_arrived(id);
-            return true;
         }
-        step.consumed > 0
+        if mirrored {
+            self.feed_mirrors(id);
+        }
+        done || step.consumed > 0
     }
 
     /// Gives the next piece of the body to the filters that hold the request until it is whole.
@@ -194,17 +199,20 @@ impl Shard {
     fn h1_change_request(&mut self, key: Key, id: Key, range: Range<usize>, used: usize, done: bool) -> bool {
         let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
         let mut input = std::mem::take(&mut http.input);
+        // Before the filters, which may add some.
+        if done
+            && !http.hcm.http1.enable_trailers
+            && let Some(stream) = self.streams.get_mut(id)
+        {
+            stream.request_trailers.clear();
+        }
         let alive = self.change_request(id, &input.front()[range], done);
         input.consume(used);
         let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
-        let trailers = http.hcm.http1.enable_trailers;
         http.input = input;
         let Some(stream) = self.streams.get_mut(id).filter(|_| alive) else { return false };
         if done {
             stream.flow.request_end = true;
-            if !trailers {
-                stream.request_trailers.clear();
-            }
             self.filter_request_trailers(id);
             self.request_arrived(id);
             self.held_is_whole(id);
@@ -249,7 +257,9 @@ impl Shard {
             _ if stream.tunnel => link.shutdown(&mut self.io),
             _ => {
                 let state = self.clusters.get(upstream.cluster);
-                let keeps = stream.client.is_none() || state.is_some_and(|s| s.config().http.enable_trailers);
+                // Those of an HTTP/1.1 client were struck already; filters may have added others.
+                let own = stream.client.is_none() && stream.side.is_none() && stream.filters.is_none();
+                let keeps = own || state.is_some_and(|s| s.config().http.enable_trailers);
                 let trailers = Some(trailers).filter(|_| keeps);
                 link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));
             }
@@ -264,8 +274,11 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
         let Carries::Http(http) = &mut upstream.carries else { return false };
         let Some(stream) = self.streams.get_mut(id) else { return false };
-        let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return false };
         stream.active = now;
+        if stream.side.is_some() {
+            return self.discard_response_body(conn, id);
+        }
+        let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return false };
         // An HTTP/1.1 client takes what has come; its endpoint is paused when that is too much.
         let room = match stream.client.is_some() || stream.filters.is_some() {
             true if stream.flow.response_queue.len() >= INPUT_BYTES_MAX => 0,
@@ -333,8 +346,13 @@ impl Shard {
     /// The rest of [`Shard::forward_response_body`] for a response that filters look at: its bytes go through the
     /// stream's queue.
     fn filter_response_body(&mut self, conn: Key, id: Key, step: DecodeStep, done: bool) -> bool {
-        let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
-        let Carries::Http(http) = &mut upstream.carries else { return false };
+        if done {
+            // Before the filters, which may add some.
+            self.drop_unwanted_trailers(id);
+        }
+        let Some(Carries::Http(http)) = self.upstreams.get_mut(conn).map(|u| &mut u.carries) else {
+            return false;
+        };
         let Some(stream) = self.streams.get_mut(id) else { return false };
         let trailers = done && !stream.trailers.is_empty();
         let (usage, paced) = (stream.response_use(), stream.is_paced());
@@ -374,7 +392,6 @@ impl Shard {
             self.judge_end(id, true);
             if paced {
                 // Its connection need not wait for the client, nor can it spoil the answer any more.
-                self.drop_unwanted_trailers(id);
                 self.upstream_is_done(id);
             }
             if trailers && !self.filter_trailers(id) {
@@ -426,12 +443,17 @@ impl Shard {
             self.judge_end(id, true);
         }
         let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.side.is_some() {
+            return self.side_is_answered(id);
+        }
         stream.response_complete = true;
         stream.facts.times.upstream_rx_end.get_or_insert(now);
         stream.response_deadline = Time::MAX;
         stream.try_deadline = Time::MAX;
         if stream.client.is_some() {
-            self.drop_unwanted_trailers(id);
+            if stream.filters.is_none() {
+                self.drop_unwanted_trailers(id);
+            }
             self.h2_write_end(id);
         } else {
             let framing = stream.response_framing;

@@ -6,7 +6,7 @@ use millrace_config::{ClusterId, ScopeId};
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{ErrorCode, GoAway};
 use millrace_observe::access_log::AccessLogType;
-use millrace_observe::stats::{CodeFamily, cluster as cluster_metric, http as metric, http_listener, http2};
+use millrace_observe::stats::{http as metric, http_listener, http2};
 use millrace_ring::IoError;
 
 use super::Closing;
@@ -97,6 +97,7 @@ impl Shard {
             self.end_filters(id);
             self.leave_waiting(id);
             self.h2_release_request(id);
+            self.leave_mirrors(id);
         }
         let Some(mut stream) = self.streams.remove(id) else { return };
         let now = self.io.now;
@@ -143,20 +144,10 @@ impl Shard {
         let bytes = &stream.facts.bytes;
         self.stats.add(scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, bytes.downstream_wire_sent);
         // What the upstream answered counts for its cluster, and so do local replies that stand in for it.
-        let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
-        let status = stream.facts.cluster_status.unwrap_or(status);
-        let Some(cluster_scope) = self.cluster_scope(cluster).filter(|_| status > 0) else { return };
-        self.stats.code(cluster_scope, CodeFamily::Plain, status);
-        let family = if stream.facts.internal { CodeFamily::Internal } else { CodeFamily::External };
-        self.stats.code(cluster_scope, family, status);
-        if stream.facts.times.upstream_rx_begin.is_some() {
-            let since = stream.facts.times.upstream_tx_begin.unwrap_or(stream.facts.times.start);
-            let upstream = self.io.now.since(since).as_millis() as u64;
-            self.stats.record(cluster_scope, cluster_metric::UPSTREAM_RQ_TIME, upstream);
-        }
+        self.count_answer(stream, stream.facts.cluster_status.unwrap_or(status));
     }
 
-    fn log_stream(&mut self, stream: &super::Stream) {
+    pub(super) fn log_stream(&mut self, stream: &super::Stream) {
         let Some(options) = &stream.options else { return };
         if options.hcm.access_logs.is_empty() {
             return;

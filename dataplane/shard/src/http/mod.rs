@@ -4,7 +4,8 @@
 //! a request, [`routing`] decides what becomes of it, [`attempt`] finds it a connection, [`retry`] repeats failed tries, [`body`] passes bytes on
 //! in both directions, [`response`] takes the answer, [`reply`] makes one of our own, [`finish`] ends the
 //! stream, [`timeouts`] watches all of it. [`h2`] does for connections of HTTP/2 what [`request`] and [`response`] do for those
-//! of HTTP/1.1, and [`filters`] shows streams to the filters beside the router.
+//! of HTTP/1.1, and [`filters`] shows streams to the filters beside the router. [`mirror`] copies requests; [`side`] is for
+//! streams that have no client.
 
 mod attempt;
 pub(crate) mod balance;
@@ -13,6 +14,10 @@ mod filters;
 mod finish;
 pub(crate) mod h2;
 mod input;
+mod large_streams;
+mod mirror;
+mod overload;
+mod redirect;
 mod relay;
 mod render;
 mod reply;
@@ -21,6 +26,7 @@ mod response;
 mod retry;
 mod routing;
 mod scopes;
+mod side;
 mod start;
 mod stream;
 mod timeouts;
@@ -88,6 +94,8 @@ pub(crate) struct HttpDownstream {
     /// What filters keep of it.
     pub(crate) filters: ConnectionFilters,
     pub(crate) requests: u32,
+    /// Load was shed: it ends with the next response.
+    pub(crate) drains: bool,
     /// First byte of a head that is not complete yet.
     pub(crate) head_since: Option<Time>,
     /// Last end of a request, or the accept.
@@ -109,6 +117,7 @@ impl HttpDownstream {
             ended: false,
             filters: ConnectionFilters::default(),
             requests: 0,
+            drains: false,
             head_since: None,
             idle_since: now,
         }

@@ -21,6 +21,9 @@ impl Shard {
         self.drop_attempt(id, EndedBy::Local);
         self.end_retry_slot(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.side.is_some() {
+            return self.side_failed(id, reply.status);
+        }
         debug_assert!(!stream.response_started, "one answer per request");
         if let Some(flag) = reply.flag {
             stream.flag(flag);
@@ -113,6 +116,10 @@ impl Shard {
     /// Ends a stream whose response cannot be completed: both connections are closed.
     pub(super) fn abort_stream(&mut self, id: Key, by: EndedBy) {
         let Some(stream) = self.streams.get(id) else { return };
+        if stream.side.is_some() {
+            self.drop_attempt(id, by);
+            return self.abandon_side(id);
+        }
         let key = stream.downstream;
         let started = stream.response_started && stream.asks_grpc();
         // A body that ends with its connection must not look whole: only a reset tells the client.

@@ -51,6 +51,9 @@ impl Shard {
             return;
         }
         http.input.push(data);
+        if !self.overload.is_calm() && self.shed_connection(key) {
+            return;
+        }
         self.http_pump(key);
     }
 

@@ -7,12 +7,12 @@ use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::outcome;
 use millrace_filter::http::router::response::{self as router, ResponseFacts};
 use millrace_filter::http::router::retry::ResetReason;
-use millrace_http::Version;
 use millrace_http::h1::{
     BodyFraming, ConnectionLine, EncodeOptions, Parsed, RequestInfo, encode_response, parse_response,
     response_keep_alive,
 };
 use millrace_http::hop;
+use millrace_http::{HeaderId, Version};
 use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric, http as http_metric};
 use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
@@ -148,14 +148,14 @@ impl Shard {
         let outcome = outcome::of_head(stream.asks_grpc(), &stream.response, whole);
         stream.unjudged = outcome.is_none();
         let judged = outcome::status(stream.asks_grpc(), &stream.response);
-        match outcome {
-            Some(true) => self.stats.inc(host_scope, host_metric::RQ_SUCCESS),
-            Some(false) => self.stats.inc(host_scope, host_metric::RQ_ERROR),
-            None => {}
-        }
+        let excludes = stream.response.headers.contains(HeaderId::XEnvoyImmediateHealthCheckFail);
         self.report_try(id, TryResult::Status(judged));
+        if excludes {
+            self.exclude_host_of(id);
+        }
         self.end_retry_slot(id);
         if self.try_again(id, Outcome::Response) {
+            self.stats.inc(host_scope, host_metric::RQ_ERROR);
             self.stats.code(scope, CodeFamily::Retry, status);
             self.retire_answer(id, conn);
             return false;
@@ -165,6 +165,18 @@ impl Shard {
             || stream.facts.flags.contains(ResponseFlag::UpstreamOverflow);
         if was_retry && !given_up {
             self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_SUCCESS);
+        }
+        if stream.follows_redirects && self.follow_redirect(id, conn) {
+            return false;
+        }
+        match outcome {
+            Some(true) => self.stats.inc(host_scope, host_metric::RQ_SUCCESS),
+            Some(false) => self.stats.inc(host_scope, host_metric::RQ_ERROR),
+            None => {}
+        }
+        let Some(stream) = self.streams.get(id) else { return false };
+        if stream.side.is_some() {
+            return self.side_response_head(conn, id, framing);
         }
         if framing != BodyFraming::Tunnel && stream.response.status < 400 && stream.is_websocket() {
             let refusal = LocalReply::new(stream.response.status, "", "websocket_handshake_unsuccessful");
@@ -177,7 +189,7 @@ impl Shard {
 
     /// The answer of a try that is repeated is thrown away. A connection whose answer is complete with its
     /// head serves on, any other is closed.
-    fn retire_answer(&mut self, id: Key, conn: Key) {
+    pub(super) fn retire_answer(&mut self, id: Key, conn: Key) {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let Carries::Http(http) = &mut upstream.carries else {
             return self.h2_retire_answer(id, conn);
@@ -282,8 +294,11 @@ impl Shard {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(options) = stream.options.clone() else { return };
-        let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
-        let draining = downstream.origin.is_draining(&self.shared);
+        let key = stream.downstream;
+        let refused = !self.overload.is_calm() && self.refuses_keepalive(key, &options.hcm);
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let draining = refused || downstream.origin.is_draining(&self.shared);
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         let http10 = stream.request.version == Version::Http10;
         let unbounded = matches!(framing, BodyFraming::Chunked | BodyFraming::UntilClose);
@@ -301,7 +316,7 @@ impl Shard {
         if stream.client.is_some() {
             return self.h2_write_response_head(id, end, draining);
         }
-        if draining && http.closing == Closing::No {
+        if (draining || http.drains) && http.closing == Closing::No {
             self.stats.inc(options.hcm.scope, http_metric::DOWNSTREAM_CX_DRAIN_CLOSE);
             http.closing = Closing::AfterResponse;
         }

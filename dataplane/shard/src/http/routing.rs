@@ -1,7 +1,9 @@
 //! Which way a request takes: its route, its filters, and what the route says.
 
-use millrace_base::Key;
-use millrace_config::{RouteAction, RouteConfiguration, RouteForward};
+use millrace_base::{Key, Rng};
+use millrace_config::{
+    BodyBufferLimit, RouteAction, RouteConfiguration, RouteForward, ScaledTimer, Snapshot,
+};
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
 use millrace_filter::http::router::Render as _;
@@ -10,14 +12,14 @@ use millrace_filter::http::router::reply;
 use millrace_filter::http::router::request as router;
 use millrace_filter::http::router::retry::RetryState;
 use millrace_filter::http::stream_filters::Verdict;
-use millrace_http::Method;
+use millrace_http::{Method, RequestHead};
 use millrace_observe::stats::http as metric;
 use millrace_route::{Selected, Selection};
 
 use super::HttpOptions;
 use super::render::Renderer;
 use super::start::deadline;
-use super::stream::Plan;
+use super::stream::{Plan, REPLAY_BYTES_MAX};
 use crate::shard::Shard;
 
 /// What follows for a request that is not answered yet.
@@ -36,10 +38,39 @@ impl Plan {
         Some(Self { virtual_host, route, weighted: None, cluster: None })
     }
 
+    /// The route that a request takes, and its cluster; `None` if there is no route.
+    pub(super) fn choose(
+        options: &HttpOptions,
+        head: &RequestHead,
+        snapshot: &Snapshot,
+        rng: &mut Rng,
+    ) -> Option<Self> {
+        let config = options.routes.as_deref()?;
+        let Selection::Route(selected) = millrace_route::select(config, head, rng.next_u64()) else {
+            return None;
+        };
+        let mut plan = Self::of(config, selected)?;
+        if let RouteAction::Forward(forward) = &selected.route.action {
+            let choice = millrace_route::cluster(forward, head, rng.next_u64(), snapshot);
+            (plan.cluster, plan.weighted) = (choice.id(), choice.weighted);
+        }
+        Some(plan)
+    }
+
     /// The route in the table that it was made of.
     pub(super) fn selected<'c>(&self, config: &'c RouteConfiguration) -> Option<Selected<'c>> {
         let virtual_host = config.virtual_hosts.get(self.virtual_host)?;
         Some(Selected { virtual_host, route: virtual_host.routes.get(self.route)? })
+    }
+}
+
+/// Bytes of a body that are kept. The listener's limit counts up to a bound of ours, what the route says itself holds.
+fn replay_max(forward: &RouteForward, listener: usize) -> usize {
+    let listener = listener.min(REPLAY_BYTES_MAX);
+    match forward.body_buffer_limit {
+        None => listener,
+        Some(BodyBufferLimit::AtMost(most)) => listener.min(most as usize),
+        Some(BodyBufferLimit::Exact(exact)) => usize::try_from(exact).unwrap_or(usize::MAX),
     }
 }
 
@@ -52,21 +83,13 @@ impl Shard {
 
     /// Notes which route the request takes, and to which cluster; nothing if there is none.
     fn choose_route(&mut self, id: Key) {
-        let random = self.rng.next_u64();
         let Some(stream) = self.streams.get_mut(id) else { return };
         // A count of this shard alone; the table's own is shared by all cores.
         let Some(options) = stream.options.clone() else { return };
-        let Some(config) = options.routes.as_deref() else { return };
-        let Selection::Route(selected) = millrace_route::select(config, &stream.request, random) else {
-            return;
-        };
-        let mut plan = Plan::of(config, selected);
-        if let (RouteAction::Forward(forward), Some(plan)) = (&selected.route.action, &mut plan) {
-            let random = self.rng.next_u64();
-            let choice = millrace_route::cluster(forward, &stream.request, random, &self.snapshot);
-            (plan.cluster, plan.weighted) = (choice.id(), choice.weighted);
+        let plan = Plan::choose(&options, &stream.request, &self.snapshot, &mut self.rng);
+        if plan.is_some() {
+            stream.facts.plan = plan;
         }
-        stream.facts.plan = plan;
     }
 
     /// Shows the head to the filters, from the beginning or from where they stopped, and does what they say.
@@ -190,7 +213,8 @@ impl Shard {
         stream.timeouts = finalized.timeouts;
         stream.timeout_is_204 = finalized.timeout_is_204;
         if let Some(idle) = forward.idle_timeout {
-            stream.idle_timeout = idle;
+            stream.idle_whole = idle;
+            stream.idle_timeout = self.overload.scale(ScaledTimer::StreamIdle, idle);
         }
         if forward.max_stream_duration.is_some() {
             stream.max_duration_deadline = deadline(self.io.now, stream.timeouts.stream);
@@ -201,8 +225,13 @@ impl Shard {
         stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
         // A body may have come while the request waited for its filters.
         let body = !stream.request_complete || !stream.flow.request_queue.is_empty();
-        stream.keeps_replay = stream.retry.is_some() && body;
+        stream.follows_redirects = forward.internal_redirects.is_some() && !stream.upgrade;
+        stream.keeps_replay = (stream.retry.is_some() || stream.follows_redirects) && body;
+        stream.replay_max = replay_max(forward, downstream.origin.listener.buffer_limit_bytes);
         self.plan_balance(id, forward, plan.cluster);
+        if !forward.mirrors.is_empty() {
+            self.plan_mirrors(id, forward);
+        }
         Ok(())
     }
 }

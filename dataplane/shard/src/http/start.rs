@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, Time};
-use millrace_config::Address;
+use millrace_config::{Address, ScaledTimer};
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::{Downstream as Peer, host, reject, request as manager};
 use millrace_http::h1::{
@@ -44,7 +44,13 @@ impl Shard {
         stream.is_head = stream.request.method_kind() == Method::Head;
         stream.is_grpc = millrace_route::is_grpc(&stream.request);
         let Some(id) = self.admit(key, stream) else { return };
-        match self.prepare(key, id) {
+        let prepared = self.prepare(key, id);
+        self.proceed(id, prepared);
+    }
+
+    /// Does what came of a request that has met its filters.
+    pub(super) fn proceed(&mut self, id: Key, met: Result<Next, Box<LocalReply>>) {
+        match met {
             Ok(Next::Go) => self.go_on(id),
             Ok(Next::Wait) => {
                 if self.streams.get(id).is_some_and(|s| s.request_complete) {
@@ -60,7 +66,11 @@ impl Shard {
         if self.streams.get(id).is_some_and(|s| s.request_complete) {
             self.request_arrived(id);
         }
+        let head = self.head_for_mirrors(id);
         self.first_attempt(id);
+        if let Some(head) = head {
+            self.start_mirrors(id, &head);
+        }
     }
 
     /// Gives a refused head its answer and its log line; the connection ends.
@@ -94,24 +104,30 @@ impl Shard {
         }
         let http = http(downstream)?;
         http.requests += 1;
-        let scope = http.hcm.scope;
+        let (scope, http2_scope) = (http.hcm.scope, http.hcm.http2_scope);
         let client = stream.client;
         let id = self.streams.insert(stream);
-        let version = match (client, &mut http.h2) {
+        match (client, &mut http.h2) {
             (Some(client), Some(h2)) => {
                 h2.codec.bind(client, id.pack(0));
-                self.stats.gauge_inc(http.hcm.http2_scope, http2::STREAMS_ACTIVE);
-                metric::DOWNSTREAM_RQ_HTTP2_TOTAL
+                self.stats.gauge_inc(http2_scope, http2::STREAMS_ACTIVE);
             }
-            _ => {
-                http.stream = Some(id);
-                metric::DOWNSTREAM_RQ_HTTP1_TOTAL
-            }
+            _ => http.stream = Some(id),
+        }
+        self.stats.gauge_inc(scope, metric::DOWNSTREAM_RQ_ACTIVE);
+        self.count_request(key, id);
+        Some(id)
+    }
+
+    /// Counts a request of a client, or one that a redirect made of it.
+    pub(super) fn count_request(&mut self, key: Key, id: Key) {
+        let Some(scope) = self.http_scope(key) else { return };
+        let version = match self.streams.get(id).is_some_and(|stream| stream.client.is_some()) {
+            true => metric::DOWNSTREAM_RQ_HTTP2_TOTAL,
+            false => metric::DOWNSTREAM_RQ_HTTP1_TOTAL,
         };
         self.stats.inc(scope, metric::DOWNSTREAM_RQ_TOTAL);
         self.stats.inc(scope, version);
-        self.stats.gauge_inc(scope, metric::DOWNSTREAM_RQ_ACTIVE);
-        Some(id)
     }
 
     /// Everything between the codec and the first try.
@@ -140,11 +156,26 @@ impl Shard {
         if over_h2 && (served || draining) {
             self.h2_drain(key);
         }
-        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(Next::Wait) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
-        stream.idle_timeout = hcm.stream_idle_timeout;
+        stream.idle_whole = hcm.stream_idle_timeout;
+        stream.idle_timeout = self.overload.scale(ScaledTimer::StreamIdle, stream.idle_whole);
         stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);
+        if !self.overload.is_calm() {
+            let answer = self.overload_answer(key, id).or_else(|| self.filters_shed(key, hcm));
+            if let Some(reply) = answer {
+                return Err(reply);
+            }
+        }
+        self.accept_request(key, id)
+    }
+
+    /// Everything from the connection manager's rules on.
+    fn accept_request(&mut self, key: Key, id: Key) -> Result<Next, Box<LocalReply>> {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(Next::Wait) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
+        let Some(base) = stream.options.clone() else { return Ok(Next::Wait) };
+        let hcm = &base.hcm;
         manager::validate(&stream.request)?;
         normalize(stream, &base, &mut self.scratch)?;
         let local_port = inet(&downstream.addresses.local).map(|a| a.port());

@@ -8,6 +8,7 @@ use millrace_config::{
     Address, ClusterId, ClusterSpecifier, Route, RouteForward, VirtualHost, WeightedCluster,
 };
 use millrace_filter::http::StreamFilters;
+use millrace_filter::http::router::internal_redirect::Followed;
 use millrace_filter::http::router::retry::RetryState;
 use millrace_filter::http::router::timeout::Timeouts;
 use millrace_http::h1::{BodyDecoder, BodyFraming};
@@ -20,6 +21,8 @@ use millrace_upstream::{HostId, WaitId};
 use super::HttpOptions;
 use super::balance::Balance;
 use super::h2::stall_deadline;
+use super::mirror::Mirrors;
+use super::side::Side;
 
 /// Where a request stands on its way to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +165,14 @@ pub(crate) struct Stream {
     pub(crate) filters_resume: Time,
     /// The end of the endpoint's answer tells whether it is a success.
     pub(crate) unjudged: bool,
+    /// It has no client: what it is instead.
+    pub(crate) side: Option<Box<Side>>,
+    /// Copies of the request.
+    pub(crate) mirrors: Option<Box<Mirrors>>,
+    /// Redirects of its endpoints that were followed.
+    pub(crate) followed: Option<Box<Followed>>,
+    /// Its route follows redirects.
+    pub(crate) follows_redirects: bool,
     pub(crate) attempt: Attempt,
     pub(crate) retry: Option<RetryState>,
     /// A unit of the retry budget is held.
@@ -181,6 +192,8 @@ pub(crate) struct Stream {
     pub(crate) replay: Vec<u8>,
     /// A retry is possible and the body was not too long to keep.
     pub(crate) keeps_replay: bool,
+    /// Bytes that may be kept.
+    pub(crate) replay_max: usize,
     pub(crate) expects_continue: bool,
     /// `proxy_100_continue`: the upstream's own `100` is passed on.
     pub(crate) forwards_continue: bool,
@@ -203,6 +216,8 @@ pub(crate) struct Stream {
 
     pub(crate) timeouts: Timeouts,
     pub(crate) timeout_is_204: bool,
+    /// As configured, and as overload has made it.
+    pub(crate) idle_whole: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     /// Absolute deadlines; `Time::MAX` for none.
     pub(crate) response_deadline: Time,
@@ -213,7 +228,8 @@ pub(crate) struct Stream {
     pub(crate) active: Time,
 }
 
-/// Body bytes kept for a retry at the most, whatever `per_connection_buffer_limit_bytes` says.
+/// Body bytes kept for a retry at the most, whatever the listener's `per_connection_buffer_limit_bytes` says; a route's own
+/// `request_body_buffer_limit` may say more.
 pub(crate) const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 /// Capacity that a recycled replay buffer keeps.
 const REPLAY_KEPT_BYTES: usize = 16 * 1024;
@@ -234,6 +250,10 @@ impl Stream {
             filters: None,
             filters_resume: Time::MAX,
             unjudged: false,
+            side: None,
+            mirrors: None,
+            followed: None,
+            follows_redirects: false,
             attempt: Attempt::None,
             retry: None,
             retrying: false,
@@ -245,6 +265,7 @@ impl Stream {
             request_complete: false,
             replay: Vec::new(),
             keeps_replay: false,
+            replay_max: 0,
             expects_continue: false,
             forwards_continue: false,
             is_head: false,
@@ -259,6 +280,7 @@ impl Stream {
             local_reply: false,
             timeouts: Timeouts::default(),
             timeout_is_204: false,
+            idle_whole: None,
             idle_timeout: None,
             response_deadline: Time::MAX,
             try_deadline: Time::MAX,
@@ -285,6 +307,10 @@ impl Stream {
             filters,
             filters_resume,
             unjudged,
+            side,
+            mirrors,
+            followed,
+            follows_redirects,
             attempt,
             retry,
             retrying,
@@ -296,6 +322,7 @@ impl Stream {
             request_complete,
             replay,
             keeps_replay,
+            replay_max,
             expects_continue,
             forwards_continue,
             is_head,
@@ -310,6 +337,7 @@ impl Stream {
             local_reply,
             timeouts,
             timeout_is_204,
+            idle_whole,
             idle_timeout,
             response_deadline,
             try_deadline,
@@ -331,6 +359,8 @@ impl Stream {
         *facts = Facts::default();
         (*filters, *filters_resume) = (None, Time::MAX);
         *unjudged = false;
+        (*side, *mirrors) = (None, None);
+        (*followed, *follows_redirects) = (None, false);
         *attempt = Attempt::None;
         *retry = None;
         *retrying = false;
@@ -342,7 +372,7 @@ impl Stream {
         *request_complete = false;
         replay.clear();
         replay.shrink_to(REPLAY_KEPT_BYTES);
-        *keeps_replay = false;
+        (*keeps_replay, *replay_max) = (false, 0);
         *expects_continue = false;
         *forwards_continue = false;
         *is_head = false;
@@ -355,7 +385,8 @@ impl Stream {
         *response_complete = false;
         *informational = 0;
         *local_reply = false;
-        (*timeouts, *timeout_is_204, *idle_timeout) = (Timeouts::default(), false, None);
+        (*timeouts, *timeout_is_204) = (Timeouts::default(), false);
+        (*idle_whole, *idle_timeout) = (None, None);
         *response_deadline = Time::MAX;
         *try_deadline = Time::MAX;
         *max_duration_deadline = Time::MAX;
@@ -363,11 +394,17 @@ impl Stream {
         *active = Time::ZERO;
     }
 
-    /// True when neither HTTP/2 nor a filter has anything to do with it.
+    /// True when neither HTTP/2 nor a filter has anything to do with it, and no other stream.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         let waits = self.flow.awaits_client || self.flow.awaits_upstream || self.flow.held_request > 0;
-        self.client.is_none() && self.server.is_none() && self.filters.is_none() && !self.unjudged && !waits
+        let alone = self.side.is_none() && self.mirrors.is_none();
+        self.client.is_none()
+            && self.server.is_none()
+            && self.filters.is_none()
+            && alone
+            && !self.unjudged
+            && !waits
     }
 
     /// The connection that the request is on.

@@ -1,6 +1,9 @@
 //! Deadlines of HTTP connections and streams, and what happens at each.
 
+use std::time::Duration;
+
 use millrace_base::{Key, ResponseFlag, Time};
+use millrace_config::{HttpConnectionManager, ScaledTimer};
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
 use millrace_filter::http::router::reply;
@@ -13,6 +16,7 @@ use super::request::http;
 use super::stream::{Attempt, Stream};
 use super::{Closing, HttpDownstream};
 use crate::downstream::Protocol;
+use crate::overload::Overload;
 use crate::shard::Shard;
 use crate::upstream::EndedBy;
 
@@ -23,7 +27,7 @@ impl Shard {
         let Protocol::Http(http) = &downstream.protocol else { return None };
         let mut next = match &http.h2 {
             Some(_) if http.is_open() => self.h2_deadline(http, downstream.opened),
-            _ => connection_deadline(http, downstream.opened),
+            _ => connection_deadline(http, downstream.opened, scaled_limits(&self.overload, &http.hcm)),
         };
         if let Some(since) = downstream.link.stalled_since() {
             next = next.min(since + self.limits.write_stall_timeout);
@@ -58,14 +62,15 @@ impl Shard {
         if let Some(id) = http.stream {
             return self.stream_timer(id);
         }
-        if connection_deadline(http, opened) > now {
+        let [_, max] = scaled_limits(&self.overload, &http.hcm);
+        if connection_deadline(http, opened, scaled_limits(&self.overload, &http.hcm)) > now {
             return;
         }
         if http.head_since.is_some_and(|since| due(since, http.hcm.request_headers_timeout, now)) {
             self.stats.inc(scope, metric::DOWNSTREAM_RQ_HEADER_TIMEOUT);
             return self.refuse_slow_head(key);
         }
-        if due(opened, http.hcm.max_connection_duration, now) {
+        if due(opened, max, now) {
             self.stats.inc(scope, metric::DOWNSTREAM_CX_MAX_DURATION_REACHED);
         } else {
             self.stats.inc(scope, metric::DOWNSTREAM_CX_IDLE_TIMEOUT);
@@ -167,7 +172,7 @@ impl Shard {
         self.abort_stream(id, EndedBy::Local);
     }
 
-    fn count_timeout(&mut self, id: Key, counter: millrace_observe::stats::Counter) {
+    pub(super) fn count_timeout(&mut self, id: Key, counter: millrace_observe::stats::Counter) {
         let cluster = self.streams.get(id).and_then(|s| s.facts.plan).and_then(|p| p.cluster);
         if let Some(scope) = cluster.and_then(|c| self.cluster_scope(c)) {
             self.stats.inc(scope, counter);
@@ -191,8 +196,14 @@ fn due(since: Time, limit: Option<std::time::Duration>, now: Time) -> bool {
     limit.is_some_and(|limit| since + limit <= now)
 }
 
+/// `idle_timeout` and `max_connection_duration` as overload has made them.
+pub(super) fn scaled_limits(overload: &Overload, hcm: &HttpConnectionManager) -> [Option<Duration>; 2] {
+    let idle = overload.scale(ScaledTimer::ConnectionIdle, hcm.idle_timeout);
+    [idle, overload.scale(ScaledTimer::ConnectionMax, hcm.max_connection_duration)]
+}
+
 /// Deadlines of the connection itself, streams apart.
-fn connection_deadline(http: &HttpDownstream, opened: Time) -> Time {
+fn connection_deadline(http: &HttpDownstream, opened: Time, [idle, max]: [Option<Duration>; 2]) -> Time {
     let hcm = &http.hcm;
     let after = |since: Time, limit: Option<std::time::Duration>| limit.map_or(Time::MAX, |l| since + l);
     match http.closing {
@@ -203,9 +214,9 @@ fn connection_deadline(http: &HttpDownstream, opened: Time) -> Time {
     if http.stream.is_some() {
         return Time::MAX;
     }
-    let age = after(opened, hcm.max_connection_duration);
+    let age = after(opened, max);
     match http.head_since {
         Some(since) => after(since, hcm.request_headers_timeout).min(age),
-        None => after(http.idle_since, hcm.idle_timeout).min(age),
+        None => after(http.idle_since, idle).min(age),
     }
 }

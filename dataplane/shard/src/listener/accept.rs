@@ -10,7 +10,7 @@ use millrace_config::{
     TransportProtocol,
 };
 use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
-use millrace_observe::stats::listener as metric;
+use millrace_observe::stats::{Counter, listener as metric};
 use millrace_ring::{Accepted, IoError, Op, Socket};
 
 use super::tlvs::Tlvs;
@@ -19,7 +19,7 @@ use crate::address::{from_ring, ip_port};
 use crate::downstream::Early;
 use crate::origin::{Origin, http_options};
 use crate::shard::Shard;
-use crate::shared::{HandOver, ListenerHandle, Message};
+use crate::shared::{Admission, HandOver, ListenerHandle, Message};
 use crate::token::Kind;
 
 /// Pause after accepting failed (out of files), so that a full process does not spin.
@@ -45,9 +45,36 @@ impl Shard {
             self.io.ops.push(Op::Close { socket, reset: false });
             return;
         };
-        let acceptor = self.listeners.acceptors.insert(Acceptor { listener, socket: Some(socket) });
+        let paused = self.overload.pauses(&state.config);
+        let acceptor = Acceptor { listener, socket: Some(socket), paused };
+        let acceptor = self.listeners.acceptors.insert(acceptor);
         state.acceptors.push(acceptor);
-        self.io.ops.push(Op::Accept { listener: socket, token: Kind::Listener.token(acceptor) });
+        if !paused {
+            self.io.ops.push(Op::Accept { listener: socket, token: Kind::Listener.token(acceptor) });
+        }
+    }
+
+    /// Stops accepting, or goes on, as `stop_accepting_connections` has it. What waits stays in the kernel's queue.
+    pub(crate) fn pause_acceptors(&mut self, key: Key) {
+        let Some(state) = self.listeners.states.get(key) else { return };
+        let pause = self.overload.pauses(&state.config);
+        for at in &state.acceptors {
+            let Some(acceptor) = self.listeners.acceptors.get_mut(*at) else { continue };
+            let Some(listener) = acceptor.socket.filter(|_| acceptor.paused != pause) else { continue };
+            acceptor.paused = pause;
+            self.io.ops.push(match pause {
+                true => Op::StopAccept { listener },
+                false => Op::Accept { listener, token: Kind::Listener.token(*at) },
+            });
+        }
+    }
+
+    /// As [`Shard::pause_acceptors`], for every listener.
+    pub(crate) fn pause_all_acceptors(&mut self) {
+        let keys: Vec<Key> = self.listeners.states.keys().collect();
+        for key in keys {
+            self.pause_acceptors(key);
+        }
     }
 
     /// Closes the listening sockets; connections go on.
@@ -69,8 +96,12 @@ impl Shard {
     pub(super) fn close_acceptors(&mut self, key: Key) {
         let Some(state) = self.listeners.states.get(key) else { return };
         for acceptor in &state.acceptors {
-            let acceptor = self.listeners.acceptors.get_mut(*acceptor);
-            if let Some(socket) = acceptor.and_then(|a| a.socket.take()) {
+            let token = Kind::Listener.token(*acceptor);
+            let Some(acceptor) = self.listeners.acceptors.get_mut(*acceptor) else { continue };
+            if let Some(socket) = acceptor.socket.take() {
+                if acceptor.paused {
+                    self.io.ops.push(Op::Accept { listener: socket, token });
+                }
                 self.io.ops.push(Op::Close { socket, reset: false });
             }
         }
@@ -96,7 +127,8 @@ impl Shard {
 
     /// The pause after a failed accept is over.
     pub(crate) fn accept_again(&mut self, key: Key) {
-        if let Some(socket) = self.listeners.acceptors.get(key).and_then(|a| a.socket) {
+        let acceptor = self.listeners.acceptors.get(key).filter(|a| !a.paused);
+        if let Some(socket) = acceptor.and_then(|a| a.socket) {
             self.io.ops.push(Op::Accept { listener: socket, token: Kind::Listener.token(key) });
         }
     }
@@ -106,10 +138,15 @@ impl Shard {
         let Some(state) = self.listeners.states.get(key) else { return };
         let config = &state.config;
         let limit = self.limits.downstream_connections_max;
+        let (config, handle) = (config.clone(), state.handle.clone());
+        let mut admission = Admission::default();
+        if let Err(counter) = self.admits(&config, &handle, &mut admission) {
+            self.stats.inc(config.scope, counter);
+            self.io.ops.push(Op::Close { socket: accepted.socket, reset: false });
+            return;
+        }
         let chosen = self.shared.assign(self.index);
-        let over = self.shared.doors()[chosen].connections() > limit
-            || config.connection_limit.is_some_and(|max| u64::from(state.connections) >= max);
-        if over {
+        if self.shared.doors()[chosen].connections() > limit {
             self.shared.unassign(chosen);
             self.stats.inc(config.scope, metric::DOWNSTREAM_CX_OVERFLOW);
             self.io.ops.push(Op::Close { socket: accepted.socket, reset: false });
@@ -120,7 +157,8 @@ impl Shard {
             socket: accepted.socket,
             peer: from_ring(&accepted.peer),
             local: local.or_else(|| config.addresses.first().cloned()).unwrap_or(from_ring(&accepted.peer)),
-            listener: state.handle.clone(),
+            listener: handle,
+            admission,
         };
         if chosen == self.index {
             self.serve_for(key, hand_over);
@@ -134,6 +172,23 @@ impl Shard {
             self.shared.count_here(self.index);
             self.serve_for(key, back);
         }
+    }
+
+    /// Asks for a place under the bounds of the listener and the process; the counter of the first that refuses it.
+    fn admits(
+        &mut self,
+        config: &Listener,
+        handle: &Arc<ListenerHandle>,
+        place: &mut Admission,
+    ) -> Result<(), Counter> {
+        if self.refuses_connection(config) {
+            return Err(metric::DOWNSTREAM_CX_OVERLOAD_REJECT);
+        }
+        if !config.ignore_global_conn_limit && !config.bypass_overload_manager {
+            let count = self.shared.connections();
+            place.of_process(count).ok_or(metric::DOWNSTREAM_GLOBAL_CX_OVERFLOW)?;
+        }
+        place.of_listener(handle, config.connection_limit).ok_or(metric::DOWNSTREAM_CX_OVERFLOW)
     }
 
     /// Logs a connection that no filter chain took (`Listener.access_log`).

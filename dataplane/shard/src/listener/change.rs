@@ -59,6 +59,7 @@ impl Shard {
             }
         }
         (state.origins, state.facts, state.config) = (origins, facts, config.clone());
+        self.pause_acceptors(key);
         if draining > 0 {
             self.shared.add_draining(self.index, draining);
             self.arm_drain(until);

@@ -65,6 +65,8 @@ struct Acceptor {
     listener: Key,
     /// `None` once it was closed: what it had accepted by then still comes.
     socket: Option<Socket>,
+    /// `stop_accepting_connections` is in force.
+    paused: bool,
 }
 
 /// All listeners of a shard.

@@ -8,7 +8,7 @@ use millrace_base::Key;
 use millrace_config::{ClusterId, ScopeId};
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{Counter, ShardStats, cluster as metric};
-use millrace_upstream::{Ejection, HostId, OutlierAction, TryResult};
+use millrace_upstream::{Ejection, HostId, OutlierAction, OutlierEvent, TryResult};
 
 use crate::housekeeping::HOUSEKEEPING_EVERY;
 use crate::shard::Shard;
@@ -70,11 +70,28 @@ impl Shard {
     fn count_outliers(&mut self, cluster: ClusterId) {
         let Some(state) = self.clusters.get_mut(cluster) else { return };
         let (scope, name) = (state.config().scope, Arc::clone(&state.config().name));
+        let events = state.take_outlier_events();
+        let ejected =
+            |event: &OutlierEvent| matches!(event.action, OutlierAction::Eject { enforced: true, .. });
+        let ejected = events.iter().any(ejected);
+        self.count_outlier_events(scope, &name, events);
+        if ejected {
+            self.tell_shards(cluster);
+        }
+    }
+
+    /// The same for events of a cluster that need not be in use here.
+    pub(crate) fn count_outlier_events(
+        &mut self,
+        scope: ScopeId,
+        name: &Arc<str>,
+        events: Vec<OutlierEvent>,
+    ) {
         let (now, wall, sink) = (self.io.now, self.wall, self.snapshot.outlier_log.clone());
-        for event in state.take_outlier_events() {
+        for event in events {
             count(&mut self.stats, scope, event.action);
             if let Some(sink) = &sink {
-                log::write(&mut self.logs, sink, &name, &event, (now, wall));
+                log::write(&mut self.logs, sink, name, &event, (now, wall));
             }
         }
     }

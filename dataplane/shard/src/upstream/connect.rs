@@ -6,7 +6,7 @@ use millrace_config::{Cluster, SocketOption};
 use millrace_ring::{ConnectOptions, IoError, IoErrorKind, Keepalive, RawOption, SocketAddress};
 
 /// How a connection of a cluster to this address is opened.
-pub(super) fn connect_options(config: &Cluster, target: &SocketAddress) -> ConnectOptions {
+pub(crate) fn connect_options(config: &Cluster, target: &SocketAddress) -> ConnectOptions {
     let ipv6 = matches!(target, SocketAddress::Inet(inet) if inet.is_ipv6());
     let bind = config.bind.as_deref();
     let source = bind.and_then(|bind| bind.source_for(ipv6));

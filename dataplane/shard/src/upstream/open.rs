@@ -68,6 +68,11 @@ impl Shard {
             race,
         }));
         self.clusters.get_mut(cluster)?.bind(pool, key);
+        if config.health_check.is_some()
+            && let Some(state) = self.clusters.get(cluster)
+        {
+            state.has_traffic();
+        }
         if self.upstreams.get(key).is_some_and(|upstream| upstream.race.is_some()) {
             self.race_on(key);
         } else {

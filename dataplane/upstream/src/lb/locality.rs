@@ -8,6 +8,7 @@ use millrace_config::{Cluster, LocalityName, ZoneAware};
 use super::edf::Edf;
 use super::stats::{LbStat, LbStats};
 use super::{Draw, Ground};
+use crate::members::Member;
 use crate::{HostHealth, HostId, PRIORITY_MAX};
 
 /// Which weights the localities of a set of hosts have.
@@ -26,7 +27,7 @@ pub(crate) enum Weights {
 pub(crate) struct Group<'a> {
     pub name: Option<&'a LocalityName>,
     pub weight: u32,
-    pub hosts: Vec<HostId>,
+    pub hosts: Vec<Member>,
     /// Hosts of the locality in the whole cluster.
     configured: usize,
 }
@@ -41,7 +42,7 @@ pub(crate) struct Groups<'a> {
 
 impl<'a> Groups<'a> {
     /// Groups `members`, hosts of one priority.
-    pub fn of(ground: &Ground<'a>, priority: usize, members: &[HostId], weights: Weights) -> Self {
+    pub fn of(ground: &Ground<'a>, priority: usize, members: &[Member], weights: Weights) -> Self {
         let own = ground.cluster.balancing.local_locality.as_deref();
         let mut by_name: BTreeMap<(bool, &LocalityName), Group<'a>> = BTreeMap::new();
         let localities = &ground.cluster.localities;
@@ -56,10 +57,10 @@ impl<'a> Groups<'a> {
         let positions: Vec<Option<usize>> = localities.iter().map(|l| position(&l.locality)).collect();
         let local = by_name.keys().next().is_some_and(|(foreign, _)| !foreign);
         let mut groups: Vec<Group<'a>> = by_name.into_values().collect();
-        for id in members {
-            let locality = ground.hosts.get(id.0).map_or(0, |host| host.locality as usize);
+        for member in members {
+            let locality = ground.hosts.get(member.id.0).map_or(0, |host| host.locality as usize);
             if let Some(at) = positions.get(locality).copied().flatten() {
-                groups[at].hosts.push(*id);
+                groups[at].hosts.push(*member);
             }
         }
         for group in &mut groups {
@@ -76,27 +77,25 @@ impl<'a> Groups<'a> {
     }
 
     /// Hosts with their shares of the whole, by weights of localities and hosts; `eligible` says who counts.
-    pub fn shares(&self, ground: &Ground<'_>, eligible: impl Fn(HostId) -> bool) -> Vec<(HostId, f64)> {
+    pub fn shares(&self, eligible: impl Fn(&Member) -> bool) -> Vec<(HostId, f64)> {
         let sum: u64 = self.groups.iter().map(|group| u64::from(group.weight)).sum();
         let mut out = Vec::new();
         for group in self.groups.iter().filter(|group| group.weight > 0) {
-            let hosts = group.hosts.iter().copied().filter(|id| eligible(*id));
-            shares(ground, hosts, f64::from(group.weight) / sum as f64, &mut out);
+            let hosts = group.hosts.iter().filter(|member| eligible(member));
+            shares(hosts, f64::from(group.weight) / sum as f64, &mut out);
         }
         out
     }
 }
 
 /// Adds hosts with their shares of `whole`, by their weights.
-pub(crate) fn shares(
-    ground: &Ground<'_>,
-    hosts: impl Iterator<Item = HostId> + Clone,
+pub(crate) fn shares<'a>(
+    hosts: impl Iterator<Item = &'a Member> + Clone,
     whole: f64,
     out: &mut Vec<(HostId, f64)>,
 ) {
-    let weight = |id: HostId| ground.hosts.get(id.0).map_or(1, |host| host.weight);
-    let sum: u64 = hosts.clone().map(|id| u64::from(weight(id))).sum();
-    out.extend(hosts.map(|id| (id, f64::from(weight(id)) * whole / sum as f64)));
+    let sum: u64 = hosts.clone().map(|member| u64::from(member.weight)).sum();
+    out.extend(hosts.map(|member| (member.id, f64::from(member.weight) * whole / sum as f64)));
 }
 
 /// Localities in turn, by their weights and how many of their hosts serve.

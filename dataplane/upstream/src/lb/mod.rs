@@ -13,17 +13,20 @@ mod override_host;
 mod policy;
 mod priority;
 mod ring;
+mod shared;
 mod stats;
 mod subset;
 mod tables;
 
 use millrace_base::{Rng, Slab, Time};
-use millrace_config::{Cluster, MetadataMatch};
+use millrace_config::{Address, Cluster, MetadataMatch};
 
+use crate::members::Member;
 use crate::{Host, HostId};
 pub use override_host::OverrideHost;
 use override_host::Overrides;
 pub(crate) use priority::{Availability, PriorityLoad};
+pub use shared::SharedTables;
 pub use stats::LbStat;
 use stats::LbStats;
 use subset::Subsets;
@@ -75,6 +78,8 @@ pub(crate) struct Ground<'a> {
     /// The cluster that this proxy is an endpoint of, for zone-aware routing.
     pub local: Option<&'a Cluster>,
     pub hosts: &'a Slab<Host>,
+    /// Tables that another shard may have built already.
+    pub shared: &'a SharedTables,
     pub now: Time,
 }
 
@@ -102,20 +107,43 @@ pub(crate) struct Balancer {
     version: u64,
     /// The tables follow the endpoints.
     built: bool,
+    /// Members follow their hosts.
+    followed: bool,
 }
 
 impl Balancer {
     /// The endpoints changed, or what tables are made of besides.
     pub fn invalidate(&mut self) {
-        self.built = false;
+        (self.built, self.followed) = (false, false);
         self.version += 1;
         self.overrides.clear();
+    }
+
+    /// Some endpoints changed, and members follow them already.
+    pub fn members_changed(&mut self) {
+        self.built = false;
+        self.version += 1;
     }
 
     /// Changes whenever the tables do.
     #[inline]
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// True when members may say something else than their hosts.
+    pub fn has_stale_members(&self) -> bool {
+        !self.followed
+    }
+
+    /// These endpoints are not members any more.
+    pub fn forget<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>) {
+        self.overrides.forget(addresses);
+    }
+
+    /// An endpoint is a member now.
+    pub fn remember(&mut self, address: &Address, id: HostId) {
+        self.overrides.remember(address, id);
     }
 
     #[inline]
@@ -125,8 +153,8 @@ impl Balancer {
 
     /// Builds the tables. `members` holds the present hosts of each priority, in configuration order.
     /// Rotation goes on where `self` stood.
-    pub fn rebuild(&mut self, ground: &Ground<'_>, members: &[Vec<HostId>], rng: &mut Rng) {
-        self.built = true;
+    pub fn rebuild(&mut self, ground: &Ground<'_>, members: &[Vec<Member>], rng: &mut Rng) {
+        (self.built, self.followed) = (true, true);
         self.hosts_total = members.iter().map(Vec::len).sum();
         match &ground.cluster.balancing.subset {
             None => {
@@ -162,7 +190,7 @@ impl Balancer {
     pub fn overridden(
         &mut self,
         cluster: &Cluster,
-        members: &[Vec<HostId>],
+        members: &[Vec<Member>],
         hosts: &Slab<Host>,
         wanted: &OverrideHost<'_>,
     ) -> Result<Option<Chosen>, NoHost> {

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use millrace_base::Slab;
-use millrace_config::Cluster;
+use millrace_config::{Address, Cluster};
 
 use super::{Chosen, NoHost};
+use crate::members::Member;
 use crate::{Host, HostId};
 
 /// What a request prefers.
@@ -25,6 +26,8 @@ pub struct OverrideHost<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Overrides {
     by_address: HashMap<String, HostId>,
+    /// Two hosts have one address.
+    is_ambiguous: bool,
 }
 
 impl Overrides {
@@ -33,17 +36,38 @@ impl Overrides {
         self.by_address = HashMap::new();
     }
 
+    /// Hosts with these addresses leave.
+    pub fn forget<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>) {
+        if self.is_ambiguous {
+            return self.clear();
+        }
+        if self.by_address.is_empty() {
+            return;
+        }
+        for address in addresses {
+            self.by_address.remove(&address.to_string());
+        }
+    }
+
+    /// A host comes, or is back.
+    pub fn remember(&mut self, address: &Address, id: HostId) {
+        if !self.by_address.is_empty() && self.by_address.insert(address.to_string(), id).is_some() {
+            self.is_ambiguous = true;
+        }
+    }
+
     /// The preferred host whose health `override_host_status` allows.
     pub fn find(
         &mut self,
         cluster: &Cluster,
-        members: &[Vec<HostId>],
+        members: &[Vec<Member>],
         hosts: &Slab<Host>,
         wanted: &OverrideHost<'_>,
     ) -> Result<Option<Chosen>, NoHost> {
         if self.by_address.is_empty() {
-            let address = |id: &HostId| Some((hosts.get(id.0)?.address.to_string(), *id));
+            let address = |member: &Member| Some((hosts.get(member.id.0)?.address.to_string(), member.id));
             self.by_address = members.iter().flatten().filter_map(address).collect();
+            self.is_ambiguous = self.by_address.len() < members.iter().map(Vec::len).sum();
         }
         let allowed = |id: &&HostId| {
             let status = &cluster.balancing.override_host_status;

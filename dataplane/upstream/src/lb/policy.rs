@@ -5,6 +5,7 @@ use millrace_config::{LbPolicy, LeastRequest, SlowStart};
 
 use super::edf::Edf;
 use super::{Draw, Ground};
+use crate::members::Member;
 use crate::{Host, HostHealth, HostId};
 
 #[derive(Debug, Default)]
@@ -36,14 +37,31 @@ pub(crate) struct HostSet {
 }
 
 impl HostSet {
-    /// Puts other hosts in place. A new rotation starts at a random host, or else every proxy of a mesh
+    /// Puts other hosts in place: all members, or those of one health. A new rotation starts at a random host, or else every proxy of a mesh
     /// would send its first request to the first endpoint.
-    pub fn replace(&mut self, ids: Vec<HostId>, ground: &Ground<'_>, rng: &mut Rng) {
-        self.hosts = ids;
+    pub fn replace(
+        &mut self,
+        members: &[Member],
+        only: Option<HostHealth>,
+        ground: &Ground<'_>,
+        rng: &mut Rng,
+    ) {
+        self.hosts.clear();
+        let counts = |member: &&Member| only.is_none_or(|health| member.health == health);
+        let first = members.iter().find(counts).map_or(1, |member| member.weight);
+        let same_weight = match only {
+            None => {
+                self.hosts.extend(members.iter().map(|member| member.id));
+                members.iter().all(|member| member.weight == first)
+            }
+            Some(_) => {
+                self.hosts.extend(members.iter().filter(counts).map(|member| member.id));
+                members.iter().filter(counts).all(|member| member.weight == first)
+            }
+        };
         self.slow_start = ground.cluster.balancing.slow_start;
         let (hosts, now) = (ground.hosts, ground.now);
-        let weight = |id: &HostId| hosts.get(id.0).map_or(1, |host| host.weight);
-        let equal = self.hosts.windows(2).all(|pair| weight(&pair[0]) == weight(&pair[1]))
+        let equal = same_weight
             && !self.slow_start.is_some_and(|slow| {
                 self.hosts.iter().filter_map(|id| hosts.get(id.0)).any(|host| is_new(host, &slow, now))
             });

@@ -1,9 +1,8 @@
 //! How traffic is spread over priority levels: overprovisioning, spill-over, panic
 //! (`arch_overview/upstream/load_balancing/{priority,degraded,panic_threshold}`).
 
-use millrace_base::Slab;
-
-use crate::{Host, HostHealth, HostId};
+use crate::HostHealth;
+use crate::members::Member;
 
 /// How many hosts of a level can serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,18 +10,29 @@ pub(crate) struct Availability {
     pub total: u32,
     pub healthy: u32,
     pub degraded: u32,
+    /// Of the total, those that do not count among the members that could serve.
+    pub excluded: u32,
     /// With `weighted_priority_health` the same three in weights.
     pub weights: Option<[u64; 3]>,
 }
 
 impl Availability {
-    pub fn of(level: &[HostId], hosts: &Slab<Host>, weighted: bool) -> Self {
-        let mut found = Self { total: level.len() as u32, ..Self::default() };
+    pub fn of(level: &[Member], weighted: bool) -> Self {
+        let total = level.len() as u32;
+        let mut found = Self { total, ..Self::default() };
+        // Mostly all of them are healthy, which takes no counting.
+        if !weighted && level.iter().all(|member| member.health == HostHealth::Healthy && !member.excluded) {
+            return Self { healthy: total, ..found };
+        }
         let [mut total, mut healthy, mut degraded] = [0; 3];
-        for host in level.iter().filter_map(|id| hosts.get(id.0)) {
-            let weight = u64::from(host.weight);
+        for member in level {
+            if member.excluded {
+                found.excluded += 1;
+                continue;
+            }
+            let weight = u64::from(member.weight);
             total += weight;
-            match host.health {
+            match member.health {
                 HostHealth::Healthy => (found.healthy, healthy) = (found.healthy + 1, healthy + weight),
                 HostHealth::Degraded => (found.degraded, degraded) = (found.degraded + 1, degraded + weight),
                 HostHealth::Unhealthy => {}
@@ -34,7 +44,7 @@ impl Availability {
 
     /// Percent of full capacity that the healthy and the degraded hosts provide, each capped at 100.
     fn capacity(self, overprovisioning_factor: u32) -> (u32, u32) {
-        let counts = [self.total, self.healthy, self.degraded].map(u64::from);
+        let counts = [self.total - self.excluded, self.healthy, self.degraded].map(u64::from);
         let [total, healthy, degraded] = self.weights.unwrap_or(counts);
         let percent = |part: u64| {
             let whole = u128::from(overprovisioning_factor) * u128::from(part);
@@ -44,7 +54,7 @@ impl Availability {
     }
 
     fn below(self, panic_threshold: f64) -> bool {
-        let percent = |hosts: u32| match self.total {
+        let percent = |hosts: u32| match self.total - self.excluded {
             0 => 0.0,
             total => 100.0 * f64::from(hosts) / f64::from(total),
         };
@@ -94,6 +104,11 @@ impl PriorityLoad {
         }
         let trivial = shares.first().is_none_or(|share| share.healthy == 100);
         Self { shares, trivial }
+    }
+
+    /// True when everything goes to the healthy hosts of level 0.
+    pub fn is_trivial(&self) -> bool {
+        self.trivial
     }
 
     /// True when level `index` uses all its hosts whatever their health.
@@ -178,7 +193,7 @@ mod tests {
     use super::*;
 
     fn level(total: u32, healthy: u32, degraded: u32) -> Availability {
-        Availability { total, healthy, degraded, weights: None }
+        Availability { total, healthy, degraded, excluded: 0, weights: None }
     }
 
     /// `(healthy, degraded, panic)` of each level, with Envoy's defaults.

@@ -11,10 +11,11 @@ use super::locality::Weights;
 use super::stats::{LbStat, LbStats};
 use super::tables::Tables;
 use super::{ChooseContext, Chosen, Draw, Ground};
+use crate::members::Member;
 use crate::{Host, HostId};
 
 type Pair = (Arc<str>, Arc<str>);
-type Members = Vec<Vec<HostId>>;
+type Members = Vec<Vec<Member>>;
 
 /// One subset.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Subsets {
         &mut self,
         config: &Arc<Subset>,
         ground: &Ground<'_>,
-        members: &[Vec<HostId>],
+        members: &[Vec<Member>],
         rng: &mut Rng,
         stats: &mut LbStats,
     ) {
@@ -52,7 +53,7 @@ impl Subsets {
             (true, false) => Weights::Configured,
             (true, true) => Weights::Scaled,
         };
-        let mut place = |old: Option<Box<Tables>>, members: &[Vec<HostId>], stats: &mut LbStats| {
+        let mut place = |old: Option<Box<Tables>>, members: &[Vec<Member>], stats: &mut LbStats| {
             let mut tables = old.unwrap_or_default();
             tables.rebuild(ground, members, weights, rng, stats);
             tables
@@ -197,28 +198,31 @@ enum Found {
     Single(HostId),
 }
 
-fn filtered(members: &[Vec<HostId>], ground: &Ground<'_>, keep: impl Fn(&Host) -> bool) -> Members {
-    let kept = |id: &HostId| ground.hosts.get(id.0).is_some_and(&keep);
+fn filtered(members: &[Vec<Member>], ground: &Ground<'_>, keep: impl Fn(&Host) -> bool) -> Members {
+    let kept = |member: &Member| ground.hosts.get(member.id.0).is_some_and(&keep);
     members.iter().map(|level| level.iter().copied().filter(kept).collect()).collect()
 }
 
 /// Every host in all subsets that it belongs to.
-fn collect(config: &Subset, ground: &Ground<'_>, members: &[Vec<HostId>]) -> BTreeMap<MetadataPairs, Found> {
+fn collect(config: &Subset, ground: &Ground<'_>, members: &[Vec<Member>]) -> BTreeMap<MetadataPairs, Found> {
     let mut found: BTreeMap<MetadataPairs, Found> = BTreeMap::new();
-    for (priority, id) in members.iter().enumerate().flat_map(|(p, ids)| ids.iter().map(move |id| (p, *id))) {
-        let Some(metadata) = ground.hosts.get(id.0).and_then(|host| host.lb_metadata.as_deref()) else {
+    let all =
+        members.iter().enumerate().flat_map(|(level, of)| of.iter().map(move |member| (level, *member)));
+    for (priority, member) in all {
+        let Some(metadata) = ground.hosts.get(member.id.0).and_then(|host| host.lb_metadata.as_deref())
+        else {
             continue;
         };
         for selector in &config.selectors {
             for key in combinations(&selector.keys, metadata, config.list_as_any) {
                 let fresh = || match selector.single_host {
-                    true => Found::Single(id),
+                    true => Found::Single(member.id),
                     false => Found::Members(vec![Vec::new(); members.len()]),
                 };
                 if let Found::Members(levels) = found.entry(key.into()).or_insert_with(fresh)
-                    && levels[priority].last() != Some(&id)
+                    && levels[priority].last() != Some(&member)
                 {
-                    levels[priority].push(id);
+                    levels[priority].push(member);
                 }
             }
         }

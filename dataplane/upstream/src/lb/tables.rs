@@ -1,6 +1,6 @@
 //! The tables of one set of hosts: priority levels, and within each the localities and the hosts.
 
-use millrace_base::{Rng, Slab};
+use millrace_base::Rng;
 use millrace_config::{LbPolicy, LocalityMode};
 
 use super::hashed::Hashed;
@@ -9,7 +9,8 @@ use super::policy::HostSet;
 use super::priority::{Availability, PriorityLoad};
 use super::stats::{LbStat, LbStats};
 use super::{ChooseContext, Chosen, Draw, Ground};
-use crate::{Host, HostHealth, HostId};
+use crate::members::Member;
+use crate::{HostHealth, HostId};
 
 /// How a locality is chosen.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ struct Level {
 pub(crate) struct Tables {
     levels: Vec<Level>,
     load: PriorityLoad,
+    /// Every request goes to one of the hosts of level 0, drawn by the policy alone: nothing else has a say.
+    direct: bool,
     hashes: bool,
     fail_on_panic: bool,
 }
@@ -51,8 +54,8 @@ fn hashes(policy: &LbPolicy) -> bool {
     matches!(policy, LbPolicy::RingHash(_) | LbPolicy::Maglev(_))
 }
 
-fn with(ids: &[HostId], hosts: &Slab<Host>, health: HostHealth) -> Vec<HostId> {
-    ids.iter().copied().filter(|id| hosts.get(id.0).is_some_and(|host| host.health == health)).collect()
+fn with(members: &[Member], health: HostHealth) -> impl Iterator<Item = &Member> {
+    members.iter().filter(move |member| member.health == health)
 }
 
 impl Tables {
@@ -60,15 +63,14 @@ impl Tables {
     pub fn rebuild(
         &mut self,
         ground: &Ground<'_>,
-        members: &[Vec<HostId>],
+        members: &[Vec<Member>],
         weights: Weights,
         rng: &mut Rng,
         stats: &mut LbStats,
     ) {
         let cluster = ground.cluster;
         let weighted = cluster.balancing.weighted_priority_health;
-        let availability: Vec<_> =
-            members.iter().map(|level| Availability::of(level, ground.hosts, weighted)).collect();
+        let availability: Vec<_> = members.iter().map(|level| Availability::of(level, weighted)).collect();
         self.load =
             PriorityLoad::compute(&availability, cluster.overprovisioning_factor, cluster.panic_threshold);
         self.hashes = hashes(&cluster.lb_policy);
@@ -82,17 +84,27 @@ impl Tables {
             if self.hashes {
                 level.hash(ground, index, ids, weights);
             } else {
-                level.rotate(ground, index, ids, weights, rng, stats);
+                level.rotate(ground, index, (ids, availability[index]), weights, rng, stats);
             }
         }
+        let plain = |level: &Level| !level.panic && level.localities.is_none() && level.hashed.is_none();
+        self.direct = !self.hashes && self.load.is_trivial() && self.levels.first().is_some_and(plain);
     }
 
     /// Draws a host, again while retries are to avoid it.
     #[inline]
     pub fn choose(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
-        if self.hashes {
-            return self.choose_hashed(draw, context);
+        if self.direct && context.attempts == 0 && context.level.is_none() {
+            return Some(Chosen { host: self.levels.first_mut()?.healthy.pick(draw)?, panic: false });
         }
+        match self.hashes {
+            true => self.choose_hashed(draw, context),
+            false => self.choose_by_all(draw, context),
+        }
+    }
+
+    #[inline(never)]
+    fn choose_by_all(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
         let mut left = context.attempts;
         loop {
             let chosen = self.draw(draw, context.level)?;
@@ -109,14 +121,14 @@ impl Tables {
         let index = context.level.map_or_else(|| self.load.draw(|| hash).0, |(level, _)| level as usize);
         let level = self.levels.get(index)?;
         let hashed = level.hashed.as_deref()?;
-        let mut host = hashed.pick(hash, 0, draw)?;
-        for attempt in 1..=context.attempts {
-            if !context.avoid.contains(&host) {
-                break;
+        let mut attempt = 0;
+        loop {
+            let host = hashed.pick(hash, attempt, draw)?;
+            if attempt == context.attempts || !context.avoid.contains(&host) {
+                return Some(Chosen { host, panic: level.panic });
             }
-            host = hashed.pick(hash, attempt, draw)?;
+            attempt += 1;
         }
-        Some(Chosen { host, panic: level.panic })
     }
 
     #[inline]
@@ -135,39 +147,39 @@ impl Tables {
 }
 
 impl Level {
-    fn hash(&mut self, ground: &Ground<'_>, priority: usize, ids: &[HostId], weights: Weights) {
+    fn hash(&mut self, ground: &Ground<'_>, priority: usize, ids: &[Member], weights: Weights) {
         let panic = self.panic;
-        let is_healthy =
-            |id: HostId| ground.hosts.get(id.0).is_some_and(|host| host.health == HostHealth::Healthy);
-        let eligible = |id: HostId| panic || is_healthy(id);
+        let eligible = |member: &Member| panic || member.health == HostHealth::Healthy;
         let shares = match (ground.cluster.balancing.locality, weights) {
             (LocalityMode::Weighted, Weights::Configured | Weights::Scaled) => {
-                Groups::of(ground, priority, ids, weights).shares(ground, eligible)
+                Groups::of(ground, priority, ids, weights).shares(eligible)
             }
             _ => {
                 let mut out = Vec::with_capacity(ids.len());
-                locality::shares(ground, ids.iter().copied().filter(|id| eligible(*id)), 1.0, &mut out);
+                locality::shares(ids.iter().filter(|member| eligible(member)), 1.0, &mut out);
                 out
             }
         };
-        *self = Self { panic, ..Self::default() };
-        self.hashed = Hashed::new(ground.cluster, shares, ground.hosts).map(Box::new);
+        // The table before goes last: what did not change is still there to be taken.
+        let hashed = Hashed::new(ground, shares).map(Box::new);
+        *self = Self { panic, hashed, ..Self::default() };
     }
 
     fn rotate(
         &mut self,
         ground: &Ground<'_>,
         priority: usize,
-        ids: &[HostId],
+        (ids, found): (&[Member], Availability),
         weights: Weights,
         rng: &mut Rng,
         stats: &mut LbStats,
     ) {
         self.hashed = None;
-        let hosts = ground.hosts;
-        let main = if self.panic { ids.to_vec() } else { with(ids, hosts, HostHealth::Healthy) };
-        self.healthy.replace(main, ground, rng);
-        self.degraded.replace(with(ids, hosts, HostHealth::Degraded), ground, rng);
+        let only = |health, all: bool| if all { None } else { Some(health) };
+        let all = self.panic || found.healthy == found.total;
+        self.healthy.replace(ids, only(HostHealth::Healthy, all), ground, rng);
+        let degraded = if found.degraded > 0 { ids } else { &[] };
+        self.degraded.replace(degraded, only(HostHealth::Degraded, false), ground, rng);
         let wanted = match ground.cluster.balancing.locality {
             LocalityMode::Weighted => weights != Weights::Absent,
             LocalityMode::ZoneAware(_) => priority == 0 && ground.local.is_some(),
@@ -177,18 +189,18 @@ impl Level {
             return;
         }
         let groups = Groups::of(ground, priority, ids, weights);
-        let by_group = |health| -> Vec<Vec<HostId>> {
-            groups.groups.iter().map(|group| with(&group.hosts, hosts, health)).collect()
+        let by_group = |health| -> Vec<Vec<Member>> {
+            groups.groups.iter().map(|group| with(&group.hosts, health).copied().collect()).collect()
         };
         let (healthy, degraded) = (by_group(HostHealth::Healthy), by_group(HostHealth::Degraded));
         let Some(routing) = routing(ground, &groups, [&healthy, &degraded], rng, stats) else {
             self.localities = None;
             return;
         };
-        let mut place = |lists: Vec<Vec<HostId>>, sets: Option<Vec<HostSet>>| {
+        let mut place = |lists: Vec<Vec<Member>>, sets: Option<Vec<HostSet>>| {
             let mut sets = sets.unwrap_or_default();
             sets.resize_with(lists.len(), HostSet::default);
-            lists.into_iter().zip(&mut sets).for_each(|(ids, set)| set.replace(ids, ground, rng));
+            lists.iter().zip(&mut sets).for_each(|(ids, set)| set.replace(ids, None, ground, rng));
             sets
         };
         let (old_healthy, old_degraded) = match self.localities.take() {
@@ -199,7 +211,6 @@ impl Level {
         self.localities = Some(Box::new(Localities { routing, healthy, degraded }));
     }
 
-    #[inline]
     fn pick(&mut self, degraded: bool, draw: &mut Draw<'_>) -> Option<HostId> {
         let all = if degraded { &mut self.degraded } else { &mut self.healthy };
         let set = match &mut self.localities {
@@ -234,11 +245,11 @@ impl Localities {
 fn routing(
     ground: &Ground<'_>,
     groups: &Groups<'_>,
-    [healthy, degraded]: [&[Vec<HostId>]; 2],
+    [healthy, degraded]: [&[Vec<Member>]; 2],
     rng: &mut Rng,
     stats: &mut LbStats,
 ) -> Option<Routing> {
-    let count = |lists: &[Vec<HostId>]| -> Vec<usize> { lists.iter().map(Vec::len).collect() };
+    let count = |lists: &[Vec<Member>]| -> Vec<usize> { lists.iter().map(Vec::len).collect() };
     let factor = ground.cluster.overprovisioning_factor;
     match ground.cluster.balancing.locality {
         LocalityMode::Weighted => Some(Routing::Weighted {

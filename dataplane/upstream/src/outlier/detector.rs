@@ -10,6 +10,8 @@ use millrace_config::{Address, OutlierDetection};
 
 use super::rates::{HostRate, judge};
 use super::watch::{EXTERNAL, LOCAL};
+use crate::health_check::{CheckFlags, SharedFlags};
+
 use super::{ClusterHealth, Ejection, EjectionRates, Monitor, OutlierAction, OutlierEvent};
 
 /// An endpoint that some shard has.
@@ -66,10 +68,29 @@ struct Case<'c> {
 }
 
 impl Detector {
-    pub fn join(&mut self, address: &Address) -> Arc<Monitor> {
-        let member = self.members.entry(address.clone()).or_default();
+    pub fn join(&mut self, address: &Address, flags: CheckFlags) -> (Arc<Monitor>, bool) {
+        let known = self.members.contains_key(address);
+        let member = self.members.entry(address.clone()).or_insert_with(|| Member {
+            monitor: Arc::new(Monitor { checks: SharedFlags::new(flags), ..Monitor::default() }),
+            ..Member::default()
+        });
         member.shards += 1;
-        Arc::clone(&member.monitor)
+        (Arc::clone(&member.monitor), known)
+    }
+
+    /// What active checks say, and the fingerprint of those that said something.
+    pub fn checks(&self, address: &Address) -> Option<(CheckFlags, u64)> {
+        let monitor = &self.members.get(address)?.monitor;
+        Some((monitor.checks.load(), monitor.checked_by.load(Ordering::Acquire)))
+    }
+
+    pub fn uneject(&mut self, address: &Address, now: Time, events: &mut Vec<OutlierEvent>) -> bool {
+        let Some(member) = self.members.get_mut(address).filter(|member| member.monitor.is_ejected()) else {
+            return false;
+        };
+        self.active = self.active.saturating_sub(1);
+        uneject(address, member, now, events);
+        true
     }
 
     pub fn leave(&mut self, address: &Address, events: &mut Vec<OutlierEvent>) {

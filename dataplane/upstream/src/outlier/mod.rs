@@ -16,11 +16,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use millrace_base::Time;
 use millrace_config::Address;
 
 use detector::Detector;
 pub(crate) use watch::Watch;
 use watch::{Bucket, Counters};
+
+use crate::health_check::{CheckFlags, SharedFlags};
 
 /// What a try, or a TCP connection, told about its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,10 @@ pub(crate) struct Monitor {
     counters: Counters,
     buckets: [Bucket; 2],
     ejected: AtomicBool,
+    /// What active checks say.
+    pub checks: SharedFlags,
+    /// The fingerprint of the checks that had a result last; 0 before any.
+    pub checked_by: AtomicU64,
 }
 
 impl Monitor {
@@ -110,7 +117,7 @@ impl Monitor {
     }
 }
 
-/// The health of one cluster's endpoints as traffic tells it, the same for every shard.
+/// The health of one cluster's endpoints as traffic and checks tell it, the same for every shard.
 #[derive(Debug, Default)]
 pub struct ClusterHealth {
     /// Counts up when an endpoint goes or comes back.
@@ -124,7 +131,7 @@ impl ClusterHealth {
         self.version.load(Ordering::Acquire)
     }
 
-    fn changed(&self) {
+    pub(crate) fn changed(&self) {
         self.version.fetch_add(1, Ordering::Release);
     }
 
@@ -132,14 +139,42 @@ impl ClusterHealth {
         self.detector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A shard has an endpoint.
-    pub(crate) fn join(&self, address: &Address) -> Arc<Monitor> {
-        self.lock().join(address)
+    /// A shard has an endpoint, or checks it. `flags` are those of one that nobody has yet. True: somebody had.
+    pub(crate) fn join(&self, address: &Address, flags: CheckFlags) -> (Arc<Monitor>, bool) {
+        self.lock().join(address, flags)
+    }
+
+    /// What active checks say of an endpoint; nothing of one that no shard has. Slow: for the control thread.
+    pub fn checks(&self, address: &Address) -> Option<CheckFlags> {
+        self.lock().checks(address).map(|(flags, _)| flags)
+    }
+
+    /// True once a check of this configuration had a result. Slow: for the control thread.
+    pub fn is_checked(&self, address: &Address, fingerprint: u64) -> bool {
+        self.lock().checks(address).is_some_and(|(_, by)| by == fingerprint.max(1))
+    }
+
+    /// Traffic told that an endpoint shall get nothing; its next check decides. True when that is news.
+    pub(crate) fn exclude(&self, monitor: &Monitor) -> bool {
+        let news = monitor.checks.change(CheckFlags::EXCLUDED, CheckFlags::default());
+        if news {
+            self.changed();
+        }
+        news
     }
 
     /// A shard has it no longer. Once no shard has, it is forgotten.
     pub(crate) fn leave(&self, address: &Address, events: &mut Vec<OutlierEvent>) {
         self.lock().leave(address, events);
+    }
+
+    /// The endpoint passed a check: it comes back before its time. True when it was out.
+    pub fn uneject(&self, address: &Address, now: Time, events: &mut Vec<OutlierEvent>) -> bool {
+        let news = self.lock().uneject(address, now, events);
+        if news {
+            self.changed();
+        }
+        news
     }
 
     /// True while an endpoint is out. Slow: for the admin interface.

@@ -92,6 +92,14 @@ impl ClusterState {
         self.settle_host(host, out);
     }
 
+    /// Closes a host's idle connections now and the others when their last request ends.
+    pub(crate) fn drain_host(&mut self, host: HostId, out: &mut Vec<PoolAction>) {
+        for conn in self.keys_where(|c| c.host == host && c.kind != Kind::Tcp) {
+            self.stop_using(ConnId(conn), CloseReason::HostUnhealthy, out);
+        }
+        self.settle_host(host, out);
+    }
+
     fn settle_host(&mut self, host: HostId, out: &mut Vec<PoolAction>) {
         for priority in ResourcePriority::ALL {
             for protocol in [HttpProtocol::Http1, HttpProtocol::Http2] {

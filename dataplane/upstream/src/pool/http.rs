@@ -160,6 +160,18 @@ impl ClusterState {
         self.debug_check();
     }
 
+    /// The connections that are being opened for a waiting request are not opened after all, and it does not wait any more:
+    /// load is shed. Others that wait keep what is being opened for them.
+    pub fn shed(&mut self, wait: WaitId, conns: &[ConnId]) {
+        let Some(pool) = self.waiters.get(wait.0).map(|w| w.pool) else { return };
+        self.take_waiter(pool, wait.0);
+        for conn in conns {
+            self.forget(*conn);
+        }
+        self.retire(pool.host);
+        self.debug_check();
+    }
+
     /// Brings a pool to rest after a change: connections with room serve waiters, missing ones are opened, and
     /// idle ones of a host that is gone are closed.
     pub(crate) fn settle(&mut self, pool: PoolId, out: &mut Vec<PoolAction>) {

@@ -20,6 +20,8 @@ pub fn endpoint(number: u8, weight: u32, health: HealthStatus) -> Endpoint {
         transport_metadata: None,
         lb_metadata: None,
         additional_addresses: None,
+        health_check: None,
+        leaving: false,
     }
 }
 
@@ -53,6 +55,7 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         tcp_keepalive: None,
         bind: None,
         happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

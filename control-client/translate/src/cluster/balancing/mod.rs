@@ -25,6 +25,7 @@ use crate::error::Rejection;
 use crate::value;
 
 const PANIC_THRESHOLD: f64 = 50.0;
+const MERGE_WINDOW: Duration = Duration::from_secs(1);
 const PANIC_RUNTIME: &str = "upstream.healthy_panic_threshold";
 const ZONES_RUNTIME: &str = "upstream.zone_routing.enabled";
 const ZONES_SIZE_RUNTIME: &str = "upstream.zone_routing.min_cluster_size";
@@ -39,10 +40,12 @@ pub(super) fn balancing(
     cx: &Context,
 ) -> Result<(LbPolicy, Balancing), Rejection> {
     let common = cluster.common_lb_config.as_ref();
+    let window = common.and_then(|common| common.update_merge_window.as_ref());
     let mut balancing = Balancing {
         locality: LocalityMode::ZoneAware(zone_aware(None, cx)),
         local_locality: cx.node_locality.clone(),
         local_cluster: cx.local_cluster,
+        update_merge_window: window.map_or(MERGE_WINDOW, value::duration),
         ..Balancing::default()
     };
     if let Some(set) = common.and_then(|common| common.override_host_status.as_ref()) {

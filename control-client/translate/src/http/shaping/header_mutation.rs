@@ -52,7 +52,11 @@ fn lists(mutations: Option<&pb::Mutations>, path: &Path) -> Result<Arc<MutationL
     }))
 }
 
-fn steps(list: &[rules::HeaderMutation], path: &Path) -> Result<Vec<HeaderMutationStep>, Rejection> {
+/// `config.common.mutation_rules.v3.HeaderMutation`s, wherever they stand.
+pub(crate) fn steps(
+    list: &[rules::HeaderMutation],
+    path: &Path,
+) -> Result<Vec<HeaderMutationStep>, Rejection> {
     list.iter().enumerate().map(|(i, one)| step(one, &path.at(i))).collect()
 }
 

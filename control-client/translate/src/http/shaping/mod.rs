@@ -1,6 +1,8 @@
 //! The HTTP filters that delay, refuse and rewrite, with what routes say of them.
 
 mod buffer;
+mod compression;
+mod compression_library;
 mod cors;
 mod csrf;
 mod fault;
@@ -17,6 +19,7 @@ use crate::error::Rejection;
 use crate::extension::{open, type_of};
 
 pub(crate) use cors::deprecated as cors_policy;
+pub(crate) use header_mutation::steps as mutation_steps;
 pub(crate) use rate_limit_actions::policies as rate_limits;
 
 /// The filter of a type of this folder; `stat_prefix` is the connection manager's. `None` for other types.
@@ -33,6 +36,8 @@ pub(super) fn filter(
         cors::TYPE => cors::filter(stat_prefix, cx),
         csrf::TYPE => csrf::filter(&open(any, path)?, stat_prefix, path, cx)?,
         buffer::TYPE => buffer::filter(&open(any, path)?),
+        compression::COMPRESSOR => compression::compressor(&open(any, path)?, stat_prefix, path, cx)?,
+        compression::DECOMPRESSOR => compression::decompressor(&open(any, path)?, stat_prefix, path, cx)?,
         _ => return Ok(None),
     }))
 }
@@ -50,6 +55,7 @@ pub(crate) fn of_route(
         cors::POLICY => cors::of_route(&open(any, path)?, path, cx)?,
         csrf::TYPE => csrf::of_route(&open(any, path)?, path, cx)?,
         buffer::PER_ROUTE => buffer::of_route(&open(any, path)?, path)?,
+        compression::PER_ROUTE => compression::of_route(&open(any, path)?, path)?,
         _ => return Ok(None),
     }))
 }

@@ -43,6 +43,11 @@ pub fn low_version() -> LocalReply {
         .closing()
 }
 
+/// The overload manager has requests refused. Envoy sets no response flag.
+pub fn overloaded() -> LocalReply {
+    LocalReply::new(503, "envoy overloaded", "overload")
+}
+
 /// `stream_idle_timeout` (or the route's) before a response began: 504 if the request was complete, else 408.
 pub fn stream_idle_timeout(request_complete: bool) -> LocalReply {
     timed_out(request_complete, "stream timeout", "stream_idle_timeout")

@@ -45,6 +45,7 @@ fn cluster(protocol: UpstreamProtocol, istio_alpn_override: bool) -> Cluster {
         tcp_keepalive: None,
         bind: None,
         happy_eyeballs: HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp { protocol, ..UpstreamHttp::default() },
         istio_alpn_override,

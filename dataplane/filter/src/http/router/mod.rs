@@ -4,6 +4,8 @@
 //! In the order of a request's life: [`timeout`], [`request`], [`retry`], [`reply`], [`response`],
 //! [`outcome`].
 
+pub mod internal_redirect;
+pub mod mirror;
 pub mod mutation;
 pub mod outcome;
 pub mod reply;

@@ -53,6 +53,18 @@ pub fn request(levels: &Levels<'_>, render: &impl Render, head: &mut RequestHead
     }
 }
 
+/// Applies the mutations of one level to a request that no client sent.
+pub fn own_request(mutations: &HeaderMutations, render: &impl Render, head: &mut RequestHead) {
+    if mutations.is_empty() {
+        return;
+    }
+    remove(mutations, &mut head.headers);
+    let mut values = Vec::new();
+    let value = |template: &Template, out: &mut Vec<u8>| render.render(template, head, None, out);
+    evaluate(mutations, &head.headers, value, &mut values);
+    apply(mutations, &mut head.headers, &values);
+}
+
 /// Applies the response mutations of all levels; `sent` is the request as it went upstream.
 pub fn response(
     levels: &Levels<'_>,
@@ -168,7 +180,7 @@ pub(crate) fn add_all(
 }
 
 /// Adds a field. Fields that Envoy keeps as single ones grow a list instead of a second line.
-fn add(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
+pub(crate) fn add(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
     let single = HeaderId::lookup(name).filter(|id| SINGLE.contains(id) && headers.contains(*id));
     let Some(id) = single else {
         headers.append(name, value);

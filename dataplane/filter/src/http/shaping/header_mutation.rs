@@ -105,7 +105,7 @@ pub(crate) fn trailers(
     }
 }
 
-fn request_step(
+pub(crate) fn request_step(
     step: &HeaderMutationStep,
     render: &dyn Render,
     head: &mut RequestHead,

@@ -18,7 +18,7 @@ metrics! {
         CIRCUIT_BREAKERS_HIGH_RQ_OPEN = gauge "circuit_breakers.high.rq_open", "1 while the request limit is reached, high priority.";
         CIRCUIT_BREAKERS_HIGH_RQ_PENDING_OPEN = gauge "circuit_breakers.high.rq_pending_open", "1 while the pending request limit is reached, high priority.";
         CIRCUIT_BREAKERS_HIGH_RQ_RETRY_OPEN = gauge "circuit_breakers.high.rq_retry_open", "1 while the retry limit is reached, high priority.";
-        DEFAULT_TOTAL_MATCH_COUNT = counter "default.total_match_count", "Endpoint sets given to the default priority.";
+        DEFAULT_TOTAL_MATCH_COUNT = counter "default.total_match_count", "Endpoints told so far that no transport socket match applies to.";
         HEALTH_CHECK_ATTEMPT = counter "health_check.attempt" in HealthCheck, "Health checks made.";
         HEALTH_CHECK_DEGRADED = gauge "health_check.degraded" in HealthCheck, "Endpoints whose last check said degraded.";
         HEALTH_CHECK_FAILURE = counter "health_check.failure" in HealthCheck, "Health checks that failed, network failures included.";

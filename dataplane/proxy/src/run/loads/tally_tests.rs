@@ -59,6 +59,8 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
             transport_metadata: None,
             lb_metadata: None,
             additional_addresses: None,
+            health_check: None,
+            leaving: false,
         }],
     };
     Arc::new(Cluster {
@@ -84,6 +86,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         tcp_keepalive: None,
         bind: None,
         happy_eyeballs: millrace_config::HappyEyeballs::default(),
+        health_check: None,
         close_on_health_failure: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

@@ -6,6 +6,7 @@ use millrace_observe::stats::{http as metric, http2};
 use millrace_ring::IoError;
 
 use super::super::request::http;
+use super::super::timeouts::scaled_limits;
 use super::super::{Closing, HttpDownstream};
 use super::{Drain, write_control};
 use crate::downstream::Protocol;
@@ -177,14 +178,15 @@ impl Shard {
         let Some(h2) = http.h2.as_deref() else { return Time::MAX };
         let hcm = &http.hcm;
         let after = |since: Time, limit: Option<std::time::Duration>| limit.map_or(Time::MAX, |l| since + l);
+        let [idle_timeout, max] = scaled_limits(&self.overload, hcm);
         let mut next = h2.keepalive.deadline();
         match h2.drain {
             Drain::Announced(at) => next = next.min(at),
-            Drain::No => next = next.min(after(opened, hcm.max_connection_duration)),
+            Drain::No => next = next.min(after(opened, max)),
             Drain::Final => {}
         }
         if h2.codec.open_streams() == 0 && h2.drain == Drain::No {
-            next = next.min(after(http.idle_since, hcm.idle_timeout));
+            next = next.min(after(http.idle_since, idle_timeout));
         }
         if let Some(since) = http.head_since {
             next = next.min(after(since, hcm.request_headers_timeout));
@@ -221,13 +223,14 @@ impl Shard {
         h2.keepalive.run(&mut h2.codec, now, &mut self.rng);
         write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
         let idle = h2.codec.open_streams() == 0;
+        let [idle_timeout, max] = scaled_limits(&self.overload, &hcm);
         match h2.drain {
             Drain::Announced(at) if at <= now => self.h2_drain_finally(key),
-            Drain::No if due(opened, hcm.max_connection_duration) => {
+            Drain::No if due(opened, max) => {
                 self.stats.inc(scope, metric::DOWNSTREAM_CX_MAX_DURATION_REACHED);
                 self.h2_drain(key);
             }
-            Drain::No if idle && due(http.idle_since, hcm.idle_timeout) => {
+            Drain::No if idle && due(http.idle_since, idle_timeout) => {
                 self.stats.inc(scope, metric::DOWNSTREAM_CX_IDLE_TIMEOUT);
                 self.h2_drain(key);
             }

@@ -228,6 +228,7 @@ impl Shard {
         let freed = stream.flow.held_request.saturating_sub(stream.flow.request_queue.len());
         stream.flow.held_request -= freed;
         let (key, client, tunnel) = (stream.downstream, stream.client, stream.tunnel);
+        let mirrored = stream.mirrors.is_some();
         // The last bytes of a tunnel may have carried its end; it is settled all the same.
         let told = if tunnel { stream.request_complete } else { stream.flow.request_end_sent };
         let ends = empty && stream.flow.request_end && !told;
@@ -242,6 +243,9 @@ impl Shard {
         {
             h2.codec.release(client, freed);
             write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
+        }
+        if mirrored {
+            self.feed_mirrors(id);
         }
         if ends && tunnel {
             self.tunnel_request_ended(id);
@@ -258,6 +262,9 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let Carries::Http2(h2) = &mut upstream.carries else { return };
+        if stream.side.is_some() {
+            return self.h2_discard_response_data(conn, id, range.len(), end);
+        }
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
         let len = range.len();
         stream.active = now;
@@ -292,6 +299,21 @@ impl Shard {
             self.upstream_is_done(id);
         }
         self.flush_response(id);
+    }
+
+    /// As [`Shard::h2_response_data`], for a stream without a client: its endpoint may go on.
+    fn h2_discard_response_data(&mut self, conn: Key, id: Key, len: usize, end: bool) {
+        let server = self.streams.get(id).and_then(|stream| stream.server);
+        if let Some(upstream) = self.upstreams.get_mut(conn)
+            && let (Carries::Http2(h2), Some(link), Some(server)) =
+                (&mut upstream.carries, &mut upstream.link, server)
+        {
+            h2.codec.release(server, len);
+            write_control(&mut h2.codec, link, &mut self.io);
+        }
+        if end {
+            self.side_is_answered(id);
+        }
     }
 
     /// As [`Shard::h2_response_data`], for bytes that a filter replaces.

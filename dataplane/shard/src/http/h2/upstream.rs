@@ -133,6 +133,9 @@ impl Shard {
         let (Carries::Http2(h2), Some(link)) = (&mut upstream.carries, &mut upstream.link) else { return };
         // What was sent before a retry is sent again, in front of what is still to come.
         if !stream.replay.is_empty() {
+            if let Some(mirrors) = &mut stream.mirrors {
+                mirrors.repeats(stream.replay.len());
+            }
             let mut again = millrace_ring::Payload::new();
             again.push_bytes(&stream.replay);
             again.append(&mut stream.flow.request_queue);
@@ -215,6 +218,9 @@ impl Shard {
         stream.active = now;
         std::mem::swap(&mut stream.trailers, &mut self.heads.trailers);
         stream.flow.response_end = true;
+        if stream.side.is_some() {
+            return self.side_is_answered(id);
+        }
         self.upstream_is_done(id);
         if self.filter_trailers(id) {
             self.flush_response(id);

@@ -1,0 +1,145 @@
+//! Active health checks: clusters warm until their endpoints have had a first check, and endpoints that pass stay when
+//! discovery drops them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use millrace_config::{Address, Cluster, ClusterDiscovery, ClusterId, HealthStatus, LocalityEndpoints};
+use millrace_observe::stats::cluster_manager;
+
+use crate::action::Host;
+use crate::cluster_book::ClusterVersion;
+use crate::start::Wait;
+use crate::{Assembly, Turn};
+
+impl Assembly {
+    /// The shards have told that checks of a cluster have had results.
+    pub fn health_changed(&mut self, turn: &mut Turn<'_>, id: ClusterId) {
+        let Some(name) = self.clusters.checked_name(id) else { return };
+        let Some(entry) = self.clusters.entries.get(&name) else { return };
+        let warming = entry.warming.as_ref().filter(|_| entry.waits_for_checks);
+        if warming.is_some_and(|version| turn.host.is_checked(&version.cluster)) {
+            if let Some(version) = self.clusters.stop_warming(&name) {
+                self.activate_cluster(turn, &name, version);
+            }
+        } else if self.startup.is_waiting(&Wait::Cluster(name.clone())) {
+            self.settle_checked(turn, &name);
+        }
+        self.drop_leaving(turn, &name);
+        self.end_turn(turn);
+    }
+
+    /// Gives a version back that may serve; one whose endpoints have not been checked warms instead.
+    pub(crate) fn checked_version(
+        &mut self,
+        turn: &Turn<'_>,
+        name: &Arc<str>,
+        version: ClusterVersion,
+    ) -> Option<ClusterVersion> {
+        if version.cluster.health_check.is_none() {
+            return Some(version);
+        }
+        self.clusters.checks(&version.cluster);
+        if turn.host.is_checked(&version.cluster) {
+            return Some(version);
+        }
+        self.next.warming.push(version.cluster.clone());
+        self.clusters.start_warming(name, version, None);
+        if let Some(entry) = self.clusters.entries.get_mut(name) {
+            entry.waits_for_checks = true;
+        }
+        None
+    }
+
+    /// Start-up waits for the checks of a cluster of the bootstrap.
+    pub(crate) fn await_checks(&mut self, turn: &Turn<'_>, cluster: &Cluster) {
+        if cluster.health_check.is_none() {
+            return;
+        }
+        self.clusters.checks(cluster);
+        // Endpoints that are still to come are waited for with them.
+        if matches!(cluster.discovery, ClusterDiscovery::Static) && !turn.host.is_checked(cluster) {
+            self.startup.wait(Wait::Cluster(cluster.name.clone()));
+        }
+    }
+
+    /// The names of a cluster of the bootstrap were resolved for the first time.
+    pub(crate) fn resolved_first(&mut self, turn: &Turn<'_>, name: &Arc<str>) {
+        if let Some(entry) = self.clusters.entries.get_mut(name) {
+            entry.is_resolved = true;
+        }
+        self.settle_checked(turn, name);
+    }
+
+    /// Start-up waits no more for a cluster that serves and whose endpoints have been checked.
+    fn settle_checked(&mut self, turn: &Turn<'_>, name: &Arc<str>) {
+        let Some(entry) = self.clusters.entries.get(name) else { return };
+        let serves = entry.active.as_ref().filter(|_| entry.warming.is_none() && entry.is_resolved);
+        if serves.is_some_and(|version| turn.host.is_checked(&version.cluster)) {
+            self.settled(name);
+        }
+    }
+
+    /// Endpoints that only stayed because they passed go once they fail.
+    fn drop_leaving(&mut self, turn: &mut Turn<'_>, name: &Arc<str>) {
+        let Some(entry) = self.clusters.entries.get_mut(name) else { return };
+        let Some(version) = &mut entry.active else { return };
+        let before = version.cluster.clone();
+        let host = &*turn.host;
+        let stays = |leaving: bool, address: &Address| !leaving || host.passes_checks(before.id, address);
+        let mut localities = before.localities.clone();
+        let mut changed = false;
+        for locality in &mut localities {
+            let count = locality.endpoints.len();
+            locality.endpoints.retain(|endpoint| stays(endpoint.leaving, &endpoint.address));
+            changed |= locality.endpoints.len() != count;
+        }
+        if !changed {
+            return;
+        }
+        localities.retain(|locality| !locality.endpoints.is_empty());
+        let endpoints_version = before.endpoints_version + 1;
+        let cluster = Arc::new(Cluster { localities, endpoints_version, ..Cluster::clone(&before) });
+        version.cluster = cluster.clone();
+        turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_UPDATED);
+        self.publish_cluster(turn, Some(before), cluster);
+    }
+}
+
+/// Adds to the endpoints that discovery names now those that it has dropped and that pass their checks, unless
+/// `ignore_health_on_host_removal`.
+pub(crate) fn keep_passing(
+    host: &dyn Host,
+    before: Option<&Cluster>,
+    next: Option<&Cluster>,
+    localities: &mut Vec<LocalityEndpoints>,
+) {
+    let Some(before) = before.filter(|before| before.health_check.is_some()) else { return };
+    let check = next.and_then(|next| next.health_check.as_ref());
+    if check.is_none_or(|check| check.ignore_health_on_removal) {
+        return;
+    }
+    let named: HashSet<Address> =
+        localities.iter().flat_map(|locality| &locality.endpoints).map(|e| e.address.clone()).collect();
+    for old in &before.localities {
+        for endpoint in &old.endpoints {
+            let usable = !matches!(
+                endpoint.health,
+                HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout
+            );
+            let passes = usable && endpoint.is_checked() && host.passes_checks(before.id, &endpoint.address);
+            if named.contains(&endpoint.address) || !passes {
+                continue;
+            }
+            let mut kept = endpoint.clone();
+            kept.leaving = true;
+            let same =
+                |new: &&mut LocalityEndpoints| new.locality == old.locality && new.priority == old.priority;
+            match localities.iter_mut().find(same) {
+                Some(locality) => locality.endpoints.push(kept),
+                None => localities.push(LocalityEndpoints { endpoints: vec![kept], ..old.clone() }),
+            }
+        }
+    }
+    localities.sort_by_key(|locality| locality.priority);
+}

@@ -1,0 +1,109 @@
+//! What holds where the bootstrap says nothing: `docs/decisions/0016-safe-under-overload.md`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_config::{
+    ActionKind, MonitorKind, OverloadAction, OverloadManager, ResourceMonitor, Trigger, TriggerKind,
+};
+use millrace_observe::stats::{Group, Registry, ScopeKind};
+
+use super::cgroup::MemoryGroup;
+
+/// How often memory is looked at: half a second of a full gigabit is 64 MB.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(250);
+/// Streams below 64 KiB are not reset.
+const ACCOUNT_POWER: u8 = 16;
+const CONNECTIONS: &str = "envoy.resource_monitors.global_downstream_max_connections";
+const MEMORY: &str = "millrace.resource_monitors.own_memory";
+
+/// The configured manager with what it leaves open: a bound on downstream connections from the limit on open files, and
+/// actions on memory where the control group has a limit. `None` when there is nothing to watch.
+pub fn with_defaults(
+    configured: Option<&Arc<OverloadManager>>,
+    registry: &Registry,
+    files_max: Option<u64>,
+) -> Option<Arc<OverloadManager>> {
+    let mut manager = match configured {
+        Some(configured) => OverloadManager::clone(configured),
+        None => OverloadManager {
+            refresh_interval: Duration::from_secs(1),
+            monitors: Vec::new(),
+            actions: Vec::new(),
+            points: Vec::new(),
+            account_power: None,
+        },
+    };
+    let silent = manager.actions.is_empty() && manager.points.is_empty();
+    if manager.connections_max().is_none()
+        && let Some(files) = files_max
+    {
+        manager.monitors.push(ResourceMonitor {
+            name: CONNECTIONS.into(),
+            kind: MonitorKind::DownstreamConnections { max: connections_max(files) },
+            scope: registry.scope(ScopeKind::OverloadMonitor, CONNECTIONS),
+        });
+    }
+    if silent && MemoryGroup::own().limit().is_some() {
+        watch_memory(&mut manager, registry);
+    }
+    (!manager.monitors.is_empty()).then(|| Arc::new(manager))
+}
+
+/// Half of the files: each connection may need another one to an endpoint, and the process has files of its own.
+fn connections_max(files: u64) -> u64 {
+    (files.saturating_sub(64) / 2).max(16)
+}
+
+fn watch_memory(manager: &mut OverloadManager, registry: &Registry) {
+    let monitor = manager.monitors.len();
+    manager.refresh_interval = manager.refresh_interval.min(REFRESH_INTERVAL);
+    manager.account_power = Some(ACCOUNT_POWER);
+    manager.monitors.push(ResourceMonitor {
+        name: MEMORY.into(),
+        kind: MonitorKind::OwnMemory,
+        scope: registry.scope(ScopeKind::OverloadMonitor, MEMORY),
+    });
+    let threshold = TriggerKind::Threshold;
+    let scaled = TriggerKind::Scaled { scaling: 0.90, saturation: 0.98 };
+    let actions = [
+        ("shrink_heap", ActionKind::ShrinkHeap { interval: Duration::from_secs(10) }, threshold(0.85)),
+        ("reset_high_memory_stream", ActionKind::ResetHighMemoryStream, scaled),
+        ("stop_accepting_requests", ActionKind::StopAcceptingRequests, threshold(0.95)),
+        ("reject_incoming_connections", ActionKind::RejectIncomingConnections, threshold(0.97)),
+    ];
+    for (name, kind, trigger) in actions {
+        let name: Arc<str> = format!("envoy.overload_actions.{name}").into();
+        let scope = registry.scope(ScopeKind::OverloadAction, &name);
+        if matches!(kind, ActionKind::ShrinkHeap { .. }) {
+            registry.enable(scope, Group::OnUse);
+        }
+        let triggers = vec![Trigger { monitor, kind: trigger }];
+        manager.actions.push(OverloadAction { name, kind, triggers, scope });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_bounded_by_half_of_the_files() {
+        let manager = with_defaults(None, &Registry::new(), Some(1024)).unwrap();
+        assert_eq!(manager.connections_max(), Some(480));
+        assert_eq!((connections_max(64), connections_max(1 << 20)), (16, 524_256));
+    }
+
+    #[test]
+    fn what_is_configured_stays() {
+        let registry = Registry::new();
+        let mut own = with_defaults(None, &registry, Some(100)).unwrap();
+        let manager = Arc::make_mut(&mut own);
+        manager.actions.clear();
+        manager.monitors.truncate(1);
+        watch_memory(manager, &registry);
+        manager.actions.truncate(1);
+        let own = Arc::new(manager.clone());
+        assert_eq!(with_defaults(Some(&own), &registry, Some(9000)), Some(own));
+    }
+}

@@ -1,0 +1,319 @@
+//! Active health checks on a shard: which endpoints it checks, when, and what follows from the results.
+//!
+//! Every endpoint of a cluster with `health_checks` is checked by one shard, which its address decides about; all shards
+//! see the result in the cluster's shared health. [`connection`] is the socket of a check, [`outcome`] what a result does.
+//! The rules and the conversations are those of `millrace_upstream::health_check`.
+
+mod connection;
+mod log;
+mod outcome;
+mod request;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_base::hash::xxh64;
+use millrace_base::{Key, Slab, Time};
+use millrace_config::{Address, Cluster, ClusterId, Endpoint, HealthCheck, LocalityName};
+use millrace_observe::stats::cluster as metric;
+use millrace_ring::timer::TimerId;
+use millrace_upstream::ClusterShared;
+use millrace_upstream::health_check::{CheckFlags, Failure, FailureKind, Session};
+
+use self::connection::Socket;
+use crate::shard::Shard;
+use crate::token::Kind;
+
+/// Checks that begin at most within [`PACE`]: ten thousand endpoints that are due at once must not burst.
+const CHECKS_PER_PACE: usize = 64;
+const PACE: Duration = Duration::from_millis(10);
+
+/// All checks of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct HealthChecks {
+    clusters: BTreeMap<ClusterId, Checks>,
+    probes: Slab<Box<Probe>>,
+    sockets: Slab<Box<Socket>>,
+    /// Checks that are due and have not begun.
+    due: VecDeque<Key>,
+    /// A timer will look at them.
+    paced: bool,
+    /// How often endpoints were compared with the configuration.
+    rounds: u64,
+}
+
+/// The checks of one cluster.
+#[derive(Debug)]
+struct Checks {
+    cluster: Arc<Cluster>,
+    check: Arc<HealthCheck>,
+    shared: Arc<ClusterShared>,
+    /// By where the endpoint serves.
+    probes: BTreeMap<Address, Key>,
+    /// Of these, those without a result.
+    unchecked: usize,
+}
+
+/// One endpoint under check.
+#[derive(Debug)]
+struct Probe {
+    cluster: ClusterId,
+    endpoint: Endpoint,
+    locality: LocalityName,
+    session: Session,
+    /// The end of the interval or, while a check is under way, of its time.
+    timer: Option<TimerId>,
+    in_flight: bool,
+    socket: Option<Key>,
+    /// When endpoints were last compared with the configuration, and it was there.
+    seen: u64,
+}
+
+impl HealthChecks {
+    /// True when nothing is checked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.probes.is_empty() && self.sockets.is_empty()
+    }
+
+    /// Timers that may be armed, for tests.
+    pub(crate) fn timers(&self) -> usize {
+        self.probes.iter().filter(|(_, probe)| probe.timer.is_some()).count() + usize::from(self.paced)
+    }
+}
+
+/// The shard that checks an endpoint.
+pub(crate) fn owner(address: &Address, shards: usize) -> usize {
+    let hash = match address {
+        Address::Inet(inet) => match inet.ip() {
+            std::net::IpAddr::V4(ip) => xxh64(&ip.octets(), u64::from(inet.port())),
+            std::net::IpAddr::V6(ip) => xxh64(&ip.octets(), u64::from(inet.port())),
+        },
+        Address::Pipe { path, .. } => xxh64(path.as_bytes(), 0),
+    };
+    (hash % shards.max(1) as u64) as usize
+}
+
+impl Shard {
+    /// Begins, changes and ends checks as this version of a cluster wants it; it serves, or warms until the checks have
+    /// had results.
+    pub(crate) fn sync_checks(&mut self, cluster: &Arc<Cluster>) {
+        let id = cluster.id;
+        let Some(check) = &cluster.health_check else { return self.end_checks(id) };
+        let shared = &self.shared;
+        let checks = self.health_checks.clusters.entry(id).or_insert_with(|| Checks {
+            cluster: Arc::clone(cluster),
+            check: Arc::clone(check),
+            shared: shared.cluster(id),
+            probes: BTreeMap::new(),
+            unchecked: 0,
+        });
+        let others = checks.check.fingerprint != check.fingerprint;
+        checks.cluster = Arc::clone(cluster);
+        checks.check = Arc::clone(check);
+        if others {
+            self.restart_checks(id);
+        }
+        self.health_checks.rounds += 1;
+        let round = self.health_checks.rounds;
+        let shards = self.shared.doors().len();
+        for locality in &cluster.localities {
+            for endpoint in locality.endpoints.iter().filter(|endpoint| endpoint.is_checked()) {
+                if owner(&endpoint.address, shards) == self.index {
+                    self.sync_probe(id, endpoint, &locality.locality, round);
+                }
+            }
+        }
+        let probes = &self.health_checks.probes;
+        let Some(checks) = self.health_checks.clusters.get(&id) else { return };
+        let gone = |key: &&Key| probes.get(**key).is_none_or(|probe| probe.seen != round);
+        let gone: Vec<Key> = checks.probes.values().filter(gone).copied().collect();
+        gone.into_iter().for_each(|key| self.end_probe(key));
+        self.tell_when_checked(id);
+    }
+
+    /// One endpoint that this shard checks.
+    fn sync_probe(&mut self, id: ClusterId, endpoint: &Endpoint, locality: &LocalityName, round: u64) {
+        let Some(checks) = self.health_checks.clusters.get_mut(&id) else { return };
+        if let Some(key) = checks.probes.get(&endpoint.address).copied() {
+            let Some(probe) = self.health_checks.probes.get_mut(key) else { return };
+            let moved = probe.endpoint.check_address() != endpoint.check_address();
+            probe.endpoint.clone_from(endpoint);
+            probe.locality.clone_from(locality);
+            probe.seen = round;
+            if moved {
+                self.abandon_check(key);
+                self.wait_for_first(key);
+            }
+            return;
+        }
+        let session = Session::begin(&checks.shared.health, &checks.cluster, &endpoint.address);
+        let scope = checks.cluster.scope;
+        let flags = session.flags();
+        let key = self.health_checks.probes.insert(Box::new(Probe {
+            cluster: id,
+            endpoint: endpoint.clone(),
+            locality: locality.clone(),
+            session,
+            timer: None,
+            in_flight: false,
+            socket: None,
+            seen: round,
+        }));
+        checks.probes.insert(endpoint.address.clone(), key);
+        checks.unchecked += 1;
+        if !flags.has(CheckFlags::FAILED) {
+            self.stats.gauge_inc(scope, metric::HEALTH_CHECK_HEALTHY);
+        }
+        if flags.has(CheckFlags::DEGRADED) {
+            self.stats.gauge_inc(scope, metric::HEALTH_CHECK_DEGRADED);
+        }
+        self.wait_for_first(key);
+    }
+
+    /// The configuration of a cluster's checks is another one: what was found out stays until it is found out anew.
+    fn restart_checks(&mut self, id: ClusterId) {
+        let Some(checks) = self.health_checks.clusters.get_mut(&id) else { return };
+        checks.unchecked = checks.probes.len();
+        let keys: Vec<Key> = checks.probes.values().copied().collect();
+        for key in keys {
+            if let Some(probe) = self.health_checks.probes.get_mut(key) {
+                probe.session.restart();
+            }
+            self.abandon_check(key);
+            self.wait_for_first(key);
+        }
+    }
+
+    /// The first check begins at once, or within `initial_jitter`.
+    fn wait_for_first(&mut self, key: Key) {
+        let Some(probe) = self.health_checks.probes.get(key) else { return };
+        let Some(checks) = self.health_checks.clusters.get(&probe.cluster) else { return };
+        let jitter = u64::try_from(checks.check.intervals.initial_jitter.as_millis()).unwrap_or(u64::MAX);
+        let wait = if jitter > 0 { self.rng.below(jitter).max(1) } else { 0 };
+        self.arm_probe(key, self.io.now + Duration::from_millis(wait));
+    }
+
+    fn arm_probe(&mut self, key: Key, at: Time) {
+        let Some(probe) = self.health_checks.probes.get_mut(key) else { return };
+        match probe.timer {
+            Some(timer) => {
+                self.wheel.reset(timer, at);
+            }
+            None => probe.timer = Some(self.wheel.insert(at, Kind::HealthCheckTimer.token(key).0)),
+        }
+    }
+
+    /// The interval is over, or the time of the check.
+    pub(crate) fn health_check_timer(&mut self, key: Key) {
+        let Some(probe) = self.health_checks.probes.get_mut(key) else { return };
+        probe.timer = None;
+        if probe.in_flight {
+            return self.health_check_late(key);
+        }
+        self.health_checks.due.push_back(key);
+        if !self.health_checks.paced {
+            self.begin_due_checks();
+        }
+    }
+
+    /// Begins checks that are due, not too many at once.
+    pub(crate) fn begin_due_checks(&mut self) {
+        self.health_checks.paced = false;
+        for _ in 0..CHECKS_PER_PACE {
+            let Some(key) = self.health_checks.due.pop_front() else { return };
+            self.begin_check(key);
+        }
+        if !self.health_checks.due.is_empty() {
+            self.pace_checks();
+        }
+    }
+
+    fn pace_checks(&mut self) {
+        self.health_checks.paced = true;
+        let token = Kind::HealthCheckPace.token(Key { slot: 0, generation: 0 });
+        self.wheel.insert(self.io.now + PACE, token.0);
+    }
+
+    fn begin_check(&mut self, key: Key) {
+        let Some(probe) = self.health_checks.probes.get_mut(key) else { return };
+        if probe.in_flight || probe.timer.is_some() {
+            return;
+        }
+        let Some(checks) = self.health_checks.clusters.get(&probe.cluster) else { return };
+        let (scope, late) = (checks.cluster.scope, self.io.now + checks.check.timeout);
+        probe.in_flight = true;
+        let socket = probe.socket;
+        self.stats.inc(scope, metric::HEALTH_CHECK_ATTEMPT);
+        self.arm_probe(key, late);
+        match socket {
+            Some(socket) => self.converse(socket),
+            None => self.open_check(key),
+        }
+    }
+
+    /// No answer came in time.
+    fn health_check_late(&mut self, key: Key) {
+        let Some(probe) = self.health_checks.probes.get(key) else { return };
+        if let Some(socket) = probe.socket {
+            self.give_up_check(socket);
+        }
+        self.check_failed(key, Failure::of(FailureKind::NetworkTimeout));
+    }
+
+    /// A check that is under way, or a connection that waits for the next, is of no interest any more.
+    fn abandon_check(&mut self, key: Key) {
+        let Some(probe) = self.health_checks.probes.get_mut(key) else { return };
+        probe.in_flight = false;
+        if let Some(timer) = probe.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if let Some(socket) = probe.socket {
+            self.close_check(socket);
+        }
+    }
+
+    /// The endpoint is checked no more, or by somebody else.
+    fn end_probe(&mut self, key: Key) {
+        self.abandon_check(key);
+        let Some(probe) = self.health_checks.probes.remove(key) else { return };
+        let Some(checks) = self.health_checks.clusters.get_mut(&probe.cluster) else { return };
+        checks.probes.remove(&probe.endpoint.address);
+        checks.unchecked -= usize::from(probe.session.is_first());
+        let (id, scope, flags) = (probe.cluster, checks.cluster.scope, probe.session.flags());
+        let (shared, name) = (Arc::clone(&checks.shared), Arc::clone(&checks.cluster.name));
+        if !flags.has(CheckFlags::FAILED) {
+            self.stats.gauge_dec(scope, metric::HEALTH_CHECK_HEALTHY);
+        }
+        if flags.has(CheckFlags::DEGRADED) {
+            self.stats.gauge_dec(scope, metric::HEALTH_CHECK_DEGRADED);
+        }
+        let mut events = Vec::new();
+        probe.session.end(&shared.health, &probe.endpoint.address, &mut events);
+        self.count_outlier_events(scope, &name, events);
+        self.tell_when_checked(id);
+    }
+
+    /// The cluster is gone, or is checked no more.
+    pub(crate) fn end_checks(&mut self, id: ClusterId) {
+        let Some(checks) = self.health_checks.clusters.get(&id) else { return };
+        let keys: Vec<Key> = checks.probes.values().copied().collect();
+        keys.into_iter().for_each(|key| self.end_probe(key));
+        self.health_checks.clusters.remove(&id);
+        self.shared.forget_cluster(id);
+    }
+
+    /// The shard ends.
+    pub(crate) fn stop_checks(&mut self) {
+        let ids: Vec<ClusterId> = self.health_checks.clusters.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.end_checks(id));
+        self.health_checks.due.clear();
+    }
+
+    /// The control thread hears when all checks of this shard have had results: the cluster may be warm.
+    fn tell_when_checked(&mut self, id: ClusterId) {
+        if self.health_checks.clusters.get(&id).is_some_and(|checks| checks.unchecked == 0) {
+            self.shared.tell_control(id);
+        }
+    }
+}

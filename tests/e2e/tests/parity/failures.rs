@@ -1,0 +1,226 @@
+//! Endpoints that fail: timeouts, retries, circuit breakers, outlier detection.
+
+use super::{Does, Endpoint, Feature, OK, PLAIN, Traffic, burst, does, requests};
+
+const ILL: Endpoint = Endpoint { fields: ", health_status: UNHEALTHY", ..OK };
+
+const BREAKERS: Feature = Feature { area: "circuit breakers", endpoints: &[does(Does::Late(500))], ..PLAIN };
+const ENDPOINTS: Feature = Feature { area: "bad endpoints", traffic: requests(3), ..PLAIN };
+const OUTLIERS: Feature = Feature { area: "outlier detection", ..PLAIN };
+const RETRIES: Feature = Feature { area: "retries", ..PLAIN };
+const TIMEOUTS: Feature = Feature { area: "timeouts", endpoints: &[does(Does::Hang)], ..PLAIN };
+
+pub(super) const FEATURES: &[Feature] = &[
+    Feature { name: "an endpoint that refuses", endpoints: &[does(Does::Refuse)], ..ENDPOINTS },
+    Feature { name: "an endpoint that resets", endpoints: &[does(Does::Reset)], ..ENDPOINTS },
+    Feature { name: "an endpoint that closes", endpoints: &[does(Does::Close)], ..ENDPOINTS },
+    Feature {
+        name: "an endpoint that sends less than it said",
+        endpoints: &[does(Does::CutShort)],
+        differs: &[(
+            "http.main.downstream_cx_delayed_close_timeout",
+            "a response that is cut short closes the connection at once",
+        )],
+        ..ENDPOINTS
+    },
+    Feature {
+        name: "all endpoints are ill, without panic",
+        endpoints: &[ILL, ILL],
+        cluster: "common_lb_config: {healthy_panic_threshold: {value: 0}}",
+        ..ENDPOINTS
+    },
+    Feature { name: "no endpoint", endpoints: &[], ..ENDPOINTS },
+    Feature { name: "route timeout", route: ", timeout: 0.1s", ..TIMEOUTS },
+    Feature {
+        name: "route timeout of a client's header",
+        traffic: Traffic { fields: &[("x-envoy-upstream-rq-timeout-ms", "100")], ..requests(1) },
+        ..TIMEOUTS
+    },
+    Feature {
+        name: "per-try timeout",
+        route: ", retry_policy: {retry_on: reset, num_retries: 0, per_try_timeout: 0.1s}",
+        ..TIMEOUTS
+    },
+    Feature {
+        name: "per-try timeout with retries",
+        route: ", retry_policy: {retry_on: 5xx, num_retries: 2, per_try_timeout: 0.1s, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
+        ..TIMEOUTS
+    },
+    Feature {
+        name: "per-try idle timeout",
+        route: ", retry_policy: {retry_on: reset, num_retries: 0, per_try_idle_timeout: 0.1s}",
+        ..TIMEOUTS
+    },
+    Feature { name: "stream idle timeout", manager: "stream_idle_timeout: 0.1s", ..TIMEOUTS },
+    Feature { name: "idle timeout of the route", route: ", idle_timeout: 0.1s", ..TIMEOUTS },
+    Feature {
+        name: "max_stream_duration",
+        manager: "common_http_protocol_options: {max_stream_duration: 0.1s}",
+        ..TIMEOUTS
+    },
+    Feature {
+        name: "max_stream_duration of the route",
+        route: ", max_stream_duration: {max_stream_duration: 0.1s}",
+        ..TIMEOUTS
+    },
+    Feature {
+        name: "grpc-timeout under grpc_timeout_header_max",
+        route: ", max_stream_duration: {grpc_timeout_header_max: 10s}",
+        traffic: Traffic {
+            fields: &[("content-type", "application/grpc"), ("grpc-timeout", "100m"), ("te", "trailers")],
+            ..requests(1)
+        },
+        ..TIMEOUTS
+    },
+    Feature {
+        name: "retry_on 5xx",
+        endpoints: &[does(Does::Recover(2, 503))],
+        route: ", retry_policy: {retry_on: 5xx, num_retries: 3, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
+        traffic: requests(3),
+        ..RETRIES
+    },
+    Feature {
+        name: "retry_on gateway-error",
+        endpoints: &[does(Does::Recover(1, 504))],
+        route: ", retry_policy: {retry_on: gateway-error}",
+        traffic: requests(2),
+        ..RETRIES
+    },
+    Feature {
+        name: "retry_on gateway-error leaves 500 alone",
+        endpoints: &[does(Does::Recover(1, 500))],
+        route: ", retry_policy: {retry_on: gateway-error}",
+        traffic: requests(2),
+        ..RETRIES
+    },
+    Feature {
+        name: "retry_on retriable-4xx",
+        endpoints: &[does(Does::Recover(1, 409))],
+        route: ", retry_policy: {retry_on: retriable-4xx}",
+        traffic: requests(2),
+        ..RETRIES
+    },
+    Feature {
+        name: "retry_on retriable-status-codes",
+        endpoints: &[does(Does::Recover(1, 418))],
+        route: ", retry_policy: {retry_on: retriable-status-codes, retriable_status_codes: [418]}",
+        traffic: requests(2),
+        ..RETRIES
+    },
+    Feature {
+        name: "retry_on connect-failure",
+        endpoints: &[does(Does::Refuse), OK],
+        route: ", retry_policy: {retry_on: connect-failure, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
+        traffic: requests(8),
+        chance: 0.2,
+        by_chance: &["cluster.up.upstream_*", "cluster.up.retry.*"],
+        ..RETRIES
+    },
+    Feature {
+        name: "retry_on reset",
+        endpoints: &[does(Does::Reset), OK],
+        route: ", retry_policy: {retry_on: reset, num_retries: 3, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
+        traffic: requests(8),
+        chance: 0.2,
+        by_chance: &["cluster.up.upstream_*", "cluster.up.retry.*"],
+        ..RETRIES
+    },
+    Feature {
+        name: "retries run out",
+        endpoints: &[does(Does::Answer(503))],
+        route: ", retry_policy: {retry_on: 5xx, num_retries: 2, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
+        traffic: requests(3),
+        ..RETRIES
+    },
+    Feature {
+        name: "retries keep a body",
+        endpoints: &[does(Does::Recover(2, 503))],
+        route: ", retry_policy: {retry_on: 5xx, num_retries: 3, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
+        traffic: Traffic { body: "some bytes", ..requests(2) },
+        ..RETRIES
+    },
+    Feature {
+        name: "max_retries 0",
+        endpoints: &[does(Does::Answer(503))],
+        cluster: "circuit_breakers: {thresholds: [{max_retries: 0}]}",
+        route: ", retry_policy: {retry_on: 5xx}",
+        traffic: requests(3),
+        ..RETRIES
+    },
+    Feature {
+        name: "retry budget of 20 %, minimum 1",
+        endpoints: &[does(Does::Answer(503))],
+        cluster: "circuit_breakers: {thresholds: [{retry_budget: {budget_percent: {value: 20}, min_retry_concurrency: 1}}]}",
+        route: ", retry_policy: {retry_on: 5xx, num_retries: 1, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
+        traffic: requests(5),
+        ..RETRIES
+    },
+    Feature {
+        name: "previous_hosts",
+        endpoints: &[does(Does::Answer(503)), OK],
+        route: ", retry_policy: {retry_on: 5xx, retry_host_predicate: [{name: p, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}}], host_selection_retry_max_attempts: 5, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
+        traffic: requests(10),
+        chance: 0.2,
+        by_chance: &["cluster.up.upstream_*", "cluster.up.retry.*"],
+        ..RETRIES
+    },
+    Feature {
+        name: "max_requests 2, 6 at once",
+        cluster: "circuit_breakers: {thresholds: [{max_requests: 2}]}",
+        traffic: burst(6),
+        ..BREAKERS
+    },
+    Feature {
+        name: "max_connections 1, max_pending_requests 2, 6 at once",
+        cluster: "circuit_breakers: {thresholds: [{max_connections: 1, max_pending_requests: 2}]}",
+        traffic: burst(6),
+        ..BREAKERS
+    },
+    Feature {
+        name: "max_pending_requests 0",
+        cluster: "circuit_breakers: {thresholds: [{max_pending_requests: 0}]}",
+        endpoints: &[OK],
+        traffic: requests(2),
+        ..BREAKERS
+    },
+    Feature {
+        name: "track_remaining",
+        cluster: "circuit_breakers: {thresholds: [{track_remaining: true, max_connections: 7, max_pending_requests: 6, max_requests: 5, max_retries: 4}]}",
+        endpoints: &[OK],
+        traffic: requests(2),
+        ..BREAKERS
+    },
+    Feature {
+        name: "max_requests_per_connection 2",
+        endpoints: &[OK],
+        cluster: HTTP_PROTOCOL,
+        traffic: requests(6),
+        ..BREAKERS
+    },
+    Feature {
+        name: "five 500 in a row",
+        endpoints: &[does(Does::Answer(500)), OK, OK, OK, OK, OK, OK, OK, OK, OK],
+        cluster: "outlier_detection: {}",
+        traffic: requests(50),
+        chance: 0.05,
+        ..OUTLIERS
+    },
+    Feature {
+        name: "five gateway failures in a row, enforced",
+        endpoints: &[does(Does::Answer(503)), OK, OK, OK, OK, OK, OK, OK, OK, OK],
+        cluster: "outlier_detection: {consecutive_5xx: 100, enforcing_consecutive_gateway_failure: 100}",
+        traffic: requests(50),
+        chance: 0.05,
+        ..OUTLIERS
+    },
+    Feature {
+        name: "ten of ten fail",
+        endpoints: &[does(Does::Answer(500)); 10],
+        cluster: "outlier_detection: {consecutive_5xx: 2}",
+        traffic: requests(20),
+        chance: 0.05,
+        ..OUTLIERS
+    },
+];
+
+const HTTP_PROTOCOL: &str = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, common_http_protocol_options: {max_requests_per_connection: 2}, explicit_http_config: {http_protocol_options: {}}}}";

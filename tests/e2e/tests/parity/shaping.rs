@@ -1,0 +1,109 @@
+//! Filters that delay, refuse, pace and rewrite.
+
+use super::{Does, Feature, OK, PLAIN, Traffic, does, requests};
+
+const SHAPING: Feature = Feature { area: "filters", endpoints: &[OK], traffic: requests(10), ..PLAIN };
+
+pub(super) const FEATURES: &[Feature] = &[
+    Feature {
+        name: "fault: abort",
+        filters: &[("fault.v3.HTTPFault", "abort: {http_status: 418, percentage: {numerator: 100}}")],
+        ..SHAPING
+    },
+    Feature {
+        name: "fault: abort of gRPC",
+        filters: &[("fault.v3.HTTPFault", "abort: {grpc_status: 14, percentage: {numerator: 100}}")],
+        traffic: Traffic {
+            fields: &[("content-type", "application/grpc"), ("te", "trailers")],
+            ..requests(10)
+        },
+        ..SHAPING
+    },
+    Feature {
+        name: "fault: delay",
+        filters: &[("fault.v3.HTTPFault", "delay: {fixed_delay: 0.05s, percentage: {numerator: 100}}")],
+        ..SHAPING
+    },
+    Feature {
+        name: "fault: abort of 30 %",
+        filters: &[("fault.v3.HTTPFault", "abort: {http_status: 503, percentage: {numerator: 30}}")],
+        traffic: requests(600),
+        chance: 0.12,
+        by_chance: &["statuses", "response flags", "details", "http.main.*", "cluster.up.*"],
+        ..SHAPING
+    },
+    Feature {
+        name: "local_ratelimit: 4 tokens",
+        filters: &[(
+            "local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix: rl, token_bucket: {max_tokens: 4, fill_interval: 600s}, filter_enabled: {default_value: {numerator: 100}}, filter_enforced: {default_value: {numerator: 100}}",
+        )],
+        prefixes: &["rl."],
+        ..SHAPING
+    },
+    Feature {
+        name: "local_ratelimit: not enforced",
+        filters: &[(
+            "local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix: rl, token_bucket: {max_tokens: 4, fill_interval: 600s}, filter_enabled: {default_value: {numerator: 100}}",
+        )],
+        prefixes: &["rl."],
+        ..SHAPING
+    },
+    Feature {
+        name: "cors: an origin that is allowed",
+        filters: &[("cors.v3.Cors", "")],
+        around: "typed_per_filter_config: {cors: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy, allow_origin_string_match: [{exact: \"http://a\"}]}}",
+        traffic: Traffic { fields: &[("origin", "http://a")], ..requests(3) },
+        ..SHAPING
+    },
+    Feature {
+        name: "cors: an origin that is not",
+        filters: &[("cors.v3.Cors", "")],
+        around: "typed_per_filter_config: {cors: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy, allow_origin_string_match: [{exact: \"http://a\"}]}}",
+        traffic: Traffic { fields: &[("origin", "http://b")], ..requests(3) },
+        ..SHAPING
+    },
+    Feature {
+        name: "csrf: another origin",
+        filters: &[("csrf.v3.CsrfPolicy", "filter_enabled: {default_value: {numerator: 100}}")],
+        traffic: Traffic { fields: &[("origin", "http://evil")], body: "x", ..requests(3) },
+        differs: &[
+            (
+                "http.main.downstream_cx_destroy_local",
+                "our FIN leaves with the answer, Envoy's after the client's",
+            ),
+            (
+                "http.main.downstream_cx_destroy_remote",
+                "our FIN leaves with the answer, Envoy's after the client's",
+            ),
+        ],
+        ..SHAPING
+    },
+    Feature {
+        name: "buffer: too large",
+        filters: &[("buffer.v3.Buffer", "max_request_bytes: 4")],
+        traffic: Traffic { body: "more than four", ..requests(2) },
+        differs: &[
+            (
+                "http.main.downstream_cx_destroy_local",
+                "our FIN leaves with the answer, Envoy's after the client's",
+            ),
+            (
+                "http.main.downstream_cx_destroy_remote",
+                "our FIN leaves with the answer, Envoy's after the client's",
+            ),
+        ],
+        ..SHAPING
+    },
+    Feature {
+        name: "header_mutation",
+        filters: &[(
+            "header_mutation.v3.HeaderMutation",
+            "mutations: {request_mutations: [{append: {header: {key: x-a, value: b}}}]}",
+        )],
+        endpoints: &[does(Does::Say(200, &[("x-own", "1")], "body"))],
+        traffic: requests(2),
+        ..SHAPING
+    },
+];
