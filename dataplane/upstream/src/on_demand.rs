@@ -167,7 +167,8 @@ impl ClusterState {
             let host = self.hosts.get(known.host.0);
             let busy = host.is_some_and(|host| host.connections() > 0 || host.pending_requests() > 0);
             let used = std::mem::take(&mut known.used);
-            if !busy && !(spares_used && used) {
+            let stays = busy || (spares_used && used);
+            if !stays {
                 unused.push(*address);
             }
         }

@@ -67,6 +67,7 @@ pub(crate) fn cluster(
     let bind = bind::bind_config(cluster, path, cx)?;
     let http = http_options::upstream_http(cluster, path, cx)?;
     let health_check = health_check::health_check(cluster, http.protocol, path, cx)?;
+    let health_check = if provides { unchecked(health_check, path, cx) } else { health_check };
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
     let options = cluster.upstream_connection_options.as_ref();
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.
@@ -126,6 +127,17 @@ pub(crate) fn cluster(
         cx.registry.tls_scopes(built.scope);
     }
     Ok(built)
+}
+
+/// Nobody checks the endpoints of clusters that have none of their own.
+fn unchecked<T>(asked: Option<T>, path: &Path, cx: &mut Context) -> Option<T> {
+    if asked.is_some() {
+        cx.report(
+            &path.join("health_checks"),
+            "endpoints that clients name, or of other clusters, are not checked",
+        );
+    }
+    None
 }
 
 /// The metadata `istio: {alpn_override: "false"}` keeps `istio.alpn` off.
