@@ -74,6 +74,8 @@ impl HostPool {
 pub struct Host {
     /// Where it listens.
     pub address: Address,
+    /// Tried in this order when the first address does not answer; `None` without any.
+    pub additional_addresses: Option<Arc<[Address]>>,
     /// Its name, or empty.
     pub hostname: Arc<str>,
     /// `envoy.transport_socket_match` metadata: chooses the transport socket.
@@ -119,6 +121,7 @@ impl Host {
     pub(crate) fn new(endpoint: &Endpoint, priority: u32, locality: u32) -> Self {
         Self {
             address: endpoint.address.clone(),
+            additional_addresses: endpoint.additional_addresses.clone(),
             hostname: Arc::clone(&endpoint.hostname),
             transport_metadata: endpoint.transport_metadata.clone(),
             lb_metadata: endpoint.lb_metadata.clone(),
@@ -145,6 +148,7 @@ impl Host {
     /// Takes over what an update changed; connections stay.
     pub(crate) fn refresh(&mut self, endpoint: &Endpoint, priority: u32, locality: u32, is_checked: bool) {
         self.is_checked = is_checked;
+        self.additional_addresses.clone_from(&endpoint.additional_addresses);
         self.hostname = Arc::clone(&endpoint.hostname);
         self.transport_metadata.clone_from(&endpoint.transport_metadata);
         self.scope = endpoint.scope;

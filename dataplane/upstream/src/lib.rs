@@ -10,6 +10,7 @@
 //! [`ClusterState::connected_as`], [`PoolAction::Assign`]),
 //! [`ClusterState::released`] (HTTP/1), [`ClusterState::stream_ended`] (HTTP/2) or [`ClusterState::closed`].
 
+mod addresses;
 mod aggregate;
 mod budget;
 mod cluster;
@@ -28,6 +29,7 @@ mod retry;
 mod transport;
 mod weighing;
 
+pub use addresses::interleave;
 pub use aggregate::{Aggregate, LevelOf};
 pub use budget::{Budget, ClusterShared, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;

@@ -7,6 +7,7 @@ mod bad_upstreams;
 mod balancing;
 mod clusters;
 mod config;
+mod dns;
 mod filters;
 mod forwarding;
 mod headers;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ("balancing_vectors", balancing::vectors::CASES),
         ("clusters", clusters::CASES),
         ("config", config::CASES),
+        ("dns", dns::CASES),
         ("filters_admission", filters::admission::CASES),
         ("filters_bandwidth", filters::bandwidth::CASES),
         ("filters_buffer", filters::buffer::CASES),

@@ -10,7 +10,8 @@ use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{Counter, ShardStats, cluster as metric};
 use millrace_upstream::{Ejection, HostId, OutlierAction, OutlierEvent, TryResult};
 
-use crate::shard::{HOUSEKEEPING_EVERY, Shard};
+use crate::housekeeping::HOUSEKEEPING_EVERY;
+use crate::shard::Shard;
 use crate::token::Kind;
 
 impl Shard {
