@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     AccessLog, BufferFilter, Cidr, Codec, CorsFilter, CsrfFilter, FaultFilter, FilterConfigId,
-    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, Http2Options, LocalRateLimit, RouteConfiguration,
+    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HealthCheckFilter, Http2Options, LocalRateLimit, RouteConfiguration,
     RouteTableId, ScopeId, ScopedRoutes,
 };
 
@@ -134,6 +134,8 @@ pub enum HttpFilterKind {
     Csrf(Arc<CsrfFilter>),
     /// `envoy.filters.http.buffer`.
     Buffer(BufferFilter),
+    /// `envoy.filters.http.health_check`.
+    HealthCheck(Arc<HealthCheckFilter>),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.

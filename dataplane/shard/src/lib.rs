@@ -35,5 +35,6 @@ mod tls_statistics;
 mod token;
 mod upstream;
 
+pub use health_checks::Members;
 pub use logs::Logs;
 pub use shard::{Running, Shard, ShardParts, SocketFacts};

@@ -218,7 +218,7 @@ impl Shard {
             date: DateCache::default(),
             fired: Vec::new(),
         };
-        parts.snapshot.clusters.iter().flatten().for_each(|cluster| shard.sync_checks(cluster));
+        parts.snapshot.clusters.iter().flatten().for_each(|cluster| shard.sync_checks(cluster, None));
         shard
     }
 
@@ -332,12 +332,12 @@ impl Shard {
             }
             self.run_pool_actions(*id);
             match self.snapshot.cluster(*id).cloned() {
-                Some(cluster) => self.sync_checks(&cluster),
+                Some(cluster) => self.sync_checks(&cluster, changes),
                 None => self.end_checks(*id),
             }
             self.forget_cluster_if_gone(*id);
         }
-        update.warming.iter().for_each(|cluster| self.sync_checks(cluster));
+        update.warming.iter().for_each(|cluster| self.sync_checks(cluster, None));
         for (table, _) in &update.route_tables {
             self.route_users.changed(*table, &self.snapshot);
         }

@@ -65,6 +65,10 @@ pub(crate) fn cluster(
     let bind = bind::bind_config(cluster, path, cx)?;
     let http = http_options::upstream_http(cluster, path, cx)?;
     let health_check = health_check::health_check(cluster, http.protocol, path, cx)?;
+    if health_check.is_some() && discovery.is_on_demand() {
+        let why = "endpoints that requests name are not checked by this build";
+        return Err(Rejection::not_served(&path.join("health_checks"), why));
+    }
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
     let options = cluster.upstream_connection_options.as_ref();
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.

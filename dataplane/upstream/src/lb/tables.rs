@@ -94,7 +94,7 @@ impl Tables {
     /// Draws a host, again while retries are to avoid it.
     #[inline]
     pub fn choose(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
-        if self.direct && context.attempts == 0 {
+        if self.direct && context.attempts == 0 && context.level.is_none() {
             return Some(Chosen { host: self.levels.first_mut()?.healthy.pick(draw)?, panic: false });
         }
         match self.hashes {

@@ -7,6 +7,7 @@ use super::{BodyUse, LocalReply, ResponseEnv};
 use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
+use crate::http::health_check::HealthCheckActive;
 use crate::http::shaping::buffer::BufferActive;
 use crate::http::shaping::cors::CorsActive;
 use crate::http::shaping::fault::FaultActive;
@@ -27,6 +28,7 @@ pub(super) enum Active {
     HeaderMutation(usize),
     Cors(Box<CorsActive>),
     Buffer(BufferActive),
+    HealthCheck(Box<HealthCheckActive>),
 }
 
 impl Active {
@@ -90,6 +92,14 @@ impl Active {
             Self::Bridge(bridge) => bridge.response_head(head, end),
             Self::RateLimit(told) => told.write(&mut head.headers),
             Self::Cors(cors) => cors.response_head(&mut head.headers),
+            Self::HealthCheck(check) => {
+                let filter = env.start.hcm.http_filters.get(check.position());
+                let config = filter.and_then(|filter| match &filter.kind {
+                    HttpFilterKind::HealthCheck(config) => Some(&**config),
+                    _ => None,
+                });
+                check.response_head(config, head);
+            }
             Self::HeaderMutation(at) => {
                 if let Some((filter, name)) = mutation_at(env, *at) {
                     header_mutation::response_head(filter, name, head, env);

@@ -49,6 +49,7 @@ use millrace_route::Selected;
 
 use self::active::Active;
 use self::pass::Pass;
+use super::health_check::Health;
 use super::router::Render;
 use super::{LocalReply, chain};
 
@@ -93,6 +94,8 @@ pub struct Start<'c> {
     pub remote: Option<IpAddr>,
     /// `node.cluster`.
     pub node_cluster: &'c str,
+    /// What health checks of this proxy are answered by.
+    pub health: Option<&'c dyn Health>,
     /// Bytes that a filter may keep of one direction: the listener's `per_connection_buffer_limit_bytes`.
     pub buffer_limit: usize,
     /// No body follows the head.
@@ -110,6 +113,7 @@ impl<'c> Start<'c> {
             cluster: None,
             remote: None,
             node_cluster: "",
+            health: None,
             buffer_limit: 0,
             whole: true,
         }
@@ -198,6 +202,11 @@ impl StreamFilters {
     /// The request waits until all of it is here ([`Verdict::Hold`]).
     pub fn holds_request(&self) -> bool {
         self.holds_request
+    }
+
+    /// The request is a health check, which some statistics and logs leave out.
+    pub fn is_health_check(&self) -> bool {
+        self.filters.iter().any(|filter| matches!(filter, Active::HealthCheck(check) if check.is_check()))
     }
 
     /// What becomes of the request's bytes.
