@@ -208,7 +208,8 @@ mod tests {
         let filter = HealthCheckFilter { cache, ..filter(true) };
         let facts = Facts::default();
         let (active, _) = ask(&filter, &facts, "/hc", 0).unwrap();
-        let mut head = ResponseHead { status: 503, ..ResponseHead::new() };
+        let mut head = ResponseHead::new();
+        head.status = 503;
         head.headers.append(b"x-envoy-degraded", b"");
         active.response_head(Some(&filter), &mut head);
         let Some((_, Verdict::Reply(reply))) = ask(&filter, &facts, "/hc", 1) else { panic!("no answer") };
