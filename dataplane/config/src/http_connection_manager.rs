@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AccessLog, BufferFilter, Cidr, Codec, CorsFilter, CsrfFilter, FaultFilter, FilterConfigId,
-    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HealthCheckFilter, Http2Options, LocalRateLimit, RouteConfiguration,
-    RouteTableId, ScopeId, ScopedRoutes,
+    AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
+    CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
+    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HealthCheckFilter, Http2Options, LocalRateLimit,
+    RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes,
 };
 
 /// `server_header_transformation`.
@@ -136,6 +137,16 @@ pub enum HttpFilterKind {
     Buffer(BufferFilter),
     /// `envoy.filters.http.health_check`.
     HealthCheck(Arc<HealthCheckFilter>),
+    /// `envoy.filters.http.compressor`.
+    Compressor(Arc<CompressorFilter>),
+    /// `envoy.filters.http.decompressor`.
+    Decompressor(Arc<DecompressorFilter>),
+    /// `envoy.filters.http.bandwidth_limit`.
+    BandwidthLimit(Arc<BandwidthLimit>),
+    /// `envoy.filters.http.admission_control`.
+    AdmissionControl(Arc<AdmissionControl>),
+    /// `envoy.filters.http.adaptive_concurrency`.
+    AdaptiveConcurrency(Arc<AdaptiveConcurrency>),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.

@@ -68,7 +68,16 @@ pub use http_connection_manager::{
     HttpFilterKind, IstioAlpn, PathNormalization, PathWithEscapedSlashes, RouteSource,
     ServerHeaderTransformation, UnderscoresAction,
 };
-pub use http_filters::{BucketRef, BufferFilter, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy, DescriptorLimit, Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate, HeaderMutationFilter, HeaderMutationStep, HealthCheckCache, HealthCheckFilter, LocalRateLimit, LocalRateLimiter, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy, RateVerdict, TokenBucketConfig, VirtualHostRateLimits};
+pub use http_filters::{
+    AdaptiveConcurrency, AdmissionControl, AdmissionId, BandwidthLimit, BrotliCompressor, BrotliMode,
+    BucketRef, BufferFilter, Coding, CompressDirection, CompressResponses, CompressorFilter,
+    CompressorLibrary, CompressorPerRoute, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy,
+    DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, Fault, FaultAbort,
+    FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientState, GradientWindow, GzipCompressor,
+    GzipStrategy, HeaderMutationFilter, HeaderMutationStep, HealthCheckCache, HealthCheckFilter,
+    LATENCY_BINS, LocalRateLimit, LocalRateLimiter, MinRtt, MutationLists, QueryMutation, RateLimitAction,
+    RateLimitPolicy, RateVerdict, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
+};
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};
 pub use listener::{DrainType, Listener, TrafficDirection};

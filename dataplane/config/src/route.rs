@@ -7,9 +7,9 @@ use regex::bytes::Regex;
 
 use crate::format::Template;
 use crate::{
-    BufferFilter, ClusterId, CorsPolicy, CsrfPolicy, Fault, Fraction, HashPolicy, HeaderMatcher,
-    HeaderMutations, InternalRedirects, LocalRateLimit, MetadataMatch, MirrorPolicy, MutationLists,
-    QueryMatcher, RateLimitPolicy, RetryPolicy,
+    BandwidthLimit, BufferFilter, ClusterId, CompressorPerRoute, CorsPolicy, CsrfPolicy, Fault, Fraction,
+    HashPolicy, HeaderMatcher, HeaderMutations, InternalRedirects, LocalRateLimit, MetadataMatch,
+    MirrorPolicy, MutationLists, QueryMatcher, RateLimitPolicy, RetryPolicy,
 };
 
 /// The path part of `RouteMatch`.
@@ -301,6 +301,10 @@ pub enum PerFilterConfig {
     Csrf(Arc<CsrfPolicy>),
     /// `BufferPerRoute`.
     Buffer(BufferFilter),
+    /// `CompressorPerRoute`.
+    Compressor(Arc<CompressorPerRoute>),
+    /// `BandwidthLimit`.
+    BandwidthLimit(Arc<BandwidthLimit>),
 }
 
 /// `typed_per_filter_config` of one level, sorted by filter name.

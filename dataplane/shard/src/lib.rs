@@ -22,6 +22,7 @@ mod logs;
 mod origin;
 mod outliers;
 mod overload;
+mod quiescence;
 mod route_users;
 mod secure;
 mod secure_downstream;

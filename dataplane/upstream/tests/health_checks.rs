@@ -91,7 +91,10 @@ fn thresholds_are_those_of_envoy() {
     assert!(!shared.health.is_checked(&address, 7));
     // The first success passes, whatever the threshold.
     let first = session.succeeded(false, &check, &shared.health);
-    assert_eq!((first.transition, first.after, first.first), (Transition::Changed, CheckFlags::default(), true));
+    assert_eq!(
+        (first.transition, first.after, first.first),
+        (Transition::Changed, CheckFlags::default(), true)
+    );
     assert_eq!(first.events, [CheckEvent::AddHealthy { first: true }]);
     assert!(shared.health.is_checked(&address, 7) && !shared.health.is_checked(&address, 8));
     // Three failures of the network in a row fail; a success in between begins anew.
@@ -112,7 +115,10 @@ fn thresholds_are_those_of_envoy() {
     // Two successes pass again.
     let pending = session.succeeded(false, &check, &shared.health);
     assert_eq!((pending.transition, pending.after), (Transition::Pending, CheckFlags::FAILED));
-    assert_eq!(session.succeeded(false, &check, &shared.health).events, [CheckEvent::AddHealthy { first: false }]);
+    assert_eq!(
+        session.succeeded(false, &check, &shared.health).events,
+        [CheckEvent::AddHealthy { first: false }]
+    );
     // What the endpoint itself says needs no threshold.
     let active = Failure { status: 500, ..Failure::of(FailureKind::Active) };
     assert_eq!(session.failed(active, &check, &shared.health).after, CheckFlags::FAILED);
@@ -143,7 +149,13 @@ fn intervals_depend_on_the_result_and_on_traffic() {
         interval(check, passed, transition, traffic, &mut rng).as_millis() / 1000
     };
     use Transition::{Changed, Pending, Unchanged};
-    let with = [(true, Unchanged, 10), (true, Changed, 10), (true, Pending, 3), (false, Pending, 2), (false, Changed, 20)];
+    let with = [
+        (true, Unchanged, 10),
+        (true, Changed, 10),
+        (true, Pending, 3),
+        (false, Pending, 2),
+        (false, Changed, 20),
+    ];
     for (passed, transition, expected) in with {
         assert_eq!(wait(&check, passed, transition, true), expected, "{passed} {transition:?}");
     }
@@ -165,7 +177,8 @@ fn balancers_follow_checks() {
     let mut rng = Rng::new(3);
     let mut chosen = |state: &mut ClusterState| {
         let context = ChooseContext { now: Time(1), ..ChooseContext::default() };
-        let mut all: Vec<_> = (0..8).filter_map(|_| state.choose_host(&mut rng, &context).ok()).map(|c| c.host).collect();
+        let mut all: Vec<_> =
+            (0..8).filter_map(|_| state.choose_host(&mut rng, &context).ok()).map(|c| c.host).collect();
         all.sort_by_key(|id| format!("{id:?}"));
         all.dedup();
         all.len()
@@ -210,8 +223,11 @@ fn http1_answers_are_judged_however_they_are_cut() {
     let cases: [(&str, Option<Verdict>, bool); 7] = [
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", passed, false),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", passed, false),
-        ("HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nx-envoy-degraded: 1\r\ncontent-length: 0\r\n\r\n",
-            Some(Verdict::Passed { degraded: true }), false),
+        (
+            "HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nx-envoy-degraded: 1\r\ncontent-length: 0\r\n\r\n",
+            Some(Verdict::Passed { degraded: true }),
+            false,
+        ),
         ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", passed, true),
         ("HTTP/1.1 500 Bad\r\ncontent-length: 0\r\n\r\n", failed(FailureKind::Active, 500, false), false),
         ("HTTP/1.1 503 Bad\r\ncontent-length: 0\r\n\r\n", failed(FailureKind::Active, 503, true), false),
@@ -263,10 +279,12 @@ fn payloads_are_found_and_names_compared() {
     let mut with = http();
     with.receive = vec![b"all".to_vec(), b"well".to_vec()];
     with.response_bytes = Some(12);
-    with.service_name = Some(millrace_config::StringMatcher::Prefix { value: b"up"[..].into(), ignore_case: false });
+    with.service_name =
+        Some(millrace_config::StringMatcher::Prefix { value: b"up"[..].into(), ignore_case: false });
     let check = check(HealthCheckKind::Http(Box::new(with)));
     let answer = |name: &str, body: &str| {
-        let head = format!("x-envoy-upstream-healthchecked-cluster: {name}\r\ncontent-length: {}", body.len());
+        let head =
+            format!("x-envoy-upstream-healthchecked-cluster: {name}\r\ncontent-length: {}", body.len());
         converse(&check, format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}").as_bytes(), 5).0
     };
     let passed = Some(Verdict::Passed { degraded: false });

@@ -100,7 +100,11 @@ fn an_endpoint_that_hangs_fails_and_is_cured_in_time() {
     bed.run(INTERVAL * 4);
     assert!(healthy(&bed));
     bed.asserts_nothing_left();
-    assert_eq!(bed.servers.len(), 1 + 2 + 1, "each check that is late costs its connection, and no other does");
+    assert_eq!(
+        bed.servers.len(),
+        1 + 2 + 1,
+        "each check that is late costs its connection, and no other does"
+    );
 }
 
 #[test]
@@ -131,12 +135,17 @@ fn every_shard_leaves_a_failed_endpoint() {
     for client in [one, two] {
         assert!(bed.ask(client, REQUEST).starts_with("HTTP/1.1 200"));
     }
-    let open = |bed: &Bed| -> Vec<usize> { bed.shards.iter().map(|(s, ..)| s.upstream_connections()).collect() };
+    let open =
+        |bed: &Bed| -> Vec<usize> { bed.shards.iter().map(|(s, ..)| s.upstream_connections()).collect() };
     assert_eq!(open(&bed), [1, 1]);
     for _ in 0..3 {
         bed.silent = true;
         bed.run(Duration::from_millis(500));
-        assert_eq!((healthy(&bed), open(&bed)), (false, vec![0, 0]), "idle connections are closed everywhere");
+        assert_eq!(
+            (healthy(&bed), open(&bed)),
+            (false, vec![0, 0]),
+            "idle connections are closed everywhere"
+        );
         bed.silent = false;
         bed.run(Duration::from_millis(500));
         assert!(healthy(&bed));
@@ -150,7 +159,8 @@ fn every_shard_leaves_a_failed_endpoint() {
 
 #[test]
 fn payloads_are_asked_for_over_tls_too() {
-    let tcp = TcpHealthCheck { proxy_protocol: None, send: b"ping".to_vec(), receive: vec![b"ping".to_vec()] };
+    let tcp =
+        TcpHealthCheck { proxy_protocol: None, send: b"ping".to_vec(), receive: vec![b"ping".to_vec()] };
     for tls in [Tls::default(), Tls::UPSTREAM] {
         let kind = HealthCheckKind::Tcp(tcp.clone());
         let mut bed = Bed::secure(Mode::Http, 1, tls, |snapshot| checked(snapshot, kind));

@@ -13,6 +13,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("dataplane/inspect", 1),
     ("dataplane/l7", 1),
     ("dataplane/ring", 1),
+    ("dataplane/compression", 2),
     ("dataplane/observe", 2),
     ("dataplane/tls", 2),
     ("dataplane/route", 2),
@@ -31,6 +32,7 @@ const LAYERS: &[(&str, u32)] = &[
 /// Rooms that see byte slices and `now`: no socket, clock, runtime or protobuf.
 pub(crate) const SANS_IO: &[&str] = &[
     "dataplane/base",
+    "dataplane/compression",
     "dataplane/config",
     "dataplane/http",
     "dataplane/inspect",

@@ -71,7 +71,8 @@ fn endpoints_that_pass_stay_until_they_fail() {
     let actions = lab.work(|assembly, turn| assembly.health_changed(turn, id));
     assert!(matches!(&actions[0], Action::Publish(_)));
     assert_eq!(endpoints(&lab, "a"), [(2, false), (4, false)]);
-    let ignored = checked(&eds_cluster("a")).replace("connect_timeout", "ignore_health_on_host_removal: true, connect_timeout");
+    let ignored = checked(&eds_cluster("a"))
+        .replace("connect_timeout", "ignore_health_on_host_removal: true, connect_timeout");
     lab.say(Cluster, &[ignored], &[]);
     lab.say(Endpoint, &[assignment("a", &[4])], &[]);
     assert_eq!(endpoints(&lab, "a"), [(4, false)]);

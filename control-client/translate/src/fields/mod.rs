@@ -4,6 +4,7 @@
 mod balancing;
 mod bootstrap;
 mod cluster;
+mod compression;
 mod control;
 mod core;
 mod document;
@@ -62,6 +63,7 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         tls::TABLES,
         http::TABLES,
         shaping::TABLES,
+        compression::TABLES,
         route::TABLES,
         cluster::TABLES,
         health_check::TABLES,

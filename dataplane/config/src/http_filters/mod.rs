@@ -1,6 +1,10 @@
 //! The HTTP filters that shape, refuse and rewrite: what is configured of them.
 
+mod admission;
+mod bandwidth;
 mod buffer;
+mod compression;
+mod concurrency;
 mod cors;
 mod csrf;
 mod fault;
@@ -9,7 +13,17 @@ mod health_check;
 mod rate_limit;
 mod rate_limit_actions;
 
+pub use admission::{AdmissionControl, AdmissionId};
+pub use bandwidth::BandwidthLimit;
 pub use buffer::BufferFilter;
+pub use compression::{
+    BrotliCompressor, BrotliMode, Coding, CompressDirection, CompressResponses, CompressorFilter,
+    CompressorLibrary, CompressorPerRoute, DecompressDirection, DecompressorFilter, DecompressorLibrary,
+    GzipCompressor, GzipStrategy, ZstdCompressor,
+};
+pub use concurrency::{
+    AdaptiveConcurrency, GradientConfig, GradientState, GradientWindow, LATENCY_BINS, MinRtt,
+};
 pub use cors::{CorsFilter, CorsPolicy};
 pub use csrf::{CsrfFilter, CsrfPolicy};
 pub use fault::{Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate};

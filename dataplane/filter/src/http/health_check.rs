@@ -151,7 +151,12 @@ mod tests {
         HealthCheckFilter { pass_through, cache: None, min_healthy: Vec::new(), headers: vec![matcher] }
     }
 
-    fn ask(filter: &HealthCheckFilter, facts: &Facts, path: &str, now: u64) -> Option<(HealthCheckActive, Verdict)> {
+    fn ask(
+        filter: &HealthCheckFilter,
+        facts: &Facts,
+        path: &str,
+        now: u64,
+    ) -> Option<(HealthCheckActive, Verdict)> {
         let mut head = RequestHead::new();
         head.set_path(path.as_bytes());
         HealthCheckActive::begin(3, filter, Some(facts), "own", Time(now), &head)
@@ -189,7 +194,8 @@ mod tests {
 
     #[test]
     fn clusters_must_have_enough_members() {
-        let with = |percent| HealthCheckFilter { min_healthy: vec![(ClusterId(1), percent)], ..filter(false) };
+        let with =
+            |percent| HealthCheckFilter { min_healthy: vec![(ClusterId(1), percent)], ..filter(false) };
         for (members, percent, status, details) in [
             (None, 0, 503, "health_check_failed_no_cluster_found"),
             (Some((0, 0)), 0, 200, "health_check_ok_cluster_healthy"),

@@ -1,6 +1,7 @@
 //! HTTP: the connection manager around the filter chain, and the filters.
 
 pub mod chain;
+mod compression;
 pub mod connection_manager;
 pub mod grpc;
 mod grpc_http1_bridge;

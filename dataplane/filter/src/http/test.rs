@@ -213,27 +213,47 @@ pub(crate) struct Running<'h> {
     pub(crate) filters: Box<StreamFilters>,
     start: Start<'h>,
     request: RequestHead,
+    pub(crate) room: Room,
+    pub(crate) trailers: HeaderMap,
 }
 
 impl<'h> Running<'h> {
     pub(crate) fn begin(start: Start<'h>, head: &mut RequestHead) -> Option<Self> {
-        let mut slot = None;
-        assert_eq!(Room::new().begin(&mut slot, &start, head), Verdict::Continue);
-        slot.map(|filters| Self { filters, start, request: RequestHead::new() })
+        Self::begin_in(Room::new(), start, head)
     }
 
-    fn with<T>(&mut self, call: impl FnOnce(&mut StreamFilters, &mut ResponseEnv<'_>) -> T) -> T {
+    pub(crate) fn begin_in(mut room: Room, start: Start<'h>, head: &mut RequestHead) -> Option<Self> {
+        let mut slot = None;
+        assert_eq!(room.begin(&mut slot, &start, head), Verdict::Continue);
+        let (request, trailers) = (RequestHead::new(), HeaderMap::new());
+        slot.map(|filters| Self { filters, start, request, room, trailers })
+    }
+
+    fn with<T>(
+        &mut self,
+        call: impl FnOnce(&mut StreamFilters, &mut HeaderMap, &mut ResponseEnv<'_>) -> T,
+    ) -> T {
         let mut env = ResponseEnv {
             start: &self.start,
             request: &self.request,
             render: &Literal,
             scratch: &mut Vec::new(),
+            stats: &mut self.room.stats,
         };
-        call(&mut self.filters, &mut env)
+        call(&mut self.filters, &mut self.trailers, &mut env)
+    }
+
+    pub(crate) fn request_data(
+        &mut self,
+        data: &[u8],
+        end: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Box<LocalReply>> {
+        self.with(|filters, trailers, env| filters.request_data(data, end, trailers, out, env))
     }
 
     pub(crate) fn response_head(&mut self, head: &mut ResponseHead, end: bool) {
-        self.with(|filters, env| filters.response_head(head, end, env));
+        self.with(|filters, _, env| filters.response_head(head, end, env));
     }
 
     pub(crate) fn response_data(
@@ -243,7 +263,7 @@ impl<'h> Running<'h> {
         head: &mut ResponseHead,
         out: &mut Vec<u8>,
     ) -> Result<(), Box<LocalReply>> {
-        self.with(|filters, env| filters.response_data(data, end, head, out, env))
+        self.with(|filters, trailers, env| filters.response_data(data, end, head, trailers, out, env))
     }
 
     pub(crate) fn response_trailers(
@@ -252,11 +272,11 @@ impl<'h> Running<'h> {
         head: &mut ResponseHead,
         out: &mut Vec<u8>,
     ) -> Result<(), Box<LocalReply>> {
-        self.with(|filters, env| filters.response_trailers(trailers, head, out, env))
+        self.with(|filters, _, env| filters.response_trailers(trailers, head, out, env))
     }
 
     pub(crate) fn local_reply(&mut self, head: &mut ResponseHead, body: &mut Vec<u8>) {
-        self.with(|filters, env| filters.local_reply(head, body, env));
+        self.with(|filters, _, env| filters.local_reply(head, body, env));
     }
 }
 

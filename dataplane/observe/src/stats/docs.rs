@@ -17,10 +17,27 @@ fn page() -> String {
         let prefix = match (kind.prefix(), kind) {
             ("", ScopeKind::Host) => "(of one endpoint, in /clusters only) ".to_owned(),
             ("", ScopeKind::HttpLocalRateLimit) => "<stat_prefix>.http_local_rate_limit.".to_owned(),
+            ("", ScopeKind::HttpBandwidthLimit) => "<stat_prefix>.http_bandwidth_limit.".to_owned(),
             ("", _) => "(no prefix)".to_owned(),
             (prefix, ScopeKind::HttpFault) => format!("{prefix}.<stat_prefix>.fault."),
             (prefix, ScopeKind::HttpCors) => format!("{prefix}.<stat_prefix>.cors."),
             (prefix, ScopeKind::HttpCsrf) => format!("{prefix}.<stat_prefix>.csrf."),
+            (prefix, ScopeKind::HttpCompressor) => {
+                format!("{prefix}.<stat_prefix>.compressor.<name>.<library>.")
+            }
+            (prefix, ScopeKind::HttpCompressorDirection) => {
+                format!("{prefix}.<stat_prefix>.compressor.<name>.<library>.[request.|response.]")
+            }
+            (prefix, ScopeKind::HttpDecompressor) => {
+                format!("{prefix}.<stat_prefix>.decompressor.<name>.<library>.{{request,response}}.")
+            }
+            (prefix, ScopeKind::HttpDecompressorLibrary) => {
+                format!("{prefix}.<stat_prefix>.decompressor.<name>.<library>.decompressor_library.")
+            }
+            (prefix, ScopeKind::HttpAdmissionControl) => format!("{prefix}.<stat_prefix>.admission_control."),
+            (prefix, ScopeKind::HttpGradientController) => {
+                format!("{prefix}.<stat_prefix>.adaptive_concurrency.gradient_controller.")
+            }
             (prefix, ScopeKind::LocalRateLimit | ScopeKind::ConnectionLimit) => {
                 format!("{prefix}.<stat_prefix>.")
             }
@@ -139,6 +156,13 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::HttpCors
             | ScopeKind::HttpCsrf
             | ScopeKind::HttpLocalRateLimit
+            | ScopeKind::HttpCompressor
+            | ScopeKind::HttpCompressorDirection
+            | ScopeKind::HttpDecompressor
+            | ScopeKind::HttpDecompressorLibrary
+            | ScopeKind::HttpBandwidthLimit
+            | ScopeKind::HttpAdmissionControl
+            | ScopeKind::HttpGradientController
             | ScopeKind::LocalRateLimit
             | ScopeKind::ConnectionLimit
             | ScopeKind::OverloadMonitor

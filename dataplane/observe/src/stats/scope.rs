@@ -77,6 +77,20 @@ pub enum ScopeKind {
     HttpCsrf,
     /// `<name>.`: `name` is `<stat_prefix>.http_local_rate_limit` of the filter or route.
     HttpLocalRateLimit,
+    /// `http.<name>.`: `name` is `<stat_prefix>.compressor.<library's name>.<library>`.
+    HttpCompressor,
+    /// `http.<name>.`: the same with `.request` or `.response` behind it.
+    HttpCompressorDirection,
+    /// `http.<name>.`: `name` is `<stat_prefix>.decompressor.<library's name>.<library>.request`, or `response`.
+    HttpDecompressor,
+    /// `http.<name>.`: `name` is `<stat_prefix>.decompressor.<library's name>.<library>.decompressor_library`.
+    HttpDecompressorLibrary,
+    /// `<name>.`: `name` is `<stat_prefix>.http_bandwidth_limit` of the filter or route.
+    HttpBandwidthLimit,
+    /// `http.<name>.`: `name` is `<stat_prefix>.admission_control`.
+    HttpAdmissionControl,
+    /// `http.<name>.`: `name` is `<stat_prefix>.adaptive_concurrency.gradient_controller`.
+    HttpGradientController,
     /// `local_rate_limit.<name>.`: `name` is the network filter's `stat_prefix`.
     LocalRateLimit,
     /// `connection_limit.<name>.`: `name` is the filter's `stat_prefix`.
@@ -129,6 +143,13 @@ impl ScopeKind {
         Self::HttpCors,
         Self::HttpCsrf,
         Self::HttpLocalRateLimit,
+        Self::HttpCompressor,
+        Self::HttpCompressorDirection,
+        Self::HttpDecompressor,
+        Self::HttpDecompressorLibrary,
+        Self::HttpBandwidthLimit,
+        Self::HttpAdmissionControl,
+        Self::HttpGradientController,
         Self::LocalRateLimit,
         Self::ConnectionLimit,
         Self::OverloadMonitor,
@@ -173,6 +194,13 @@ impl ScopeKind {
             Self::HttpCors => &tables::cors::TABLE,
             Self::HttpCsrf => &tables::csrf::TABLE,
             Self::HttpLocalRateLimit => &tables::http_local_rate_limit::TABLE,
+            Self::HttpCompressor => &tables::compressor::TABLE,
+            Self::HttpCompressorDirection => &tables::compressor_direction::TABLE,
+            Self::HttpDecompressor => &tables::decompressor::TABLE,
+            Self::HttpDecompressorLibrary => &tables::decompressor_library::TABLE,
+            Self::HttpBandwidthLimit => &tables::bandwidth_limit::TABLE,
+            Self::HttpAdmissionControl => &tables::admission_control::TABLE,
+            Self::HttpGradientController => &tables::gradient_controller::TABLE,
             Self::LocalRateLimit => &tables::local_rate_limit::TABLE,
             Self::ConnectionLimit => &tables::connection_limit::TABLE,
             Self::OverloadMonitor => &tables::overload_monitor::TABLE,
@@ -185,7 +213,7 @@ impl ScopeKind {
     /// How names of this kind begin, before the scope's own name.
     pub fn prefix(self) -> &'static str {
         match self {
-            Self::Process | Self::Host | Self::HttpLocalRateLimit => "",
+            Self::Process | Self::Host | Self::HttpLocalRateLimit | Self::HttpBandwidthLimit => "",
             Self::LocalRateLimit => "local_rate_limit",
             Self::ConnectionLimit => "connection_limit",
             Self::OverloadMonitor | Self::OverloadAction | Self::LoadShedPoint => "overload",
@@ -204,7 +232,13 @@ impl ScopeKind {
             | Self::ScopedRds
             | Self::HttpFault
             | Self::HttpCors
-            | Self::HttpCsrf => "http",
+            | Self::HttpCsrf
+            | Self::HttpCompressor
+            | Self::HttpCompressorDirection
+            | Self::HttpDecompressor
+            | Self::HttpDecompressorLibrary
+            | Self::HttpAdmissionControl
+            | Self::HttpGradientController => "http",
             Self::Cds => "cluster_manager.cds",
             Self::Lds => "listener_manager.lds",
             Self::Sds => "sds",

@@ -16,9 +16,7 @@ use std::time::Duration;
 
 use millrace_base::hash::xxh64;
 use millrace_base::{Key, Slab, Time};
-use millrace_config::{
-    Address, Cluster, ClusterId, Endpoint, EndpointChanges, HealthCheck, LocalityName,
-};
+use millrace_config::{Address, Cluster, ClusterId, Endpoint, EndpointChanges, HealthCheck, LocalityName};
 use millrace_observe::stats::cluster as metric;
 use millrace_ring::timer::TimerId;
 use millrace_upstream::ClusterShared;
@@ -124,7 +122,8 @@ impl Shard {
         let round = self.health_checks.rounds;
         let come = known.map(|changes| changes.added(cluster));
         let shards = self.shared.doors().len();
-        for (added, locality) in come.as_ref().unwrap_or(&cluster.localities).iter().zip(&cluster.localities) {
+        for (added, locality) in come.as_ref().unwrap_or(&cluster.localities).iter().zip(&cluster.localities)
+        {
             for endpoint in added.endpoints.iter().filter(|endpoint| endpoint.is_checked()) {
                 if owner(&endpoint.address, shards) == self.index {
                     self.sync_probe(id, endpoint, &locality.locality, round);

@@ -199,17 +199,20 @@ impl Shard {
     fn h1_change_request(&mut self, key: Key, id: Key, range: Range<usize>, used: usize, done: bool) -> bool {
         let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
         let mut input = std::mem::take(&mut http.input);
+        // Before the filters, which may add some.
+        if done
+            && !http.hcm.http1.enable_trailers
+            && let Some(stream) = self.streams.get_mut(id)
+        {
+            stream.request_trailers.clear();
+        }
         let alive = self.change_request(id, &input.front()[range], done);
         input.consume(used);
         let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
-        let trailers = http.hcm.http1.enable_trailers;
         http.input = input;
         let Some(stream) = self.streams.get_mut(id).filter(|_| alive) else { return false };
         if done {
             stream.flow.request_end = true;
-            if !trailers {
-                stream.request_trailers.clear();
-            }
             self.filter_request_trailers(id);
             self.request_arrived(id);
             self.held_is_whole(id);
@@ -254,7 +257,8 @@ impl Shard {
             _ if stream.tunnel => link.shutdown(&mut self.io),
             _ => {
                 let state = self.clusters.get(upstream.cluster);
-                let own = stream.client.is_none() && stream.side.is_none();
+                // Those of an HTTP/1.1 client were struck already; filters may have added others.
+                let own = stream.client.is_none() && stream.side.is_none() && stream.filters.is_none();
                 let keeps = own || state.is_some_and(|s| s.config().http.enable_trailers);
                 let trailers = Some(trailers).filter(|_| keeps);
                 link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));
@@ -342,8 +346,13 @@ impl Shard {
     /// The rest of [`Shard::forward_response_body`] for a response that filters look at: its bytes go through the
     /// stream's queue.
     fn filter_response_body(&mut self, conn: Key, id: Key, step: DecodeStep, done: bool) -> bool {
-        let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
-        let Carries::Http(http) = &mut upstream.carries else { return false };
+        if done {
+            // Before the filters, which may add some.
+            self.drop_unwanted_trailers(id);
+        }
+        let Some(Carries::Http(http)) = self.upstreams.get_mut(conn).map(|u| &mut u.carries) else {
+            return false;
+        };
         let Some(stream) = self.streams.get_mut(id) else { return false };
         let trailers = done && !stream.trailers.is_empty();
         let (usage, paced) = (stream.response_use(), stream.is_paced());
@@ -383,7 +392,6 @@ impl Shard {
             self.judge_end(id, true);
             if paced {
                 // Its connection need not wait for the client, nor can it spoil the answer any more.
-                self.drop_unwanted_trailers(id);
                 self.upstream_is_done(id);
             }
             if trailers && !self.filter_trailers(id) {
@@ -443,7 +451,9 @@ impl Shard {
         stream.response_deadline = Time::MAX;
         stream.try_deadline = Time::MAX;
         if stream.client.is_some() {
-            self.drop_unwanted_trailers(id);
+            if stream.filters.is_none() {
+                self.drop_unwanted_trailers(id);
+            }
             self.h2_write_end(id);
         } else {
             let framing = stream.response_framing;

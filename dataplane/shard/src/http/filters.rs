@@ -173,10 +173,15 @@ impl Shard {
     /// Shows the bytes that were held to the filters that had not seen them. False when the stream is over.
     fn catch_up(&mut self, id: Key) -> bool {
         let Some(stream) = self.streams.get_mut(id) else { return false };
-        let Some(filters) = &mut stream.filters else { return true };
+        if stream.filters.is_none() {
+            return true;
+        }
         let held = stream.flow.request_queue.to_vec();
         let mut out = std::mem::take(&mut self.filtered);
-        let verdict = filters.catch_up(&held, &mut out);
+        let verdict = self.ask_filters(id, |filters, parts, env| {
+            filters.catch_up(&held, parts.request_trailers, &mut out, env)
+        });
+        let (Some(stream), Some(verdict)) = (self.streams.get_mut(id), verdict) else { return false };
         if let Ok(true) = verdict {
             stream.flow.request_queue.clear();
             stream.flow.request_queue.push_bytes(&out);
@@ -224,6 +229,7 @@ impl Shard {
             request: &stream.request,
             render: &renderer,
             scratch: &mut self.scratch,
+            stats: &mut self.stats,
         };
         let parts = Parts {
             response: &mut stream.response,
@@ -243,10 +249,14 @@ impl Shard {
 
     /// Puts what the filters make of request bytes into the stream's queue. False when the stream is over.
     pub(super) fn change_request(&mut self, id: Key, data: &[u8], end: bool) -> bool {
-        let Some(stream) = self.streams.get_mut(id) else { return false };
-        let Some(filters) = &mut stream.filters else { return true };
         let mut out = std::mem::take(&mut self.filtered);
-        let verdict = filters.request_data(data, end, &mut out);
+        let verdict = self.ask_filters(id, |filters, parts, env| {
+            filters.request_data(data, end, parts.request_trailers, &mut out, env)
+        });
+        let (Some(stream), Some(verdict)) = (self.streams.get_mut(id), verdict) else {
+            self.filtered = out;
+            return self.streams.get(id).is_some();
+        };
         stream.flow.request_queue.push_bytes(&out);
         out.clear();
         self.filtered = out;
@@ -269,7 +279,7 @@ impl Shard {
     pub(super) fn change_response(&mut self, id: Key, data: &[u8], end: bool) -> bool {
         let mut out = std::mem::take(&mut self.filtered);
         let verdict = self.ask_filters(id, |filters, parts, env| {
-            filters.response_data(data, end, parts.response, &mut out, env)
+            filters.response_data(data, end, parts.response, parts.trailers, &mut out, env)
         });
         let (Some(stream), Some(verdict)) = (self.streams.get_mut(id), verdict) else { return true };
         stream.flow.response_queue.push_bytes(&out);

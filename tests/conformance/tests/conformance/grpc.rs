@@ -166,7 +166,13 @@ fn send(
     let start = Start { buffer_limit: 1 << 20, ..Start::of(hcm, None) };
     let mut filters = begin(&start, &mut asked);
     let mut scratch = Vec::new();
-    let mut env = ResponseEnv { start: &start, request: &asked, render: &NoTemplates, scratch: &mut scratch };
+    let mut env = ResponseEnv {
+        start: &start,
+        request: &asked,
+        render: &NoTemplates,
+        scratch: &mut scratch,
+        stats: &mut Registry::new().attach_shard("worker_0"),
+    };
     let mut head = ResponseHead::new();
     head.status = raw.status;
     head.headers = map(&raw.headers);
@@ -176,7 +182,7 @@ fn send(
     let pieces: Vec<&[u8]> = body.chunks(piece).collect();
     for (at, data) in pieces.iter().enumerate() {
         let end = at + 1 == pieces.len() && trailers.is_empty();
-        filters.response_data(data, end, &mut head, &mut out, &mut env).expect("small");
+        filters.response_data(data, end, &mut head, &mut trailers, &mut out, &mut env).expect("small");
     }
     if !trailers.is_empty() {
         filters.response_trailers(&mut trailers, &mut head, &mut out, &mut env).expect("small");

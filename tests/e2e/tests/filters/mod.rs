@@ -1,7 +1,9 @@
 //! HTTP filters that delay, refuse, pace and rewrite.
 
 pub(crate) mod buffer;
+pub(crate) mod compression;
 pub(crate) mod connections;
+pub(crate) mod decompression;
 pub(crate) mod fault;
 pub(crate) mod origins;
 pub(crate) mod rate_limit;

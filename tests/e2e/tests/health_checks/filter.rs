@@ -82,8 +82,11 @@ fn the_proxy_answers_for_its_clusters(subject: &Subject) {
     for (least, status, details) in cases {
         let fields = format!("pass_through_mode: false, cluster_min_healthy_percentages: {{{least}}}");
         let node = "node: {id: tested, cluster: own-cluster}";
-        let bootstrap =
-            Bootstrap::new().top(node).http(http(&fields)).cluster("up", &[], &load).cluster("empty", &[], "");
+        let bootstrap = Bootstrap::new().top(node).http(http(&fields)).cluster("up", &[], &load).cluster(
+            "empty",
+            &[],
+            "",
+        );
         let proxy = Proxy::start(subject, &bootstrap);
         assert_eq!(proxy.client().get("/hc").status, status, "{least}");
         assert_eq!(proxy.log().line(0).get("details"), details);
@@ -141,7 +144,8 @@ fn a_failing_proxy_is_left_by_another(subject: &Subject) {
     let check = "health_checks: [{timeout: 1s, interval: 30s, no_traffic_interval: 30s, unhealthy_threshold: 1, \
                  healthy_threshold: 1, http_health_check: {path: /hc, service_name_matcher: {prefix: own}}}]";
     let endpoints = [inner.listener("main")];
-    let outer = Proxy::start(subject, &Bootstrap::new().http(Http::to("up")).cluster("up", &endpoints, check));
+    let outer =
+        Proxy::start(subject, &Bootstrap::new().http(Http::to("up")).cluster("up", &endpoints, check));
     assert_eq!(outer.client().get("/").text(), "behind");
     assert_eq!(inner.admin_post("/healthcheck/fail").status, 200);
     wait::for_true("a passive failure", || {

@@ -34,13 +34,15 @@ fn listeners_wait_for_the_first_checks(subject: &Subject) {
     let (good, hanging) = (Endpoint::new(), Endpoint::answering(Reply::hang()));
     let times = "timeout: 2s, interval: 60s, unhealthy_threshold: 1, healthy_threshold: 1";
     let fields = format!("health_checks: [{{{times}, {HTTP}}}]");
-    let bootstrap = Bootstrap::new()
-        .http(Http::to("up"))
-        .cluster("up", &[good.address(), hanging.address()], &fields);
+    let bootstrap =
+        Bootstrap::new().http(Http::to("up")).cluster("up", &[good.address(), hanging.address()], &fields);
     let proxy = Proxy::start_unready(subject, &bootstrap, &[]);
     wait_flags(&proxy, good.address(), "healthy");
     assert!(!proxy.is_ready());
-    assert_eq!((stat(&proxy, "failure"), flags(&proxy, hanging.address())), (0, "/failed_active_hc".to_owned()));
+    assert_eq!(
+        (stat(&proxy, "failure"), flags(&proxy, hanging.address())),
+        (0, "/failed_active_hc".to_owned())
+    );
     proxy.wait_ready();
     assert_eq!(stat(&proxy, "failure"), 1);
     assert_eq!(flags(&proxy, hanging.address()), "/failed_active_hc/active_hc_timeout");
@@ -247,9 +249,11 @@ fn many_endpoints_are_all_checked(subject: &Subject) {
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || while listener.accept().is_ok() {});
-    let endpoints: Vec<SocketAddr> =
-        (0..400_u16).map(|n| SocketAddr::from(([127, 1, (n / 200) as u8, (n % 200 + 1) as u8], port))).collect();
-    let times = "timeout: 5s, interval: 60s, unhealthy_threshold: 1, healthy_threshold: 1, initial_jitter: 0.2s";
+    let endpoints: Vec<SocketAddr> = (0..400_u16)
+        .map(|n| SocketAddr::from(([127, 1, (n / 200) as u8, (n % 200 + 1) as u8], port)))
+        .collect();
+    let times =
+        "timeout: 5s, interval: 60s, unhealthy_threshold: 1, healthy_threshold: 1, initial_jitter: 0.2s";
     let fields = format!("health_checks: [{{{times}, tcp_health_check: {{}}}}]");
     let bootstrap = Bootstrap::new().http(Http::to("up")).cluster("up", &endpoints, &fields);
     let proxy = Proxy::start_with(subject, &bootstrap, &["--concurrency", "2"]);

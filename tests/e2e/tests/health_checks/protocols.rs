@@ -75,7 +75,8 @@ fn http_may_have_a_body_and_expect_one(subject: &Subject) {
 
 fn expected_statuses_replace_200(subject: &Subject) {
     let endpoint = Endpoint::answering(Reply::status(204));
-    let check = "http_health_check: {path: /hc, expected_statuses: [{start: 201, end: 300}, {start: 418, end: 419}]}";
+    let check =
+        "http_health_check: {path: /hc, expected_statuses: [{start: 201, end: 300}, {start: 418, end: 419}]}";
     let proxy = checked(subject, &[endpoint.address()], check, "");
     wait_flags(&proxy, endpoint.address(), "healthy");
     for (status, expected) in
@@ -143,7 +144,8 @@ fn scripted(answers: Vec<Answer>) -> Origin {
 fn http2_checks_pass_and_fail(subject: &Subject) {
     let status = |status| Answer { status, ..Answer::default() };
     let origin = scripted(vec![status(200), status(503), status(200)]);
-    let check = "http_health_check: {path: /hc, codec_client_type: HTTP2}, always_log_health_check_failures: true";
+    let check =
+        "http_health_check: {path: /hc, codec_client_type: HTTP2}, always_log_health_check_failures: true";
     let proxy = checked(subject, &[origin.address()], check, &http2_cluster(""));
     wait::for_true("a failure", || stat(&proxy, "failure") == 1);
     wait_flags(&proxy, origin.address(), "healthy");
@@ -193,7 +195,8 @@ fn grpc_serving_passes_and_nothing_else(subject: &Subject) {
 
 fn grpc_asks_as_envoy_does(subject: &Subject) {
     let origin = scripted(vec![grpc("0", SERVING)]);
-    let check = "grpc_health_check: {service_name: the.service, initial_metadata: [{header: {key: x-a, value: b}}]}";
+    let check =
+        "grpc_health_check: {service_name: the.service, initial_metadata: [{header: {key: x-a, value: b}}]}";
     let proxy = checked(subject, &[origin.address()], check, &http2_cluster(""));
     wait_flags(&proxy, origin.address(), "healthy");
     wait_for_more(&proxy, "success", 2);
@@ -202,7 +205,8 @@ fn grpc_asks_as_envoy_does(subject: &Subject) {
     assert_eq!(asked.authority, "up");
     let field = |name| asked.fields.get(name).map(str::to_owned);
     let fields = ["content-type", "te", "user-agent", "grpc-timeout", "x-a"].map(field);
-    let expected = ["application/grpc", "trailers", "Envoy/HC", "400m", "b"].map(|text| Some(text.to_owned()));
+    let expected =
+        ["application/grpc", "trailers", "Envoy/HC", "400m", "b"].map(|text| Some(text.to_owned()));
     assert_eq!(fields, expected);
     assert_eq!(asked.body, [&[0, 0, 0, 0, 13, 10, 11][..], b"the.service"].concat());
     assert_eq!(stat(&proxy, "failure"), 0);
@@ -271,8 +275,10 @@ fn with_endpoint(subject: &Subject, endpoint: SocketAddr, says: &str) -> Proxy {
 fn endpoints_say_where_and_whether_they_are_checked(subject: &Subject) {
     let (endpoint, other) = (Endpoint::answering(Reply::status(500)), Endpoint::new());
     let port = format!("port_value: {}, hostname: own", other.address().port());
-    let address =
-        format!("address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}", other.address().port());
+    let address = format!(
+        "address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}",
+        other.address().port()
+    );
     for (says, host) in [(port, "own"), (address, "common")] {
         let proxy = with_endpoint(subject, endpoint.address(), &says);
         wait_flags(&proxy, endpoint.address(), "healthy");
@@ -290,9 +296,15 @@ fn what_cannot_be_is_refused(subject: &Subject) {
     let cases = [
         ("grpc_health_check: {}", "cluster must support HTTP/2 for gRPC healthchecking"),
         ("tcp_health_check: {send: {text: '0'}}", "invalid hex string"),
-        ("http_health_check: {path: /, send: {text: 'aa'}}", "HTTP health check cannot specify a request payload"),
+        (
+            "http_health_check: {path: /, send: {text: 'aa'}}",
+            "HTTP health check cannot specify a request payload",
+        ),
         ("http_health_check: {path: /, expected_statuses: [{start: 1, end: 200}]}", "expecting start >= 100"),
-        ("http_health_check: {path: /, receive: [{text: 'aabb'}], response_buffer_size: 1}", "The expected response length"),
+        (
+            "http_health_check: {path: /, receive: [{text: 'aabb'}], response_buffer_size: 1}",
+            "The expected response length",
+        ),
         ("http_health_check: {}", "path"),
     ];
     for (check, why) in cases {

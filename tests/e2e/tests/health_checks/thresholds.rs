@@ -121,9 +121,13 @@ fn an_endpoint_that_refuses_never_passes(subject: &Subject) {
 
 fn resets_and_closes_are_failures_of_the_network(subject: &Subject) {
     let (_good, other, proxy) = pair(subject, HTTP);
-    for bad in [Reply::reset(), Reply::close(), Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc").then(
-        millrace_support::upstream::Then::Close,
-    ), Reply::raw("HTTQ/1.1 200 OK\r\n\r\n")] {
+    for bad in [
+        Reply::reset(),
+        Reply::close(),
+        Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc")
+            .then(millrace_support::upstream::Then::Close),
+        Reply::raw("HTTQ/1.1 200 OK\r\n\r\n"),
+    ] {
         let failures = stat(&proxy, "network_failure");
         other.answer(bad);
         wait_flags(&proxy, other.address(), "/failed_active_hc");
@@ -217,7 +221,8 @@ fn logged(subject: &Subject, more: &str) -> (Endpoint, Directory, std::path::Pat
     let endpoint = Endpoint::new();
     let directory = Directory::new();
     let path = directory.path().join("events");
-    let sink = "type.googleapis.com/envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink";
+    let sink =
+        "type.googleapis.com/envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink";
     let check = format!(
         "{HTTP}, event_logger: [{{name: envoy.health_check.event_sink.file, typed_config: {{\"@type\": {sink}, \
          event_log_path: \"{}\"}}}}]{more}",
@@ -254,7 +259,9 @@ fn events_are_logged(subject: &Subject) {
     let head = head(&endpoint);
     let expected = [
         format!("{head}\"add_healthy_event\":{{\"first_check\":true}},{LOCALITY}}}"),
-        format!("{head}\"eject_unhealthy_event\":{{\"failure_type\":\"ACTIVE\",\"http_status_code\":503}},{LOCALITY}}}"),
+        format!(
+            "{head}\"eject_unhealthy_event\":{{\"failure_type\":\"ACTIVE\",\"http_status_code\":503}},{LOCALITY}}}"
+        ),
         format!("{head}\"add_healthy_event\":{{\"first_check\":false}},{LOCALITY}}}"),
         format!("{head}\"degraded_healthy_host\":{{}},{LOCALITY}}}"),
         format!("{head}\"no_longer_degraded_host\":{{}},{LOCALITY}}}"),
@@ -282,7 +289,8 @@ fn every_failure_and_success_is_logged_when_asked(subject: &Subject) {
 
 fn one_check_passes_a_new_endpoint(subject: &Subject) {
     let endpoint = Endpoint::new();
-    let times = "timeout: 1s, interval: 60s, no_traffic_interval: 60s, unhealthy_threshold: 9, healthy_threshold: 9";
+    let times =
+        "timeout: 1s, interval: 60s, no_traffic_interval: 60s, unhealthy_threshold: 9, healthy_threshold: 9";
     let fields = format!("health_checks: [{{{times}, {HTTP}}}]");
     let bootstrap = millrace_support::bootstrap::Bootstrap::new()
         .http(millrace_support::bootstrap::Http::to("up"))

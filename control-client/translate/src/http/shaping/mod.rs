@@ -1,6 +1,8 @@
 //! The HTTP filters that delay, refuse and rewrite, with what routes say of them.
 
 mod buffer;
+mod compression;
+mod compression_library;
 mod cors;
 mod csrf;
 mod fault;
@@ -34,6 +36,8 @@ pub(super) fn filter(
         cors::TYPE => cors::filter(stat_prefix, cx),
         csrf::TYPE => csrf::filter(&open(any, path)?, stat_prefix, path, cx)?,
         buffer::TYPE => buffer::filter(&open(any, path)?),
+        compression::COMPRESSOR => compression::compressor(&open(any, path)?, stat_prefix, path, cx)?,
+        compression::DECOMPRESSOR => compression::decompressor(&open(any, path)?, stat_prefix, path, cx)?,
         _ => return Ok(None),
     }))
 }
@@ -51,6 +55,7 @@ pub(crate) fn of_route(
         cors::POLICY => cors::of_route(&open(any, path)?, path, cx)?,
         csrf::TYPE => csrf::of_route(&open(any, path)?, path, cx)?,
         buffer::PER_ROUTE => buffer::of_route(&open(any, path)?, path)?,
+        compression::PER_ROUTE => compression::of_route(&open(any, path)?, path)?,
         _ => return Ok(None),
     }))
 }

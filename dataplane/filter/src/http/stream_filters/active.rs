@@ -4,6 +4,9 @@ use millrace_http::{HeaderMap, ResponseHead};
 
 use super::pass::Pass;
 use super::{BodyUse, LocalReply, ResponseEnv};
+use crate::http::compression::accept::Decision;
+use crate::http::compression::compressor::CompressorActive;
+use crate::http::compression::decompressor::DecompressorActive;
 use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
@@ -29,6 +32,8 @@ pub(super) enum Active {
     Cors(Box<CorsActive>),
     Buffer(BufferActive),
     HealthCheck(Box<HealthCheckActive>),
+    Compressor(CompressorActive),
+    Decompressor(DecompressorActive),
 }
 
 impl Active {
@@ -37,6 +42,8 @@ impl Active {
             Self::Stats(stats) if stats.counts() => BodyUse::Observe,
             Self::Web(web) => web.request_use(),
             Self::Bridge(bridge) => bridge.request_use(),
+            Self::Compressor(compressor) if compressor.changes_request() => BodyUse::Change,
+            Self::Decompressor(decompressor) if decompressor.changes_request() => BodyUse::Change,
             _ => BodyUse::Bypass,
         }
     }
@@ -46,6 +53,8 @@ impl Active {
             Self::Stats(stats) if stats.sees_response() => BodyUse::Observe,
             Self::Web(web) => web.response_use(),
             Self::Bridge(bridge) => bridge.response_use(),
+            Self::Compressor(compressor) if compressor.changes_response() => BodyUse::Change,
+            Self::Decompressor(decompressor) if decompressor.changes_response() => BodyUse::Change,
             _ => BodyUse::Bypass,
         }
     }
@@ -68,8 +77,10 @@ impl Active {
     pub(super) fn request_data(
         &mut self,
         end: bool,
+        trailers: &mut HeaderMap,
         pass: &mut Pass<'_>,
         out: &mut Vec<u8>,
+        env: &mut ResponseEnv<'_>,
     ) -> Result<(), Box<LocalReply>> {
         match self {
             Self::Stats(stats) => stats.request_data(pass.bytes(out)),
@@ -80,12 +91,27 @@ impl Active {
                 pass.change(out, |bytes, out| bridge.request_data(bytes, end, out))?;
             }
             Self::Buffer(buffer) => buffer.data(pass.bytes(out), end)?,
+            Self::Compressor(compressor) if compressor.changes_request() => {
+                pass.change(out, |bytes, out| {
+                    compressor.request_data(bytes, end, out, env);
+                    Ok(())
+                })?
+            }
+            Self::Decompressor(decompressor) if decompressor.changes_request() => {
+                pass.change(out, |bytes, out| decompressor.request_data(bytes, end, trailers, out, env))?;
+            }
             _ => {}
         }
         Ok(())
     }
 
-    pub(super) fn response_head(&mut self, head: &mut ResponseHead, end: bool, env: &mut ResponseEnv<'_>) {
+    pub(super) fn response_head(
+        &mut self,
+        head: &mut ResponseHead,
+        end: bool,
+        env: &mut ResponseEnv<'_>,
+        decision: &mut Option<Decision>,
+    ) {
         match self {
             Self::Stats(stats) => stats.response_head(head, end),
             Self::Web(web) => web.response_head(head, end),
@@ -105,6 +131,8 @@ impl Active {
                     header_mutation::response_head(filter, name, head, env);
                 }
             }
+            Self::Compressor(compressor) => compressor.response_head(head, end, env, decision),
+            Self::Decompressor(decompressor) => decompressor.response_head(head, end, env),
             Self::Fault(_) | Self::Buffer(_) => {}
         }
     }
@@ -112,9 +140,10 @@ impl Active {
     pub(super) fn response_data(
         &mut self,
         end: bool,
-        head: &mut ResponseHead,
+        (head, trailers): (&mut ResponseHead, &mut HeaderMap),
         pass: &mut Pass<'_>,
         out: &mut Vec<u8>,
+        env: &mut ResponseEnv<'_>,
     ) -> Result<(), Box<LocalReply>> {
         match self {
             Self::Stats(stats) => stats.response_data(pass.bytes(out)),
@@ -124,6 +153,15 @@ impl Active {
             })?,
             Self::Bridge(bridge) if bridge.response_use() == BodyUse::Change => {
                 pass.change(out, |bytes, out| bridge.response_data(bytes, end, out))?;
+            }
+            Self::Compressor(compressor) if compressor.changes_response() => {
+                pass.change(out, |bytes, out| {
+                    compressor.response_data(bytes, end, out, env);
+                    Ok(())
+                })?;
+            }
+            Self::Decompressor(decompressor) if decompressor.changes_response() => {
+                pass.change(out, |bytes, out| decompressor.response_data(bytes, end, trailers, out, env))?;
             }
             _ => {}
         }
@@ -137,11 +175,17 @@ impl Active {
         pass: &mut Pass<'_>,
         out: &mut Vec<u8>,
         env: &mut ResponseEnv<'_>,
-    ) {
+    ) -> Result<(), Box<LocalReply>> {
         match self {
             Self::Stats(stats) => stats.response_trailers(trailers),
             Self::Web(web) => pass.append(|| web.response_trailers(trailers, head, out)),
             Self::Bridge(bridge) => pass.append(|| bridge.response_trailers(trailers, head, out)),
+            Self::Compressor(compressor) if compressor.changes_response() => {
+                pass.append(|| compressor.response_data(&[], true, out, env));
+            }
+            Self::Decompressor(decompressor) if decompressor.changes_response() => {
+                return pass.append(|| decompressor.response_data(&[], true, trailers, out, env));
+            }
             Self::HeaderMutation(at) => {
                 if let Some((filter, name)) = mutation_at(env, *at) {
                     header_mutation::trailers(filter, name, Side::Response, trailers, Some(head), env);
@@ -149,6 +193,7 @@ impl Active {
             }
             _ => {}
         }
+        Ok(())
     }
 
     pub(super) fn request_trailers(&mut self, trailers: &mut HeaderMap, env: &mut ResponseEnv<'_>) {

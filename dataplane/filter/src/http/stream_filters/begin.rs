@@ -6,6 +6,8 @@ use millrace_http::RequestHead;
 use super::active::Active;
 use super::{Env, Start, StreamFilters, Verdict};
 use crate::http::chain;
+use crate::http::compression::compressor::CompressorActive;
+use crate::http::compression::decompressor::DecompressorActive;
 use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
@@ -173,6 +175,15 @@ fn step(
                 BufferFilter::UpTo(_) | BufferFilter::Off => (None, Verdict::Continue),
             };
         }
+        HttpFilterKind::Compressor(filter) => {
+            Some(Active::Compressor(CompressorActive::begin(at, filter, own, start, env, head)))
+        }
+        HttpFilterKind::Decompressor(filter) => {
+            Some(Active::Decompressor(DecompressorActive::begin(at, filter, start, env, head)))
+        }
+        HttpFilterKind::BandwidthLimit(_)
+        | HttpFilterKind::AdmissionControl(_)
+        | HttpFilterKind::AdaptiveConcurrency(_) => None,
         // It acts when an endpoint is chosen: `istio_alpn::offer`.
         HttpFilterKind::IstioAlpn(_) | HttpFilterKind::Router { .. } => None,
     };

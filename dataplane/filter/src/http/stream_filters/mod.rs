@@ -43,12 +43,13 @@ use millrace_config::{
     HttpConnectionManager, LocalRateLimit, LocalRateLimiter, PerFilterConfig, RouteConfiguration, ScopeId,
     WeightedCluster,
 };
-use millrace_http::RequestHead;
+use millrace_http::{HeaderMap, RequestHead};
 use millrace_observe::stats::{GrpcProtocol, ShardStats};
 use millrace_route::Selected;
 
 use self::active::Active;
 use self::pass::Pass;
+use super::compression::accept::Decision;
 use super::health_check::Health;
 use super::router::Render;
 use super::{LocalReply, chain};
@@ -152,7 +153,7 @@ pub struct Env<'e> {
     pub flags: &'e mut ResponseFlags,
 }
 
-/// What filters use besides the head of a response.
+/// What filters use besides the pieces of a request's body and of its response.
 pub struct ResponseEnv<'e> {
     /// As the request met them.
     pub start: &'e Start<'e>,
@@ -162,6 +163,8 @@ pub struct ResponseEnv<'e> {
     pub render: &'e dyn Render,
     /// Cleared and used.
     pub scratch: &'e mut Vec<u8>,
+    /// Where they count.
+    pub stats: &'e mut ShardStats,
 }
 
 /// What the filters keep of one connection of a client. Nothing, for most.
@@ -191,6 +194,8 @@ pub struct StreamFilters {
     /// The request is held.
     holds_request: bool,
     new_route: bool,
+    /// Which coding the response gets, once a compressor had to know.
+    decision: Option<Decision>,
 }
 
 impl StreamFilters {
@@ -226,10 +231,17 @@ impl StreamFilters {
         }
     }
 
-    /// Appends to `out` what is to be sent upstream instead of `data`. `end`: no more bytes come. Bounded by
-    /// [`Start::buffer_limit`], or what the filter that holds the request allows: 413 above it.
-    pub fn request_data(&mut self, data: &[u8], end: bool, out: &mut Vec<u8>) -> Result<(), Box<LocalReply>> {
-        self.feed(0, data, end, out)
+    /// Appends to `out` what is to be sent upstream instead of `data`. `end`: no more bytes come; filters may add to
+    /// `trailers`. Bounded by [`Start::buffer_limit`], or what the filter that holds the request allows: 413 above it.
+    pub fn request_data(
+        &mut self,
+        data: &[u8],
+        end: bool,
+        trailers: &mut HeaderMap,
+        out: &mut Vec<u8>,
+        env: &mut ResponseEnv<'_>,
+    ) -> Result<(), Box<LocalReply>> {
+        self.feed(0, (data, end), trailers, out, env)
     }
 
     /// Shows what was held, `data`, to the filters that began since then, and appends what is to be sent instead. Nothing
@@ -237,11 +249,17 @@ impl StreamFilters {
     ///
     /// # Errors
     /// As [`StreamFilters::request_data`].
-    pub fn catch_up(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<bool, Box<LocalReply>> {
+    pub fn catch_up(
+        &mut self,
+        data: &[u8],
+        trailers: &mut HeaderMap,
+        out: &mut Vec<u8>,
+        env: &mut ResponseEnv<'_>,
+    ) -> Result<bool, Box<LocalReply>> {
         let fed = self.fed;
         let wanted = self.filters.iter().skip(fed).any(|filter| filter.request_use() != BodyUse::Bypass);
         if wanted {
-            self.feed(fed, data, true, out)?;
+            self.feed(fed, (data, true), trailers, out, env)?;
         }
         Ok(wanted)
     }
@@ -249,13 +267,14 @@ impl StreamFilters {
     fn feed(
         &mut self,
         from: usize,
-        data: &[u8],
-        end: bool,
+        (data, end): (&[u8], bool),
+        trailers: &mut HeaderMap,
         out: &mut Vec<u8>,
+        env: &mut ResponseEnv<'_>,
     ) -> Result<(), Box<LocalReply>> {
         let mut pass = Pass::new(data, out);
         for filter in self.filters.iter_mut().skip(from) {
-            filter.request_data(end, &mut pass, out)?;
+            filter.request_data(end, trailers, &mut pass, out, env)?;
         }
         pass.finish(out);
         Ok(())
@@ -314,7 +333,7 @@ impl StreamFilters {
 }
 
 /// Whether a filter of the chain takes part in this request.
-pub(super) fn runs(start: &Start<'_>, filter: &millrace_config::HttpFilter) -> bool {
+pub(crate) fn runs(start: &Start<'_>, filter: &millrace_config::HttpFilter) -> bool {
     match start.config {
         Some(config) => chain::runs(filter, config, start.selected, start.weighted),
         None => !filter.disabled,

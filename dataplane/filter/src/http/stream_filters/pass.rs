@@ -35,9 +35,9 @@ impl<'d> Pass<'d> {
     }
 
     /// Lets a filter add to `out`, which has no bytes of the caller's when there are trailers.
-    pub(super) fn append(&mut self, append: impl FnOnce()) {
+    pub(super) fn append<T>(&mut self, append: impl FnOnce() -> T) -> T {
         self.changed = true;
-        append();
+        append()
     }
 
     pub(super) fn finish(self, out: &mut Vec<u8>) {

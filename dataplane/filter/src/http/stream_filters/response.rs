@@ -25,7 +25,7 @@ impl StreamFilters {
             return false;
         }
         let Some(next) = self.filters.len().checked_sub(self.begun + 1) else { return false };
-        self.filters[next].response_head(head, end, env);
+        self.filters[next].response_head(head, end, env, &mut self.decision);
         self.begun += 1;
         true
     }
@@ -49,7 +49,8 @@ impl StreamFilters {
         }
     }
 
-    /// Appends to `out` what the client gets instead of `data`. `end`: the response is over, without trailers.
+    /// Appends to `out` what the client gets instead of `data`. `end`: the response is over, without trailers of the
+    /// endpoint; filters may add some to `trailers`.
     /// Bounded by [`Start::buffer_limit`](super::Start::buffer_limit): a response that is kept whole and is longer
     /// becomes a 500.
     pub fn response_data(
@@ -57,6 +58,7 @@ impl StreamFilters {
         data: &[u8],
         end: bool,
         head: &mut ResponseHead,
+        trailers: &mut HeaderMap,
         out: &mut Vec<u8>,
         env: &mut ResponseEnv<'_>,
     ) -> Result<(), Box<LocalReply>> {
@@ -65,7 +67,7 @@ impl StreamFilters {
         loop {
             while done < self.begun {
                 let at = self.filters.len() - 1 - done;
-                self.filters[at].response_data(end, head, &mut pass, out)?;
+                self.filters[at].response_data(end, (head, trailers), &mut pass, out, env)?;
                 done += 1;
             }
             let empty = pass.bytes(out).is_empty();
@@ -92,9 +94,9 @@ impl StreamFilters {
                 let at = self.filters.len() - 1 - done;
                 // What a filter before this one let go of is body to this one.
                 if !pass.bytes(out).is_empty() {
-                    self.filters[at].response_data(false, head, &mut pass, out)?;
+                    self.filters[at].response_data(false, (head, trailers), &mut pass, out, env)?;
                 }
-                self.filters[at].response_trailers(trailers, head, &mut pass, out, env);
+                self.filters[at].response_trailers(trailers, head, &mut pass, out, env)?;
                 done += 1;
             }
             if !self.begin_next(head, false, env) {
@@ -119,7 +121,8 @@ impl StreamFilters {
         }
         let data = std::mem::take(body);
         // The body ends at once, so that nothing is kept that could become too long.
-        if self.response_data(&data, true, head, body, env).is_err() {
+        let trailers = &mut HeaderMap::new();
+        if self.response_data(&data, true, head, trailers, body, env).is_err() {
             *body = data;
         }
     }

@@ -3,16 +3,23 @@
 
 use super::metric::metrics;
 
+pub mod admission_control;
+pub mod bandwidth_limit;
 pub mod cds;
 pub mod cluster;
 pub mod cluster_manager;
+pub mod compressor;
+pub mod compressor_direction;
 pub mod connection_limit;
 pub mod control_plane;
 pub mod cors;
 pub mod csrf;
+pub mod decompressor;
+pub mod decompressor_library;
 pub mod dns;
 pub mod fault;
 pub mod filesystem;
+pub mod gradient_controller;
 pub mod grpc;
 pub mod host;
 pub mod http;
