@@ -335,3 +335,26 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_as_small_as_docs_limits_says() {
+        assert!(size_of::<Probe>() <= 320, "{}", size_of::<Probe>());
+        assert!(size_of::<Socket>() <= 400, "{}", size_of::<Socket>());
+    }
+
+    #[test]
+    fn every_endpoint_has_one_owner_and_all_shards_have_some() {
+        let mut owned = [0; 4];
+        for number in 0..1000_u32 {
+            let [.., high, low] = number.to_be_bytes();
+            let address = Address::Inet(std::net::SocketAddr::from(([10, 0, high, low], 80)));
+            owned[owner(&address, 4)] += 1;
+        }
+        assert!(owned.iter().all(|count| (200..300).contains(count)), "{owned:?}");
+        assert_eq!(owner(&Address::Pipe { path: "/a".into(), mode: 0 }, 1), 0);
+    }
+}
