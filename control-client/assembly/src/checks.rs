@@ -51,6 +51,18 @@ impl Assembly {
         None
     }
 
+    /// Shards check what they heard of last: of a cluster that warms that is the warming version, whatever changed in the
+    /// one that serves.
+    pub(crate) fn warm_last(&mut self) {
+        let warming = |(id, _): &(ClusterId, Option<Arc<Cluster>>)| {
+            let entry = self.clusters.entries.get(&self.clusters.checked_name(*id)?)?;
+            let version = entry.warming.as_ref().filter(|_| entry.waits_for_checks)?;
+            Some(version.cluster.clone())
+        };
+        let mut last: Vec<Arc<Cluster>> = self.next.clusters.iter().filter_map(warming).collect();
+        self.next.warming.append(&mut last);
+    }
+
     /// Start-up waits for the checks of a cluster of the bootstrap.
     pub(crate) fn await_checks(&mut self, turn: &Turn<'_>, cluster: &Cluster) {
         if cluster.health_check.is_none() {

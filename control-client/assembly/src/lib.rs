@@ -216,6 +216,7 @@ impl Assembly {
             self.next.cluster_names = Some(Arc::new(names.clone()));
         }
         self.past.sweep();
+        self.warm_last();
         if !self.next.is_empty() {
             let mut update = std::mem::take(&mut self.next);
             update.endpoints = self.endpoint_changes(&update);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::{
     AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
     CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
-    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, Http2Options, LocalRateLimit, RouteConfiguration,
-    RouteTableId, ScopeId, ScopedRoutes,
+    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HealthCheckFilter, Http2Options, LocalRateLimit,
+    RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes,
 };
 
 /// `server_header_transformation`.
@@ -137,6 +137,8 @@ pub enum HttpFilterKind {
     Buffer(BufferFilter),
     /// `envoy.filters.http.stateful_session`.
     StatefulSession(Arc<crate::StatefulSessionFilter>),
+    /// `envoy.filters.http.health_check`.
+    HealthCheck(Arc<HealthCheckFilter>),
     /// `envoy.filters.http.compressor`.
     Compressor(Arc<CompressorFilter>),
     /// `envoy.filters.http.decompressor`.

@@ -74,10 +74,10 @@ pub use http_filters::{
     CompressorLibrary, CompressorPerRoute, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy,
     DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, Fault, FaultAbort,
     FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges, GradientState, GradientWindow,
-    GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep, LATENCY_BINS, LocalRateLimit,
-    LocalRateLimiter, MinRtt, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy, RateVerdict,
-    SessionCookie, SessionState, StatefulSession, StatefulSessionFilter, TokenBucketConfig,
-    VirtualHostRateLimits, ZstdCompressor,
+    GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep, HealthCheckCache,
+    HealthCheckFilter, LATENCY_BINS, LocalRateLimit, LocalRateLimiter, MinRtt, MutationLists, QueryMutation,
+    RateLimitAction, RateLimitPolicy, RateVerdict, SessionCookie, SessionState, StatefulSession,
+    StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};

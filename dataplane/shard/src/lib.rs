@@ -23,6 +23,7 @@ mod logs;
 mod origin;
 mod outliers;
 mod overload;
+mod quiescence;
 mod route_users;
 mod secure;
 mod secure_downstream;
@@ -36,5 +37,6 @@ mod tls_statistics;
 mod token;
 mod upstream;
 
+pub use health_checks::Members;
 pub use logs::Logs;
 pub use shard::{Running, Shard, ShardParts, SocketFacts};

@@ -11,6 +11,7 @@ mod dns;
 mod filters;
 mod forwarding;
 mod headers;
+mod health_checks;
 mod http2;
 mod lifecycle;
 mod limits;
@@ -55,6 +56,10 @@ fn main() -> ExitCode {
         ("filters_sessions", filters::sessions::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
+        ("health_checks", health_checks::THRESHOLDS),
+        ("health_checks_filter", health_checks::FILTER),
+        ("health_checks_membership", health_checks::MEMBERSHIP),
+        ("health_checks_protocols", health_checks::PROTOCOLS),
         ("http2_bad", http2::bad::CASES),
         ("http2_errors", http2::errors::CASES),
         ("http2_floods", http2::floods::CASES),

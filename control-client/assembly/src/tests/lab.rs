@@ -42,6 +42,10 @@ static_resources:
 pub(super) struct FakeHost {
     pub(super) taken: Vec<u16>,
     pub(super) log: Vec<String>,
+    /// Endpoints still wait for their first check.
+    pub(super) unchecked: bool,
+    /// Ports of endpoints that pass their checks.
+    pub(super) passing: Vec<u16>,
 }
 
 impl Host for FakeHost {
@@ -63,6 +67,18 @@ impl Host for FakeHost {
 
     fn unbind(&mut self, listener: &Arc<Listener>) {
         self.log.push(format!("unbind {}", listener.name));
+    }
+
+    fn is_checked(&self, _cluster: &millrace_config::Cluster) -> bool {
+        !self.unchecked
+    }
+
+    fn passes_checks(
+        &self,
+        _cluster: millrace_config::ClusterId,
+        endpoint: &millrace_config::Address,
+    ) -> bool {
+        matches!(endpoint, millrace_config::Address::Inet(inet) if self.passing.contains(&inet.port()))
     }
 }
 

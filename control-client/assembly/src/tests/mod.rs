@@ -1,5 +1,6 @@
 //! A control plane's words in, actions out.
 
+mod checks;
 mod clusters;
 mod endpoints;
 mod lab;

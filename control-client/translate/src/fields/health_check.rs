@@ -41,6 +41,10 @@ pub(super) const TABLES: &[Table] = &[
     Table { message: "envoy.config.core.v3.HealthCheck.Payload", fields: &[(Served, "text binary")] },
     Table { message: "envoy.config.core.v3.HealthCheck.TlsOptions", fields: &[(Served, "alpn_protocols")] },
     Table {
+        message: "envoy.extensions.filters.http.health_check.v3.HealthCheck",
+        fields: &[(Served, "pass_through_mode cache_time cluster_min_healthy_percentages headers")],
+    },
+    Table {
         message: "envoy.config.endpoint.v3.Endpoint.HealthCheckConfig",
         fields: &[(Served, "port_value hostname address disable_active_health_check")],
     },

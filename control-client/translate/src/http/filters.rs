@@ -8,7 +8,7 @@ use millrace_proto::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
-use super::{grpc, istio_alpn, router, shaping};
+use super::{grpc, health_check, istio_alpn, router, shaping};
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::extension;
@@ -39,6 +39,7 @@ pub(super) fn filters(
             istio_alpn::TYPE => istio_alpn::alpn(&extension::open(any, &inside)?),
             grpc::STATS => grpc::stats(&extension::open(any, &inside)?),
             grpc::WEB => extension::open::<GrpcWeb>(any, &inside).map(|_| HttpFilterKind::GrpcWeb)?,
+            health_check::TYPE => health_check::filter(&extension::open(any, &inside)?, &inside, cx)?,
             grpc::HTTP1_BRIDGE => grpc::http1_bridge(&extension::open(any, &inside)?),
             _ if let Some(kind) = shaping::filter(any, stat_prefix, &inside, cx)? => kind,
             _ => {

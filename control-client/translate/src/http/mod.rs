@@ -3,6 +3,7 @@
 mod connection_manager;
 mod filters;
 mod grpc;
+mod health_check;
 mod http1;
 pub(crate) mod http2;
 mod istio_alpn;

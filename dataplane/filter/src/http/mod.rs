@@ -7,6 +7,7 @@ pub mod grpc;
 mod grpc_http1_bridge;
 mod grpc_stats;
 mod grpc_web;
+pub mod health_check;
 pub mod istio_alpn;
 pub mod local_reply;
 mod report;

@@ -3,20 +3,12 @@
 use std::sync::Arc;
 
 use millrace_admin::HostChecks;
-use millrace_config::{Address, Cluster, ClusterId, Endpoint, HealthStatus};
+use millrace_config::{Address, Cluster, ClusterId, Endpoint};
 use millrace_shard::shared::Shared;
 use millrace_upstream::health_check::CheckFlags;
 use tokio::sync::Notify;
 
 use super::control::Control;
-
-/// Endpoints of a cluster by what they are good for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) healthy: u64,
-    pub(super) degraded: u64,
-    pub(super) excluded: u64,
-}
 
 /// Wakes the control thread when a shard has something to tell.
 pub(super) fn notices(shared: &Shared) -> Arc<Notify> {
@@ -80,32 +72,6 @@ pub(super) fn host_checks(cluster: &Cluster, endpoint: &Endpoint, shared: &Share
         active_hc_timeout: flags.has(CheckFlags::TIMED_OUT),
         ..traffic
     }
-}
-
-/// Of a cluster that some shard uses or checks.
-pub(super) fn count(cluster: &Cluster, shared: &Shared) -> Option<Counts> {
-    let mut counts = Counts::default();
-    let endpoints = cluster.localities.iter().flat_map(|locality| &locality.endpoints);
-    let any = shared.health(cluster.id, |health| {
-        for endpoint in endpoints {
-            let checks = match cluster.health_check.is_some() && endpoint.is_checked() {
-                true => health.checks(&endpoint.address).unwrap_or(CheckFlags::FAILED),
-                false => CheckFlags::default(),
-            };
-            counts.excluded += u64::from(checks.is_excluded());
-            let out = checks.has(CheckFlags::FAILED) || health.is_ejected(&endpoint.address);
-            match endpoint.health {
-                _ if out => {}
-                HealthStatus::Degraded => counts.degraded += 1,
-                HealthStatus::Unknown | HealthStatus::Healthy if checks.has(CheckFlags::DEGRADED) => {
-                    counts.degraded += 1;
-                }
-                HealthStatus::Unknown | HealthStatus::Healthy => counts.healthy += 1,
-                HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout => {}
-            }
-        }
-    });
-    any.is_some().then_some(counts).or_else(|| cluster.health_check.as_ref().map(|_| Counts::default()))
 }
 
 impl Control {

@@ -71,7 +71,7 @@ impl Xds {
             if cluster.outlier_detection.is_none() && cluster.health_check.is_none() {
                 continue;
             }
-            let Some(counts) = health::count(cluster, shared) else { continue };
+            let counts = shared.members(cluster);
             let gauges = [
                 (cluster_metric::MEMBERSHIP_HEALTHY, counts.healthy),
                 (cluster_metric::MEMBERSHIP_DEGRADED, counts.degraded),

@@ -6,6 +6,7 @@
 
 mod connection;
 mod log;
+mod members;
 mod outcome;
 mod request;
 
@@ -15,13 +16,15 @@ use std::time::Duration;
 
 use millrace_base::hash::xxh64;
 use millrace_base::{Key, Slab, Time};
-use millrace_config::{Address, Cluster, ClusterId, Endpoint, HealthCheck, LocalityName};
+use millrace_config::{Address, Cluster, ClusterId, Endpoint, EndpointChanges, HealthCheck, LocalityName};
 use millrace_observe::stats::cluster as metric;
 use millrace_ring::timer::TimerId;
 use millrace_upstream::ClusterShared;
 use millrace_upstream::health_check::{CheckFlags, Failure, FailureKind, Session};
 
 use self::connection::Socket;
+pub use self::members::Members;
+pub(crate) use self::members::View;
 use crate::shard::Shard;
 use crate::token::Kind;
 
@@ -97,7 +100,7 @@ pub(crate) fn owner(address: &Address, shards: usize) -> usize {
 impl Shard {
     /// Begins, changes and ends checks as this version of a cluster wants it; it serves, or warms until the checks have
     /// had results.
-    pub(crate) fn sync_checks(&mut self, cluster: &Arc<Cluster>) {
+    pub(crate) fn sync_checks(&mut self, cluster: &Arc<Cluster>, changes: Option<&EndpointChanges>) {
         let id = cluster.id;
         let Some(check) = &cluster.health_check else { return self.end_checks(id) };
         let shared = &self.shared;
@@ -109,6 +112,7 @@ impl Shard {
             unchecked: 0,
         });
         let others = checks.check.fingerprint != check.fingerprint;
+        let known = changes.filter(|changes| !others && Arc::ptr_eq(&changes.since, &checks.cluster));
         checks.cluster = Arc::clone(cluster);
         checks.check = Arc::clone(check);
         if others {
@@ -116,20 +120,34 @@ impl Shard {
         }
         self.health_checks.rounds += 1;
         let round = self.health_checks.rounds;
+        let come = known.map(|changes| changes.added(cluster));
         let shards = self.shared.doors().len();
-        for locality in &cluster.localities {
-            for endpoint in locality.endpoints.iter().filter(|endpoint| endpoint.is_checked()) {
+        for (added, locality) in come.as_ref().unwrap_or(&cluster.localities).iter().zip(&cluster.localities)
+        {
+            for endpoint in added.endpoints.iter().filter(|endpoint| endpoint.is_checked()) {
                 if owner(&endpoint.address, shards) == self.index {
                     self.sync_probe(id, endpoint, &locality.locality, round);
                 }
             }
         }
+        self.end_probes_of_before(id, round, known);
+        self.tell_when_checked(id);
+    }
+
+    /// Ends the checks of endpoints that this round has not seen.
+    fn end_probes_of_before(&mut self, id: ClusterId, round: u64, known: Option<&EndpointChanges>) {
         let probes = &self.health_checks.probes;
         let Some(checks) = self.health_checks.clusters.get(&id) else { return };
-        let gone = |key: &&Key| probes.get(**key).is_none_or(|probe| probe.seen != round);
-        let gone: Vec<Key> = checks.probes.values().filter(gone).copied().collect();
+        let is_gone = |key: &&Key| probes.get(**key).is_none_or(|probe| probe.seen != round);
+        let gone: Vec<Key> = match known.map(EndpointChanges::removed) {
+            Some(left) => {
+                let left = left.iter().flat_map(|locality| &locality.endpoints);
+                let known = left.filter_map(|endpoint| checks.probes.get(&endpoint.address));
+                known.filter(is_gone).copied().collect()
+            }
+            None => checks.probes.values().filter(is_gone).copied().collect(),
+        };
         gone.into_iter().for_each(|key| self.end_probe(key));
-        self.tell_when_checked(id);
     }
 
     /// One endpoint that this shard checks.
@@ -315,5 +333,28 @@ impl Shard {
         if self.health_checks.clusters.get(&id).is_some_and(|checks| checks.unchecked == 0) {
             self.shared.tell_control(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_as_small_as_docs_limits_says() {
+        assert!(size_of::<Probe>() <= 320, "{}", size_of::<Probe>());
+        assert!(size_of::<Socket>() <= 400, "{}", size_of::<Socket>());
+    }
+
+    #[test]
+    fn every_endpoint_has_one_owner_and_all_shards_have_some() {
+        let mut owned = [0; 4];
+        for number in 0..1000_u32 {
+            let [.., high, low] = number.to_be_bytes();
+            let address = Address::Inet(std::net::SocketAddr::from(([10, 0, high, low], 80)));
+            owned[owner(&address, 4)] += 1;
+        }
+        assert!(owned.iter().all(|count| (200..300).contains(count)), "{owned:?}");
+        assert_eq!(owner(&Address::Pipe { path: "/a".into(), mode: 0 }, 1), 0);
     }
 }

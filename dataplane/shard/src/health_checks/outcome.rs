@@ -93,15 +93,13 @@ impl Shard {
         }
     }
 
-    /// All shards leave the endpoints of a cluster that have failed.
-    pub(crate) fn tell_shards(&mut self, id: ClusterId) {
-        for (at, door) in self.shared.doors().iter().enumerate() {
-            if at != self.index {
-                // With a full mailbox the shard will see it when it looks after its connections.
-                let _ = door.send(Message::HealthChanged(id));
-            }
+    /// All shards leave the endpoints of a cluster that have failed. This one, too, does so when it takes its messages:
+    /// whoever found it out may be in the middle of an exchange with the endpoint.
+    pub(crate) fn tell_shards(&self, id: ClusterId) {
+        for door in self.shared.doors() {
+            // With a full mailbox the shard will see it when it looks after its connections.
+            let _ = door.send(Message::HealthChanged(id));
         }
-        self.leave_failed(id);
     }
 
     /// Closes what leads to endpoints that have failed, on this shard.

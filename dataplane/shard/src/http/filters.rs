@@ -18,6 +18,7 @@ use super::routing::Next;
 use super::stream::Plan;
 use super::{HttpOptions, Stream, body_framing};
 use crate::address::inet;
+use crate::health_checks::View;
 use crate::shard::Shard;
 use crate::upstream::EndedBy;
 
@@ -52,6 +53,11 @@ impl Stream {
     /// The endpoint is asked for gRPC: by the client itself (`is_grpc`, which local replies go by), or by a filter.
     pub(super) fn asks_grpc(&self) -> bool {
         self.is_grpc || (self.filters.is_some() && millrace_route::is_grpc(&self.request))
+    }
+
+    /// The request is a health check of this proxy.
+    pub(super) fn is_health_check(&self) -> bool {
+        self.filters.as_ref().is_some_and(|filters| filters.is_health_check())
     }
 
     /// The request waits until all of it is here.
@@ -101,7 +107,9 @@ impl Shard {
         let cluster =
             stream.facts.plan.and_then(|plan| plan.cluster).and_then(|id| self.snapshot.cluster(id));
         let remote = stream.facts.remote.as_ref().unwrap_or(&downstream.addresses.peer);
+        let health = View { shared: &self.shared, snapshot: &self.snapshot };
         let start = Start {
+            health: Some(&health),
             cluster: cluster.map(|cluster| &*cluster.name),
             remote: inet(remote).map(|address| address.ip()),
             node_cluster: &self.snapshot.node.cluster,

@@ -136,7 +136,8 @@ impl Shard {
             4 => (metric::DOWNSTREAM_RQ_4XX, http_listener::DOWNSTREAM_RQ_4XX),
             _ => (metric::DOWNSTREAM_RQ_5XX, http_listener::DOWNSTREAM_RQ_5XX),
         };
-        if status > 0 {
+        let is_check = stream.is_health_check();
+        if status > 0 && !is_check {
             self.stats.inc(scope, class);
             self.stats.inc(scope, metric::DOWNSTREAM_RQ_COMPLETED);
             self.stats.inc(listener_scope, listener_class);
@@ -144,6 +145,9 @@ impl Shard {
         }
         let bytes = &stream.facts.bytes;
         self.stats.add(scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, bytes.downstream_wire_sent);
+        if is_check {
+            return;
+        }
         // What the upstream answered counts for its cluster, and so do local replies that stand in for it.
         self.count_answer(stream, stream.facts.cluster_status.unwrap_or(status));
     }
@@ -166,6 +170,7 @@ impl Shard {
         let state = |cluster: Option<ClusterId>| cluster.and_then(|c| self.clusters.get(c));
         let (routed, member) = (state(stream.facts.plan.and_then(|p| p.cluster)), state(stream.facts.member));
         info.log_type = AccessLogType::DownstreamEnd;
+        info.health_check = stream.is_health_check();
         info.request = Some(&stream.request);
         info.protocol = Some(stream.request.version);
         info.response = Some(&stream.response).filter(|r| r.status > 0);

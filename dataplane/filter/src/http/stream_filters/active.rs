@@ -11,6 +11,7 @@ use crate::http::compression::decompressor::DecompressorActive;
 use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
+use crate::http::health_check::HealthCheckActive;
 use crate::http::shaping::admission::AdmissionActive;
 use crate::http::shaping::bandwidth::{BandwidthActive, Throttle};
 use crate::http::shaping::buffer::BufferActive;
@@ -36,6 +37,7 @@ pub(super) enum Active {
     Cors(Box<CorsActive>),
     Buffer(BufferActive),
     Session(Box<SessionActive>),
+    HealthCheck(Box<HealthCheckActive>),
     Compressor(CompressorActive),
     Decompressor(DecompressorActive),
     Bandwidth(Box<BandwidthActive>),
@@ -172,6 +174,14 @@ impl Active {
             Self::RateLimit(told) => told.write(&mut head.headers),
             Self::Cors(cors) => cors.response_head(&mut head.headers),
             Self::Session(session) => session.response_head(&mut head.headers, env),
+            Self::HealthCheck(check) => {
+                let filter = env.start.hcm.http_filters.get(check.position());
+                let config = filter.and_then(|filter| match &filter.kind {
+                    HttpFilterKind::HealthCheck(config) => Some(&**config),
+                    _ => None,
+                });
+                check.response_head(config, head);
+            }
             Self::HeaderMutation(at) => {
                 if let Some((filter, name)) = mutation_at(env, *at) {
                     header_mutation::response_head(filter, name, head, env);

@@ -11,6 +11,7 @@ use crate::http::compression::decompressor::DecompressorActive;
 use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
+use crate::http::health_check::HealthCheckActive;
 use crate::http::shaping::admission::AdmissionActive;
 use crate::http::shaping::bandwidth::BandwidthActive;
 use crate::http::shaping::buffer::BufferActive;
@@ -159,6 +160,13 @@ fn step(
                 _ => &csrf.policy,
             };
             return (None, csrf::begin(csrf, policy, env, head));
+        }
+        HttpFilterKind::HealthCheck(check) => {
+            let (health, name) = (start.health, start.node_cluster);
+            return match HealthCheckActive::begin(at, check, health, name, env.now, head) {
+                Some((active, verdict)) => (Some(Active::HealthCheck(active.into())), verdict),
+                None => (None, Verdict::Continue),
+            };
         }
         HttpFilterKind::Buffer(buffer) => {
             let buffer = match own {

@@ -50,9 +50,10 @@ use millrace_route::Selected;
 use self::active::Active;
 use self::pass::Pass;
 use super::compression::accept::Decision;
+use super::health_check::Health;
 use super::router::Render;
-pub use super::shaping::stateful_session::WantedHost;
 use super::shaping::admission::Admissions;
+pub use super::shaping::stateful_session::WantedHost;
 use super::{LocalReply, chain};
 
 /// What the filters of a request want of the bytes of one direction.
@@ -96,6 +97,8 @@ pub struct Start<'c> {
     pub remote: Option<IpAddr>,
     /// `node.cluster`.
     pub node_cluster: &'c str,
+    /// What health checks of this proxy are answered by.
+    pub health: Option<&'c dyn Health>,
     /// Bytes that a filter may keep of one direction: the listener's `per_connection_buffer_limit_bytes`.
     pub buffer_limit: usize,
     /// No body follows the head.
@@ -113,6 +116,7 @@ impl<'c> Start<'c> {
             cluster: None,
             remote: None,
             node_cluster: "",
+            health: None,
             buffer_limit: 0,
             whole: true,
         }
@@ -251,6 +255,11 @@ impl StreamFilters {
             Active::Session(session) => session.wanted(),
             _ => None,
         })
+    }
+
+    /// The request is a health check, which some statistics and logs leave out.
+    pub fn is_health_check(&self) -> bool {
+        self.filters.iter().any(|filter| matches!(filter, Active::HealthCheck(check) if check.is_check()))
     }
 
     /// What becomes of the request's bytes.
