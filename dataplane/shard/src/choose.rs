@@ -30,7 +30,7 @@ pub(crate) enum NoChoice {
     /// It has no endpoint that may be used.
     NoHost,
     /// The one that a strict session asks for does not exist.
-    NoSuchHost,
+    Missing,
 }
 
 /// Who asks.
@@ -77,7 +77,7 @@ impl Chooser<'_> {
         };
         choice.map_err(|why| {
             self.stats.inc(scope, metric::UPSTREAM_CX_NONE_HEALTHY);
-            if why == NoHost::NoSuchHost { NoChoice::NoSuchHost } else { NoChoice::NoHost }
+            if why == NoHost::NoSuchHost { NoChoice::Missing } else { NoChoice::NoHost }
         })
     }
 

@@ -127,7 +127,7 @@ impl Shard {
                 self.stats.inc(scope, metric::DOWNSTREAM_CX_NO_ROUTE);
                 return self.tcp_fail(key, ConnectError::NoCluster);
             }
-            Err(NoChoice::NoHost | NoChoice::NoSuchHost) => {
+            Err(NoChoice::NoHost | NoChoice::Missing) => {
                 return self.tcp_fail(key, ConnectError::NoHealthyUpstream);
             }
         };

@@ -53,7 +53,7 @@ impl Shard {
                 self.end_retry_slot(id);
                 self.local_reply(id, reply::no_healthy_upstream(503));
             }
-            Err(NoChoice::NoSuchHost) => {
+            Err(NoChoice::Missing) => {
                 let session = self.streams.get(id).and_then(|stream| stream.facts.balance.session.as_ref());
                 let status = session.map_or(503, |session| session.status_when_missing);
                 self.end_retry_slot(id);
