@@ -36,6 +36,8 @@ pub struct ClusterState {
     local: Option<Arc<Cluster>>,
     /// Requests and TCP sessions on connections, of all hosts.
     pub(crate) active: u32,
+    /// When weights are next made of what endpoints reported.
+    pub(crate) weights_due: Time,
     /// For rotation starts and ejections; requests draw from the shard's generator.
     pub(crate) rng: Rng,
     pub(crate) conns: Slab<Conn>,
@@ -62,6 +64,7 @@ impl ClusterState {
             balancer: Balancer::default(),
             local: None,
             active: 0,
+            weights_due: Time::MAX,
             rng: Rng::new(seed),
             conns: Slab::new(),
             waiters: Slab::new(),
@@ -74,6 +77,7 @@ impl ClusterState {
             aggregate: None,
         };
         state.place_hosts(&mut Vec::new());
+        state.weights_due = state.first_weighing();
         state
     }
 
@@ -107,6 +111,7 @@ impl ClusterState {
             None if same_checks && old.localities == cluster.localities => {}
             _ => self.place_hosts(out),
         }
+        self.weights_due = self.first_weighing();
         if !same_rules {
             self.balancer.invalidate();
         }
@@ -220,6 +225,9 @@ impl ClusterState {
     #[inline]
     pub fn choose_host(&mut self, rng: &mut Rng, context: &ChooseContext<'_>) -> Result<Chosen, NoHost> {
         self.notice_health();
+        if context.now >= self.weights_due {
+            self.weigh(context.now);
+        }
         if !self.balancer.is_built() {
             self.rebuild(context.now);
         }

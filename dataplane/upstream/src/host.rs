@@ -12,6 +12,7 @@ use crate::health_check::CheckFlags;
 use crate::list::List;
 use crate::outlier::Watch;
 use crate::pool::{HttpProtocol, PoolId, Ready};
+use crate::weighing::Reported;
 
 /// An endpoint of one cluster on one shard. Stays valid while its address stays in the cluster, and after
 /// that until its last connection is gone.
@@ -98,6 +99,8 @@ pub struct Host {
     pub healthy_since: Time,
     /// Outlier detection looks at it.
     pub(crate) watch: Option<Box<Watch>>,
+    /// What it reported of its load.
+    pub(crate) reported: Option<Box<Reported>>,
     /// The priority it belongs to.
     pub priority: u32,
     /// Its locality: index into `Cluster::localities`.
@@ -129,6 +132,7 @@ impl Host {
             excluded: false,
             configured_status: endpoint.health,
             healthy_since: Time::MAX,
+            reported: None,
             watch: None,
             priority,
             locality,

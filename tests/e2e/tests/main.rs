@@ -3,6 +3,7 @@
 mod access_logs;
 mod admin;
 mod aggregate;
+mod bad_upstreams;
 mod balancing;
 mod clusters;
 mod config;
@@ -15,6 +16,7 @@ mod lifecycle;
 mod limits;
 mod original_dst;
 mod outliers;
+mod overload;
 mod parity;
 mod probes;
 mod routes;
@@ -30,8 +32,10 @@ fn main() -> ExitCode {
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
         ("aggregate", aggregate::CASES),
+        ("bad_upstreams", bad_upstreams::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
+        ("balancing_loads", balancing::loads::CASES),
         ("balancing_localities", balancing::localities::CASES),
         ("balancing_subsets", balancing::subsets::CASES),
         ("balancing_vectors", balancing::vectors::CASES),
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         ("filters_origins", filters::origins::CASES),
         ("filters_rate_limit", filters::rate_limit::CASES),
         ("filters_rewrite", filters::rewrite::CASES),
+        ("filters_sessions", filters::sessions::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
         ("http2_bad", http2::bad::CASES),
@@ -65,6 +70,10 @@ fn main() -> ExitCode {
         ("limits", limits::CASES),
         ("original_dst", original_dst::CASES),
         ("outliers", outliers::CASES),
+        ("overload_actions", overload::actions::CASES),
+        ("overload_connections", overload::connections::CASES),
+        ("overload_memory", overload::memory::CASES),
+        ("overload_points", overload::points::CASES),
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),

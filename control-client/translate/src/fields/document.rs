@@ -5,7 +5,7 @@ use std::fmt::Write;
 use millrace_config::Http2Options;
 use millrace_proto::schema::Message;
 
-use super::{Status, Table, control_tables, tables};
+use super::{Status, Table, compared, control_tables, tables};
 
 const HEAD: &str = "# Configuration coverage
 
@@ -109,6 +109,23 @@ Where the filters differ from Envoy 1.40, on purpose or because something is not
 - `buffer`: what is kept for a retry has the bound of docs/limits.md, whatever `max_request_bytes` says.
 ";
 
+const OVERLOAD: &str = "
+## Overload
+
+Names, figures, answers and counters are Envoy 1.40's, measured with a pressure written to a file. Where it differs:
+
+- `fixed_heap` counts resident anonymous memory. `cgroup_memory` looks at ancestors of the group, too. All free memory is
+  given back by `shrink_heap`, at once and then every `timer_interval`.
+- Streams are reset over HTTP/2 only, as in Envoy; what is kept for a retry counts with what they hold.
+- `HTTP_DOWNSTREAM_STREAM_FLUSH` is reported: how long a client may leave a response unread has a bound of its own.
+  Idle connections close at once instead of after `drain_timeout`.
+- `close_idle_http_connections` and the points of HTTP/3 have nothing to do. Points of other names are taken and reported;
+  Envoy takes them too.
+- With `connection_pool_new_connection` a request without an idle connection fails, and whoever waits already goes on waiting.
+- Connections of listeners with `ignore_global_conn_limit` do not count at all. The admin endpoint counts nowhere.
+- Without `overload_manager` some bounds hold: docs/operations.md.
+";
+
 const HTTP2: &str = "
 ## HTTP/2
 
@@ -159,6 +176,8 @@ pub fn document() -> String {
     out.push_str(&http2());
     out.push_str(GRPC);
     out.push_str(SHAPING);
+    out.push_str(OVERLOAD);
+    compared::section(&mut out);
     out.push_str(CONTROL);
     for table in control_tables() {
         section(table, 3, &mut out);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_base::{ResponseFlags, Rng, Time};
+use millrace_base::{ResponseFlags, Rng, Time, WallTime};
 use millrace_config::format::{Part, Template};
 use millrace_config::{
     AppendAction, ClusterId, ClusterSpecifier, FilterConfigId, HeaderMutations, HeaderOption, Http1Options,
@@ -197,6 +197,7 @@ impl Room {
     ) -> Verdict {
         let mut env = Env {
             now: self.now,
+            wall: WallTime::default(),
             rng: &mut self.rng,
             stats: &mut self.stats,
             render: &Literal,
@@ -239,6 +240,9 @@ impl<'h> Running<'h> {
             render: &Literal,
             scratch: &mut Vec::new(),
             stats: &mut self.room.stats,
+            upstream: None,
+            flags: ResponseFlags::default(),
+            wall: WallTime::default(),
         };
         call(&mut self.filters, &mut self.trailers, &mut env)
     }

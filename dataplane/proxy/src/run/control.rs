@@ -129,6 +129,7 @@ impl Control {
         let mut signals = Signals::install().map_err(|e| format!("cannot install signal handlers: {e}"))?;
         self.admin_address = admin.as_ref().map(|admin| admin.address().clone());
         let mut calls = admin.map(|server| server.start(Limits::default()));
+        self.tick_overload();
         self.assemble(Assembly::start);
         let health = health::notices(&self.workers.shared);
         let mut flushed = Instant::now();

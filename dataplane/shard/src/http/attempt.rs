@@ -51,7 +51,13 @@ impl Shard {
             Err(NoChoice::NoCluster) => self.local_reply(id, reply::no_cluster(503)),
             Err(NoChoice::NoHost) => {
                 self.end_retry_slot(id);
-                self.local_reply(id, reply::no_healthy_upstream());
+                self.local_reply(id, reply::no_healthy_upstream(503));
+            }
+            Err(NoChoice::NoSuchHost) => {
+                let session = self.streams.get(id).and_then(|stream| stream.facts.balance.session.as_ref());
+                let status = session.map_or(503, |session| session.status_when_missing);
+                self.end_retry_slot(id);
+                self.local_reply(id, reply::no_healthy_upstream(status));
             }
         }
     }
@@ -100,6 +106,7 @@ impl Shard {
             stream.tried_hosts.clear();
         }
         stream.facts.host = Some(chosen.host);
+        stream.facts.balance.wants_load = state.reads_load().is_some();
         if let Some(host) = state.host(chosen.host) {
             stream.facts.host_address = Some(host.address.clone());
             let options = stream.options.clone();
@@ -353,13 +360,19 @@ impl Shard {
     }
 }
 
-/// Takes out which connections were to be opened.
+/// Takes out which connections were to be opened, and what counts them.
 fn connects(actions: &mut Vec<PoolAction>) -> Vec<ConnId> {
+    use millrace_upstream::PoolEvent::{
+        AutoConnectionOpened, ConnectionOpened, Http2ConnectionOpened, PendingTotal,
+    };
     let mut taken = Vec::new();
     actions.retain(|action| match action {
         PoolAction::Connect { conn, .. } => {
             taken.push(*conn);
             false
+        }
+        PoolAction::Count(event) => {
+            !matches!(event, AutoConnectionOpened | ConnectionOpened | Http2ConnectionOpened | PendingTotal)
         }
         _ => true,
     });

@@ -120,6 +120,7 @@ impl Shard {
         let mut env = Env {
             now: self.io.now,
             rng: &mut self.rng,
+            wall: self.wall,
             stats: &mut self.stats,
             render: &renderer,
             scratch: &mut self.scratch,
@@ -222,6 +223,9 @@ impl Shard {
             render: &renderer,
             scratch: &mut self.scratch,
             stats: &mut self.stats,
+            upstream: stream.facts.host_address.as_ref(),
+            flags: stream.facts.flags,
+            wall: self.wall,
         };
         let parts = Parts {
             response: &mut stream.response,

@@ -141,6 +141,10 @@ impl Shard {
             Carries::Http2(_) | Carries::Tcp(_) => stream.flow.response_end,
         };
         let was_retry = stream.retrying;
+        if stream.facts.balance.wants_load {
+            self.read_load(id, false);
+        }
+        let Some(stream) = self.streams.get_mut(id) else { return false };
         let status = stream.response.status;
         if closes {
             self.stats.inc(scope, metric::UPSTREAM_CX_CLOSE_NOTIFY);

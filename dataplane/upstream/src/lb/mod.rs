@@ -26,7 +26,7 @@ use crate::{Host, HostId};
 pub use override_host::OverrideHost;
 use override_host::Overrides;
 pub(crate) use priority::{Availability, PriorityLoad};
-pub use shared::SharedTables;
+pub use shared::{SharedTables, TableShape};
 pub use stats::LbStat;
 use stats::LbStats;
 use subset::Subsets;
@@ -69,6 +69,8 @@ pub enum NoHost {
     Empty,
     /// It has endpoints, but none may be used.
     NoneHealthy,
+    /// It has not the only one that would do ([`OverrideHost::strict`]).
+    NoSuchHost,
 }
 
 /// What tables are built from.
@@ -103,6 +105,8 @@ pub(crate) struct Balancer {
     overrides: Overrides,
     stats: LbStats,
     hosts_total: usize,
+    /// The cluster has a panic threshold.
+    may_panic: bool,
     /// Counts invalidations.
     version: u64,
     /// The tables follow the endpoints.
@@ -156,6 +160,7 @@ impl Balancer {
     pub fn rebuild(&mut self, ground: &Ground<'_>, members: &[Vec<Member>], rng: &mut Rng) {
         (self.built, self.followed) = (true, true);
         self.hosts_total = members.iter().map(Vec::len).sum();
+        self.may_panic = ground.cluster.panic_threshold > 0.0;
         match &ground.cluster.balancing.subset {
             None => {
                 self.subsets = None;
@@ -183,7 +188,16 @@ impl Balancer {
             None => self.all.choose(&mut draw, context),
             Some(subsets) => subsets.choose(&mut draw, context),
         };
-        found.ok_or(if self.hosts_total == 0 { NoHost::Empty } else { NoHost::NoneHealthy })
+        found.ok_or_else(|| {
+            if self.hosts_total > 0 {
+                return NoHost::NoneHealthy;
+            }
+            // Nobody is fewer than any share, so this is panic, too.
+            if self.may_panic && self.subsets.is_none() {
+                self.stats.add(LbStat::HealthyPanic, 1);
+            }
+            NoHost::Empty
+        })
     }
 
     /// The preferred host, if it may be used; an error when only it may be used and it may not.

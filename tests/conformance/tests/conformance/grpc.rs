@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millrace_base::{ResponseFlags, Rng, Time};
+use millrace_base::{ResponseFlags, Rng, Time, WallTime};
 use millrace_config::format::Template;
 use millrace_config::{HttpConnectionManager, NetworkFilter};
 use millrace_conformance::corpus;
@@ -141,6 +141,7 @@ fn begin(start: &Start<'_>, head: &mut RequestHead) -> Box<StreamFilters> {
     let mut slot = None;
     let mut env = Env {
         now: Time::ZERO,
+        wall: WallTime::default(),
         rng: &mut Rng::new(1),
         stats: &mut Registry::new().attach_shard("worker_0"),
         render: &NoTemplates,
@@ -172,6 +173,9 @@ fn send(
         render: &NoTemplates,
         scratch: &mut scratch,
         stats: &mut Registry::new().attach_shard("worker_0"),
+        upstream: None,
+        flags: ResponseFlags::default(),
+        wall: WallTime::default(),
     };
     let mut head = ResponseHead::new();
     head.status = raw.status;

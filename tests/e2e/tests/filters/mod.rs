@@ -8,6 +8,7 @@ pub(crate) mod fault;
 pub(crate) mod origins;
 pub(crate) mod rate_limit;
 pub(crate) mod rewrite;
+pub(crate) mod sessions;
 
 use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::process::Proxy;

@@ -9,6 +9,7 @@ mod fault;
 mod header_mutation;
 mod rate_limit;
 mod rate_limit_actions;
+mod stateful_session;
 
 use millrace_config::{HttpFilterKind, PerFilterConfig};
 use millrace_proto::Path;
@@ -36,6 +37,7 @@ pub(super) fn filter(
         cors::TYPE => cors::filter(stat_prefix, cx),
         csrf::TYPE => csrf::filter(&open(any, path)?, stat_prefix, path, cx)?,
         buffer::TYPE => buffer::filter(&open(any, path)?),
+        stateful_session::TYPE => stateful_session::filter(&open(any, path)?, stat_prefix, path, cx)?,
         compression::COMPRESSOR => compression::compressor(&open(any, path)?, stat_prefix, path, cx)?,
         compression::DECOMPRESSOR => compression::decompressor(&open(any, path)?, stat_prefix, path, cx)?,
         _ => return Ok(None),
@@ -55,6 +57,7 @@ pub(crate) fn of_route(
         cors::POLICY => cors::of_route(&open(any, path)?, path, cx)?,
         csrf::TYPE => csrf::of_route(&open(any, path)?, path, cx)?,
         buffer::PER_ROUTE => buffer::of_route(&open(any, path)?, path)?,
+        stateful_session::PER_ROUTE => stateful_session::of_route(&open(any, path)?, path)?,
         compression::PER_ROUTE => compression::of_route(&open(any, path)?, path)?,
         _ => return Ok(None),
     }))

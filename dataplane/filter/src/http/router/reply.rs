@@ -21,8 +21,8 @@ pub fn no_cluster(status: u16) -> LocalReply {
 }
 
 /// The cluster has no endpoint that may be used.
-pub fn no_healthy_upstream() -> LocalReply {
-    by_router(503, "no healthy upstream", "no_healthy_upstream").flagged(ResponseFlag::NoHealthyUpstream)
+pub fn no_healthy_upstream(status: u16) -> LocalReply {
+    by_router(status, "no healthy upstream", "no_healthy_upstream").flagged(ResponseFlag::NoHealthyUpstream)
 }
 
 /// The route's timeout; `as_204` after `x-envoy-upstream-rq-timeout-alt-response`.
@@ -179,7 +179,7 @@ mod tests {
         for (reply, status, body, details, flag) in [
             (no_route(), 404, "", "route_not_found", "NR"),
             (no_cluster(503), 503, "", "cluster_not_found", "NC"),
-            (no_healthy_upstream(), 503, "no healthy upstream", "no_healthy_upstream", "UH"),
+            (no_healthy_upstream(503), 503, "no healthy upstream", "no_healthy_upstream", "UH"),
             (request_timeout(false), 504, "upstream request timeout", "response_timeout", "UT"),
             (request_timeout(true), 204, "", "response_timeout", "UT"),
             (per_try_timeout(false), 504, "upstream request timeout", "upstream_per_try_timeout", "UT"),

@@ -9,6 +9,7 @@ pub(super) mod header_mutation;
 pub(super) mod local_rate_limit;
 pub(super) mod pace;
 mod query;
+pub(super) mod stateful_session;
 
 use millrace_base::Rng;
 use millrace_config::Fraction;

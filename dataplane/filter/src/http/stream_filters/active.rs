@@ -16,6 +16,7 @@ use crate::http::shaping::fault::FaultActive;
 use crate::http::shaping::header_mutation::{self, Side};
 use crate::http::shaping::local_rate_limit::Told;
 use crate::http::shaping::pace::Pace;
+use crate::http::shaping::stateful_session::SessionActive;
 use millrace_config::HttpFilterKind;
 
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub(super) enum Active {
     HeaderMutation(usize),
     Cors(Box<CorsActive>),
     Buffer(BufferActive),
+    Session(Box<SessionActive>),
     Compressor(CompressorActive),
     Decompressor(DecompressorActive),
 }
@@ -116,6 +118,7 @@ impl Active {
             Self::Bridge(bridge) => bridge.response_head(head, end),
             Self::RateLimit(told) => told.write(&mut head.headers),
             Self::Cors(cors) => cors.response_head(&mut head.headers),
+            Self::Session(session) => session.response_head(&mut head.headers, env),
             Self::HeaderMutation(at) => {
                 if let Some((filter, name)) = mutation_at(env, *at) {
                     header_mutation::response_head(filter, name, head, env);

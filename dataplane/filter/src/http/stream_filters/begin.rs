@@ -14,6 +14,7 @@ use crate::http::grpc_web::GrpcWeb;
 use crate::http::shaping::buffer::BufferActive;
 use crate::http::shaping::cors::CorsActive;
 use crate::http::shaping::fault::FaultActive;
+use crate::http::shaping::stateful_session::SessionActive;
 use crate::http::shaping::{csrf, header_mutation, local_rate_limit};
 
 /// What one filter makes of a head: whether it takes part from now on, and what becomes of the request.
@@ -166,6 +167,14 @@ fn step(
                 }
                 BufferFilter::UpTo(_) | BufferFilter::Off => (None, Verdict::Continue),
             };
+        }
+        HttpFilterKind::StatefulSession(session) => {
+            let own = match own {
+                Some(PerFilterConfig::StatefulSession(own)) => Some(own),
+                _ => None,
+            };
+            let session = SessionActive::begin(session, own, env.wall, head);
+            session.map(|session| Active::Session(session.into()))
         }
         HttpFilterKind::Compressor(filter) => {
             Some(Active::Compressor(CompressorActive::begin(at, filter, own, start, env, head)))

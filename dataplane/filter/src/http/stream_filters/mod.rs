@@ -38,10 +38,10 @@ mod response;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use millrace_base::{ResponseFlags, Rng, Time};
+use millrace_base::{ResponseFlags, Rng, Time, WallTime};
 use millrace_config::{
-    HttpConnectionManager, LocalRateLimit, LocalRateLimiter, PerFilterConfig, RouteConfiguration, ScopeId,
-    WeightedCluster,
+    Address, HttpConnectionManager, LocalRateLimit, LocalRateLimiter, PerFilterConfig, RouteConfiguration,
+    ScopeId, WeightedCluster,
 };
 use millrace_http::{HeaderMap, RequestHead};
 use millrace_observe::stats::{GrpcProtocol, ShardStats};
@@ -51,6 +51,7 @@ use self::active::Active;
 use self::pass::Pass;
 use super::compression::accept::Decision;
 use super::router::Render;
+pub use super::shaping::stateful_session::WantedHost;
 use super::{LocalReply, chain};
 
 /// What the filters of a request want of the bytes of one direction.
@@ -135,6 +136,8 @@ impl<'c> Start<'c> {
 pub struct Env<'e> {
     /// The time of the turn.
     pub now: Time,
+    /// The wall clock.
+    pub wall: WallTime,
     /// What decides about percentages.
     pub rng: &'e mut Rng,
     /// Where they count.
@@ -161,6 +164,12 @@ pub struct ResponseEnv<'e> {
     pub scratch: &'e mut Vec<u8>,
     /// Where they count.
     pub stats: &'e mut ShardStats,
+    /// The endpoint of the last try.
+    pub upstream: Option<&'e Address>,
+    /// Response flags so far.
+    pub flags: ResponseFlags,
+    /// The wall clock.
+    pub wall: WallTime,
 }
 
 /// What the filters keep of one connection of a client. Nothing, for most.
@@ -203,6 +212,14 @@ impl StreamFilters {
     /// The request waits until all of it is here ([`Verdict::Hold`]).
     pub fn holds_request(&self) -> bool {
         self.holds_request
+    }
+
+    /// The endpoint of the request's session.
+    pub fn wanted_host(&self) -> Option<WantedHost<'_>> {
+        self.filters.iter().rev().find_map(|filter| match filter {
+            Active::Session(session) => session.wanted(),
+            _ => None,
+        })
     }
 
     /// What becomes of the request's bytes.
