@@ -135,6 +135,8 @@ pub enum HttpFilterKind {
     Csrf(Arc<CsrfFilter>),
     /// `envoy.filters.http.buffer`.
     Buffer(BufferFilter),
+    /// `envoy.filters.http.stateful_session`.
+    StatefulSession(Arc<crate::StatefulSessionFilter>),
     /// `envoy.filters.http.compressor`.
     Compressor(Arc<CompressorFilter>),
     /// `envoy.filters.http.decompressor`.

@@ -127,7 +127,9 @@ impl Shard {
                 self.stats.inc(scope, metric::DOWNSTREAM_CX_NO_ROUTE);
                 return self.tcp_fail(key, ConnectError::NoCluster);
             }
-            Err(NoChoice::NoHost) => return self.tcp_fail(key, ConnectError::NoHealthyUpstream),
+            Err(NoChoice::NoHost | NoChoice::NoSuchHost) => {
+                return self.tcp_fail(key, ConnectError::NoHealthyUpstream);
+            }
         };
         if self.overload.sheds(ShedPoint::PoolNewConnection, &mut self.rng, &mut self.stats) {
             return self.tcp_fail(key, ConnectError::Overflow);

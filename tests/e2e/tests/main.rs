@@ -7,6 +7,7 @@ mod bad_upstreams;
 mod balancing;
 mod clusters;
 mod config;
+mod dns;
 mod filters;
 mod forwarding;
 mod headers;
@@ -34,11 +35,15 @@ fn main() -> ExitCode {
         ("bad_upstreams", bad_upstreams::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
+        ("balancing_loads", balancing::loads::CASES),
         ("balancing_localities", balancing::localities::CASES),
         ("balancing_subsets", balancing::subsets::CASES),
         ("balancing_vectors", balancing::vectors::CASES),
         ("clusters", clusters::CASES),
         ("config", config::CASES),
+        ("dns", dns::CASES),
+        ("filters_admission", filters::admission::CASES),
+        ("filters_bandwidth", filters::bandwidth::CASES),
         ("filters_buffer", filters::buffer::CASES),
         ("filters_compression", filters::compression::CASES),
         ("filters_connections", filters::connections::CASES),
@@ -47,6 +52,7 @@ fn main() -> ExitCode {
         ("filters_origins", filters::origins::CASES),
         ("filters_rate_limit", filters::rate_limit::CASES),
         ("filters_rewrite", filters::rewrite::CASES),
+        ("filters_sessions", filters::sessions::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
         ("http2_bad", http2::bad::CASES),
@@ -73,8 +79,12 @@ fn main() -> ExitCode {
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
+        ("traffic_breakers", traffic::breakers::CASES),
+        ("traffic_hedging", traffic::hedging::CASES),
         ("traffic_mirror", traffic::mirror::CASES),
         ("traffic_redirects", traffic::redirects::CASES),
+        ("traffic_retries", traffic::retries::CASES),
+        ("traffic_timeouts", traffic::timeouts::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
     ];

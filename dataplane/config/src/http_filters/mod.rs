@@ -11,6 +11,7 @@ mod fault;
 mod header_mutation;
 mod rate_limit;
 mod rate_limit_actions;
+mod stateful_session;
 
 pub use admission::{AdmissionControl, AdmissionId};
 pub use bandwidth::BandwidthLimit;
@@ -21,7 +22,7 @@ pub use compression::{
     GzipCompressor, GzipStrategy, ZstdCompressor,
 };
 pub use concurrency::{
-    AdaptiveConcurrency, GradientConfig, GradientState, GradientWindow, LATENCY_BINS, MinRtt,
+    AdaptiveConcurrency, GradientConfig, GradientGauges, GradientState, GradientWindow, LATENCY_BINS, MinRtt,
 };
 pub use cors::{CorsFilter, CorsPolicy};
 pub use csrf::{CsrfFilter, CsrfPolicy};
@@ -32,3 +33,4 @@ pub use rate_limit::{
     VirtualHostRateLimits,
 };
 pub use rate_limit_actions::{RateLimitAction, RateLimitPolicy};
+pub use stateful_session::{SessionCookie, SessionState, StatefulSession, StatefulSessionFilter};

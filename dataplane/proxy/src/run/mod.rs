@@ -5,6 +5,7 @@
 
 mod admin_state;
 mod certificates;
+mod cluster_gauges;
 mod config_dump;
 mod control;
 mod demo;

@@ -98,6 +98,7 @@ impl Shard {
             self.leave_waiting(id);
             self.h2_release_request(id);
             self.leave_mirrors(id);
+            self.abandon_lates(id);
         }
         let Some(mut stream) = self.streams.remove(id) else { return };
         let now = self.io.now;
