@@ -10,8 +10,8 @@ use millrace_observe::stats::{Registry, ScopeKind};
 
 use super::cgroup::MemoryGroup;
 
-/// How often memory is looked at: half a second of a full gigabit is 64 MB.
-const REFRESH_INTERVAL: Duration = Duration::from_millis(250);
+/// How often memory is looked at: a tenth of a second of a full gigabit is 12 MB.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 /// Streams below 8 KiB are not reset.
 const ACCOUNT_POWER: u8 = 13;
 const CONNECTIONS: &str = "envoy.resource_monitors.global_downstream_max_connections";
@@ -65,12 +65,12 @@ fn watch_memory(manager: &mut OverloadManager, registry: &Registry) {
         scope: registry.scope(ScopeKind::OverloadMonitor, MEMORY),
     });
     let threshold = TriggerKind::Threshold;
-    let scaled = TriggerKind::Scaled { scaling: 0.90, saturation: 0.98 };
+    let scaled = TriggerKind::Scaled { scaling: 0.80, saturation: 0.95 };
     let actions = [
-        ("shrink_heap", ActionKind::ShrinkHeap { interval: Duration::from_secs(10) }, threshold(0.85)),
+        ("shrink_heap", ActionKind::ShrinkHeap { interval: Duration::from_secs(10) }, threshold(0.75)),
         ("reset_high_memory_stream", ActionKind::ResetHighMemoryStream, scaled),
-        ("stop_accepting_requests", ActionKind::StopAcceptingRequests, threshold(0.95)),
-        ("reject_incoming_connections", ActionKind::RejectIncomingConnections, threshold(0.97)),
+        ("stop_accepting_requests", ActionKind::StopAcceptingRequests, threshold(0.90)),
+        ("reject_incoming_connections", ActionKind::RejectIncomingConnections, threshold(0.95)),
     ];
     for (name, kind, trigger) in actions {
         let name: Arc<str> = format!("envoy.overload_actions.{name}").into();
