@@ -351,6 +351,11 @@ impl Shared {
         }
     }
 
+    /// What shards share of a cluster's circuit breakers; `None` while no shard uses it.
+    pub fn breakers<R>(&self, cluster: ClusterId, look: impl FnOnce(&ClusterShared) -> R) -> Option<R> {
+        self.known(cluster, look)
+    }
+
     /// What outlier detection and checks know of a cluster's endpoints; `None` while no shard has used the cluster.
     /// Slow path: for the admin interface.
     pub fn health<R>(&self, cluster: ClusterId, look: impl FnOnce(&ClusterHealth) -> R) -> Option<R> {

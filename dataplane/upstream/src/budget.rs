@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millrace_config::Address;
+use millrace_config::{Address, Thresholds};
 
 use crate::lb::SharedTables;
 use crate::{ClusterHealth, OnDemandBook};
@@ -78,6 +78,21 @@ pub struct PriorityBudgets {
     pub requests: Budget,
     /// Retries between their back-off and the end of their attempt.
     pub retries: Budget,
+}
+
+impl PriorityBudgets {
+    /// Which breakers are open, as their gauges say it: connections, pending requests, requests, retries. One that lets
+    /// nothing through and was never asked is not.
+    pub fn open(&self, thresholds: &Thresholds) -> [bool; 4] {
+        let retries = crate::retry::limit(thresholds, self);
+        [
+            (&self.connections, thresholds.max_connections),
+            (&self.pending, thresholds.max_pending_requests),
+            (&self.requests, thresholds.max_requests),
+            (&self.retries, retries),
+        ]
+        .map(|(budget, limit)| budget.used() > 0 && budget.used() >= limit)
+    }
 }
 
 /// Connections by endpoint: one count for all shards, made when the first of them opens a connection there.

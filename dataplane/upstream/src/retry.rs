@@ -5,7 +5,7 @@ use millrace_config::Thresholds;
 use crate::budget::PriorityBudgets;
 
 /// The number of concurrent retries that the thresholds allow at this moment.
-fn limit(thresholds: &Thresholds, budgets: &PriorityBudgets) -> u32 {
+pub(crate) fn limit(thresholds: &Thresholds, budgets: &PriorityBudgets) -> u32 {
     match thresholds.retry_budget {
         None => thresholds.max_retries,
         Some((percent, min_concurrency)) => {

@@ -199,12 +199,12 @@ fn what_cannot_be_served_is_refused() {
 #[test]
 fn fields_without_effect_are_reported() {
     let message = schema::Message::by_type_url(resource::CLUSTER).unwrap();
-    let text = "{name: a, preconnect_policy: {}, ignore_health_on_host_removal: false}";
+    let text = "{name: a, track_timeout_budgets: true, ignore_health_on_host_removal: false}";
     let bytes = message_from_json(message, &yaml::parse(text).unwrap()).unwrap();
     let mut cx = Context::new(Registry::new(), Overrides::default());
     let unsupported = resource::cluster(&bytes, None, &mut cx).unwrap().unsupported;
     let paths: Vec<_> = unsupported.iter().map(|field| field.path.as_str()).collect();
-    assert_eq!(paths, ["preconnect_policy"]);
+    assert_eq!(paths, ["track_timeout_budgets"]);
 }
 
 #[test]

@@ -136,11 +136,9 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
         fields: &[
-            (
-                Served,
-                "priority max_connections max_pending_requests max_requests max_retries retry_budget track_remaining",
-            ),
+            (Served, "priority max_connections max_pending_requests max_requests max_retries retry_budget"),
             (Reported("pools are bounded by the connections"), "max_connection_pools"),
+            (Reported("the statistics of what remains do not exist"), "track_remaining"),
         ],
     },
     Table {

@@ -227,8 +227,8 @@ fn wrong_routes_are_refused_in_envoys_words() {
             ":-prefixed headers or Hosts may not be specified here.",
         ),
         (
-            "{match: {prefix: /}, route: {cluster: c, internal_redirect_policy: {predicates: [{name: n}]}}}",
-            "internal redirect predicate 'n' has no typed_config",
+            "{match: {prefix: /}, route: {cluster: c, internal_redirect_policy: {predicates: [{name: own}]}}}",
+            "internal redirect predicate 'own' has no typed_config",
         ),
         (
             "{match: {prefix: /}, per_request_buffer_limit_bytes: 1, request_body_buffer_limit: 2, route: {cluster: c}}",

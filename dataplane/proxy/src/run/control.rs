@@ -230,6 +230,7 @@ impl Control {
         self.xds.refresh(self.stats.server);
         self.stats.certificates(self.xds.assembly.snapshot());
         self.xds.membership(&self.workers.shared);
+        self.xds.breakers(&self.workers.shared);
     }
 
     /// Feeds the life cycle and carries out what it says.

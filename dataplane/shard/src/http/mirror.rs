@@ -49,7 +49,7 @@ impl Mirrors {
     }
 }
 
-fn policies<'o>(options: &'o HttpOptions, plan: Option<Plan>) -> &'o [MirrorPolicy] {
+fn policies(options: &HttpOptions, plan: Option<Plan>) -> &[MirrorPolicy] {
     plan.and_then(|plan| plan.forward(options)).map_or(&[], |forward| &forward.mirrors)
 }
 

@@ -304,6 +304,7 @@ impl Stream {
 
     /// Makes a used stream as good as new; allocations stay. Field by field, since a fresh one is a kilobyte to move; the
     /// pattern names all of them, so that none is forgotten.
+    #[expect(clippy::too_many_lines, reason = "one line for each field")]
     pub(crate) fn reset(&mut self, new_downstream: Key) {
         let Self {
             downstream,
