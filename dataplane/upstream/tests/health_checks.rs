@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use millrace_base::{Rng, Time};
 use millrace_config::{
-    Cluster, GrpcHealthCheck, HeaderMutations, HealthCheck, HealthCheckIntervals, HealthCheckKind,
-    HealthStatus, HttpHealthCheck, LbPolicy, TcpHealthCheck,
+    Cluster, HeaderMutations, HealthCheck, HealthCheckIntervals, HealthCheckKind, HealthStatus,
+    HttpHealthCheck, LbPolicy, TcpHealthCheck,
 };
 use millrace_http::RequestHead;
 use millrace_upstream::health_check::{
@@ -312,7 +312,7 @@ fn checks_of_another_kind_than_their_connection_fail() {
     let plain = check(HealthCheckKind::Http(Box::new(http())));
     let config = checked(&plain, 1);
     let mut conversation = Conversation::new(&plain, &config, Time::ZERO);
-    let other = check(HealthCheckKind::Grpc(Box::new(GrpcHealthCheck::default())));
+    let other = check(HealthCheckKind::Grpc(Box::default()));
     let reply = conversation.begin(&other, &RequestHead::new(), &mut Vec::new());
     assert_eq!((reply.verdict, reply.close), (failed(FailureKind::Network, 0, false), true));
     assert!(Conversation::is_connect_only(&check(tcp(&[]))) && !Conversation::is_connect_only(&plain));

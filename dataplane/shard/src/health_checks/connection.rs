@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use millrace_base::Key;
 use millrace_config::{Cluster, HealthCheck, ProxyProtocolVersion, UpstreamProxyProtocol};
-use millrace_http::RequestHead;
 use millrace_inspect::proxy_protocol;
 use millrace_ring::{Filled, IoError, Op, Payload, RecvEnd, Socket as RingSocket};
 use millrace_tls::{ClientOptions, Session};
@@ -162,8 +161,7 @@ impl Shard {
             return self.check_is_over(probe, Verdict::Passed { degraded: false }, false);
         }
         let Some(entry) = self.health_checks.probes.get(probe) else { return };
-        let request =
-            request::head(&check, &cluster, &entry.endpoint, &self.names).unwrap_or_else(RequestHead::new);
+        let request = request::head(&check, &cluster, &entry.endpoint, &self.names).unwrap_or_default();
         let Some(socket) = self.health_checks.sockets.get_mut(key) else { return };
         let mut wire = Vec::new();
         if let Some(version) = request::proxy_protocol(&check) {
