@@ -51,8 +51,8 @@ use self::active::Active;
 use self::pass::Pass;
 use super::compression::accept::Decision;
 use super::router::Render;
-pub use super::shaping::stateful_session::WantedHost;
 use super::shaping::admission::Admissions;
+pub use super::shaping::stateful_session::WantedHost;
 use super::{LocalReply, chain};
 
 /// What the filters of a request want of the bytes of one direction.
