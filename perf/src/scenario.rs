@@ -101,6 +101,7 @@ struct File {
     request_headers: usize,
     response_headers: usize,
     access_log: bool,
+    mesh: bool,
     close: bool,
     tls: Option<KeyType>,
     upstream_tls: bool,
@@ -132,6 +133,7 @@ impl Default for File {
             request_headers: 0,
             response_headers: 0,
             access_log: false,
+            mesh: false,
             close: false,
             tls: None,
             upstream_tls: false,
@@ -197,6 +199,8 @@ pub(crate) struct Load {
     pub(crate) response_headers: usize,
     /// The proxy writes an access log.
     pub(crate) access_log: bool,
+    /// As a mesh configures a route: least_request, retries, outlier detection, circuit breakers.
+    pub(crate) mesh: bool,
     /// Every request on a connection of its own.
     pub(crate) close: bool,
     /// Client and proxy speak TLS and prove themselves with certificates of this type.
@@ -326,6 +330,7 @@ fn loads(kind: Kind, file: &File) -> Result<Vec<Load>, String> {
                     request_headers: file.request_headers,
                     response_headers: file.response_headers,
                     access_log: file.access_log,
+                    mesh: file.mesh,
                     close: file.close,
                     tls: file.tls,
                     upstream_tls: file.upstream_tls,

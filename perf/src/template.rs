@@ -62,6 +62,7 @@ mod tests {
             request_headers: 0,
             response_headers: 0,
             access_log: true,
+            mesh: true,
             close: false,
             tls: (clusters == 10).then_some(crate::credentials::KeyType::Ecdsa),
             upstream_tls: clusters == 10,

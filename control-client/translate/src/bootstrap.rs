@@ -12,7 +12,7 @@ use millrace_proto::pb::google::protobuf::{Value, value::Kind};
 use millrace_proto::{BOOTSTRAP, Message, Path, schema, validate};
 
 use crate::admin::{AdminConfig, admin};
-use crate::cluster::{cluster, manager_bind};
+use crate::cluster::{bootstrap_resolver, cluster, manager_bind};
 use crate::context::{Context, Source};
 use crate::dynamic::{Dynamic, dynamic};
 use crate::error::{Rejection, RejectionKind, Unsupported};
@@ -90,6 +90,7 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
         .map_err(|error| Rejection::new(&root, format!("not a bootstrap: {error}")))?;
     let node = node(&mut typed, cx);
     know_locality(&typed, cx);
+    cx.dns_resolver = bootstrap_resolver(&typed)?;
     let bind = typed.cluster_manager.as_ref().and_then(|manager| manager.upstream_bind_config.as_ref());
     cx.bind = manager_bind(bind, cx)?;
     cx.statics = Arc::new(StaticResources::of(&typed)?);

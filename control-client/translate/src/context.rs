@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millrace_config::{BindConfig, ClusterId, LocalityName, ScopeId};
+use millrace_config::{BindConfig, ClusterId, DnsResolver, LocalityName, ScopeId};
 use millrace_observe::stats::{Registry, ScopeKind};
 use millrace_proto::Path;
 
@@ -79,6 +79,8 @@ pub struct Context {
     pub(crate) credentials: SharedCredentials,
     /// `node.locality`, unless it is empty.
     pub(crate) node_locality: Option<Arc<LocalityName>>,
+    /// `typed_dns_resolver_config` of the bootstrap and what it replaced, for clusters without their own.
+    pub(crate) dns_resolver: Option<Arc<DnsResolver>>,
     /// `cluster_manager.upstream_bind_config`, for clusters without their own.
     pub(crate) bind: Option<Box<BindConfig>>,
     /// `cluster_manager.local_cluster_name`.
@@ -107,6 +109,7 @@ impl Context {
             statics: Arc::default(),
             credentials: SharedCredentials::default(),
             node_locality: None,
+            dns_resolver: None,
             bind: None,
             local_cluster: None,
             reported: BTreeSet::new(),

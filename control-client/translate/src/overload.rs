@@ -10,7 +10,7 @@ use millrace_config::{
     ActionKind, LoadShedPoint, MonitorKind, OverloadAction, OverloadManager, ResourceMonitor, ScaledTimer,
     ShedPoint, TimerMinimum,
 };
-use millrace_observe::stats::{Group, ScopeKind};
+use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::overload::v3 as pb;
 use millrace_proto::pb::envoy::config::overload::v3::resource_monitor::ConfigType;
@@ -60,9 +60,6 @@ pub(crate) fn overload_manager(
             return Err(Rejection::new(&path, why));
         }
         let scope = cx.scope(ScopeKind::OverloadAction, &name);
-        if matches!(kind, ActionKind::ShrinkHeap { .. }) {
-            cx.registry.enable(scope, Group::OnUse);
-        }
         let triggers = triggers(&action.triggers, &known, Of::Action(&name), &path.join("triggers"))?;
         actions.push(OverloadAction { name, kind, triggers, scope });
     }

@@ -136,6 +136,11 @@ impl Runtime {
         found.unwrap_or(value.default_value)
     }
 
+    /// The value of a key, or this one.
+    pub(crate) fn double_of(&self, key: &str, default: f64) -> f64 {
+        self.get(key).and_then(RuntimeValue::number).unwrap_or(default)
+    }
+
     pub(crate) fn double(&self, value: &core::RuntimeDouble) -> f64 {
         self.get(&value.runtime_key).and_then(RuntimeValue::number).unwrap_or(value.default_value)
     }

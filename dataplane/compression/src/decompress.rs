@@ -62,11 +62,16 @@ pub struct Decompressor {
     inside: bool,
 }
 
+/// Members of gzip, one after the other.
+struct Gzip {
+    inflate: Inflate,
+    window_bits: u8,
+    /// A member is complete: what follows and is none is passed over.
+    any: bool,
+}
+
 enum Engine {
-    Gzip {
-        inflate: Box<Inflate>,
-        window_bits: u8,
-    },
+    Gzip(Box<Gzip>),
     Brotli(Box<Brotli>),
     Zstd(Box<Decoder<'static>>),
     /// Waits for the head of the frame, which says which dictionary it needs.
@@ -131,13 +136,10 @@ impl Decompressor {
             self.engine = zstd(decoder).ok_or(DecompressError::Malformed)?;
         }
         match &mut self.engine {
-            Engine::Gzip { inflate, window_bits } => {
-                self.inside = gunzip(inflate, *window_bits, data, max, out, self.inside)?;
-                if !self.inside && !data.is_empty() {
-                    // Another member may follow.
-                    self.engine = gzip(*window_bits);
-                }
-            }
+            Engine::Gzip(gzip) => match gzip.unpack(data, max, out, self.inside)? {
+                Some(inside) => self.inside = inside,
+                None => (self.engine, self.inside) = (Engine::Over, false),
+            },
             Engine::Brotli(state) => {
                 if unbrotli(state, data, max, out)? {
                     (self.engine, self.inside) = (Engine::Over, false);
@@ -151,7 +153,11 @@ impl Decompressor {
 }
 
 fn gzip(window_bits: u8) -> Engine {
-    Engine::Gzip { inflate: Box::new(Inflate::new(true, window_bits + GZIP_HEADER)), window_bits }
+    Engine::Gzip(Box::new(Gzip { inflate: inflate(window_bits), window_bits, any: false }))
+}
+
+fn inflate(window_bits: u8) -> Inflate {
+    Inflate::new(true, window_bits + GZIP_HEADER)
 }
 
 fn zstd(mut decoder: Decoder<'static>) -> Option<Engine> {
@@ -159,43 +165,44 @@ fn zstd(mut decoder: Decoder<'static>) -> Option<Engine> {
     Some(Engine::Zstd(Box::new(decoder)))
 }
 
-/// True while the engine is inside a member. What follows the last member and is none is passed over.
-fn gunzip(
-    inflate: &mut Inflate,
-    window_bits: u8,
-    mut data: &[u8],
-    max: usize,
-    out: &mut Vec<u8>,
-    inside: bool,
-) -> Result<bool, DecompressError> {
-    let mut inside = inside;
-    while !data.is_empty() {
-        if inflate.total_in() == 0 && out.len() > 0 && data[0] != GZIP_MAGIC {
-            return Ok(false);
-        }
-        let (start, read, written) = (out.len(), inflate.total_in(), inflate.total_out());
-        let room = STEP.min((max + 1).saturating_sub(start));
-        out.resize(start + room, 0);
-        let status = inflate.decompress(data, &mut out[start..], InflateFlush::NoFlush);
-        let made = (inflate.total_out() - written) as usize;
-        out.truncate(start + made);
-        data = &data[(inflate.total_in() - read) as usize..];
-        if out.len() > max {
-            return Err(DecompressError::TooLarge);
-        }
-        match status {
-            Ok(Status::StreamEnd) => {
-                inside = false;
-                *inflate = Inflate::new(true, window_bits + GZIP_HEADER);
+impl Gzip {
+    /// Whether the engine is inside a member then; `None` when no member follows any more.
+    fn unpack(
+        &mut self,
+        mut data: &[u8],
+        max: usize,
+        out: &mut Vec<u8>,
+        mut inside: bool,
+    ) -> Result<Option<bool>, DecompressError> {
+        // What did not fit may still be in the engine when the input is used up.
+        let mut more = false;
+        while more || !data.is_empty() {
+            let inflate = &mut self.inflate;
+            let fresh = inflate.total_in() == 0;
+            if fresh && self.any && data.first().is_some_and(|first| *first != GZIP_MAGIC) {
+                return Ok(None);
             }
-            Ok(Status::Ok | Status::BufError) => inside = true,
-            Err(_) => return Err(DecompressError::Malformed),
+            let (start, read, written) = (out.len(), inflate.total_in(), inflate.total_out());
+            let room = STEP.min((max + 1).saturating_sub(start));
+            out.resize(start + room, 0);
+            let status = inflate.decompress(data, &mut out[start..], InflateFlush::NoFlush);
+            let made = (inflate.total_out() - written) as usize;
+            out.truncate(start + made);
+            data = &data[(inflate.total_in() - read) as usize..];
+            if out.len() > max {
+                return Err(DecompressError::TooLarge);
+            }
+            match status {
+                Ok(Status::StreamEnd) => {
+                    (inside, self.any, more) = (false, true, false);
+                    self.inflate = self::inflate(self.window_bits);
+                }
+                Ok(Status::Ok | Status::BufError) => (inside, more) = (true, made == room),
+                Err(_) => return Err(DecompressError::Malformed),
+            }
         }
-        if made == 0 && inside && data.is_empty() {
-            break;
-        }
+        Ok(Some(inside))
     }
-    Ok(inside)
 }
 
 /// True when the message is complete.
@@ -262,7 +269,7 @@ fn unzstd(
 impl fmt::Debug for Decompressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let engine = match self.engine {
-            Engine::Gzip { .. } => "gzip",
+            Engine::Gzip(_) => "gzip",
             Engine::Brotli(_) => "brotli",
             Engine::Zstd(_) | Engine::ZstdHead { .. } => "zstd",
             Engine::Over => "over",

@@ -63,12 +63,13 @@ fn compress(library: &CompressorLibrary, data: &[u8], piece: usize) -> Vec<u8> {
 }
 
 fn decompress(library: &DecompressorLibrary, data: &[u8], piece: usize) -> Result<Vec<u8>, DecompressError> {
-    let (mut decompressor, mut out) = (Decompressor::new(library).unwrap(), Vec::new());
-    for piece in data.chunks(piece) {
-        decompressor.decompress(piece, false, &mut out)?;
+    let (mut decompressor, mut all) = (Decompressor::new(library).unwrap(), Vec::new());
+    for (piece, end) in data.chunks(piece).map(|piece| (piece, false)).chain([(&[][..], true)]) {
+        let mut out = Vec::new();
+        decompressor.decompress(piece, end, &mut out)?;
+        all.append(&mut out);
     }
-    decompressor.decompress(&[], true, &mut out)?;
-    Ok(out)
+    Ok(all)
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub enum LbPolicy {
     RingHash(RingHash),
     /// `MAGLEV`.
     Maglev(Maglev),
+    /// `ClientSideWeightedRoundRobin`.
+    ClientSideWeightedRoundRobin(ClientSideWeights),
     /// `CLUSTER_PROVIDED`: the type of the cluster says which.
     ClusterProvided,
 }
@@ -93,6 +95,19 @@ impl Default for Maglev {
     }
 }
 
+/// `ClientSideWeightedRoundRobin`: weights made of the load that endpoints report of themselves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClientSideWeights {
+    /// `blackout_period`, default 10 s: reports must have come for so long.
+    pub blackout: Duration,
+    /// `weight_expiration_period`, default 3 min: the last report may be so old.
+    pub expiration: Duration,
+    /// `weight_update_period`, default 1 s.
+    pub update: Duration,
+    /// `error_utilization_penalty`.
+    pub error_penalty: f64,
+}
+
 /// What balancers have besides their policy. The default is Envoy's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Balancing {
@@ -102,6 +117,8 @@ pub struct Balancing {
     pub slow_start: Option<SlowStart>,
     /// `consistent_hashing_lb_config`; only ring hash and Maglev read it.
     pub consistent_hashing: ConsistentHashing,
+    /// `metric_names_for_computing_utilization`.
+    pub utilization_metrics: Arc<[Arc<str>]>,
     /// `lb_subset_config`, `Subset`.
     pub subset: Option<Arc<Subset>>,
     /// `OverrideHost.override_host_sources`, in their order; empty without that policy.

@@ -121,6 +121,8 @@ pub struct Thresholds {
     pub retry_budget: Option<(f64, u32)>,
     /// `track_remaining`.
     pub track_remaining: bool,
+    /// `max_connections` of `per_host_thresholds` for the priority: connections to one endpoint.
+    pub max_connections_per_host: Option<u32>,
 }
 
 impl Default for Thresholds {
@@ -132,6 +134,7 @@ impl Default for Thresholds {
             max_retries: 3,
             retry_budget: None,
             track_remaining: false,
+            max_connections_per_host: None,
         }
     }
 }
@@ -179,6 +182,8 @@ pub struct UpstreamHttp {
     pub preserve_case: bool,
     /// `enable_trailers`.
     pub enable_trailers: bool,
+    /// `preconnect_policy.per_upstream_preconnect_ratio`, from 1 to 3: connections for so many times the requests under way.
+    pub preconnect_ratio: f64,
     /// `upstream_http_protocol_options.auto_sni`: the request's host is the server name.
     pub auto_sni: bool,
     /// `upstream_http_protocol_options.auto_san_validation`: and a name that the certificate must have.
@@ -200,6 +205,7 @@ impl Default for UpstreamHttp {
             proper_case: false,
             preserve_case: false,
             enable_trailers: false,
+            preconnect_ratio: 1.0,
             auto_sni: false,
             auto_san_validation: false,
             auto_sni_header: "".into(),

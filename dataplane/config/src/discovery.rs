@@ -96,7 +96,7 @@ impl Default for DnsSchedule {
 }
 
 /// `CaresDnsResolverConfig`, `GetAddrInfoDnsResolverConfig` and the fields that they replaced.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsResolver {
     /// `resolvers`; empty for those of the system.
     pub servers: Vec<SocketAddr>,
@@ -106,8 +106,6 @@ pub struct DnsResolver {
     pub use_tcp: bool,
     /// `no_default_search_domain`.
     pub no_search_domains: bool,
-    /// `filter_unroutable_families`: no address of a family that this host has no address of.
-    pub filter_unroutable: bool,
     /// `query_timeout_seconds`, default 5 s.
     pub query_timeout: Duration,
     /// `query_tries`, default 4.
@@ -123,7 +121,6 @@ impl Default for DnsResolver {
             servers_are_fallback: false,
             use_tcp: false,
             no_search_domains: false,
-            filter_unroutable: false,
             query_timeout: Duration::from_secs(5),
             query_tries: 4,
             rotate: false,

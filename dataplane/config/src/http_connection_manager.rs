@@ -137,6 +137,8 @@ pub enum HttpFilterKind {
     Buffer(BufferFilter),
     /// `envoy.filters.http.health_check`.
     HealthCheck(Arc<HealthCheckFilter>),
+    /// `envoy.filters.http.stateful_session`.
+    StatefulSession(Arc<crate::StatefulSessionFilter>),
     /// `envoy.filters.http.compressor`.
     Compressor(Arc<CompressorFilter>),
     /// `envoy.filters.http.decompressor`.

@@ -41,9 +41,9 @@ mod virtual_host;
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
 pub use address::{Address, Cidr};
 pub use balancing::{
-    Balancing, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy, LeastRequest,
-    LocalityMode, Maglev, MetadataMatch, OverrideHostSource, RingHash, SelectorFallback, SlowStart, Subset,
-    SubsetFallback, SubsetSelector, ZoneAware,
+    Balancing, ClientSideWeights, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy,
+    LeastRequest, LocalityMode, Maglev, MetadataMatch, OverrideHostSource, RingHash, SelectorFallback,
+    SlowStart, Subset, SubsetFallback, SubsetSelector, ZoneAware,
 };
 pub use cluster::{
     CircuitBreakers, Cluster, Endpoint, HealthStatus, LocalityEndpoints, LocalityName, MetadataPairs,
@@ -73,10 +73,11 @@ pub use http_filters::{
     BucketRef, BufferFilter, Coding, CompressDirection, CompressResponses, CompressorFilter,
     CompressorLibrary, CompressorPerRoute, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy,
     DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, Fault, FaultAbort,
-    FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientState, GradientWindow, GzipCompressor,
-    GzipStrategy, HeaderMutationFilter, HeaderMutationStep, HealthCheckCache, HealthCheckFilter,
-    LATENCY_BINS, LocalRateLimit, LocalRateLimiter, MinRtt, MutationLists, QueryMutation, RateLimitAction,
-    RateLimitPolicy, RateVerdict, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
+    FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges, GradientState, GradientWindow,
+    GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep, HealthCheckCache,
+    HealthCheckFilter, LATENCY_BINS, LocalRateLimit, LocalRateLimiter, MinRtt, MutationLists, QueryMutation,
+    RateLimitAction, RateLimitPolicy, RateVerdict, SessionCookie, SessionState, StatefulSession,
+    StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::HeaderMatcher;
+use crate::{HeaderMatcher, MetadataPairs};
 
 macro_rules! conditions {
     ($($name:ident = $bit:literal, $text:literal;)*) => {
@@ -156,6 +156,22 @@ pub struct RetryPolicy {
     pub host_selection_attempts: u32,
     /// `retry_host_predicate` previous_hosts.
     pub avoid_previous_hosts: bool,
+    /// `retry_host_predicate` omit_canary_hosts: endpoints whose `envoy.lb` metadata have `canary: true`.
+    pub avoid_canaries: bool,
+    /// `retry_host_predicate` omit_host_metadata: endpoints with all these pairs, for each predicate.
+    pub avoid_metadata: Vec<MetadataPairs>,
+    /// `retry_priority` previous_priorities: its `update_frequency`.
+    pub avoid_priorities_every: Option<u32>,
+}
+
+impl RetryPolicy {
+    /// True when it says something about the endpoints of retries.
+    pub fn chooses_hosts(&self) -> bool {
+        self.avoid_previous_hosts
+            || self.avoid_canaries
+            || !self.avoid_metadata.is_empty()
+            || self.avoid_priorities_every.is_some()
+    }
 }
 
 #[cfg(test)]

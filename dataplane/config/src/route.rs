@@ -301,6 +301,8 @@ pub enum PerFilterConfig {
     Csrf(Arc<CsrfPolicy>),
     /// `BufferPerRoute`.
     Buffer(BufferFilter),
+    /// `StatefulSessionPerRoute`: `None` switches the filter off here.
+    StatefulSession(Option<Arc<crate::StatefulSession>>),
     /// `CompressorPerRoute`.
     Compressor(Arc<CompressorPerRoute>),
     /// `BandwidthLimit`.

@@ -21,6 +21,6 @@ mod naive;
 mod test;
 
 pub use cluster::{ClusterChoice, cluster};
-pub use hash::{HashInputs, Hashed, hash};
+pub use hash::{HashInputs, Hashed, cookie_value, hash};
 pub use scope::scope;
 pub use select::{Selected, Selection, is_grpc, select, strip_port};

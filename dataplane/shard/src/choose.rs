@@ -29,6 +29,8 @@ pub(crate) enum NoChoice {
     NoCluster,
     /// It has no endpoint that may be used.
     NoHost,
+    /// The one that a strict session asks for does not exist.
+    NoSuchHost,
 }
 
 /// Who asks.
@@ -73,9 +75,9 @@ impl Chooser<'_> {
             }
             chosen.map(|chosen| Choice { cluster, chosen })
         };
-        choice.map_err(|_| {
+        choice.map_err(|why| {
             self.stats.inc(scope, metric::UPSTREAM_CX_NONE_HEALTHY);
-            NoChoice::NoHost
+            if why == NoHost::NoSuchHost { NoChoice::NoSuchHost } else { NoChoice::NoHost }
         })
     }
 

@@ -13,13 +13,14 @@ use crate::logs::Logs;
 use millrace_base::{Key, Limits, Rng, Slab, Time, WallTime};
 use millrace_config::{Snapshot, Update};
 use millrace_filter::http::connection_manager::date::DateCache;
+use millrace_filter::http::stream_filters::ShardFilters;
 use millrace_http::h1::ParseOptions;
 use millrace_http::h2::Heads;
 use millrace_http::{HeaderMap, ResponseHead};
 use millrace_observe::stats::ShardStats;
 use millrace_ring::timer::TimerWheel;
 use millrace_ring::{BufferPool, Event, Filled, Op, Socket, SocketAddress, Waker, sockets};
-use millrace_upstream::{Dropped, PoolAction};
+use millrace_upstream::PoolAction;
 
 use crate::choose::count_dropped;
 use crate::clusters::Clusters;
@@ -35,10 +36,8 @@ use crate::shared::{Message, Shared};
 use crate::tls::Contexts;
 use crate::tls_statistics::KnownScopes;
 use crate::token::Kind;
-use crate::upstream::Upstream;
+use crate::upstream::{Racers, Upstream};
 
-/// How often logs are handed over and idle upstream connections looked at.
-pub(crate) const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// Messages taken from the mailbox in one turn.
 const MESSAGES_PER_TURN: usize = 256;
 
@@ -119,6 +118,8 @@ pub struct Shard {
     pub(crate) route_users: RouteUsers,
     pub(crate) downstreams: Slab<Box<Downstream>>,
     pub(crate) upstreams: Slab<Box<Upstream>>,
+    /// Connects to endpoints with several addresses.
+    pub(crate) racers: Racers,
     pub(crate) streams: Slab<Box<Stream>>,
     pub(crate) clusters: Clusters,
     /// The endpoints that this shard checks.
@@ -141,7 +142,7 @@ pub struct Shard {
     pub(crate) connect_timed_out: bool,
     pub(crate) stopping: bool,
     /// Statistics scopes may have been retired since they were looked at.
-    sweeps: bool,
+    pub(crate) sweeps: bool,
 
     // Work space, kept for its capacity.
     pub(crate) scratch: Vec<u8>,
@@ -154,6 +155,7 @@ pub struct Shard {
     pub(crate) pieces: Vec<Filled>,
     #[expect(clippy::vec_box, reason = "the boxes move between here and the slab")]
     pub(crate) spare_streams: Vec<Box<Stream>>,
+    pub(crate) filter_states: ShardFilters,
     pub(crate) discarded_trailers: HeaderMap,
     /// The interim responses that we make ourselves.
     pub(crate) interim: ResponseHead,
@@ -192,6 +194,7 @@ impl Shard {
             route_users: RouteUsers::default(),
             downstreams: Slab::new(),
             upstreams: Slab::new(),
+            racers: Slab::new(),
             streams: Slab::new(),
             clusters: Clusters::default(),
             health_checks: HealthChecks::default(),
@@ -213,6 +216,7 @@ impl Shard {
             filtered: Vec::new(),
             pieces: Vec::new(),
             spare_streams: Vec::new(),
+            filter_states: ShardFilters::default(),
             discarded_trailers: HeaderMap::default(),
             interim: ResponseHead::default(),
             date: DateCache::default(),
@@ -290,6 +294,7 @@ impl Shard {
             }
             Event::Connected { token, result } => match Kind::parse(token.0) {
                 Some((Kind::Upstream, key)) => self.on_connected(key, result),
+                Some((Kind::Racer, key)) => self.on_racer(key, result),
                 Some((Kind::HealthCheck, key)) => self.on_check_connected(key, result),
                 Some(_) | None => {}
             },
@@ -394,47 +399,6 @@ impl Shard {
                 Some((Kind::HealthCheck, key)) => self.flush_check(key),
                 Some(_) | None => {}
             }
-        }
-    }
-
-    /// Once a second: idle upstream connections, clusters that are gone, retired statistics, log lines.
-    pub(crate) fn housekeeping(&mut self) {
-        let now = self.io.now;
-        for id in self.clusters.ids() {
-            self.clusters.expire(id, &self.snapshot, now, &mut self.actions);
-            self.run_pool_actions(id);
-            self.look_at_outliers(id);
-            self.clean_up_cluster(id);
-            self.leave_failed(id);
-            self.forget_cluster_if_gone(id);
-        }
-        if std::mem::take(&mut self.sweeps) {
-            self.stats.sweep();
-            self.scopes.forget();
-        }
-        self.logs.flush_due(now);
-        let token = Kind::Housekeeping.token(Key { slot: 0, generation: 0 });
-        self.wheel.insert(now + HOUSEKEEPING_EVERY, token.0);
-    }
-
-    /// Endpoints that were made on demand and that nobody uses any more.
-    fn clean_up_cluster(&mut self, id: millrace_config::ClusterId) {
-        let Some(state) = self.clusters.get_mut(id).filter(|state| state.original_dst().is_some()) else {
-            return;
-        };
-        let mut dropped = Dropped::default();
-        state.clean_up(self.io.now, &mut dropped);
-        let scope = state.config().scope;
-        count_dropped(&mut self.stats, scope, dropped);
-        // Other shards retire scopes, too.
-        self.sweeps = true;
-    }
-
-    fn forget_cluster_if_gone(&mut self, id: millrace_config::ClusterId) {
-        let dropped = self.clusters.forget_if_gone(id, &self.snapshot, &self.shared);
-        dropped.scopes.into_iter().for_each(|scope| self.stats.registry().retire(scope));
-        if self.snapshot.cluster(id).is_none() {
-            self.tls.forget(id);
         }
     }
 

@@ -8,7 +8,7 @@ use crossbeam_queue::ArrayQueue;
 use millrace_config::{Address, ClusterId, Listener, OverloadLevels, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
-use millrace_upstream::{ClusterHealth, ClusterShared, OnDemandBook};
+use millrace_upstream::{ClusterHealth, ClusterShared, OnDemandBook, TableShape};
 
 pub use crate::admission::{Admission, ConnectionCount};
 
@@ -360,6 +360,11 @@ impl Shared {
     /// The endpoints that requests to a cluster named; `None` while no shard has used it. Slow path as well.
     pub fn on_demand<R>(&self, cluster: ClusterId, look: impl FnOnce(&OnDemandBook) -> R) -> Option<R> {
         self.known(cluster, |shared| look(&shared.on_demand))
+    }
+
+    /// How the last ring or table of a cluster that hashes was divided. Slow path as well.
+    pub fn table_shape(&self, cluster: ClusterId) -> Option<TableShape> {
+        self.known(cluster, |shared| shared.tables.newest())
     }
 
     fn known<R>(&self, cluster: ClusterId, look: impl FnOnce(&ClusterShared) -> R) -> Option<R> {

@@ -91,7 +91,7 @@ impl Shard {
         session.cluster = tcp_proxy::cluster(&session.proxy.cluster, random);
         let scope = session.proxy.scope;
         self.stats.inc(scope, metric::DOWNSTREAM_CX_TOTAL);
-        if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyConnect) {
+        if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyConnect, 0) {
             return;
         }
         self.tcp_connect(key);
@@ -127,7 +127,9 @@ impl Shard {
                 self.stats.inc(scope, metric::DOWNSTREAM_CX_NO_ROUTE);
                 return self.tcp_fail(key, ConnectError::NoCluster);
             }
-            Err(NoChoice::NoHost) => return self.tcp_fail(key, ConnectError::NoHealthyUpstream),
+            Err(NoChoice::NoHost | NoChoice::NoSuchHost) => {
+                return self.tcp_fail(key, ConnectError::NoHealthyUpstream);
+            }
         };
         if self.overload.sheds(ShedPoint::PoolNewConnection, &mut self.rng, &mut self.stats) {
             return self.tcp_fail(key, ConnectError::Overflow);
@@ -212,7 +214,7 @@ impl Shard {
     }
 
     pub(crate) fn tcp_downstream_data(&mut self, key: Key, data: Filled) {
-        if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyData) {
+        if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyData, data.len()) {
             return;
         }
         let now = self.io.now;

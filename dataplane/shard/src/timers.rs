@@ -113,7 +113,7 @@ impl Shard {
                 }
             }
             Some((Kind::Outliers, key)) => self.look_at_outliers(ClusterId(key.slot)),
-            None => {}
+            Some((Kind::Racer, _)) | None => {}
         }
     }
 

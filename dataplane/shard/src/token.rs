@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     HealthCheckPace = 11,
     /// A stream without a client.
     Side = 12,
+    /// One of several connects of which the first to succeed is used.
+    Racer = 13,
 }
 
 impl Kind {
@@ -55,6 +57,7 @@ impl Kind {
             10 => Self::HealthCheckTimer,
             11 => Self::HealthCheckPace,
             12 => Self::Side,
+            13 => Self::Racer,
             _ => return None,
         };
         Some((kind, key))

@@ -4,7 +4,12 @@
 //! actions say, and counts what the pools cannot.
 
 mod connect;
+mod open;
 mod pool_events;
+mod race;
+
+pub(crate) use open::Opening;
+pub(crate) use race::Racers;
 
 use std::rc::Rc;
 
@@ -13,11 +18,12 @@ use millrace_config::{Address, ClusterId, ScopeId};
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_ring::{Filled, IoError, IoErrorKind, Op, Payload, RecvEnd, RelayEnd, Socket};
-use millrace_upstream::{ConnId, HostId, HttpProtocol, PoolAction, TransportKey, TryResult};
+use millrace_upstream::{ConnId, HttpProtocol, PoolAction, TransportKey, TryResult};
 
 pub(crate) use self::connect::connect_options;
 use self::connect::{connect_error_text, is_bind_error};
-use crate::address::{from_ring, to_ring};
+use self::race::Race;
+use crate::address::from_ring;
 use crate::http::HttpUpstream;
 use crate::http::h2::{Http2Upstream, write_control};
 use crate::link::Link;
@@ -34,21 +40,6 @@ pub(crate) enum Carries {
     Http2(Box<Http2Upstream>),
     /// The bytes of this downstream connection.
     Tcp(Key),
-}
-
-/// What a pool wants of a connection that is opened.
-#[derive(Debug)]
-pub(crate) struct Opening {
-    pub(crate) carries: Carries,
-    pub(crate) transport: TransportKey,
-    pub(crate) automatic: bool,
-}
-
-impl Opening {
-    /// With the cluster's defaults.
-    pub(crate) fn of(carries: Carries) -> Self {
-        Self { carries, transport: TransportKey::DEFAULT, automatic: false }
-    }
 }
 
 /// One upstream connection.
@@ -74,13 +65,18 @@ pub(crate) struct Upstream {
     pub(crate) automatic: bool,
     /// Connected, but the TLS handshake is not through.
     pub(crate) handshaking: bool,
+    /// The endpoint has several addresses, and none is connected to.
+    race: Option<Box<Race>>,
 }
 
 impl Upstream {
     /// When somebody must look at the connection again; idle ends are the pool's business.
     pub(crate) fn deadline(&self) -> Option<Time> {
         match &self.carries {
-            _ if !self.is_connected() => Some(self.connect_deadline),
+            _ if !self.is_connected() => {
+                let next = self.race.as_ref().map_or(Time::MAX, |race| race.next_at);
+                Some(self.connect_deadline.min(next))
+            }
             Carries::Http2(h2) => h2.deadline(),
             Carries::Http(_) | Carries::Tcp(_) => None,
         }
@@ -137,56 +133,6 @@ impl Shard {
                 Carries::Http2(Box::new(Http2Upstream::new(config, self.io.now, &mut self.rng)))
             }
         })
-    }
-
-    /// Opens the connection that a pool asked for and tells the pool its key.
-    pub(crate) fn open_upstream(
-        &mut self,
-        cluster: ClusterId,
-        pool: ConnId,
-        host: HostId,
-        opening: Opening,
-    ) -> Option<Key> {
-        let Opening { carries, transport, automatic } = opening;
-        let state = self.clusters.get_mut(cluster)?;
-        let config = state.config().clone();
-        let (address, host_scope) = state.host(host).map(|h| (h.address.clone(), h.scope))?;
-        self.connection_ids += 1;
-        let (now, id) = (self.io.now, self.connection_ids);
-        let connect_deadline = now + config.connect_timeout;
-        let target = to_ring(&address)?;
-        let options = connect_options(&config, &target);
-        let key = self.upstreams.insert(Box::new(Upstream {
-            link: None,
-            cluster,
-            pool,
-            scope: config.scope,
-            host_scope,
-            address,
-            local: None,
-            id,
-            began: now,
-            connect_deadline,
-            buffer_limit: config.buffer_limit_bytes as usize,
-            timer: ConnectionTimer::default(),
-            carries,
-            transport,
-            automatic,
-            handshaking: false,
-        }));
-        self.clusters.get_mut(cluster)?.bind(pool, key);
-        if config.health_check.is_some()
-            && let Some(state) = self.clusters.get(cluster)
-        {
-            state.has_traffic();
-        }
-        let token = Kind::Upstream.token(key);
-        self.io.ops.push(Op::Connect { token, address: target, options: Box::new(options) });
-        self.stats.gauge_inc(config.scope, metric::UPSTREAM_CX_ACTIVE);
-        self.stats.gauge_inc(host_scope, host_metric::CX_ACTIVE);
-        self.stats.inc(host_scope, host_metric::CX_TOTAL);
-        self.rearm_upstream(key);
-        Some(key)
     }
 
     pub(crate) fn on_connected(&mut self, key: Key, result: Result<Socket, IoError>) {
@@ -313,7 +259,9 @@ impl Shard {
         let Some(upstream) = self.upstreams.get(key) else { return };
         if upstream.is_connected() {
             self.h2_upstream_timer(key);
-        } else if upstream.connect_deadline <= now {
+        } else if upstream.connect_deadline > now {
+            self.race_on(key);
+        } else {
             self.connect_failed(key, IoError::TIMED_OUT, None);
         }
     }
@@ -491,7 +439,10 @@ impl Shard {
         self.stats.record(scope, metric::UPSTREAM_CX_LENGTH_MS, lived);
         match &mut upstream.link {
             Some(link) => link.close(&mut self.io, false),
-            None => self.io.ops.push(Op::CancelConnect { token: Kind::Upstream.token(key) }),
+            None => match upstream.race.take() {
+                None => self.io.ops.push(Op::CancelConnect { token: Kind::Upstream.token(key) }),
+                Some(race) => self.end_race(*race),
+            },
         }
     }
 }

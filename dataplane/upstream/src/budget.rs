@@ -1,6 +1,10 @@
 //! Circuit-breaker counters: the one thing about a cluster that all shards share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use millrace_config::Address;
 
 use crate::lb::SharedTables;
 use crate::{ClusterHealth, OnDemandBook};
@@ -76,6 +80,27 @@ pub struct PriorityBudgets {
     pub retries: Budget,
 }
 
+/// Connections by endpoint: one count for all shards, made when the first of them opens a connection there.
+#[derive(Debug, Default)]
+pub struct HostBudgets(Mutex<BTreeMap<Address, Arc<Budget>>>);
+
+impl HostBudgets {
+    /// The count of an endpoint.
+    pub(crate) fn of(&self, address: &Address) -> Arc<Budget> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(address.clone()).or_default())
+    }
+
+    /// A shard has no use for the count any more.
+    pub(crate) fn forget(&self, address: &Address, budget: Arc<Budget>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(budget);
+        if known.get(address).is_some_and(|budget| Arc::strong_count(budget) == 1) {
+            known.remove(address);
+        }
+    }
+}
+
 /// What all shards share of one cluster: its circuit breakers, and what traffic tells of its endpoints.
 #[derive(Debug, Default)]
 pub struct ClusterShared {
@@ -89,6 +114,8 @@ pub struct ClusterShared {
     pub tables: SharedTables,
     /// Endpoints that requests named.
     pub on_demand: OnDemandBook,
+    /// Connections to each endpoint, where `per_host_thresholds` limit them.
+    pub host_connections: HostBudgets,
     /// The cluster has had a connection for traffic: its checks keep to their intervals.
     pub has_traffic: AtomicBool,
 }
@@ -106,8 +133,6 @@ impl ClusterShared {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]

@@ -1,13 +1,13 @@
 //! One cluster on one shard: its hosts, its balancer, its pools. Created at first use.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use millrace_base::{Rng, Slab, Time};
 use millrace_config::{Address, Cluster, Endpoint, EndpointChanges, LbPolicy, Thresholds};
 
-use crate::budget::PriorityBudgets;
+use crate::budget::{Budget, PriorityBudgets};
 use crate::health::{Watched, is_watched};
 use crate::lb::{Balancer, Ground, LbStat};
 use crate::list::List;
@@ -36,6 +36,8 @@ pub struct ClusterState {
     local: Option<Arc<Cluster>>,
     /// Requests and TCP sessions on connections, of all hosts.
     pub(crate) active: u32,
+    /// When weights are next made of what endpoints reported.
+    pub(crate) weights_due: Time,
     /// For rotation starts and ejections; requests draw from the shard's generator.
     pub(crate) rng: Rng,
     pub(crate) conns: Slab<Conn>,
@@ -45,6 +47,8 @@ pub struct ClusterState {
     pub(crate) age: List<{ pool::AGE }>,
     /// Retries of this shard that hold a unit of the budget.
     retries: Cell<u32>,
+    /// Counts of connections to endpoints, where `per_host_thresholds` limit them.
+    pub(crate) host_budgets: HashMap<HostId, Arc<Budget>>,
     pub(crate) watched: Watched,
     pub(crate) on_demand: OnDemand,
     /// Of an aggregate cluster, after its first choice.
@@ -62,6 +66,7 @@ impl ClusterState {
             balancer: Balancer::default(),
             local: None,
             active: 0,
+            weights_due: Time::MAX,
             rng: Rng::new(seed),
             conns: Slab::new(),
             waiters: Slab::new(),
@@ -69,11 +74,13 @@ impl ClusterState {
             idle: List::default(),
             age: List::default(),
             retries: Cell::new(0),
+            host_budgets: HashMap::new(),
             watched: Watched::default(),
             on_demand: OnDemand::default(),
             aggregate: None,
         };
         state.place_hosts(&mut Vec::new());
+        state.weights_due = state.first_weighing();
         state
     }
 
@@ -107,6 +114,7 @@ impl ClusterState {
             None if same_checks && old.localities == cluster.localities => {}
             _ => self.place_hosts(out),
         }
+        self.weights_due = self.first_weighing();
         if !same_rules {
             self.balancer.invalidate();
         }
@@ -220,6 +228,9 @@ impl ClusterState {
     #[inline]
     pub fn choose_host(&mut self, rng: &mut Rng, context: &ChooseContext<'_>) -> Result<Chosen, NoHost> {
         self.notice_health();
+        if context.now >= self.weights_due {
+            self.weigh(context.now);
+        }
         if !self.balancer.is_built() {
             self.rebuild(context.now);
         }

@@ -12,6 +12,7 @@ use crate::health_check::CheckFlags;
 use crate::list::List;
 use crate::outlier::Watch;
 use crate::pool::{HttpProtocol, PoolId, Ready};
+use crate::weighing::Reported;
 
 /// An endpoint of one cluster on one shard. Stays valid while its address stays in the cluster, and after
 /// that until its last connection is gone.
@@ -73,6 +74,8 @@ impl HostPool {
 pub struct Host {
     /// Where it listens.
     pub address: Address,
+    /// Tried in this order when the first address does not answer; `None` without any.
+    pub additional_addresses: Option<Arc<[Address]>>,
     /// Its name, or empty.
     pub hostname: Arc<str>,
     /// `envoy.transport_socket_match` metadata: chooses the transport socket.
@@ -96,6 +99,8 @@ pub struct Host {
     pub healthy_since: Time,
     /// Outlier detection looks at it.
     pub(crate) watch: Option<Box<Watch>>,
+    /// What it reported of its load.
+    pub(crate) reported: Option<Box<Reported>>,
     /// The priority it belongs to.
     pub priority: u32,
     /// Its locality: index into `Cluster::localities`.
@@ -116,6 +121,7 @@ impl Host {
     pub(crate) fn new(endpoint: &Endpoint, priority: u32, locality: u32) -> Self {
         Self {
             address: endpoint.address.clone(),
+            additional_addresses: endpoint.additional_addresses.clone(),
             hostname: Arc::clone(&endpoint.hostname),
             transport_metadata: endpoint.transport_metadata.clone(),
             lb_metadata: endpoint.lb_metadata.clone(),
@@ -126,6 +132,7 @@ impl Host {
             excluded: false,
             configured_status: endpoint.health,
             healthy_since: Time::MAX,
+            reported: None,
             watch: None,
             priority,
             locality,
@@ -141,6 +148,7 @@ impl Host {
     /// Takes over what an update changed; connections stay.
     pub(crate) fn refresh(&mut self, endpoint: &Endpoint, priority: u32, locality: u32, is_checked: bool) {
         self.is_checked = is_checked;
+        self.additional_addresses.clone_from(&endpoint.additional_addresses);
         self.hostname = Arc::clone(&endpoint.hostname);
         self.transport_metadata.clone_from(&endpoint.transport_metadata);
         self.scope = endpoint.scope;

@@ -10,6 +10,7 @@
 //! [`ClusterState::connected_as`], [`PoolAction::Assign`]),
 //! [`ClusterState::released`] (HTTP/1), [`ClusterState::stream_ended`] (HTTP/2) or [`ClusterState::closed`].
 
+mod addresses;
 mod aggregate;
 mod budget;
 mod cluster;
@@ -21,18 +22,24 @@ mod lb;
 mod list;
 mod members;
 mod on_demand;
+mod orca;
 mod outlier;
 mod pool;
 mod retry;
 mod transport;
+mod weighing;
 
+pub use addresses::interleave;
 pub use aggregate::{Aggregate, LevelOf};
 pub use budget::{Budget, ClusterShared, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub(crate) use cluster::PRIORITY_MAX;
 pub use host::{Host, HostHealth, HostId};
-pub use lb::{ChooseContext, Chosen, LbStat, NoHost, OverrideHost, SharedTables};
+pub use lb::{
+    ChooseContext, Chosen, LbStat, NoHost, OverrideHost, PreviousPriorities, SharedTables, TableShape,
+};
 pub use on_demand::{Dropped, ON_DEMAND_HOSTS_MAX, OnDemandBook};
+pub use orca::{BadReport, LoadReport};
 pub use outlier::{ClusterHealth, Ejection, EjectionRates, OutlierAction, OutlierEvent, TryResult};
 pub use pool::{Acquire, CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId};
 pub use transport::{TRANSPORTS_MAX, Transport, TransportKey};

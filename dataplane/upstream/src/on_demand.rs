@@ -2,7 +2,6 @@
 //! uses them any more. Each shard has its own; the book tells what all of them have.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::{Entry as Slot, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -29,7 +28,7 @@ struct Known {
 /// The endpoints of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct OnDemand {
-    by_address: HashMap<SocketAddr, Known>,
+    by_address: BTreeMap<SocketAddr, Known>,
     /// When unused ones are dropped next.
     clean_up_at: Option<Time>,
     /// Before this a full shard does not look for endpoints to drop.
@@ -168,7 +167,8 @@ impl ClusterState {
             let host = self.hosts.get(known.host.0);
             let busy = host.is_some_and(|host| host.connections() > 0 || host.pending_requests() > 0);
             let used = std::mem::take(&mut known.used);
-            if !busy && !(spares_used && used) {
+            let stays = busy || (spares_used && used);
+            if !stays {
                 unused.push(*address);
             }
         }
@@ -187,8 +187,7 @@ impl ClusterState {
     }
 
     fn forget_demanded(&mut self, address: SocketAddr, dropped: &mut Dropped, out: &mut Vec<PoolAction>) {
-        let Slot::Occupied(known) = self.on_demand.by_address.entry(address) else { return };
-        let id = known.remove().host;
+        let Some(Known { host: id, .. }) = self.on_demand.by_address.remove(&address) else { return };
         self.unwatch(id);
         if let Some(host) = self.hosts.get_mut(id.0) {
             host.present = false;

@@ -97,7 +97,7 @@ fn shares(aggregate: &Aggregate) -> Vec<((usize, u32), u32)> {
     let mut rng = Rng::new(5);
     let mut counts = std::collections::BTreeMap::new();
     for _ in 0..10_000 {
-        let LevelOf { member, level, degraded } = aggregate.draw(&mut rng).unwrap();
+        let LevelOf { member, level, degraded } = aggregate.draw(&mut rng).expect("a level");
         assert!(!degraded);
         *counts.entry((member, level)).or_default() += 1;
     }

@@ -21,6 +21,7 @@ pub(crate) enum Feature {
     /// Its template makes as many clusters as the load asks for.
     Clusters,
     AccessLog,
+    Mesh,
     /// More than 1,000 connections: its template bounds the upstream connections.
     ManyConnections,
     /// HTTP/2 without TLS on both sides.
@@ -182,6 +183,9 @@ impl Peer {
         }
         if load.access_log && !has(Feature::AccessLog) {
             return Some("its access log is not set up here");
+        }
+        if load.mesh && !has(Feature::Mesh) {
+            return Some("is not set up with a mesh's policies here");
         }
         if load.connections > 1000 && !has(Feature::ManyConnections) && load.kind != Kind::Idle {
             return Some(

@@ -23,8 +23,9 @@ pub(crate) struct Found {
 /// The scenario whose plot stands in the README.
 pub(crate) const HEADLINE: &str = "http1-small";
 
-const GROUPS: &[&str] =
-    &["HTTP/1.1", "HTTP/2", "gRPC", "TLS", "TCP", "Latency", "Memory", "Start", "Scaling", "Runtimes"];
+const GROUPS: &[&str] = &[
+    "HTTP/1.1", "HTTP/2", "gRPC", "Mesh", "TLS", "TCP", "Latency", "Memory", "Start", "Scaling", "Runtimes",
+];
 
 /// Reads `*.json` of a folder.
 pub(crate) fn folder(results: &Path) -> Result<Found, String> {

@@ -3,9 +3,11 @@
 mod access_logs;
 mod admin;
 mod aggregate;
+mod bad_upstreams;
 mod balancing;
 mod clusters;
 mod config;
+mod dns;
 mod filters;
 mod forwarding;
 mod headers;
@@ -15,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod original_dst;
 mod outliers;
+mod overload;
 mod parity;
 mod probes;
 mod routes;
@@ -30,13 +33,18 @@ fn main() -> ExitCode {
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
         ("aggregate", aggregate::CASES),
+        ("bad_upstreams", bad_upstreams::CASES),
         ("balancing", balancing::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
+        ("balancing_loads", balancing::loads::CASES),
         ("balancing_localities", balancing::localities::CASES),
         ("balancing_subsets", balancing::subsets::CASES),
         ("balancing_vectors", balancing::vectors::CASES),
         ("clusters", clusters::CASES),
         ("config", config::CASES),
+        ("dns", dns::CASES),
+        ("filters_admission", filters::admission::CASES),
+        ("filters_bandwidth", filters::bandwidth::CASES),
         ("filters_buffer", filters::buffer::CASES),
         ("filters_compression", filters::compression::CASES),
         ("filters_connections", filters::connections::CASES),
@@ -45,6 +53,7 @@ fn main() -> ExitCode {
         ("filters_origins", filters::origins::CASES),
         ("filters_rate_limit", filters::rate_limit::CASES),
         ("filters_rewrite", filters::rewrite::CASES),
+        ("filters_sessions", filters::sessions::CASES),
         ("forwarding", forwarding::CASES),
         ("headers", headers::CASES),
         ("health_checks", health_checks::THRESHOLDS),
@@ -68,11 +77,19 @@ fn main() -> ExitCode {
         ("limits", limits::CASES),
         ("original_dst", original_dst::CASES),
         ("outliers", outliers::CASES),
+        ("overload_actions", overload::actions::CASES),
+        ("overload_connections", overload::connections::CASES),
+        ("overload_memory", overload::memory::CASES),
+        ("overload_points", overload::points::CASES),
         ("probes", probes::CASES),
         ("routes", routes::CASES),
         ("tcp", tcp::CASES),
+        ("traffic_breakers", traffic::breakers::CASES),
+        ("traffic_hedging", traffic::hedging::CASES),
         ("traffic_mirror", traffic::mirror::CASES),
         ("traffic_redirects", traffic::redirects::CASES),
+        ("traffic_retries", traffic::retries::CASES),
+        ("traffic_timeouts", traffic::timeouts::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
     ];

@@ -25,6 +25,8 @@ pub enum Disturbance {
     Churn,
     /// As `Churn`, with drains that are too short, and tables and clusters that vanish.
     ChurnHard,
+    /// Accepting stops and goes on; nothing may get lost.
+    Pause,
     /// A drain.
     Drain,
     /// The order to stop, long before everything is done.

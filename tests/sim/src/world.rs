@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::{Limits, Rng, Time, WallTime};
-use millrace_config::{Snapshot, Update};
+use millrace_config::{Level, OverloadLevels, Snapshot, Update};
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
 use millrace_ring::sim::Sim;
@@ -335,6 +335,12 @@ impl World {
             Disturbance::SwapHard => self.swap(true),
             Disturbance::Churn => self.change(false),
             Disturbance::ChurnHard => self.change(true),
+            Disturbance::Pause => {
+                let stop_connections = Level::of((again && self.disturbances % 2 == 1).into());
+                self.tell_all(|| {
+                    Message::Overload(OverloadLevels { stop_connections, ..Default::default() })
+                });
+            }
             Disturbance::Drain => {
                 self.shared.set_draining(Draining::Everything);
                 self.tell_all(|| Message::Drain { inbound_only: false });

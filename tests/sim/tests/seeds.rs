@@ -84,6 +84,11 @@ fn swap_hard() {
 }
 
 #[test]
+fn pause() {
+    seeds(80, |_| Setup { disturbance: Disturbance::Pause, ..Setup::choppy("pause", Mode::Http) });
+}
+
+#[test]
 fn drain() {
     seeds(60, |_| Setup { disturbance: Disturbance::Drain, ..Setup::choppy("drain", Mode::Http) });
 }

@@ -10,6 +10,7 @@ pub mod access_log;
 pub mod any;
 pub mod bootstrap;
 pub mod chaos;
+pub mod dns;
 pub mod h2;
 pub mod ledger;
 pub mod message;

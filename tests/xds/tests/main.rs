@@ -1,5 +1,6 @@
 //! Every test of the real binary against control planes, in one binary.
 
+mod aggregate;
 mod chains;
 mod churn;
 mod corpora;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     millrace_e2e::run(&[
+        ("aggregate", aggregate::CASES),
         ("chains", chains::CASES),
         ("churn", churn::CASES),
         ("corpora", corpora::CASES),

@@ -46,9 +46,6 @@ impl Members {
             let changed = !std::mem::take(&mut target.addresses).is_empty();
             return (Outcome::Empty, changed || first);
         }
-        if self.logical {
-            addresses.truncate(1);
-        }
         addresses.truncate(ADDRESSES_MAX);
         let mut unique = Vec::with_capacity(addresses.len());
         for address in addresses {
@@ -57,8 +54,10 @@ impl Members {
             }
         }
         // Name servers rotate their answers; the same set in another order is no change.
-        let same = unique.len() == target.addresses.len()
+        let same_set = unique.len() == target.addresses.len()
             && unique.iter().all(|address| target.addresses.contains(address));
+        // The first is where a logical cluster connects to; the others are its fallbacks.
+        let same = same_set && (!self.logical || unique == target.addresses);
         if !same {
             target.addresses = unique;
         }
@@ -76,10 +75,19 @@ impl Members {
         for target in &self.targets {
             let Some(group) = groups.get_mut(target.config.locality) else { continue };
             let template = &target.config.template;
-            group.endpoints.extend(target.addresses.iter().map(|ip| Endpoint {
-                address: Address::Inet(SocketAddr::new(*ip, target.config.port)),
-                ..template.clone()
-            }));
+            let place = |ip: &IpAddr| Address::Inet(SocketAddr::new(*ip, target.config.port));
+            if self.logical {
+                let Some((first, others)) = target.addresses.split_first() else { continue };
+                group.endpoints.push(Endpoint {
+                    address: place(first),
+                    additional_addresses: (!others.is_empty()).then(|| others.iter().map(place).collect()),
+                    ..template.clone()
+                });
+                continue;
+            }
+            group.endpoints.extend(
+                target.addresses.iter().map(|ip| Endpoint { address: place(ip), ..template.clone() }),
+            );
         }
         groups
     }

@@ -1,14 +1,18 @@
 //! One resolution: hosts file, name servers, address families.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::config::{
+    NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
+};
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
-use millrace_config::DnsLookupFamily;
+use millrace_config::{DnsLookupFamily, DnsResolver};
 
 use super::ADDRESSES_MAX;
 use super::hosts;
@@ -22,9 +26,20 @@ pub struct Answer {
     pub ttl: Option<Duration>,
 }
 
-/// No answer; ask again later. The text says why.
+/// No answer; ask again later.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LookupError(pub String);
+pub struct LookupError {
+    /// Why.
+    pub reason: String,
+    /// Nobody answered in time.
+    pub timed_out: bool,
+}
+
+impl LookupError {
+    fn new(error: impl ToString) -> Self {
+        Self { reason: error.to_string(), timed_out: false }
+    }
+}
 
 /// One of the two kinds of address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +53,10 @@ pub enum Family {
 pub trait Lookup: Send + Sync + 'static {
     /// Asks. "No such name" and "no such record" are an empty answer, not an error.
     fn lookup(&self, host: &str, family: Family) -> impl Future<Output = Result<Answer, LookupError>> + Send;
+
+    /// The same with settings of its own instead of the system's.
+    #[must_use]
+    fn configured(&self, config: &DnsResolver) -> Self;
 }
 
 /// The resolver of `/etc/hosts` and `/etc/resolv.conf`. The name servers are read at the first question, so
@@ -45,28 +64,52 @@ pub trait Lookup: Send + Sync + 'static {
 #[derive(Default)]
 pub struct SystemResolver {
     resolver: tokio::sync::OnceCell<TokioResolver>,
-    servers: Vec<SocketAddr>,
+    config: Option<DnsResolver>,
 }
 
 impl SystemResolver {
-    /// Asks these name servers instead of those of `/etc/resolv.conf`.
-    pub fn with_servers(servers: Vec<SocketAddr>) -> Self {
-        Self { resolver: tokio::sync::OnceCell::new(), servers }
+    /// With settings of its own.
+    pub fn with(config: DnsResolver) -> Self {
+        Self { resolver: tokio::sync::OnceCell::new(), config: Some(config) }
     }
 
     fn builder(&self) -> Result<ResolverBuilder<TokioRuntimeProvider>, LookupError> {
-        if self.servers.is_empty() {
-            return TokioResolver::builder_tokio().map_err(|error| LookupError(error.to_string()));
-        }
-        let servers = self.servers.iter().map(|server| {
-            let mut config = NameServerConfig::udp_and_tcp(server.ip());
-            for connection in &mut config.connections {
-                connection.port = server.port();
+        let Some(own) = &self.config else { return TokioResolver::builder_tokio().map_err(LookupError::new) };
+        let system = read_system_conf();
+        let (mut config, options) = match system {
+            Ok(found) => found,
+            // Without a file there are only the servers of the configuration.
+            Err(_) if !own.servers.is_empty() => (ResolverConfig::default(), ResolverOpts::default()),
+            Err(error) => return Err(LookupError::new(error)),
+        };
+        if !own.servers.is_empty() && (!own.servers_are_fallback || config.name_servers.is_empty()) {
+            let mut servers = Vec::with_capacity(own.servers.len());
+            for server in &own.servers {
+                let mut one = NameServerConfig::udp_and_tcp(server.ip());
+                one.connections.iter_mut().for_each(|connection| connection.port = server.port());
+                servers.push(one);
             }
-            config
-        });
-        let config = ResolverConfig::from_name_servers(servers.collect());
-        Ok(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
+            config.name_servers = servers;
+        }
+        if own.use_tcp {
+            for server in &mut config.name_servers {
+                server.connections.retain(|connection| matches!(connection.protocol, ProtocolConfig::Tcp));
+            }
+        }
+        if own.no_search_domains {
+            (config.domain, config.search) = (None, Vec::new());
+        }
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let ours = builder.options_mut();
+        *ours = options;
+        ours.timeout = own.query_timeout;
+        // The first try is none of them.
+        ours.attempts = (own.query_tries.max(1) - 1) as usize;
+        ours.server_ordering_strategy = match own.rotate {
+            true => ServerOrderingStrategy::RoundRobin,
+            false => ServerOrderingStrategy::UserProvidedOrder,
+        };
+        Ok(builder)
     }
 
     async fn resolver(&self) -> Result<&TokioResolver, LookupError> {
@@ -75,7 +118,7 @@ impl SystemResolver {
             let options = builder.options_mut();
             // The schedule decides when to ask, not a cache.
             options.cache_size = 0;
-            builder.build().map_err(|error| LookupError(error.to_string()))
+            builder.build().map_err(LookupError::new)
         };
         self.resolver.get_or_try_init(build).await
     }
@@ -93,7 +136,10 @@ impl Lookup for SystemResolver {
         let found = match self.resolver().await?.lookup(host, kind).await {
             Ok(found) => found,
             Err(error) if error.is_no_records_found() => return Ok(Answer::default()),
-            Err(error) => return Err(LookupError(error.to_string())),
+            Err(error) => {
+                let timed_out = matches!(error, NetError::Timeout);
+                return Err(LookupError { reason: error.to_string(), timed_out });
+            }
         };
         let addresses = found.answers().iter().filter_map(|record| match &record.data {
             RData::A(address) => Some(IpAddr::V4(address.0)),
@@ -102,6 +148,10 @@ impl Lookup for SystemResolver {
         });
         let addresses = addresses.take(ADDRESSES_MAX).collect();
         Ok(Answer { addresses, ttl: Some(found.valid_until().saturating_duration_since(Instant::now())) })
+    }
+
+    fn configured(&self, config: &DnsResolver) -> Self {
+        Self::with(config.clone())
     }
 }
 

@@ -11,7 +11,7 @@ mod schedule;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millrace_config::{Cluster, ClusterDiscovery, ClusterId, LocalityEndpoints};
+use millrace_config::{Cluster, ClusterDiscovery, ClusterId, DnsResolver, LocalityEndpoints};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -35,6 +35,19 @@ pub enum Outcome {
     Failure,
 }
 
+/// What came of a question, as `dns.cares.` counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// There are addresses.
+    Found,
+    /// `not_found`: no such name, or no address.
+    NotFound,
+    /// `get_addr_failure`.
+    Failed,
+    /// `timeout`, and `get_addr_failure`.
+    TimedOut,
+}
+
 /// One resolution has ended.
 #[derive(Clone, Debug)]
 pub struct DnsUpdate {
@@ -44,6 +57,8 @@ pub struct DnsUpdate {
     pub host: Arc<str>,
     /// How it ended.
     pub outcome: Outcome,
+    /// What the name servers said.
+    pub query: Query,
     /// The cluster's endpoints, if they changed. Scopes are those of the targets' templates.
     pub localities: Option<Vec<LocalityEndpoints>>,
     /// Every name of the cluster was resolved at least once, with whatever result: the cluster is warm.
@@ -64,9 +79,14 @@ impl Drop for Entry {
     }
 }
 
+/// Most resolvers with settings of their own; further ones are made for their cluster alone.
+const RESOLVERS_MAX: usize = 64;
+
 /// The resolved clusters.
 pub struct DnsUpdates<L> {
     lookup: Arc<L>,
+    /// Resolvers that clusters share, by their settings.
+    configured: Vec<(Arc<DnsResolver>, Arc<L>)>,
     entries: BTreeMap<ClusterId, Entry>,
     generation: u64,
     sender: mpsc::Sender<Answered>,
@@ -77,16 +97,19 @@ impl<L: Lookup> DnsUpdates<L> {
     /// Nothing is resolved yet.
     pub fn new(lookup: L) -> Self {
         let (sender, answers) = mpsc::channel(64);
-        Self { lookup: Arc::new(lookup), entries: BTreeMap::new(), generation: 0, sender, answers }
+        let lookup = Arc::new(lookup);
+        Self { lookup, configured: Vec::new(), entries: BTreeMap::new(), generation: 0, sender, answers }
     }
 
     /// Starts to resolve a cluster's names, replacing what was known under its id; clusters with another
     /// discovery are forgotten. Must run inside the runtime.
     pub fn watch(&mut self, cluster: &Cluster) {
         self.entries.remove(&cluster.id);
-        let ClusterDiscovery::Dns { logical, targets, family, schedule, .. } = &cluster.discovery else {
+        let ClusterDiscovery::Dns { logical, targets, family, schedule, resolver, .. } = &cluster.discovery
+        else {
             return;
         };
+        let lookup = self.resolver(resolver.as_ref());
         self.generation += 1;
         let generation = self.generation;
         let tasks = targets.iter().enumerate().map(|(index, target)| {
@@ -96,13 +119,29 @@ impl<L: Lookup> DnsUpdates<L> {
                 target: index,
                 host: Arc::clone(&target.host),
                 family: *family,
+                logical: *logical,
                 schedule: *schedule,
             };
-            tokio::spawn(watch.run(Arc::clone(&self.lookup), self.sender.clone()))
+            tokio::spawn(watch.run(Arc::clone(&lookup), self.sender.clone()))
         });
         let tasks = tasks.collect();
         let members = Members::new(*logical, targets.clone(), cluster.localities.clone());
         self.entries.insert(cluster.id, Entry { generation, members, tasks });
+    }
+
+    /// The resolver with these settings.
+    fn resolver(&mut self, config: Option<&Arc<DnsResolver>>) -> Arc<L> {
+        let Some(config) = config else { return Arc::clone(&self.lookup) };
+        if let Some((_, known)) = self.configured.iter().find(|(known, _)| known == config) {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(self.lookup.configured(config));
+        // Those that no cluster asks any more make room.
+        self.configured.retain(|(_, lookup)| Arc::strong_count(lookup) > 1);
+        if self.configured.len() < RESOLVERS_MAX {
+            self.configured.push((Arc::clone(config), Arc::clone(&made)));
+        }
+        made
     }
 
     /// Stops resolving a cluster.
@@ -119,11 +158,18 @@ impl<L: Lookup> DnsUpdates<L> {
             if entry.generation != answered.generation {
                 continue;
             }
+            let query = match &answered.result {
+                Ok(addresses) if addresses.is_empty() => Query::NotFound,
+                Ok(_) => Query::Found,
+                Err(error) if error.timed_out => Query::TimedOut,
+                Err(_) => Query::Failed,
+            };
             let (outcome, changed) = entry.members.apply(answered.target, answered.result);
             return DnsUpdate {
                 cluster: answered.cluster,
                 host: answered.host,
                 outcome,
+                query,
                 localities: changed.then(|| entry.members.localities()),
                 warm: entry.members.is_warm(),
             };

@@ -26,6 +26,7 @@ pub(super) struct Watch {
     pub(super) target: usize,
     pub(super) host: Arc<str>,
     pub(super) family: DnsLookupFamily,
+    pub(super) logical: bool,
     pub(super) schedule: DnsSchedule,
 }
 
@@ -35,13 +36,14 @@ impl Watch {
         // Spreads the clusters of one process, and the processes of one mesh.
         let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let mut rng = Rng::new(u64::from(seed.subsec_nanos()) ^ (self.generation << 32) ^ self.target as u64);
+        let mut failures = 0;
         loop {
             let literal = self.host.parse::<IpAddr>().ok();
             let result = match literal {
                 Some(ip) => Ok(Answer { addresses: vec![ip], ttl: None }),
                 None => resolve(&*lookup, &self.host, self.family).await,
             };
-            let wait = self.wait(&result, &mut rng);
+            let wait = self.wait(&result, &mut failures, &mut rng);
             let answered = Answered {
                 cluster: self.cluster,
                 generation: self.generation,
@@ -56,48 +58,99 @@ impl Watch {
         }
     }
 
-    /// The refresh rate, or the answer's time to live when that is respected and not 0, plus jitter.
-    fn wait(&self, result: &Result<Answer, LookupError>, rng: &mut Rng) -> Duration {
-        let ttl = match result {
-            Ok(answer) if self.schedule.respect_ttl && !answer.addresses.is_empty() => answer.ttl,
-            _ => None,
+    /// The refresh rate, or the answer's time to live when that is respected and not 0, plus jitter; after failures
+    /// in a row, of which no answer for a logical cluster is one, their back-off.
+    fn wait(&self, result: &Result<Answer, LookupError>, failures: &mut u32, rng: &mut Rng) -> Duration {
+        let schedule = &self.schedule;
+        let answer = result.as_ref().ok().filter(|answer| !self.logical || !answer.addresses.is_empty());
+        let Some(answer) = answer else {
+            let Some((base, max)) = schedule.failure_refresh else { return at_least(schedule.refresh_rate) };
+            let bound = base.saturating_mul(1 << (*failures).min(20)).min(max);
+            *failures += 1;
+            return at_least(Duration::from_millis(rng.below(millis(bound).max(1))));
         };
-        let base = ttl
-            .filter(|ttl| !ttl.is_zero())
-            .unwrap_or(self.schedule.refresh_rate)
-            .max(Duration::from_millis(1));
-        let jitter = u64::try_from(self.schedule.jitter.as_millis()).unwrap_or(u64::MAX);
-        if jitter == 0 { base } else { base + Duration::from_millis(rng.below(jitter)) }
+        *failures = 0;
+        let ttl =
+            answer.ttl.filter(|ttl| schedule.respect_ttl && !answer.addresses.is_empty() && !ttl.is_zero());
+        let base = ttl.map_or(schedule.refresh_rate, |ttl| ttl.max(schedule.min_refresh_rate));
+        let jitter = millis(schedule.jitter);
+        at_least(if jitter == 0 { base } else { base + Duration::from_millis(rng.below(jitter)) })
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Nobody is asked without a pause.
+fn at_least(wait: Duration) -> Duration {
+    wait.max(Duration::from_millis(1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn ttl_counts_only_when_respected_and_useful() {
-        let mut watch = Watch {
+    fn watch(schedule: DnsSchedule, logical: bool) -> Watch {
+        Watch {
             cluster: ClusterId(0),
             generation: 1,
             target: 0,
             host: "h".into(),
             family: DnsLookupFamily::Auto,
-            schedule: DnsSchedule::default(),
-        };
+            logical,
+            schedule,
+        }
+    }
+
+    fn answer(ttl: u64) -> Result<Answer, LookupError> {
+        Ok(Answer { addresses: vec!["1.2.3.4".parse().unwrap()], ttl: Some(Duration::from_secs(ttl)) })
+    }
+
+    fn failure() -> Result<Answer, LookupError> {
+        Err(LookupError { reason: "x".into(), timed_out: false })
+    }
+
+    #[test]
+    fn ttl_counts_only_when_respected_and_useful() {
+        let mut watch = watch(DnsSchedule::default(), false);
         let mut rng = Rng::new(1);
-        let answer = |ttl: u64| {
-            Ok(Answer { addresses: vec!["1.2.3.4".parse().unwrap()], ttl: Some(Duration::from_secs(ttl)) })
-        };
-        assert_eq!(watch.wait(&answer(60), &mut rng).as_secs(), 5);
+        let mut wait =
+            |watch: &Watch, result: &Result<Answer, LookupError>| watch.wait(result, &mut 0, &mut rng);
+        assert_eq!(wait(&watch, &answer(60)).as_secs(), 5);
         watch.schedule.respect_ttl = true;
-        assert_eq!(watch.wait(&answer(60), &mut rng).as_secs(), 60);
-        assert_eq!(watch.wait(&answer(0), &mut rng).as_secs(), 5);
-        assert_eq!(watch.wait(&Err(LookupError("x".into())), &mut rng).as_secs(), 5);
+        assert_eq!(wait(&watch, &answer(60)).as_secs(), 60);
+        assert_eq!(wait(&watch, &answer(0)).as_secs(), 5);
+        watch.schedule.min_refresh_rate = Duration::from_secs(90);
+        assert_eq!(wait(&watch, &answer(60)).as_secs(), 90);
+        assert_eq!(wait(&watch, &answer(100)).as_secs(), 100);
+        assert_eq!(wait(&watch, &failure()).as_secs(), 5);
         watch.schedule.jitter = Duration::from_millis(500);
         for _ in 0..50 {
-            let wait = watch.wait(&answer(0), &mut rng);
+            let wait = wait(&watch, &answer(0));
             assert!(wait >= Duration::from_secs(5) && wait < Duration::from_millis(5500), "{wait:?}");
         }
+    }
+
+    #[test]
+    fn failures_back_off_up_to_the_longest_wait_and_an_answer_ends_it() {
+        let rates = Some((Duration::from_millis(100), Duration::from_secs(1)));
+        let watch = watch(DnsSchedule { failure_refresh: rates, ..DnsSchedule::default() }, true);
+        let (mut rng, mut failures) = (Rng::new(1), 0);
+        let mut longest = [Duration::ZERO; 8];
+        for _ in 0..300 {
+            for longest in &mut longest {
+                *longest = watch.wait(&failure(), &mut failures, &mut rng).max(*longest);
+            }
+            assert_eq!(watch.wait(&answer(1), &mut failures, &mut rng), Duration::from_secs(5));
+        }
+        for (at, longest) in longest.iter().enumerate() {
+            let bound = (100 << at).min(1000);
+            assert!(longest.as_millis() < bound && longest.as_millis() > bound * 9 / 10, "{at}: {longest:?}");
+        }
+        // Of a logical cluster no address is a failure.
+        let empty = Ok(Answer::default());
+        assert!(watch.wait(&empty, &mut failures, &mut rng) < Duration::from_millis(100));
+        assert_eq!(failures, 1);
     }
 }

@@ -25,8 +25,14 @@ impl Table {
 impl Lookup for Table {
     async fn lookup(&self, host: &str, family: Family) -> Result<Answer, LookupError> {
         let table = self.0.lock().unwrap();
-        let ips = table.get(&(host.to_owned(), family == Family::V6)).ok_or(LookupError("down".into()))?;
+        let ips = table
+            .get(&(host.to_owned(), family == Family::V6))
+            .ok_or(LookupError { reason: "down".into(), timed_out: false })?;
         Ok(Answer { addresses: ips.iter().map(|ip| ip.parse().unwrap()).collect(), ttl: None })
+    }
+
+    fn configured(&self, _: &DnsResolver) -> Self {
+        self.clone()
     }
 }
 
@@ -239,7 +245,7 @@ fn name_servers_are_asked() {
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         tokio::spawn(name_server(socket));
-        let resolver = SystemResolver::with_servers(vec![address]);
+        let resolver = SystemResolver::with(DnsResolver { servers: vec![address], ..DnsResolver::default() });
         let answer = resolver.lookup("a.test.", Family::V4).await.unwrap();
         assert_eq!(answer.addresses, ["10.1.2.3".parse::<IpAddr>().unwrap()]);
         let ttl = answer.ttl.unwrap();

@@ -141,7 +141,7 @@ async fn addresses(
     let both = async { tokio::join!(resolver.lookup(host, Family::V4), resolver.lookup(host, Family::V6)) };
     let failed = |reason: String| ConnectError::Resolve { host: host.clone(), reason };
     let (v4, v6) = timeout(limit, both).await.map_err(|_| failed(format!("no answer within {limit:?}")))?;
-    let error = v4.as_ref().err().or(v6.as_ref().err()).map(|error| error.0.clone());
+    let error = v4.as_ref().err().or(v6.as_ref().err()).map(|error| error.reason.clone());
     let found = [v4, v6].into_iter().flatten().flat_map(|answer| answer.addresses);
     let found: Vec<_> = found.map(|ip| Address::Inet(SocketAddr::new(ip, port))).collect();
     if found.is_empty() {

@@ -8,12 +8,14 @@ use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use millrace_proto::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as NewFamily;
 use millrace_proto::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
+use millrace_proto::pb::google::protobuf as wkt;
 
+use super::dns_resolver;
+use crate::context::Context;
 use crate::error::Rejection;
 use crate::{extension, value};
 
 const TYPE: &str = "envoy.extensions.clusters.dns.v3.DnsCluster";
-const REFRESH_RATE: Duration = Duration::from_secs(5);
 
 /// The extension, when the cluster is one.
 pub(super) fn extension(cluster: &pb::Cluster, path: &Path) -> Result<Option<DnsCluster>, Rejection> {
@@ -39,45 +41,78 @@ pub(super) fn discovery(
     kind: DiscoveryType,
     targets: Vec<DnsTarget>,
     path: &Path,
+    cx: &Context,
 ) -> Result<ClusterDiscovery, Rejection> {
     let wait_for_warm = value::flag(cluster.wait_for_warm_on_init.as_ref(), true);
     let logical = kind == DiscoveryType::LogicalDns;
-    let rate = |rate: Option<&_>| rate.map_or(REFRESH_RATE, value::duration);
-    let jitter = |jitter: Option<&_>| jitter.map_or(Duration::ZERO, value::duration);
-    Ok(match extension(cluster, path)? {
-        Some(own) => ClusterDiscovery::Dns {
-            logical,
-            targets,
-            family: match own.dns_lookup_family() {
-                NewFamily::Unspecified | NewFamily::Auto => DnsLookupFamily::Auto,
-                NewFamily::V4Only => DnsLookupFamily::V4Only,
-                NewFamily::V6Only => DnsLookupFamily::V6Only,
-                NewFamily::V4Preferred => DnsLookupFamily::V4Preferred,
-                NewFamily::All => DnsLookupFamily::All,
-            },
-            schedule: DnsSchedule {
-                refresh_rate: rate(own.dns_refresh_rate.as_ref()),
+    let default = DnsSchedule::default();
+    let time = |field: Option<&_>, default| field.map_or(default, value::duration);
+    let (family, schedule, resolver) = match extension(cluster, path)? {
+        Some(own) => {
+            let path = path.join("cluster_type").join("typed_config");
+            let failure = own.dns_failure_refresh_rate.as_ref();
+            let failure = failure.map(|rate| (rate.base_interval.as_ref(), rate.max_interval.as_ref()));
+            let schedule = DnsSchedule {
+                refresh_rate: time(own.dns_refresh_rate.as_ref(), default.refresh_rate),
+                failure_refresh: failure_refresh(failure, &path)?,
                 respect_ttl: own.respect_dns_ttl,
-                jitter: jitter(own.dns_jitter.as_ref()),
-                ..DnsSchedule::default()
-            },
-            resolver: None,
-            wait_for_warm,
-        },
-        None => ClusterDiscovery::Dns {
-            logical,
-            targets,
-            family: family(cluster.dns_lookup_family()),
-            schedule: DnsSchedule {
-                refresh_rate: rate(cluster.dns_refresh_rate.as_ref()),
+                min_refresh_rate: time(own.dns_min_refresh_rate.as_ref(), default.min_refresh_rate),
+                jitter: time(own.dns_jitter.as_ref(), default.jitter),
+            };
+            let resolver = own.typed_dns_resolver_config.as_ref();
+            let resolver = resolver
+                .map(|config| dns_resolver::typed(config, &path.join("typed_dns_resolver_config")))
+                .transpose()?;
+            (
+                new_family(own.dns_lookup_family()),
+                schedule,
+                resolver.unwrap_or_else(|| cx.dns_resolver.clone()),
+            )
+        }
+        None => {
+            let failure = cluster.dns_failure_refresh_rate.as_ref();
+            let failure = failure.map(|rate| (rate.base_interval.as_ref(), rate.max_interval.as_ref()));
+            let schedule = DnsSchedule {
+                refresh_rate: time(cluster.dns_refresh_rate.as_ref(), default.refresh_rate),
+                failure_refresh: failure_refresh(failure, path)?,
                 respect_ttl: cluster.respect_dns_ttl,
-                jitter: jitter(cluster.dns_jitter.as_ref()),
-                ..DnsSchedule::default()
-            },
-            resolver: None,
-            wait_for_warm,
-        },
-    })
+                min_refresh_rate: default.min_refresh_rate,
+                jitter: time(cluster.dns_jitter.as_ref(), default.jitter),
+            };
+            let resolver = dns_resolver::of_cluster(cluster, path)?.or_else(|| cx.dns_resolver.clone());
+            (family(cluster.dns_lookup_family()), schedule, resolver)
+        }
+    };
+    Ok(ClusterDiscovery::Dns { logical, targets, family, schedule, resolver, wait_for_warm })
+}
+
+/// `dns_failure_refresh_rate`: by default the longest wait is ten times the first.
+fn failure_refresh(
+    rate: Option<(Option<&wkt::Duration>, Option<&wkt::Duration>)>,
+    path: &Path,
+) -> Result<Option<(Duration, Duration)>, Rejection> {
+    let Some((base, max)) = rate else { return Ok(None) };
+    let path = path.join("dns_failure_refresh_rate");
+    let base = value::duration(
+        base.ok_or_else(|| Rejection::new(&path.join("base_interval"), "value is required"))?,
+    );
+    let max = max.map_or(base.saturating_mul(10), value::duration);
+    if max < base {
+        let why =
+            "dns_failure_refresh_rate must have max_interval greater than or equal to the base_interval";
+        return Err(Rejection::new(&path.join("max_interval"), why));
+    }
+    Ok(Some((base, max)))
+}
+
+fn new_family(family: NewFamily) -> DnsLookupFamily {
+    match family {
+        NewFamily::Unspecified | NewFamily::Auto => DnsLookupFamily::Auto,
+        NewFamily::V4Only => DnsLookupFamily::V4Only,
+        NewFamily::V6Only => DnsLookupFamily::V6Only,
+        NewFamily::V4Preferred => DnsLookupFamily::V4Preferred,
+        NewFamily::All => DnsLookupFamily::All,
+    }
 }
 
 fn family(family: pb::cluster::DnsLookupFamily) -> DnsLookupFamily {

@@ -181,8 +181,15 @@ fn build(
         proper_case,
         preserve_case,
         enable_trailers: protocols.http1.is_some_and(|http1| http1.enable_trailers),
+        preconnect_ratio: 1.0,
         auto_sni: false,
         auto_san_validation: false,
         auto_sni_header: "".into(),
     })
+}
+
+/// `preconnect_policy.per_upstream_preconnect_ratio`, 1 by default.
+pub(super) fn preconnect_ratio(cluster: &pb::Cluster) -> f64 {
+    let policy = cluster.preconnect_policy.as_ref();
+    policy.and_then(|policy| policy.per_upstream_preconnect_ratio.as_ref()).map_or(1.0, |ratio| ratio.value)
 }

@@ -6,6 +6,7 @@ mod balancing;
 mod bind;
 mod circuit_breakers;
 mod dns;
+mod dns_resolver;
 mod endpoint;
 mod health_check;
 mod http_options;
@@ -28,6 +29,7 @@ use millrace_proto::pb::google::protobuf::value::Kind;
 pub(crate) use assignment::load_assignment;
 pub use assignment::{LoadAssignment, retired_scopes};
 pub(crate) use bind::manager as manager_bind;
+pub(crate) use dns_resolver::of_bootstrap as bootstrap_resolver;
 pub(crate) use records::AssignmentChanges;
 pub use records::AssignmentRecords;
 
@@ -62,13 +64,13 @@ pub(crate) fn cluster(
     let (lb_policy, mut balancing) = balancing::balancing(cluster, provides, path, cx)?;
     balancing.weighted_priority_health = load.weighted_priority_health;
     let outlier_detection = outlier_detection::outlier_detection(cluster, path)?;
+    let breakers = cluster.circuit_breakers.as_ref();
+    let circuit_breakers = circuit_breakers::circuit_breakers(breakers, &cluster.name, path, cx)?;
     let bind = bind::bind_config(cluster, path, cx)?;
-    let http = http_options::upstream_http(cluster, path, cx)?;
+    let mut http = http_options::upstream_http(cluster, path, cx)?;
+    http.preconnect_ratio = http_options::preconnect_ratio(cluster);
     let health_check = health_check::health_check(cluster, http.protocol, path, cx)?;
-    if health_check.is_some() && discovery.is_on_demand() {
-        let why = "endpoints that requests name are not checked by this build";
-        return Err(Rejection::not_served(&path.join("health_checks"), why));
-    }
+    let health_check = if provides { unchecked(health_check, path, cx) } else { health_check };
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
     let options = cluster.upstream_connection_options.as_ref();
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.
@@ -100,7 +102,7 @@ pub(crate) fn cluster(
         panic_threshold: balancing::panic_threshold(cluster, cx),
         overprovisioning_factor: load.overprovisioning_factor,
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
-        circuit_breakers: circuit_breakers::circuit_breakers(cluster.circuit_breakers.as_ref()),
+        circuit_breakers,
         outlier_detection,
         health_check,
         buffer_limit_bytes: value::number(cluster.per_connection_buffer_limit_bytes.as_ref(), BUFFER_LIMIT),
@@ -128,6 +130,17 @@ pub(crate) fn cluster(
         cx.registry.tls_scopes(built.scope);
     }
     Ok(built)
+}
+
+/// Nobody checks the endpoints of clusters that have none of their own.
+fn unchecked<T>(asked: Option<T>, path: &Path, cx: &mut Context) -> Option<T> {
+    if asked.is_some() {
+        cx.report(
+            &path.join("health_checks"),
+            "endpoints that clients name, or of other clusters, are not checked",
+        );
+    }
+    None
 }
 
 /// The metadata `istio: {alpn_override: "false"}` keeps `istio.alpn` off.
@@ -174,7 +187,7 @@ fn discovery(
         }
         (DiscoveryType::Static, None) => Ok(ClusterDiscovery::Static),
         (DiscoveryType::OriginalDst, None) => original_dst::discovery(cluster, path),
-        (_, None) => dns::discovery(cluster, kind, targets, path),
+        (_, None) => dns::discovery(cluster, kind, targets, path, cx),
     }
 }
 

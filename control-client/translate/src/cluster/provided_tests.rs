@@ -124,3 +124,15 @@ fn connections_come_from_one_address_of_each_family() {
         assert!(error.reason.contains(reason), "{error}");
     }
 }
+
+#[test]
+fn nobody_checks_endpoints_that_clients_name() {
+    let checks = "health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, \
+                  tcp_health_check: {}}]";
+    assert!(of(checks).unwrap().health_check.is_some());
+    for provided in
+        ["type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED", &aggregate("lb_policy: CLUSTER_PROVIDED")]
+    {
+        assert!(of(&format!("{provided}, {checks}")).unwrap().health_check.is_none(), "{provided}");
+    }
+}

@@ -86,7 +86,7 @@ impl AssignmentChanges {
         let (sent, mut small) = set_apart(bytes, ENDPOINTS).ok()?;
         let mut changes = Self { bytes: Vec::new(), gone: Vec::new(), runs: Vec::new() };
         for ((old, new), previous) in old.localities.iter().zip(&new.localities).zip(previous) {
-            let runs = runs(&old.endpoints, &new.endpoints, |_, _| false)?;
+            let runs = runs(&old.endpoints, &new.endpoints, |old, new| old == new)?;
             let mut locality = new.own.clone();
             let mut gone = LocalityEndpoints::default();
             if !runs.is_empty() {

@@ -119,6 +119,24 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[(Served, SELECTOR)],
     },
     Table {
+        message: "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality",
+        fields: &[(Served, "endpoint_picking_policy")],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
+        fields: &[
+            (
+                Served,
+                "blackout_period weight_expiration_period weight_update_period error_utilization_penalty \
+                 metric_names_for_computing_utilization slow_start_config",
+            ),
+            (
+                Reported("reports come with responses, in headers or trailers"),
+                "enable_oob_load_report oob_reporting_period oob_reporting_config",
+            ),
+        ],
+    },
+    Table {
         message: "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost",
         fields: &[
             (Served, "override_host_sources fallback_policy"),

@@ -12,7 +12,8 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "node static_resources dynamic_resources cluster_manager stats_config stats_flush_interval stats_flush_on_admin \
-                 layered_runtime admin stats_server_version_override application_log_config overload_manager",
+                 layered_runtime admin stats_server_version_override application_log_config overload_manager \
+                 use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config",
             ),
             (Reported("health is not reported to a control plane"), "hds_config"),
             (NoEffect("xdstp: names are refused"), "node_context_params"),
@@ -35,10 +36,6 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("there is no watchdog"), "watchdog watchdogs fatal_actions"),
             (Reported("nothing is traced"), "tracing perf_tracing_file_path"),
             (Reported("these statistics do not exist"), "enable_dispatcher_stats"),
-            (
-                Reported("names are resolved with the system's settings"),
-                "use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config",
-            ),
             (Reported("the extension is not served by this build"), "bootstrap_extensions listener_manager"),
             (Reported("certificates come inline, from files and over SDS"), "certificate_provider_instances"),
             (Refused("the prefix of internal headers is x-envoy"), "header_prefix"),

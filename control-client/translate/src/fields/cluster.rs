@@ -5,7 +5,6 @@ use super::Table;
 
 const LEDS: &str = "endpoints that come one by one (LEDS) are not served by this build";
 const HTTP3: &str = "HTTP/3 is not served by this build";
-const RESOLVER: &str = "names are resolved with the system's settings";
 
 pub(super) const TABLES: &[Table] = &[
     Table {
@@ -20,7 +19,8 @@ pub(super) const TABLES: &[Table] = &[
                  round_robin_lb_config ring_hash_lb_config maglev_lb_config lb_subset_config common_lb_config \
                  transport_socket upstream_connection_options \
                  close_connections_on_host_health_failure load_balancing_policy http2_protocol_options \
-                 cleanup_interval original_dst_lb_config \
+                 cleanup_interval original_dst_lb_config dns_failure_refresh_rate dns_resolvers \
+                 use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config \
                  protocol_selection transport_socket_matches upstream_http_protocol_options outlier_detection \
                  health_checks ignore_health_on_host_removal",
             ),
@@ -31,18 +31,13 @@ pub(super) const TABLES: &[Table] = &[
                 "connection_pool_per_downstream_connection",
             ),
             (NoEffect("only istio.alpn reads it: alpn_override of istio"), "metadata"),
-            (
-                Reported(RESOLVER),
-                "dns_resolvers use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config",
-            ),
-            (Reported("failed look-ups are repeated after dns_refresh_rate"), "dns_failure_refresh_rate"),
             (NoEffect("load is reported to cluster_manager.load_stats_config, by Envoy too"), "lrs_server"),
             (
                 Reported("load that endpoints report of themselves (ORCA) is not read"),
                 "lrs_report_endpoint_metrics",
             ),
             (Reported("these statistics do not exist"), "track_timeout_budgets track_cluster_stats"),
-            (Reported("connections are opened on demand"), "preconnect_policy"),
+            (Served, "preconnect_policy"),
             (Reported("stats_config.stats_matcher applies alone"), "stats_matcher"),
             (
                 Reported("a connection whose queue stays full is kept"),
@@ -69,21 +64,73 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.clusters.dns.v3.DnsCluster",
+        fields: &[(
+            Served,
+            "dns_refresh_rate respect_dns_ttl dns_jitter dns_lookup_family all_addresses_in_single_endpoint \
+                 dns_failure_refresh_rate typed_dns_resolver_config dns_min_refresh_rate",
+        )],
+    },
+    Table {
+        message: "envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate",
+        fields: &[(Served, "base_interval max_interval")],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.RefreshRate",
+        fields: &[(Served, "base_interval max_interval")],
+    },
+    Table {
+        message: "envoy.config.core.v3.DnsResolutionConfig",
+        fields: &[(Served, "resolvers dns_resolver_options")],
+    },
+    Table {
+        message: "envoy.config.core.v3.DnsResolverOptions",
+        fields: &[(Served, "use_tcp_for_dns_lookups no_default_search_domain")],
+    },
+    Table {
+        message: "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
         fields: &[
             (
                 Served,
-                "dns_refresh_rate respect_dns_ttl dns_jitter dns_lookup_family all_addresses_in_single_endpoint",
+                "resolvers use_resolvers_as_fallback dns_resolver_options query_timeout_seconds query_tries \
+                 rotate_nameservers",
             ),
-            (Reported("failed look-ups are repeated after dns_refresh_rate"), "dns_failure_refresh_rate"),
-            (Reported(RESOLVER), "typed_dns_resolver_config"),
-            (Reported("dns_refresh_rate and times to live hold as they are"), "dns_min_refresh_rate"),
+            (Reported("addresses of every family are tried"), "filter_unroutable_families"),
+            (
+                NoEffect("each query has a socket of its own, and nothing is cached"),
+                "udp_max_queries max_udp_channel_duration reinit_channel_on_timeout qcache_max_ttl",
+            ),
+            (Reported("the resolver has its own size"), "edns0_max_payload_size"),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig",
+        fields: &[(
+            NoEffect("names are resolved with the system's settings"),
+            "num_retries num_resolver_threads",
+        )],
+    },
+    Table {
+        message: "envoy.extensions.network.dns_resolver.hickory.v3.HickoryDnsResolverConfig",
+        fields: &[
+            (Served, "resolvers query_timeout query_tries"),
+            (Refused("names are asked in clear text"), "dns_over_tls dns_over_https"),
+            (Refused("answers are not validated"), "enable_dnssec"),
+            (NoEffect("nothing is cached, and one thread asks"), "cache_size num_resolver_threads"),
+            (NoEffect("/etc/hosts counts, and without resolvers /etc/resolv.conf"), "use_system_config"),
         ],
     },
     Table {
         message: "envoy.config.cluster.v3.CircuitBreakers",
+        fields: &[(Served, "thresholds per_host_thresholds")],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.Cluster.PreconnectPolicy",
         fields: &[
-            (Served, "thresholds"),
-            (Reported("thresholds hold for the cluster as a whole"), "per_host_thresholds"),
+            (Served, "per_upstream_preconnect_ratio"),
+            (
+                Reported("connections are opened ahead for the endpoints of requests only"),
+                "predictive_preconnect_ratio preconnect_enabled_metadata",
+            ),
         ],
     },
     Table {
@@ -125,14 +172,18 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.cluster.v3.UpstreamConnectionOptions",
         fields: &[
-            (Served, "tcp_keepalive"),
+            (Served, "tcp_keepalive happy_eyeballs_config"),
             (
                 Reported("the interface's name is not kept"),
                 "set_local_interface_name_on_upstream_connections",
             ),
-            (Reported("each address is an endpoint of its own"), "happy_eyeballs_config"),
         ],
     },
+    Table {
+        message: "envoy.config.cluster.v3.UpstreamConnectionOptions.HappyEyeballsConfig",
+        fields: &[(Served, "first_address_family_version first_address_family_count")],
+    },
+    Table { message: "envoy.config.endpoint.v3.Endpoint.AdditionalAddress", fields: &[(Served, "address")] },
     Table {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         fields: &[
@@ -206,8 +257,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.endpoint.v3.Endpoint",
         fields: &[
-            (Served, "address hostname health_check_config"),
-            (Reported("only the first address is used"), "additional_addresses"),
+            (Served, "address hostname health_check_config additional_addresses"),
             (Reported("the endpoint is shown by its address"), "observability_name"),
         ],
     },

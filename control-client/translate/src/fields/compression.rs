@@ -1,4 +1,4 @@
-//! The filters `compressor` and `decompressor`, and their libraries.
+//! The filters that compress, decompress and hold back.
 
 use super::Status::{NoEffect, Served};
 use super::Table;
@@ -93,5 +93,49 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.extensions.compression.zstd.decompressor.v3.Zstd",
         fields: &[(Served, "dictionaries"), (NoEffect(CHUNK), "chunk_size")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.bandwidth_limit.v3.BandwidthLimit",
+        fields: &[(
+            Served,
+            "stat_prefix enable_mode limit_kbps fill_interval runtime_enabled enable_response_trailers \
+             response_trailer_prefix",
+        )],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.admission_control.v3.AdmissionControl",
+        fields: &[(
+            Served,
+            "enabled success_criteria sampling_window aggression sr_threshold rps_threshold \
+             max_rejection_probability",
+        )],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.admission_control.v3.AdmissionControl.SuccessCriteria",
+        fields: &[(Served, "http_criteria grpc_criteria")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.admission_control.v3.AdmissionControl.SuccessCriteria.HttpCriteria",
+        fields: &[(Served, "http_success_status")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.admission_control.v3.AdmissionControl.SuccessCriteria.GrpcCriteria",
+        fields: &[(Served, "grpc_success_status")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency",
+        fields: &[(Served, "gradient_controller_config enabled concurrency_limit_exceeded_status")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.adaptive_concurrency.v3.GradientControllerConfig",
+        fields: &[(Served, "sample_aggregate_percentile concurrency_limit_params min_rtt_calc_params")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.adaptive_concurrency.v3.GradientControllerConfig.ConcurrencyLimitCalculationParams",
+        fields: &[(Served, "max_concurrency_limit concurrency_update_interval min_concurrency_limit")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.adaptive_concurrency.v3.GradientControllerConfig.MinimumRTTCalculationParams",
+        fields: &[(Served, "interval fixed_value request_count jitter min_concurrency buffer")],
     },
 ];

@@ -95,6 +95,11 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[(Served, "default_value runtime_key")],
     },
     Table { message: "envoy.config.core.v3.RuntimeUInt32", fields: &[(Served, "default_value runtime_key")] },
+    Table { message: "envoy.config.core.v3.RuntimeUInt64", fields: &[(Served, "default_value runtime_key")] },
+    Table {
+        message: "envoy.config.core.v3.RuntimePercent",
+        fields: &[(Served, "default_value runtime_key")],
+    },
     Table { message: "envoy.config.core.v3.RuntimeDouble", fields: &[(Served, "default_value runtime_key")] },
     Table { message: "envoy.type.v3.FractionalPercent", fields: &[(Served, "numerator denominator")] },
     Table { message: "envoy.type.v3.Percent", fields: &[(Served, "value")] },

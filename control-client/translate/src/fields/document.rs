@@ -5,7 +5,7 @@ use std::fmt::Write;
 use millrace_config::Http2Options;
 use millrace_proto::schema::Message;
 
-use super::{Status, Table, control_tables, tables};
+use super::{Status, Table, compared, control_tables, tables};
 
 const HEAD: &str = "# Configuration coverage
 
@@ -107,6 +107,34 @@ Where the filters differ from Envoy 1.40, on purpose or because something is not
   parts of a head that are no fields cannot be removed. Answers to requests that are refused before the filters run, such
   as malformed ones, are not changed.
 - `buffer`: what is kept for a retry has the bound of docs/limits.md, whatever `max_request_bytes` says.
+- `compressor`: with a `compressor_library` of the route the body has the coding that the head names (1.40 sends that of the
+  filter), and `zstd`, too, hands on what it has when the endpoint pauses (1.40 keeps it until the end). `input_block_bits`
+  is no more than `window_bits`, and a `compression_level` of `zstd` no more than 19. With `status_header_enabled` a response
+  that is too short counts once (twice in 1.40).
+- `decompressor`: a body that is malformed, ends early or grows too much ends its stream (`docs/limits.md`); 1.40 ends it as
+  if what it could decompress were all of it. Members of a gzip body that follow the first one are decompressed, too.
+- `bandwidth_limit`: bytes of a response are counted as they leave for the client, behind every other filter, and local
+  replies over HTTP/1.1 are not held back.
+- `admission_control`: trailers of HTTP/1.1 endpoints count, whether the cluster passes them on or not.
+- `adaptive_concurrency`: no more requests pass than the limit says (Envoy's may be passed by requests at the same moment).
+  Its timers are looked at when requests come and go, its gauges are there once a request came.
+";
+
+const OVERLOAD: &str = "
+## Overload
+
+Names, figures, answers and counters are Envoy 1.40's, measured with a pressure written to a file. Where it differs:
+
+- `fixed_heap` counts resident anonymous memory. `cgroup_memory` looks at ancestors of the group, too. All free memory is
+  given back by `shrink_heap`, at once and then every `timer_interval`.
+- Streams are reset over HTTP/2 only, as in Envoy; what is kept for a retry counts with what they hold.
+- `HTTP_DOWNSTREAM_STREAM_FLUSH` is reported: how long a client may leave a response unread has a bound of its own.
+  Idle connections close at once instead of after `drain_timeout`.
+- `close_idle_http_connections` and the points of HTTP/3 have nothing to do. Points of other names are taken and reported;
+  Envoy takes them too.
+- With `connection_pool_new_connection` a request without an idle connection fails, and whoever waits already goes on waiting.
+- Connections of listeners with `ignore_global_conn_limit` do not count at all. The admin endpoint counts nowhere.
+- Without `overload_manager` some bounds hold: docs/operations.md.
 ";
 
 const HTTP2: &str = "
@@ -159,6 +187,8 @@ pub fn document() -> String {
     out.push_str(&http2());
     out.push_str(GRPC);
     out.push_str(SHAPING);
+    out.push_str(OVERLOAD);
+    compared::section(&mut out);
     out.push_str(CONTROL);
     for table in control_tables() {
         section(table, 3, &mut out);

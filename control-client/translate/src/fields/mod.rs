@@ -4,6 +4,7 @@
 mod balancing;
 mod bootstrap;
 mod cluster;
+mod compared;
 mod compression;
 mod control;
 mod core;

@@ -54,8 +54,7 @@ pub(super) const TABLES: &[Table] = &[
             (Refused("retry extensions are not served by this build"), "retry_policy_typed_config"),
             (Refused("route specifiers are not served by this build"), "route_specifiers"),
             (Reported("virtual clusters are not counted"), "virtual_clusters"),
-            (Reported("requests are not hedged"), "hedge_policy"),
-            (Reported("the header is not written"), "include_is_timeout_retry_header"),
+            (Served, "hedge_policy include_is_timeout_retry_header"),
             (Served, "per_request_buffer_limit_bytes request_body_buffer_limit"),
             (Served, "request_mirror_policies"),
             (Served, "rate_limits cors"),
@@ -130,7 +129,7 @@ pub(super) const TABLES: &[Table] = &[
             (Refused("retry extensions are not served by this build"), "retry_policy_typed_config"),
             (Served, "request_mirror_policies"),
             (Served, "internal_redirect_policy internal_redirect_action max_internal_redirects"),
-            (Reported("requests are not hedged"), "hedge_policy"),
+            (Served, "hedge_policy"),
             (Reported("stream_idle_timeout applies while flushing"), "flush_timeout"),
             (NoEffect("there is no early data without TLS"), "early_data_policy"),
             (Served, "rate_limits include_vh_rate_limits cors"),
@@ -218,7 +217,7 @@ pub(super) const TABLES: &[Table] = &[
                  host_selection_retry_max_attempts retriable_status_codes retry_back_off retriable_headers \
                  retriable_request_headers rate_limited_retry_back_off",
             ),
-            (Reported("retries keep their priority"), "retry_priority"),
+            (Served, "retry_priority"),
             (Reported("retry options are not served by this build"), "retry_options_predicates"),
             (Reported("a retry keeps its cluster"), "refresh_cluster_on_retry"),
         ],
@@ -233,6 +232,29 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[(Served, "name typed_config")],
     },
     Table { message: "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate", fields: &[] },
+    Table {
+        message: "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate",
+        fields: &[],
+    },
+    Table {
+        message: "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig",
+        fields: &[(Served, "metadata_match")],
+    },
+    Table {
+        message: "envoy.config.route.v3.RetryPolicy.RetryPriority",
+        fields: &[(Served, "name typed_config")],
+    },
+    Table {
+        message: "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+        fields: &[(Served, "update_frequency")],
+    },
+    Table {
+        message: "envoy.config.route.v3.HedgePolicy",
+        fields: &[
+            (Served, "hedge_on_per_try_timeout"),
+            (NoEffect("Envoy does not serve it either"), "initial_requests additional_request_chance"),
+        ],
+    },
     Table {
         message: "envoy.config.route.v3.RetryPolicy.RetryBackOff",
         fields: &[(Served, "base_interval max_interval")],

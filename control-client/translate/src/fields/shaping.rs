@@ -40,6 +40,32 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table { message: "envoy.extensions.filters.common.fault.v3.FaultRateLimit.HeaderLimit", fields: &[] },
     Table {
+        message: "envoy.extensions.filters.http.stateful_session.v3.StatefulSession",
+        fields: &[(Served, "session_state strict stat_prefix status_on_strict_destination_not_found")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
+        fields: &[(Served, "disabled stateful_session")],
+    },
+    Table {
+        message: "envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
+        fields: &[(Served, "cookie")],
+    },
+    Table { message: "envoy.type.http.v3.Cookie", fields: &[(Served, "name ttl path attributes")] },
+    Table { message: "envoy.type.http.v3.CookieAttribute", fields: &[(Served, "name value")] },
+    Table {
+        message: "envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState",
+        fields: &[(Served, "name")],
+    },
+    Table {
+        message: "envoy.extensions.http.stateful_session.envelope.v3.EnvelopeSessionState",
+        fields: &[(Served, "header")],
+    },
+    Table {
+        message: "envoy.extensions.http.stateful_session.envelope.v3.EnvelopeSessionState.Header",
+        fields: &[(Served, "name")],
+    },
+    Table {
         message: "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
         fields: &[
             (

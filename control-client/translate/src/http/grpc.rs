@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::istio_alpn;
+use super::{istio_alpn, shaping};
 use millrace_config::{GrpcHttp1Bridge, GrpcMethods, GrpcStats, HttpFilterKind};
 use millrace_proto::pb::envoy::config::core::v3::GrpcMethodList;
 use millrace_proto::pb::envoy::extensions::filters::http::grpc_http1_bridge::v3::Config;
@@ -17,7 +17,15 @@ pub(super) const WEB: &str = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"
 pub(super) const HTTP1_BRIDGE: &str = "envoy.extensions.filters.http.grpc_http1_bridge.v3.Config";
 
 /// Filters that a route can switch off and not configure.
-pub(crate) const WITHOUT_ROUTE_CONFIGURATION: [&str; 4] = [STATS, WEB, HTTP1_BRIDGE, istio_alpn::TYPE];
+pub(crate) const WITHOUT_ROUTE_CONFIGURATION: [&str; 7] = [
+    STATS,
+    WEB,
+    HTTP1_BRIDGE,
+    istio_alpn::TYPE,
+    shaping::DECOMPRESSOR,
+    shaping::ADMISSION_CONTROL,
+    shaping::ADAPTIVE_CONCURRENCY,
+];
 
 pub(super) fn stats(config: &FilterConfig) -> HttpFilterKind {
     let methods = match &config.per_method_stat_specifier {

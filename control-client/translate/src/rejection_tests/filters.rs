@@ -93,12 +93,64 @@ pub(super) const INVALID: &[Case] = &[
         "Only string value is allowed for record value.",
     ),
     (L, with!("csrf.v3.CsrfPolicy"), at!(".filter_enabled"), "value is required"),
+    (L, with!("compressor.v3.Compressor"), at!(".compressor_library"), "value is required"),
+    (
+        L,
+        with!(
+            "compressor.v3.Compressor, compressor_library: {name: l, typed_config: {'@type': t/envoy.extensions.compression.gzip.compressor.v3.Gzip, window_bits: 16}}"
+        ),
+        at!(".compressor_library.typed_config.window_bits"),
+        "15",
+    ),
+    (
+        L,
+        with!("bandwidth_limit.v3.BandwidthLimit, stat_prefix: a, fill_interval: 0.001s"),
+        at!(".fill_interval"),
+        "0.02",
+    ),
+    (L, with!("admission_control.v3.AdmissionControl"), at!(".evaluation_criteria"), "is required"),
+    (
+        L,
+        with!(
+            "admission_control.v3.AdmissionControl, success_criteria: {http_criteria: {http_success_status: [{start: 500, end: 601}]}}"
+        ),
+        at!(".success_criteria.http_criteria.http_success_status[0]"),
+        "invalid HTTP range",
+    ),
+    (
+        L,
+        with!(
+            "admission_control.v3.AdmissionControl, success_criteria: {}, sr_threshold: {default_value: {value: 0.5}, runtime_key: x}"
+        ),
+        at!(".sr_threshold"),
+        "cannot be less than 1.0%",
+    ),
+    (
+        L,
+        with!(
+            "adaptive_concurrency.v3.AdaptiveConcurrency, gradient_controller_config: {concurrency_limit_params: {concurrency_update_interval: 1s}, min_rtt_calc_params: {}}"
+        ),
+        at!(".gradient_controller_config.min_rtt_calc_params"),
+        "fixed_value",
+    ),
     (L, with!("buffer.v3.Buffer"), at!(".max_request_bytes"), "value is required"),
     (
         Route,
         for_route!("local_ratelimit.v3.LocalRateLimit, stat_prefix: a"),
         "virtual_hosts[0].typed_per_filter_config[\"f\"].token_bucket",
         "must be set for per filter configs",
+    ),
+    (
+        Route,
+        for_route!("bandwidth_limit.v3.BandwidthLimit, stat_prefix: a"),
+        "virtual_hosts[0].typed_per_filter_config[\"f\"].limit_kbps",
+        "limit must be set for per route filter config",
+    ),
+    (
+        Route,
+        for_route!("admission_control.v3.AdmissionControl, success_criteria: {}"),
+        "virtual_hosts[0].typed_per_filter_config[\"f\"]",
+        "doesn't support virtual host or route specific configurations",
     ),
     (
         Route,
@@ -110,6 +162,14 @@ pub(super) const INVALID: &[Case] = &[
 
 /// What Envoy has and this build has not.
 pub(super) const NOT_SERVED: &[Case] = &[
+    (
+        L,
+        with!(
+            "decompressor.v3.Decompressor, decompressor_library: {name: l, typed_config: {'@type': t/google.protobuf.Struct}}"
+        ),
+        at!(".decompressor_library"),
+        "decompressor library 'l'",
+    ),
     (
         L,
         with!(

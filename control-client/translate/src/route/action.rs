@@ -27,7 +27,7 @@ pub(super) fn forward(
     cx: &mut Context,
 ) -> Result<RouteForward, Rejection> {
     let retry_policy = match &action.retry_policy {
-        Some(policy) => Some(Arc::new(retry::policy(policy, &path.join("retry_policy"))?)),
+        Some(policy) => Some(Arc::new(retry::policy(policy, &path.join("retry_policy"), cx)?)),
         None => scope.retry_policy.clone(),
     };
     Ok(RouteForward {

@@ -1,7 +1,8 @@
 //! Route tables: matchers, actions, defaults, and what is refused in which words.
 
 use millrace_config::{
-    ClusterSpecifier, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatcher, PathRewrite, RedirectPath,
+    BodyBufferLimit, ClusterSpecifier, GrpcTimeout, HostRewrite, MaxStreamDuration, MirrorTarget,
+    PathMatcher, PathRewrite, RedirectPath,
 };
 use millrace_observe::stats::Registry;
 use millrace_proto::{message_from_json, schema, yaml};
@@ -91,6 +92,71 @@ fn grpc_timeouts_of_both_kinds() {
 }
 
 #[test]
+fn mirrors_of_every_level() {
+    let mirrors = |of_table: &str, of_host: &str, of_route: &str| {
+        let table = table(&format!(
+            "{{{of_table} virtual_hosts: [{{name: v, domains: ['*'], {of_host} routes: [{{match: {{prefix: /}}, \
+             route: {{cluster: c, {of_route}}}}}]}}]}}"
+        ))
+        .unwrap();
+        let RouteAction::Forward(forward) = &table.virtual_hosts[0].routes[0].action else {
+            panic!("forwards")
+        };
+        forward.mirrors.iter().map(|policy| policy.target.clone()).collect::<Vec<_>>()
+    };
+    let level = |header: &str| format!("request_mirror_policies: [{{cluster_header: {header}}}],");
+    let header = |name: &str| vec![MirrorTarget::Header(value::lower_bytes(name))];
+    assert_eq!(mirrors("", "", ""), []);
+    assert_eq!(mirrors(&level("X-T"), "", ""), header("x-t"));
+    assert_eq!(mirrors(&level("X-T"), &level("x-h"), ""), header("x-h"));
+    assert_eq!(mirrors(&level("X-T"), &level("x-h"), &level("x-r")), header("x-r"));
+    let full = forward(
+        "cluster: c, request_mirror_policies: [{cluster: c, runtime_fraction: {default_value: {numerator: 3}}, \
+         disable_shadow_host_suffix_append: true, request_headers_mutations: [{remove: X-A}]}, {cluster: c, host_rewrite_literal: h}]",
+    );
+    let [first, second] = &full.mirrors[..] else { panic!("two policies") };
+    assert_eq!(first.fraction.map(|f| (f.numerator, f.denominator)), Some((3, 100)));
+    assert!(!first.marks_host && second.marks_host && first.mutations.len() == 1);
+    assert_eq!(second.host_rewrite.as_deref(), Some(&b"h"[..]));
+}
+
+#[test]
+fn internal_redirects_hedges_and_limits() {
+    assert!(forward("cluster: c").internal_redirects.is_none());
+    let redirects = |action: &str| {
+        let found = forward(&format!("cluster: c, {action}")).internal_redirects.unwrap();
+        (found.max, found.statuses.clone(), found.predicates.len(), found.allow_cross_scheme)
+    };
+    assert_eq!(redirects("internal_redirect_policy: {}"), (1, vec![302], 0, false));
+    assert_eq!(redirects("internal_redirect_action: HANDLE_INTERNAL_REDIRECT"), (1, vec![302], 0, false));
+    let full = "internal_redirect_policy: {max_internal_redirects: 4, redirect_response_codes: [303, 200, 308], \
+                allow_cross_scheme_redirect: true, predicates: [{name: p, typed_config: {'@type': \
+                t/envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig}}]}";
+    assert_eq!(redirects(full), (4, vec![303, 308], 1, true));
+    let of_host = "{virtual_hosts: [{name: v, domains: ['*'], hedge_policy: {hedge_on_per_try_timeout: true}, \
+                   per_request_buffer_limit_bytes: 7, routes: [{match: {prefix: /a}, route: {cluster: c}}, \
+                   {match: {prefix: /}, request_body_buffer_limit: 9, route: {cluster: c, hedge_policy: {}}}]}]}";
+    let table = table(of_host).unwrap();
+    let seen = table.virtual_hosts[0].routes.iter().filter_map(|route| match &route.action {
+        RouteAction::Forward(forward) => Some((forward.hedges_on_per_try_timeout, forward.body_buffer_limit)),
+        _ => None,
+    });
+    let seen: Vec<_> = seen.collect();
+    assert_eq!(seen, [(true, Some(BodyBufferLimit::AtMost(7))), (false, Some(BodyBufferLimit::Exact(9)))]);
+}
+
+#[test]
+fn retries_choose_their_endpoints() {
+    let policy = "retry_policy: {retry_host_predicate: [{name: envoy.retry_host_predicates.omit_canary_hosts}, {name: m, typed_config: \
+                  {'@type': t/envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig, \
+                  metadata_match: {filter_metadata: {envoy.lb: {b: 1, a: x}}}}}], retry_priority: {name: p, typed_config: {'@type': \
+                  t/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig, update_frequency: 3}}}";
+    let retry = forward(&format!("cluster: c, {policy}")).retry_policy.unwrap();
+    assert!(retry.avoid_canaries && !retry.avoid_previous_hosts && retry.chooses_hosts());
+    assert_eq!((retry.avoid_metadata[0].len(), retry.avoid_priorities_every), (2, Some(3)));
+}
+
+#[test]
 fn weighted_clusters_redirects_and_direct_responses() {
     let weighted =
         forward("weighted_clusters: {clusters: [{name: c, weight: 1}, {cluster_header: X-C, weight: 3}]}");
@@ -143,6 +209,30 @@ fn wrong_routes_are_refused_in_envoys_words() {
         (
             "{match: {prefix: /}, route: {cluster: c, retry_policy: {retry_back_off: {base_interval: 1s, max_interval: 0.5s}}}}",
             "retry_policy.max_interval must greater",
+        ),
+        (
+            "{match: {prefix: /}, route: {cluster: c, request_mirror_policies: [{cluster: nope}]}}",
+            "route.request_mirror_policies[0].cluster: route: unknown shadow cluster 'nope'",
+        ),
+        (
+            "{match: {prefix: /}, route: {cluster: c, request_mirror_policies: [{}]}}",
+            "Exactly one of cluster or cluster_header in request mirror policy need to be specified",
+        ),
+        (
+            "{match: {prefix: /}, route: {cluster: c, request_mirror_policies: [{cluster: c, cluster_header: x}]}}",
+            "Only one of cluster 'c' or cluster_header 'x' in request mirror policy can be specified",
+        ),
+        (
+            "{match: {prefix: /}, route: {cluster: c, internal_redirect_policy: {response_headers_to_copy: [host]}}}",
+            ":-prefixed headers or Hosts may not be specified here.",
+        ),
+        (
+            "{match: {prefix: /}, route: {cluster: c, internal_redirect_policy: {predicates: [{name: n}]}}}",
+            "internal redirect predicate 'n' has no typed_config",
+        ),
+        (
+            "{match: {prefix: /}, per_request_buffer_limit_bytes: 1, request_body_buffer_limit: 2, route: {cluster: c}}",
+            "Only one of per_request_buffer_limit_bytes and request_body_buffer_limit",
         ),
         ("{match: {prefix: /}, direct_response: {status: 99}}", "direct_response.status: value must be"),
         (

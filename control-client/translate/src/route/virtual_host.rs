@@ -19,7 +19,7 @@ pub(super) fn virtual_host(
 ) -> Result<VirtualHost, Rejection> {
     use pb::virtual_host::TlsRequirementType;
     let retry_policy = match &host.retry_policy {
-        Some(policy) => Some(Arc::new(retry::policy(policy, &path.join("retry_policy"))?)),
+        Some(policy) => Some(Arc::new(retry::policy(policy, &path.join("retry_policy"), cx)?)),
         None => None,
     };
     let validate_clusters = table.validate_clusters;

@@ -72,7 +72,8 @@ pub struct GradientState {
     pub sample_count: AtomicU32,
     /// Requests that began before (nanoseconds of [`Time`](millrace_base::Time)) give no sample.
     pub epoch: AtomicU64,
-    /// When something is to be done next, in the same unit; 0 before the first request.
+    /// When something is to be done next, in the same unit; 0 before the first request, and never while the least time
+    /// is measured.
     pub due: AtomicU64,
     /// What only the end of a window reads and writes.
     pub window: Mutex<GradientWindow>,
@@ -89,6 +90,21 @@ pub struct GradientWindow {
     pub measure_at: u64,
     /// Windows in a row that ended at the least limit.
     pub at_minimum: u32,
+    /// What the gauges have been told.
+    pub told: GradientGauges,
+}
+
+/// The gauges of a controller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct GradientGauges {
+    pub concurrency_limit: u64,
+    /// In thousandths.
+    pub gradient: u64,
+    pub burst_queue_size: u64,
+    pub min_rtt_msecs: u64,
+    pub sample_rtt_msecs: u64,
+    pub measuring: u64,
 }
 
 impl GradientState {

@@ -12,6 +12,7 @@ mod header_mutation;
 mod health_check;
 mod rate_limit;
 mod rate_limit_actions;
+mod stateful_session;
 
 pub use admission::{AdmissionControl, AdmissionId};
 pub use bandwidth::BandwidthLimit;
@@ -22,7 +23,7 @@ pub use compression::{
     GzipCompressor, GzipStrategy, ZstdCompressor,
 };
 pub use concurrency::{
-    AdaptiveConcurrency, GradientConfig, GradientState, GradientWindow, LATENCY_BINS, MinRtt,
+    AdaptiveConcurrency, GradientConfig, GradientGauges, GradientState, GradientWindow, LATENCY_BINS, MinRtt,
 };
 pub use cors::{CorsFilter, CorsPolicy};
 pub use csrf::{CsrfFilter, CsrfPolicy};
@@ -34,3 +35,4 @@ pub use rate_limit::{
     VirtualHostRateLimits,
 };
 pub use rate_limit_actions::{RateLimitAction, RateLimitPolicy};
+pub use stateful_session::{SessionCookie, SessionState, StatefulSession, StatefulSessionFilter};

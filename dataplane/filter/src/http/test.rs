@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_base::{ResponseFlags, Rng, Time};
+use millrace_base::{ResponseFlags, Rng, Time, WallTime};
 use millrace_config::format::{Part, Template};
 use millrace_config::{
     AppendAction, ClusterId, ClusterSpecifier, FilterConfigId, HeaderMutations, HeaderOption, Http1Options,
@@ -15,7 +15,9 @@ use millrace_observe::stats::{Registry, ShardStats};
 
 use super::LocalReply;
 use super::router::Render;
-use super::stream_filters::{ConnectionFilters, Env, ResponseEnv, Start, StreamFilters, Verdict};
+use super::stream_filters::{
+    ConnectionFilters, Env, ResponseEnv, ShardFilters, Start, StreamFilters, Verdict,
+};
 
 pub(crate) fn bytes(text: &str) -> Arc<[u8]> {
     Arc::from(text.as_bytes())
@@ -178,6 +180,7 @@ pub(crate) struct Room {
     pub(crate) now: Time,
     pub(crate) flags: ResponseFlags,
     pub(crate) connection: ConnectionFilters,
+    pub(crate) shard: ShardFilters,
 }
 
 impl Room {
@@ -185,7 +188,20 @@ impl Room {
         let registry = Registry::new();
         let stats = registry.attach_shard("worker_0");
         let (rng, flags) = (Rng::new(1), ResponseFlags::default());
-        Self { registry, stats, rng, now: Time::ZERO, flags, connection: ConnectionFilters::default() }
+        Self {
+            registry,
+            stats,
+            rng,
+            now: Time::ZERO,
+            flags,
+            connection: ConnectionFilters::default(),
+            shard: ShardFilters::default(),
+        }
+    }
+
+    /// The stream is over, and its response complete.
+    pub(crate) fn end(&mut self, filters: &mut StreamFilters) {
+        filters.end(true, self.now, &mut self.rng, &mut self.stats);
     }
 
     /// Shows a head to the filters, from the beginning or from where they stopped.
@@ -197,12 +213,14 @@ impl Room {
     ) -> Verdict {
         let mut env = Env {
             now: self.now,
+            wall: WallTime::default(),
             rng: &mut self.rng,
             stats: &mut self.stats,
             render: &Literal,
             scratch: &mut Vec::new(),
             connection: &mut self.connection,
             flags: &mut self.flags,
+            shard: &mut self.shard,
         };
         StreamFilters::begin(slot, start, &mut env, head)
     }
@@ -238,7 +256,12 @@ impl<'h> Running<'h> {
             request: &self.request,
             render: &Literal,
             scratch: &mut Vec::new(),
+            now: self.room.now,
             stats: &mut self.room.stats,
+            upstream: None,
+            flags: ResponseFlags::default(),
+            wall: WallTime::default(),
+            shard: &mut self.room.shard,
         };
         call(&mut self.filters, &mut self.trailers, &mut env)
     }

@@ -22,6 +22,9 @@ fn page() -> String {
             (prefix, ScopeKind::HttpFault) => format!("{prefix}.<stat_prefix>.fault."),
             (prefix, ScopeKind::HttpCors) => format!("{prefix}.<stat_prefix>.cors."),
             (prefix, ScopeKind::HttpCsrf) => format!("{prefix}.<stat_prefix>.csrf."),
+            (prefix, ScopeKind::HttpStatefulSession) => {
+                format!("{prefix}.<stat_prefix>.stateful_session.<stat_prefix>.")
+            }
             (prefix, ScopeKind::HttpCompressor) => {
                 format!("{prefix}.<stat_prefix>.compressor.<name>.<library>.")
             }
@@ -155,6 +158,7 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::HttpFault
             | ScopeKind::HttpCors
             | ScopeKind::HttpCsrf
+            | ScopeKind::HttpStatefulSession
             | ScopeKind::HttpLocalRateLimit
             | ScopeKind::HttpCompressor
             | ScopeKind::HttpCompressorDirection

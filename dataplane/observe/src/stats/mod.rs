@@ -35,5 +35,5 @@ pub use tables::{
     gradient_controller, grpc, host, http, http_inspector, http_listener, http_local_rate_limit, http1,
     http2, lds, listener, listener_manager, load_reporter, load_shed_point, local_rate_limit,
     overload_action, overload_monitor, process, proxy_proto, rds, route, runtime, scoped_rds, sds, server,
-    ssl, ssl_secrets, tcp, tls_inspector, vhds,
+    ssl, ssl_secrets, stateful_session, tcp, tls_inspector, vhds,
 };

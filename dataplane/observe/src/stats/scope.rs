@@ -75,6 +75,8 @@ pub enum ScopeKind {
     HttpCors,
     /// `http.<name>.`: `name` is `<stat_prefix>.csrf`.
     HttpCsrf,
+    /// `http.<name>.`: `name` is `<stat_prefix>.stateful_session.<the filter's stat_prefix>`.
+    HttpStatefulSession,
     /// `<name>.`: `name` is `<stat_prefix>.http_local_rate_limit` of the filter or route.
     HttpLocalRateLimit,
     /// `http.<name>.`: `name` is `<stat_prefix>.compressor.<library's name>.<library>`.
@@ -142,6 +144,7 @@ impl ScopeKind {
         Self::HttpFault,
         Self::HttpCors,
         Self::HttpCsrf,
+        Self::HttpStatefulSession,
         Self::HttpLocalRateLimit,
         Self::HttpCompressor,
         Self::HttpCompressorDirection,
@@ -193,6 +196,7 @@ impl ScopeKind {
             Self::HttpFault => &tables::fault::TABLE,
             Self::HttpCors => &tables::cors::TABLE,
             Self::HttpCsrf => &tables::csrf::TABLE,
+            Self::HttpStatefulSession => &tables::stateful_session::TABLE,
             Self::HttpLocalRateLimit => &tables::http_local_rate_limit::TABLE,
             Self::HttpCompressor => &tables::compressor::TABLE,
             Self::HttpCompressorDirection => &tables::compressor_direction::TABLE,
@@ -233,6 +237,7 @@ impl ScopeKind {
             | Self::HttpFault
             | Self::HttpCors
             | Self::HttpCsrf
+            | Self::HttpStatefulSession
             | Self::HttpCompressor
             | Self::HttpCompressorDirection
             | Self::HttpDecompressor

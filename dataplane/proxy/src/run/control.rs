@@ -13,7 +13,7 @@ use millrace_driver::dns::{DnsUpdate, DnsUpdates, SystemResolver};
 use millrace_driver::log_writer::LogWriter;
 use millrace_http::{RequestHead, Version};
 use millrace_observe::access_log::{AccessLogType, Bytes, LogBuffers, LogQueue, StreamInfo, Times};
-use millrace_observe::stats::{Registry, cluster as metric};
+use millrace_observe::stats::{Registry, cluster as metric, dns};
 use millrace_shard::shared::{Draining, Message};
 use millrace_translate::{Compiled, Context};
 
@@ -129,6 +129,7 @@ impl Control {
         let mut signals = Signals::install().map_err(|e| format!("cannot install signal handlers: {e}"))?;
         self.admin_address = admin.as_ref().map(|admin| admin.address().clone());
         let mut calls = admin.map(|server| server.start(Limits::default()));
+        self.tick_overload();
         self.assemble(Assembly::start);
         let health = health::notices(&self.workers.shared);
         let mut flushed = Instant::now();
@@ -375,19 +376,29 @@ impl Control {
     }
 
     fn count_resolution(&mut self, cluster: &Cluster, update: &DnsUpdate) {
-        use millrace_driver::dns::Outcome;
+        use millrace_driver::dns::{Outcome, Query};
         let (stats, scope) = (&mut self.stats.stats, cluster.scope);
         stats.inc(scope, metric::UPDATE_ATTEMPT);
         match update.outcome {
             Outcome::Success => stats.inc(scope, metric::UPDATE_SUCCESS),
-            Outcome::Empty => {
-                stats.inc(scope, metric::UPDATE_SUCCESS);
-                stats.inc(scope, metric::UPDATE_EMPTY);
-            }
+            // `update_empty` is for EDS.
+            Outcome::Empty => stats.inc(scope, metric::UPDATE_SUCCESS),
             Outcome::Failure => stats.inc(scope, metric::UPDATE_FAILURE),
         }
         if update.localities.is_none() {
             stats.inc(scope, metric::UPDATE_NO_REBUILD);
+        }
+        let resolver = self.stats.resolver;
+        let stats = &mut self.stats.stats;
+        stats.inc(resolver, dns::RESOLVE_TOTAL);
+        match update.query {
+            Query::Found => {}
+            Query::NotFound => stats.inc(resolver, dns::NOT_FOUND),
+            Query::Failed => stats.inc(resolver, dns::GET_ADDR_FAILURE),
+            Query::TimedOut => {
+                stats.inc(resolver, dns::GET_ADDR_FAILURE);
+                stats.inc(resolver, dns::TIMEOUTS);
+            }
         }
         let message = format_args!("{}: {:?} for {}", cluster.name, update.outcome, update.host);
         self.logger.log(Component::DNS, Level::Debug, message);

@@ -5,6 +5,7 @@
 
 mod admin_state;
 mod certificates;
+mod cluster_gauges;
 mod config_dump;
 mod control;
 mod demo;
@@ -82,6 +83,12 @@ fn prepare_and_serve(mut options: Options, logger: &Logger) -> Result<u8, String
     if options.default_overload {
         let configured = compiled.snapshot.overload.as_ref();
         compiled.snapshot.overload = overload::with_defaults(configured, &registry, files_max);
+        if !bounds_connections
+            && let Some(max) = compiled.snapshot.overload.as_ref().and_then(|o| o.connections_max())
+        {
+            let message = format_args!("at most {max} downstream connections (--default-overload)");
+            logger.log(Component::MAIN, Level::Info, message);
+        }
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -55,6 +55,7 @@ pub struct ProcessStats {
     /// The control thread's own counters.
     pub stats: ShardStats,
     pub(super) server: ScopeId,
+    pub(super) resolver: ScopeId,
     listeners: ScopeId,
     clusters: ScopeId,
     runtime: ScopeId,
@@ -66,6 +67,7 @@ impl ProcessStats {
         Self {
             stats: registry.attach_shard("main_thread"),
             server: registry.scope(ScopeKind::Server, ""),
+            resolver: registry.scope(ScopeKind::Dns, ""),
             listeners: registry.scope(ScopeKind::ListenerManager, ""),
             clusters: registry.scope(ScopeKind::ClusterManager, ""),
             runtime: registry.scope(ScopeKind::Runtime, ""),
@@ -80,7 +82,7 @@ impl ProcessStats {
 
     /// What is known once the configuration is loaded.
     pub fn loaded(&mut self, compiled: &Compiled, shards: usize, version: u64) {
-        let Self { stats, server: scope, listeners, clusters, runtime: layers } = self;
+        let Self { stats, server: scope, listeners, clusters, runtime: layers, resolver: _ } = self;
         stats.gauge_set(*scope, server::CONCURRENCY, shards as u64);
         stats.gauge_set(*scope, server::VERSION, compiled.stats_server_version_override.unwrap_or(version));
         stats.gauge_set(*scope, server::DAYS_UNTIL_FIRST_CERT_EXPIRING, u64::from(u32::MAX));

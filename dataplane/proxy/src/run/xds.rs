@@ -18,8 +18,8 @@ use millrace_shard::shared::{Message, Shared};
 use millrace_translate::{Compiled, Sources as Known};
 
 use super::control::{Control, TRIM_AFTER};
-use super::health;
 use super::listeners::{self, Bound};
+use super::{cluster_gauges, health};
 use crate::cli;
 use crate::control::Event;
 use crate::logging::{Component, Level};
@@ -57,9 +57,11 @@ impl Xds {
         }
     }
 
-    /// Of clusters whose endpoints may be ejected, or fail their checks: how many are left.
+    /// What is worked out of clusters when somebody asks; of those whose endpoints may be ejected, or fail their checks,
+    /// how many are left.
     pub(super) fn membership(&mut self, shared: &Shared) {
         for cluster in self.assembly.snapshot().clusters.iter().flatten() {
+            cluster_gauges::refresh(&mut self.stats, cluster, shared);
             if cluster.discovery.is_on_demand() {
                 let total = shared.on_demand(cluster.id, |book| book.len()).unwrap_or(0) as u64;
                 self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_TOTAL, total);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use millrace_base::{Key, Time};
+use millrace_base::Key;
 use millrace_config::{Cluster, ClusterId, HttpFilter, HttpFilterKind, LbPolicy, UpstreamProtocol};
 use millrace_filter::http::istio_alpn;
 use millrace_filter::http::router::retry::ResetReason;
@@ -16,12 +16,12 @@ use millrace_http::h1::{
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_upstream::{
-    Acquire, ChooseContext, ClusterState, ConnId, HttpProtocol, PoolAction, PoolFailure, ResourcePriority,
-    Transport, TransportKey, TryResult,
+    Acquire, ChooseContext, ClusterState, ConnId, HttpProtocol, PoolAction, PoolFailure, PreviousPriorities,
+    ResourcePriority, Transport, TransportKey, TryResult,
 };
 
 use super::HttpOptions;
-use super::retry::Outcome;
+use super::retry::{Again, Outcome};
 use super::stream::{Attempt, Stream};
 use super::{balance, header_case};
 use crate::address::inet;
@@ -51,7 +51,13 @@ impl Shard {
             Err(NoChoice::NoCluster) => self.local_reply(id, reply::no_cluster(503)),
             Err(NoChoice::NoHost) => {
                 self.end_retry_slot(id);
-                self.local_reply(id, reply::no_healthy_upstream());
+                self.local_reply(id, reply::no_healthy_upstream(503));
+            }
+            Err(NoChoice::NoSuchHost) => {
+                let session = self.streams.get(id).and_then(|stream| stream.facts.balance.session.as_ref());
+                let status = session.map_or(503, |session| session.status_when_missing);
+                self.end_retry_slot(id);
+                self.local_reply(id, reply::no_healthy_upstream(status));
             }
         }
     }
@@ -65,14 +71,14 @@ impl Shard {
         let reads_metadata = self.snapshot.cluster(routed).is_some_and(|cluster| reads_metadata(cluster));
         let options = stream.options.as_deref().filter(|_| reads_metadata);
         let context = ChooseContext {
-            avoid: &stream.tried_hosts,
-            attempts: stream.host_attempts,
             hash: facts.balance.hash,
             metadata: options.and_then(|options| balance::metadata_match(facts.plan, options)),
             override_host: facts.balance.override_host(facts.attempts),
-            level: None,
             now: self.io.now,
+            ..ChooseContext::default()
         };
+        let avoids = stream.avoids_hosts && facts.attempts > 1;
+        let context = if avoids { avoiding(context, stream) } else { context };
         let asker = Asker {
             headers: Some(&stream.request.headers),
             client: self.downstreams.get(stream.downstream).map(|client| &**client),
@@ -95,11 +101,13 @@ impl Shard {
         let Some(state) = self.clusters.get_mut(cluster) else { return };
         let priority = priority(stream.facts.high_priority);
         let scope = state.config().scope;
+        stream.watched = state.config().outlier_detection.is_some();
         if stream.facts.member.replace(cluster).is_some_and(|before| before != cluster) {
             // They are endpoints of another member of an aggregate cluster.
             stream.tried_hosts.clear();
         }
         stream.facts.host = Some(chosen.host);
+        stream.facts.balance.wants_load = state.reads_load().is_some();
         if let Some(host) = state.host(chosen.host) {
             stream.facts.host_address = Some(host.address.clone());
             let options = stream.options.clone();
@@ -260,7 +268,8 @@ impl Shard {
         facts.upstream_connection = Some(upstream.id);
         facts.times.upstream_pool_ready = Some(now);
         facts.times.upstream_tx_begin.get_or_insert(now);
-        stream.try_deadline = stream.timeouts.per_try.map_or(Time::MAX, |limit| now + limit);
+        stream.begin_try(now);
+        let watched = stream.watched;
         let (scope, host_scope) = (upstream.scope, upstream.host_scope);
         let (key, more) = (stream.downstream, !stream.flow.request_end_sent);
         let queued = stream.client.is_some() || !stream.flow.request_queue.is_empty();
@@ -269,7 +278,9 @@ impl Shard {
         self.stats.gauge_inc(scope, metric::UPSTREAM_RQ_ACTIVE);
         self.stats.inc(host_scope, host_metric::RQ_TOTAL);
         self.stats.gauge_inc(host_scope, host_metric::RQ_ACTIVE);
-        self.report_try(id, TryResult::Connected);
+        if watched {
+            self.report_try(id, TryResult::Connected);
+        }
         if interim {
             self.invite_body(id);
         }
@@ -337,29 +348,56 @@ impl Shard {
         if let Some(host) = self.host_scope(id) {
             self.stats.inc(host, host_metric::RQ_ERROR);
         }
-        if self.try_again(id, Outcome::Reset(reason, request_started)) {
+        if self.try_again(id, Outcome::Reset(reason, request_started)) == Again::Yes {
             return;
         }
         let Some(stream) = self.streams.get(id) else { return };
         let answer = match reason {
             ResetReason::PerTryTimeout => reply::per_try_timeout(stream.timeout_is_204),
+            ResetReason::PerTryIdleTimeout => reply::per_try_idle_timeout(stream.timeout_is_204),
             _ => {
                 let words = stream.facts.transport_failure.clone();
                 let words = words.as_deref().unwrap_or_default();
                 reply::reset(reason, words, stream.facts.attempts > 1)
             }
         };
+        if !stream.lates.is_empty() && self.awaits_lates(id) {
+            return self.fail_beside(id, answer.status);
+        }
         self.local_reply(id, answer);
+    }
+}
+
+/// What a retry asks of the balancer whose policy says something about endpoints.
+#[cold]
+fn avoiding<'s>(context: ChooseContext<'s>, stream: &'s Stream) -> ChooseContext<'s> {
+    let forward =
+        stream.options.as_deref().and_then(|options| stream.facts.plan.and_then(|p| p.forward(options)));
+    let Some(policy) = forward.and_then(|forward| forward.retry_policy.as_deref()) else { return context };
+    let tried = &stream.tried_hosts[..];
+    ChooseContext {
+        avoid: if policy.avoid_previous_hosts { tried } else { &[] },
+        attempts: stream.host_attempts,
+        avoid_canaries: policy.avoid_canaries,
+        avoid_metadata: &policy.avoid_metadata,
+        previous: policy.avoid_priorities_every.map(|every| PreviousPriorities { every, tried }),
+        ..context
     }
 }
 
 /// Takes out which connections were to be opened.
 fn connects(actions: &mut Vec<PoolAction>) -> Vec<ConnId> {
+    use millrace_upstream::PoolEvent::{
+        AutoConnectionOpened, ConnectionOpened, Http2ConnectionOpened, PendingTotal,
+    };
     let mut taken = Vec::new();
     actions.retain(|action| match action {
         PoolAction::Connect { conn, .. } => {
             taken.push(*conn);
             false
+        }
+        PoolAction::Count(event) => {
+            !matches!(event, AutoConnectionOpened | ConnectionOpened | Http2ConnectionOpened | PendingTotal)
         }
         _ => true,
     });

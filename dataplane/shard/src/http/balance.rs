@@ -2,9 +2,10 @@
 
 use millrace_base::Key;
 use millrace_config::{ClusterId, MetadataMatch, OverrideHostSource, RouteForward};
+use millrace_filter::http::stream_filters::WantedHost;
 use millrace_observe::stats::{ShardStats, cluster as metric};
 use millrace_route::HashInputs;
-use millrace_upstream::{ClusterState, LbStat, OverrideHost};
+use millrace_upstream::{ClusterState, LbStat, LoadReport, OverrideHost};
 
 use super::HttpOptions;
 use super::stream::Plan;
@@ -20,20 +21,41 @@ pub(crate) struct Balance {
     pub(crate) cookies: Vec<Vec<u8>>,
     /// Addresses of endpoints that header fields name, for a cluster of `OverrideHost`; else empty.
     pub(crate) preferred: Vec<u8>,
+    /// The endpoint of the request's session: the first try goes there.
+    pub(crate) session: Option<Box<Session>>,
+    /// The endpoint's own words about its load are wanted, and have not come.
+    pub(crate) wants_load: bool,
+}
+
+/// What a session asks for.
+#[derive(Debug)]
+pub(crate) struct Session {
+    address: Vec<u8>,
+    strict: bool,
+    /// The status when there is no such endpoint.
+    pub(crate) status_when_missing: u16,
+}
+
+impl Session {
+    fn of(wanted: WantedHost<'_>) -> Box<Self> {
+        let WantedHost { address, strict, status_when_missing } = wanted;
+        Box::new(Self { address: address.to_vec(), strict, status_when_missing })
+    }
 }
 
 impl Shard {
     /// Looks at the request as it goes upstream; every try uses what is found now.
     pub(super) fn plan_balance(&mut self, id: Key, forward: &RouteForward, cluster: Option<ClusterId>) {
-        let Some(balancing) = cluster.and_then(|id| self.snapshot.cluster(id)).map(|c| &c.balancing) else {
-            return;
-        };
+        let Some(config) = cluster.and_then(|id| self.snapshot.cluster(id)) else { return };
+        let balancing = &config.balancing;
         let own = &balancing.consistent_hashing.hash_policies;
         let policies = if own.is_empty() { &forward.hash_policies[..] } else { own };
-        if policies.is_empty() && balancing.override_host.is_empty() {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let wanted = stream.filters.as_ref().and_then(|filters| filters.wanted_host());
+        if policies.is_empty() && balancing.override_host.is_empty() && wanted.is_none() {
             return;
         }
-        let Some(stream) = self.streams.get_mut(id) else { return };
+        let session = wanted.map(Session::of);
         let addresses = self.downstreams.get(stream.downstream).map(|client| &client.addresses);
         let peer = stream.facts.remote.as_ref().or(addresses.map(|own| &own.peer));
         let inputs = HashInputs {
@@ -49,7 +71,8 @@ impl Shard {
                 preferred.extend_from_slice(list);
             }
         }
-        stream.facts.balance = Balance { hash: hashed.hash, cookies: hashed.cookies, preferred };
+        stream.facts.balance =
+            Balance { hash: hashed.hash, cookies: hashed.cookies, preferred, session, wants_load: false };
     }
 }
 
@@ -63,9 +86,34 @@ pub(super) fn metadata_match(plan: Option<Plan>, options: &HttpOptions) -> Optio
     }
 }
 
+impl Shard {
+    /// Reads what the endpoint reports of its load. The first report of a request counts.
+    pub(super) fn read_load(&mut self, id: Key, trailers: bool) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let (Some(plan), Some(host)) = (stream.facts.plan, stream.facts.host) else { return };
+        let cluster = stream.facts.member.or(plan.cluster);
+        let Some(state) = cluster.and_then(|cluster| self.clusters.get_mut(cluster)) else { return };
+        // Trailers of HTTP/1.1 that are not to be seen are not looked at either.
+        if trailers && stream.server.is_none() && !state.config().http.enable_trailers {
+            return;
+        }
+        let fields = if trailers { &stream.trailers } else { &stream.response.headers };
+        if let Some(report) = LoadReport::from_fields(|name| fields.get_name(name)) {
+            stream.facts.balance.wants_load = false;
+            if let Ok(report) = report {
+                state.report_load(host, &report, self.io.now);
+            }
+        }
+    }
+}
+
 impl Balance {
     /// The endpoints that the request names; each try after the first takes the next one.
     pub(super) fn override_host(&self, attempts: u32) -> Option<OverrideHost<'_>> {
+        if let (Some(session), 0..=1) = (&self.session, attempts) {
+            let (addresses, strict) = (session.address.as_slice(), session.strict);
+            return Some(OverrideHost { addresses, skip: 0, strict, any_status: false });
+        }
         (!self.preferred.is_empty()).then_some(OverrideHost {
             addresses: &self.preferred,
             skip: attempts.saturating_sub(1),

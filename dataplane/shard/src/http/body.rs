@@ -439,6 +439,10 @@ impl Shard {
     pub(super) fn response_arrived(&mut self, id: Key) {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.facts.balance.wants_load {
+            self.read_load(id, true);
+        }
+        let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.unjudged {
             self.judge_end(id, true);
         }

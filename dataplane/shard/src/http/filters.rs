@@ -128,11 +128,13 @@ impl Shard {
         let mut env = Env {
             now: self.io.now,
             rng: &mut self.rng,
+            wall: self.wall,
             stats: &mut self.stats,
             render: &renderer,
             scratch: &mut self.scratch,
             connection: &mut connection,
             flags: &mut flags,
+            shard: &mut self.filter_states,
         };
         let verdict = StreamFilters::begin(&mut stream.filters, &start, &mut env, &mut stream.request);
         stream.facts.flags = flags;
@@ -143,13 +145,19 @@ impl Shard {
         verdict
     }
 
-    /// The time that a filter made the request, or the rest of its response, wait until is here.
+    /// The time that a filter made the request, its body, or the rest of its response, wait until is here.
     pub(super) fn filters_let_go(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.filters_resume = Time::MAX;
-        match stream.response_started {
-            true => self.resume_response_of(id),
-            false => self.resume_filters(id),
+        if stream.filters.as_ref().is_some_and(|filters| filters.waits()) {
+            return self.resume_filters(id);
+        }
+        let started = stream.response_started;
+        if !stream.flow.request_queue.is_empty() {
+            self.flush_request(id);
+        }
+        if started {
+            self.resume_response_of(id);
         }
     }
 
@@ -194,8 +202,17 @@ impl Shard {
     /// The client gets more of the response when its rate allows.
     pub(super) fn await_pace(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let Some(filters) = &mut stream.filters else { return };
-        stream.filters_resume = filters.response_resumes_at();
+        let Some(filters) = &stream.filters else { return };
+        stream.filters_resume = stream.filters_resume.min(filters.response_resumes_at());
+        stream.active = self.io.now;
+        self.rearm_stream(id);
+    }
+
+    /// The endpoint gets more of the request when its rate allows.
+    pub(super) fn await_request_pace(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(filters) = &stream.filters else { return };
+        stream.filters_resume = stream.filters_resume.min(filters.request_resumes_at());
         stream.active = self.io.now;
         self.rearm_stream(id);
     }
@@ -229,7 +246,12 @@ impl Shard {
             request: &stream.request,
             render: &renderer,
             scratch: &mut self.scratch,
+            now: self.io.now,
             stats: &mut self.stats,
+            upstream: stream.facts.host_address.as_ref(),
+            flags: stream.facts.flags,
+            wall: self.wall,
+            shard: &mut self.filter_states,
         };
         let parts = Parts {
             response: &mut stream.response,
@@ -241,9 +263,9 @@ impl Shard {
 
     /// The stream is over: its filters let go of what they share.
     pub(super) fn end_filters(&mut self, id: Key) {
-        let filters = self.streams.get_mut(id).and_then(|stream| stream.filters.as_mut());
-        if let Some(filters) = filters {
-            filters.end(&mut self.stats);
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if let Some(filters) = &mut stream.filters {
+            filters.end(stream.response_complete, self.io.now, &mut self.rng, &mut self.stats);
         }
     }
 
@@ -271,6 +293,13 @@ impl Shard {
             filters.holds_response()
         });
         self.report_filters(id);
+        if let Some(stream) = self.streams.get_mut(id)
+            && stream.filters.as_ref().is_some_and(|filters| filters.are_over())
+            && let Some(filters) = stream.filters.take()
+        {
+            // The body goes the way of those that have none.
+            self.filter_states.recycle(filters);
+        }
         holds.unwrap_or(false)
     }
 

@@ -98,6 +98,7 @@ impl Shard {
             self.leave_waiting(id);
             self.h2_release_request(id);
             self.leave_mirrors(id);
+            self.abandon_lates(id);
         }
         let Some(mut stream) = self.streams.remove(id) else { return };
         let now = self.io.now;
@@ -304,6 +305,7 @@ impl Shard {
         );
         if let Some(h2) = self.downstreams.get_mut(key).and_then(http).and_then(|http| http.h2.as_mut()) {
             h2.codec.goaway(GoAway::Final(ErrorCode::NoError));
+            self.h2_count_client(key);
             return self.http_close_after_flush(key);
         }
         let stream = self.downstreams.get_mut(key).and_then(http).and_then(|h| h.stream);

@@ -10,17 +10,12 @@ use millrace_observe::stats::{ScopeKind, http as http_metric, process as metric}
 
 use super::Stream;
 use crate::shard::Shard;
-use crate::upstream::EndedBy;
+use crate::upstream::{Carries, EndedBy};
 
 /// Streams reset at once.
 const RESETS_MAX: usize = 50;
 /// Classes of streams by what they hold.
 const CLASSES: u32 = 8;
-
-/// Bytes that a stream holds: of either body, and what is kept for a retry.
-fn held(stream: &Stream) -> usize {
-    stream.flow.request_queue.len() + stream.flow.response_queue.len() + stream.replay.len()
-}
 
 /// The class of a stream that holds so much; `None` below the least that counts.
 fn class(held: usize, power: u8) -> Option<u32> {
@@ -35,13 +30,24 @@ fn lowest(share: f64) -> u32 {
 }
 
 impl Shard {
+    /// Bytes that a stream holds: of either body, and what is kept for a retry. What an endpoint's HTTP/1.1 connection has
+    /// received for it stands there.
+    fn held(&self, stream: &Stream) -> usize {
+        let unread = match stream.upstream().and_then(|conn| self.upstreams.get(conn)).map(|u| &u.carries) {
+            Some(Carries::Http(http)) => http.input.len(),
+            Some(Carries::Http2(_) | Carries::Tcp(_)) | None => 0,
+        };
+        let queued = stream.flow.request_queue.len() + stream.flow.response_queue.len();
+        queued + stream.replay.len() + unread
+    }
+
     pub(crate) fn reset_large_streams(&mut self) {
         let Some(power) = self.overload.account_power() else { return };
         let lowest = lowest(self.overload.levels().reset_streams.share());
         let mut chosen: Vec<(u32, Key)> = Vec::new();
         for (id, stream) in self.streams.iter() {
             if stream.client.is_some()
-                && let Some(class) = class(held(stream), power).filter(|class| *class >= lowest)
+                && let Some(class) = class(self.held(stream), power).filter(|class| *class >= lowest)
             {
                 chosen.push((class, id));
             }
@@ -59,7 +65,7 @@ impl Shard {
             return;
         }
         stream.flag(ResponseFlag::OverloadManagerTerminated);
-        stream.facts.details = "overload_manager_reset".into();
+        stream.facts.details = "overload".into();
         self.drop_attempt(id, EndedBy::Local);
         if let Some(scope) = self.http_scope(key) {
             self.stats.inc(scope, http_metric::DOWNSTREAM_RQ_TX_RESET);

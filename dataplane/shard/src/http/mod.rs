@@ -4,15 +4,17 @@
 //! a request, [`routing`] decides what becomes of it, [`attempt`] finds it a connection, [`retry`] repeats failed tries, [`body`] passes bytes on
 //! in both directions, [`response`] takes the answer, [`reply`] makes one of our own, [`finish`] ends the
 //! stream, [`timeouts`] watches all of it. [`h2`] does for connections of HTTP/2 what [`request`] and [`response`] do for those
-//! of HTTP/1.1, and [`filters`] shows streams to the filters beside the router. [`mirror`] copies requests; [`side`] is for
-//! streams that have no client.
+//! of HTTP/1.1, and [`filters`] shows streams to the filters beside the router. [`mirror`] copies requests, [`hedge`] lets
+//! tries run beside each other; [`side`] is for streams that have no client.
 
+mod answer;
 mod attempt;
 pub(crate) mod balance;
 mod body;
 mod filters;
 mod finish;
 pub(crate) mod h2;
+mod hedge;
 mod input;
 mod large_streams;
 mod mirror;

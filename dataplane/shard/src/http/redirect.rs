@@ -100,6 +100,7 @@ impl Shard {
         self.report_filters(id);
         self.end_filters(id);
         self.leave_mirrors(id);
+        self.abandon_lates(id);
         let mut new = self.spare_streams.pop().unwrap_or_else(|| Box::new(Stream::new(key)));
         new.reset(key);
         let Some(slot) = self.streams.get_mut(id) else { return };

@@ -22,7 +22,7 @@ impl Shard {
         self.end_retry_slot(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.side.is_some() {
-            return self.side_failed(id, reply.status);
+            return self.side_reply(id, reply);
         }
         debug_assert!(!stream.response_started, "one answer per request");
         if let Some(flag) = reply.flag {
@@ -30,7 +30,7 @@ impl Shard {
         }
         stream.local_reply = true;
         // Only the router's replies stand for an answer of the cluster, under their own status for gRPC.
-        stream.facts.cluster_status = Some(if reply.by_router { reply.status } else { 0 });
+        stream.facts.cluster_status.get_or_insert(if reply.by_router { reply.status } else { 0 });
         let key = stream.downstream;
         let over_h2 = stream.client.is_some();
         if (reply.close || !stream.request_complete)

@@ -192,6 +192,9 @@ impl Shard {
         // A spare stream must keep no old configuration and no receive buffer.
         stream.options = None;
         stream.flow.reset();
+        if let Some(filters) = stream.filters.take() {
+            self.filter_states.recycle(filters);
+        }
         if self.spare_streams.len() < SPARE_STREAMS_MAX {
             self.spare_streams.push(stream);
         }

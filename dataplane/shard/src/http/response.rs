@@ -1,26 +1,22 @@
 //! What an endpoint answers: heads are cut out of received bytes and become the client's response.
 
 use millrace_base::{Key, ResponseFlag};
-use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::response::{self as manager, ResponseContext};
 use millrace_filter::http::router::mutation::Levels;
-use millrace_filter::http::router::outcome;
 use millrace_filter::http::router::response::{self as router, ResponseFacts};
 use millrace_filter::http::router::retry::ResetReason;
+use millrace_http::Version;
 use millrace_http::h1::{
     BodyFraming, ConnectionLine, EncodeOptions, Parsed, RequestInfo, encode_response, parse_response,
-    response_keep_alive,
 };
 use millrace_http::hop;
-use millrace_http::{HeaderId, Version};
-use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric, http as http_metric};
+use millrace_observe::stats::{cluster as metric, http as http_metric};
 use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
 use millrace_upstream::TryResult;
 
 use super::render::Renderer;
 use super::request::http;
-use super::retry::Outcome;
 use super::stream::Attempt;
 use super::{Closing, INPUT_BYTES_MAX, body_framing};
 use crate::downstream::Protocol;
@@ -119,116 +115,6 @@ impl Shard {
                 return false;
             }
         }
-    }
-
-    /// A head is complete: interim, an upgrade, worth another try, or the answer.
-    pub(super) fn response_head(&mut self, conn: Key, id: Key, framing: BodyFraming) -> bool {
-        let Some(stream) = self.streams.get_mut(id) else { return false };
-        if (100..200).contains(&stream.response.status) && framing != BodyFraming::Tunnel {
-            return self.informational(id);
-        }
-        let Some(upstream) = self.upstreams.get_mut(conn) else { return false };
-        let mut closes = false;
-        if let Carries::Http(http) = &mut upstream.carries {
-            closes = !response_keep_alive(&stream.response);
-            http.head_done = true;
-            http.body.reset(framing);
-            http.keep_alive = !closes && !matches!(framing, BodyFraming::UntilClose | BodyFraming::Tunnel);
-        }
-        let (host_scope, scope) = (upstream.host_scope, upstream.scope);
-        let whole = match &upstream.carries {
-            Carries::Http(http) => http.body.is_done(),
-            Carries::Http2(_) | Carries::Tcp(_) => stream.flow.response_end,
-        };
-        let was_retry = stream.retrying;
-        let status = stream.response.status;
-        if closes {
-            self.stats.inc(scope, metric::UPSTREAM_CX_CLOSE_NOTIFY);
-        }
-        let outcome = outcome::of_head(stream.asks_grpc(), &stream.response, whole);
-        stream.unjudged = outcome.is_none();
-        let judged = outcome::status(stream.asks_grpc(), &stream.response);
-        let excludes = stream.response.headers.contains(HeaderId::XEnvoyImmediateHealthCheckFail);
-        self.report_try(id, TryResult::Status(judged));
-        if excludes {
-            self.exclude_host_of(id);
-        }
-        self.end_retry_slot(id);
-        if self.try_again(id, Outcome::Response) {
-            self.stats.inc(host_scope, host_metric::RQ_ERROR);
-            self.stats.code(scope, CodeFamily::Retry, status);
-            self.retire_answer(id, conn);
-            return false;
-        }
-        let Some(stream) = self.streams.get(id) else { return false };
-        let given_up = stream.facts.flags.contains(ResponseFlag::UpstreamRetryLimitExceeded)
-            || stream.facts.flags.contains(ResponseFlag::UpstreamOverflow);
-        if was_retry && !given_up {
-            self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_SUCCESS);
-        }
-        if stream.follows_redirects && self.follow_redirect(id, conn) {
-            return false;
-        }
-        match outcome {
-            Some(true) => self.stats.inc(host_scope, host_metric::RQ_SUCCESS),
-            Some(false) => self.stats.inc(host_scope, host_metric::RQ_ERROR),
-            None => {}
-        }
-        let Some(stream) = self.streams.get(id) else { return false };
-        if stream.side.is_some() {
-            return self.side_response_head(conn, id, framing);
-        }
-        if framing != BodyFraming::Tunnel && stream.response.status < 400 && stream.is_websocket() {
-            let refusal = LocalReply::new(stream.response.status, "", "websocket_handshake_unsuccessful");
-            self.local_reply(id, refusal);
-            return false;
-        }
-        self.send_response_head(conn, id, framing);
-        true
-    }
-
-    /// The answer of a try that is repeated is thrown away. A connection whose answer is complete with its
-    /// head serves on, any other is closed.
-    pub(super) fn retire_answer(&mut self, id: Key, conn: Key) {
-        let Some(upstream) = self.upstreams.get_mut(conn) else { return };
-        let Carries::Http(http) = &mut upstream.carries else {
-            return self.h2_retire_answer(id, conn);
-        };
-        // A short body that has arrived whole is worth reading to save the connection.
-        let mut trailers = std::mem::take(&mut self.discarded_trailers);
-        while !http.body.is_done() {
-            match http.body.decode(http.input.front(), &mut trailers) {
-                Ok(step) if step.consumed > 0 => http.input.consume(step.consumed),
-                Ok(_) | Err(_) => break,
-            }
-        }
-        trailers.clear();
-        // As in `release_upstream`: the rest of a request that was answered early must not meet the next one.
-        let request_sent = http.stream.and_then(|s| self.streams.get(s)).is_some_and(|s| s.request_complete)
-            && upstream.link.as_ref().is_some_and(|l| l.queued() == 0 && !l.is_ended());
-        let answered = http.body.is_done() && http.input.is_empty() && http.keep_alive;
-        let reusable = answered && request_sent;
-        self.discarded_trailers = trailers;
-        self.give_back(conn, reusable);
-    }
-
-    /// 1xx: `100` answers `expect`, everything else ends here, as in Envoy.
-    pub(super) fn informational(&mut self, id: Key) -> bool {
-        let max = self.limits.informational_responses_max;
-        let Some(stream) = self.streams.get_mut(id) else { return false };
-        stream.informational += 1;
-        let forward = stream.response.status == 100 && stream.forwards_continue;
-        let flooded = stream.informational > max;
-        stream.response.clear();
-        if flooded {
-            self.drop_attempt(id, EndedBy::Local);
-            self.attempt_failed(id, ResetReason::ProtocolError, true);
-            return false;
-        }
-        if forward {
-            self.invite_body(id);
-        }
-        true
     }
 
     /// Turns the endpoint's head into the client's and sends it.

@@ -1,15 +1,16 @@
 //! Trying again: whether, when, and with which of the cluster's retry budget.
 
-use millrace_base::{Key, ResponseFlag};
+use millrace_base::{Key, ResponseFlag, Time};
 use millrace_filter::http::router::mutation::Levels;
-use millrace_filter::http::router::request as router;
 use millrace_filter::http::router::retry::{ResetReason, RetryDecision};
+use millrace_filter::http::router::{reply, request as router};
 use millrace_observe::stats::cluster as metric;
 use millrace_route::Selected;
 
 use super::attempt::priority;
 use super::stream::Attempt;
 use crate::shard::Shard;
+use crate::upstream::EndedBy;
 
 /// How a try ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,17 +19,32 @@ pub(super) enum Outcome {
     Response,
     /// Without one; `true` when bytes of the request were written to the connection.
     Reset(ResetReason, bool),
+    /// Not yet, although its time is over.
+    SoftTimeout,
+}
+
+/// What the retry policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Another try follows.
+    Yes,
+    /// Nobody asks for one.
+    No,
+    /// One is asked for and may not be made.
+    Refused,
 }
 
 impl Shard {
-    /// Asks the retry policy about a try that ended. True when another one will follow.
-    pub(super) fn try_again(&mut self, id: Key, outcome: Outcome) -> bool {
-        let Some(stream) = self.streams.get_mut(id) else { return false };
-        if stream.response_started || stream.tunnel {
-            return false;
+    /// Asks the retry policy about a try that ended.
+    pub(super) fn try_again(&mut self, id: Key, outcome: Outcome) -> Again {
+        let Some(stream) = self.streams.get_mut(id) else { return Again::No };
+        if stream.retry.is_none() || stream.response_started || stream.tunnel {
+            return Again::No;
         }
-        let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return false };
-        let (Some(retry), Some(cluster)) = (&mut stream.retry, plan.cluster) else { return false };
+        let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else {
+            return Again::No;
+        };
+        let (Some(retry), Some(cluster)) = (&mut stream.retry, plan.cluster) else { return Again::No };
         let policy = plan.forward(&options).and_then(|f| f.retry_policy.as_deref());
         let high = stream.facts.high_priority;
         let clusters = &self.clusters;
@@ -36,8 +52,9 @@ impl Shard {
         let decision = match outcome {
             Outcome::Response => retry.on_response(policy, &stream.response, self.wall, slot, &mut self.rng),
             Outcome::Reset(reason, started) => retry.on_reset(policy, reason, started, slot, &mut self.rng),
+            Outcome::SoftTimeout => retry.on_soft_timeout(policy, slot, &mut self.rng),
         };
-        let Some(scope) = clusters.get(cluster).map(|state| state.config().scope) else { return false };
+        let Some(scope) = clusters.get(cluster).map(|state| state.config().scope) else { return Again::No };
         match decision {
             RetryDecision::Retry { after, rate_limited } => {
                 self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY);
@@ -47,23 +64,51 @@ impl Shard {
                 };
                 self.stats.inc(scope, back_off);
                 stream.retrying = true;
+                stream.after_timeout = match outcome {
+                    Outcome::SoftTimeout => true,
+                    Outcome::Reset(reason, _) => reason.is_timeout(),
+                    Outcome::Response => false,
+                };
                 stream.attempt = Attempt::BackOff(self.io.now + after);
-                stream.try_deadline = millrace_base::Time::MAX;
+                stream.try_deadline = Time::MAX;
                 self.rearm_stream(id);
-                true
+                Again::Yes
             }
             RetryDecision::NoRetryLimitExceeded => {
                 self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED);
                 stream.flag(ResponseFlag::UpstreamRetryLimitExceeded);
-                false
+                Again::Refused
             }
             RetryDecision::NoOverflow => {
                 self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_OVERFLOW);
                 stream.flag(ResponseFlag::UpstreamOverflow);
-                false
+                Again::Refused
             }
-            RetryDecision::No => false,
+            RetryDecision::No => Again::No,
         }
+    }
+
+    /// `per_try_timeout` or its idle form is over.
+    pub(super) fn try_timed_out(&mut self, id: Key, reason: ResetReason) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        (stream.try_deadline, stream.try_idles) = (Time::MAX, false);
+        let started = stream.response_started;
+        if stream.timeouts.hedges {
+            return self.hedge(id);
+        }
+        self.count_timeout(
+            id,
+            match reason {
+                ResetReason::PerTryIdleTimeout => metric::UPSTREAM_RQ_PER_TRY_IDLE_TIMEOUT,
+                _ => metric::UPSTREAM_RQ_PER_TRY_TIMEOUT,
+            },
+        );
+        if !started {
+            self.drop_attempt(id, EndedBy::Local);
+            return self.attempt_failed(id, reason, true);
+        }
+        self.report_reset(id, reason);
+        self.abort_or_reply(id, reply::per_try_idle_timeout(false));
     }
 
     /// The back-off is over.
@@ -82,9 +127,10 @@ impl Shard {
             let levels = Levels { config, selected: Selected { virtual_host, route }, weighted: None };
             let since = stream.facts.times.downstream_rx_end.unwrap_or(self.io.now);
             let elapsed = self.io.now.since(since);
-            let (timeouts, attempt) = (stream.timeouts, stream.facts.attempts + 1);
+            let (attempt, after_timeout) = (stream.facts.attempts + 1, stream.after_timeout);
+            let retry = router::Retry { attempt, after_timeout, elapsed };
             let head = &mut stream.request;
-            router::prepare_retry(&levels, options.router, &timeouts, attempt, elapsed, head);
+            router::prepare_retry(&levels, options.router, &stream.timeouts, retry, head);
         }
         self.attempt(id);
     }

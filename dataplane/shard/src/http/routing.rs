@@ -2,7 +2,7 @@
 
 use millrace_base::{Key, Rng};
 use millrace_config::{
-    BodyBufferLimit, RouteAction, RouteConfiguration, RouteForward, ScaledTimer, Snapshot,
+    BodyBufferLimit, RetryPolicy, RouteAction, RouteConfiguration, RouteForward, ScaledTimer, Snapshot,
 };
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
@@ -221,7 +221,7 @@ impl Shard {
         }
         let policy = forward.retry_policy.as_deref();
         stream.retry = RetryState::new(policy, &mut stream.request);
-        stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(|p| p.avoid_previous_hosts);
+        stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(RetryPolicy::chooses_hosts);
         stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
         // A body may have come while the request waited for its filters.
         let body = !stream.request_complete || !stream.flow.request_queue.is_empty();

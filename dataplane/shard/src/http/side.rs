@@ -1,7 +1,9 @@
 //! Streams without a client. They have a request, an endpoint and a time like any other, but nobody takes what they are
-//! answered: copies of requests ([`super::mirror`]).
+//! answered: copies of requests ([`super::mirror`]), and tries beside that of their stream ([`super::hedge`]).
 
 use millrace_base::Key;
+use millrace_config::ScopeId;
+use millrace_filter::http::LocalReply;
 use millrace_http::h1::BodyFraming;
 use millrace_observe::stats::{CodeFamily, cluster as metric};
 use millrace_upstream::TryResult;
@@ -19,6 +21,8 @@ pub(super) const NO_CLIENT: Key = Key { slot: u32::MAX, generation: 0 };
 pub(crate) struct Side {
     /// Its own, since no connection's timer looks after it.
     pub(crate) timer: ConnectionTimer,
+    /// The stream that the try was made for, which may still take its answer.
+    pub(super) owner: Option<Key>,
 }
 
 impl Shard {
@@ -66,6 +70,15 @@ impl Shard {
         self.abandon_side(id);
     }
 
+    /// A stream without a client gets this instead of an answer.
+    pub(super) fn side_reply(&mut self, id: Key, reply: LocalReply) {
+        let owner = self.streams.get(id).and_then(|stream| stream.side.as_ref()?.owner);
+        match owner {
+            Some(owner) => self.late_failed(id, owner, reply),
+            None => self.side_failed(id, reply.status),
+        }
+    }
+
     /// Ends a stream without a client with a status of our own, if it was not answered yet.
     pub(super) fn side_failed(&mut self, id: Key, status: u16) {
         if let Some(stream) = self.streams.get_mut(id).filter(|stream| !stream.response_started) {
@@ -106,14 +119,19 @@ impl Shard {
     pub(super) fn count_answer(&mut self, stream: &Stream, status: u16) {
         let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
         let Some(cluster_scope) = self.cluster_scope(cluster).filter(|_| status > 0) else { return };
-        self.stats.code(cluster_scope, CodeFamily::Plain, status);
-        let family = if stream.facts.internal { CodeFamily::Internal } else { CodeFamily::External };
-        self.stats.code(cluster_scope, family, status);
+        self.count_status(cluster_scope, stream.facts.internal, status);
         if stream.facts.times.upstream_rx_begin.is_some() {
             let since = stream.facts.times.upstream_tx_begin.unwrap_or(stream.facts.times.start);
             let upstream = self.io.now.since(since).as_millis() as u64;
             self.stats.record(cluster_scope, metric::UPSTREAM_RQ_TIME, upstream);
         }
+    }
+
+    /// Counts a status in the cluster's scope.
+    pub(super) fn count_status(&mut self, scope: ScopeId, internal: bool, status: u16) {
+        self.stats.code(scope, CodeFamily::Plain, status);
+        let family = if internal { CodeFamily::Internal } else { CodeFamily::External };
+        self.stats.code(scope, family, status);
     }
 
     /// Shutdown: streams without a client end before their connections.

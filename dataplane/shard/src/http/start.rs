@@ -224,6 +224,9 @@ impl Shard {
         stream.request_deadline = Time::MAX;
         if !stream.upgrade && !stream.response_complete {
             stream.response_deadline = deadline(self.io.now, stream.timeouts.global);
+            if stream.timeouts.per_try.is_some() && stream.upstream().is_some() {
+                stream.begin_try(self.io.now);
+            }
         }
         // The end of a body may be all that this turn of its connection brought.
         self.rearm_stream(id);

@@ -171,13 +171,19 @@ pub(crate) struct Stream {
     pub(crate) mirrors: Option<Box<Mirrors>>,
     /// Redirects of its endpoints that were followed.
     pub(crate) followed: Option<Box<Followed>>,
+    /// Tries that were not answered in their time and may still be.
+    pub(crate) lates: Vec<Key>,
     /// Its route follows redirects.
     pub(crate) follows_redirects: bool,
     pub(crate) attempt: Attempt,
     pub(crate) retry: Option<RetryState>,
     /// A unit of the retry budget is held.
     pub(crate) retrying: bool,
-    /// Endpoints of earlier tries, if the policy avoids them.
+    /// The last try ended because it took too long.
+    pub(crate) after_timeout: bool,
+    /// The cluster's outlier detection is told of the tries.
+    pub(crate) watched: bool,
+    /// Endpoints of earlier tries, if the policy says anything about the endpoints of retries.
     pub(crate) tried_hosts: Vec<HostId>,
     pub(crate) avoids_hosts: bool,
     /// `host_selection_retry_max_attempts`.
@@ -222,6 +228,8 @@ pub(crate) struct Stream {
     /// Absolute deadlines; `Time::MAX` for none.
     pub(crate) response_deadline: Time,
     pub(crate) try_deadline: Time,
+    /// `per_try_idle_timeout` watches the try.
+    pub(crate) try_idles: bool,
     pub(crate) max_duration_deadline: Time,
     pub(crate) request_deadline: Time,
     /// Last byte in either direction.
@@ -253,10 +261,13 @@ impl Stream {
             side: None,
             mirrors: None,
             followed: None,
+            lates: Vec::new(),
             follows_redirects: false,
             attempt: Attempt::None,
             retry: None,
             retrying: false,
+            after_timeout: false,
+            watched: false,
             tried_hosts: Vec::new(),
             avoids_hosts: false,
             host_attempts: 1,
@@ -284,6 +295,7 @@ impl Stream {
             idle_timeout: None,
             response_deadline: Time::MAX,
             try_deadline: Time::MAX,
+            try_idles: false,
             max_duration_deadline: Time::MAX,
             request_deadline: Time::MAX,
             active: Time::ZERO,
@@ -310,10 +322,13 @@ impl Stream {
             side,
             mirrors,
             followed,
+            lates,
             follows_redirects,
             attempt,
             retry,
             retrying,
+            after_timeout,
+            watched,
             tried_hosts,
             avoids_hosts,
             host_attempts,
@@ -341,6 +356,7 @@ impl Stream {
             idle_timeout,
             response_deadline,
             try_deadline,
+            try_idles,
             max_duration_deadline,
             request_deadline,
             active,
@@ -361,9 +377,11 @@ impl Stream {
         *unjudged = false;
         (*side, *mirrors) = (None, None);
         (*followed, *follows_redirects) = (None, false);
+        lates.clear();
         *attempt = Attempt::None;
         *retry = None;
         *retrying = false;
+        (*after_timeout, *watched) = (false, false);
         tried_hosts.clear();
         *avoids_hosts = false;
         *host_attempts = 1;
@@ -388,7 +406,7 @@ impl Stream {
         (*timeouts, *timeout_is_204) = (Timeouts::default(), false);
         (*idle_whole, *idle_timeout) = (None, None);
         *response_deadline = Time::MAX;
-        *try_deadline = Time::MAX;
+        (*try_deadline, *try_idles) = (Time::MAX, false);
         *max_duration_deadline = Time::MAX;
         *request_deadline = Time::MAX;
         *active = Time::ZERO;
@@ -398,7 +416,7 @@ impl Stream {
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         let waits = self.flow.awaits_client || self.flow.awaits_upstream || self.flow.held_request > 0;
-        let alone = self.side.is_none() && self.mirrors.is_none();
+        let alone = self.side.is_none() && self.mirrors.is_none() && self.lates.is_empty();
         self.client.is_none()
             && self.server.is_none()
             && self.filters.is_none()
@@ -428,6 +446,25 @@ impl Stream {
         self.facts.flags.set(flag);
     }
 
+    /// A try is on its connection, and the request is complete or not: its time counts from when both are so.
+    #[inline]
+    pub(crate) fn begin_try(&mut self, now: Time) {
+        let limit = self.timeouts.per_try.filter(|_| self.request_complete && !self.response_started);
+        self.try_deadline = limit.map_or(Time::MAX, |limit| now + limit);
+        if self.timeouts.per_try_idle.is_some() {
+            (self.try_idles, self.active) = (true, now);
+        }
+    }
+
+    /// When `per_try_idle_timeout` ends the try.
+    #[inline]
+    pub(crate) fn try_idle_deadline(&self) -> Time {
+        match self.timeouts.per_try_idle.filter(|_| self.try_idles && self.upstream().is_some()) {
+            Some(idle) => self.active + idle,
+            None => Time::MAX,
+        }
+    }
+
     /// The earliest moment at which something must happen to this stream.
     pub(crate) fn deadline(&self) -> Time {
         let mut next = self.response_deadline.min(self.max_duration_deadline).min(self.request_deadline);
@@ -441,7 +478,6 @@ impl Stream {
         if let Attempt::BackOff(until) = self.attempt {
             next = next.min(until);
         }
-        next = next.min(stall_deadline(self));
-        next
+        next.min(stall_deadline(self)).min(self.try_idle_deadline())
     }
 }

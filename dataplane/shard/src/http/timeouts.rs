@@ -59,10 +59,15 @@ impl Shard {
         if http.h2.is_some() {
             return self.h2_timer(key);
         }
+        let [_, max] = scaled_limits(&self.overload, &http.hcm);
         if let Some(id) = http.stream {
+            if http.closing == Closing::No && due(opened, max, now) {
+                // The request may end, and its response says that the connection does.
+                http.closing = Closing::AfterResponse;
+                self.stats.inc(scope, metric::DOWNSTREAM_CX_MAX_DURATION_REACHED);
+            }
             return self.stream_timer(id);
         }
-        let [_, max] = scaled_limits(&self.overload, &http.hcm);
         if connection_deadline(http, opened, scaled_limits(&self.overload, &http.hcm)) > now {
             return;
         }
@@ -131,21 +136,13 @@ impl Shard {
             return self.time_out(id, reject::request_overall_timeout());
         }
         if stream.response_deadline <= now {
-            let answer = reply::request_timeout(stream.timeout_is_204);
-            let stream_awaits_head = !stream.response_started && matches!(stream.attempt, Attempt::Sent(_));
-            self.count_timeout(id, cluster_metric::UPSTREAM_RQ_TIMEOUT);
-            if stream_awaits_head {
-                self.report_try(id, TryResult::TimedOut(self.timeout_status(id)));
-            }
-            return self.time_out(id, answer);
+            return self.response_timed_out(id);
         }
         if stream.try_deadline <= now && !stream.response_started {
-            self.count_timeout(id, cluster_metric::UPSTREAM_RQ_PER_TRY_TIMEOUT);
-            self.drop_attempt(id, EndedBy::Local);
-            if let Some(stream) = self.streams.get_mut(id) {
-                stream.try_deadline = Time::MAX;
-            }
-            return self.attempt_failed(id, ResetReason::PerTryTimeout, true);
+            return self.try_timed_out(id, ResetReason::PerTryTimeout);
+        }
+        if stream.try_idle_deadline() <= now {
+            return self.try_timed_out(id, ResetReason::PerTryIdleTimeout);
         }
         if stall_deadline(stream) <= now {
             return self.client_gives_no_room(id);
@@ -155,6 +152,25 @@ impl Shard {
             let answer = reject::stream_idle_timeout(stream.request_complete);
             self.time_out(id, answer);
         }
+    }
+
+    /// The route's timeout is over for all tries.
+    fn response_timed_out(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let answer = reply::request_timeout(stream.timeout_is_204);
+        let awaits_head = !stream.response_started && matches!(stream.attempt, Attempt::Sent(_));
+        let waits = matches!(stream.attempt, Attempt::None | Attempt::BackOff(_));
+        if waits {
+            // No try, no answer of the cluster that ours stands for.
+            stream.facts.cluster_status = Some(0);
+        } else {
+            self.count_timeout(id, cluster_metric::UPSTREAM_RQ_TIMEOUT);
+        }
+        if awaits_head {
+            self.report_try(id, TryResult::TimedOut(self.timeout_status(id)));
+        }
+        self.time_out_lates(id);
+        self.time_out(id, answer);
     }
 
     /// The client of an HTTP/2 stream has left no room for its response for long. While buffers are in demand that
@@ -211,10 +227,10 @@ fn connection_deadline(http: &HttpDownstream, opened: Time, [idle, max]: [Option
         Closing::Flushing => return Time::MAX,
         Closing::No | Closing::AfterResponse => {}
     }
-    if http.stream.is_some() {
-        return Time::MAX;
-    }
     let age = after(opened, max);
+    if http.stream.is_some() {
+        return if http.closing == Closing::No { age } else { Time::MAX };
+    }
     match http.head_since {
         Some(since) => after(since, hcm.request_headers_timeout).min(age),
         None => after(http.idle_since, idle).min(age),

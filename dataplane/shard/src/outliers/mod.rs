@@ -10,7 +10,8 @@ use millrace_filter::http::router::retry::ResetReason;
 use millrace_observe::stats::{Counter, ShardStats, cluster as metric};
 use millrace_upstream::{Ejection, HostId, OutlierAction, OutlierEvent, TryResult};
 
-use crate::shard::{HOUSEKEEPING_EVERY, Shard};
+use crate::housekeeping::HOUSEKEEPING_EVERY;
+use crate::shard::Shard;
 use crate::token::Kind;
 
 impl Shard {
@@ -27,7 +28,7 @@ impl Shard {
     pub(crate) fn report_reset(&mut self, id: Key, reason: ResetReason) {
         let result = match reason {
             ResetReason::Overflow => return,
-            ResetReason::PerTryTimeout => TryResult::TimedOut(self.timeout_status(id)),
+            _ if reason.is_timeout() => TryResult::TimedOut(self.timeout_status(id)),
             _ => TryResult::Failed,
         };
         self.report_try(id, result);

@@ -9,7 +9,7 @@ use millrace_config::{Address, Cluster, LbPolicy};
 
 use super::maglev::Maglev;
 use super::ring::Ring;
-use super::shared::{Fingerprint, Place};
+use super::shared::{Fingerprint, Place, TableShape};
 use super::{Draw, Ground, bounded};
 use crate::{Host, HostId};
 
@@ -18,6 +18,26 @@ use crate::{Host, HostId};
 pub(super) enum Table {
     Ring(Ring),
     Maglev(Maglev),
+}
+
+impl Table {
+    fn shape(&self, hosts: usize) -> TableShape {
+        let mut counts = vec![0_u32; hosts];
+        let mut count = |owner: u32| {
+            if let Some(count) = counts.get_mut(owner as usize) {
+                *count += 1;
+            }
+        };
+        match self {
+            Self::Ring(ring) => ring.owners().for_each(&mut count),
+            Self::Maglev(maglev) => maglev.owners().for_each(&mut count),
+        }
+        TableShape {
+            size: counts.iter().map(|count| u64::from(*count)).sum(),
+            least: counts.iter().copied().min().unwrap_or(0),
+            most: counts.iter().copied().max().unwrap_or(0),
+        }
+    }
 }
 
 /// The table of one priority level.
@@ -42,11 +62,13 @@ impl Hashed {
                 .iter()
                 .map(|(id, share)| (key(hosts.get(id.0), config.use_hostname), *share))
                 .collect();
-            Arc::new(match &cluster.lb_policy {
+            let table = match &cluster.lb_policy {
                 LbPolicy::Maglev(maglev) => Table::Maglev(Maglev::new(maglev.table_size, &keys)),
                 LbPolicy::RingHash(ring) => Table::Ring(Ring::new(ring, &keys)),
                 _ => Table::Ring(Ring::default()),
-            })
+            };
+            ground.shared.built(table.shape(keys.len()));
+            Arc::new(table)
         });
         let table = Arc::clone(table);
         let (ids, shares) = shares.into_iter().unzip();

@@ -61,6 +61,15 @@ impl Maglev {
         Self { slots: Slots::of(table, keys.len()) }
     }
 
+    /// The host of each slot.
+    pub fn owners(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        match &self.slots {
+            Slots::Small(table) => Box::new(table.iter().map(|host| u32::from(*host))),
+            Slots::Medium(table) => Box::new(table.iter().map(|host| u32::from(*host))),
+            Slots::Large(table) => Box::new(table.iter().copied()),
+        }
+    }
+
     /// The index of the host that `hash` belongs to; later attempts change the hash.
     #[inline]
     pub fn find(&self, hash: u64, attempt: u32) -> Option<u32> {

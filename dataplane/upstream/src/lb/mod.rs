@@ -19,14 +19,14 @@ mod subset;
 mod tables;
 
 use millrace_base::{Rng, Slab, Time};
-use millrace_config::{Address, Cluster, MetadataMatch};
+use millrace_config::{Address, Cluster, MetadataMatch, MetadataPairs};
 
 use crate::members::Member;
 use crate::{Host, HostId};
 pub use override_host::OverrideHost;
 use override_host::Overrides;
 pub(crate) use priority::{Availability, PriorityLoad};
-pub use shared::SharedTables;
+pub use shared::{SharedTables, TableShape};
 pub use stats::LbStat;
 use stats::LbStats;
 use subset::Subsets;
@@ -37,6 +37,12 @@ use tables::Tables;
 pub struct ChooseContext<'a> {
     /// Hosts of earlier attempts, to be avoided (`retry_host_predicate` previous_hosts).
     pub avoid: &'a [HostId],
+    /// `retry_host_predicate` omit_canary_hosts.
+    pub avoid_canaries: bool,
+    /// `retry_host_predicate` omit_host_metadata: hosts that have all pairs of one of them.
+    pub avoid_metadata: &'a [MetadataPairs],
+    /// `retry_priority`: which levels are left out.
+    pub previous: Option<PreviousPriorities<'a>>,
     /// `host_selection_retry_max_attempts`: how often another host is drawn when an avoided one came up.
     /// When all draws fail the last one is used.
     pub attempts: u32,
@@ -50,6 +56,46 @@ pub struct ChooseContext<'a> {
     pub level: Option<(u32, bool)>,
     /// Now.
     pub now: Time,
+}
+
+/// `retry_priority` previous_priorities.
+#[derive(Clone, Copy, Debug)]
+pub struct PreviousPriorities<'a> {
+    /// `update_frequency`, at least 1: the levels of every so many more attempts are left out.
+    pub every: u32,
+    /// The hosts of the attempts so far, in order.
+    pub tried: &'a [HostId],
+}
+
+impl PreviousPriorities<'_> {
+    /// The levels that are left out.
+    fn excluded(&self, hosts: &Slab<Host>) -> Vec<u32> {
+        let every = self.every.max(1) as usize;
+        let counted = self.tried.iter().take(self.tried.len() / every * every);
+        counted.filter_map(|id| hosts.get(id.0)).map(|host| host.priority).collect()
+    }
+}
+
+impl ChooseContext<'_> {
+    /// True when a retry shall not go there.
+    #[inline]
+    fn avoids(&self, id: HostId, hosts: &Slab<Host>) -> bool {
+        self.avoid.contains(&id)
+            || ((self.avoid_canaries || !self.avoid_metadata.is_empty()) && self.avoids_kind(id, hosts))
+    }
+
+    #[cold]
+    fn avoids_kind(&self, id: HostId, hosts: &Slab<Host>) -> bool {
+        let Some(metadata) = hosts.get(id.0).and_then(|host| host.lb_metadata.as_ref()) else { return false };
+        let has = |key: &str, value: &str| match metadata.get(key) {
+            Some((own, list)) => {
+                **own == *value || list.is_some_and(|list| list.iter().any(|one| **one == *value))
+            }
+            None => false,
+        };
+        (self.avoid_canaries && has("canary", "true"))
+            || self.avoid_metadata.iter().any(|pairs| pairs.iter().all(|(key, value)| has(key, value)))
+    }
 }
 
 /// The endpoint chosen.
@@ -69,6 +115,8 @@ pub enum NoHost {
     Empty,
     /// It has endpoints, but none may be used.
     NoneHealthy,
+    /// It has not the only one that would do ([`OverrideHost::strict`]).
+    NoSuchHost,
 }
 
 /// What tables are built from.
@@ -92,6 +140,8 @@ pub(crate) struct Draw<'a> {
     /// Requests of this shard on connections of the cluster.
     pub active: u32,
     pub now: Time,
+    /// Priority levels that a retry leaves out; empty for all other requests.
+    pub excluded: &'a [u32],
 }
 
 /// The prepared tables of one cluster on one shard.
@@ -103,6 +153,8 @@ pub(crate) struct Balancer {
     overrides: Overrides,
     stats: LbStats,
     hosts_total: usize,
+    /// The cluster has a panic threshold.
+    may_panic: bool,
     /// Counts invalidations.
     version: u64,
     /// The tables follow the endpoints.
@@ -156,6 +208,7 @@ impl Balancer {
     pub fn rebuild(&mut self, ground: &Ground<'_>, members: &[Vec<Member>], rng: &mut Rng) {
         (self.built, self.followed) = (true, true);
         self.hosts_total = members.iter().map(Vec::len).sum();
+        self.may_panic = ground.cluster.panic_threshold > 0.0;
         match &ground.cluster.balancing.subset {
             None => {
                 self.subsets = None;
@@ -178,12 +231,23 @@ impl Balancer {
         active: u32,
         context: &ChooseContext<'_>,
     ) -> Result<Chosen, NoHost> {
-        let mut draw = Draw { hosts, rng, stats: &mut self.stats, active, now: context.now };
+        let excluded = context.previous.map(|previous| previous.excluded(hosts)).unwrap_or_default();
+        let (now, excluded) = (context.now, &excluded[..]);
+        let mut draw = Draw { hosts, rng, stats: &mut self.stats, active, now, excluded };
         let found = match &mut self.subsets {
             None => self.all.choose(&mut draw, context),
             Some(subsets) => subsets.choose(&mut draw, context),
         };
-        found.ok_or(if self.hosts_total == 0 { NoHost::Empty } else { NoHost::NoneHealthy })
+        found.ok_or_else(|| {
+            if self.hosts_total > 0 {
+                return NoHost::NoneHealthy;
+            }
+            // Nobody is fewer than any share, so this is panic, too.
+            if self.may_panic && self.subsets.is_none() {
+                self.stats.add(LbStat::HealthyPanic, 1);
+            }
+            NoHost::Empty
+        })
     }
 
     /// The preferred host, if it may be used; an error when only it may be used and it may not.

@@ -79,7 +79,11 @@ impl Overrides {
         });
         match found.nth(wanted.skip as usize) {
             Some(id) => Ok(Some(Chosen { host: *id, panic: false })),
-            None if wanted.strict => Err(NoHost::NoneHealthy),
+            None if wanted.strict => {
+                let text = std::str::from_utf8(wanted.addresses.trim_ascii()).unwrap_or_default();
+                let exists = self.by_address.contains_key(text);
+                Err(if exists { NoHost::NoneHealthy } else { NoHost::NoSuchHost })
+            }
             None => Ok(None),
         }
     }

@@ -70,8 +70,8 @@ impl HostSet {
             Rotation::Empty
         } else {
             match ground.cluster.lb_policy {
-                LbPolicy::RoundRobin if equal => Rotation::Plain,
-                LbPolicy::RoundRobin => {
+                LbPolicy::RoundRobin | LbPolicy::ClientSideWeightedRoundRobin(_) if equal => Rotation::Plain,
+                LbPolicy::RoundRobin | LbPolicy::ClientSideWeightedRoundRobin(_) => {
                     let weights = self.hosts.iter().map(|id| hosts.get(id.0).map_or(1.0, |h| weigher.own(h)));
                     Rotation::Weighted(Edf::new(weights))
                 }

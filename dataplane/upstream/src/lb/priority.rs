@@ -73,6 +73,8 @@ struct Share {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PriorityLoad {
     shares: Vec<Share>,
+    /// Percent of full capacity of each level's healthy and degraded hosts.
+    capacities: Vec<(u32, u32)>,
     /// Everything goes to level 0's healthy hosts; no draw needed.
     trivial: bool,
 }
@@ -86,7 +88,8 @@ impl PriorityLoad {
     /// As [`Self::compute`], with an overprovisioning factor for each level.
     pub fn with_factors(levels: &[(Availability, u32)], panic_threshold: f64) -> Self {
         let capacity = |(level, factor): &(Availability, u32)| level.capacity(*factor);
-        let (healthy, degraded): (Vec<u32>, Vec<u32>) = levels.iter().map(capacity).unzip();
+        let capacities: Vec<(u32, u32)> = levels.iter().map(capacity).collect();
+        let (healthy, degraded): (Vec<u32>, Vec<u32>) = capacities.iter().copied().unzip();
         let available = healthy.iter().chain(&degraded).sum::<u32>().min(100);
         let mut shares = vec![Share::default(); levels.len()];
         distribute(&mut shares, &healthy, &degraded, available);
@@ -103,7 +106,28 @@ impl PriorityLoad {
             }
         }
         let trivial = shares.first().is_none_or(|share| share.healthy == 100);
-        Self { shares, trivial }
+        Self { shares, capacities, trivial }
+    }
+
+    /// As [`Self::draw`], with the levels left out that a retry avoids. When nothing else can serve, none is.
+    #[inline]
+    pub fn draw_beside(&self, excluded: &[u32], hash: impl FnOnce() -> u64) -> (usize, bool) {
+        if excluded.is_empty() { self.draw(hash) } else { self.without(excluded).draw(hash) }
+    }
+
+    #[cold]
+    fn without(&self, excluded: &[u32]) -> Self {
+        let rest = self.capacities.iter().zip(0..);
+        let rest = rest.map(|(own, level)| if excluded.contains(&level) { (0, 0) } else { *own });
+        let (healthy, degraded): (Vec<u32>, Vec<u32>) = rest.unzip();
+        let available = healthy.iter().chain(&degraded).sum::<u32>().min(100);
+        let mut shares = match available {
+            0 => self.shares.clone(),
+            _ => vec![Share::default(); self.shares.len()],
+        };
+        distribute(&mut shares, &healthy, &degraded, available);
+        let trivial = shares.first().is_none_or(|share| share.healthy == 100);
+        Self { shares, capacities: Vec::new(), trivial }
     }
 
     /// True when everything goes to the healthy hosts of level 0.
@@ -245,6 +269,20 @@ mod tests {
         assert_eq!(load.draw(|| 1), (0, false));
         assert!(!load.panic(0) && !load.panic(1) && !load.panic(7));
         assert_eq!(PriorityLoad::compute(&[], 140, 50.0).draw(|| 1), (0, false));
+    }
+
+    #[test]
+    fn retries_leave_levels_out_while_another_serves() {
+        let load = PriorityLoad::compute(&[level(4, 4, 0), level(4, 2, 0), level(4, 4, 0)], 140, 50.0);
+        let shares = |excluded: &[u32]| -> Vec<u32> {
+            load.without(excluded).shares.iter().map(|share| share.healthy).collect()
+        };
+        assert_eq!(shares(&[0]), [0, 70, 30]);
+        assert_eq!(shares(&[0, 2]), [0, 100, 0]);
+        // Nothing is left: all are in again.
+        assert_eq!(shares(&[0, 1, 2]), [100, 0, 0]);
+        assert_eq!(load.draw_beside(&[], || 0), (0, false));
+        assert_eq!(load.draw_beside(&[0, 1], || 0), (2, false));
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Ring {
         ring
     }
 
+    /// The host of each position.
+    pub fn owners(&self) -> impl Iterator<Item = u32> {
+        self.hosts.iter().copied()
+    }
+
     /// The index of the host that `hash` belongs to, `attempt` positions further on; constant time on average.
     #[inline]
     pub fn find(&self, hash: u64, attempt: u32) -> Option<u32> {

@@ -16,9 +16,30 @@ pub(super) type Fingerprint = (u64, u64);
 #[derive(Debug, Default)]
 pub struct SharedTables {
     places: Mutex<BTreeMap<Fingerprint, Weak<Place>>>,
+    newest: Mutex<TableShape>,
+}
+
+/// How a ring or a table is divided among hosts (`ring_hash_lb.*`, `maglev_lb.*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableShape {
+    /// Positions or slots.
+    pub size: u64,
+    /// Of the host with the fewest.
+    pub least: u32,
+    /// Of the host with the most.
+    pub most: u32,
 }
 
 impl SharedTables {
+    /// The shape of the table that was built last.
+    pub fn newest(&self) -> TableShape {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn built(&self, shape: TableShape) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = shape;
+    }
+
     /// The place of a table; empty when nobody has built it yet.
     pub(super) fn place(&self, fingerprint: Fingerprint) -> Arc<Place> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);

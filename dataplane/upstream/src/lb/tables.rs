@@ -108,7 +108,7 @@ impl Tables {
         let mut left = context.attempts;
         loop {
             let chosen = self.draw(draw, context.level)?;
-            if left == 0 || !context.avoid.contains(&chosen.host) {
+            if left == 0 || !context.avoids(chosen.host, draw.hosts) {
                 return Some(chosen);
             }
             left -= 1;
@@ -118,13 +118,16 @@ impl Tables {
     #[inline(never)]
     fn choose_hashed(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
         let hash = context.hash.unwrap_or_else(|| draw.rng.next_u64());
-        let index = context.level.map_or_else(|| self.load.draw(|| hash).0, |(level, _)| level as usize);
+        let index = match context.level {
+            Some((level, _)) => level as usize,
+            None => self.load.draw_beside(draw.excluded, || hash).0,
+        };
         let level = self.levels.get(index)?;
         let hashed = level.hashed.as_deref()?;
         let mut attempt = 0;
         loop {
             let host = hashed.pick(hash, attempt, draw)?;
-            if attempt == context.attempts || !context.avoid.contains(&host) {
+            if attempt == context.attempts || !context.avoids(host, draw.hosts) {
                 return Some(Chosen { host, panic: level.panic });
             }
             attempt += 1;
@@ -134,7 +137,7 @@ impl Tables {
     #[inline]
     fn draw(&mut self, draw: &mut Draw<'_>, level: Option<(u32, bool)>) -> Option<Chosen> {
         let (index, degraded) = match level {
-            None => self.load.draw(|| draw.rng.next_u64()),
+            None => self.load.draw_beside(draw.excluded, || draw.rng.next_u64()),
             Some((level, degraded)) => (level as usize, degraded),
         };
         let level = self.levels.get_mut(index)?;

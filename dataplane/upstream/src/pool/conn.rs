@@ -68,6 +68,8 @@ pub(crate) struct Conn {
     pub pending: bool,
     /// In the list of established connections by age.
     pub aged: bool,
+    /// Holds a unit of its endpoint's count of connections.
+    pub counted_host: bool,
     pub requests: u32,
     pub connected_at: Time,
     pub idle_since: Time,
@@ -91,6 +93,7 @@ impl Conn {
             level: None,
             pending: false,
             aged: false,
+            counted_host: false,
             requests: 0,
             connected_at: Time::ZERO,
             idle_since: Time::ZERO,
@@ -147,7 +150,7 @@ mod tests {
     fn records_are_as_small_as_docs_limits_says() {
         assert!(size_of::<Conn>() <= 176, "{}", size_of::<Conn>());
         assert!(size_of::<Waiter>() <= 56, "{}", size_of::<Waiter>());
-        assert!(size_of::<crate::Host>() <= 312, "{}", size_of::<crate::Host>());
+        assert!(size_of::<crate::Host>() <= 328, "{}", size_of::<crate::Host>());
         assert!(size_of::<crate::host::HostPool>() <= 88, "{}", size_of::<crate::host::HostPool>());
     }
 }

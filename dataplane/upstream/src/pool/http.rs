@@ -4,6 +4,7 @@
 use millrace_base::{Key, Time};
 
 use super::conn::{ConnState, Kind, PoolId};
+use super::limits::AHEAD_MAX;
 use super::{
     Acquire, CloseReason, Conn, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId, Waiter,
 };
@@ -39,6 +40,9 @@ impl ClusterState {
                 Some(key) => Acquire::Reuse { conn: key, id: ConnId(conn) },
                 None => Acquire::Refused(PoolFailure::HostGone),
             };
+            if self.config.http.preconnect_ratio > 1.0 {
+                self.connect_for_waiters(pool, out);
+            }
             self.debug_check();
             return answer;
         }
@@ -210,7 +214,7 @@ impl ClusterState {
     }
 
     /// Opens connections until every waiter of the pool has room coming, as far as the breaker allows.
-    fn connect_for_waiters(&mut self, at: PoolId, out: &mut Vec<PoolAction>) {
+    pub(super) fn connect_for_waiters(&mut self, at: PoolId, out: &mut Vec<PoolAction>) {
         let opened = match at.protocol {
             HttpProtocol::Http1 => PoolEvent::ConnectionOpened,
             HttpProtocol::Http2 => PoolEvent::Http2ConnectionOpened,
@@ -221,18 +225,23 @@ impl ClusterState {
             HttpProtocol::Auto => self.room(self.pool(at).and_then(|p| p.learned).unwrap_or_default()),
             known => self.room(known),
         };
-        while let Some(pool) = self.pool(at).filter(|p| u64::from(p.waiters.len()) > p.coming) {
+        let mut ahead = 0;
+        while self.wants_connection(at, kind) {
+            let Some(pool) = self.pool(at) else { return };
+            let needed = u64::from(pool.waiters.len()) > pool.coming;
             let none_yet = pool.connections() == 0;
-            let connections = &self.budget(at.priority).connections;
-            if !connections.try_acquire(self.thresholds(at.priority).max_connections) {
-                out.push(PoolAction::Count(PoolEvent::ConnectionOverflow));
-                if !none_yet {
-                    return;
-                }
-                connections.acquire_forced();
+            ahead += usize::from(!needed);
+            if ahead > AHEAD_MAX {
+                return;
             }
+            let permit = self.permit(at.host, at.priority, none_yet);
+            if permit.is_none_or(|permit| permit.overflow) {
+                out.push(PoolAction::Count(PoolEvent::ConnectionOverflow));
+            }
+            let Some(permit) = permit else { return };
             let mut conn = Conn::new(at, kind);
             conn.limit = room;
+            conn.counted_host = permit.counted_host;
             self.transports.hold(at.transport);
             let conn = ConnId(self.conns.insert(conn));
             self.pool_mut(at, |pool| {
@@ -299,7 +308,11 @@ impl ClusterState {
         let budget = self.budget(at.priority);
         budget.connections.release();
         (0..counted).for_each(|_| budget.requests.release());
-        self.conns.remove(conn.0)
+        let entry = self.conns.remove(conn.0)?;
+        if entry.counted_host {
+            self.release_host_connection(entry.host);
+        }
+        Some(entry)
     }
 
     fn pop_waiter(&mut self, pool: PoolId) -> Option<Waiter> {

@@ -5,6 +5,7 @@
 mod conn;
 mod expiry;
 mod http;
+mod limits;
 mod ready;
 mod streams;
 mod tcp;

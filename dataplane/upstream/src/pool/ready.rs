@@ -52,6 +52,11 @@ impl Ready {
         })
     }
 
+    /// Connections that carry nothing.
+    pub fn idle_len(&self) -> u32 {
+        self.idle.len()
+    }
+
     /// An idle connection, one without room included.
     pub fn any_idle(&self) -> Option<Key> {
         self.idle.last().or_else(|| self.loaded.as_ref()?.starved.last())

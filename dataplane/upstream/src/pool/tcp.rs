@@ -16,13 +16,16 @@ impl ClusterState {
         if !self.hosts.get(host.0).is_some_and(|h| h.present) {
             return Err(PoolFailure::HostGone);
         }
-        let (budget, thresholds) = (self.budget(priority), self.thresholds(priority));
-        if !budget.connections.try_acquire(thresholds.max_connections) {
+        let Some(permit) = self.permit(host, priority, false) else {
             out.push(PoolAction::Count(PoolEvent::ConnectionOverflow));
             return Err(PoolFailure::ConnectionOverflow);
-        }
+        };
+        let (budget, thresholds) = (self.budget(priority), self.thresholds(priority));
         if !budget.pending.try_acquire(thresholds.max_pending_requests) {
             budget.connections.release();
+            if permit.counted_host {
+                self.release_host_connection(host);
+            }
             out.push(PoolAction::Count(PoolEvent::PendingOverflow));
             return Err(PoolFailure::PendingOverflow);
         }
@@ -31,6 +34,7 @@ impl ClusterState {
         let pool = PoolId { host, priority, protocol: HttpProtocol::Http1, transport: TransportKey::DEFAULT };
         let mut conn = Conn::new(pool, Kind::Tcp);
         conn.pending = true;
+        conn.counted_host = permit.counted_host;
         if let Some(host) = self.hosts.get_mut(host.0) {
             host.tcp_connections += 1;
         }
@@ -62,6 +66,9 @@ impl ClusterState {
         budget.connections.release();
         if entry.pending {
             budget.pending.release();
+        }
+        if entry.counted_host {
+            self.release_host_connection(entry.host);
         }
         Some(entry)
     }

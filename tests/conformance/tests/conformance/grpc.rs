@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use millrace_base::{ResponseFlags, Rng, Time};
+use millrace_base::{ResponseFlags, Rng, Time, WallTime};
 use millrace_config::format::Template;
 use millrace_config::{HttpConnectionManager, NetworkFilter};
 use millrace_conformance::corpus;
 use millrace_filter::http::grpc::status::http_to_grpc_status;
 use millrace_filter::http::router::Render;
 use millrace_filter::http::stream_filters::{
-    ConnectionFilters, Env, ResponseEnv, Start, StreamFilters, Verdict,
+    ConnectionFilters, Env, ResponseEnv, ShardFilters, Start, StreamFilters, Verdict,
 };
 use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 use millrace_observe::stats::Registry;
@@ -141,12 +141,14 @@ fn begin(start: &Start<'_>, head: &mut RequestHead) -> Box<StreamFilters> {
     let mut slot = None;
     let mut env = Env {
         now: Time::ZERO,
+        wall: WallTime::default(),
         rng: &mut Rng::new(1),
         stats: &mut Registry::new().attach_shard("worker_0"),
         render: &NoTemplates,
         scratch: &mut Vec::new(),
         connection: &mut ConnectionFilters::default(),
         flags: &mut ResponseFlags::default(),
+        shard: &mut ShardFilters::default(),
     };
     assert_eq!(StreamFilters::begin(&mut slot, start, &mut env, head), Verdict::Continue);
     slot.expect("something to do")
@@ -171,7 +173,12 @@ fn send(
         request: &asked,
         render: &NoTemplates,
         scratch: &mut scratch,
+        now: Time::ZERO,
         stats: &mut Registry::new().attach_shard("worker_0"),
+        upstream: None,
+        flags: ResponseFlags::default(),
+        wall: WallTime::default(),
+        shard: &mut ShardFilters::default(),
     };
     let mut head = ResponseHead::new();
     head.status = raw.status;

@@ -1,6 +1,7 @@
 //! Load balancing: which endpoint a request reaches, and what is counted.
 
 pub(crate) mod hashing;
+pub(crate) mod loads;
 pub(crate) mod localities;
 pub(crate) mod subsets;
 pub(crate) mod vectors;

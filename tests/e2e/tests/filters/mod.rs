@@ -1,5 +1,7 @@
 //! HTTP filters that delay, refuse, pace and rewrite.
 
+pub(crate) mod admission;
+pub(crate) mod bandwidth;
 pub(crate) mod buffer;
 pub(crate) mod compression;
 pub(crate) mod connections;
@@ -8,6 +10,7 @@ pub(crate) mod fault;
 pub(crate) mod origins;
 pub(crate) mod rate_limit;
 pub(crate) mod rewrite;
+pub(crate) mod sessions;
 
 use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::process::Proxy;

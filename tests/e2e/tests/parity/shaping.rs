@@ -106,4 +106,81 @@ pub(super) const FEATURES: &[Feature] = &[
         traffic: requests(2),
         ..SHAPING
     },
+    Feature {
+        name: "compressor: gzip and brotli",
+        filters: &[
+            (
+                "compressor.v3.Compressor",
+                "compressor_library: {name: lib, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip}}",
+            ),
+            (
+                "compressor.v3.Compressor",
+                "response_direction_config: {}, compressor_library: {name: lib, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.compression.brotli.compressor.v3.Brotli}}",
+            ),
+        ],
+        endpoints: &[does(Does::Say(200, &[("content-type", "text/plain")], LONG))],
+        traffic: Traffic { fields: &[("accept-encoding", "gzip, br;q=0.5")], ..requests(4) },
+        prefixes: &["http.main.compressor."],
+        ..SHAPING
+    },
+    Feature {
+        name: "compressor: short responses",
+        filters: &[(
+            "compressor.v3.Compressor",
+            "compressor_library: {name: lib, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip}}",
+        )],
+        endpoints: &[does(Does::Say(200, &[("content-type", "text/plain")], "short"))],
+        traffic: Traffic { fields: &[("accept-encoding", "gzip")], ..requests(4) },
+        prefixes: &["http.main.compressor."],
+        ..SHAPING
+    },
+    Feature {
+        name: "decompressor: nothing to do",
+        filters: &[(
+            "decompressor.v3.Decompressor",
+            "decompressor_library: {name: lib, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.compression.gzip.decompressor.v3.Gzip}}",
+        )],
+        endpoints: &[does(Does::Say(200, &[("content-type", "text/plain")], "short"))],
+        traffic: requests(4),
+        prefixes: &["http.main.decompressor."],
+        ..SHAPING
+    },
+    Feature {
+        name: "bandwidth_limit: within the limit",
+        filters: &[(
+            "bandwidth_limit.v3.BandwidthLimit",
+            "stat_prefix: bw, enable_mode: REQUEST_AND_RESPONSE, limit_kbps: 10000",
+        )],
+        endpoints: &[does(Does::Say(200, &[], LONG))],
+        traffic: Traffic { body: "a body", ..requests(4) },
+        prefixes: &["bw."],
+        differs: &[
+            ("bw.http_bandwidth_limit.request_incoming_size", "the end is no piece of its own"),
+            ("bw.http_bandwidth_limit.response_incoming_size", "the end is no piece of its own"),
+        ],
+        ..SHAPING
+    },
+    Feature {
+        name: "admission_control: failures",
+        filters: &[("admission_control.v3.AdmissionControl", "success_criteria: {}")],
+        endpoints: &[does(Does::Answer(500))],
+        traffic: requests(400),
+        prefixes: &["http.main.admission_control."],
+        chance: 0.12,
+        by_chance: &["statuses", "response flags", "details", "http.main.*", "cluster.up.*"],
+        ..SHAPING
+    },
+    Feature {
+        name: "adaptive_concurrency: within the limit",
+        filters: &[(
+            "adaptive_concurrency.v3.AdaptiveConcurrency",
+            "gradient_controller_config: {concurrency_limit_params: {concurrency_update_interval: 0.1s}, min_rtt_calc_params: {interval: 600s}}",
+        )],
+        traffic: requests(10),
+        prefixes: &["http.main.adaptive_concurrency."],
+        ..SHAPING
+    },
 ];
+
+/// Longer than what is not worth to be compressed.
+const LONG: &str = "a text that is long enough, a text that is long enough, a text that is long enough";

@@ -1,7 +1,12 @@
 //! What routes do to the traffic besides forwarding it: copies, redirects, retries, hedges, timeouts, breakers.
 
+pub(crate) mod breakers;
+pub(crate) mod hedging;
 pub(crate) mod mirror;
 pub(crate) mod redirects;
+pub(crate) mod retries;
+mod scripted;
+pub(crate) mod timeouts;
 
 use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::process::Proxy;

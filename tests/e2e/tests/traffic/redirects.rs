@@ -190,17 +190,17 @@ fn where_redirects_lead(subject: &Subject) {
     let upstream = redirecting();
     let away = "- match: {prefix: /away}\n  redirect: {path_redirect: /zz}\n";
     let nowhere = route("/nowhere", "cluster_header: x-none");
-    let proxy = proxy(subject, &upstream, &[&policy("/a", ""), away, &*nowhere].concat());
-    assert_eq!(get(&proxy, "/a", &[("x-to", "http://o/direct")]), (200, "direct".into()));
-    let response = proxy.client().get_with("/a", &[("x-to", "http://o/away")]);
+    let proxy = proxy(subject, &upstream, &[&policy("/from", ""), away, &*nowhere].concat());
+    assert_eq!(get(&proxy, "/from", &[("x-to", "http://o/direct")]), (200, "direct".into()));
+    let response = proxy.client().get_with("/from", &[("x-to", "http://o/away")]);
     assert_eq!((response.status, response.get("location")), (301, Some("http://o/zz")));
-    assert_eq!(get(&proxy, "/a", &[("x-to", "http://o/nowhere")]).0, 503);
+    assert_eq!(get(&proxy, "/from", &[("x-to", "http://o/nowhere")]).0, 503);
     let line = proxy.log().line(5);
     assert_eq!(line.verdict(), ("503", "NC", "cluster_not_found"));
     // The connection goes on.
     let mut client = proxy.client();
     for _ in 0..3 {
-        assert_eq!(client.get_with("/a", &[("x-to", "http://o/target")]).text(), "target");
+        assert_eq!(client.get_with("/from", &[("x-to", "http://o/target")]).text(), "target");
     }
 }
 
@@ -251,7 +251,11 @@ fn redirects_over_http2(subject: &Subject) {
     assert_eq!(client.response(id).map(|r| r.status), Ok(200));
     let seen = upstream.requests();
     assert!(seen[0].body == body && seen[1].body == body);
-    assert_eq!((seen[1].get(":authority"), seen[3].trailers.get("x-trailer")), ("other", Some("t")));
+    assert_eq!(seen[1].get(":authority"), "other");
+    if !subject.is_envoy() {
+        // Envoy loses them.
+        assert_eq!(seen[3].trailers.get("x-trailer"), Some("t"));
+    }
     assert_eq!((&*seen[3].body, upstream.connections()), (&b"with"[..], 1));
     proxy.wait_stat("cluster.up.upstream_rq_active", 0);
     upstream.assert_strict();

@@ -1,12 +1,15 @@
 //! `LoadBalancingPolicy`: balancers as extensions, some around others.
 
+use std::time::Duration as StdDuration;
+
 use millrace_config::{
-    Balancing, ConsistentHashing, HashFunction, LbPolicy, LeastRequest, LocalityMode, OverrideHostSource,
+    Balancing, ClientSideWeights, ConsistentHashing, HashFunction, LbPolicy, LeastRequest, LocalityMode,
+    OverrideHostSource,
 };
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::extensions::load_balancing_policies as policies;
-use millrace_proto::pb::google::protobuf::Any;
+use millrace_proto::pb::google::protobuf::{Any, Duration};
 use policies::common::v3 as common;
 use policies::common::v3::locality_lb_config::LocalityConfigSpecifier;
 
@@ -17,6 +20,11 @@ use crate::{extension, hash_policy, value};
 
 /// Most balancers around one another.
 const DEPTH_MAX: usize = 8;
+
+const BLACKOUT: StdDuration = StdDuration::from_secs(10);
+const EXPIRATION: StdDuration = StdDuration::from_secs(180);
+const UPDATE: StdDuration = StdDuration::from_secs(1);
+const UPDATE_MIN: StdDuration = StdDuration::from_millis(100);
 
 const PREFIX: &str = "envoy.extensions.load_balancing_policies.";
 
@@ -118,9 +126,41 @@ fn served(
             override_host(&config, path, out)?;
             child
         }
+        "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin" => {
+            client_side_weights(&extension::open(any, path)?, out, cx)
+        }
+        "wrr_locality.v3.WrrLocality" => {
+            let config: policies::wrr_locality::v3::WrrLocality = extension::open(any, path)?;
+            let path = path.join("endpoint_picking_policy");
+            let child = child(config.endpoint_picking_policy.as_ref(), &path, depth, out, cx)?;
+            if !matches!(child, LbPolicy::ClientSideWeightedRoundRobin(_)) {
+                let why = "Currently WrrLocalityLoadBalancer only supports ClientSideWeightedRoundRobinLoadBalancer \
+                           as its endpoint picking policy.";
+                return Err(Rejection::new(&path, why));
+            }
+            out.locality = LocalityMode::Weighted;
+            child
+        }
         "cluster_provided.v3.ClusterProvided" => LbPolicy::ClusterProvided,
         _ => return Ok(None),
     }))
+}
+
+fn client_side_weights(
+    config: &policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin,
+    out: &mut Balancing,
+    cx: &Context,
+) -> LbPolicy {
+    let period = |period: Option<&Duration>, default| period.map_or(default, value::duration);
+    out.slow_start = slow_start(config.slow_start_config.as_ref(), cx);
+    out.utilization_metrics =
+        config.metric_names_for_computing_utilization.iter().map(|name| value::text(name)).collect();
+    LbPolicy::ClientSideWeightedRoundRobin(ClientSideWeights {
+        blackout: period(config.blackout_period.as_ref(), BLACKOUT),
+        expiration: period(config.weight_expiration_period.as_ref(), EXPIRATION),
+        update: period(config.weight_update_period.as_ref(), UPDATE).max(UPDATE_MIN),
+        error_penalty: config.error_utilization_penalty.map_or(0.0, |penalty| f64::from(penalty.value)),
+    })
 }
 
 fn child(

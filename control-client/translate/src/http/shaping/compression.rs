@@ -8,7 +8,6 @@ use millrace_config::{
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
-use millrace_proto::pb::envoy::config::core::v3 as core;
 use millrace_proto::pb::envoy::extensions::filters::http::compressor::v3 as pb;
 use millrace_proto::pb::envoy::extensions::filters::http::compressor::v3::compressor::{
     CommonDirectionConfig, ResponseDirectionConfig,
@@ -16,14 +15,14 @@ use millrace_proto::pb::envoy::extensions::filters::http::compressor::v3::compre
 use millrace_proto::pb::envoy::extensions::filters::http::decompressor::v3 as de;
 use millrace_proto::pb::google::protobuf::UInt32Value;
 
-use super::compression_library as library;
+use super::{compression_library as library, enabled};
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::{matcher, value};
 
 pub(super) const COMPRESSOR: &str = "envoy.extensions.filters.http.compressor.v3.Compressor";
 pub(super) const PER_ROUTE: &str = "envoy.extensions.filters.http.compressor.v3.CompressorPerRoute";
-pub(super) const DECOMPRESSOR: &str = "envoy.extensions.filters.http.decompressor.v3.Decompressor";
+pub(in crate::http) const DECOMPRESSOR: &str = "envoy.extensions.filters.http.decompressor.v3.Decompressor";
 
 /// What Envoy compresses when nothing is said.
 const CONTENT_TYPES: &[&str] = &[
@@ -147,11 +146,6 @@ fn content_types(configured: &[String]) -> Vec<StringMatcher> {
         [] => CONTENT_TYPES.iter().map(|text| exactly(text)).collect(),
         list => list.iter().map(|text| exactly(text)).collect(),
     }
-}
-
-fn enabled(flag: Option<&core::RuntimeFeatureFlag>, cx: &Context) -> bool {
-    let Some(flag) = flag else { return true };
-    cx.runtime.boolean(&flag.runtime_key, value::flag(flag.default_value.as_ref(), true))
 }
 
 pub(super) fn of_route(config: &pb::CompressorPerRoute, path: &Path) -> Result<PerFilterConfig, Rejection> {

@@ -1,23 +1,32 @@
 //! The HTTP filters that delay, refuse and rewrite, with what routes say of them.
 
+mod admission;
+mod bandwidth;
 mod buffer;
 mod compression;
 mod compression_library;
+mod concurrency;
 mod cors;
 mod csrf;
 mod fault;
 mod header_mutation;
 mod rate_limit;
 mod rate_limit_actions;
+mod stateful_session;
 
 use millrace_config::{HttpFilterKind, PerFilterConfig};
 use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::core::v3::RuntimeFeatureFlag;
 use millrace_proto::pb::google::protobuf::Any;
 
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::extension::{open, type_of};
+use crate::value;
 
+pub(super) use admission::TYPE as ADMISSION_CONTROL;
+pub(super) use compression::DECOMPRESSOR;
+pub(super) use concurrency::TYPE as ADAPTIVE_CONCURRENCY;
 pub(crate) use cors::deprecated as cors_policy;
 pub(crate) use header_mutation::steps as mutation_steps;
 pub(crate) use rate_limit_actions::policies as rate_limits;
@@ -36,8 +45,12 @@ pub(super) fn filter(
         cors::TYPE => cors::filter(stat_prefix, cx),
         csrf::TYPE => csrf::filter(&open(any, path)?, stat_prefix, path, cx)?,
         buffer::TYPE => buffer::filter(&open(any, path)?),
+        stateful_session::TYPE => stateful_session::filter(&open(any, path)?, stat_prefix, path, cx)?,
         compression::COMPRESSOR => compression::compressor(&open(any, path)?, stat_prefix, path, cx)?,
         compression::DECOMPRESSOR => compression::decompressor(&open(any, path)?, stat_prefix, path, cx)?,
+        bandwidth::TYPE => bandwidth::filter(&open(any, path)?, cx),
+        admission::TYPE => admission::filter(&open(any, path)?, stat_prefix, path, cx)?,
+        concurrency::TYPE => concurrency::filter(&open(any, path)?, stat_prefix, path, cx)?,
         _ => return Ok(None),
     }))
 }
@@ -55,9 +68,17 @@ pub(crate) fn of_route(
         cors::POLICY => cors::of_route(&open(any, path)?, path, cx)?,
         csrf::TYPE => csrf::of_route(&open(any, path)?, path, cx)?,
         buffer::PER_ROUTE => buffer::of_route(&open(any, path)?, path)?,
+        stateful_session::PER_ROUTE => stateful_session::of_route(&open(any, path)?, path)?,
+        bandwidth::TYPE => bandwidth::of_route(&open(any, path)?, path, cx)?,
         compression::PER_ROUTE => compression::of_route(&open(any, path)?, path)?,
         _ => return Ok(None),
     }))
+}
+
+/// Filters that are configured are on unless this says otherwise.
+fn enabled(flag: Option<&RuntimeFeatureFlag>, cx: &Context) -> bool {
+    let Some(flag) = flag else { return true };
+    cx.runtime.boolean(&flag.runtime_key, value::flag(flag.default_value.as_ref(), true))
 }
 
 #[cfg(test)]

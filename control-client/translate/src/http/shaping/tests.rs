@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    BufferFilter, FaultAbort, FaultDelay, FaultRate, Fraction, HeaderMutationStep, HttpConnectionManager,
-    NetworkFilter, RouteAction, RouteSource,
+    BufferFilter, CompressorLibrary, FaultAbort, FaultDelay, FaultRate, Fraction, HeaderMutationStep,
+    HttpConnectionManager, MinRtt, NetworkFilter, RouteAction, RouteSource,
 };
 use millrace_observe::stats::Registry;
 use millrace_proto::{LoadOptions, bootstrap_from_yaml};
@@ -92,4 +92,61 @@ fn the_other_filters_and_their_routes() {
         panic!("a filter")
     };
     assert_eq!((csrf.policy.enabled.numerator, csrf.policy.additional_origins.len()), (3, 1));
+}
+
+#[test]
+fn compressors_and_their_directions() {
+    let gzip = "{name: l, typed_config: {'@type': t/envoy.extensions.compression.gzip.compressor.v3.Gzip, compression_level: BEST_SPEED, chunk_size: 5000}}";
+    let text = format!(
+        "compressor.v3.Compressor, compressor_library: {gzip}, request_direction_config: {{}}, response_direction_config: {{common_config: {{min_content_length: 7, content_type: [A/b]}}, uncompressible_response_codes: [206]}}"
+    );
+    let route = "typed_per_filter_config: {f: {'@type': t/envoy.extensions.filters.http.compressor.v3.CompressorPerRoute, overrides: {response_direction_config: {remove_accept_encoding_header: true}, compressor_library: {name: z, typed_config: {'@type': t/envoy.extensions.compression.zstd.compressor.v3.Zstd, compression_level: 4}}}}}";
+    let built = manager(&text, route, "");
+    let HttpFilterKind::Compressor(filter) = &built.http_filters[0].kind else { panic!("a compressor") };
+    let CompressorLibrary::Gzip(library) = &filter.library else { panic!("gzip") };
+    assert_eq!((library.level, library.window_bits, library.memory_level), (Some(1), 12, 5));
+    assert!(filter.request.enabled && filter.request.min_content_length == 30);
+    assert!(filter.request.content_types.iter().any(|one| one.matches(b"text/plain")));
+    let response = &filter.response;
+    assert_eq!((response.common.min_content_length, &*response.uncompressible_codes), (7, &[206][..]));
+    assert!(
+        response.common.content_types[0].matches(b"a/B") && !response.common.content_types[0].matches(b"a/c")
+    );
+    let PerFilterConfig::Compressor(route) = per_route(&built) else { panic!("a route's") };
+    assert_eq!((route.enabled, route.remove_accept_encoding), (Some(true), Some(true)));
+    assert_eq!(route.library.as_ref().map(|library| library.coding().name()), Some("zstd"));
+
+    let old = format!(
+        "compressor.v3.Compressor, compressor_library: {gzip}, content_length: 9, runtime_enabled: {{runtime_key: my.off, default_value: true}}"
+    );
+    let off = "layered_runtime: {layers: [{name: l, static_layer: {my.off: false}}]}";
+    let built = manager(&old, "name: x", off);
+    let HttpFilterKind::Compressor(filter) = &built.http_filters[0].kind else { panic!("a compressor") };
+    assert_eq!((filter.response.common.enabled, filter.response.common.min_content_length), (false, 9));
+    assert!(!filter.request.enabled);
+}
+
+#[test]
+fn the_filters_that_hold_back() {
+    let text = "bandwidth_limit.v3.BandwidthLimit, stat_prefix: b, enable_mode: RESPONSE, limit_kbps: 5, enable_response_trailers: true, response_trailer_prefix: X";
+    let built = manager(text, "name: x", "");
+    let HttpFilterKind::BandwidthLimit(limit) = &built.http_filters[0].kind else { panic!("a limit") };
+    assert_eq!((limit.request, limit.response, limit.kib_per_second), (false, true, Some(5)));
+    let names = limit.trailers.as_ref().map(|names| names[1].to_vec());
+    assert_eq!(names.as_deref(), Some(&b"x-bandwidth-response-delay-ms"[..]));
+
+    let text = "admission_control.v3.AdmissionControl, success_criteria: {grpc_criteria: {grpc_success_status: [0, 3]}}, sampling_window: 1.6s, aggression: {default_value: 0.5, runtime_key: x}, max_rejection_probability: {default_value: {value: 30}, runtime_key: my.max}";
+    let top = "layered_runtime: {layers: [{name: l, static_layer: {my.max: 40}}]}";
+    let built = manager(text, "name: x", top);
+    let HttpFilterKind::AdmissionControl(control) = &built.http_filters[0].kind else { panic!("a control") };
+    assert_eq!((control.window, control.aggression), (Duration::from_secs(2), 1.0));
+    assert!((control.max_rejection - 0.4).abs() < 1e-9 && (control.success_threshold - 0.95).abs() < 1e-9);
+    assert!(control.is_http_success(499) && !control.is_http_success(500));
+    assert!(control.is_grpc_success(3) && !control.is_grpc_success(1));
+
+    let text = "adaptive_concurrency.v3.AdaptiveConcurrency, gradient_controller_config: {concurrency_limit_params: {concurrency_update_interval: 1s}, min_rtt_calc_params: {fixed_value: 0.02s, min_concurrency: 9}}, concurrency_limit_exceeded_status: {code: OK}";
+    let built = manager(text, "name: x", "");
+    let HttpFilterKind::AdaptiveConcurrency(filter) = &built.http_filters[0].kind else { panic!("a limit") };
+    assert_eq!((filter.status, filter.gradient.min_limit, filter.gradient.max_limit), (503, 9, 1000));
+    assert_eq!(filter.gradient.min_rtt, MinRtt::Fixed(Duration::from_millis(20)));
 }

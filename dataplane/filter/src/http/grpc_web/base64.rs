@@ -15,18 +15,18 @@ const VALUES: [u8; 256] = {
 
 /// Decodes; up to three letters wait between calls.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Decoder {
+pub(in crate::http) struct Decoder {
     pending: [u8; 4],
     have: u8,
 }
 
 /// The text is no base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Invalid;
+pub(in crate::http) struct Invalid;
 
 impl Decoder {
     /// Appends what the letters say. Padding may end any group of four: clients pad each message.
-    pub(super) fn decode(&mut self, text: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
+    pub(in crate::http) fn decode(&mut self, text: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
         out.reserve(text.len() / 4 * 3 + 3);
         for letter in text {
             self.pending[usize::from(self.have)] = *letter;
@@ -40,7 +40,7 @@ impl Decoder {
     }
 
     /// True when the text may end here.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(in crate::http) fn is_complete(&self) -> bool {
         self.have == 0
     }
 }
@@ -67,14 +67,14 @@ fn group(letters: [u8; 4], out: &mut Vec<u8>) -> Result<(), Invalid> {
 
 /// Encodes; up to two octets wait between calls.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Encoder {
+pub(in crate::http) struct Encoder {
     pending: [u8; 3],
     have: u8,
 }
 
 impl Encoder {
     /// Appends the letters of whole groups.
-    pub(super) fn encode(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+    pub(in crate::http) fn encode(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         out.reserve(octets.len() / 3 * 4 + 4);
         let mut octets = octets;
         while self.have > 0 && self.have < 3 {
@@ -94,7 +94,7 @@ impl Encoder {
     }
 
     /// Ends the text with what waits, padded.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub(in crate::http) fn finish(&mut self, out: &mut Vec<u8>) {
         let have = usize::from(std::mem::take(&mut self.have));
         if have > 0 {
             self.pending[have..].fill(0);

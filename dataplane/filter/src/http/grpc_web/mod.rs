@@ -1,6 +1,6 @@
 //! `envoy.filters.http.grpc_web`: gRPC-Web of browsers to gRPC and back.
 
-mod base64;
+pub(in crate::http) mod base64;
 
 use millrace_http::{HeaderId, HeaderMap, RequestHead, ResponseHead};
 

@@ -21,8 +21,8 @@ pub fn no_cluster(status: u16) -> LocalReply {
 }
 
 /// The cluster has no endpoint that may be used.
-pub fn no_healthy_upstream() -> LocalReply {
-    by_router(503, "no healthy upstream", "no_healthy_upstream").flagged(ResponseFlag::NoHealthyUpstream)
+pub fn no_healthy_upstream(status: u16) -> LocalReply {
+    by_router(status, "no healthy upstream", "no_healthy_upstream").flagged(ResponseFlag::NoHealthyUpstream)
 }
 
 /// The route's timeout; `as_204` after `x-envoy-upstream-rq-timeout-alt-response`.
@@ -35,6 +35,11 @@ pub fn request_timeout(as_204: bool) -> LocalReply {
 /// The last try's `per_try_timeout`.
 pub fn per_try_timeout(as_204: bool) -> LocalReply {
     LocalReply { details: Cow::Borrowed("upstream_per_try_timeout"), ..request_timeout(as_204) }
+}
+
+/// The last try's `per_try_idle_timeout`.
+pub fn per_try_idle_timeout(as_204: bool) -> LocalReply {
+    LocalReply { details: Cow::Borrowed("upstream_per_try_idle_timeout"), ..request_timeout(as_204) }
 }
 
 /// The request body does not fit the buffer that a filter needs.
@@ -69,6 +74,7 @@ pub fn reset(reason: ResetReason, failure: &str, retried: bool) -> LocalReply {
         }
         ResetReason::ProtocolError => (ResponseFlag::UpstreamProtocolError, "protocol error", 502),
         ResetReason::PerTryTimeout => return per_try_timeout(false),
+        ResetReason::PerTryIdleTimeout => return per_try_idle_timeout(false),
     };
     let which = if retried { "retried and the latest reset reason" } else { "reset reason" };
     let body = format!("upstream connect error or disconnect/reset before headers. {which}: {words}");
@@ -179,7 +185,7 @@ mod tests {
         for (reply, status, body, details, flag) in [
             (no_route(), 404, "", "route_not_found", "NR"),
             (no_cluster(503), 503, "", "cluster_not_found", "NC"),
-            (no_healthy_upstream(), 503, "no healthy upstream", "no_healthy_upstream", "UH"),
+            (no_healthy_upstream(503), 503, "no healthy upstream", "no_healthy_upstream", "UH"),
             (request_timeout(false), 504, "upstream request timeout", "response_timeout", "UT"),
             (request_timeout(true), 204, "", "response_timeout", "UT"),
             (per_try_timeout(false), 504, "upstream request timeout", "upstream_per_try_timeout", "UT"),

@@ -71,19 +71,33 @@ pub fn finalize(
     Finalized { timeouts, timeout_is_204 }
 }
 
-/// Prepares the head for another try: attempt count (2 for the first retry) and expected timeout.
+/// What is known of another try.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Its number, 2 for the first retry.
+    pub attempt: u32,
+    /// The try before it took too long.
+    pub after_timeout: bool,
+    /// Since the request was complete.
+    pub elapsed: Duration,
+}
+
+/// Prepares the head for another try: attempt count, the reason, expected timeout.
 pub fn prepare_retry(
     levels: &Levels<'_>,
     options: RouterOptions,
     timeouts: &Timeouts,
-    attempt: u32,
-    elapsed: Duration,
+    retry: Retry,
     head: &mut RequestHead,
 ) {
     if levels.selected.virtual_host.include_request_attempt_count {
-        set_number(&mut head.headers, HeaderId::XEnvoyAttemptCount, u64::from(attempt));
+        set_number(&mut head.headers, HeaderId::XEnvoyAttemptCount, u64::from(retry.attempt));
     }
-    timeouts.announce(options.timeouts(), elapsed, &mut head.headers);
+    if levels.selected.virtual_host.include_is_timeout_retry {
+        let told: &[u8] = if retry.after_timeout { b"true" } else { b"false" };
+        head.headers.set_id(HeaderId::XEnvoyIsTimeoutRetry, told);
+    }
+    timeouts.announce(options.timeouts(), retry.elapsed, &mut head.headers);
 }
 
 fn rewrite_host(

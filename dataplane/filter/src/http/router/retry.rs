@@ -26,8 +26,17 @@ pub enum ResetReason {
     ConnectionTermination,
     /// The upstream broke the protocol.
     ProtocolError,
-    /// `per_try_timeout` (or its idle form).
+    /// `per_try_timeout`.
     PerTryTimeout,
+    /// `per_try_idle_timeout`.
+    PerTryIdleTimeout,
+}
+
+impl ResetReason {
+    /// The try took too long.
+    pub fn is_timeout(self) -> bool {
+        matches!(self, Self::PerTryTimeout | Self::PerTryIdleTimeout)
+    }
 }
 
 /// The answer of [`RetryState`].
@@ -135,6 +144,22 @@ impl RetryState {
             *rate_limited = true;
         }
         decision
+    }
+
+    /// Decides on a request besides a try whose time is over (`hedge_on_per_try_timeout`): while retries are left there
+    /// is one, whatever the conditions.
+    pub fn on_soft_timeout(
+        &mut self,
+        policy: Option<&RetryPolicy>,
+        take_slot: impl FnOnce() -> bool,
+        rng: &mut Rng,
+    ) -> RetryDecision {
+        self.decide(true, policy, take_slot, rng)
+    }
+
+    /// True when this response would be followed by another try.
+    pub fn would_retry(&self, policy: Option<&RetryPolicy>, head: &ResponseHead) -> bool {
+        self.wants_response(policy, head)
     }
 
     /// Decides on a try without a response head. `request_started` says that request bytes were written to

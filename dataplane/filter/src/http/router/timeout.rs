@@ -20,6 +20,8 @@ pub struct Timeouts {
     /// The whole stream, of a route with `max_stream_duration`; zero ends it at once. Routes without leave the
     /// connection manager's in force.
     pub stream: Option<Duration>,
+    /// A try whose time is over goes on beside the next one (`hedge_on_per_try_timeout`).
+    pub hedges: bool,
     /// The expected timeout is the request's `grpc-timeout`, too.
     grpc: bool,
 }
@@ -51,6 +53,7 @@ impl Timeouts {
             per_try: policy.and_then(|p| p.per_try_timeout),
             per_try_idle: policy.and_then(|p| p.per_try_idle_timeout),
             stream: None,
+            hedges: hedges(forward, &mut head.headers),
             grpc: capped.is_some(),
         };
         if let Some(max) = forward.max_stream_duration {
@@ -78,7 +81,8 @@ impl Timeouts {
 
     /// Sets `x-envoy-expected-rq-timeout-ms` for a try that starts `elapsed` after the request ended.
     pub fn announce(&self, options: TimeoutOptions, elapsed: Duration, headers: &mut HeaderMap) {
-        let Some(expected) = self.per_try.or(self.global) else { return };
+        let per_try = self.per_try.filter(|_| !self.hedges);
+        let Some(expected) = per_try.or(self.global) else { return };
         let left = match self.global {
             // 0 would mean forever.
             Some(global) if elapsed >= global => Duration::from_millis(1),
@@ -93,6 +97,17 @@ impl Timeouts {
             grpc_timeout::set(headers, left);
         }
     }
+}
+
+/// The route's `hedge_policy`, unless the request says otherwise.
+fn hedges(forward: &RouteForward, headers: &mut HeaderMap) -> bool {
+    let asked = match headers.get(HeaderId::XEnvoyHedgeOnPerTryTimeout) {
+        Some(b"true") => Some(true),
+        Some(b"false") => Some(false),
+        _ => None,
+    };
+    headers.remove_id(HeaderId::XEnvoyHedgeOnPerTryTimeout);
+    asked.unwrap_or(forward.hedges_on_per_try_timeout)
 }
 
 /// `max_grpc_timeout`: what the request asks for, less the offset if that leaves something, up to the maximum. A request
@@ -297,6 +312,21 @@ mod tests {
         assert_eq!(head.headers.get(HeaderId::GrpcTimeout), Some(&b"700m"[..]));
         forward.max_stream_duration = Some(MaxStreamDuration { duration: Some(None), grpc_timeout: None });
         assert_eq!(Timeouts::take(&forward, options, &mut head).stream, None);
+    }
+
+    #[test]
+    fn a_hedged_try_has_all_of_the_time() {
+        let hedge = "x-envoy-hedge-on-per-try-timeout";
+        let (timeouts, sent) = take(200, ON, &[(hedge, "true")]);
+        assert!(timeouts.hedges && timeouts.per_try == ms(200));
+        assert_eq!(sent, format!("{EXPECTED}: 15000"));
+        let mut forward = forward();
+        forward.hedges_on_per_try_timeout = true;
+        for (asked, hedges) in [("false", false), ("true", true), ("maybe", true)] {
+            let mut head = head("/", &[(hedge, asked)]);
+            assert_eq!(Timeouts::take(&forward, ON, &mut head).hedges, hedges, "{asked}");
+            assert!(!head.headers.contains(HeaderId::XEnvoyHedgeOnPerTryTimeout));
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Filters that delay, refuse, pace and rewrite: what each makes of one request.
 
+pub(super) mod admission;
+pub(super) mod bandwidth;
 pub(super) mod buffer;
+pub(super) mod concurrency;
 pub(super) mod cors;
 pub(super) mod csrf;
 pub(super) mod descriptor;
@@ -9,6 +12,7 @@ pub(super) mod header_mutation;
 pub(super) mod local_rate_limit;
 pub(super) mod pace;
 mod query;
+pub(super) mod stateful_session;
 
 use millrace_base::Rng;
 use millrace_config::Fraction;

@@ -1,5 +1,6 @@
 //! One filter at work: which of its parts is called for which piece of a message.
 
+use millrace_base::Time;
 use millrace_http::{HeaderMap, ResponseHead};
 
 use super::pass::Pass;
@@ -11,12 +12,16 @@ use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
 use crate::http::health_check::HealthCheckActive;
+use crate::http::shaping::admission::AdmissionActive;
+use crate::http::shaping::bandwidth::{BandwidthActive, Throttle};
 use crate::http::shaping::buffer::BufferActive;
+use crate::http::shaping::concurrency::ConcurrencyActive;
 use crate::http::shaping::cors::CorsActive;
 use crate::http::shaping::fault::FaultActive;
 use crate::http::shaping::header_mutation::{self, Side};
 use crate::http::shaping::local_rate_limit::Told;
 use crate::http::shaping::pace::Pace;
+use crate::http::shaping::stateful_session::SessionActive;
 use millrace_config::HttpFilterKind;
 
 #[derive(Debug)]
@@ -32,8 +37,12 @@ pub(super) enum Active {
     Cors(Box<CorsActive>),
     Buffer(BufferActive),
     HealthCheck(Box<HealthCheckActive>),
+    Session(Box<SessionActive>),
     Compressor(CompressorActive),
     Decompressor(DecompressorActive),
+    Bandwidth(Box<BandwidthActive>),
+    Admission(AdmissionActive),
+    Concurrency(Box<ConcurrencyActive>),
 }
 
 impl Active {
@@ -44,6 +53,8 @@ impl Active {
             Self::Bridge(bridge) => bridge.request_use(),
             Self::Compressor(compressor) if compressor.changes_request() => BodyUse::Change,
             Self::Decompressor(decompressor) if decompressor.changes_request() => BodyUse::Change,
+            // What may have to wait goes through the stream's queue.
+            Self::Bandwidth(bandwidth) if bandwidth.request.is_some() => BodyUse::Change,
             _ => BodyUse::Bypass,
         }
     }
@@ -55,7 +66,19 @@ impl Active {
             Self::Bridge(bridge) => bridge.response_use(),
             Self::Compressor(compressor) if compressor.changes_response() => BodyUse::Change,
             Self::Decompressor(decompressor) if decompressor.changes_response() => BodyUse::Change,
+            Self::Bandwidth(bandwidth) if bandwidth.response.is_some() => BodyUse::Change,
             _ => BodyUse::Bypass,
+        }
+    }
+
+    /// With the head of the response it has done everything.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::RateLimit(_) | Self::Cors(_) => true,
+            Self::Compressor(one) => !one.changes_request() && !one.changes_response(),
+            Self::Decompressor(one) => !one.changes_request() && !one.changes_response(),
+            Self::Admission(admission) => !admission.awaits_trailers(),
+            _ => false,
         }
     }
 
@@ -67,9 +90,36 @@ impl Active {
         }
     }
 
-    pub(super) fn pace(&mut self) -> Option<&mut Pace> {
+    /// How many of `wanted` bytes of the request may move on.
+    pub(super) fn take_request(&mut self, wanted: usize, now: Time) -> usize {
         match self {
-            Self::Fault(fault) => fault.pace.as_mut(),
+            Self::Bandwidth(bandwidth) => bandwidth.take_request(wanted, now),
+            _ => wanted,
+        }
+    }
+
+    /// How many of `wanted` bytes of the response may leave.
+    pub(super) fn take_response(&mut self, wanted: usize, now: Time) -> usize {
+        match self {
+            Self::Fault(fault) => fault.pace.as_mut().map_or(wanted, |pace| pace.take(wanted, now)),
+            Self::Bandwidth(bandwidth) => bandwidth.take_response(wanted, now),
+            _ => wanted,
+        }
+    }
+
+    /// When more of the request may move on, if the filter has a say in it.
+    pub(super) fn request_resumes_at(&self) -> Option<Time> {
+        match self {
+            Self::Bandwidth(bandwidth) => bandwidth.request.as_ref().map(Throttle::resumes_at),
+            _ => None,
+        }
+    }
+
+    /// When more of the response may leave, if the filter has a say in it.
+    pub(super) fn response_resumes_at(&self) -> Option<Time> {
+        match self {
+            Self::Fault(fault) => fault.pace.as_ref().map(Pace::resumes_at),
+            Self::Bandwidth(bandwidth) => bandwidth.response.as_ref().map(Throttle::resumes_at),
             _ => None,
         }
     }
@@ -100,6 +150,11 @@ impl Active {
             Self::Decompressor(decompressor) if decompressor.changes_request() => {
                 pass.change(out, |bytes, out| decompressor.request_data(bytes, end, trailers, out, env))?;
             }
+            Self::Bandwidth(bandwidth) => {
+                if let Some(throttle) = &mut bandwidth.request {
+                    throttle.incoming(pass.bytes(out).len(), env.now);
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -126,6 +181,7 @@ impl Active {
                 });
                 check.response_head(config, head);
             }
+            Self::Session(session) => session.response_head(&mut head.headers, env),
             Self::HeaderMutation(at) => {
                 if let Some((filter, name)) = mutation_at(env, *at) {
                     header_mutation::response_head(filter, name, head, env);
@@ -133,7 +189,9 @@ impl Active {
             }
             Self::Compressor(compressor) => compressor.response_head(head, end, env, decision),
             Self::Decompressor(decompressor) => decompressor.response_head(head, end, env),
-            Self::Fault(_) | Self::Buffer(_) => {}
+            Self::Bandwidth(bandwidth) => bandwidth.response_head(env.stats),
+            Self::Admission(admission) => admission.response_head(head, end, env),
+            Self::Fault(_) | Self::Buffer(_) | Self::Concurrency(_) => {}
         }
     }
 
@@ -163,6 +221,11 @@ impl Active {
             Self::Decompressor(decompressor) if decompressor.changes_response() => {
                 pass.change(out, |bytes, out| decompressor.response_data(bytes, end, trailers, out, env))?;
             }
+            Self::Bandwidth(bandwidth) => {
+                if let Some(throttle) = &mut bandwidth.response {
+                    throttle.incoming(pass.bytes(out).len(), env.now);
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -186,6 +249,7 @@ impl Active {
             Self::Decompressor(decompressor) if decompressor.changes_response() => {
                 return pass.append(|| decompressor.response_data(&[], true, trailers, out, env));
             }
+            Self::Admission(admission) => admission.response_trailers(trailers, env),
             Self::HeaderMutation(at) => {
                 if let Some((filter, name)) = mutation_at(env, *at) {
                     header_mutation::trailers(filter, name, Side::Response, trailers, Some(head), env);

@@ -12,9 +12,13 @@ use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
 use crate::http::health_check::HealthCheckActive;
+use crate::http::shaping::admission::AdmissionActive;
+use crate::http::shaping::bandwidth::BandwidthActive;
 use crate::http::shaping::buffer::BufferActive;
+use crate::http::shaping::concurrency::ConcurrencyActive;
 use crate::http::shaping::cors::CorsActive;
 use crate::http::shaping::fault::FaultActive;
+use crate::http::shaping::stateful_session::SessionActive;
 use crate::http::shaping::{csrf, header_mutation, local_rate_limit};
 
 /// What one filter makes of a head: whether it takes part from now on, and what becomes of the request.
@@ -53,7 +57,7 @@ impl StreamFilters {
             if active.is_none() && verdict == Verdict::Continue {
                 continue;
             }
-            let filters = slot.get_or_insert_default();
+            let filters = slot.get_or_insert_with(|| env.shard.spare.pop().unwrap_or_default());
             filters.new_route |= matches!(&active, Some(Active::Bridge(bridge)) if bridge.is_upgraded());
             if let Some(active) = active {
                 // Rarely is there a second one.
@@ -72,7 +76,7 @@ impl StreamFilters {
 
     /// Asks the filter that stopped the request what follows.
     fn resume(&mut self, env: &mut Env<'_>, head: &mut RequestHead) -> Verdict {
-        self.holds_request = false;
+        (self.holds_request, self.waits) = (false, false);
         match self.filters.last_mut() {
             Some(Active::Fault(fault)) => fault.resume(env, head),
             Some(Active::Buffer(buffer)) => {
@@ -87,6 +91,7 @@ impl StreamFilters {
     fn stop(&mut self, next: usize, start: &Start<'_>, verdict: Verdict) -> Verdict {
         self.next = next;
         self.holds_request = verdict == Verdict::Hold;
+        self.waits = matches!(verdict, Verdict::Wait(_));
         if let Verdict::Reply(_) = verdict {
             self.join_for_reply(start);
         }
@@ -175,15 +180,35 @@ fn step(
                 BufferFilter::UpTo(_) | BufferFilter::Off => (None, Verdict::Continue),
             };
         }
+        HttpFilterKind::StatefulSession(session) => {
+            let own = match own {
+                Some(PerFilterConfig::StatefulSession(own)) => Some(own),
+                _ => None,
+            };
+            let session = SessionActive::begin(session, own, env.wall, head);
+            session.map(|session| Active::Session(session.into()))
+        }
         HttpFilterKind::Compressor(filter) => {
             Some(Active::Compressor(CompressorActive::begin(at, filter, own, start, env, head)))
         }
         HttpFilterKind::Decompressor(filter) => {
             Some(Active::Decompressor(DecompressorActive::begin(at, filter, start, env, head)))
         }
-        HttpFilterKind::BandwidthLimit(_)
-        | HttpFilterKind::AdmissionControl(_)
-        | HttpFilterKind::AdaptiveConcurrency(_) => None,
+        HttpFilterKind::BandwidthLimit(limit) => {
+            let limit = match own {
+                Some(PerFilterConfig::BandwidthLimit(limit)) => limit,
+                _ => limit,
+            };
+            BandwidthActive::begin(limit, env).map(|active| Active::Bandwidth(active.into()))
+        }
+        HttpFilterKind::AdmissionControl(config) => {
+            let (active, verdict) = AdmissionActive::begin(at, config, env);
+            return (active.map(Active::Admission), verdict);
+        }
+        HttpFilterKind::AdaptiveConcurrency(config) => {
+            let (active, verdict) = ConcurrencyActive::begin(config, env);
+            return (active.map(|active| Active::Concurrency(active.into())), verdict);
+        }
         // It acts when an endpoint is chosen: `istio_alpn::offer`.
         HttpFilterKind::IstioAlpn(_) | HttpFilterKind::Router { .. } => None,
     };

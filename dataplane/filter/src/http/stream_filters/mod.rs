@@ -38,10 +38,10 @@ mod response;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use millrace_base::{ResponseFlags, Rng, Time};
+use millrace_base::{ResponseFlags, Rng, Time, WallTime};
 use millrace_config::{
-    HttpConnectionManager, LocalRateLimit, LocalRateLimiter, PerFilterConfig, RouteConfiguration, ScopeId,
-    WeightedCluster,
+    Address, HttpConnectionManager, LocalRateLimit, LocalRateLimiter, PerFilterConfig, RouteConfiguration,
+    ScopeId, WeightedCluster,
 };
 use millrace_http::{HeaderMap, RequestHead};
 use millrace_observe::stats::{GrpcProtocol, ShardStats};
@@ -52,6 +52,8 @@ use self::pass::Pass;
 use super::compression::accept::Decision;
 use super::health_check::Health;
 use super::router::Render;
+use super::shaping::admission::Admissions;
+pub use super::shaping::stateful_session::WantedHost;
 use super::{LocalReply, chain};
 
 /// What the filters of a request want of the bytes of one direction.
@@ -139,6 +141,8 @@ impl<'c> Start<'c> {
 pub struct Env<'e> {
     /// The time of the turn.
     pub now: Time,
+    /// The wall clock.
+    pub wall: WallTime,
     /// What decides about percentages.
     pub rng: &'e mut Rng,
     /// Where they count.
@@ -149,6 +153,8 @@ pub struct Env<'e> {
     pub scratch: &'e mut Vec<u8>,
     /// What they keep of the connection.
     pub connection: &'e mut ConnectionFilters,
+    /// What they keep of the shard.
+    pub shard: &'e mut ShardFilters,
     /// Response flags of the stream from now on.
     pub flags: &'e mut ResponseFlags,
 }
@@ -163,8 +169,40 @@ pub struct ResponseEnv<'e> {
     pub render: &'e dyn Render,
     /// Cleared and used.
     pub scratch: &'e mut Vec<u8>,
+    /// The time of the turn.
+    pub now: Time,
     /// Where they count.
     pub stats: &'e mut ShardStats,
+    /// The endpoint of the last try.
+    pub upstream: Option<&'e Address>,
+    /// Response flags so far.
+    pub flags: ResponseFlags,
+    /// The wall clock.
+    pub wall: WallTime,
+    /// What they keep of the shard.
+    pub shard: &'e mut ShardFilters,
+}
+
+/// Memory of filters that a shard keeps for later requests.
+const SPARE_MAX: usize = 64;
+
+/// What the filters keep of one shard.
+#[derive(Debug, Default)]
+pub struct ShardFilters {
+    pub(super) admissions: Admissions,
+    /// Memory for the filters of later requests.
+    #[expect(clippy::vec_box, reason = "streams hold the boxes")]
+    spare: Vec<Box<StreamFilters>>,
+}
+
+impl ShardFilters {
+    /// Keeps the memory of filters whose stream is over.
+    pub fn recycle(&mut self, mut filters: Box<StreamFilters>) {
+        if self.spare.len() < SPARE_MAX {
+            filters.reset();
+            self.spare.push(filters);
+        }
+    }
 }
 
 /// What the filters keep of one connection of a client. Nothing, for most.
@@ -193,6 +231,8 @@ pub struct StreamFilters {
     fed: usize,
     /// The request is held.
     holds_request: bool,
+    /// It waits for a time.
+    waits: bool,
     new_route: bool,
     /// Which coding the response gets, once a compressor had to know.
     decision: Option<Decision>,
@@ -212,6 +252,14 @@ impl StreamFilters {
     /// The request is a health check, which some statistics and logs leave out.
     pub fn is_health_check(&self) -> bool {
         self.filters.iter().any(|filter| matches!(filter, Active::HealthCheck(check) if check.is_check()))
+    }
+
+    /// The endpoint of the request's session.
+    pub fn wanted_host(&self) -> Option<WantedHost<'_>> {
+        self.filters.iter().rev().find_map(|filter| match filter {
+            Active::Session(session) => session.wanted(),
+            _ => None,
+        })
     }
 
     /// What becomes of the request's bytes.
@@ -280,21 +328,48 @@ impl StreamFilters {
         Ok(())
     }
 
+    /// The request waits for a time ([`Verdict::Wait`]).
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// How many of `wanted` bytes of the request may move on now; they count as moved.
+    pub fn pace_request(&mut self, wanted: usize, now: Time) -> usize {
+        self.filters.iter_mut().fold(wanted, |wanted, filter| filter.take_request(wanted, now))
+    }
+
+    /// When more of the request may move on.
+    pub fn request_resumes_at(&self) -> Time {
+        self.filters.iter().filter_map(Active::request_resumes_at).max().unwrap_or(Time::ZERO)
+    }
+
     /// How many of `wanted` bytes of the response may leave now; they count as gone.
     pub fn pace_response(&mut self, wanted: usize, now: Time) -> usize {
-        let paces = self.filters.iter_mut().filter_map(Active::pace);
-        paces.fold(wanted, |wanted, pace| pace.take(wanted, now))
+        self.filters.iter_mut().fold(wanted, |wanted, filter| filter.take_response(wanted, now))
     }
 
     /// The response has a rate.
     pub fn is_paced(&self) -> bool {
-        self.filters.iter().any(|filter| matches!(filter, Active::Fault(fault) if fault.pace.is_some()))
+        self.filters.iter().any(|filter| filter.response_resumes_at().is_some())
     }
 
     /// When more of the response may leave.
-    pub fn response_resumes_at(&mut self) -> Time {
-        let paces = self.filters.iter_mut().filter_map(Active::pace);
-        paces.map(|pace| pace.resumes_at()).max().unwrap_or(Time::ZERO)
+    pub fn response_resumes_at(&self) -> Time {
+        self.filters.iter().filter_map(Active::response_resumes_at).max().unwrap_or(Time::ZERO)
+    }
+
+    /// When all of the response's body has left, [`StreamFilters::last_trailers`] may add trailers.
+    pub fn adds_trailers(&self) -> bool {
+        self.filters.iter().any(|filter| matches!(filter, Active::Bandwidth(limit) if limit.has_trailers()))
+    }
+
+    /// Adds what is only known at the end.
+    pub fn last_trailers(&self, trailers: &mut HeaderMap) {
+        for filter in &self.filters {
+            if let Active::Bandwidth(bandwidth) = filter {
+                bandwidth.tell(trailers);
+            }
+        }
     }
 
     /// Counts what the calls before have gathered, for the request's cluster (nothing without one). `upstream_time`:
@@ -306,8 +381,11 @@ impl StreamFilters {
         cluster: Option<ScopeId>,
         upstream_time: Option<Duration>,
     ) {
-        let Some(cluster) = cluster else { return };
         for filter in &mut self.filters {
+            if let Active::Bandwidth(bandwidth) = filter {
+                bandwidth.report(stats);
+            }
+            let Some(cluster) = cluster else { continue };
             match filter {
                 Active::Stats(filter) if filter.counts() => {
                     let mut report = std::mem::take(&mut filter.report);
@@ -322,13 +400,23 @@ impl StreamFilters {
         }
     }
 
-    /// The stream is over.
-    pub fn end(&mut self, stats: &mut ShardStats) {
+    /// The stream is over; `complete` when its response is.
+    pub fn end(&mut self, complete: bool, now: Time, rng: &mut Rng, stats: &mut ShardStats) {
         for filter in &mut self.filters {
-            if let Active::Fault(fault) = filter {
-                fault.end(stats);
+            match filter {
+                Active::Fault(fault) => fault.end(stats),
+                Active::Bandwidth(bandwidth) => bandwidth.end(stats),
+                Active::Concurrency(concurrency) => concurrency.end(complete, now, rng, stats),
+                _ => {}
             }
         }
+    }
+
+    /// As good as new; the memory stays.
+    fn reset(&mut self) {
+        let mut filters = std::mem::take(&mut self.filters);
+        filters.clear();
+        *self = Self { filters, ..Self::default() };
     }
 }
 

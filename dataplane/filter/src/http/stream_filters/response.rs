@@ -30,6 +30,11 @@ impl StreamFilters {
         true
     }
 
+    /// Once they have had the head of the response, none of them has anything left to do: they need not be asked again.
+    pub fn are_over(&self) -> bool {
+        self.begun == self.filters.len() && self.filters.iter().all(Active::is_over)
+    }
+
     /// The head must wait: a later call may change it.
     pub fn holds_response(&self) -> bool {
         self.filters.iter().any(Active::holds_response)

@@ -188,7 +188,11 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
                 tags.take("envoy_cluster_name", &name[range.clone()], range.start..range.end + 1);
             }
         }
-        ScopeKind::Http | ScopeKind::HttpFault | ScopeKind::HttpCors | ScopeKind::HttpCsrf => {
+        ScopeKind::Http
+        | ScopeKind::HttpFault
+        | ScopeKind::HttpCors
+        | ScopeKind::HttpCsrf
+        | ScopeKind::HttpStatefulSession => {
             token("envoy_http_conn_manager_prefix", start);
         }
         ScopeKind::HttpLocalRateLimit => token("envoy_local_http_ratelimit_prefix", 0),

@@ -71,6 +71,8 @@ metrics! {
         LB_ZONE_ROUTING_ALL_DIRECTLY = counter "lb_zone_routing_all_directly", "Zone-aware choices all within the zone.";
         LB_ZONE_ROUTING_CROSS_ZONE = counter "lb_zone_routing_cross_zone", "Zone-aware choices across zones.";
         LB_ZONE_ROUTING_SAMPLED = counter "lb_zone_routing_sampled", "Zone-aware choices within the zone by sampling.";
+        MAGLEV_LB_MAX_ENTRIES_PER_HOST = gauge "maglev_lb.max_entries_per_host" in OnUse, "Slots of the endpoint that has most in the Maglev table.";
+        MAGLEV_LB_MIN_ENTRIES_PER_HOST = gauge "maglev_lb.min_entries_per_host" in OnUse, "Slots of the endpoint that has fewest in the Maglev table.";
         MAX_HOST_WEIGHT = gauge "max_host_weight", "Largest weight of an endpoint.";
         MEMBERSHIP_CHANGE = counter "membership_change", "Changes of the set of endpoints.";
         MEMBERSHIP_DEGRADED = gauge "membership_degraded", "Endpoints that are degraded.";
@@ -100,6 +102,9 @@ metrics! {
         OUTLIER_DETECTION_EJECTIONS_SUCCESS_RATE = counter "outlier_detection.ejections_success_rate" in OutlierDetection, "Ejections by success rate (deprecated name).";
         OUTLIER_DETECTION_EJECTIONS_TOTAL = counter "outlier_detection.ejections_total" in OutlierDetection, "Ejections (deprecated name).";
         RETRY_OR_SHADOW_ABANDONED = counter "retry_or_shadow_abandoned", "Shadows or retries given up for full buffers.";
+        RING_HASH_LB_MAX_HASHES_PER_HOST = gauge "ring_hash_lb.max_hashes_per_host" in OnUse, "Positions of the endpoint that has most on the hash ring.";
+        RING_HASH_LB_MIN_HASHES_PER_HOST = gauge "ring_hash_lb.min_hashes_per_host" in OnUse, "Positions of the endpoint that has fewest on the hash ring.";
+        RING_HASH_LB_SIZE = gauge "ring_hash_lb.size" in OnUse, "Positions on the hash ring.";
         UPDATE_ATTEMPT = counter "update_attempt", "Updates attempted.";
         UPDATE_EMPTY = counter "update_empty", "Updates without an endpoint.";
         UPDATE_FAILURE = counter "update_failure", "Updates that failed.";

@@ -46,6 +46,7 @@ pub mod sds;
 pub mod server;
 pub mod ssl;
 pub mod ssl_secrets;
+pub mod stateful_session;
 pub mod tcp;
 pub mod tls_inspector;
 pub mod vhds;

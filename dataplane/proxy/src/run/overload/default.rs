@@ -6,14 +6,14 @@ use std::time::Duration;
 use millrace_config::{
     ActionKind, MonitorKind, OverloadAction, OverloadManager, ResourceMonitor, Trigger, TriggerKind,
 };
-use millrace_observe::stats::{Group, Registry, ScopeKind};
+use millrace_observe::stats::{Registry, ScopeKind};
 
 use super::cgroup::MemoryGroup;
 
 /// How often memory is looked at: half a second of a full gigabit is 64 MB.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(250);
-/// Streams below 64 KiB are not reset.
-const ACCOUNT_POWER: u8 = 16;
+/// Streams below 8 KiB are not reset.
+const ACCOUNT_POWER: u8 = 13;
 const CONNECTIONS: &str = "envoy.resource_monitors.global_downstream_max_connections";
 const MEMORY: &str = "millrace.resource_monitors.own_memory";
 
@@ -75,9 +75,6 @@ fn watch_memory(manager: &mut OverloadManager, registry: &Registry) {
     for (name, kind, trigger) in actions {
         let name: Arc<str> = format!("envoy.overload_actions.{name}").into();
         let scope = registry.scope(ScopeKind::OverloadAction, &name);
-        if matches!(kind, ActionKind::ShrinkHeap { .. }) {
-            registry.enable(scope, Group::OnUse);
-        }
         let triggers = vec![Trigger { monitor, kind: trigger }];
         manager.actions.push(OverloadAction { name, kind, triggers, scope });
     }

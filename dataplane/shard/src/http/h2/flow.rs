@@ -205,9 +205,15 @@ impl Shard {
         if stream.upgrade && !stream.tunnel {
             return;
         }
+        let mut paced = false;
         while !stream.flow.request_queue.is_empty() {
-            let len = upstream_room(&self.io, upstream, stream).min(stream.flow.request_queue.len());
+            let room = upstream_room(&self.io, upstream, stream).min(stream.flow.request_queue.len());
+            let len = match &mut stream.filters {
+                Some(filters) if room > 0 => filters.pace_request(room, self.io.now),
+                _ => room,
+            };
             if len == 0 {
+                paced = room > 0;
                 break;
             }
             let mut queue = std::mem::take(&mut stream.flow.request_queue);
@@ -233,7 +239,9 @@ impl Shard {
         let told = if tunnel { stream.request_complete } else { stream.flow.request_end_sent };
         let ends = empty && stream.flow.request_end && !told;
         let goes_on = empty && client.is_none() && !stream.request_complete;
-        if !empty {
+        if paced {
+            self.await_request_pace(id);
+        } else if !empty {
             self.await_upstream(id);
         }
         if freed > 0
@@ -341,6 +349,7 @@ impl Shard {
         }
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
         let mut paced = false;
+        let adds_trailers = stream.filters.as_ref().is_some_and(|filters| filters.adds_trailers());
         while !stream.flow.response_queue.is_empty() {
             let room = client_room(&self.io, downstream, stream).min(stream.flow.response_queue.len());
             let len = match &mut stream.filters {
@@ -355,7 +364,8 @@ impl Shard {
             let last = stream.flow.response_end
                 && len == queue.len()
                 && stream.client.is_some()
-                && stream.trailers.is_empty();
+                && stream.trailers.is_empty()
+                && !adds_trailers;
             write_to_client(&mut self.io, downstream, stream, len, last, |out| queue.move_front(len, out));
             stream.flow.response_queue = queue;
         }
@@ -364,6 +374,9 @@ impl Shard {
         stream.flow.held_response -= freed;
         let (server, conn, tunnel) = (stream.server, stream.upstream(), stream.tunnel);
         let ends = empty && stream.flow.response_end && !stream.response_complete;
+        if let Some(filters) = stream.filters.as_ref().filter(|_| ends && adds_trailers && !tunnel) {
+            filters.last_trailers(&mut stream.trailers);
+        }
         if paced {
             self.await_pace(id);
         } else if !empty {

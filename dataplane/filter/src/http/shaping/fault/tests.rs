@@ -51,7 +51,7 @@ impl World {
         let mut slot = None;
         let verdict = self.ask(&mut slot, list);
         if let Some(mut filters) = slot {
-            filters.end(&mut self.room.stats);
+            self.room.end(&mut filters);
         }
         match verdict {
             Verdict::Reply(reply) => Some((reply.status, reply.grpc_status.map(Cow::into_owned))),
@@ -113,7 +113,7 @@ fn a_delay_comes_before_the_abort_and_both_are_one_active_fault() {
     assert!(world.room.flags.contains(ResponseFlag::DelayInjected));
     let Verdict::Reply(reply) = world.ask(&mut slot, &[]) else { panic!("an abort") };
     assert_eq!((reply.status, reply.flag), (503, Some(ResponseFlag::FaultInjected)));
-    slot.unwrap().end(&mut world.room.stats);
+    world.room.end(&mut slot.unwrap());
     assert_eq!(world.counts(), [1, 1, 0, 0]);
 }
 
@@ -127,7 +127,7 @@ fn no_more_faults_than_allowed_at_a_time() {
     assert_eq!((world.ask(&mut second, &list), second.is_none()), (Verdict::Continue, true));
     assert_eq!(world.counts(), [0, 1, 1, 1]);
     assert_eq!(world.ask(&mut first, &list), Verdict::Continue);
-    first.unwrap().end(&mut world.room.stats);
+    world.room.end(&mut first.unwrap());
     assert_eq!(world.ask(&mut second, &list), Verdict::Wait(millrace_base::Time(5_000_000)));
 }
 
