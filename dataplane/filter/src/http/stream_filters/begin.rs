@@ -173,12 +173,7 @@ fn step(
                 Some(PerFilterConfig::Buffer(buffer)) => buffer,
                 _ => buffer,
             };
-            return match buffer {
-                BufferFilter::UpTo(max) if !start.whole => {
-                    (Some(Active::Buffer(BufferActive::new(*max))), Verdict::Hold)
-                }
-                BufferFilter::UpTo(_) | BufferFilter::Off => (None, Verdict::Continue),
-            };
+            return hold(buffer, start);
         }
         HttpFilterKind::StatefulSession(session) => {
             let own = match own {
@@ -213,4 +208,14 @@ fn step(
         HttpFilterKind::IstioAlpn(_) | HttpFilterKind::Router { .. } => None,
     };
     (active, Verdict::Continue)
+}
+
+/// The request waits until it is whole, if it is not.
+fn hold(buffer: &BufferFilter, start: &Start<'_>) -> Step {
+    match buffer {
+        BufferFilter::UpTo(max) if !start.whole => {
+            (Some(Active::Buffer(BufferActive::new(*max))), Verdict::Hold)
+        }
+        BufferFilter::UpTo(_) | BufferFilter::Off => (None, Verdict::Continue),
+    }
 }
