@@ -228,7 +228,7 @@ fn wrong_routes_are_refused_in_envoys_words() {
         ),
         (
             "{match: {prefix: /}, route: {cluster: c, internal_redirect_policy: {predicates: [{name: own}]}}}",
-            "internal redirect predicate 'own' has no typed_config",
+            "predicates[0].typed_config: value is required",
         ),
         (
             "{match: {prefix: /}, per_request_buffer_limit_bytes: 1, request_body_buffer_limit: 2, route: {cluster: c}}",
