@@ -143,7 +143,7 @@ fn endpoint(number: u32) -> LbEndpoint {
 /// An assignment without some of the endpoints, and with as many others.
 fn assignment(others: u32, round: u32) -> Arc<[u8]> {
     let every = ENDPOINTS / others;
-    let number = |n: u32| if n % every == 0 && round > 0 { ENDPOINTS + n + round } else { n };
+    let number = |n: u32| if n.is_multiple_of(every) && round > 0 { ENDPOINTS + n + round } else { n };
     let lb_endpoints = (0..ENDPOINTS).map(|n| endpoint(number(n))).collect();
     let locality = LocalityLbEndpoints { lb_endpoints, ..Default::default() };
     ClusterLoadAssignment {

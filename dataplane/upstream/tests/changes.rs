@@ -34,7 +34,7 @@ fn shown(state: &mut ClusterState) -> Vec<String> {
     for hash in 0..400_u64 {
         let hash = Some(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         if let Ok(chosen) = state.choose_host(&mut rng, &ChooseContext { hash, ..Default::default() }) {
-            let address = state.host(chosen.host).unwrap().address.to_string();
+            let address = state.host(chosen.host).expect("the chosen host").address.to_string();
             seen.insert(format!("{address} in panic: {}", chosen.panic));
         }
     }

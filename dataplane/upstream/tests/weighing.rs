@@ -50,8 +50,8 @@ impl Bed {
         let mut counts = vec![0; hosts.len()];
         for _ in 0..requests {
             let context = ChooseContext { now: self.now, ..ChooseContext::default() };
-            let chosen = self.state.choose_host(&mut self.rng, &context).unwrap();
-            counts[hosts.iter().position(|id| *id == chosen.host).unwrap()] += 1;
+            let chosen = self.state.choose_host(&mut self.rng, &context).expect("a host");
+            counts[hosts.iter().position(|id| *id == chosen.host).expect("one of them")] += 1;
         }
         counts
     }
