@@ -1,6 +1,7 @@
-//! Writes `docs/configuration.md` from the table of fields.
+//! Writes `docs/configuration.md` from the table of fields, and from what the end-to-end tests recorded.
 
 fn main() -> std::io::Result<()> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-    std::fs::write(path, millrace_translate::fields::document())
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let record = std::fs::read_to_string(format!("{root}/tests/e2e/parity.tsv"))?;
+    std::fs::write(format!("{root}/docs/configuration.md"), millrace_translate::fields::document(&record))
 }

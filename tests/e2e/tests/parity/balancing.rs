@@ -46,7 +46,7 @@ pub(super) const FEATURES: &[Feature] = &[
         endpoints: &[does(Does::Late(400)), OK, OK],
         traffic: super::burst(60),
         chance: 0.4,
-        by_chance: &["cluster.up.upstream_cx*"],
+        by_chance: &["cluster.up.upstream_rq_pending_total", "cluster.up.upstream_cx*"],
         ..PLAIN_BALANCING
     },
     Feature {

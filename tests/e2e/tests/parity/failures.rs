@@ -7,6 +7,7 @@ const ILL: Endpoint = Endpoint { fields: ", health_status: UNHEALTHY", ..OK };
 const BREAKERS: Feature = Feature { area: "circuit breakers", endpoints: &[does(Does::Late(500))], ..PLAIN };
 const ENDPOINTS: Feature = Feature { area: "bad endpoints", traffic: requests(3), ..PLAIN };
 const OUTLIERS: Feature = Feature { area: "outlier detection", ..PLAIN };
+const NOT_TRACKED: &str = "`track_remaining` is reported as not served";
 const RETRIES: Feature = Feature { area: "retries", ..PLAIN };
 const TIMEOUTS: Feature = Feature { area: "timeouts", endpoints: &[does(Does::Hang)], ..PLAIN };
 
@@ -188,6 +189,13 @@ pub(super) const FEATURES: &[Feature] = &[
         cluster: "circuit_breakers: {thresholds: [{track_remaining: true, max_connections: 7, max_pending_requests: 6, max_requests: 5, max_retries: 4}]}",
         endpoints: &[OK],
         traffic: requests(2),
+        differs: &[
+            ("cluster.up.circuit_breakers.default.remaining_cx", NOT_TRACKED),
+            ("cluster.up.circuit_breakers.default.remaining_cx_pools", NOT_TRACKED),
+            ("cluster.up.circuit_breakers.default.remaining_pending", NOT_TRACKED),
+            ("cluster.up.circuit_breakers.default.remaining_retries", NOT_TRACKED),
+            ("cluster.up.circuit_breakers.default.remaining_rq", NOT_TRACKED),
+        ],
         ..BREAKERS
     },
     Feature {
