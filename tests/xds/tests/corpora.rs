@@ -31,7 +31,7 @@ fn in_delta(subject: &Subject) {
 }
 
 /// Golden files with placeholders where certificates stand; they were judged by Envoy with real ones.
-const PLACEHOLDERS: [&str; 2] = ["kuma/cluster-add#0", "kuma/label-scope#0"];
+const PLACEHOLDERS: [&str; 3] = ["kuma/2-envoy-config#0", "kuma/cluster-add#0", "kuma/label-scope#0"];
 
 /// What came of one corpus.
 #[derive(Default)]
