@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 
 use millrace_base::{Rng, Time};
-use millrace_config::{ClusterDiscovery, ClusterId, OriginalDst, ScopeId, Snapshot};
+use millrace_config::{Cluster, ClusterDiscovery, ClusterId, OriginalDst, ScopeId, Snapshot};
 use millrace_http::HeaderMap;
 use millrace_observe::stats::{ShardStats, cluster as metric};
-use millrace_upstream::{Aggregate, ChooseContext, Chosen, Dropped, HostId, NoHost};
+use millrace_upstream::{Aggregate, ChooseContext, Chosen, ClusterState, Dropped, HostId, NoHost};
 
 use crate::address::inet;
 use crate::clusters::Clusters;
@@ -88,8 +88,9 @@ impl Chooser<'_> {
         context: &ChooseContext<'_>,
         asker: &Asker<'_>,
     ) -> Result<Choice, NoHost> {
-        let state = self.clusters.get(cluster).ok_or(NoHost::Empty)?;
-        let config = state.config().clone();
+        // Of the snapshot, since what shards share of a cluster is not to be counted for each request.
+        let snapshot = self.snapshot;
+        let config = snapshot.cluster(cluster).ok_or(NoHost::Empty)?;
         match &config.discovery {
             ClusterDiscovery::OriginalDst(own) => {
                 let (address, invalid) = destination(own, asker);
@@ -97,7 +98,7 @@ impl Chooser<'_> {
                 let host = self.demand(cluster, config.scope, address.ok_or(NoHost::Empty)?)?;
                 Ok(Choice { cluster, chosen: Chosen { host, panic: false } })
             }
-            ClusterDiscovery::Aggregate(members) => self.choose_member(cluster, members, context, asker),
+            ClusterDiscovery::Aggregate(members) => self.choose_member(config, members, context, asker),
             _ => Err(NoHost::Empty),
         }
     }
@@ -106,7 +107,7 @@ impl Chooser<'_> {
     fn demand(&mut self, cluster: ClusterId, scope: ScopeId, address: SocketAddr) -> Result<HostId, NoHost> {
         let state = self.clusters.get_mut(cluster).ok_or(NoHost::Empty)?;
         let mut dropped = Dropped::default();
-        let registry = self.stats.registry().clone();
+        let registry = self.stats.registry();
         let found = state.demand(address, self.now, || registry.host_scope(), &mut dropped);
         if let Ok((_, true)) = found {
             self.stats.inc(scope, metric::MEMBERSHIP_CHANGE);
@@ -118,25 +119,24 @@ impl Chooser<'_> {
     /// An endpoint of the member whose turn it is.
     fn choose_member(
         &mut self,
-        cluster: ClusterId,
+        config: &Cluster,
         members: &[ClusterId],
         context: &ChooseContext<'_>,
         asker: &Asker<'_>,
     ) -> Result<Choice, NoHost> {
-        let state = self.clusters.get_mut(cluster).ok_or(NoHost::Empty)?;
-        let config = state.config().clone();
-        let mut aggregate = state.take_aggregate();
-        let mut versions = Vec::with_capacity(members.len());
-        for member in members {
+        let mut aggregate = self.clusters.get_mut(config.id).ok_or(NoHost::Empty)?.take_aggregate();
+        let mut version = |member: &ClusterId| {
             let state = self.clusters.inflate(*member, self.snapshot, self.shared, self.rng);
-            versions.push(state.map_or(Aggregate::ABSENT, |state| state.current_version()));
-        }
-        if !aggregate.is_current(versions.into_iter()) {
+            state.map_or(Aggregate::ABSENT, ClusterState::current_version)
+        };
+        if !aggregate.is_current(members.iter().map(&mut version)) {
+            // The comparison ends at the first that changed; all shall know what other shards found out.
+            members.iter().for_each(|member| _ = version(member));
             let exists = |id: &ClusterId| self.snapshot.cluster(*id).and_then(|_| self.clusters.get(*id));
-            aggregate.rebuild(&config, members.iter().map(exists));
+            aggregate.rebuild(config, members.iter().map(exists));
         }
         let level = aggregate.draw(self.rng);
-        if let Some(state) = self.clusters.get_mut(cluster) {
+        if let Some(state) = self.clusters.get_mut(config.id) {
             state.keep_aggregate(aggregate);
         }
         let level = level.ok_or(NoHost::Empty)?;

@@ -1,4 +1,5 @@
-//! Circuit-breaker counters: the one thing about a cluster that all shards share.
+//! What all shards share of a cluster: the counters of its circuit breakers, its health, its tables and the endpoints that
+//! requests named.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -415,16 +415,15 @@ fn transport_key(
     if own.tls.is_none() && own.proxy_protocol.is_none() && state.config().transport_matches.is_empty() {
         return Some(TransportKey::DEFAULT);
     }
-    let config = state.config().clone();
-    let own = &config.transport;
+    let config = state.config();
     let transports = config.transport_matches.iter().map(|one| &one.transport).chain([own]);
     let told = transports.into_iter().any(|transport| transport.proxy_protocol.is_some());
     let client = client.filter(|_| told);
     let proxy = client.map(|client| &client.addresses);
     let proxy = proxy.and_then(|client| Some((inet(&client.peer)?, inet(&client.local)?)));
     let tlvs = client.and_then(Downstream::passed_tlvs);
-    let server_name = config.http.auto_sni.then(|| automatic_server_name(&config, stream)).flatten();
-    let alpn = stream.options.as_deref().and_then(|options| istio_offer(stream, options, &config));
+    let server_name = config.http.auto_sni.then(|| automatic_server_name(config, stream)).flatten();
+    let alpn = stream.options.as_deref().and_then(|options| istio_offer(stream, options, config));
     state.transport_key(&Transport { server_name, alpn, proxy, tlvs })
 }
 

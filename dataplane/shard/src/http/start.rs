@@ -1,5 +1,6 @@
 //! The beginning of a request: what the connection manager makes of its head.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, Time};
@@ -167,17 +168,16 @@ impl Shard {
                 return Err(reply);
             }
         }
-        self.accept_request(key, id)
+        self.accept_request(key, id, &base)
     }
 
     /// Everything from the connection manager's rules on.
-    fn accept_request(&mut self, key: Key, id: Key) -> Result<Next, Box<LocalReply>> {
+    fn accept_request(&mut self, key: Key, id: Key, base: &Rc<HttpOptions>) -> Result<Next, Box<LocalReply>> {
         let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(Next::Wait) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
-        let Some(base) = stream.options.clone() else { return Ok(Next::Wait) };
         let hcm = &base.hcm;
         manager::validate(&stream.request)?;
-        normalize(stream, &base, &mut self.scratch)?;
+        normalize(stream, base, &mut self.scratch)?;
         let local_port = inet(&downstream.addresses.local).map(|a| a.port());
         let port = host::normalize(&hcm.paths, local_port, &mut stream.request, &mut self.scratch);
         hop::strip_request(&mut stream.request, true).map_err(|error| {
@@ -195,8 +195,8 @@ impl Shard {
             node: &self.snapshot.node,
         };
         let scopes = base.scopes.as_deref();
-        let scoped = scopes.map(|scopes| scopes.choose(&base, &stream.request, &self.snapshot));
-        let routes = scoped.as_ref().unwrap_or(&base).routes.as_deref();
+        let scoped = scopes.map(|scopes| scopes.choose(base, &stream.request, &self.snapshot));
+        let routes = scoped.as_ref().unwrap_or(base).routes.as_deref();
         let accepted =
             manager::mutate(hcm, routes, &peer, &mut stream.request, &mut self.rng, &mut self.scratch);
         stream.facts.internal = accepted.internal;
@@ -205,7 +205,7 @@ impl Shard {
         }
         if let Some(scopes) = scopes {
             // Once more: what was changed may be part of the key, as in Envoy.
-            stream.options = Some(scopes.choose(&base, &stream.request, &self.snapshot));
+            stream.options = Some(scopes.choose(base, &stream.request, &self.snapshot));
         }
         let routed = self.route(key, id);
         if let (Some(port), Some(stream)) = (port, self.streams.get_mut(id)) {

@@ -8,8 +8,7 @@ use crate::shard::Shard;
 
 impl Shard {
     pub(super) fn count_pool_event(&mut self, cluster: ClusterId, event: PoolEvent) {
-        let Some(config) = self.clusters.get_mut(cluster).map(|c| c.config().clone()) else { return };
-        let scope = config.scope;
+        let Some(scope) = self.clusters.get(cluster).map(|state| state.config().scope) else { return };
         let counter = match event {
             PoolEvent::ConnectionOpened => {
                 self.stats.inc(scope, metric::UPSTREAM_CX_HTTP1_TOTAL);
