@@ -3,8 +3,8 @@
 use millrace_base::{Rng, Slab, Time};
 use millrace_config::{LbPolicy, LeastRequest, SlowStart};
 
-use super::edf::Edf;
 use super::Ground;
+use super::edf::Edf;
 use crate::members::Member;
 use crate::{Host, HostHealth, HostId};
 
