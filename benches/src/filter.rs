@@ -156,7 +156,7 @@ fn router_plan() -> Routine {
         heads::parse(black_box(MESH), &options, &mut head);
         let Some(selected) = select(&config, &head, 7).route() else { return };
         let RouteAction::Forward(forward) = &selected.route.action else { return };
-        let choice = cluster(forward, &head, 7, &snapshot);
+        let choice = cluster(forward, &head, |_| 7, &snapshot);
         let levels = Levels { config: &config, selected, weighted: choice.entry(forward) };
         black_box(finalize(&levels, forward, RouterOptions::default(), &Heads, &mut head, &mut scratch));
         black_box(RetryState::new(forward.retry_policy.as_deref(), &mut head));

@@ -2,16 +2,17 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{
     Address, Balancing, CircuitBreakers, Cluster, ClusterDiscovery, ClusterId, Endpoint, EndpointChanges,
-    HappyEyeballs, HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, RingHash,
-    ScopeId, UpstreamHttp,
+    HappyEyeballs, HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityEndpoints, Maglev, PeakEwma,
+    RingHash, ScopeId, UpstreamHttp,
 };
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterShared, ClusterState, ConnId, HostId, HttpProtocol, PoolAction,
-    ResourcePriority, TransportKey,
+    ResourcePriority, TransportKey, TryResult,
 };
 
 use crate::{Bench, Routine, repeat};
@@ -44,6 +45,11 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench::new("upstream/least_request_10000", "least request (2 choices) over 10,000 endpoints", || {
         pick(LEAST, 10_000)
     }),
+    Bench::new(
+        "upstream/peak_ewma_10000",
+        "peak-EWMA over 10,000 endpoints that have all answered, 10 us between choices",
+        || pick_by_time(10_000),
+    ),
     Bench::new("upstream/ring_hash_10000", "ring hash over 10,000 endpoints, a million positions", || {
         pick_hashed(RING, 10_000)
     }),
@@ -91,7 +97,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
         balancing: Balancing::default(),
-        connect_timeout: std::time::Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(5),
         circuit_breakers: CircuitBreakers::default(),
         outlier_detection: None,
         buffer_limit_bytes: 1024 * 1024,
@@ -127,6 +133,20 @@ fn pick_hashed(policy: LbPolicy, endpoints: u32) -> Routine {
     repeat(move || {
         hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
         let context = ChooseContext { hash: Some(black_box(hash)), ..ChooseContext::default() };
+        black_box(state.choose_host(black_box(&mut rng), &context)).expect("healthy endpoints");
+    })
+}
+
+fn pick_by_time(endpoints: u32) -> Routine {
+    let mut state = state(LbPolicy::PeakEwma(PeakEwma::default()), endpoints);
+    let hosts: Vec<HostId> = state.hosts().map(|(id, _)| id).collect();
+    let (mut rng, mut now) = (Rng::new(1), 1_000_000_000);
+    for host in hosts {
+        state.time_try(host, TryResult::Status(200), Duration::from_micros(rng.below(50_000)), Time(now));
+    }
+    repeat(move || {
+        now += 10_000;
+        let context = ChooseContext { now: Time(now), ..ChooseContext::default() };
         black_box(state.choose_host(black_box(&mut rng), &context)).expect("healthy endpoints");
     })
 }

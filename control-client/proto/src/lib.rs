@@ -5,6 +5,7 @@
 //! and on [`schema`], a table in the read-only data of the binary: nothing is loaded and nothing stays.
 //! This crate knows no file, no socket and nothing of the data plane's model.
 
+pub mod contrib;
 pub mod istio;
 pub mod json;
 pub mod pb_any;

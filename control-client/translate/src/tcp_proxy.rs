@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_config::{TcpClusterSpecifier, TcpProxy};
+use millrace_config::{TcpClusterSpecifier, TcpProxy, TcpWeightedCluster};
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
@@ -28,9 +28,14 @@ pub(crate) fn tcp_proxy(proxy: &pb::TcpProxy, path: &Path, cx: &mut Context) -> 
             let mut entries = Vec::with_capacity(list.clusters.len());
             for (i, entry) in list.clusters.iter().enumerate() {
                 let path = path.join("clusters").at(i).join("name");
-                entries.push((cx.target_cluster(&entry.name, &path)?, entry.weight));
+                let own = entry.metadata_match.as_ref();
+                entries.push(TcpWeightedCluster {
+                    cluster: cx.target_cluster(&entry.name, &path)?,
+                    weight: entry.weight,
+                    metadata_match: metadata::matching(&[proxy.metadata_match.as_ref(), own]),
+                });
             }
-            let total = entries.iter().map(|(_, weight)| u64::from(*weight)).sum();
+            let total = entries.iter().map(|entry| u64::from(entry.weight)).sum();
             if total == 0 {
                 return Err(Rejection::new(&path, "the sum of the weights must be greater than 0"));
             }

@@ -21,6 +21,8 @@ pub enum LbPolicy {
     Maglev(Maglev),
     /// `ClientSideWeightedRoundRobin`.
     ClientSideWeightedRoundRobin(ClientSideWeights),
+    /// `PeakEwma`.
+    PeakEwma(PeakEwma),
     /// `CLUSTER_PROVIDED`: the type of the cluster says which.
     ClusterProvided,
 }
@@ -108,6 +110,24 @@ pub struct ClientSideWeights {
     pub error_penalty: f64,
 }
 
+/// `PeakEwma`: the better of two endpoints drawn at random, by the time that they took to answer and the requests that they
+/// have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PeakEwma {
+    /// `decay_time`, default 10 s, at least 1 ms: an estimate has lost all but 1/e of its weight by then.
+    pub decay: Duration,
+    /// `default_rtt`, default 30 ms: what endpoints count with that nothing is known of.
+    pub default_rtt: Duration,
+    /// `penalty_value`: milliseconds that an endpoint counts with while it has requests and has never answered one.
+    pub penalty: Option<f64>,
+}
+
+impl Default for PeakEwma {
+    fn default() -> Self {
+        Self { decay: Duration::from_secs(10), default_rtt: Duration::from_millis(30), penalty: None }
+    }
+}
+
 /// What balancers have besides their policy. The default is Envoy's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Balancing {
@@ -160,13 +180,22 @@ pub struct ZoneAware {
     pub min_cluster_size: u64,
     /// `fail_traffic_on_panic`: no endpoint instead of any.
     pub fail_traffic_on_panic: bool,
-    /// `force_locality_direct_routing`.
-    pub force_local: bool,
+    /// `force_local_zone.min_size`, or 1 for `force_locality_direct_routing`: all requests stay in the own locality while it
+    /// has so many healthy endpoints.
+    pub force_local: Option<u32>,
+    /// `locality_basis: HEALTHY_HOSTS_WEIGHT`: localities count by the weights of their endpoints, not their number.
+    pub by_weight: bool,
 }
 
 impl Default for ZoneAware {
     fn default() -> Self {
-        Self { routing_enabled: 100, min_cluster_size: 6, fail_traffic_on_panic: false, force_local: false }
+        Self {
+            routing_enabled: 100,
+            min_cluster_size: 6,
+            fail_traffic_on_panic: false,
+            force_local: None,
+            by_weight: false,
+        }
     }
 }
 

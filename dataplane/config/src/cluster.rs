@@ -190,6 +190,8 @@ pub struct UpstreamHttp {
     pub auto_san_validation: bool,
     /// `override_auto_sni_header`: the field that is used instead of the host; empty for none.
     pub auto_sni_header: Arc<str>,
+    /// `hash_policy`: replaces that of routes unless empty.
+    pub hash_policies: Arc<[crate::HashPolicy]>,
 }
 
 impl Default for UpstreamHttp {
@@ -209,6 +211,7 @@ impl Default for UpstreamHttp {
             auto_sni: false,
             auto_san_validation: false,
             auto_sni_header: "".into(),
+            hash_policies: Arc::default(),
         }
     }
 }

@@ -123,6 +123,8 @@ pub enum HttpFilterKind {
     GrpcHttp1Bridge(GrpcHttp1Bridge),
     /// `istio.alpn`.
     IstioAlpn(Arc<IstioAlpn>),
+    /// `envoy.filters.http.peak_ewma`: the balancer of that name measures by itself.
+    PeakEwma,
     /// `envoy.filters.http.fault`.
     Fault(Arc<FaultFilter>),
     /// `envoy.filters.http.local_ratelimit`.

@@ -42,8 +42,8 @@ pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink,
 pub use address::{Address, Cidr};
 pub use balancing::{
     Balancing, ClientSideWeights, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy,
-    LeastRequest, LocalityMode, Maglev, MetadataMatch, OverrideHostSource, RingHash, SelectorFallback,
-    SlowStart, Subset, SubsetFallback, SubsetSelector, ZoneAware,
+    LeastRequest, LocalityMode, Maglev, MetadataMatch, OverrideHostSource, PeakEwma, RingHash,
+    SelectorFallback, SlowStart, Subset, SubsetFallback, SubsetSelector, ZoneAware,
 };
 pub use cluster::{
     CircuitBreakers, Cluster, Endpoint, HealthStatus, LocalityEndpoints, LocalityName, MetadataPairs,
@@ -97,12 +97,12 @@ pub use retry::{
 pub use route::{
     BodyBufferLimit, ClusterSpecifier, DirectResponse, GrpcTimeout, HostRewrite, MaxStreamDuration,
     PathMatcher, PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction,
-    RouteFilterFields, RouteForward, RouteMatch, WeightedCluster, WeightedClusters,
+    RouteFilterFields, RouteForward, RouteMatch, WeightedBy, WeightedCluster, WeightedClusters,
 };
 pub use route_policies::{InternalRedirects, MirrorPolicy, MirrorTarget, RedirectPredicate};
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};
-pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy};
+pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy, TcpWeightedCluster};
 pub use tls::{
     CipherSuite, Curve, DownstreamTls, PrivateKey, SanKind, SanMatcher, Secret, SecretSource, SessionTickets,
     SignatureScheme, SpiffeTrustDomain, TicketKeys, TlsCertificate, TlsCommon, TlsParams, TlsVersion,

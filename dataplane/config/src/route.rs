@@ -70,6 +70,20 @@ pub struct WeightedClusters {
     pub clusters: Vec<WeightedCluster>,
     /// Sum of the weights; not zero.
     pub total: u64,
+    /// What chooses among them instead of chance; without it in a request chance does.
+    pub by: WeightedBy,
+}
+
+/// `WeightedCluster.random_value_specifier`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WeightedBy {
+    /// Nothing.
+    #[default]
+    Chance,
+    /// `header_name`, lower case: the number in the field, when there is one such field.
+    Header(Arc<[u8]>),
+    /// `use_hash_policy`: the hash of the route's `hash_policy`.
+    HashPolicy,
 }
 
 /// `RouteAction.cluster_specifier`.

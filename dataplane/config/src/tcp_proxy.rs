@@ -10,8 +10,19 @@ use crate::{AccessLog, ClusterId, HashPolicy, MetadataMatch, ScopeId};
 pub enum TcpClusterSpecifier {
     /// `cluster`.
     Cluster(ClusterId),
-    /// `weighted_clusters`: `(cluster, weight)` and the sum of the weights, which is not zero.
-    Weighted(Vec<(ClusterId, u32)>, u64),
+    /// `weighted_clusters`, and the sum of the weights, which is not zero.
+    Weighted(Vec<TcpWeightedCluster>, u64),
+}
+
+/// `TcpProxy.WeightedCluster.ClusterWeight`.
+#[derive(Clone, Debug)]
+pub struct TcpWeightedCluster {
+    /// `name`.
+    pub cluster: ClusterId,
+    /// `weight`.
+    pub weight: u32,
+    /// `metadata_match`, merged over that of the proxy.
+    pub metadata_match: Option<Arc<MetadataMatch>>,
 }
 
 /// One TCP proxy.

@@ -20,7 +20,7 @@ mod naive;
 #[cfg(test)]
 mod test;
 
-pub use cluster::{ClusterChoice, cluster};
+pub use cluster::{ClusterChoice, cluster, weighted_number};
 pub use hash::{HashInputs, Hashed, cookie_value, hash};
 pub use scope::scope;
 pub use select::{Selected, Selection, is_grpc, select, strip_port};

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, ResponseFlags, Time, TlsFacts};
-use millrace_config::{Address, ClusterId, ShedPoint, TcpProxy};
-use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, ConnectStep};
+use millrace_config::{Address, ShedPoint, TcpProxy};
+use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, ConnectStep, Target};
 use millrace_observe::access_log::Times;
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, tcp as metric};
 use millrace_ring::{Filled, IoError, Payload, RelayEnd};
@@ -31,7 +31,7 @@ use crate::upstream::{Carries, EndedBy, Opening};
 #[derive(Debug)]
 pub(crate) struct TcpSession {
     proxy: Arc<TcpProxy>,
-    cluster: Option<ClusterId>,
+    target: Option<Target>,
     upstream: Option<Key>,
     attempts: ConnectAttempts,
     flags: ResponseFlags,
@@ -53,7 +53,7 @@ impl TcpSession {
     pub(crate) fn new(proxy: Arc<TcpProxy>) -> Self {
         Self {
             proxy,
-            cluster: None,
+            target: None,
             upstream: None,
             attempts: ConnectAttempts::default(),
             flags: ResponseFlags::default(),
@@ -88,7 +88,7 @@ impl Shard {
         let Some(session) = self.tcp_session(key) else { return };
         session.active = now;
         (session.times.start, session.times.start_wall) = (now, wall);
-        session.cluster = tcp_proxy::cluster(&session.proxy.cluster, random);
+        session.target = tcp_proxy::target(&session.proxy.cluster, random);
         let scope = session.proxy.scope;
         self.stats.inc(scope, metric::DOWNSTREAM_CX_TOTAL);
         if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyConnect, 0) {
@@ -100,12 +100,12 @@ impl Shard {
     /// Makes one connect attempt, or gives up.
     fn tcp_connect(&mut self, key: Key) {
         let Some(session) = self.tcp_session(key) else { return };
-        let (scope, cluster, proxy) = (session.proxy.scope, session.cluster, Arc::clone(&session.proxy));
+        let (scope, target, proxy) = (session.proxy.scope, session.target, Arc::clone(&session.proxy));
         let peer = self.downstreams.get(key).and_then(|client| inet(&client.addresses.peer));
         let inputs = HashInputs { peer, ..HashInputs::default() };
         let context = ChooseContext {
             hash: millrace_route::hash(&proxy.hash_policies, &inputs).hash,
-            metadata: proxy.metadata_match.as_deref(),
+            metadata: tcp_proxy::metadata_match(&proxy, target),
             now: self.io.now,
             ..ChooseContext::default()
         };
@@ -119,7 +119,7 @@ impl Shard {
             rng: &mut self.rng,
             now: self.io.now,
         };
-        let choice = cluster.ok_or(NoChoice::NoCluster);
+        let choice = target.map(|target| target.cluster).ok_or(NoChoice::NoCluster);
         let Choice { cluster: id, chosen } = match choice.and_then(|id| chooser.choose(id, &context, &asker))
         {
             Ok(choice) => choice,
@@ -156,7 +156,7 @@ impl Shard {
     pub(crate) fn tcp_connect_failed(&mut self, key: Key) {
         let reason = self.connect_error.clone();
         let Some(session) = self.tcp_session(key) else { return };
-        let cluster = session.cluster;
+        let cluster = session.target.map(|target| target.cluster);
         session.upstream = None;
         session.transport_failure = reason;
         if let Some(config) = cluster.and_then(|id| self.clusters.get(id)).map(|state| state.config()) {
@@ -168,12 +168,12 @@ impl Shard {
     /// Tries again, or closes a connection that never reached an upstream.
     fn tcp_fail(&mut self, key: Key, error: ConnectError) {
         let Some(session) = self.tcp_session(key) else { return };
-        let TcpSession { proxy, attempts, flags, cluster, .. } = session;
+        let TcpSession { proxy, attempts, flags, target, .. } = session;
         if attempts.failed(proxy, error, flags) == ConnectStep::Again {
             return self.tcp_connect(key);
         }
-        if let (ConnectError::Failed, Some(state)) = (error, cluster.and_then(|id| self.clusters.get_mut(id)))
-        {
+        let state = target.and_then(|target| self.clusters.get_mut(target.cluster));
+        if let (ConnectError::Failed, Some(state)) = (error, state) {
             let scope = state.config().scope;
             self.stats.inc(scope, cluster_metric::UPSTREAM_CX_CONNECT_ATTEMPTS_EXCEEDED);
         }

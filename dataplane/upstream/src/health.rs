@@ -40,6 +40,12 @@ impl Watched {
 }
 
 impl ClusterState {
+    /// True when [`Self::report`] or [`Self::time_try`] wants to hear of tries.
+    #[inline]
+    pub fn hears_tries(&self) -> bool {
+        self.config.outlier_detection.is_some() || self.times_tries()
+    }
+
     /// Counts what a try told about its endpoint. True when [`Self::take_outlier_events`] has something.
     #[inline]
     #[must_use]

@@ -1,5 +1,6 @@
 //! One endpoint as a shard uses it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use millrace_config::{Address, Endpoint, HealthStatus, LbMetadata, ScopeId, Tran
 use crate::ResourcePriority;
 use crate::TransportKey;
 use crate::health_check::CheckFlags;
+use crate::lb::Rtt;
 use crate::list::List;
 use crate::outlier::Watch;
 use crate::pool::{HttpProtocol, PoolId, Ready};
@@ -101,6 +103,8 @@ pub struct Host {
     pub(crate) watch: Option<Box<Watch>>,
     /// What it reported of its load.
     pub(crate) reported: Option<Box<Reported>>,
+    /// How long it takes to answer, for peak-EWMA.
+    pub(crate) rtt: Cell<Rtt>,
     /// The priority it belongs to.
     pub priority: u32,
     /// Its locality: index into `Cluster::localities`.
@@ -133,6 +137,7 @@ impl Host {
             configured_status: endpoint.health,
             healthy_since: Time::MAX,
             reported: None,
+            rtt: Cell::default(),
             watch: None,
             priority,
             locality,

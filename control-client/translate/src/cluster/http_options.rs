@@ -1,5 +1,6 @@
 //! `extensions.upstreams.http.v3.HttpProtocolOptions` and the deprecated fields of the cluster that it replaced.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{Http2Options, TransportMatch, UpstreamHttp, UpstreamProtocol, UpstreamTransport};
@@ -12,7 +13,7 @@ use millrace_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_op
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::http::{header_case, http2};
-use crate::{extension, value};
+use crate::{extension, hash_policy, value};
 
 const KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -87,6 +88,7 @@ fn typed(
     };
     let mut http = build(options.common_http_protocol_options.as_ref(), &protocols, path, cx)?;
     names(options.upstream_http_protocol_options.as_ref(), &mut http);
+    http.hash_policies = hash_policy::policies(&options.hash_policy, &path.join("hash_policy"))?.into();
     Ok(http)
 }
 
@@ -163,6 +165,7 @@ fn build(
     };
     let fields = value::number(common.and_then(|c| c.max_headers_count.as_ref()), 100);
     Ok(UpstreamHttp {
+        hash_policies: Arc::default(),
         protocol: protocols.protocol,
         http2: http2::options(
             protocols.http2,

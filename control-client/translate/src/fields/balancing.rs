@@ -3,7 +3,7 @@
 use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
-const ZONE_BASIS: &str = "zones are weighed by the number of their endpoints";
+const EXCHANGE: &str = "each shard takes what it measures at once, and nothing is exchanged";
 const HOST_SET: &str = "connections to endpoints that stay are kept";
 const SUBSET: &str = "fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight \
                       panic_mode_any list_as_any metadata_fallback_policy";
@@ -65,8 +65,12 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig",
         fields: &[
             (Served, "routing_enabled min_cluster_size fail_traffic_on_panic force_locality_direct_routing"),
-            (Reported(ZONE_BASIS), "force_local_zone locality_basis"),
+            (Served, "force_local_zone locality_basis"),
         ],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig.ForceLocalZone",
+        fields: &[(Served, "min_size")],
     },
     Table {
         message: "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig",
@@ -134,6 +138,13 @@ pub(super) const TABLES: &[Table] = &[
                 Reported("reports come with responses, in headers or trailers"),
                 "enable_oob_load_report oob_reporting_period oob_reporting_config",
             ),
+        ],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.peak_ewma.v3alpha.PeakEwma",
+        fields: &[
+            (Served, "decay_time default_rtt penalty_value"),
+            (NoEffect(EXCHANGE), "aggregation_interval max_samples_per_host"),
         ],
     },
     Table {

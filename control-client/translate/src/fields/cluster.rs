@@ -188,11 +188,10 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "common_http_protocol_options upstream_http_protocol_options explicit_http_config \
-                 use_downstream_protocol_config auto_config",
+                 use_downstream_protocol_config auto_config hash_policy",
             ),
             (Refused("filters on the upstream side are not served by this build"), "http_filters"),
             (Refused("policies belong to routes"), "retry_policy request_mirror_policies"),
-            (Reported("hash_policy of routes and of the balancer count"), "hash_policy"),
             (Reported("headers are checked by the built-in rules"), "header_validation_config"),
             (Reported("answers are judged by their status alone"), "outlier_detection"),
         ],

@@ -148,6 +148,7 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[(Served, "name method_names")],
     },
     Table { message: "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", fields: &[] },
+    Table { message: "envoy.extensions.filters.http.peak_ewma.v3alpha.PeakEwmaConfig", fields: &[] },
     Table {
         message: "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
         fields: &[(Served, "alpn_override")],

@@ -109,10 +109,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
-        fields: &[
-            (Served, "name weight"),
-            (Refused("metadata_match of the proxy as a whole is served"), "metadata_match"),
-        ],
+        fields: &[(Served, "name weight metadata_match")],
     },
     Table {
         message: "envoy.type.v3.HashPolicy",

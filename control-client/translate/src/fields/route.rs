@@ -262,10 +262,9 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.route.v3.WeightedCluster",
         fields: &[
-            (Served, "clusters"),
+            (Served, "clusters header_name use_hash_policy"),
             (NoEffect("the sum of the weights counts, in Envoy too"), "total_weight"),
             (Reported("weights are not read from the runtime"), "runtime_key_prefix"),
-            (Reported("the choice is random"), "header_name use_hash_policy"),
         ],
     },
     Table {

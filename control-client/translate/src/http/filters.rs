@@ -13,6 +13,9 @@ use crate::context::Context;
 use crate::error::Rejection;
 use crate::extension;
 
+/// The filter that measures for Envoy's balancer of that name; ours needs none.
+const PEAK_EWMA: &str = "envoy.extensions.filters.http.peak_ewma.v3alpha.PeakEwmaConfig";
+
 pub(super) fn filters(
     filters: &[pb::HttpFilter],
     stat_prefix: &str,
@@ -36,6 +39,7 @@ pub(super) fn filters(
         let inside = path.join("typed_config");
         let kind = match extension::type_of(any).as_str() {
             router::TYPE => router::router(&extension::open(any, &inside)?),
+            PEAK_EWMA => HttpFilterKind::PeakEwma,
             istio_alpn::TYPE => istio_alpn::alpn(&extension::open(any, &inside)?),
             grpc::STATS => grpc::stats(&extension::open(any, &inside)?),
             grpc::WEB => extension::open::<GrpcWeb>(any, &inside).map(|_| HttpFilterKind::GrpcWeb)?,

@@ -1,9 +1,10 @@
 //! `config.route.v3.WeightedCluster`.
 
-use millrace_config::{ClusterSpecifier, WeightedCluster, WeightedClusters};
+use millrace_config::{ClusterSpecifier, WeightedBy, WeightedCluster, WeightedClusters};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::Metadata;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
+use millrace_proto::pb::envoy::config::route::v3::weighted_cluster::RandomValueSpecifier;
 use millrace_proto::pb::envoy::config::route::v3::weighted_cluster::cluster_weight::HostRewriteSpecifier;
 
 use super::Scope;
@@ -38,7 +39,14 @@ pub(super) fn weighted(
         let why = format!("The sum of weights of all weighted clusters of route exceeds {}", u32::MAX);
         return Err(Rejection::new(&entries_path, why));
     }
-    Ok(ClusterSpecifier::Weighted(Box::new(WeightedClusters { clusters, total })))
+    let by = match &list.random_value_specifier {
+        Some(RandomValueSpecifier::HeaderName(name)) if !name.is_empty() => {
+            WeightedBy::Header(value::lower_bytes(name))
+        }
+        Some(RandomValueSpecifier::UseHashPolicy(uses)) if uses.value => WeightedBy::HashPolicy,
+        _ => WeightedBy::Chance,
+    };
+    Ok(ClusterSpecifier::Weighted(Box::new(WeightedClusters { clusters, total, by })))
 }
 
 fn one(

@@ -2,22 +2,43 @@
 //! are the shard's business.
 
 use millrace_base::{ResponseFlag, ResponseFlags};
-use millrace_config::{ClusterId, TcpClusterSpecifier, TcpProxy};
+use millrace_config::{ClusterId, MetadataMatch, TcpClusterSpecifier, TcpProxy, TcpWeightedCluster};
+
+/// Where a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its index among weighted ones.
+    pub weighted: Option<usize>,
+}
 
 /// The cluster of a connection; `random` chooses among weighted ones.
-pub fn cluster(specifier: &TcpClusterSpecifier, random: u64) -> Option<ClusterId> {
+pub fn target(specifier: &TcpClusterSpecifier, random: u64) -> Option<Target> {
     match specifier {
-        TcpClusterSpecifier::Cluster(id) => Some(*id),
+        TcpClusterSpecifier::Cluster(id) => Some(Target { cluster: *id, weighted: None }),
         TcpClusterSpecifier::Weighted(entries, total) => {
             let mut left = random % (*total).max(1);
-            entries.iter().find_map(|(id, weight)| match left.checked_sub(u64::from(*weight)) {
+            let chosen = |entry: &TcpWeightedCluster| match left.checked_sub(u64::from(entry.weight)) {
                 Some(rest) => {
                     left = rest;
-                    None
+                    false
                 }
-                None => Some(*id),
-            })
+                None => true,
+            };
+            let at = entries.iter().position(chosen)?;
+            entries.get(at).map(|entry| Target { cluster: entry.cluster, weighted: Some(at) })
         }
+    }
+}
+
+/// What the endpoint of a connection must have: `metadata_match` of the weighted cluster, or else of the proxy.
+pub fn metadata_match(proxy: &TcpProxy, target: Option<Target>) -> Option<&MetadataMatch> {
+    match (&proxy.cluster, target.and_then(|target| target.weighted)) {
+        (TcpClusterSpecifier::Weighted(entries, _), Some(at)) => {
+            entries.get(at).and_then(|entry| entry.metadata_match.as_deref())
+        }
+        _ => proxy.metadata_match.as_deref(),
     }
 }
 
@@ -118,10 +139,24 @@ mod tests {
 
     #[test]
     fn weights_are_shares() {
-        let weighted = TcpClusterSpecifier::Weighted(vec![(ClusterId(1), 1), (ClusterId(2), 3)], 4);
-        let picked: Vec<u32> =
-            (0..5).filter_map(|random| cluster(&weighted, random)).map(|id| id.0).collect();
+        let entry = |id: u32, weight: u32| TcpWeightedCluster {
+            cluster: ClusterId(id),
+            weight,
+            metadata_match: (id == 2).then(std::sync::Arc::default),
+        };
+        let proxy = TcpProxy {
+            cluster: TcpClusterSpecifier::Weighted(vec![entry(1, 1), entry(2, 3)], 4),
+            ..proxy(1)
+        };
+        let picked: Vec<u32> = (0..5)
+            .filter_map(|random| target(&proxy.cluster, random))
+            .map(|target| target.cluster.0)
+            .collect();
         assert_eq!(picked, [1, 2, 2, 2, 1]);
-        assert_eq!(cluster(&TcpClusterSpecifier::Cluster(ClusterId(7)), 3), Some(ClusterId(7)));
+        let matched = |random| metadata_match(&proxy, target(&proxy.cluster, random)).is_some();
+        assert_eq!([matched(0), matched(1)], [false, true]);
+        assert!(metadata_match(&proxy, None).is_none());
+        let one = TcpClusterSpecifier::Cluster(ClusterId(7));
+        assert_eq!(target(&one, 3), Some(Target { cluster: ClusterId(7), weighted: None }));
     }
 }

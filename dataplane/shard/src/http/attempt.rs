@@ -101,7 +101,8 @@ impl Shard {
         let Some(state) = self.clusters.get_mut(cluster) else { return };
         let priority = priority(stream.facts.high_priority);
         let scope = state.config().scope;
-        stream.watched = state.config().outlier_detection.is_some();
+        stream.watched = state.hears_tries();
+        stream.facts.times.upstream_pool_ready = None;
         if stream.facts.member.replace(cluster).is_some_and(|before| before != cluster) {
             // They are endpoints of another member of an aggregate cluster.
             stream.tried_hosts.clear();

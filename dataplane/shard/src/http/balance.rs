@@ -48,8 +48,10 @@ impl Shard {
     pub(super) fn plan_balance(&mut self, id: Key, forward: &RouteForward, cluster: Option<ClusterId>) {
         let Some(config) = cluster.and_then(|id| self.snapshot.cluster(id)) else { return };
         let balancing = &config.balancing;
-        let own = &balancing.consistent_hashing.hash_policies;
-        let policies = if own.is_empty() { &forward.hash_policies[..] } else { own };
+        // The balancer's own, else the cluster's, else the route's.
+        let own = [&balancing.consistent_hashing.hash_policies, &config.http.hash_policies];
+        let own = own.into_iter().find(|policies| !policies.is_empty());
+        let policies = own.map_or(&forward.hash_policies[..], |own| own);
         let Some(stream) = self.streams.get_mut(id) else { return };
         let wanted = stream.filters.as_ref().and_then(|filters| filters.wanted_host());
         if policies.is_empty() && balancing.override_host.is_empty() && wanted.is_none() {

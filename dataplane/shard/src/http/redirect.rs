@@ -78,7 +78,7 @@ impl Shard {
         let mut followed = stream.followed.as_deref().cloned().unwrap_or_default();
         let secure = downstream.link.is_secure();
         let target = redirect::target(policy, &followed, &stream.response, &stream.request, secure)?;
-        let plan = Plan::choose(options, &target.head, &self.snapshot, &mut self.rng);
+        let plan = Plan::choose(options, &target.head, Some(downstream), &self.snapshot, &mut self.rng);
         let name_of =
             |plan: Option<Plan>| plan.and_then(|plan| plan.route(options)).map(|r| Arc::clone(&r.name));
         let to = match name_of(plan) {

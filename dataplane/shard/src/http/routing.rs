@@ -3,6 +3,7 @@
 use millrace_base::{Key, Rng};
 use millrace_config::{
     BodyBufferLimit, RetryPolicy, RouteAction, RouteConfiguration, RouteForward, ScaledTimer, Snapshot,
+    WeightedClusters,
 };
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
@@ -14,12 +15,14 @@ use millrace_filter::http::router::retry::RetryState;
 use millrace_filter::http::stream_filters::Verdict;
 use millrace_http::{Method, RequestHead};
 use millrace_observe::stats::http as metric;
-use millrace_route::{Selected, Selection};
+use millrace_route::{HashInputs, Selected, Selection};
 
 use super::HttpOptions;
 use super::render::Renderer;
 use super::start::deadline;
 use super::stream::{Plan, REPLAY_BYTES_MAX};
+use crate::address::inet;
+use crate::downstream::Downstream;
 use crate::shard::Shard;
 
 /// What follows for a request that is not answered yet.
@@ -42,6 +45,7 @@ impl Plan {
     pub(super) fn choose(
         options: &HttpOptions,
         head: &RequestHead,
+        client: Option<&Downstream>,
         snapshot: &Snapshot,
         rng: &mut Rng,
     ) -> Option<Self> {
@@ -51,7 +55,12 @@ impl Plan {
         };
         let mut plan = Self::of(config, selected)?;
         if let RouteAction::Forward(forward) = &selected.route.action {
-            let choice = millrace_route::cluster(forward, head, rng.next_u64(), snapshot);
+            let number = |weighted: &WeightedClusters| {
+                let peer = client.and_then(|client| inet(&client.addresses.peer));
+                let inputs = HashInputs { head: Some(head), peer, ..HashInputs::default() };
+                millrace_route::weighted_number(weighted, forward, &inputs, rng.next_u64())
+            };
+            let choice = millrace_route::cluster(forward, head, number, snapshot);
             (plan.cluster, plan.weighted) = (choice.id(), choice.weighted);
         }
         Some(plan)
@@ -86,7 +95,8 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         // A count of this shard alone; the table's own is shared by all cores.
         let Some(options) = stream.options.clone() else { return };
-        let plan = Plan::choose(&options, &stream.request, &self.snapshot, &mut self.rng);
+        let client = self.downstreams.get(stream.downstream).map(|client| &**client);
+        let plan = Plan::choose(&options, &stream.request, client, &self.snapshot, &mut self.rng);
         if plan.is_some() {
             stream.facts.plan = plan;
         }

@@ -181,7 +181,7 @@ pub(crate) struct Stream {
     pub(crate) retrying: bool,
     /// The last try ended because it took too long.
     pub(crate) after_timeout: bool,
-    /// The cluster's outlier detection is told of the tries.
+    /// The cluster is told of the tries.
     pub(crate) watched: bool,
     /// Endpoints of earlier tries, if the policy says anything about the endpoints of retries.
     pub(crate) tried_hosts: Vec<HostId>,

@@ -20,6 +20,10 @@ impl Shard {
     pub(crate) fn report_try(&mut self, id: Key, result: TryResult) {
         let Some(facts) = self.streams.get(id).map(|stream| &stream.facts) else { return };
         if let (Some(cluster), Some(host)) = (facts.member, facts.host) {
+            let sent = facts.times.upstream_pool_ready;
+            if let (Some(sent), Some(state)) = (sent, self.clusters.get(cluster)) {
+                state.time_try(host, result, self.io.now.since(sent), self.io.now);
+            }
             self.report_result(cluster, host, result);
         }
     }

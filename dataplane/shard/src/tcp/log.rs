@@ -15,7 +15,8 @@ impl Shard {
         if session.proxy.access_logs.is_empty() && listener_logs.is_empty() {
             return;
         }
-        let cluster = session.cluster.and_then(|id| self.clusters.get(id)).map(|state| state.config());
+        let cluster =
+            session.target.and_then(|target| self.clusters.get(target.cluster)).map(|state| state.config());
         let times = Times { end: Some(now), ..session.times };
         let info = StreamInfo {
             log_type: AccessLogType::TcpConnectionEnd,

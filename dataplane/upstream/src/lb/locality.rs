@@ -76,6 +76,18 @@ impl<'a> Groups<'a> {
         Self { groups, local }
     }
 
+    /// How much of the whole the eligible hosts of each group are: their number, or their weights. `serving` counts them.
+    fn sizes(&self, serving: &[usize], by_weight: bool) -> Vec<u64> {
+        let size = |(group, serving): (&Group<'_>, &usize)| match by_weight {
+            false => *serving as u64,
+            true => {
+                let healthy = group.hosts.iter().filter(|member| member.health == HostHealth::Healthy);
+                healthy.map(|member| u64::from(member.weight)).sum()
+            }
+        };
+        self.groups.iter().zip(serving).map(size).collect()
+    }
+
     /// Hosts with their shares of the whole, by weights of localities and hosts; `eligible` says who counts.
     pub fn shares(&self, eligible: impl Fn(&Member) -> bool) -> Vec<(HostId, f64)> {
         let sum: u64 = self.groups.iter().map(|group| u64::from(group.weight)).sum();
@@ -169,7 +181,7 @@ impl Zones {
     ) -> Option<Self> {
         let local = LocalCluster::of(ground.local?);
         stats.add(LbStat::RecalculateZoneStructures, 1);
-        if groups.groups.len() < 2 || (local.all.len() < 2 && !config.force_local) {
+        if groups.groups.len() < 2 || (local.all.len() < 2 && config.force_local.is_none()) {
             return None;
         }
         let own = ground.cluster.balancing.local_locality.as_deref();
@@ -182,19 +194,23 @@ impl Zones {
             stats.add(LbStat::ZoneClusterTooSmall, 1);
             return None;
         }
+        let shares = groups.sizes(serving, config.by_weight);
+        let whole = shares.iter().sum::<u64>();
         let percentages: Vec<(u64, u64)> = groups
             .groups
             .iter()
-            .zip(serving)
-            .map(|(group, serving)| match (*serving as u64, group.name) {
+            .zip(shares)
+            .map(|(group, share)| match (share, group.name) {
                 (0, _) | (_, None) => (0, 0),
-                (serving, Some(name)) => {
-                    (local.percentage(name), (10_000 * serving).checked_div(total).unwrap_or(0))
-                }
+                (share, Some(name)) => (
+                    local.percentage(name, config.by_weight),
+                    (10_000 * share).checked_div(whole).unwrap_or(0),
+                ),
             })
             .collect();
         let (here, there) = percentages.first().copied().unwrap_or_default();
-        let direct = groups.local && ((there > 0 && there >= here) || config.force_local);
+        let enough = |min: u32| serving.first().is_some_and(|own| *own as u64 >= u64::from(min));
+        let direct = groups.local && ((there > 0 && there >= here) || config.force_local.is_some_and(enough));
         let stay = if groups.local && here > 0 { there * 10_000 / here } else { 0 };
         let mut sum = 0;
         let residual = percentages.iter().enumerate().map(|(at, (here, there))| {
@@ -243,7 +259,8 @@ impl Zones {
 /// The endpoints of the cluster that this proxy belongs to, by locality.
 struct LocalCluster<'a> {
     all: BTreeMap<&'a LocalityName, usize>,
-    healthy: BTreeMap<&'a LocalityName, usize>,
+    /// Number of the healthy ones, and the sum of their weights.
+    healthy: BTreeMap<&'a LocalityName, (u64, u64)>,
     usable: usize,
 }
 
@@ -256,7 +273,8 @@ impl<'a> LocalCluster<'a> {
                 let health = HostHealth::from(endpoint.health);
                 local.usable += usize::from(health != HostHealth::Unhealthy);
                 if health == HostHealth::Healthy {
-                    *local.healthy.entry(&locality.locality).or_default() += 1;
+                    let (number, weight) = local.healthy.entry(&locality.locality).or_default();
+                    (*number, *weight) = (*number + 1, *weight + u64::from(endpoint.weight.max(1)));
                 }
             }
         }
@@ -264,10 +282,11 @@ impl<'a> LocalCluster<'a> {
     }
 
     /// The share of the healthy ones, of 10,000.
-    fn percentage(&self, name: &LocalityName) -> u64 {
-        let total: usize = self.healthy.values().sum();
-        let own = self.healthy.get(name).copied().unwrap_or(0);
-        (10_000 * own as u64).checked_div(total as u64).unwrap_or(0)
+    fn percentage(&self, name: &LocalityName, by_weight: bool) -> u64 {
+        let size = |(number, weight): &(u64, u64)| if by_weight { *weight } else { *number };
+        let total: u64 = self.healthy.values().map(size).sum();
+        let own = self.healthy.get(name).map_or(0, size);
+        (10_000 * own).checked_div(total).unwrap_or(0)
     }
 
     fn is_in_panic(&self, threshold: f64) -> bool {

@@ -5,6 +5,7 @@ use millrace_config::{LbPolicy, LeastRequest, SlowStart};
 
 use super::Ground;
 use super::edf::Edf;
+use super::peak::Peak;
 use crate::members::Member;
 use crate::{Host, HostHealth, HostId};
 
@@ -24,6 +25,8 @@ enum Rotation {
     LeastOfAll,
     /// By weight over load.
     WeightedLeast(Edf, f64),
+    /// The better of two drawn at random.
+    Peak(Peak),
 }
 
 /// The eligible hosts of one level or locality and the state of their rotation.
@@ -84,6 +87,7 @@ impl HostSet {
                         self.hosts.iter().map(|id| hosts.get(id.0).map_or(1.0, |h| weigher.loaded(h, bias)));
                     Rotation::WeightedLeast(Edf::new(weights), bias)
                 }
+                LbPolicy::PeakEwma(config) => Rotation::Peak(Peak::from(&config)),
                 LbPolicy::Random
                 | LbPolicy::RingHash(_)
                 | LbPolicy::Maglev(_)
@@ -121,6 +125,7 @@ impl HostSet {
             }
             Rotation::LeastOf(choices) => least_of(*choices, ids, hosts, rng),
             Rotation::LeastOfAll => least_of_all(ids, hosts, rng),
+            Rotation::Peak(peak) => cheaper_of_two(peak, ids, hosts, rng, now),
         };
         ids.get(index).copied()
     }
@@ -150,6 +155,27 @@ fn least_of(choices: u32, ids: &[HostId], hosts: &Slab<Host>, rng: &mut Rng) -> 
         }
     }
     best
+}
+
+/// Of two different hosts the one with the smaller cost.
+#[inline(never)]
+fn cheaper_of_two(peak: &Peak, ids: &[HostId], hosts: &Slab<Host>, rng: &mut Rng, now: Time) -> usize {
+    if ids.len() < 2 {
+        return 0;
+    }
+    let (bits, count) = (rng.next_u64(), ids.len() as u64);
+    let first = (((bits >> 32) * count) >> 32) as usize;
+    let other = (((bits & 0xffff_ffff) * (count - 1)) >> 32) as usize;
+    let other = other + usize::from(other >= first);
+    let cost = |index: usize| {
+        let host = ids.get(index).and_then(|id| hosts.get(id.0));
+        host.map_or(f64::INFINITY, |host| {
+            let rtt = host.rtt.get().faded(peak, now);
+            host.rtt.set(rtt);
+            rtt.cost(host.active_requests, peak)
+        })
+    };
+    if cost(other) < cost(first) { other } else { first }
 }
 
 /// Each of those that tie has the same chance (reservoir sampling).

@@ -29,7 +29,7 @@ const MERGE_WINDOW: Duration = Duration::from_secs(1);
 const PANIC_RUNTIME: &str = "upstream.healthy_panic_threshold";
 const ZONES_RUNTIME: &str = "upstream.zone_routing.enabled";
 const ZONES_SIZE_RUNTIME: &str = "upstream.zone_routing.min_cluster_size";
-const ZONES_FORCE_RUNTIME: &str = "upstream.zone_routing.force_locality_direct_routing";
+const ZONES_FORCE_RUNTIME: &str = "upstream.zone_routing.force_local_zone.min_size";
 
 /// The typed policy when there is one, else what the older fields say. `provides`: the type of the cluster has a
 /// balancer of its own, which must be asked for, as it must not be of other clusters.
@@ -172,7 +172,7 @@ fn zone_aware(from: Option<&ZoneAwareLbConfig>, cx: &Context) -> ZoneAware {
         from.and_then(|zone| zone.routing_enabled.as_ref()),
         from.and_then(|zone| zone.min_cluster_size.as_ref()),
         from.is_some_and(|zone| zone.fail_traffic_on_panic),
-        false,
+        None,
         cx,
     )
 }
@@ -181,7 +181,7 @@ fn zones(
     enabled: Option<&Percent>,
     size: Option<&UInt64Value>,
     fail_traffic_on_panic: bool,
-    force_local: bool,
+    force_local: Option<u32>,
     cx: &Context,
 ) -> ZoneAware {
     let default = ZoneAware::default();
@@ -189,11 +189,13 @@ fn zones(
         enabled.map_or(default.routing_enabled, |percent| percent.value.round().clamp(0.0, 100.0) as u32);
     let percent = cx.runtime.integer(ZONES_RUNTIME).map_or(percent, |own| own.min(100) as u32);
     let size = size.map_or(default.min_cluster_size, |size| size.value);
+    let runtime_force = cx.runtime.integer(ZONES_FORCE_RUNTIME).filter(|min| *min > 0).map(|min| min as u32);
     ZoneAware {
         routing_enabled: percent,
         min_cluster_size: cx.runtime.integer(ZONES_SIZE_RUNTIME).unwrap_or(size),
         fail_traffic_on_panic,
-        force_local: cx.runtime.boolean(ZONES_FORCE_RUNTIME, force_local),
+        force_local: runtime_force.or(force_local),
+        by_weight: false,
     }
 }
 

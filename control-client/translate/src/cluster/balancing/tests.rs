@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millrace_config::{
     Cluster, HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityMode, Maglev, OverrideHostSource,
-    RingHash, SelectorFallback, SubsetFallback,
+    PeakEwma, RingHash, SelectorFallback, SubsetFallback,
 };
 
 use crate::cluster::tests::cluster_of;
@@ -150,4 +150,35 @@ fn metadata_of_endpoints() {
     assert_eq!(metadata.get("a").map(|(value, list)| (&**value, list)), Some(("true", None)));
     let elements = metadata.get("v").and_then(|(_, list)| list).unwrap();
     assert_eq!(elements, ["1".into(), "\"x\"".into()]);
+}
+
+#[test]
+fn peak_ewma_with_linkerds_defaults() {
+    let of = |fields: &str| typed(&format!("peak_ewma.v3alpha.PeakEwma{fields}")).lb_policy;
+    let default =
+        PeakEwma { decay: Duration::from_secs(10), default_rtt: Duration::from_millis(30), penalty: None };
+    assert_eq!(of(""), LbPolicy::PeakEwma(default));
+    let own =
+        PeakEwma { decay: Duration::from_secs(2), default_rtt: Duration::from_millis(5), penalty: Some(1e6) };
+    let fields = ", decay_time: 2s, default_rtt: 0.005s, penalty_value: 1000000, aggregation_interval: 1s, \
+                  max_samples_per_host: 10";
+    assert_eq!(of(fields), LbPolicy::PeakEwma(own));
+    let LbPolicy::PeakEwma(shortest) = of(", decay_time: 0s") else { panic!("peak-EWMA") };
+    assert_eq!(shortest.decay, Duration::from_millis(1));
+}
+
+#[test]
+fn zones_may_be_forced_and_weighed() {
+    let zone = |fields: &str| {
+        let policy = format!("random.v3.Random, locality_lb_config: {{zone_aware_lb_config: {{{fields}}}}}");
+        match typed(&policy).balancing.locality {
+            LocalityMode::ZoneAware(zone) => (zone.force_local, zone.by_weight),
+            LocalityMode::Weighted => panic!("zone aware"),
+        }
+    };
+    assert_eq!(zone(""), (None, false));
+    assert_eq!(zone("force_locality_direct_routing: true"), (Some(1), false));
+    let both = "force_locality_direct_routing: true, force_local_zone: {min_size: 3}";
+    assert_eq!(zone(both), (Some(3), false));
+    assert_eq!(zone("force_local_zone: {}, locality_basis: HEALTHY_HOSTS_WEIGHT"), (Some(1), true));
 }

@@ -4,14 +4,15 @@ use std::time::Duration as StdDuration;
 
 use millrace_config::{
     Balancing, ClientSideWeights, ConsistentHashing, HashFunction, LbPolicy, LeastRequest, LocalityMode,
-    OverrideHostSource,
+    OverrideHostSource, PeakEwma,
 };
-use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::extensions::load_balancing_policies as policies;
 use millrace_proto::pb::google::protobuf::{Any, Duration};
+use millrace_proto::{Path, contrib};
 use policies::common::v3 as common;
 use policies::common::v3::locality_lb_config::LocalityConfigSpecifier;
+use policies::common::v3::locality_lb_config::zone_aware_lb_config::LocalityBasis;
 
 use super::subset;
 use crate::context::Context;
@@ -25,6 +26,8 @@ const BLACKOUT: StdDuration = StdDuration::from_secs(10);
 const EXPIRATION: StdDuration = StdDuration::from_secs(180);
 const UPDATE: StdDuration = StdDuration::from_secs(1);
 const UPDATE_MIN: StdDuration = StdDuration::from_millis(100);
+/// The shortest `decay_time` of peak-EWMA: less would forget every answer before the next.
+const DECAY_MIN: StdDuration = StdDuration::from_millis(1);
 
 const PREFIX: &str = "envoy.extensions.load_balancing_policies.";
 
@@ -65,7 +68,7 @@ pub(super) fn policy(
     Err(Rejection::new(&path, why))
 }
 
-/// The balancers of Envoy 1.40.
+/// The balancers of Envoy 1.40, and one of its contrib build.
 fn is_known(kind: &str) -> bool {
     matches!(
         kind,
@@ -81,6 +84,7 @@ fn is_known(kind: &str) -> bool {
             | "cluster_provided.v3.ClusterProvided"
             | "dynamic_modules.v3.DynamicModulesLoadBalancerConfig"
             | "load_aware_locality.v3.LoadAwareLocality"
+            | "peak_ewma.v3alpha.PeakEwma"
     )
 }
 
@@ -141,6 +145,7 @@ fn served(
             out.locality = LocalityMode::Weighted;
             child
         }
+        "peak_ewma.v3alpha.PeakEwma" => LbPolicy::PeakEwma(peak_ewma(&extension::open(any, path)?)),
         "cluster_provided.v3.ClusterProvided" => LbPolicy::ClusterProvided,
         _ => return Ok(None),
     }))
@@ -161,6 +166,15 @@ fn client_side_weights(
         update: period(config.weight_update_period.as_ref(), UPDATE).max(UPDATE_MIN),
         error_penalty: config.error_utilization_penalty.map_or(0.0, |penalty| f64::from(penalty.value)),
     })
+}
+
+fn peak_ewma(config: &contrib::PeakEwma) -> PeakEwma {
+    let default = PeakEwma::default();
+    PeakEwma {
+        decay: config.decay_time.as_ref().map_or(default.decay, value::duration).max(DECAY_MIN),
+        default_rtt: config.default_rtt.as_ref().map_or(default.default_rtt, value::duration),
+        penalty: config.penalty_value.map(|penalty| penalty.value),
+    }
 }
 
 fn child(
@@ -243,14 +257,18 @@ fn locality(config: Option<&common::LocalityLbConfig>, out: &mut Balancing, cx: 
         Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => out.locality = LocalityMode::Weighted,
         Some(LocalityConfigSpecifier::ZoneAwareLbConfig(zone)) => {
             #[allow(deprecated)]
-            let force = zone.force_locality_direct_routing;
-            out.locality = LocalityMode::ZoneAware(super::zones(
+            let older = zone.force_locality_direct_routing.then_some(1);
+            let own = zone.force_local_zone.as_ref();
+            let force = own.map(|force| value::number(force.min_size.as_ref(), 1)).or(older);
+            let mut zones = super::zones(
                 zone.routing_enabled.as_ref(),
                 zone.min_cluster_size.as_ref(),
                 zone.fail_traffic_on_panic,
                 force,
                 cx,
-            ));
+            );
+            zones.by_weight = zone.locality_basis() == LocalityBasis::HealthyHostsWeight;
+            out.locality = LocalityMode::ZoneAware(zones);
         }
         None => {}
     }

@@ -205,7 +205,7 @@ fn step(
             return (active.map(|active| Active::Concurrency(active.into())), verdict);
         }
         // It acts when an endpoint is chosen: `istio_alpn::offer`.
-        HttpFilterKind::IstioAlpn(_) | HttpFilterKind::Router { .. } => None,
+        HttpFilterKind::IstioAlpn(_) | HttpFilterKind::PeakEwma | HttpFilterKind::Router { .. } => None,
     };
     (active, Verdict::Continue)
 }
