@@ -10,6 +10,7 @@ mod config_dump;
 mod control;
 mod demo;
 mod health;
+mod health_discovery;
 mod listeners;
 mod loads;
 mod logs;
