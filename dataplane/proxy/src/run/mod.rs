@@ -4,6 +4,7 @@
 //! listening socket. [`control`] is the loop that runs from then on.
 
 mod admin_state;
+mod breakers;
 mod certificates;
 mod cluster_gauges;
 mod config_dump;

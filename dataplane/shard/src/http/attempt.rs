@@ -193,6 +193,10 @@ impl Shard {
             PoolFailure::PendingOverflow | PoolFailure::RequestOverflow | PoolFailure::ConnectionOverflow => {
                 self.attempt_failed(id, ResetReason::Overflow, false);
             }
+            PoolFailure::PoolOverflow => {
+                self.end_retry_slot(id);
+                self.local_reply(id, reply::no_healthy_upstream(503));
+            }
             PoolFailure::ConnectFailed | PoolFailure::HostGone => {
                 let reason = match self.connect_timed_out {
                     true => ResetReason::ConnectTimeout,
