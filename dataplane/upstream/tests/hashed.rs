@@ -75,8 +75,15 @@ fn the_same_rings_and_tables_as_envoy() {
         let [name, balancer, hosts, picks] = line.split('\t').collect::<Vec<_>>()[..] else {
             unreachable!("{line}")
         };
-        let mut cluster = cluster(policy(balancer), vec![]);
+        let (plain, by_name) =
+            balancer.strip_suffix(" hostname").map_or((balancer, false), |plain| (plain, true));
+        let mut cluster = cluster(policy(plain), vec![]);
         (cluster.localities, cluster.balancing.locality) = localities(hosts);
+        cluster.balancing.consistent_hashing.use_hostname = by_name;
+        for endpoint in cluster.localities.iter_mut().flat_map(|l| &mut l.endpoints).filter(|_| by_name) {
+            let metadata = endpoint.lb_metadata.take();
+            endpoint.hostname = metadata.and_then(|own| own.hash_key.clone()).expect("a key");
+        }
         let mut state = state(cluster);
         let got: String = (0..picks.len())
             .map(|n| choose(&mut state, &hashed(xxh64(format!("v{n}").as_bytes(), 0))).unwrap())

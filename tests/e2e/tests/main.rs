@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         ("aggregate", aggregate::CASES),
         ("bad_upstreams", bad_upstreams::CASES),
         ("balancing", balancing::CASES),
+        ("balancing_choices", balancing::choices::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
         ("balancing_loads", balancing::loads::CASES),
         ("balancing_localities", balancing::localities::CASES),

@@ -135,9 +135,13 @@ impl Subsets {
             SubsetFallback::AnyEndpoint => self.any.as_mut(),
             SubsetFallback::DefaultSubset => self.default.as_mut(),
         };
-        if let Some(chosen) = fallback.and_then(|tables| tables.choose(draw, context)) {
-            draw.stats.add(LbStat::SubsetsFallback, 1);
-            return Some(chosen);
+        if let Some(tables) = fallback {
+            if let Some(chosen) = tables.choose(draw, context) {
+                draw.stats.add(LbStat::SubsetsFallback, 1);
+                return Some(chosen);
+            }
+            // Nobody is fewer than any share, so this was panic, too.
+            draw.stats.add(LbStat::HealthyPanic, u32::from(tables.panics()));
         }
         if !self.config.panic_mode_any {
             return None;

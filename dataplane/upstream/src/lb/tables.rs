@@ -91,6 +91,11 @@ impl Tables {
         self.direct = self.load.is_trivial() && self.levels.first().is_some_and(plain);
     }
 
+    /// True when a level uses all its hosts, even if there are none.
+    pub fn panics(&self) -> bool {
+        self.levels.is_empty() || self.levels.iter().any(|level| level.panic)
+    }
+
     /// See the field.
     pub fn is_direct(&self) -> bool {
         self.direct

@@ -7,7 +7,8 @@ use millrace_support::subject::Subject;
 
 use super::{Host, cluster, counts, hosts, locality, policy, routed};
 
-pub(crate) const CASES: &[Case] = &[case!(weights), case!(zones), case!(degraded_and_weighted_priorities)];
+pub(crate) const CASES: &[Case] =
+    &[case!(weights), case!(zones), case!(forced_and_weighed_zones), case!(degraded_and_weighted_priorities)];
 
 /// Within six standard deviations of a share of all requests.
 fn near(got: usize, share: f64, requests: usize) -> bool {
@@ -110,6 +111,40 @@ fn zones(subject: &Subject) {
     );
     assert_eq!(counts(&mut proxy.client(), 80, 8, &[])[4..].iter().sum::<usize>(), 40);
     assert_eq!(stat(&proxy, "zone_routing_all_directly"), 0);
+}
+
+fn forced_and_weighed_zones(subject: &Subject) {
+    let zone = |fields: &str| {
+        let kind = format!(
+            "round_robin.v3.RoundRobin, locality_lb_config: {{zone_aware_lb_config: {{min_cluster_size: 1, {fields}}}}}"
+        );
+        format!("load_balancing_policy: {}", policy(&kind))
+    };
+    let all = hosts(8, |_| String::new());
+    let uneven = in_zones(&all, &[("a", 0..2), ("b", 2..8)]);
+    let local = |fields: &str, own: &[(&str, usize)], upstreams: &str| {
+        let proxy = zoned(subject, upstreams, &zone(fields), own);
+        counts(&mut proxy.client(), 400, 8, &[])[..2].iter().sum::<usize>()
+    };
+    let even: &[(&str, usize)] = &[("a", 1), ("b", 1)];
+    // Everything stays while the zone has so many endpoints; else a quarter of them serve half of the proxies.
+    for (fields, share) in [
+        ("force_locality_direct_routing: true", 1.0),
+        ("force_local_zone: {}", 1.0),
+        ("force_local_zone: {min_size: 2}", 1.0),
+        ("force_local_zone: {min_size: 3}", 0.5),
+    ] {
+        let got = local(fields, even, &uneven);
+        assert!(near(got, share, 400), "{fields}: {got}");
+    }
+    // All proxies are in one zone: only force makes a difference.
+    assert_eq!(local("force_local_zone: {min_size: 1}", &[("a", 2)], &uneven), 400);
+    assert!(near(local("fail_traffic_on_panic: true", &[("a", 2)], &uneven), 0.25, 400));
+    // Two of eight have half of the weight.
+    let heavy = hosts(8, |n| format!(", load_balancing_weight: {}", if n < 2 { 3 } else { 1 }));
+    let heavy = in_zones(&heavy, &[("a", 0..2), ("b", 2..8)]);
+    assert!(near(local("locality_basis: HEALTHY_HOSTS_NUM", even, &heavy), 0.5, 400));
+    assert_eq!(local("locality_basis: HEALTHY_HOSTS_WEIGHT", even, &heavy), 400);
 }
 
 fn degraded_and_weighted_priorities(subject: &Subject) {

@@ -1,5 +1,6 @@
 //! Load balancing: which endpoint a request reaches, and what is counted.
 
+pub(crate) mod choices;
 pub(crate) mod hashing;
 pub(crate) mod loads;
 pub(crate) mod localities;

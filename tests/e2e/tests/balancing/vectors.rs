@@ -10,11 +10,11 @@ use millrace_e2e::{Case, case};
 use millrace_support::subject::Subject;
 use millrace_support::upstream::{Reply, Upstream};
 
-use super::{Host, ask, cluster, lb, locality, routed};
+use super::{Host, ask, cluster, lb, locality, policy, routed};
 
 pub(crate) const CASES: &[Case] = &[case!(rings_and_tables), case!(bounded_loads)];
 
-/// Name, balancer, and localities: `weight:key*weight,...`, without weights where there are none.
+/// Name, balancer (`hostname`: keys are names of endpoints, else metadata), and localities: `weight:key*weight,...`, without weights where there are none.
 const VECTORS: &[(&str, &str, &str)] = &[
     ("ring", "ring 1024 8388608 xx", "host-0,host-1,host-2,host-3,host-4,host-5,host-6,host-7,host-8,host-9"),
     ("ring-weights", "ring 64 8388608 xx", "a*1,b*2,c*7"),
@@ -25,10 +25,14 @@ const VECTORS: &[(&str, &str, &str)] = &[
     ("maglev", "maglev 65537", "host-0,host-1,host-2,host-3,host-4,host-5,host-6,host-7,host-8,host-9"),
     ("maglev-weights", "maglev 1009", "a*1,b*2,c*7,d*30"),
     ("maglev-small", "maglev 11", "d,a,c,b"),
+    ("ring-hostname", "ring 1024 8388608 xx hostname", "host-0,host-1*3,host-2,host-3"),
+    ("ring-murmur-weights", "ring 512 8388608 murmur", "a*1,b*2,c*7"),
+    ("ring-default", "ring 1024 8388608 murmur", "host-0*5,host-1*1,host-2*4,host-3*3"),
+    ("maglev-hostname", "maglev 65537 hostname", "host-0,host-1*3,host-2,host-3"),
     ("maglev-localities", "maglev 997", "1:a,b*3;3:c,d;0:e"),
 ];
 
-const REQUESTS: usize = 256;
+const REQUESTS: usize = 1000;
 
 fn rings_and_tables(subject: &Subject) {
     let mut lines = String::new();
@@ -51,7 +55,9 @@ fn rings_and_tables(subject: &Subject) {
 
 /// The positions of the endpoints that requests with `x-key: v0` and so on reach, one digit each.
 fn drive(subject: &Subject, balancer: &str, localities: &str) -> String {
-    let words: Vec<&str> = balancer.split(' ').collect();
+    let (plain, by_name) =
+        balancer.strip_suffix(" hostname").map_or((balancer, false), |plain| (plain, true));
+    let words: Vec<&str> = plain.split(' ').collect();
     let weighted = localities.contains(';');
     let mut fields = match words[..] {
         ["ring", min, max, hash] => format!(
@@ -62,6 +68,17 @@ fn drive(subject: &Subject, balancer: &str, localities: &str) -> String {
         ["maglev", size] => format!("lb_policy: MAGLEV\nmaglev_lb_config: {{table_size: {size}}}"),
         _ => unreachable!("{balancer}: an unknown balancer"),
     };
+    if by_name {
+        // Of static endpoints only a typed policy hashes names.
+        let own = "consistent_hashing_lb_config: {use_hostname_for_hashing: true}";
+        let kind = match words[..] {
+            ["ring", min, max, _] => {
+                format!("ring_hash.v3.RingHash, minimum_ring_size: {min}, maximum_ring_size: {max}, {own}")
+            }
+            _ => format!("maglev.v3.Maglev, {own}"),
+        };
+        fields = format!("load_balancing_policy: {}", policy(&kind));
+    }
     if weighted {
         fields.push_str("\ncommon_lb_config: {locality_weighted_lb_config: {}}");
     }
@@ -76,7 +93,12 @@ fn drive(subject: &Subject, balancer: &str, localities: &str) -> String {
             .enumerate()
             .map(|(n, (key, weight))| Host {
                 upstream: Upstream::fixed(&(count + n).to_string()),
-                fields: lb(&format!("hash_key: \"{key}\"")) + &format!(", load_balancing_weight: {weight}"),
+                fields: match by_name {
+                    true => format!(", load_balancing_weight: {weight}"),
+                    false => {
+                        lb(&format!("hash_key: \"{key}\"")) + &format!(", load_balancing_weight: {weight}")
+                    }
+                },
             })
             .collect();
         count += group.len();
@@ -85,7 +107,12 @@ fn drive(subject: &Subject, balancer: &str, localities: &str) -> String {
         } else {
             format!("load_balancing_weight: {weight},")
         };
-        all.push(locality(&format!("locality: {{zone: z{zone}}}, {weight}"), &group));
+        let mut text = locality(&format!("locality: {{zone: z{zone}}}, {weight}"), &group);
+        for (key, _) in keys.iter().filter(|_| by_name) {
+            text =
+                text.replacen("{endpoint: {address", &format!("{{endpoint: {{hostname: {key}, address"), 1);
+        }
+        all.push(text);
         kept.push(group);
     }
     let proxy = routed(subject, ", hash_policy: [{header: {header_name: x-key}}]", &cluster(&fields, &all));

@@ -12,7 +12,7 @@ use millrace_config::{
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::{
-    CommonLbConfig, LbConfig, LbPolicy as By, RingHashLbConfig, SlowStartConfig,
+    ClusterDiscoveryType, CommonLbConfig, LbConfig, LbPolicy as By, RingHashLbConfig, SlowStartConfig,
     common_lb_config::{ConsistentHashingLbConfig, LocalityConfigSpecifier, ZoneAwareLbConfig},
     ring_hash_lb_config,
 };
@@ -115,6 +115,9 @@ fn legacy(
             None => {}
         }
         let hashing = common.consistent_hashing_lb_config.as_ref();
+        if hashing.is_some_and(|hashing| hashing.use_hostname_for_hashing) {
+            check_hostnames(cluster, path)?;
+        }
         balancing.consistent_hashing = hashing.map(consistent_hashing).unwrap_or_default();
     }
     if let Some(config) = &cluster.lb_subset_config {
@@ -157,6 +160,27 @@ fn legacy(
         }
         By::ClusterProvided => Ok(LbPolicy::ClusterProvided),
     }
+}
+
+/// Only endpoints of `STRICT_DNS` are hashed by their names, unless a typed policy asks for it.
+fn check_hostnames(cluster: &pb::Cluster, path: &Path) -> Result<(), Rejection> {
+    use pb::cluster::DiscoveryType;
+    let kind = match &cluster.cluster_discovery_type {
+        // What stands there instead of a type has none.
+        Some(ClusterDiscoveryType::ClusterType(_)) => "",
+        Some(ClusterDiscoveryType::Type(number)) => match DiscoveryType::try_from(*number) {
+            Ok(DiscoveryType::StrictDns) => return Ok(()),
+            Ok(DiscoveryType::LogicalDns) => "envoy.cluster.logical_dns",
+            Ok(DiscoveryType::Eds) => "envoy.cluster.eds",
+            Ok(DiscoveryType::OriginalDst) => "envoy.cluster.original_dst",
+            Ok(DiscoveryType::Static) | Err(_) => "envoy.cluster.static",
+        },
+        None => "envoy.cluster.static",
+    };
+    let why =
+        format!("Cannot use hostname for consistent hashing loadbalancing for cluster of type: '{kind}'");
+    let path = path.join("common_lb_config").join("consistent_hashing_lb_config");
+    Err(Rejection::new(&path.join("use_hostname_for_hashing"), why))
 }
 
 /// `healthy_panic_threshold` as a whole number of percent.

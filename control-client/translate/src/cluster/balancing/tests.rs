@@ -29,17 +29,22 @@ fn list(policy: &str) -> String {
 fn hashing_in_the_older_fields_and_typed() {
     let old = of("lb_policy: RING_HASH, ring_hash_lb_config: {minimum_ring_size: 9, maximum_ring_size: 10, \
                   hash_function: MURMUR_HASH_2}, common_lb_config: {consistent_hashing_lb_config: \
-                  {use_hostname_for_hashing: true, hash_balance_factor: 150}}");
+                  {hash_balance_factor: 150}}");
     let ring =
         RingHash { minimum_ring_size: 9, maximum_ring_size: 10, hash_function: HashFunction::MurmurHash2 };
     assert_eq!(old.lb_policy, LbPolicy::RingHash(ring));
     let hashing = &old.balancing.consistent_hashing;
-    assert!(hashing.use_hostname && hashing.balance_factor == 150 && hashing.hash_policies.is_empty());
+    assert!(!hashing.use_hostname && hashing.balance_factor == 150 && hashing.hash_policies.is_empty());
     let new = typed(
         "ring_hash.v3.RingHash, hash_function: MURMUR_HASH_2, minimum_ring_size: 9, maximum_ring_size: 10, \
-                     use_hostname_for_hashing: true, hash_balance_factor: 150",
+                     hash_balance_factor: 150",
     );
     assert_eq!((new.lb_policy, &new.balancing), (old.lb_policy, &old.balancing));
+    // Names are hashed of STRICT_DNS only, but for the typed policies.
+    let named = typed("ring_hash.v3.RingHash, use_hostname_for_hashing: true");
+    assert!(named.balancing.consistent_hashing.use_hostname);
+    let refused = "common_lb_config: {consistent_hashing_lb_config: {use_hostname_for_hashing: true}}";
+    assert!(cluster_of(refused).unwrap_err().to_string().contains("cluster of type: 'envoy.cluster.static'"));
     assert_eq!(of("lb_policy: MAGLEV").lb_policy, LbPolicy::Maglev(Maglev { table_size: 65_537 }));
     let maglev = typed(
         "maglev.v3.Maglev, table_size: 1009, locality_weighted_lb_config: {}, \
