@@ -148,8 +148,8 @@ fn endpoints_get_what_linkerd_gives_them() {
         let times: Vec<u64> = times.iter().map(|millis| millis * MILLISECOND).collect();
         let mut ours = Ours::new(&peak(times.len() as u8, config));
         let mut model = Linkerd::new(times.len(), &config);
-        let got = shares(&drive(&mut ours, &times, gap * MILLISECOND, 40_000));
-        let want = shares(&drive(&mut model, &times, gap * MILLISECOND, 40_000));
+        let got = shares(&drive(&mut ours, &times, gap * MILLISECOND, 10_000));
+        let want = shares(&drive(&mut model, &times, gap * MILLISECOND, 10_000));
         for (got_one, want_one) in got.iter().zip(&want) {
             // Both draw by themselves.
             assert!((got_one - want_one).abs() < 0.01 + want_one * 0.05, "{times:?}: {got:?}, {want:?}");
