@@ -9,6 +9,7 @@ mod address;
 mod admission;
 mod choose;
 mod clusters;
+mod connection_state;
 mod downstream;
 mod farewell;
 mod gates;

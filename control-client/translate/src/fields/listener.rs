@@ -129,9 +129,9 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "status_code_filter duration_filter not_health_check_filter traceable_filter runtime_filter \
-                 and_filter or_filter header_filter response_flag_filter",
+                 and_filter or_filter header_filter response_flag_filter metadata_filter",
             ),
-            (Refused(LOG_FILTER), "grpc_status_filter extension_filter metadata_filter log_type_filter"),
+            (Refused(LOG_FILTER), "grpc_status_filter extension_filter log_type_filter"),
         ],
     },
     Table { message: "envoy.config.accesslog.v3.StatusCodeFilter", fields: &[(Served, "comparison")] },

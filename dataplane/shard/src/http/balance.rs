@@ -8,7 +8,7 @@ use millrace_route::HashInputs;
 use millrace_upstream::{ClusterState, LbStat, LoadReport, OverrideHost};
 
 use super::HttpOptions;
-use super::stream::Plan;
+use super::stream::{Facts, Plan, Stream};
 use crate::address::inet;
 use crate::shard::Shard;
 
@@ -23,6 +23,8 @@ pub(crate) struct Balance {
     pub(crate) preferred: Vec<u8>,
     /// The endpoint of the request's session: the first try goes there.
     pub(crate) session: Option<Box<Session>>,
+    /// Dynamic metadata that balancers read, merged into the route's `metadata_match`.
+    pub(crate) metadata: Option<Box<MetadataMatch>>,
     /// The endpoint's own words about its load are wanted, and have not come.
     pub(crate) wants_load: bool,
 }
@@ -52,7 +54,8 @@ impl Shard {
         let policies = if own.is_empty() { &forward.hash_policies[..] } else { own };
         let Some(stream) = self.streams.get_mut(id) else { return };
         let wanted = stream.filters.as_ref().and_then(|filters| filters.wanted_host());
-        if policies.is_empty() && balancing.override_host.is_empty() && wanted.is_none() {
+        let asked = balancing.subset.is_some().then(|| asked_by_filters(stream)).flatten();
+        if policies.is_empty() && balancing.override_host.is_empty() && wanted.is_none() && asked.is_none() {
             return;
         }
         let session = wanted.map(Session::of);
@@ -71,14 +74,32 @@ impl Shard {
                 preferred.extend_from_slice(list);
             }
         }
-        stream.facts.balance =
-            Balance { hash: hashed.hash, cookies: hashed.cookies, preferred, session, wants_load: false };
+        stream.facts.balance = Balance {
+            hash: hashed.hash,
+            cookies: hashed.cookies,
+            preferred,
+            session,
+            metadata: asked,
+            wants_load: false,
+        };
     }
 }
 
+/// What filters have written for balancers.
+fn asked_by_filters(stream: &Stream) -> Option<Box<MetadataMatch>> {
+    let notes = stream.facts.state.read();
+    let own = notes.as_ref()?.metadata.namespace(MetadataMatch::NAMESPACE)?;
+    let route = stream.options.as_deref().and_then(|options| of_route(stream.facts.plan?, options));
+    Some(Box::new(MetadataMatch::merged(route, own)))
+}
+
+/// What the endpoint must have: dynamic metadata of the request together with `metadata_match` of the route, or that alone.
+pub(super) fn metadata_match<'a>(facts: &'a Facts, options: &'a HttpOptions) -> Option<&'a MetadataMatch> {
+    facts.balance.metadata.as_deref().or_else(|| of_route(facts.plan?, options))
+}
+
 /// `metadata_match` of the route or of the weighted cluster that was chosen.
-pub(super) fn metadata_match(plan: Option<Plan>, options: &HttpOptions) -> Option<&MetadataMatch> {
-    let plan = plan?;
+fn of_route(plan: Plan, options: &HttpOptions) -> Option<&MetadataMatch> {
     let forward: &RouteForward = plan.forward(options)?;
     match plan.weighted_entry(options) {
         Some(entry) => entry.metadata_match.as_deref(),

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use millrace_base::{Key, ResponseFlag, ResponseFlags, Time, TlsFacts};
+use millrace_base::{Key, ResponseFlag, ResponseFlags, StreamState, Time, TlsFacts};
 use millrace_config::{
     Address, ClusterId, ClusterSpecifier, Route, RouteForward, VirtualHost, WeightedCluster,
 };
@@ -106,6 +106,8 @@ pub(crate) struct Facts {
     pub(crate) high_priority: bool,
     /// What decides its endpoint.
     pub(crate) balance: Balance,
+    /// What filters have written about it.
+    pub(crate) state: StreamState,
 }
 
 /// `%RESPONSE_CODE_DETAILS%`: nearly always a static text.
