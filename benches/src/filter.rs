@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_base::{Rng, WallTime};
+use millrace_base::{Rng, WallTime, Written};
 use millrace_config::format::Template;
 use millrace_config::{
     AppendAction, HeaderMutations, HeaderOption, HttpConnectionManager, NetworkFilter, Node, PathMatcher,
@@ -84,7 +84,7 @@ fn add(name: &str, value: &str, action: AppendAction) -> HeaderOption {
 }
 
 fn selected(config: &RouteConfiguration) -> Selected<'_> {
-    select(config, &heads::parsed(MESH), 0).route().expect("the route for everything")
+    select(config, &heads::parsed(MESH), &Written::default(), 0).route().expect("the route for everything")
 }
 
 fn everything() -> Route {
@@ -154,7 +154,7 @@ fn router_plan() -> Routine {
     let (options, mut head, mut scratch) = (ParseOptions::default(), RequestHead::new(), Vec::new());
     repeat(move || {
         heads::parse(black_box(MESH), &options, &mut head);
-        let Some(selected) = select(&config, &head, 7).route() else { return };
+        let Some(selected) = select(&config, &head, &Written::default(), 7).route() else { return };
         let RouteAction::Forward(forward) = &selected.route.action else { return };
         let choice = cluster(forward, &head, |_| 7, &snapshot);
         let levels = Levels { config: &config, selected, weighted: choice.entry(forward) };

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use millrace_base::Written;
 use millrace_config::{
     ClusterId, ClusterSpecifier, HeaderMutations, PathMatcher, RequireTls, Route, RouteAction,
     RouteConfiguration, RouteForward, RouteMatch, VirtualHost,
@@ -35,6 +36,7 @@ pub(crate) fn route(path: PathMatcher) -> Route {
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
         per_filter: Vec::new(),
+        metadata: None,
         stat_scope: None,
     }
 }
@@ -53,6 +55,7 @@ pub(crate) fn virtual_host(domain: &str, routes: Vec<Route>) -> VirtualHost {
         retry_policy: None,
         per_filter: Vec::new(),
         for_filters: millrace_config::RouteFilterFields::default(),
+        metadata: None,
         stat_scope: None,
     }
 }
@@ -79,12 +82,12 @@ fn head(authority: &str, path: &str) -> RequestHead {
 /// many names even out what a single one would cost by chance.
 fn selecting(config: RouteConfiguration, heads: Vec<RequestHead>) -> Routine {
     for head in &heads {
-        assert!(select(&config, head, 0).route().is_some(), "{head:?}");
+        assert!(select(&config, head, &Written::default(), 0).route().is_some(), "{head:?}");
     }
     let mut at = 0;
     repeat(move || {
         at = if at + 1 < heads.len() { at + 1 } else { 0 };
-        black_box(select(&config, black_box(&heads[at]), 0));
+        black_box(select(&config, black_box(&heads[at]), &Written::default(), 0));
     })
 }
 

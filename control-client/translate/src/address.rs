@@ -53,15 +53,17 @@ pub(crate) fn port(socket: &core::SocketAddress, path: &Path) -> Result<u16, Rej
 
 /// A prefix.
 pub(crate) fn cidr(range: &core::CidrRange, path: &Path) -> Result<Cidr, Rejection> {
+    self::range(&range.address_prefix, range.prefix_len.as_ref().map(|len| len.value), path)
+}
+
+/// A prefix in two pieces.
+pub(crate) fn range(address: &str, len: Option<u32>, path: &Path) -> Result<Cidr, Rejection> {
+    let len = len.unwrap_or(0);
     let malformed = || {
-        let len = range.prefix_len.as_ref().map_or(0, |len| len.value);
-        Rejection::new(
-            path,
-            format!("invalid ip/mask combo '{}/{len}' (format is <ip>/<# mask bits>)", range.address_prefix),
-        )
+        let why = format!("invalid ip/mask combo '{address}/{len}' (format is <ip>/<# mask bits>)");
+        Rejection::new(path, why)
     };
-    let ip: IpAddr = range.address_prefix.parse().map_err(|_| malformed())?;
-    let len = range.prefix_len.as_ref().map_or(0, |len| len.value);
+    let ip: IpAddr = address.parse().map_err(|_| malformed())?;
     u8::try_from(len).ok().and_then(|len| Cidr::new(ip, len)).ok_or_else(malformed)
 }
 

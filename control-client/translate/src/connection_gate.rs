@@ -1,22 +1,26 @@
-//! Network filters in front of the terminal one: `local_ratelimit` and `connection_limit`.
+//! Network filters in front of the terminal one: `local_ratelimit`, `connection_limit` and `set_filter_state`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{ConnectionGate, ConnectionLimit, ConnectionRateLimit, TokenBucketConfig};
+use millrace_config::{
+    ConnectionGate, ConnectionLimit, ConnectionRateLimit, ConnectionState, TokenBucketConfig,
+};
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::RuntimeFeatureFlag;
 use millrace_proto::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit as Limit;
 use millrace_proto::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit;
+use millrace_proto::pb::envoy::extensions::filters::network::set_filter_state::v3 as set_filter_state;
 use millrace_proto::pb::google::protobuf::Any;
 
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::extension::{open, type_of};
-use crate::value;
+use crate::{http, value};
 
 const RATE_LIMIT: &str = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit";
+const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
 const LIMIT: &str = "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit";
 
 /// The filter, if it is one of these.
@@ -29,6 +33,16 @@ pub(crate) fn gate(any: &Any, path: &Path, cx: &Context) -> Result<Option<Connec
             let max = limit.max_connections.as_ref().map_or(0, |max| max.value);
             let enabled = enabled(limit.runtime_enabled.as_ref(), cx);
             ConnectionGate::Limit(Arc::new(ConnectionLimit::new(scope, max, enabled)))
+        }
+        SET_FILTER_STATE => {
+            let config: set_filter_state::Config = open(any, path)?;
+            ConnectionGate::SetFilterState(Arc::new(ConnectionState {
+                on_new: http::state_values(&config.on_new_connection, &path.join("on_new_connection"))?,
+                on_handshake: http::state_values(
+                    &config.on_downstream_tls_handshake,
+                    &path.join("on_downstream_tls_handshake"),
+                )?,
+            }))
         }
         _ => return Ok(None),
     }))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_config::{HashCookie, HashMethod, HashPolicy, RegexRewrite};
+use millrace_config::{HashCookie, HashMethod, HashPolicy};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3::route_action as pb;
 use millrace_proto::pb::envoy::config::route::v3::route_action::hash_policy::PolicySpecifier as By;
@@ -25,10 +25,7 @@ pub(crate) fn policies(list: &[pb::HashPolicy], path: &Path) -> Result<Vec<HashP
                 let path = path.join("header").join("regex_rewrite");
                 let rewrite = match &header.regex_rewrite {
                     None => None,
-                    Some(rewrite) => {
-                        let (pattern, substitution) = regex_util::substitution(rewrite, &path)?;
-                        Some(Box::new(RegexRewrite { pattern, substitution }))
-                    }
+                    Some(rewrite) => Some(Box::new(regex_util::rewrite(rewrite, &path)?)),
                 };
                 HashMethod::Header { name: value::lower_bytes(&header.header_name), rewrite }
             }

@@ -41,6 +41,7 @@ mod stats_config;
 mod tcp_proxy;
 mod transport_socket;
 mod value;
+mod written_matcher;
 
 pub use admin::AdminConfig;
 pub use bootstrap::{Compiled, LogFormat, RawResource, bootstrap};

@@ -1,15 +1,22 @@
-//! Metadata as balancers and transport sockets compare it: pairs sorted by key, values as their JSON text.
+//! Metadata: as balancers and transport sockets compare it, pairs sorted by key with values as their JSON text, and as
+//! matchers and formats read it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 
+use millrace_base::{MetadataStruct, MetadataValue};
 use millrace_config::{LbMetadata, MetadataMatch, MetadataPairs};
+use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::Metadata;
+use millrace_proto::pb::envoy::r#type::metadata::v3::MetadataKey;
+use millrace_proto::pb::envoy::r#type::metadata::v3::metadata_key::PathSegment;
+use millrace_proto::pb::envoy::r#type::metadata::v3::metadata_key::path_segment::Segment;
 use millrace_proto::pb::google::protobuf::{Struct, Value, value::Kind};
 
+use crate::error::Rejection;
+
 /// The part of metadata that balancers read.
-const LB: &str = "envoy.lb";
+const LB: &str = MetadataMatch::NAMESPACE;
 /// The key whose value replaces the address where endpoints are hashed.
 const HASH_KEY: &str = "hash_key";
 /// The key of alternatives for `FALLBACK_LIST`.
@@ -80,39 +87,43 @@ fn sorted(merged: &BTreeMap<&str, &Value>) -> MetadataPairs {
 }
 
 /// Equal texts for equal values.
-pub(crate) fn text(value: &Value) -> Arc<str> {
-    let mut out = String::new();
-    json(value, &mut out);
-    out.into()
+pub(crate) fn text(of: &Value) -> Arc<str> {
+    value(of).comparable().into()
 }
 
-fn json(value: &Value, out: &mut String) {
-    match &value.kind {
-        None | Some(Kind::NullValue(_)) => out.push_str("null"),
-        Some(Kind::BoolValue(bit)) => out.push_str(if *bit { "true" } else { "false" }),
-        Some(Kind::NumberValue(number)) => {
-            let _ = write!(out, "{number}");
-        }
-        Some(Kind::StringValue(text)) => {
-            let _ = write!(out, "{text:?}");
-        }
-        Some(Kind::ListValue(list)) => {
-            out.push('[');
-            for (i, value) in list.values.iter().enumerate() {
-                out.push_str(if i == 0 { "" } else { "," });
-                json(value, out);
-            }
-            out.push(']');
-        }
-        Some(Kind::StructValue(tree)) => {
-            let mut fields: Vec<_> = tree.fields.iter().collect();
-            fields.sort_by_key(|(key, _)| *key);
-            out.push('{');
-            for (i, (key, value)) in fields.into_iter().enumerate() {
-                let _ = write!(out, "{}{key:?}:", if i == 0 { "" } else { "," });
-                json(value, out);
-            }
-            out.push('}');
-        }
+/// All of a message's untyped metadata; `None` for none.
+pub(crate) fn configured(from: Option<&Metadata>) -> Option<Arc<millrace_base::Metadata>> {
+    let mut names: Vec<_> = from?.filter_metadata.iter().collect();
+    names.sort_by_key(|(name, _)| *name);
+    let mut out = millrace_base::Metadata::default();
+    for (name, fields) in names {
+        *out.namespace_mut(name) = tree(fields);
+    }
+    (!out.is_empty()).then(|| Arc::new(out))
+}
+
+/// The path of a `type.metadata.v3.MetadataKey`.
+pub(crate) fn path_of(key: &MetadataKey, path: &Path) -> Result<Vec<Box<str>>, Rejection> {
+    let path = path.join("path");
+    let segment = |(i, segment): (usize, &PathSegment)| match &segment.segment {
+        Some(Segment::Key(key)) => Ok(key.as_str().into()),
+        Some(Segment::Index(_)) | None => Err(Rejection::new(&path.at(i).join("segment"), "is required")),
+    };
+    key.path.iter().enumerate().map(segment).collect()
+}
+
+/// A struct as the data plane has it.
+pub(crate) fn tree(from: &Struct) -> MetadataStruct {
+    from.fields.iter().map(|(key, of)| (key.as_str(), value(of))).collect()
+}
+
+fn value(of: &Value) -> MetadataValue {
+    match &of.kind {
+        None | Some(Kind::NullValue(_)) => MetadataValue::Null,
+        Some(Kind::BoolValue(bit)) => MetadataValue::Bool(*bit),
+        Some(Kind::NumberValue(number)) => MetadataValue::Number(*number),
+        Some(Kind::StringValue(text)) => MetadataValue::from(text.as_str()),
+        Some(Kind::ListValue(list)) => MetadataValue::List(list.values.iter().map(value).collect()),
+        Some(Kind::StructValue(fields)) => MetadataValue::Struct(tree(fields)),
     }
 }

@@ -1,5 +1,6 @@
 //! Regular expressions as Envoy's RE2 takes them, compiled with a bound on their size.
 
+use millrace_config::RegexRewrite;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
 use regex::bytes::{Regex, RegexBuilder};
@@ -25,6 +26,12 @@ pub(crate) fn full(matcher: &RegexMatcher, path: &Path) -> Result<Regex, Rejecti
     // Alone first, so that a pattern such as `a)(b` cannot escape the group around it.
     compile(&matcher.regex, path)?;
     compile(&format!(r"\A(?:{})\z", matcher.regex), path)
+}
+
+/// As [`substitution`], in one piece.
+pub(crate) fn rewrite(rewrite: &RegexMatchAndSubstitute, path: &Path) -> Result<RegexRewrite, Rejection> {
+    let (pattern, substitution) = substitution(rewrite, path)?;
+    Ok(RegexRewrite { pattern, substitution })
 }
 
 /// A pattern and what replaces its matches, in the regex crate's syntax.

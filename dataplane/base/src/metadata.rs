@@ -1,17 +1,125 @@
-//! Dynamic metadata of a connection (`core.v3.Metadata`), as far as anything here writes it: text.
+//! Dynamic metadata (`core.v3.Metadata.filter_metadata`): structs by namespace.
 
-use std::sync::Arc;
+use std::fmt::Write;
 
-/// Values by namespace and key, in the order in which they came.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Metadata(Vec<Entry>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    namespace: Arc<str>,
-    key: Arc<str>,
-    value: Box<str>,
+/// `google.protobuf.Value`.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum MetadataValue {
+    Null,
+    Bool(bool),
+    Number(f64),
+    Text(Box<str>),
+    List(Vec<MetadataValue>),
+    Struct(MetadataStruct),
 }
+
+impl MetadataValue {
+    /// A text that equal values have in common, and others do not: what balancers compare.
+    pub fn comparable(&self) -> String {
+        let mut out = String::new();
+        self.write_to(&mut out);
+        out
+    }
+
+    fn write_to(&self, out: &mut String) {
+        // A string takes everything.
+        let _ = match self {
+            Self::Null => write!(out, "null"),
+            Self::Bool(bit) => write!(out, "{bit}"),
+            Self::Number(number) => write!(out, "{number}"),
+            Self::Text(text) => write!(out, "{text:?}"),
+            Self::List(values) => {
+                out.push('[');
+                for (at, value) in values.iter().enumerate() {
+                    out.push_str(if at == 0 { "" } else { "," });
+                    value.write_to(out);
+                }
+                write!(out, "]")
+            }
+            Self::Struct(fields) => {
+                out.push('{');
+                for (at, (key, value)) in fields.iter().enumerate() {
+                    let _ = write!(out, "{}{key:?}:", if at == 0 { "" } else { "," });
+                    value.write_to(out);
+                }
+                write!(out, "}}")
+            }
+        };
+    }
+}
+
+impl From<&str> for MetadataValue {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+/// `google.protobuf.Struct`, sorted by key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetadataStruct(Vec<(Box<str>, MetadataValue)>);
+
+impl MetadataStruct {
+    /// True when it has no field.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&MetadataValue> {
+        Some(&self.0[self.place(key).ok()?].1)
+    }
+
+    /// Keys and values in the order of the keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &MetadataValue)> {
+        self.0.iter().map(|(key, value)| (&**key, value))
+    }
+
+    /// Writes a value over the one that the key has.
+    pub fn insert(&mut self, key: &str, value: MetadataValue) {
+        match self.place(key) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => self.0.insert(at, (key.into(), value)),
+        }
+    }
+
+    /// Takes over all of `other`: structs field by field, lists behind those that are there, everything else instead of
+    /// what is there.
+    pub fn merge(&mut self, other: &Self) {
+        for (key, value) in &other.0 {
+            let at = match self.place(key) {
+                Ok(at) => at,
+                Err(at) => {
+                    self.0.insert(at, (key.clone(), value.clone()));
+                    continue;
+                }
+            };
+            match (&mut self.0[at].1, value) {
+                (MetadataValue::Struct(own), MetadataValue::Struct(other)) => own.merge(other),
+                (MetadataValue::List(own), MetadataValue::List(other)) => own.extend_from_slice(other),
+                (own, value) => *own = value.clone(),
+            }
+        }
+    }
+
+    fn place(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(key))
+    }
+}
+
+impl<'k> FromIterator<(&'k str, MetadataValue)> for MetadataStruct {
+    fn from_iter<I: IntoIterator<Item = (&'k str, MetadataValue)>>(fields: I) -> Self {
+        let mut out = Self::default();
+        for (key, value) in fields {
+            out.insert(key, value);
+        }
+        out
+    }
+}
+
+/// Structs by namespace, in the order in which they came.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metadata(Vec<(Box<str>, MetadataStruct)>);
 
 impl Metadata {
     /// True when nothing was written.
@@ -19,22 +127,29 @@ impl Metadata {
         self.0.is_empty()
     }
 
-    /// Writes a value. The first one of a key stays.
-    pub fn insert(&mut self, namespace: &Arc<str>, key: &Arc<str>, value: Box<str>) {
-        if self.get(namespace, key).is_none() {
-            self.0.push(Entry { namespace: namespace.clone(), key: key.clone(), value });
+    /// The fields of a namespace.
+    pub fn namespace(&self, name: &str) -> Option<&MetadataStruct> {
+        self.0.iter().find(|(known, _)| **known == *name).map(|(_, fields)| fields)
+    }
+
+    /// The fields of a namespace, which is there from now on.
+    pub fn namespace_mut(&mut self, name: &str) -> &mut MetadataStruct {
+        let at = self.0.iter().position(|(known, _)| **known == *name).unwrap_or_else(|| {
+            self.0.push((name.into(), MetadataStruct::default()));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+
+    /// The value that a path leads to from a namespace; an empty path leads nowhere.
+    pub fn find(&self, namespace: &str, path: &[impl AsRef<str>]) -> Option<&MetadataValue> {
+        let (last, parents) = path.split_last()?;
+        let mut fields = self.namespace(namespace)?;
+        for key in parents {
+            let MetadataValue::Struct(inner) = fields.get(key.as_ref())? else { return None };
+            fields = inner;
         }
-    }
-
-    /// The value of a key.
-    pub fn get(&self, namespace: &str, key: &str) -> Option<&str> {
-        self.namespace(namespace).find(|(known, _)| *known == key).map(|(_, value)| value)
-    }
-
-    /// Keys and values of a namespace.
-    pub fn namespace(&self, name: &str) -> impl Iterator<Item = (&str, &str)> {
-        let within = move |entry: &&Entry| &*entry.namespace == name;
-        self.0.iter().filter(within).map(|entry| (&*entry.key, &*entry.value))
+        fields.get(last.as_ref())
     }
 }
 
@@ -42,18 +157,45 @@ impl Metadata {
 mod tests {
     use super::*;
 
+    fn tree(fields: &[(&str, MetadataValue)]) -> MetadataStruct {
+        fields.iter().map(|(key, value)| (*key, value.clone())).collect()
+    }
+
     #[test]
-    fn the_first_value_of_a_key_stays() {
-        let (ns, other, key): (Arc<str>, Arc<str>, Arc<str>) = ("ns".into(), "other".into(), "key".into());
+    fn paths_lead_through_structs_only() {
         let mut metadata = Metadata::default();
         assert!(metadata.is_empty());
-        metadata.insert(&ns, &key, "1".into());
-        metadata.insert(&ns, &key, "2".into());
-        metadata.insert(&other, &key, "3".into());
-        metadata.insert(&ns, &other, "4".into());
-        assert_eq!(metadata.get("ns", "key"), Some("1"));
-        assert_eq!(metadata.get("other", "key"), Some("3"));
-        assert_eq!((metadata.get("ns", "x"), metadata.get("x", "key")), (None, None));
-        assert_eq!(metadata.namespace("ns").collect::<Vec<_>>(), [("key", "1"), ("other", "4")]);
+        metadata.namespace_mut("ns").insert("a", MetadataValue::Struct(tree(&[("b", "1".into())])));
+        metadata.namespace_mut("ns").insert("a2", "2".into());
+        let find = |path: &[&str]| metadata.find("ns", path);
+        assert_eq!(find(&["a", "b"]), Some(&"1".into()));
+        assert_eq!(find(&["a2"]), Some(&"2".into()));
+        assert_eq!((find(&[]), find(&["a", "c"]), find(&["a2", "b"])), (None, None, None));
+        assert!(metadata.find("other", &["a"]).is_none() && !metadata.is_empty());
+    }
+
+    #[test]
+    fn merging_goes_into_structs_and_appends_to_lists() {
+        let list = |numbers: &[f64]| {
+            MetadataValue::List(numbers.iter().map(|n| MetadataValue::Number(*n)).collect())
+        };
+        let inner = |key: &str| MetadataValue::Struct(tree(&[(key, MetadataValue::Bool(true))]));
+        let mut own = tree(&[("l", list(&[1.0])), ("s", inner("x")), ("t", "1".into()), ("u", "1".into())]);
+        own.merge(&tree(&[
+            ("l", list(&[2.0])),
+            ("s", inner("y")),
+            ("t", "2".into()),
+            ("n", MetadataValue::Null),
+        ]));
+        let both = tree(&[("x", MetadataValue::Bool(true)), ("y", MetadataValue::Bool(true))]);
+        assert_eq!(own.get("l"), Some(&list(&[1.0, 2.0])));
+        assert_eq!(own.get("s"), Some(&MetadataValue::Struct(both)));
+        assert_eq!(
+            (own.get("t"), own.get("u"), own.get("n")),
+            (Some(&"2".into()), Some(&"1".into()), Some(&MetadataValue::Null))
+        );
+        own.merge(&tree(&[("l", "text".into())]));
+        assert_eq!(own.get("l"), Some(&"text".into()));
+        assert_eq!(own.iter().map(|(key, _)| key).collect::<String>(), "lnstu");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::HeaderMatcher;
 use crate::format::Template;
+use crate::{HeaderMatcher, MetadataMatcher};
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +83,13 @@ pub enum AccessLogFilter {
     Header(HeaderMatcher),
     /// `response_flag_filter`: short names; empty means any flag.
     ResponseFlag(Vec<millrace_base::ResponseFlag>),
+    /// `metadata_filter`; as in Envoy `invert` counts for nothing here.
+    Metadata {
+        /// `matcher`; `None` without one.
+        matcher: Option<MetadataMatcher>,
+        /// `match_if_key_not_found`, default true.
+        if_missing: bool,
+    },
     /// `and_filter`.
     And(Vec<AccessLogFilter>),
     /// `or_filter`.

@@ -1,8 +1,11 @@
 //! How a cluster spreads requests over its endpoints (`lb_policy`, `common_lb_config`, `lb_subset_config` and
 //! `envoy.extensions.load_balancing_policies`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use millrace_base::MetadataStruct;
 
 use crate::{ClusterId, HashPolicy, LocalityName, MetadataPairs};
 
@@ -248,6 +251,25 @@ pub struct MetadataMatch {
     pub pairs: MetadataPairs,
     /// For `FALLBACK_LIST` when there is a `fallback_list`: each of its entries merged into the other pairs.
     pub fallbacks: Option<Vec<MetadataPairs>>,
+}
+
+impl MetadataMatch {
+    /// The namespace of metadata that balancers read.
+    pub const NAMESPACE: &'static str = "envoy.lb";
+
+    /// What a route asks for, if anything, with the metadata of one request merged in.
+    pub fn merged(route: Option<&Self>, request: &MetadataStruct) -> Self {
+        let merge = |pairs: &[(Arc<str>, Arc<str>)]| -> MetadataPairs {
+            let mut all: BTreeMap<Arc<str>, Arc<str>> = pairs.iter().cloned().collect();
+            all.extend(request.iter().map(|(key, value)| (key.into(), value.comparable().into())));
+            all.into_iter().collect()
+        };
+        let alternatives = route.and_then(|route| route.fallbacks.as_ref());
+        Self {
+            pairs: merge(route.map_or(&[], |route| &route.pairs)),
+            fallbacks: alternatives.map(|list| list.iter().map(|pairs| merge(pairs)).collect()),
+        }
+    }
 }
 
 /// `LbSubsetFallbackPolicy`.

@@ -1,11 +1,11 @@
-//! Network filters in front of the terminal one that let a connection in or not.
+//! Network filters in front of the terminal one: they let a connection in or not, or write about it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millrace_base::TokenBucket;
 
-use crate::ScopeId;
+use crate::{ConnectionState, ScopeId};
 
 /// `extensions.filters.network.local_ratelimit.v3.LocalRateLimit`.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub enum ConnectionGate {
     RateLimit(Arc<ConnectionRateLimit>),
     /// `envoy.filters.network.connection_limit`.
     Limit(Arc<ConnectionLimit>),
+    /// `envoy.filters.network.set_filter_state`: lets everybody in.
+    SetFilterState(Arc<ConnectionState>),
 }
 
 #[cfg(test)]

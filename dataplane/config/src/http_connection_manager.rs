@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::{
     AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
     CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
-    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HealthCheckFilter, Http2Options, LocalRateLimit,
-    RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes,
+    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HeaderToMetadata, HealthCheckFilter, Http2Options,
+    LocalRateLimit, RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes, SetFilterState, SetMetadata,
 };
 
 /// `server_header_transformation`.
@@ -151,6 +151,12 @@ pub enum HttpFilterKind {
     AdmissionControl(Arc<AdmissionControl>),
     /// `envoy.filters.http.adaptive_concurrency`.
     AdaptiveConcurrency(Arc<AdaptiveConcurrency>),
+    /// `envoy.filters.http.header_to_metadata`.
+    HeaderToMetadata(Arc<HeaderToMetadata>),
+    /// `envoy.filters.http.set_metadata`.
+    SetMetadata(Arc<[SetMetadata]>),
+    /// `envoy.filters.http.set_filter_state`.
+    SetFilterState(Arc<SetFilterState>),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.

@@ -37,6 +37,7 @@ mod tls;
 mod transport;
 mod upstream_connection;
 mod virtual_host;
+mod written_matcher;
 
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
 pub use address::{Address, Cidr};
@@ -71,13 +72,15 @@ pub use http_connection_manager::{
 pub use http_filters::{
     AdaptiveConcurrency, AdmissionControl, AdmissionId, BandwidthLimit, BrotliCompressor, BrotliMode,
     BucketRef, BufferFilter, Coding, CompressDirection, CompressResponses, CompressorFilter,
-    CompressorLibrary, CompressorPerRoute, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy,
+    CompressorLibrary, CompressorPerRoute, ConnectionState, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy,
     DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, Fault, FaultAbort,
     FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges, GradientState, GradientWindow,
-    GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep, HealthCheckCache,
-    HealthCheckFilter, LATENCY_BINS, LocalRateLimit, LocalRateLimiter, MinRtt, MutationLists, QueryMutation,
-    RateLimitAction, RateLimitPolicy, RateVerdict, SessionCookie, SessionState, StatefulSession,
-    StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
+    GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep, HeaderToMetadata,
+    HealthCheckCache, HealthCheckFilter, LATENCY_BINS, LocalRateLimit, LocalRateLimiter, MetadataRule,
+    MetadataSource, MetadataWrite, MinRtt, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy,
+    RateVerdict, RuleSource, RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata,
+    StateValue, StatefulSession, StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits,
+    ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};
@@ -111,3 +114,6 @@ pub use tls::{
 pub use transport::{ProxyProtocolVersion, TransportMatch, UpstreamProxyProtocol, UpstreamTransport};
 pub use upstream_connection::{BindConfig, BindSource, HappyEyeballs, SocketOption};
 pub use virtual_host::{RequireTls, RouteConfiguration, VirtualHost};
+pub use written_matcher::{
+    FilterStateMatcher, MetadataMatcher, StateMatcherKind, ValueMatcher, WrittenMatcher,
+};

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_base::Metadata;
 use regex::bytes::Regex;
 
 use crate::format::Template;
 use crate::{
     BandwidthLimit, BufferFilter, ClusterId, CompressorPerRoute, CorsPolicy, CsrfPolicy, Fault, Fraction,
     HashPolicy, HeaderMatcher, HeaderMutations, InternalRedirects, LocalRateLimit, MetadataMatch,
-    MirrorPolicy, MutationLists, QueryMatcher, RateLimitPolicy, RetryPolicy,
+    MirrorPolicy, MutationLists, QueryMatcher, RateLimitPolicy, RetryPolicy, WrittenMatcher,
 };
 
 /// The path part of `RouteMatch`.
@@ -42,6 +43,8 @@ pub struct RouteMatch {
     pub query: Vec<QueryMatcher>,
     /// `grpc`: the content type must be gRPC's.
     pub grpc: bool,
+    /// `dynamic_metadata` and `filter_state`: all must match.
+    pub written: Vec<WrittenMatcher>,
 }
 
 /// One entry of `weighted_clusters`.
@@ -321,6 +324,12 @@ pub enum PerFilterConfig {
     Compressor(Arc<CompressorPerRoute>),
     /// `BandwidthLimit`.
     BandwidthLimit(Arc<BandwidthLimit>),
+    /// `header_to_metadata.v3.Config`.
+    HeaderToMetadata(Arc<crate::HeaderToMetadata>),
+    /// `set_metadata.v3.Config`.
+    SetMetadata(Arc<[crate::SetMetadata]>),
+    /// `set_filter_state.v3.Config`: all levels count.
+    SetFilterState(Arc<crate::SetFilterState>),
 }
 
 /// `typed_per_filter_config` of one level, sorted by filter name.
@@ -341,6 +350,8 @@ pub struct Route {
     pub response_headers: HeaderMutations,
     /// `typed_per_filter_config`.
     pub per_filter: PerFilterConfigs,
+    /// `metadata`.
+    pub metadata: Option<Arc<Metadata>>,
     /// `stat_prefix`: scope `vhost.<name>.route.<stat_prefix>.`.
     pub stat_scope: Option<crate::ScopeId>,
 }
@@ -355,6 +366,7 @@ impl RouteMatch {
             headers: Vec::new(),
             query: Vec::new(),
             grpc: false,
+            written: Vec::new(),
         }
     }
 }

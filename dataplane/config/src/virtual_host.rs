@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
+use millrace_base::Metadata;
+
 use crate::route::{PerFilterConfigs, RouteFilterFields};
 use crate::{HeaderMutations, RetryPolicy, Route, ScopeId};
 
@@ -45,6 +47,8 @@ pub struct VirtualHost {
     pub per_filter: PerFilterConfigs,
     /// `rate_limits` and `cors`.
     pub for_filters: RouteFilterFields,
+    /// `metadata`.
+    pub metadata: Option<Arc<Metadata>>,
     /// Statistics scope `vhost.<name>.` for virtual clusters; `None` when there are none.
     pub stat_scope: Option<ScopeId>,
 }
@@ -229,6 +233,7 @@ mod tests {
             retry_policy: None,
             per_filter: Vec::new(),
             for_filters: RouteFilterFields::default(),
+            metadata: None,
             stat_scope: None,
         })
     }

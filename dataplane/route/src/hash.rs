@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use millrace_base::hash::xxh64;
+use millrace_base::{StateForm, Written};
 use millrace_config::{HashCookie, HashMethod, HashPolicy, RegexRewrite};
 use millrace_http::RequestHead;
 
@@ -16,6 +17,8 @@ pub struct HashInputs<'a> {
     pub peer: Option<SocketAddr>,
     /// The address that it connected to.
     pub local: Option<SocketAddr>,
+    /// What filters have written about it.
+    pub written: Written<'a>,
 }
 
 /// The answer of [`hash()`].
@@ -41,8 +44,11 @@ pub fn hash(policies: &[HashPolicy], inputs: &HashInputs<'_>) -> Hashed {
                 let value = inputs.head.and_then(|head| crate::query::first_value(head.path(), name));
                 value.map(|value| xxh64(value, 0))
             }
-            // Nothing in this build sets filter state.
-            HashMethod::FilterState(_) => None,
+            HashMethod::FilterState(key) => {
+                // Other texts have no hash in Envoy.
+                let object = inputs.written.object(key).filter(|o| o.form() == StateForm::HashableText);
+                object.map(|object| xxh64(object.text().as_bytes(), 0))
+            }
         };
         if let Some(found) = found {
             // Rotated, so that equal policies do not cancel each other out.
@@ -133,6 +139,8 @@ fn of_cookie(cookie: &HashCookie, inputs: &HashInputs<'_>, made: &mut Vec<Vec<u8
 mod tests {
     use std::time::Duration;
 
+    use millrace_base::{FilterState, StateObject};
+
     use super::*;
     use crate::test::{bytes, head};
 
@@ -156,7 +164,23 @@ mod tests {
     fn of(policies: &[HashPolicy], head: &RequestHead) -> Hashed {
         let peer = Some(SocketAddr::from(([10, 0, 0, 1], 4000)));
         let local = Some(SocketAddr::from(([10, 0, 0, 2], 80)));
-        hash(policies, &HashInputs { head: Some(head), peer, local })
+        hash(policies, &HashInputs { head: Some(head), peer, local, ..HashInputs::default() })
+    }
+
+    #[test]
+    fn filter_state_that_can_be_hashed() {
+        let mut state = FilterState::default();
+        let mut set = |key: &str, form| {
+            state.set(key, StateObject::new(form, "zz").unwrap(), false);
+        };
+        set("h", StateForm::HashableText);
+        set("t", StateForm::Text);
+        let written = Written { connection: Some(&state), ..Written::default() };
+        let hashed = |key: &str| {
+            let policies = [policy(HashMethod::FilterState(key.into()))];
+            hash(&policies, &HashInputs { written, ..HashInputs::default() }).hash
+        };
+        assert_eq!((hashed("h"), hashed("t"), hashed("x")), (Some(xxh64(b"zz", 0)), None, None));
     }
 
     #[test]

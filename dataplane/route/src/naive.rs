@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millrace_base::Rng;
+use millrace_base::{Rng, Written};
 use millrace_config::{
     Fraction, HeaderMatcher, HeaderMatcherKind, HeaderMutations, PathMatcher, QueryMatcher, QueryMatcherKind,
     RequireTls, Route, RouteConfiguration, RouteMatch, StringMatcher, VirtualHost,
@@ -179,6 +179,7 @@ fn random_match(rng: &mut Rng) -> RouteMatch {
         headers,
         query,
         grpc: rng.chance(1, 10),
+        written: Vec::new(),
     }
 }
 
@@ -204,6 +205,7 @@ fn random_config(rng: &mut Rng) -> Option<RouteConfiguration> {
             retry_policy: None,
             per_filter: Vec::new(),
             for_filters: millrace_config::RouteFilterFields::default(),
+            metadata: None,
             stat_scope: None,
         })
     });
@@ -248,7 +250,7 @@ fn both_select_the_same_route() {
         configs += 1;
         for _ in 0..30 {
             let (head, random) = (random_head(&mut rng), rng.next_u64());
-            let names = match crate::select(&config, &head, random) {
+            let names = match crate::select(&config, &head, &Written::default(), random) {
                 Selection::NotFound => None,
                 Selection::TlsRedirect(host) => Some((host.name.to_string(), "tls".to_string())),
                 Selection::Route(s) => Some((s.virtual_host.name.to_string(), s.route.name.to_string())),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millrace_base::Written;
 use millrace_config::{Fraction, RequireTls, Route, RouteConfiguration, RouteMatch, VirtualHost};
 use millrace_http::{HeaderId, Method, RequestHead};
 
@@ -42,8 +43,14 @@ const AUTHORITY_MAX: usize = 512;
 
 /// Chooses by `:authority`, then by the first route that matches. `random` decides runtime fractions and is
 /// the same for all routes of one request, as in Envoy. The head is the one after path normalisation, with
-/// `x-forwarded-proto` and `x-envoy-internal` as the connection manager left them.
-pub fn select<'c>(config: &'c RouteConfiguration, head: &RequestHead, random: u64) -> Selection<'c> {
+/// `x-forwarded-proto` and `x-envoy-internal` as the connection manager left them; `written` is what filters have left so
+/// far, nothing for most requests.
+pub fn select<'c>(
+    config: &'c RouteConfiguration,
+    head: &RequestHead,
+    written: &Written<'_>,
+    random: u64,
+) -> Selection<'c> {
     let Some(virtual_host) = virtual_host(config, head.authority()) else { return Selection::NotFound };
     if virtual_host.require_tls != RequireTls::None {
         let Some(proto) = head.headers.get(HeaderId::XForwardedProto).filter(|p| !p.is_empty()) else {
@@ -55,7 +62,7 @@ pub fn select<'c>(config: &'c RouteConfiguration, head: &RequestHead, random: u6
         }
     }
     let connect = head.method_kind() == Method::Connect;
-    match virtual_host.routes.iter().find(|route| matches(&route.matcher, head, connect, random)) {
+    match virtual_host.routes.iter().find(|route| matches(&route.matcher, head, written, (connect, random))) {
         Some(route) => Selection::Route(Selected { virtual_host, route }),
         None => Selection::NotFound,
     }
@@ -103,13 +110,19 @@ fn is_internal(head: &RequestHead) -> bool {
 
 /// Whether one matcher takes the request; `connect` says that the method is CONNECT.
 #[inline]
-fn matches(matcher: &RouteMatch, head: &RequestHead, connect: bool, random: u64) -> bool {
+fn matches(
+    matcher: &RouteMatch,
+    head: &RequestHead,
+    written: &Written<'_>,
+    (connect, random): (bool, u64),
+) -> bool {
     // The path first: it is the cheapest test and the one that fails most often.
     path::matches(matcher, head.path(), connect)
         && matcher.fraction.is_none_or(|fraction| in_fraction(fraction, random))
         && (!matcher.grpc || is_grpc(head))
         && matcher.headers.iter().all(|m| header::matches_request(m, head))
         && (matcher.query.is_empty() || query::matches_all(&matcher.query, head.path()))
+        && matcher.written.iter().all(|m| m.matches(written))
 }
 
 fn in_fraction(fraction: Fraction, random: u64) -> bool {

@@ -46,6 +46,7 @@ pub(crate) fn redirect_route() -> Route {
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
         per_filter: Vec::new(),
+        metadata: None,
         stat_scope: None,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use millrace_base::{Rng, Time};
+use millrace_base::{Metadata, MetadataValue, Rng, Time, Written};
 use millrace_config::{Cluster, ClusterDiscovery, ClusterId, OriginalDst, ScopeId, Snapshot};
 use millrace_http::HeaderMap;
 use millrace_observe::stats::{ShardStats, cluster as metric};
@@ -38,6 +38,8 @@ pub(crate) enum NoChoice {
 pub(crate) struct Asker<'a> {
     pub(crate) headers: Option<&'a HeaderMap>,
     pub(crate) client: Option<&'a Downstream>,
+    /// What was written about the request, or about the connection.
+    pub(crate) written: Written<'a>,
     /// The cluster of the endpoints that are to be avoided.
     pub(crate) avoid_of: Option<ClusterId>,
 }
@@ -163,8 +165,11 @@ pub(crate) fn count_dropped(stats: &mut ShardStats, cluster: ScopeId, dropped: D
     }
 }
 
-/// Where a client wanted to go, and how many texts that should have said so are no address: metadata, then the header,
-/// then the address that a listener filter restored.
+/// The filter state object that says where a client wanted to go.
+const DESTINATION: &str = "envoy.network.transport_socket.original_dst_address";
+
+/// Where a client wanted to go, and how many texts that should have said so are no address: filter state, then metadata,
+/// the stream's before its connection's, then the header, then the address that a listener filter restored.
 fn destination(config: &OriginalDst, asker: &Asker<'_>) -> (Option<SocketAddr>, u32) {
     let mut invalid = 0;
     let mut parse = |text: Option<&str>| {
@@ -172,9 +177,14 @@ fn destination(config: &OriginalDst, asker: &Asker<'_>) -> (Option<SocketAddr>, 
         invalid += u32::from(address.is_none());
         address
     };
-    let named = config.metadata_key.as_ref().and_then(|(namespace, key)| {
-        parse(asker.client.and_then(Downstream::metadata).and_then(|metadata| metadata.get(namespace, key)))
-    });
+    let mut of_metadata = |metadata: Option<&Metadata>| {
+        let (namespace, key) = config.metadata_key.as_ref()?;
+        let Some(MetadataValue::Text(text)) = metadata?.namespace(namespace)?.get(key) else { return None };
+        parse(Some(text))
+    };
+    let named = asker.written.object(DESTINATION).and_then(|object| object.address());
+    let named = named.or_else(|| of_metadata(asker.written.metadata));
+    let named = named.or_else(|| of_metadata(asker.client.and_then(Downstream::metadata)));
     let named = named.or_else(|| {
         let value = asker.headers?.get_name(config.header.as_deref()?)?;
         // What is no text is no address either.

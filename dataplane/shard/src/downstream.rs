@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millrace_base::{Key, Metadata, Time, TlsFacts};
+use millrace_base::{FilterState, Key, Metadata, Time, TlsFacts, WallTime, Written};
 use millrace_config::{Address, NetworkFilter};
 use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::listener as metric;
@@ -65,6 +65,8 @@ pub(crate) struct Notes {
     pub(crate) direct_local: Option<Address>,
     /// What is kept of a PROXY protocol header's TLVs.
     pub(crate) tlvs: Option<Box<Tlvs>>,
+    /// What network filters have written about it.
+    pub(crate) filter_state: FilterState,
     /// Why TLS failed: `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub(crate) transport_failure: Option<Box<str>>,
 }
@@ -100,6 +102,16 @@ impl Downstream {
         self.notes.as_ref().is_some_and(|notes| notes.direct_local.is_some())
     }
 
+    /// Filter state of the connection.
+    pub(crate) fn filter_state(&self) -> Option<&FilterState> {
+        Some(&self.notes.as_ref()?.filter_state)
+    }
+
+    /// What may be read of the connection's own state.
+    pub(crate) fn written(&self) -> Written<'_> {
+        Written { metadata: self.metadata(), stream: None, connection: self.filter_state() }
+    }
+
     /// Dynamic metadata that listener filters left.
     pub(crate) fn metadata(&self) -> Option<&Metadata> {
         Some(&self.notes.as_ref()?.tlvs.as_ref()?.metadata)
@@ -109,6 +121,26 @@ impl Downstream {
     pub(crate) fn passed_tlvs(&self) -> Option<&Arc<[u8]>> {
         let passed = &self.notes.as_ref()?.tlvs.as_ref()?.passed;
         Some(passed).filter(|tlvs| !tlvs.is_empty())
+    }
+
+    /// What is known of it whatever it carries.
+    pub(crate) fn info<'a>(&'a self, start_wall: WallTime, now: Time, hostname: &'a str) -> StreamInfo<'a> {
+        StreamInfo {
+            log_type: AccessLogType::NotSet,
+            times: Times { start: self.opened, start_wall, end: Some(now), ..Times::default() },
+            downstream_remote: Some(&self.addresses.peer),
+            downstream_direct_remote: Some(self.direct_peer()),
+            downstream_local: Some(&self.addresses.local),
+            downstream_direct_local: Some(self.direct_local()),
+            connection_id: Some(self.id),
+            requested_server_name: self.requested_server_name(),
+            written: self.written(),
+            downstream_tls: self.tls().map(|tls| &**tls),
+            downstream_transport_failure: self.transport_failure(),
+            filter_chain_name: Some(&*self.origin.chain.name).filter(|n| !n.is_empty()),
+            hostname,
+            ..StreamInfo::default()
+        }
     }
 
     /// Why TLS failed, if it did.
@@ -184,9 +216,8 @@ impl Shard {
             || early.direct_local.is_some()
             || early.tlvs.is_some();
         let Early { pieces, server_name, direct_peer, direct_local, tlvs } = early;
-        let notes = noted.then(|| {
-            Box::new(Notes { server_name, direct_peer, direct_local, tlvs, transport_failure: None })
-        });
+        let notes = noted
+            .then(|| Box::new(Notes { server_name, direct_peer, direct_local, tlvs, ..Notes::default() }));
         let scope = origin.listener.scope;
         origin.opened();
         if origin.is_replaced() {
@@ -210,6 +241,7 @@ impl Shard {
         });
         self.listeners.connection_opened(listener);
         self.stats.gauge_inc(scope, metric::DOWNSTREAM_CX_ACTIVE);
+        self.write_new_connection_state(key);
         match session {
             Some(session) => self.begin_downstream_handshake(key, session),
             None => self.protocol_opened(key),
@@ -341,28 +373,10 @@ impl Shard {
             return;
         }
         let now = self.io.now;
-        let times = Times {
-            start: downstream.opened,
-            start_wall: self.wall_at(downstream.opened),
-            end: Some(now),
-            ..Times::default()
-        };
+        let unique = (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64());
         let info = StreamInfo {
-            log_type: AccessLogType::NotSet,
-            times,
-            downstream_remote: Some(&downstream.addresses.peer),
-            downstream_direct_remote: Some(downstream.direct_peer()),
-            downstream_local: Some(&downstream.addresses.local),
-            downstream_direct_local: Some(downstream.direct_local()),
-            connection_id: Some(downstream.id),
-            requested_server_name: downstream.requested_server_name(),
-            metadata: downstream.metadata(),
-            downstream_tls: downstream.tls().map(|tls| &**tls),
-            downstream_transport_failure: downstream.transport_failure(),
-            filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),
-            hostname: &self.names.hostname,
-            unique: (u128::from(self.rng.next_u64()) << 64) | u128::from(self.rng.next_u64()),
-            ..StreamInfo::default()
+            unique,
+            ..downstream.info(self.wall_at(downstream.opened), now, &self.names.hostname)
         };
         let random = self.rng.next_u64();
         self.logs.write(logs, &info, random, now);

@@ -11,6 +11,8 @@ impl Shard {
     pub(crate) fn pass_gates(&mut self, chain: &FilterChain) -> bool {
         for (at, gate) in chain.gates.iter().enumerate() {
             let passes = match gate {
+                // It is written once the connection is in service.
+                ConnectionGate::SetFilterState(_) => true,
                 ConnectionGate::RateLimit(limit) => {
                     let passes = !limit.enabled || limit.bucket.take_one(self.io.now);
                     if !passes {

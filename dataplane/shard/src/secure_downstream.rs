@@ -97,6 +97,7 @@ impl Shard {
             }
             self.count_handshake(scope, &facts);
         }
+        self.write_handshake_state(key);
         self.protocol_opened(key);
         self.rearm_downstream(key);
     }

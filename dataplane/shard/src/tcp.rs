@@ -5,6 +5,7 @@
 
 mod log;
 mod shed;
+mod state;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::link::{Link, low_watermark};
 use crate::listener::QUIET_TIME;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy, Opening};
+use state::session;
 
 /// The proxy's state of one connection.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub(crate) struct TcpSession {
     upstream_tls: Option<Rc<TlsFacts>>,
     /// Bytes of the client that came before its endpoint was connected.
     early: Option<Box<Payload>>,
+    /// `idle_timeout`, or what the connection's filter state says.
+    idle_timeout: Option<Duration>,
     /// The upstream failed: the client is reset once everything queued has left.
     broken: bool,
 }
@@ -52,6 +56,7 @@ pub(crate) struct TcpSession {
 impl TcpSession {
     pub(crate) fn new(proxy: Arc<TcpProxy>) -> Self {
         Self {
+            idle_timeout: proxy.idle_timeout,
             proxy,
             target: None,
             upstream: None,
@@ -71,13 +76,6 @@ impl TcpSession {
     }
 }
 
-fn session(downstream: &mut Box<Downstream>) -> Option<&mut TcpSession> {
-    match &mut downstream.protocol {
-        Protocol::Tcp(session) => Some(session),
-        Protocol::Http(_) | Protocol::Securing(_) => None,
-    }
-}
-
 impl Shard {
     fn tcp_session(&mut self, key: Key) -> Option<&mut TcpSession> {
         session(self.downstreams.get_mut(key)?)
@@ -89,6 +87,8 @@ impl Shard {
         session.active = now;
         (session.times.start, session.times.start_wall) = (now, wall);
         session.target = tcp_proxy::target(&session.proxy.cluster, random);
+        self.tcp_heed_state(key);
+        let Some(session) = self.tcp_session(key) else { return };
         let scope = session.proxy.scope;
         self.stats.inc(scope, metric::DOWNSTREAM_CX_TOTAL);
         if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyConnect, 0) {
@@ -101,16 +101,18 @@ impl Shard {
     fn tcp_connect(&mut self, key: Key) {
         let Some(session) = self.tcp_session(key) else { return };
         let (scope, target, proxy) = (session.proxy.scope, session.target, Arc::clone(&session.proxy));
-        let peer = self.downstreams.get(key).and_then(|client| inet(&client.addresses.peer));
-        let inputs = HashInputs { peer, ..HashInputs::default() };
+        let asked = self.tcp_asked(key, tcp_proxy::metadata_match(&proxy, target));
+        let client = self.downstreams.get(key).map(|client| &**client);
+        let written = client.map(Downstream::written).unwrap_or_default();
+        let peer = client.and_then(|client| inet(&client.addresses.peer));
+        let inputs = HashInputs { peer, written, ..HashInputs::default() };
         let context = ChooseContext {
             hash: millrace_route::hash(&proxy.hash_policies, &inputs).hash,
-            metadata: tcp_proxy::metadata_match(&proxy, target),
+            metadata: asked.as_ref().or(tcp_proxy::metadata_match(&proxy, target)),
             now: self.io.now,
             ..ChooseContext::default()
         };
-        let client = self.downstreams.get(key).map(|client| &**client);
-        let asker = Asker { client, ..Asker::default() };
+        let asker = Asker { client, written, ..Asker::default() };
         let mut chooser = Chooser {
             clusters: &mut self.clusters,
             snapshot: &self.snapshot,
@@ -446,7 +448,7 @@ impl Shard {
     pub(crate) fn tcp_deadline(&self, key: Key) -> Option<Time> {
         let downstream = self.downstreams.get(key)?;
         let Protocol::Tcp(session) = &downstream.protocol else { return None };
-        let idle = session.proxy.idle_timeout.map(|idle| session.active + idle);
+        let idle = session.idle_timeout.map(|idle| session.active + idle);
         let age = session.proxy.max_downstream_connection_duration.map(|max| downstream.opened + max);
         crate::timers::earliest(idle, age)
     }
@@ -462,7 +464,7 @@ impl Shard {
             session.flags.set(ResponseFlag::DurationTimeout);
             self.stats.inc(scope, metric::MAX_DOWNSTREAM_CONNECTION_DURATION);
             self.tcp_close(key, false);
-        } else if due(session.active, session.proxy.idle_timeout) {
+        } else if due(session.active, session.idle_timeout) {
             self.stats.inc(scope, metric::IDLE_TIMEOUT);
             self.tcp_close(key, false);
         }

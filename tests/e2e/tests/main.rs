@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         ("filters_connections", filters::connections::CASES),
         ("filters_decompression", filters::decompression::CASES),
         ("filters_fault", filters::fault::CASES),
+        ("filters_metadata", filters::metadata::CASES),
         ("filters_origins", filters::origins::CASES),
         ("filters_rate_limit", filters::rate_limit::CASES),
         ("filters_rewrite", filters::rewrite::CASES),

@@ -328,6 +328,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
         per_filter: Vec::new(),
+        metadata: None,
         stat_scope: None,
     };
     let host = VirtualHost {
@@ -343,6 +344,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         retry_policy: None,
         per_filter: Vec::new(),
         for_filters: millrace_config::RouteFilterFields::default(),
+        metadata: None,
         stat_scope: None,
     };
     let mut config = RouteConfiguration::default();

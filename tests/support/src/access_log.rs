@@ -9,6 +9,11 @@ use crate::wait;
 pub struct Line(String);
 
 impl Line {
+    /// A line as expected.
+    pub fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The value under a key, `""` when there is none.
     pub fn get(&self, key: &str) -> &str {
         self.0.split('\t').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=')).unwrap_or("")

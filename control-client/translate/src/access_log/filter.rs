@@ -8,7 +8,7 @@ use millrace_proto::pb::envoy::config::accesslog::v3::access_log_filter::FilterS
 
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::matcher;
+use crate::{matcher, value, written_matcher};
 
 /// Deepest nesting of `and_filter` and `or_filter`.
 const DEPTH_MAX: usize = 32;
@@ -64,7 +64,16 @@ fn nested(
         }
         Some(By::GrpcStatusFilter(_)) => return Err(not_served("grpc_status_filter", path)),
         Some(By::ExtensionFilter(_)) => return Err(not_served("extension_filter", path)),
-        Some(By::MetadataFilter(_)) => return Err(not_served("metadata_filter", path)),
+        Some(By::MetadataFilter(by)) => AccessLogFilter::Metadata {
+            matcher: match &by.matcher {
+                Some(matcher) => {
+                    let path = path.join("metadata_filter").join("matcher");
+                    Some(written_matcher::metadata(matcher, &path)?)
+                }
+                None => None,
+            },
+            if_missing: value::flag(by.match_if_key_not_found.as_ref(), true),
+        },
         Some(By::LogTypeFilter(_)) => return Err(not_served("log_type_filter", path)),
         None => return Err(Rejection::new(&path.join("filter_specifier"), "is required")),
     })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_config::format::DEFAULT_ACCESS_LOG;
+use millrace_config::format::{DEFAULT_ACCESS_LOG, Template};
 use millrace_config::{AccessLogFormat, JsonValue};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3::{
@@ -36,6 +36,26 @@ pub(crate) fn substitution(
         }
         None => Err(Rejection::new(&path.join("format"), "is required")),
     }
+}
+
+/// A text format alone; with `omit_empty_values` what is absent prints nothing.
+pub(crate) fn text_alone(format: &SubstitutionFormatString, path: &Path) -> Result<Template, Rejection> {
+    let (text, path) = match &format.format {
+        Some(Format::TextFormat(text)) => (text.clone(), path.join("text_format")),
+        Some(Format::TextFormatSource(source)) => {
+            let path = path.join("text_format_source");
+            let bytes = value::data_source(source, &path)?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| Rejection::new(&path, "the format is not UTF-8 text"))?;
+            (text, path)
+        }
+        Some(Format::JsonFormat(_)) => {
+            let why = "only text formats are served here by this build";
+            return Err(Rejection::not_served(&path.join("json_format"), why));
+        }
+        None => return Err(Rejection::new(&path.join("format"), "is required")),
+    };
+    Ok(Template { omit_empty: format.omit_empty_values, ..value::template(&text, &path)? })
 }
 
 pub(super) fn default(path: &Path) -> Result<AccessLogFormat, Rejection> {

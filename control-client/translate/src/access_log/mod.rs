@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::error::{Rejection, RejectionKind};
 use crate::extension;
 
-pub(crate) use format::substitution as substitution_format;
+pub(crate) use format::{substitution as substitution_format, text_alone};
 
 /// All loggers of one owner; a sink that this build lacks is reported and left out.
 pub(crate) fn access_logs(

@@ -61,7 +61,10 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.config.core.v3.Metadata",
         fields: &[
             (Served, "filter_metadata"),
-            (NoEffect("balancers read filter_metadata alone, in Envoy too"), "typed_filter_metadata"),
+            (
+                NoEffect("whoever reads metadata reads filter_metadata alone, balancers in Envoy too"),
+                "typed_filter_metadata",
+            ),
         ],
     },
     Table { message: "envoy.config.core.v3.TransportSocket", fields: &[(Served, "name typed_config")] },

@@ -115,10 +115,11 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.type.v3.HashPolicy",
         fields: &[
             (Served, "source_ip"),
-            (Reported("nothing sets filter state in this build"), "filter_state"),
+            (Served, "filter_state"),
         ],
     },
     Table { message: "envoy.type.v3.HashPolicy.SourceIp", fields: &[] },
+    Table { message: "envoy.type.v3.HashPolicy.FilterState", fields: &[(Served, "key")] },
     Table { message: "envoy.config.accesslog.v3.AccessLog", fields: &[(Served, "name filter typed_config")] },
     Table {
         message: "envoy.config.accesslog.v3.AccessLogFilter",
@@ -126,9 +127,9 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "status_code_filter duration_filter not_health_check_filter traceable_filter runtime_filter \
-                 and_filter or_filter header_filter response_flag_filter",
+                 and_filter or_filter header_filter response_flag_filter metadata_filter",
             ),
-            (Refused(LOG_FILTER), "grpc_status_filter extension_filter metadata_filter log_type_filter"),
+            (Refused(LOG_FILTER), "grpc_status_filter extension_filter log_type_filter"),
         ],
     },
     Table { message: "envoy.config.accesslog.v3.StatusCodeFilter", fields: &[(Served, "comparison")] },

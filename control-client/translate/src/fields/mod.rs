@@ -18,6 +18,7 @@ mod route;
 mod shaping;
 mod source;
 mod tls;
+mod written;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
@@ -65,6 +66,7 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         http::TABLES,
         shaping::TABLES,
         compression::TABLES,
+        written::TABLES,
         route::TABLES,
         cluster::TABLES,
         health_check::TABLES,

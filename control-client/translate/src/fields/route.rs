@@ -58,7 +58,7 @@ pub(super) const TABLES: &[Table] = &[
             (Served, "per_request_buffer_limit_bytes request_body_buffer_limit"),
             (Served, "request_mirror_policies"),
             (Served, "rate_limits cors"),
-            (NoEffect(NEEDS_FILTER), "metadata"),
+            (Served, "metadata"),
         ],
     },
     Table {
@@ -76,7 +76,7 @@ pub(super) const TABLES: &[Table] = &[
             (Reported("nothing is traced"), "tracing"),
             (Served, "per_request_buffer_limit_bytes request_body_buffer_limit"),
             (NoEffect("nothing is traced"), "decorator"),
-            (NoEffect(NEEDS_FILTER), "metadata"),
+            (Served, "metadata"),
         ],
     },
     Table {
@@ -85,13 +85,10 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "prefix path safe_regex connect_matcher path_separated_prefix case_sensitive runtime_fraction headers \
-                 query_parameters grpc",
+                 query_parameters grpc dynamic_metadata filter_state",
             ),
             (Refused("path match extensions are not served by this build"), "path_match_policy"),
-            (
-                Refused("the route would match too much without it"),
-                "cookies tls_context dynamic_metadata filter_state",
-            ),
+            (Refused("the route would match too much without it"), "cookies tls_context"),
         ],
     },
     Table { message: "envoy.config.route.v3.RouteMatch.ConnectMatcher", fields: &[] },
@@ -139,8 +136,12 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.config.route.v3.RouteAction.HashPolicy",
         fields: &[
             (Served, "header cookie connection_properties query_parameter terminal"),
-            (Reported("nothing sets filter state in this build"), "filter_state"),
+            (Served, "filter_state"),
         ],
+    },
+    Table {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.FilterState",
+        fields: &[(Served, "key")],
     },
     Table {
         message: "envoy.config.route.v3.RouteAction.HashPolicy.Header",

@@ -3,7 +3,6 @@
 use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
-const METADATA: &str = "metadata is not served by this build";
 const STREAM_END: &str = "limits count when a request comes";
 
 pub(super) const TABLES: &[Table] = &[
@@ -110,9 +109,8 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "source_cluster destination_cluster request_headers query_parameters remote_address generic_key \
-                 header_value_match masked_remote_address query_parameter_value_match",
+                 header_value_match masked_remote_address query_parameter_value_match dynamic_metadata metadata",
             ),
-            (Refused(METADATA), "dynamic_metadata metadata"),
             (Refused("extensions that make descriptors are not served by this build"), "extension"),
             (Refused("this action is not served by this build"), "remote_address_match"),
         ],

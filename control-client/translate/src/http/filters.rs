@@ -8,7 +8,7 @@ use millrace_proto::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 
-use super::{grpc, health_check, istio_alpn, router, shaping};
+use super::{grpc, health_check, istio_alpn, router, shaping, written};
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::extension;
@@ -46,6 +46,7 @@ pub(super) fn filters(
             health_check::TYPE => health_check::filter(&extension::open(any, &inside)?, &inside, cx)?,
             grpc::HTTP1_BRIDGE => grpc::http1_bridge(&extension::open(any, &inside)?),
             _ if let Some(kind) = shaping::filter(any, stat_prefix, &inside, cx)? => kind,
+            _ if let Some(kind) = written::filter(any, &inside, cx)? => kind,
             _ => {
                 let refusal = extension::not_served("HTTP filter", &filter.name, Some(any), &path);
                 if !filter.is_optional {

@@ -186,8 +186,8 @@ pub(super) const NOT_SERVED: &[Case] = &[
     ),
     (
         Route,
-        "{virtual_hosts: [{name: a, domains: [x], rate_limits: [{actions: [{metadata: {descriptor_key: a, metadata_key: {key: b, path: [{key: c}]}}}]}]}]}",
-        "virtual_hosts[0].rate_limits[0].actions[0].metadata",
-        "metadata",
+        "{virtual_hosts: [{name: a, domains: [x], rate_limits: [{actions: [{metadata: {descriptor_key: a, source: CLUSTER_ENTRY, metadata_key: {key: b, path: [{key: c}]}}}]}]}]}",
+        "virtual_hosts[0].rate_limits[0].actions[0].metadata.source",
+        "metadata of clusters",
     ),
 ];

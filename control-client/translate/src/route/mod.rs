@@ -21,7 +21,7 @@ use millrace_proto::pb::envoy::config::route::v3 as pb;
 
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{headers, per_filter, value};
+use crate::{headers, metadata, per_filter, value};
 
 pub(crate) use scope::{scope, scope_key};
 pub use table::RouteTable;
@@ -183,6 +183,7 @@ fn route(route: &pb::Route, scope: &Scope<'_>, path: &Path, cx: &mut Context) ->
             path,
         )?,
         per_filter: per_filter::configs(&route.typed_per_filter_config, path, cx)?,
+        metadata: metadata::configured(route.metadata.as_ref()),
         stat_scope,
     })
 }

@@ -9,7 +9,7 @@ use millrace_proto::pb::envoy::config::route::v3 as pb;
 use super::{Scope, policies, retry, route};
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{headers, http, per_filter};
+use crate::{headers, http, metadata, per_filter};
 
 pub(super) fn virtual_host(
     host: &pb::VirtualHost,
@@ -79,6 +79,7 @@ pub(super) fn virtual_host(
             include_virtual_host_rate_limits: false,
             cors: http::cors_policy(host.cors.as_ref(), path, cx)?,
         },
+        metadata: metadata::configured(host.metadata.as_ref()),
         stat_scope: None,
     })
 }

@@ -349,6 +349,8 @@ fn metadata(given: &str) -> Result<Op, String> {
     let (kind, rest) = given.split_once(':').unwrap_or((given, ""));
     match kind {
         "DYNAMIC" => Ok(dynamic_metadata(rest)),
+        "ROUTE" => Ok(configured_metadata(MetadataOwner::Route, rest)),
+        "VIRTUAL_HOST" => Ok(configured_metadata(MetadataOwner::VirtualHost, rest)),
         kind if TYPES.contains(&kind) => absent("METADATA"),
         kind => Err(format!("{kind} is not supported type of metadata")),
     }
@@ -361,13 +363,37 @@ fn dynamic_metadata(given: &str) -> Op {
     Op::DynamicMetadata { namespace, path: words.map(Box::from).collect() }
 }
 
+/// As [`dynamic_metadata`].
+fn configured_metadata(of: MetadataOwner, given: &str) -> Op {
+    let mut words = given.split(':');
+    let namespace = words.next().unwrap_or_default().into();
+    Op::ConfiguredMetadata { of, namespace, path: words.map(Box::from).collect() }
+}
+
 fn filter_state(name: &str, given: &str) -> Result<Op, String> {
     let mut words = given.split(':');
-    if words.next().unwrap_or_default().is_empty() {
+    let key = words.next().unwrap_or_default();
+    if key.is_empty() {
         return Err("Invalid filter state configuration, key cannot be empty.".to_owned());
     }
-    match words.next() {
-        None | Some("PLAIN" | "TYPED" | "FIELD") => absent(name),
-        Some(_) => Err("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD.".to_owned()),
+    let view = match words.next() {
+        None | Some("TYPED") => StateView::Typed,
+        Some("PLAIN") => StateView::Plain,
+        Some("FIELD") => match words.next() {
+            Some(field) => StateView::Field(field.into()),
+            None => {
+                return Err(
+                    "Invalid filter state serialize type, FIELD should be followed by the field name."
+                        .to_owned(),
+                );
+            }
+        },
+        Some(_) => {
+            return Err("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD.".to_owned());
+        }
+    };
+    match name {
+        "FILTER_STATE" => Ok(Op::FilterState { key: key.into(), view }),
+        _ => absent(name),
     }
 }

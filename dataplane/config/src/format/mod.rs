@@ -8,8 +8,8 @@ mod peer;
 mod time;
 
 pub use operator::{
-    AddressSide, AddressView, Attempted, DurationUnit, GrpcStatusForm, HeaderSource, Op, Operator,
-    PathSource, ServerNameSource, TimePoint, TimeSource,
+    AddressSide, AddressView, Attempted, DurationUnit, GrpcStatusForm, HeaderSource, MetadataOwner, Op,
+    Operator, PathSource, ServerNameSource, StateView, TimePoint, TimeSource,
 };
 pub use peer::{SanType, TlsFact, TlsSide};
 pub use time::{TimeFormat, TimePart};

@@ -137,6 +137,25 @@ pub enum PathSource {
     OriginalOrPath,
 }
 
+/// Whose metadata `%METADATA(...)%` prints, beside dynamic ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum MetadataOwner {
+    Route,
+    VirtualHost,
+}
+
+/// What `%FILTER_STATE(key:X)%` prints of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateView {
+    /// `PLAIN`.
+    Plain,
+    /// `TYPED`, the default: its protobuf form as JSON.
+    Typed,
+    /// `FIELD:name`.
+    Field(Box<str>),
+}
+
 /// What an operator prints.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
@@ -237,12 +256,23 @@ pub enum Op {
     UniqueId,
     /// `CUSTOM_FLAGS`: no filter sets one.
     Nothing,
-    /// Dynamic metadata: a text, or with an empty path all of a namespace as JSON.
+    /// Dynamic metadata: texts as they are, everything else, and with an empty path all of a namespace, as JSON.
     DynamicMetadata {
         namespace: Box<str>,
         path: Box<[Box<str>]>,
     },
-    /// Known to Envoy and without a value here: fingerprints of ClientHellos, other metadata, filter state. Printed as
-    /// missing.
+    /// Metadata that the configuration has itself.
+    ConfiguredMetadata {
+        of: MetadataOwner,
+        namespace: Box<str>,
+        path: Box<[Box<str>]>,
+    },
+    /// `FILTER_STATE`: an object of the filter state.
+    FilterState {
+        key: Box<str>,
+        view: StateView,
+    },
+    /// Known to Envoy and without a value here: fingerprints of ClientHellos, other metadata, filter state of upstream
+    /// connections. Printed as missing.
     Absent(Box<str>),
 }

@@ -10,6 +10,7 @@ mod csrf;
 mod fault;
 mod header_mutation;
 mod health_check;
+mod metadata;
 mod rate_limit;
 mod rate_limit_actions;
 mod stateful_session;
@@ -30,9 +31,13 @@ pub use csrf::{CsrfFilter, CsrfPolicy};
 pub use fault::{Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate};
 pub use header_mutation::{HeaderMutationFilter, HeaderMutationStep, MutationLists, QueryMutation};
 pub use health_check::{HealthCheckCache, HealthCheckFilter};
+pub use metadata::{
+    ConnectionState, HeaderToMetadata, MetadataRule, MetadataWrite, RuleSource, RuleValueType,
+    SetFilterState, SetMetadata, StateValue,
+};
 pub use rate_limit::{
     BucketRef, DescriptorLimit, LocalRateLimit, LocalRateLimiter, RateVerdict, TokenBucketConfig,
     VirtualHostRateLimits,
 };
-pub use rate_limit_actions::{RateLimitAction, RateLimitPolicy};
+pub use rate_limit_actions::{MetadataSource, RateLimitAction, RateLimitPolicy};
 pub use stateful_session::{SessionCookie, SessionState, StatefulSession, StatefulSessionFilter};

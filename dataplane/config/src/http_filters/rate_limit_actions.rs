@@ -4,6 +4,15 @@ use std::sync::Arc;
 
 use crate::{HeaderMatcher, QueryMatcher};
 
+/// Where a descriptor's value comes from (`MetaData.Source`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum MetadataSource {
+    #[default]
+    Dynamic,
+    Route,
+}
+
 /// One of `actions`: adds one entry to the descriptor, or none.
 #[derive(Clone, Debug)]
 pub enum RateLimitAction {
@@ -37,6 +46,21 @@ pub enum RateLimitAction {
         v4: u8,
         /// `v6_prefix_mask_len`, default 128.
         v6: u8,
+    },
+    /// `metadata`, and `dynamic_metadata`, its older form.
+    Metadata {
+        /// `source`.
+        source: MetadataSource,
+        /// `metadata_key.key`.
+        namespace: Box<str>,
+        /// `metadata_key.path`.
+        path: Vec<Box<str>>,
+        /// `descriptor_key`.
+        key: Arc<str>,
+        /// `default_value`, where there is no text; `None` when empty.
+        default: Option<Arc<str>>,
+        /// `skip_if_absent`.
+        skip_if_absent: bool,
     },
     /// `generic_key`.
     GenericKey {

@@ -10,6 +10,7 @@ mod grpc_web;
 pub mod health_check;
 pub mod istio_alpn;
 pub mod local_reply;
+pub mod metadata;
 mod report;
 pub mod router;
 mod shaping;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_base::{ResponseFlags, Rng, Time, WallTime};
+use millrace_base::{FilterState, ResponseFlags, Rng, StreamState, Time, WallTime};
 use millrace_config::format::{Part, Template};
 use millrace_config::{
     AppendAction, ClusterId, ClusterSpecifier, FilterConfigId, HeaderMutations, HeaderOption, Http1Options,
@@ -123,6 +123,7 @@ pub(crate) fn route() -> Route {
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
         per_filter: Vec::new(),
+        metadata: None,
         stat_scope: None,
     }
 }
@@ -141,6 +142,7 @@ pub(crate) fn virtual_host() -> VirtualHost {
         retry_policy: None,
         per_filter: Vec::new(),
         for_filters: RouteFilterFields::default(),
+        metadata: None,
         stat_scope: None,
     }
 }
@@ -181,6 +183,8 @@ pub(crate) struct Room {
     pub(crate) flags: ResponseFlags,
     pub(crate) connection: ConnectionFilters,
     pub(crate) shard: ShardFilters,
+    pub(crate) state: StreamState,
+    pub(crate) connection_state: FilterState,
 }
 
 impl Room {
@@ -196,6 +200,8 @@ impl Room {
             flags,
             connection: ConnectionFilters::default(),
             shard: ShardFilters::default(),
+            state: StreamState::default(),
+            connection_state: FilterState::default(),
         }
     }
 
@@ -221,6 +227,8 @@ impl Room {
             connection: &mut self.connection,
             flags: &mut self.flags,
             shard: &mut self.shard,
+            state: &self.state,
+            connection_state: Some(&self.connection_state),
         };
         StreamFilters::begin(slot, start, &mut env, head)
     }
@@ -262,6 +270,7 @@ impl<'h> Running<'h> {
             flags: ResponseFlags::default(),
             wall: WallTime::default(),
             shard: &mut self.room.shard,
+            state: &self.room.state,
         };
         call(&mut self.filters, &mut self.trailers, &mut env)
     }

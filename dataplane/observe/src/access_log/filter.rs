@@ -26,6 +26,12 @@ pub fn wanted(filter: &AccessLogFilter, info: &StreamInfo<'_>, random: u64) -> b
             [] => !info.flags.is_empty(),
             list => list.iter().any(|flag| info.flags.contains(*flag)),
         },
+        AccessLogFilter::Metadata { matcher, if_missing } => {
+            match matcher.as_ref().map(|matcher| (matcher, matcher.find(info.written.metadata))) {
+                Some((matcher, Some(value))) => matcher.value.matches(Some(value)),
+                Some((_, None)) | None => *if_missing,
+            }
+        }
         AccessLogFilter::And(all) => all.iter().all(|f| wanted(f, info, random)),
         AccessLogFilter::Or(any) => any.iter().any(|f| wanted(f, info, random)),
     }

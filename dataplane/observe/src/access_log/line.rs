@@ -110,6 +110,10 @@ fn template_value(template: &Template, line: &mut Line<'_, '_>) -> bool {
                 line.out.extend_from_slice(b"null");
                 return true;
             }
+            Value::Json => {
+                line.out.extend_from_slice(line.scratch);
+                return true;
+            }
             Value::Dash => line.scratch.push(b'-'),
             Value::Text => cut(0, operator.max_len, line.scratch),
         }

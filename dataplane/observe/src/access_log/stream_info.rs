@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_base::{Metadata, ResponseFlags, Time, TlsFacts, WallTime};
+use millrace_base::{Metadata, ResponseFlags, Time, TlsFacts, WallTime, Written};
 use millrace_config::Address;
 use millrace_http::{HeaderMap, RequestHead, ResponseHead, Version};
 
@@ -217,8 +217,12 @@ pub struct StreamInfo<'a> {
     pub listener_name: Option<&'a str>,
     /// Server name that a listener filter read in the ClientHello (none without one, as in Envoy): `%REQUESTED_SERVER_NAME%`.
     pub requested_server_name: Option<&'a str>,
-    /// What listener filters left of the connection: `%DYNAMIC_METADATA%`.
-    pub metadata: Option<&'a Metadata>,
+    /// Dynamic metadata of the stream, or what listener filters left of a connection, and filter state.
+    pub written: Written<'a>,
+    /// `Route.metadata`.
+    pub route_metadata: Option<&'a Metadata>,
+    /// `VirtualHost.metadata`.
+    pub virtual_host_metadata: Option<&'a Metadata>,
     /// What the handshake with the client told; `None` for clear text.
     pub downstream_tls: Option<&'a TlsFacts>,
     /// What the handshake with the endpoint told.

@@ -5,9 +5,11 @@
 
 mod addresses;
 mod calendar;
+mod double;
 mod headers;
 mod peer;
 mod value;
+mod written;
 
 use millrace_config::format::{Part, Template};
 

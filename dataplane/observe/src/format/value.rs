@@ -1,17 +1,18 @@
 //! One operator, one value.
 
 use millrace_base::Time;
-use millrace_config::format::{DurationUnit, Op, ServerNameSource, TimePoint};
+use millrace_config::format::{DurationUnit, MetadataOwner, Op, ServerNameSource, TimePoint};
 
-use super::{Missing, addresses, calendar, headers, peer};
+use super::{Missing, addresses, calendar, headers, peer, written};
 use crate::access_log::StreamInfo;
-use crate::json::push_string;
 
 /// What an operator came to. Text stands in the output vector already.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value {
     /// Appended to the output.
     Text,
+    /// Appended to the output, as JSON already.
+    Json,
     /// A number, not yet printed: JSON prints it without quotes.
     Number(i64),
     /// A `-` that JSON prints as a string too.
@@ -24,7 +25,7 @@ impl Value {
     /// Prints what is not printed yet. `start` is where the value begins in `out`.
     pub(crate) fn finish(self, missing: Missing, start: usize, out: &mut Vec<u8>) {
         match self {
-            Self::Text => {}
+            Self::Text | Self::Json => {}
             Self::Number(n) => push_number(n, out),
             Self::Dash => out.push(b'-'),
             Self::Missing => {
@@ -96,7 +97,17 @@ pub(crate) fn evaluate(op: &Op, info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Val
         Op::QueryParam(name) => headers::query_param(name, info, out),
         Op::QueryParams => optional(headers::query(info), out),
         Op::Tls { side, fact } => peer::render(*side, fact, info, out),
-        Op::DynamicMetadata { namespace, path } => metadata(namespace, path, info, out),
+        Op::DynamicMetadata { namespace, path } => {
+            written::metadata(info.written.metadata, namespace, path, out)
+        }
+        Op::ConfiguredMetadata { of, namespace, path } => {
+            let metadata = match of {
+                MetadataOwner::Route => info.route_metadata,
+                MetadataOwner::VirtualHost => info.virtual_host_metadata,
+            };
+            written::metadata(metadata, namespace, path, out)
+        }
+        Op::FilterState { key, view } => written::filter_state(key, view, &info.written, out),
         Op::RequestedServerName(source) => server_name(*source, info, out),
         Op::ResponseFlags => flags(info, false, out),
         Op::ResponseFlagsLong => flags(info, true, out),
@@ -111,30 +122,6 @@ pub(crate) fn evaluate(op: &Op, info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Val
             Some(value) => value,
             None => named(op, info, out),
         },
-    }
-}
-
-/// Values are texts at the first level, so that no longer path leads anywhere.
-fn metadata(namespace: &str, path: &[Box<str>], info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Value {
-    let Some(metadata) = info.metadata else { return Value::Missing };
-    match path {
-        [] => {
-            let mut opening = b'{';
-            for (key, value) in metadata.namespace(namespace) {
-                out.push(opening);
-                push_string(key.as_bytes(), out);
-                out.push(b':');
-                push_string(value.as_bytes(), out);
-                opening = b',';
-            }
-            if opening == b'{' {
-                return Value::Missing;
-            }
-            out.push(b'}');
-            Value::Text
-        }
-        [key] => optional(metadata.get(namespace, key), out),
-        _ => Value::Missing,
     }
 }
 

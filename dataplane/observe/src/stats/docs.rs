@@ -41,7 +41,10 @@ fn page() -> String {
             (prefix, ScopeKind::HttpGradientController) => {
                 format!("{prefix}.<stat_prefix>.adaptive_concurrency.gradient_controller.")
             }
-            (prefix, ScopeKind::LocalRateLimit | ScopeKind::ConnectionLimit) => {
+            (
+                prefix,
+                ScopeKind::LocalRateLimit | ScopeKind::ConnectionLimit | ScopeKind::HeaderToMetadata,
+            ) => {
                 format!("{prefix}.<stat_prefix>.")
             }
             (prefix, ScopeKind::HttpListener) => format!("{prefix}.<address>.http.<stat_prefix>."),
@@ -167,6 +170,7 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::HttpBandwidthLimit
             | ScopeKind::HttpAdmissionControl
             | ScopeKind::HttpGradientController
+            | ScopeKind::HeaderToMetadata
             | ScopeKind::LocalRateLimit
             | ScopeKind::ConnectionLimit
             | ScopeKind::OverloadMonitor

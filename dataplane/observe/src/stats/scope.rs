@@ -95,6 +95,8 @@ pub enum ScopeKind {
     HttpAdmissionControl,
     /// `http.<name>.`: `name` is `<stat_prefix>.adaptive_concurrency.gradient_controller`.
     HttpGradientController,
+    /// `http_filter_name.<name>.`: `name` is the `stat_prefix` of a `header_to_metadata` filter.
+    HeaderToMetadata,
     /// `local_rate_limit.<name>.`: `name` is the network filter's `stat_prefix`.
     LocalRateLimit,
     /// `connection_limit.<name>.`: `name` is the filter's `stat_prefix`.
@@ -156,6 +158,7 @@ impl ScopeKind {
         Self::HttpBandwidthLimit,
         Self::HttpAdmissionControl,
         Self::HttpGradientController,
+        Self::HeaderToMetadata,
         Self::LocalRateLimit,
         Self::ConnectionLimit,
         Self::OverloadMonitor,
@@ -209,6 +212,7 @@ impl ScopeKind {
             Self::HttpBandwidthLimit => &tables::bandwidth_limit::TABLE,
             Self::HttpAdmissionControl => &tables::admission_control::TABLE,
             Self::HttpGradientController => &tables::gradient_controller::TABLE,
+            Self::HeaderToMetadata => &tables::header_to_metadata::TABLE,
             Self::LocalRateLimit => &tables::local_rate_limit::TABLE,
             Self::ConnectionLimit => &tables::connection_limit::TABLE,
             Self::OverloadMonitor => &tables::overload_monitor::TABLE,
@@ -222,6 +226,7 @@ impl ScopeKind {
     pub fn prefix(self) -> &'static str {
         match self {
             Self::Process | Self::Host | Self::HttpLocalRateLimit | Self::HttpBandwidthLimit => "",
+            Self::HeaderToMetadata => "http_filter_name",
             Self::LocalRateLimit => "local_rate_limit",
             Self::ConnectionLimit => "connection_limit",
             Self::OverloadMonitor | Self::OverloadAction | Self::LoadShedPoint => "overload",

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use millrace_base::Key;
+use millrace_base::{Key, Written};
 use millrace_config::{Cluster, ClusterId, HttpFilter, HttpFilterKind, LbPolicy, UpstreamProtocol};
 use millrace_filter::http::istio_alpn;
 use millrace_filter::http::router::retry::ResetReason;
@@ -72,16 +72,19 @@ impl Shard {
         let options = stream.options.as_deref().filter(|_| reads_metadata);
         let context = ChooseContext {
             hash: facts.balance.hash,
-            metadata: options.and_then(|options| balance::metadata_match(facts.plan, options)),
+            metadata: options.and_then(|options| balance::metadata_match(facts, options)),
             override_host: facts.balance.override_host(facts.attempts),
             now: self.io.now,
             ..ChooseContext::default()
         };
         let avoids = stream.avoids_hosts && facts.attempts > 1;
         let context = if avoids { avoiding(context, stream) } else { context };
+        let client = self.downstreams.get(stream.downstream).map(|client| &**client);
+        let notes = facts.state.read();
         let asker = Asker {
             headers: Some(&stream.request.headers),
-            client: self.downstreams.get(stream.downstream).map(|client| &**client),
+            client,
+            written: Written::of(notes.as_deref(), client.and_then(Downstream::filter_state)),
             avoid_of: facts.member,
         };
         let mut chooser = Chooser {

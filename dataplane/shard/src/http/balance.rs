@@ -1,6 +1,6 @@
 //! What of a request decides its endpoint: hash, metadata, a preferred endpoint; and what balancers count.
 
-use millrace_base::Key;
+use millrace_base::{Key, Written};
 use millrace_config::{ClusterId, MetadataMatch, OverrideHostSource, RouteForward};
 use millrace_filter::http::stream_filters::WantedHost;
 use millrace_observe::stats::{ShardStats, cluster as metric};
@@ -8,8 +8,9 @@ use millrace_route::HashInputs;
 use millrace_upstream::{ClusterState, LbStat, LoadReport, OverrideHost};
 
 use super::HttpOptions;
-use super::stream::Plan;
+use super::stream::{Facts, Plan, Stream};
 use crate::address::inet;
+use crate::downstream::Downstream;
 use crate::shard::Shard;
 
 /// What was found out about a request when its first try began.
@@ -23,6 +24,8 @@ pub(crate) struct Balance {
     pub(crate) preferred: Vec<u8>,
     /// The endpoint of the request's session: the first try goes there.
     pub(crate) session: Option<Box<Session>>,
+    /// Dynamic metadata that balancers read, merged into the route's `metadata_match`.
+    pub(crate) metadata: Option<Box<MetadataMatch>>,
     /// The endpoint's own words about its load are wanted, and have not come.
     pub(crate) wants_load: bool,
 }
@@ -54,18 +57,23 @@ impl Shard {
         let policies = own.map_or(&forward.hash_policies[..], |own| own);
         let Some(stream) = self.streams.get_mut(id) else { return };
         let wanted = stream.filters.as_ref().and_then(|filters| filters.wanted_host());
-        if policies.is_empty() && balancing.override_host.is_empty() && wanted.is_none() {
+        let asked = balancing.subset.is_some().then(|| asked_by_filters(stream)).flatten();
+        if policies.is_empty() && balancing.override_host.is_empty() && wanted.is_none() && asked.is_none() {
             return;
         }
         let session = wanted.map(Session::of);
-        let addresses = self.downstreams.get(stream.downstream).map(|client| &client.addresses);
+        let client = self.downstreams.get(stream.downstream).map(|client| &**client);
+        let addresses = client.map(|client| &client.addresses);
+        let notes = stream.facts.state.read();
         let peer = stream.facts.remote.as_ref().or(addresses.map(|own| &own.peer));
         let inputs = HashInputs {
             head: Some(&stream.request),
             peer: peer.and_then(inet),
             local: addresses.and_then(|own| inet(&own.local)),
+            written: Written::of(notes.as_deref(), client.and_then(Downstream::filter_state)),
         };
         let hashed = millrace_route::hash(policies, &inputs);
+        drop(notes);
         let mut preferred = Vec::new();
         for OverrideHostSource::Header(name) in balancing.override_host.iter() {
             if let Some(list) = stream.request.headers.get_name(name) {
@@ -73,14 +81,32 @@ impl Shard {
                 preferred.extend_from_slice(list);
             }
         }
-        stream.facts.balance =
-            Balance { hash: hashed.hash, cookies: hashed.cookies, preferred, session, wants_load: false };
+        stream.facts.balance = Balance {
+            hash: hashed.hash,
+            cookies: hashed.cookies,
+            preferred,
+            session,
+            metadata: asked,
+            wants_load: false,
+        };
     }
 }
 
+/// What filters have written for balancers.
+fn asked_by_filters(stream: &Stream) -> Option<Box<MetadataMatch>> {
+    let notes = stream.facts.state.read();
+    let own = notes.as_ref()?.metadata.namespace(MetadataMatch::NAMESPACE)?;
+    let route = stream.options.as_deref().and_then(|options| of_route(stream.facts.plan?, options));
+    Some(Box::new(MetadataMatch::merged(route, own)))
+}
+
+/// What the endpoint must have: dynamic metadata of the request together with `metadata_match` of the route, or that alone.
+pub(super) fn metadata_match<'a>(facts: &'a Facts, options: &'a HttpOptions) -> Option<&'a MetadataMatch> {
+    facts.balance.metadata.as_deref().or_else(|| of_route(facts.plan?, options))
+}
+
 /// `metadata_match` of the route or of the weighted cluster that was chosen.
-pub(super) fn metadata_match(plan: Option<Plan>, options: &HttpOptions) -> Option<&MetadataMatch> {
-    let plan = plan?;
+fn of_route(plan: Plan, options: &HttpOptions) -> Option<&MetadataMatch> {
     let forward: &RouteForward = plan.forward(options)?;
     match plan.weighted_entry(options) {
         Some(entry) => entry.metadata_match.as_deref(),

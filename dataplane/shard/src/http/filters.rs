@@ -135,6 +135,8 @@ impl Shard {
             connection: &mut connection,
             flags: &mut flags,
             shard: &mut self.filter_states,
+            state: &stream.facts.state,
+            connection_state: downstream.filter_state(),
         };
         let verdict = StreamFilters::begin(&mut stream.filters, &start, &mut env, &mut stream.request);
         stream.facts.flags = flags;
@@ -252,6 +254,7 @@ impl Shard {
             flags: stream.facts.flags,
             wall: self.wall,
             shard: &mut self.filter_states,
+            state: &stream.facts.state,
         };
         let parts = Parts {
             response: &mut stream.response,

@@ -1,7 +1,7 @@
 //! The end of a stream: its connection is given back, its numbers counted, its line logged; and the end of
 //! downstream HTTP connections.
 
-use millrace_base::{Key, ResponseFlag};
+use millrace_base::{Key, ResponseFlag, Written};
 use millrace_config::{ClusterId, ScopeId};
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{ErrorCode, GoAway};
@@ -166,7 +166,9 @@ impl Shard {
             shard: &self.names,
             snapshot: &self.snapshot,
         };
+        let notes = stream.facts.state.read();
         let mut info = renderer.info();
+        info.written = Written::of(notes.as_deref(), downstream.filter_state());
         let state = |cluster: Option<ClusterId>| cluster.and_then(|c| self.clusters.get(c));
         let (routed, member) = (state(stream.facts.plan.and_then(|p| p.cluster)), state(stream.facts.member));
         info.log_type = AccessLogType::DownstreamEnd;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millrace_base::Key;
+use millrace_base::{Key, Written};
 use millrace_config::InternalRedirects;
 use millrace_filter::http::router::internal_redirect::{self as redirect, Followed, Refusal};
 use millrace_http::RequestHead;
@@ -78,12 +78,19 @@ impl Shard {
         let mut followed = stream.followed.as_deref().cloned().unwrap_or_default();
         let secure = downstream.link.is_secure();
         let target = redirect::target(policy, &followed, &stream.response, &stream.request, secure)?;
-        let plan = Plan::choose(options, &target.head, Some(downstream), &self.snapshot, &mut self.rng);
+        // The new stream has nothing of what was written about this one.
+        let written = Written { connection: downstream.filter_state(), ..Written::default() };
+        let plan =
+            Plan::choose(options, &target.head, Some(downstream), &written, &self.snapshot, &mut self.rng);
         let name_of =
             |plan: Option<Plan>| plan.and_then(|plan| plan.route(options)).map(|r| Arc::clone(&r.name));
         let to = match name_of(plan) {
             Some(name) => name,
-            None if matches!(millrace_route::select(routes, &target.head, 0), Selection::TlsRedirect(_)) => {
+            None if matches!(
+                millrace_route::select(routes, &target.head, &written, 0),
+                Selection::TlsRedirect(_)
+            ) =>
+            {
                 Arc::default()
             }
             None => return Err(Refusal::NoRoute),

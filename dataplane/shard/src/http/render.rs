@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millrace_base::Written;
 use millrace_config::Snapshot;
 use millrace_config::format::Template;
 use millrace_filter::http::router::Render;
@@ -65,10 +66,36 @@ impl<'a> Renderer<'a> {
             connection_id: Some(downstream.id),
             route_name: plan.and_then(|(p, h)| p.route(h)).map(|r| &*r.name).filter(|n| !n.is_empty()),
             virtual_host_name: plan.and_then(|(p, h)| p.virtual_host(h)).map(|v| &*v.name),
+            route_metadata: plan.and_then(|(p, h)| p.route(h)).and_then(|route| route.metadata.as_deref()),
+            virtual_host_metadata: plan
+                .and_then(|(p, h)| p.virtual_host(h))
+                .and_then(|host| host.metadata.as_deref()),
             filter_chain_name: Some(&*downstream.origin.chain.name).filter(|n| !n.is_empty()),
             hostname: &self.shard.hostname,
             ..StreamInfo::default()
         }
+    }
+}
+
+impl Renderer<'_> {
+    fn render_with(
+        &self,
+        template: &Template,
+        heads: (&RequestHead, Option<&ResponseHead>),
+        missing: Missing,
+        out: &mut Vec<u8>,
+    ) {
+        let (request, response) = heads;
+        let notes = self.facts.state.read();
+        let info = StreamInfo {
+            request: Some(request),
+            response,
+            protocol: Some(request.version),
+            response_code: response.map(|r| r.status),
+            written: Written::of(notes.as_deref(), self.downstream.filter_state()),
+            ..self.info()
+        };
+        format::render(template, &info, missing, out);
     }
 }
 
@@ -80,13 +107,16 @@ impl Render for Renderer<'_> {
         response: Option<&ResponseHead>,
         out: &mut Vec<u8>,
     ) {
-        let info = StreamInfo {
-            request: Some(request),
-            response,
-            protocol: Some(request.version),
-            response_code: response.map(|r| r.status),
-            ..self.info()
-        };
-        format::render(template, &info, Missing::Empty, out);
+        self.render_with(template, (request, response), Missing::Empty, out);
+    }
+
+    fn render_text(
+        &self,
+        template: &Template,
+        request: &RequestHead,
+        response: Option<&ResponseHead>,
+        out: &mut Vec<u8>,
+    ) {
+        self.render_with(template, (request, response), Missing::Dash, out);
     }
 }

@@ -1,6 +1,6 @@
 //! Which way a request takes: its route, its filters, and what the route says.
 
-use millrace_base::{Key, Rng};
+use millrace_base::{Key, Rng, Written};
 use millrace_config::{
     BodyBufferLimit, RetryPolicy, RouteAction, RouteConfiguration, RouteForward, ScaledTimer, Snapshot,
     WeightedClusters,
@@ -46,18 +46,19 @@ impl Plan {
         options: &HttpOptions,
         head: &RequestHead,
         client: Option<&Downstream>,
+        written: &Written<'_>,
         snapshot: &Snapshot,
         rng: &mut Rng,
     ) -> Option<Self> {
         let config = options.routes.as_deref()?;
-        let Selection::Route(selected) = millrace_route::select(config, head, rng.next_u64()) else {
+        let Selection::Route(selected) = millrace_route::select(config, head, written, rng.next_u64()) else {
             return None;
         };
         let mut plan = Self::of(config, selected)?;
         if let RouteAction::Forward(forward) = &selected.route.action {
             let number = |weighted: &WeightedClusters| {
                 let peer = client.and_then(|client| inet(&client.addresses.peer));
-                let inputs = HashInputs { head: Some(head), peer, ..HashInputs::default() };
+                let inputs = HashInputs { head: Some(head), peer, local: None, written: *written };
                 millrace_route::weighted_number(weighted, forward, &inputs, rng.next_u64())
             };
             let choice = millrace_route::cluster(forward, head, number, snapshot);
@@ -96,7 +97,10 @@ impl Shard {
         // A count of this shard alone; the table's own is shared by all cores.
         let Some(options) = stream.options.clone() else { return };
         let client = self.downstreams.get(stream.downstream).map(|client| &**client);
-        let plan = Plan::choose(&options, &stream.request, client, &self.snapshot, &mut self.rng);
+        let notes = stream.facts.state.read();
+        let written = Written::of(notes.as_deref(), client.and_then(Downstream::filter_state));
+        let plan = Plan::choose(&options, &stream.request, client, &written, &self.snapshot, &mut self.rng);
+        drop(notes);
         if plan.is_some() {
             stream.facts.plan = plan;
         }
@@ -125,6 +129,14 @@ impl Shard {
                 }
                 Ok(Next::Wait)
             }
+            Verdict::Reroute => {
+                if let Some(stream) = self.streams.get_mut(id) {
+                    stream.facts.plan = None;
+                }
+                self.choose_route(id);
+                // The filters behind have fewer of the chain before them each time.
+                self.meet_filters(key, id)
+            }
             Verdict::Reply(reply) => Err(reply),
         }
     }
@@ -137,7 +149,8 @@ impl Shard {
         let chosen = options.routes.as_ref().zip(stream.facts.plan);
         let Some((plan, selected)) = chosen.and_then(|(c, plan)| Some((plan, plan.selected(c)?))) else {
             if let Some(config) = &options.routes
-                && let Selection::TlsRedirect(_) = millrace_route::select(config, &stream.request, 0)
+                && let Selection::TlsRedirect(_) =
+                    millrace_route::select(config, &stream.request, &Written::default(), 0)
             {
                 return Err(reply::tls_redirect(&stream.request).into());
             }

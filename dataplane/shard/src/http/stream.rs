@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use millrace_base::{Key, ResponseFlag, ResponseFlags, Time, TlsFacts};
+use millrace_base::{Key, ResponseFlag, ResponseFlags, StreamState, Time, TlsFacts};
 use millrace_config::{
     Address, ClusterId, ClusterSpecifier, Route, RouteForward, VirtualHost, WeightedCluster,
 };
@@ -19,11 +19,11 @@ use millrace_ring::Payload;
 use millrace_upstream::{HostId, WaitId};
 
 use super::HttpOptions;
-use crate::held::{Held, Share};
 use super::balance::Balance;
 use super::h2::stall_deadline;
 use super::mirror::Mirrors;
 use super::side::Side;
+use crate::held::{Held, Share};
 
 /// Where a request stands on its way to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,8 @@ pub(crate) struct Facts {
     pub(crate) high_priority: bool,
     /// What decides its endpoint.
     pub(crate) balance: Balance,
+    /// What filters have written about it.
+    pub(crate) state: StreamState,
 }
 
 /// `%RESPONSE_CODE_DETAILS%`: nearly always a static text.

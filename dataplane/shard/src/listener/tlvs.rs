@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millrace_base::Metadata;
+use millrace_base::{Metadata, MetadataValue};
 use millrace_config::{ProxyProtocolFilter, TlvRule};
 use millrace_inspect::proxy_protocol::{self, Tlv};
 
@@ -24,7 +24,11 @@ impl Tlvs {
             // The last rule of a type counts, as in Envoy.
             let rule = filter.rules.iter().rev().find(|rule| rule.tlv_type == tlv.kind);
             if let Some(rule) = rule {
-                metadata.insert(&rule.namespace, &rule.key, text(rule, &tlv));
+                let fields = metadata.namespace_mut(&rule.namespace);
+                // The first one of a key stays.
+                if fields.get(&rule.key).is_none() {
+                    fields.insert(&rule.key, MetadataValue::Text(text(rule, &tlv)));
+                }
             }
             if filter.pass_all_tlvs || filter.pass_tlvs.contains(&tlv.kind) {
                 tlv.write_to(&mut passed);
@@ -66,8 +70,9 @@ mod tests {
             ..ProxyProtocolFilter::default()
         };
         let kept = Tlvs::kept(&filter, &wire).expect("something");
-        let values: Vec<_> = kept.metadata.namespace("ns").collect();
-        assert_eq!(values, [("one", "a"), ("two", "/2I=")]);
+        let fields = kept.metadata.namespace("ns").expect("a namespace");
+        let values: Vec<_> = fields.iter().collect();
+        assert_eq!(values, [("one", &"a".into()), ("two", &"/2I=".into())]);
         assert_eq!(&*kept.passed, [2, 0, 2, 0xff, b'b', 3, 0, 0]);
         let all = ProxyProtocolFilter { pass_all_tlvs: true, ..ProxyProtocolFilter::default() };
         assert_eq!(&*Tlvs::kept(&all, &wire).expect("all").passed, wire);

@@ -42,7 +42,7 @@ impl Shard {
             upstream_cluster_raw: cluster.map(|c| &*c.name),
             upstream_transport_failure: session.transport_failure.as_deref(),
             requested_server_name: downstream.requested_server_name(),
-            metadata: downstream.metadata(),
+            written: downstream.written(),
             downstream_tls: downstream.tls().map(|tls| &**tls),
             downstream_transport_failure: downstream.transport_failure(),
             upstream_tls: session.upstream_tls.as_deref(),

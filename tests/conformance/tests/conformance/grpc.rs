@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millrace_base::{ResponseFlags, Rng, Time, WallTime};
+use millrace_base::{ResponseFlags, Rng, StreamState, Time, WallTime};
 use millrace_config::format::Template;
 use millrace_config::{HttpConnectionManager, NetworkFilter};
 use millrace_conformance::corpus;
@@ -149,6 +149,8 @@ fn begin(start: &Start<'_>, head: &mut RequestHead) -> Box<StreamFilters> {
         connection: &mut ConnectionFilters::default(),
         flags: &mut ResponseFlags::default(),
         shard: &mut ShardFilters::default(),
+        state: &StreamState::default(),
+        connection_state: None,
     };
     assert_eq!(StreamFilters::begin(&mut slot, start, &mut env, head), Verdict::Continue);
     slot.expect("something to do")
@@ -179,6 +181,7 @@ fn send(
         flags: ResponseFlags::default(),
         wall: WallTime::default(),
         shard: &mut ShardFilters::default(),
+        state: &StreamState::default(),
     };
     let mut head = ResponseHead::new();
     head.status = raw.status;

@@ -1,6 +1,6 @@
 //! Filters that delay, refuse, pace and rewrite.
 
-use super::{Does, Feature, OK, PLAIN, Traffic, does, requests};
+use super::{Does, Endpoint, Feature, OK, PLAIN, Traffic, does, requests};
 
 const SHAPING: Feature = Feature { area: "filters", endpoints: &[OK], traffic: requests(10), ..PLAIN };
 
@@ -104,6 +104,31 @@ pub(super) const FEATURES: &[Feature] = &[
         )],
         endpoints: &[does(Does::Say(200, &[("x-own", "1")], "body"))],
         traffic: requests(2),
+        ..SHAPING
+    },
+    Feature {
+        name: "header_to_metadata: chooses a subset",
+        cluster: "lb_subset_config: {fallback_policy: ANY_ENDPOINT, subset_selectors: [{keys: [stage]}]}",
+        endpoints: &[
+            Endpoint { fields: ", metadata: {filter_metadata: {envoy.lb: {stage: prod}}}", ..OK },
+            Endpoint { fields: ", metadata: {filter_metadata: {envoy.lb: {stage: test}}}", ..OK },
+        ],
+        filters: &[(
+            "header_to_metadata.v3.Config",
+            "stat_prefix: h2m, request_rules: [{header: x-stage, on_header_present: {metadata_namespace: envoy.lb, key: stage}, remove: true}]",
+        )],
+        traffic: Traffic { fields: &[("x-stage", "test")], ..requests(8) },
+        prefixes: &["http_filter_name."],
+        ..SHAPING
+    },
+    Feature {
+        name: "set_filter_state: another route",
+        filters: &[(
+            "set_filter_state.v3.Config",
+            "clear_route_cache: true, on_request_headers: [{object_key: k, factory_key: envoy.string, format_string: {text_format_source: {inline_string: \"%REQ(x-k)%\"}}}]",
+        )],
+        around: "response_headers_to_add: [{header: {key: x-seen, value: \"%FILTER_STATE(k:PLAIN)%\"}}]",
+        traffic: Traffic { fields: &[("x-k", "v@N@")], ..requests(4) },
         ..SHAPING
     },
     Feature {

@@ -56,7 +56,7 @@ pub(super) fn filter(
 }
 
 /// A route's configuration of a filter of this folder; `None` for other types.
-pub(crate) fn of_route(
+pub(super) fn of_route(
     any: &Any,
     path: &Path,
     cx: &mut Context,

@@ -1,12 +1,14 @@
 //! `config.route.v3.RateLimit`.
 
-use millrace_config::{RateLimitAction, RateLimitPolicy};
+use millrace_config::{MetadataSource, RateLimitAction, RateLimitPolicy};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
 use millrace_proto::pb::envoy::config::route::v3::rate_limit::action::ActionSpecifier as By;
+use millrace_proto::pb::envoy::config::route::v3::rate_limit::action::meta_data::Source;
+use millrace_proto::pb::envoy::r#type::metadata::v3::MetadataKey;
 
 use crate::error::Rejection;
-use crate::{matcher, value};
+use crate::{matcher, metadata, value};
 
 /// `rate_limits` of a route or virtual host.
 pub(crate) fn policies(list: &[pb::RateLimit], path: &Path) -> Result<Vec<RateLimitPolicy>, Rejection> {
@@ -82,9 +84,47 @@ fn action(config: &pb::rate_limit::Action, path: &Path) -> Result<RateLimitActio
                     .collect::<Result<_, _>>()?,
             }
         }
+        Some(By::DynamicMetadata(by)) => {
+            let path = path.join("dynamic_metadata");
+            of_metadata(by.metadata_key.as_ref(), (&by.descriptor_key, &by.default_value), &path)?
+        }
+        Some(By::Metadata(by)) => {
+            let path = path.join("metadata");
+            let mut action =
+                of_metadata(by.metadata_key.as_ref(), (&by.descriptor_key, &by.default_value), &path)?;
+            if let RateLimitAction::Metadata { source, skip_if_absent, .. } = &mut action {
+                *skip_if_absent = by.skip_if_absent;
+                *source = match by.source() {
+                    Source::Dynamic => MetadataSource::Dynamic,
+                    Source::RouteEntry => MetadataSource::Route,
+                    Source::ClusterEntry | Source::ClusterLocalityEntry => {
+                        let why = "metadata of clusters are not kept by this build";
+                        return Err(Rejection::not_served(&path.join("source"), why));
+                    }
+                };
+            }
+            action
+        }
         Some(_) => {
             return Err(Rejection::not_served(path, "this action is not served by this build"));
         }
         None => return Err(Rejection::new(&path.join("action_specifier"), "is required")),
+    })
+}
+
+fn of_metadata(
+    key: Option<&MetadataKey>,
+    (descriptor_key, default): (&str, &str),
+    path: &Path,
+) -> Result<RateLimitAction, Rejection> {
+    let path = path.join("metadata_key");
+    let key = key.ok_or_else(|| Rejection::new(&path, "value is required"))?;
+    Ok(RateLimitAction::Metadata {
+        source: MetadataSource::Dynamic,
+        namespace: key.key.as_str().into(),
+        path: metadata::path_of(key, &path)?,
+        key: descriptor_key.into(),
+        default: (!default.is_empty()).then(|| default.into()),
+        skip_if_absent: false,
     })
 }

@@ -27,4 +27,15 @@ pub trait Render {
         response: Option<&ResponseHead>,
         out: &mut Vec<u8>,
     );
+
+    /// As [`Render::render`], with `-` for operators without a value, as in logs.
+    fn render_text(
+        &self,
+        template: &Template,
+        request: &RequestHead,
+        response: Option<&ResponseHead>,
+        out: &mut Vec<u8>,
+    ) {
+        self.render(template, request, response, out);
+    }
 }

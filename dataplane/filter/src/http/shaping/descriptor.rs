@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use millrace_config::{DescriptorLimit, RateLimitAction, RateLimitPolicy};
+use millrace_base::{Metadata, MetadataValue};
+use millrace_config::{DescriptorLimit, MetadataSource, RateLimitAction, RateLimitPolicy};
 use millrace_http::RequestHead;
 use millrace_route::header::matches_request;
 use millrace_route::query;
@@ -19,10 +20,11 @@ pub(crate) fn descriptor<'r>(
     policy: &'r RateLimitPolicy,
     start: &Start<'r>,
     head: &'r RequestHead,
+    dynamic: Option<&'r Metadata>,
 ) -> Option<Descriptor<'r>> {
     let mut entries = Vec::with_capacity(policy.actions.len());
     for action in &policy.actions {
-        if let Some(entry) = entry(action, start, head)? {
+        if let Some(entry) = entry(action, start, head, dynamic)? {
             entries.push(entry);
         }
     }
@@ -53,6 +55,7 @@ fn entry<'r>(
     action: &'r RateLimitAction,
     start: &Start<'r>,
     head: &'r RequestHead,
+    dynamic: Option<&'r Metadata>,
 ) -> Option<Option<(&'r str, Cow<'r, str>)>> {
     let fixed = |key: &'r Arc<str>, value: &'r Arc<str>| Some(Some((&**key, Cow::Borrowed(&**value))));
     match action {
@@ -75,6 +78,22 @@ fn entry<'r>(
         }
         RateLimitAction::MaskedRemoteAddress { v4, v6 } => {
             Some(Some(("masked_remote_address", Cow::Owned(masked(start.remote?, *v4, *v6)))))
+        }
+        RateLimitAction::Metadata { source, namespace, path, key, default, skip_if_absent } => {
+            let metadata = match source {
+                MetadataSource::Dynamic => dynamic,
+                MetadataSource::Route => {
+                    start.selected.and_then(|selected| selected.route.metadata.as_deref())
+                }
+            };
+            let text = match metadata.and_then(|metadata| metadata.find(namespace, path)) {
+                Some(MetadataValue::Text(text)) if !text.is_empty() => Some(&**text),
+                _ => default.as_deref(),
+            };
+            match text {
+                Some(text) => Some(Some((&**key, Cow::Borrowed(text)))),
+                None => skip_if_absent.then_some(None),
+            }
         }
         RateLimitAction::GenericKey { key, value } => fixed(key, value),
         RateLimitAction::HeaderMatch { key, value, expect, headers } => {

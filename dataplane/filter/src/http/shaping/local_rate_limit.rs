@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use millrace_base::ResponseFlag;
+use millrace_base::{ResponseFlag, StreamState};
 use millrace_config::{
     LocalRateLimit, LocalRateLimiter, RateLimitPolicy, RateVerdict, RouteAction, VirtualHostRateLimits,
 };
@@ -46,7 +46,7 @@ pub(crate) fn begin(
     env.stats.inc(limit.scope, metric::ENABLED);
     let matched = match limit.descriptors.is_empty() {
         true => Vec::new(),
-        false => matched(limit, start, head),
+        false => matched(limit, start, head, env.state),
     };
     let own: &LocalRateLimiter = match limit.per_connection {
         true => env.connection.limiter(limit),
@@ -96,11 +96,14 @@ fn refusal(limit: &LocalRateLimit, told: Option<Told>, env: &mut Env<'_>, head: 
 }
 
 /// Positions of the descriptors that the request has.
-fn matched(limit: &LocalRateLimit, start: &Start<'_>, head: &RequestHead) -> Vec<usize> {
+fn matched(limit: &LocalRateLimit, start: &Start<'_>, head: &RequestHead, state: &StreamState) -> Vec<usize> {
+    let notes = state.read();
+    let dynamic = notes.as_ref().map(|notes| &notes.metadata);
     let mut found = Vec::new();
     let mut add = |policies: &[RateLimitPolicy], own: bool| {
         let applicable = policies.iter().filter(|p| own || (p.stage == limit.stage && !p.disable_key));
-        let descriptors: Vec<_> = applicable.filter_map(|policy| descriptor(policy, start, head)).collect();
+        let descriptors: Vec<_> =
+            applicable.filter_map(|policy| descriptor(policy, start, head, dynamic)).collect();
         found.extend(matching(&limit.descriptors, &descriptors));
     };
     if !limit.rate_limits.is_empty() {

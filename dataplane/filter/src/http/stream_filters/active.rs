@@ -12,6 +12,7 @@ use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
 use crate::http::health_check::HealthCheckActive;
+use crate::http::metadata::header_to_metadata;
 use crate::http::shaping::admission::AdmissionActive;
 use crate::http::shaping::bandwidth::{BandwidthActive, Throttle};
 use crate::http::shaping::buffer::BufferActive;
@@ -34,6 +35,8 @@ pub(super) enum Active {
     RateLimit(Told),
     /// The filter at this position of the chain changes the answer.
     HeaderMutation(usize),
+    /// The filter at this position reads the answer.
+    HeaderToMetadata(usize),
     Cors(Box<CorsActive>),
     Buffer(BufferActive),
     Session(Box<SessionActive>),
@@ -74,7 +77,7 @@ impl Active {
     /// With the head of the response it has done everything.
     pub(super) fn is_over(&self) -> bool {
         match self {
-            Self::RateLimit(_) | Self::Cors(_) => true,
+            Self::RateLimit(_) | Self::Cors(_) | Self::HeaderToMetadata(_) => true,
             Self::Compressor(one) => !one.changes_request() && !one.changes_response(),
             Self::Decompressor(one) => !one.changes_request() && !one.changes_response(),
             Self::Admission(admission) => !admission.awaits_trailers(),
@@ -187,6 +190,7 @@ impl Active {
                     header_mutation::response_head(filter, name, head, env);
                 }
             }
+            Self::HeaderToMetadata(at) => header_to_metadata::response_head(*at, head, env),
             Self::Compressor(compressor) => compressor.response_head(head, end, env, decision),
             Self::Decompressor(decompressor) => decompressor.response_head(head, end, env),
             Self::Bandwidth(bandwidth) => bandwidth.response_head(env.stats),

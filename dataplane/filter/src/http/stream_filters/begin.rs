@@ -12,6 +12,7 @@ use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
 use crate::http::health_check::HealthCheckActive;
+use crate::http::metadata::{self, header_to_metadata};
 use crate::http::shaping::admission::AdmissionActive;
 use crate::http::shaping::bandwidth::BandwidthActive;
 use crate::http::shaping::buffer::BufferActive;
@@ -76,8 +77,9 @@ impl StreamFilters {
 
     /// Asks the filter that stopped the request what follows.
     fn resume(&mut self, env: &mut Env<'_>, head: &mut RequestHead) -> Verdict {
+        let stopped = self.holds_request || self.waits;
         (self.holds_request, self.waits) = (false, false);
-        match self.filters.last_mut() {
+        match self.filters.last_mut().filter(|_| stopped) {
             Some(Active::Fault(fault)) => fault.resume(env, head),
             Some(Active::Buffer(buffer)) => {
                 buffer.resume(head);
@@ -101,11 +103,21 @@ impl StreamFilters {
     /// The request goes no further, but its answer passes the filters behind, too.
     pub(super) fn join_for_reply(&mut self, start: &Start<'_>) {
         for (at, filter) in start.hcm.http_filters.iter().enumerate().skip(self.next) {
-            if let HttpFilterKind::HeaderMutation(mutation) = &filter.kind
-                && super::runs(start, filter)
-                && header_mutation::has_response_part(mutation, &filter.name, start)
-            {
-                self.filters.push(Active::HeaderMutation(at));
+            let active = match &filter.kind {
+                HttpFilterKind::HeaderMutation(mutation)
+                    if header_mutation::has_response_part(mutation, &filter.name, start) =>
+                {
+                    Active::HeaderMutation(at)
+                }
+                HttpFilterKind::HeaderToMetadata(config)
+                    if header_to_metadata::has_response_part(config, &filter.name, start) =>
+                {
+                    Active::HeaderToMetadata(at)
+                }
+                _ => continue,
+            };
+            if super::runs(start, filter) {
+                self.filters.push(active);
             }
         }
         self.next = start.hcm.http_filters.len();
@@ -203,6 +215,21 @@ fn step(
         HttpFilterKind::AdaptiveConcurrency(config) => {
             let (active, verdict) = ConcurrencyActive::begin(config, env);
             return (active.map(|active| Active::Concurrency(active.into())), verdict);
+        }
+        HttpFilterKind::HeaderToMetadata(config) => {
+            let config = header_to_metadata::rules(config, own);
+            header_to_metadata::begin(config, env, head).then_some(Active::HeaderToMetadata(at))
+        }
+        HttpFilterKind::SetMetadata(entries) => {
+            metadata::set_metadata(entries, env.state);
+            if let Some(PerFilterConfig::SetMetadata(entries)) = own {
+                metadata::set_metadata(entries, env.state);
+            }
+            None
+        }
+        HttpFilterKind::SetFilterState(config) => {
+            metadata::stream_state(config, &filter.name, start, env, head);
+            return (None, if config.clear_route_cache { Verdict::Reroute } else { Verdict::Continue });
         }
         // It acts when an endpoint is chosen: `istio_alpn::offer`.
         HttpFilterKind::IstioAlpn(_) | HttpFilterKind::PeakEwma | HttpFilterKind::Router { .. } => None,

@@ -5,7 +5,7 @@
 //! 1. **Request head.** When the route of the request is chosen (or none was found) and its weighted cluster too, but before
 //!    the route's action is looked at and before the router changes the head: [`StreamFilters::begin`]. Its [`Verdict`] says
 //!    what follows. `Wait`: nothing until that time, then the same call again; the request's bytes stay where they are.
-//!    `Hold`: the same, once all of the request has gone through 2. `Reply`: the request goes no further. `Continue`: to the
+//!    `Hold`: the same, once all of the request has gone through 2. `Reroute`: the same, once the route is chosen anew. `Reply`: the request goes no further. `Continue`: to the
 //!    router, now that [`StreamFilters::take_new_route`] may have the route chosen once more. A filter may have changed
 //!    `content-type`, path and fields; it removes `content-length` when the length of the body will be another one, so a
 //!    request that has a body and no `content-length` any more goes upstream in chunks (HTTP/1.1).
@@ -38,7 +38,7 @@ mod response;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use millrace_base::{ResponseFlags, Rng, Time, WallTime};
+use millrace_base::{FilterState, ResponseFlags, Rng, StreamState, Time, WallTime};
 use millrace_config::{
     Address, HttpConnectionManager, LocalRateLimit, LocalRateLimiter, PerFilterConfig, RouteConfiguration,
     ScopeId, WeightedCluster,
@@ -76,6 +76,8 @@ pub enum Verdict {
     Wait(Time),
     /// It waits until all of it is here.
     Hold,
+    /// What routes are chosen by has changed: the route is chosen once more, then the same call again.
+    Reroute,
     /// This is its answer.
     Reply(Box<LocalReply>),
 }
@@ -157,6 +159,10 @@ pub struct Env<'e> {
     pub shard: &'e mut ShardFilters,
     /// Response flags of the stream from now on.
     pub flags: &'e mut ResponseFlags,
+    /// Dynamic metadata and filter state of the stream.
+    pub state: &'e StreamState,
+    /// Filter state of its connection.
+    pub connection_state: Option<&'e FilterState>,
 }
 
 /// What filters use besides the pieces of a request's body and of its response.
@@ -181,6 +187,8 @@ pub struct ResponseEnv<'e> {
     pub wall: WallTime,
     /// What they keep of the shard.
     pub shard: &'e mut ShardFilters,
+    /// Dynamic metadata and filter state of the stream.
+    pub state: &'e StreamState,
 }
 
 /// Memory of filters that a shard keeps for later requests.

@@ -22,6 +22,7 @@ pub mod filesystem;
 pub mod gradient_controller;
 pub mod grpc;
 pub mod hds_delegate;
+pub mod header_to_metadata;
 pub mod host;
 pub mod http;
 pub mod http1;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use millrace_base::Time;
+use millrace_base::{Metadata, Time};
 use millrace_config::{
-    DescriptorLimit, FilterConfigId, Fraction, HttpFilter, HttpFilterKind, RateLimitAction, ScopeId,
-    TokenBucketConfig,
+    DescriptorLimit, FilterConfigId, Fraction, HttpFilter, HttpFilterKind, MetadataSource, RateLimitAction,
+    ScopeId, TokenBucketConfig,
 };
 use millrace_observe::stats::ScopeKind;
 
@@ -96,6 +96,8 @@ fn every_connection_may_have_buckets_of_its_own() {
 fn descriptors_are_made_of_all_actions_or_not_at_all() {
     let text = |text: &str| -> Arc<str> { text.into() };
     let name = |text: &str| -> Arc<[u8]> { text.as_bytes().into() };
+    let mut dynamic = Metadata::default();
+    dynamic.namespace_mut("ns").insert("a", "1".into());
     let entries = |actions: Vec<RateLimitAction>, list: &[(&str, &str)]| {
         let policy = RateLimitPolicy { stage: 0, disable_key: false, actions };
         let hcm = hcm();
@@ -106,8 +108,16 @@ fn descriptors_are_made_of_all_actions_or_not_at_all() {
             ..Start::of(&hcm, None)
         };
         let head = head("/p?q=1", list);
-        let made = descriptor(&policy, &start, &head)?;
+        let made = descriptor(&policy, &start, &head, Some(&dynamic))?;
         Some(made.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","))
+    };
+    let metadata = |path: &str, default: Option<&str>, skip_if_absent| RateLimitAction::Metadata {
+        source: MetadataSource::Dynamic,
+        namespace: "ns".into(),
+        path: vec![path.into()],
+        key: text("m"),
+        default: default.map(text),
+        skip_if_absent,
     };
     let header = |skip_if_absent| RateLimitAction::RequestHeader {
         header: name("x-k"),
@@ -125,6 +135,9 @@ fn descriptors_are_made_of_all_actions_or_not_at_all() {
     ];
     let expected = "source_cluster=us,destination_cluster=up,remote_address=10.1.2.3,\
                     masked_remote_address=10.1.0.0/16,generic_key=g,q=1,k=v";
+    let both = vec![metadata("a", None, false), metadata("b", Some("d"), false), metadata("c", None, true)];
+    assert_eq!(entries(both, &[]).as_deref(), Some("m=1,m=d"));
+    assert_eq!(entries(vec![metadata("a", None, false), metadata("c", None, false)], &[]), None);
     assert_eq!(entries(all.clone(), &[("x-k", "v")]).as_deref(), Some(expected));
     assert_eq!(entries(all, &[]), None);
     assert_eq!(
