@@ -24,6 +24,7 @@ mod http_filters;
 mod ids;
 mod listener;
 mod listener_filter;
+mod local_reply;
 mod matcher;
 mod outlier_detection;
 mod overload;
@@ -88,6 +89,7 @@ pub use listener::{DrainType, Listener, TrafficDirection};
 pub use listener_filter::{
     ConnectionPredicate, ListenerFilter, ListenerFilterKind, ProxyProtocolFilter, TlvRule,
 };
+pub use local_reply::{LocalReplyConfig, ReplyBodyFormat, ReplyMapper};
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
 pub use overload::{

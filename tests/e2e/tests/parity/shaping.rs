@@ -122,6 +122,13 @@ pub(super) const FEATURES: &[Feature] = &[
         ..SHAPING
     },
     Feature {
+        name: "local_reply_config: another status",
+        manager: "local_reply_config: {mappers: [{filter: {status_code_filter: {comparison: {op: EQ, value: {default_value: 503, runtime_key: x.y}}}}, status_code: 429, body: {inline_string: mapped}}]}",
+        filters: &[("fault.v3.HTTPFault", "abort: {http_status: 503, percentage: {numerator: 100}}")],
+        traffic: requests(3),
+        ..SHAPING
+    },
+    Feature {
         name: "set_filter_state: another route",
         filters: &[(
             "set_filter_state.v3.Config",
