@@ -275,7 +275,8 @@ fn http(clients: usize, mesh: bool) -> Routine {
         false => (SMALL.to_vec(), SMALL_ANSWER.to_vec()),
         true => (MESH.to_vec(), [RESPONSE, &[b'x'; 1024]].concat()),
     };
-    let adapt = if mesh { with_access_log } else { |snapshot, _| snapshot };
+    let adapt: fn(Snapshot, &Registry) -> Snapshot =
+        if mesh { with_access_log } else { |snapshot, _| snapshot };
     rounds(World::new(Mode::Http, adapt, question, answer), clients)
 }
 

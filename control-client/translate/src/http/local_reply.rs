@@ -62,3 +62,56 @@ fn body_format(
     };
     Ok(Some(ReplyBodyFormat { content_type: content_type.into(), format }))
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_config::{AccessLogFilter, Comparison};
+    use millrace_observe::stats::Registry;
+    use millrace_proto::pb::envoy::config::accesslog::v3 as log;
+    use millrace_proto::pb::envoy::config::core::v3::{
+        DataSource, RuntimeUInt32, data_source::Specifier, substitution_format_string::Format,
+    };
+    use millrace_proto::pb::google::protobuf::{Struct, UInt32Value};
+
+    use super::*;
+    use crate::Overrides;
+
+    fn status(value: u32) -> log::AccessLogFilter {
+        let value = Some(RuntimeUInt32 { default_value: value, runtime_key: String::new() });
+        let comparison = Some(log::ComparisonFilter { op: 0, value });
+        let filter =
+            log::access_log_filter::FilterSpecifier::StatusCodeFilter(log::StatusCodeFilter { comparison });
+        log::AccessLogFilter { filter_specifier: Some(filter) }
+    }
+
+    #[test]
+    fn mappers_and_formats() {
+        let mut cx = Context::new(Registry::new(), Overrides::default());
+        let path = Path::from("local_reply_config");
+        let format = |format| Some(SubstitutionFormatString { format: Some(format), ..Default::default() });
+        let mapper = pb::ResponseMapper {
+            filter: Some(status(503)),
+            status_code: Some(UInt32Value { value: 429 }),
+            body: Some(DataSource {
+                specifier: Some(Specifier::InlineString("own".into())),
+                ..DataSource::default()
+            }),
+            body_format_override: format(Format::TextFormat("<%LOCAL_REPLY_BODY%>".into())),
+            ..Default::default()
+        };
+        let json = format(Format::JsonFormat(Struct::default()));
+        let message = pb::LocalReplyConfig { mappers: vec![mapper.clone()], body_format: json };
+        let built = config(&message, &path, &mut cx).unwrap();
+        let first = &built.mappers[0];
+        assert!(matches!(first.filter, AccessLogFilter::StatusCode(Comparison::Equal(503))));
+        assert_eq!((first.status, first.body.as_deref()), (Some(429), Some(&b"own"[..])));
+        let kind =
+            |format: &Option<ReplyBodyFormat>| format.as_ref().map(|format| format.content_type.to_string());
+        assert_eq!(kind(&first.body_format).as_deref(), Some("text/plain"));
+        assert_eq!(kind(&built.body_format).as_deref(), Some("application/json"));
+        let without = pb::ResponseMapper { filter: None, ..mapper };
+        let message = pb::LocalReplyConfig { mappers: vec![without], body_format: None };
+        let refused = config(&message, &path, &mut cx).unwrap_err();
+        assert_eq!(refused.to_string(), "local_reply_config.mappers[0].filter: value is required");
+    }
+}

@@ -99,6 +99,7 @@ impl LocalReply {
             head.headers.append(name, value);
         }
         let own = Cow::Borrowed(&*self.body);
+        let typed = head.headers.get(HeaderId::ContentType).map(<[u8]>::to_vec);
         let made = match self.as_is {
             true => Rewritten { status: self.status, body: own, content_type: "text/plain" },
             false => rewrite(head, own),
@@ -108,7 +109,9 @@ impl LocalReply {
         } else if !made.body.is_empty() {
             let length = made.body.len().to_string();
             head.headers.set_id(HeaderId::ContentLength, length.as_bytes());
-            if !head.headers.contains(HeaderId::ContentType) {
+            // A type that was there before the body was another one says nothing of it.
+            let same = made.body == self.body || head.headers.get(HeaderId::ContentType) != typed.as_deref();
+            if !(same && head.headers.contains(HeaderId::ContentType)) {
                 head.headers.set_id(HeaderId::ContentType, made.content_type.as_bytes());
             }
             body.extend_from_slice(&made.body);

@@ -32,6 +32,7 @@ impl Shard {
             stream.flag(flag);
         }
         stream.local_reply = true;
+        stream.facts.details = reply.details.clone();
         // Only the router's replies stand for an answer of the cluster, under their own status for gRPC.
         stream.facts.cluster_status.get_or_insert(if reply.by_router { reply.status } else { 0 });
         let key = stream.downstream;
@@ -44,9 +45,6 @@ impl Shard {
         }
         let mut body = std::mem::take(&mut self.reply_body);
         self.fill_reply(id, &reply, &mut body);
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.facts.details = reply.details;
-        }
         self.ask_filters(id, |filters, parts, env| filters.local_reply(parts.response, &mut body, env));
         self.report_filters(id);
         let framing =

@@ -119,6 +119,10 @@ pub(super) const FEATURES: &[Feature] = &[
         )],
         traffic: Traffic { fields: &[("x-stage", "test")], ..requests(8) },
         prefixes: &["http_filter_name."],
+        differs: &[
+            ("cluster.up.lb_subsets_active", "Envoy counts its main thread, too"),
+            ("cluster.up.lb_subsets_created", "Envoy counts its main thread, too"),
+        ],
         ..SHAPING
     },
     Feature {
