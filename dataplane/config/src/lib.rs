@@ -77,11 +77,11 @@ pub use http_filters::{
     DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, Fault, FaultAbort,
     FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges, GradientState, GradientWindow,
     GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep, HeaderToMetadata,
-    HealthCheckCache, HealthCheckFilter, LATENCY_BINS, LocalRateLimit, LocalRateLimiter, MetadataRule,
-    MetadataSource, MetadataWrite, MinRtt, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy,
-    RateVerdict, RuleSource, RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata,
-    StateValue, StatefulSession, StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits,
-    ZstdCompressor,
+    HealthCheckCache, HealthCheckFilter, HitsAddend, LATENCY_BINS, LocalRateLimit, LocalRateLimiter,
+    MetadataRule, MetadataSource, MetadataWrite, MinRtt, MutationLists, QueryMutation, RateLimitAction,
+    RateLimitPolicy, RateVerdict, RuleSource, RuleValueType, SessionCookie, SessionState, SetFilterState,
+    SetMetadata, StateValue, StatefulSession, StatefulSessionFilter, TokenBucketConfig,
+    VirtualHostRateLimits, ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};
