@@ -13,6 +13,7 @@ mod http2;
 mod observe;
 mod route;
 mod shard;
+mod shard_filters;
 mod tls;
 mod upstream;
 

@@ -10,10 +10,8 @@ use std::time::Duration;
 use millrace_base::{Limits, Time, WallTime};
 use millrace_config::format::{DEFAULT_ACCESS_LOG, Template};
 use millrace_config::{
-    AccessLog, AccessLogFormat, AccessLogSink, BufferFilter, CorsFilter, CsrfFilter, CsrfPolicy, Fault,
-    FaultAbort, FaultFilter, FilterChain, FilterConfigId, Fraction, GrpcHttp1Bridge, GrpcMethods, GrpcStats,
-    HeaderMutationFilter, HttpConnectionManager, HttpFilter, HttpFilterKind, Listener, LocalRateLimit,
-    NetworkFilter, ScopeId, Snapshot,
+    AccessLog, AccessLogFormat, AccessLogSink, FilterChain, FilterConfigId, HttpConnectionManager,
+    HttpFilter, HttpFilterKind, Listener, NetworkFilter, Snapshot,
 };
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
@@ -24,7 +22,7 @@ use millrace_shard::{Logs, Running, Shard, ShardParts, SocketFacts};
 use millrace_sim::fixture::{self, Mode};
 
 use crate::heads::{MESH, RESPONSE, SMALL};
-use crate::{Bench, Routine, repeat};
+use crate::{Bench, Routine, repeat, shard_filters};
 
 /// Connections of the batched benches.
 const MANY: usize = 32;
@@ -60,6 +58,13 @@ pub(crate) const BENCHES: &[Bench] = &[
         "shard/http_get_filters_x32",
         "shard/http_get_x32 with ten HTTP filters that find nothing to do: at most 15 % more",
         || rounds(World::new(Mode::Http, with_idle_filters, SMALL.to_vec(), SMALL_ANSWER.to_vec()), MANY),
+    )
+    .of(MANY as u64)
+    .in_turn(),
+    Bench::new(
+        "shard/http_get_working_filters_x32",
+        "shard/http_get_x32 with ten filters of a mesh that look at each request and decide",
+        || rounds(World::new(Mode::Http, with_working_filters, SMALL.to_vec(), SMALL_ANSWER.to_vec()), MANY),
     )
     .of(MANY as u64)
     .in_turn(),
@@ -104,54 +109,10 @@ fn access_log() -> AccessLog {
     AccessLog { sink: AccessLogSink::Stdout, format, filter: None }
 }
 
-/// Ten filters that are enabled and have nothing to do with an ordinary request.
-fn idle_filters() -> Vec<HttpFilterKind> {
-    let none = Fraction { numerator: 0, denominator: 100 };
-    let fault = || {
-        let fault = Fault {
-            delay: None,
-            delay_override: None,
-            abort: Some((FaultAbort::Http(503), none)),
-            abort_http_override: None,
-            abort_grpc_override: None,
-            abort_body: "fault filter abort".into(),
-            rate: None,
-            upstream_cluster: "".into(),
-            downstream_nodes: Vec::new(),
-            headers: Vec::new(),
-            max_active: None,
-        };
-        HttpFilterKind::Fault(Arc::new(FaultFilter::new(Arc::new(fault), ScopeId(0))))
-    };
-    let policy = CsrfPolicy {
-        enabled: Fraction { numerator: 100, ..none },
-        shadow: none,
-        additional_origins: Vec::new(),
-    };
-    vec![
-        fault(),
-        HttpFilterKind::LocalRateLimit(Arc::new(LocalRateLimit::unlimited(ScopeId(0)))),
-        HttpFilterKind::Cors(CorsFilter { scope: ScopeId(0) }),
-        HttpFilterKind::Csrf(Arc::new(CsrfFilter { policy: Arc::new(policy), scope: ScopeId(0) })),
-        HttpFilterKind::Buffer(BufferFilter::UpTo(1 << 20)),
-        HttpFilterKind::HeaderMutation(Arc::new(HeaderMutationFilter {
-            own: Arc::default(),
-            most_specific_wins: false,
-        })),
-        HttpFilterKind::GrpcStats(Arc::new(GrpcStats {
-            methods: GrpcMethods::All,
-            upstream_time: false,
-            replace_dots: false,
-        })),
-        HttpFilterKind::GrpcWeb,
-        HttpFilterKind::GrpcHttp1Bridge(GrpcHttp1Bridge::default()),
-        fault(),
-    ]
-}
-
-fn with_idle_filters(snapshot: Snapshot) -> Snapshot {
+/// Puts filters in front of the router.
+fn with_filters(snapshot: Snapshot, kinds: Vec<HttpFilterKind>) -> Snapshot {
     with_manager(snapshot, |manager| {
-        for (at, kind) in idle_filters().into_iter().enumerate() {
+        for (at, kind) in kinds.into_iter().enumerate() {
             let name = format!("envoy.filters.http.number_{at}").into();
             let filter = HttpFilter { name, id: FilterConfigId(at as u16), disabled: false, kind };
             manager.http_filters.insert(at, filter);
@@ -159,7 +120,15 @@ fn with_idle_filters(snapshot: Snapshot) -> Snapshot {
     })
 }
 
-fn with_access_log(snapshot: Snapshot) -> Snapshot {
+fn with_idle_filters(snapshot: Snapshot, registry: &Registry) -> Snapshot {
+    with_filters(snapshot, shard_filters::idle(registry))
+}
+
+fn with_working_filters(snapshot: Snapshot, registry: &Registry) -> Snapshot {
+    with_filters(snapshot, shard_filters::working(registry))
+}
+
+fn with_access_log(snapshot: Snapshot, _: &Registry) -> Snapshot {
     with_manager(snapshot, |manager| manager.access_logs = vec![Arc::new(access_log())])
 }
 
@@ -178,12 +147,17 @@ fn with_manager(mut snapshot: Snapshot, change: impl FnOnce(&mut HttpConnectionM
 }
 
 impl World {
-    fn new(mode: Mode, adapt: fn(Snapshot) -> Snapshot, question: Vec<u8>, answer: Vec<u8>) -> Self {
+    fn new(
+        mode: Mode,
+        adapt: fn(Snapshot, &Registry) -> Snapshot,
+        question: Vec<u8>,
+        answer: Vec<u8>,
+    ) -> Self {
         let plan = FaultPlan { latency: (Duration::ZERO, Duration::ZERO), ..FaultPlan::default() };
         let net = SimNet::new(1, plan);
         let registry = Registry::new();
         let (listen, endpoint) = (([10, 0, 0, 1], 8080).into(), ([10, 0, 1, 1], 9000).into());
-        let snapshot = Arc::new(adapt(fixture::snapshot(&registry, mode, listen, &[endpoint])));
+        let snapshot = Arc::new(adapt(fixture::snapshot(&registry, mode, listen, &[endpoint]), &registry));
         let sim = Sim::open(&net, &Config { buffers: 256, ..Config::default() }).expect("memory for buffers");
         let (shared, queue) = (Arc::new(Shared::new(1)), LogQueue::new(4));
         let shard = Shard::new(ShardParts {
@@ -301,10 +275,11 @@ fn http(clients: usize, mesh: bool) -> Routine {
         false => (SMALL.to_vec(), SMALL_ANSWER.to_vec()),
         true => (MESH.to_vec(), [RESPONSE, &[b'x'; 1024]].concat()),
     };
-    let adapt = if mesh { with_access_log } else { |snapshot| snapshot };
+    let adapt: fn(Snapshot, &Registry) -> Snapshot =
+        if mesh { with_access_log } else { |snapshot, _| snapshot };
     rounds(World::new(Mode::Http, adapt, question, answer), clients)
 }
 
 fn tcp(clients: usize) -> Routine {
-    rounds(World::new(Mode::Tcp, |snapshot| snapshot, vec![b'q'; 128], vec![b'a'; 128]), clients)
+    rounds(World::new(Mode::Tcp, |snapshot, _| snapshot, vec![b'q'; 128], vec![b'a'; 128]), clients)
 }

@@ -1,8 +1,9 @@
 //! Matchers on dynamic metadata and filter state.
 
-use millrace_config::{FilterStateMatcher, MetadataMatcher, StateMatcherKind, ValueMatcher};
+use millrace_config::{Cidr, FilterStateMatcher, MetadataMatcher, StateMatcherKind, ValueMatcher};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::r#type::matcher::v3 as pb;
+use millrace_proto::pb::xds::core::v3::CidrRange;
 
 use crate::error::Rejection;
 use crate::{address, matcher};
@@ -78,14 +79,20 @@ pub(crate) fn filter_state(
             StateMatcherKind::String(matcher::string(by, &path.join("string_match"))?)
         }
         Some(Matcher::AddressMatch(by)) => {
-            let path = path.join("address_match").join("ranges");
-            let ranges = by.ranges.iter().enumerate().map(|(i, range)| {
-                let len = range.prefix_len.as_ref().map(|len| len.value);
-                address::range(&range.address_prefix, len, &path.at(i))
-            });
-            StateMatcherKind::Address { ranges: ranges.collect::<Result<_, _>>()?, invert: by.invert_match }
+            let ranges = ranges(by, &path.join("address_match"))?;
+            StateMatcherKind::Address { ranges, invert: by.invert_match }
         }
         None => return Err(Rejection::new(&path.join("matcher"), "is required")),
     };
     Ok(FilterStateMatcher { key: by.key.as_str().into(), kind })
+}
+
+/// The ranges of an `AddressMatcher`.
+pub(crate) fn ranges(by: &pb::AddressMatcher, path: &Path) -> Result<Vec<Cidr>, Rejection> {
+    let path = path.join("ranges");
+    let range = |(i, range): (usize, &CidrRange)| {
+        let len = range.prefix_len.as_ref().map(|len| len.value);
+        address::range(&range.address_prefix, len, &path.at(i))
+    };
+    by.ranges.iter().enumerate().map(range).collect()
 }

@@ -55,6 +55,12 @@ impl TokenBucket {
         self.take(now, |held| if held >= 1.0 { 1.0 } else { 0.0 }) > 0.0
     }
 
+    /// Takes so many tokens; false, and nothing taken, when there are fewer, and for none at all.
+    pub fn take_all(&self, wanted: u64, now: Time) -> bool {
+        let wanted = wanted as f64;
+        self.take(now, |held| if held >= wanted { wanted } else { 0.0 }) > 0.0
+    }
+
     /// Takes as many whole tokens as there are, at most `wanted`; tells how many.
     pub fn take_up_to(&self, wanted: u64, now: Time) -> u64 {
         self.take(now, |held| held.floor().min(wanted as f64)) as u64

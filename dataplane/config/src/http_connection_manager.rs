@@ -7,7 +7,8 @@ use crate::{
     AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
     CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
     GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HeaderToMetadata, HealthCheckFilter, Http2Options,
-    LocalRateLimit, RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes, SetFilterState, SetMetadata,
+    LocalRateLimit, LocalReplyConfig, RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes,
+    SetFilterState, SetMetadata,
 };
 
 /// `server_header_transformation`.
@@ -215,6 +216,8 @@ pub struct HttpConnectionManager {
     pub http_filters: Vec<HttpFilter>,
     /// `access_log`.
     pub access_logs: Vec<Arc<AccessLog>>,
+    /// `local_reply_config`.
+    pub local_replies: Option<Arc<LocalReplyConfig>>,
     /// `codec_type`.
     pub codec: Codec,
     /// HTTP/1.1 options.

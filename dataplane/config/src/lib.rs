@@ -24,6 +24,7 @@ mod http_filters;
 mod ids;
 mod listener;
 mod listener_filter;
+mod local_reply;
 mod matcher;
 mod outlier_detection;
 mod overload;
@@ -76,11 +77,11 @@ pub use http_filters::{
     DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, Fault, FaultAbort,
     FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges, GradientState, GradientWindow,
     GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep, HeaderToMetadata,
-    HealthCheckCache, HealthCheckFilter, LATENCY_BINS, LocalRateLimit, LocalRateLimiter, MetadataRule,
-    MetadataSource, MetadataWrite, MinRtt, MutationLists, QueryMutation, RateLimitAction, RateLimitPolicy,
-    RateVerdict, RuleSource, RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata,
-    StateValue, StatefulSession, StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits,
-    ZstdCompressor,
+    HealthCheckCache, HealthCheckFilter, HitsAddend, LATENCY_BINS, LocalRateLimit, LocalRateLimiter,
+    MetadataRule, MetadataSource, MetadataWrite, MinRtt, MutationLists, QueryMutation, RateLimitAction,
+    RateLimitPolicy, RateVerdict, RuleSource, RuleValueType, SessionCookie, SessionState, SetFilterState,
+    SetMetadata, StateValue, StatefulSession, StatefulSessionFilter, TokenBucketConfig,
+    VirtualHostRateLimits, ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};
@@ -88,6 +89,7 @@ pub use listener::{DrainType, Listener, TrafficDirection};
 pub use listener_filter::{
     ConnectionPredicate, ListenerFilter, ListenerFilterKind, ProxyProtocolFilter, TlvRule,
 };
+pub use local_reply::{LocalReplyConfig, ReplyBodyFormat, ReplyMapper};
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
 pub use overload::{

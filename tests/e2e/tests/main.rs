@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         ("filters_metadata", filters::metadata::CASES),
         ("filters_origins", filters::origins::CASES),
         ("filters_rate_limit", filters::rate_limit::CASES),
+        ("filters_replies", filters::replies::CASES),
         ("filters_rewrite", filters::rewrite::CASES),
         ("filters_sessions", filters::sessions::CASES),
         ("forwarding", forwarding::CASES),

@@ -260,6 +260,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
                 respect_expected_rq_timeout: false,
             },
         }],
+        local_replies: None,
         access_logs: Vec::new(),
         codec: millrace_config::Codec::Auto,
         http2: Http2Options {

@@ -13,7 +13,7 @@ use crate::{matcher, value, written_matcher};
 /// Deepest nesting of `and_filter` and `or_filter`.
 const DEPTH_MAX: usize = 32;
 
-pub(super) fn filter(
+pub(crate) fn filter(
     filter: &pb::AccessLogFilter,
     path: &Path,
     cx: &Context,

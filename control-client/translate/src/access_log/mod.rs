@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::error::{Rejection, RejectionKind};
 use crate::extension;
 
+pub(crate) use filter::filter as log_filter;
 pub(crate) use format::{substitution as substitution_format, text_alone};
 
 /// All loggers of one owner; a sink that this build lacks is reported and left out.

@@ -84,8 +84,7 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.core.v3.SubstitutionFormatString",
         fields: &[
-            (Served, "text_format json_format text_format_source omit_empty_values"),
-            (Reported("the content type is text/plain"), "content_type"),
+            (Served, "text_format json_format text_format_source omit_empty_values content_type"),
             (
                 NoEffect("a format that uses an operator of an extension is refused by the operator's name"),
                 "formatters",

@@ -22,9 +22,8 @@ pub(super) const TABLES: &[Table] = &[
                  forward_client_cert_details set_current_client_cert_details proxy_100_continue \
                  represent_ipv4_remote_address_as_ipv4_mapped_ipv6 upgrade_configs normalize_path merge_slashes \
                  path_with_escaped_slashes_action strip_matching_host_port strip_any_host_port \
-                 strip_trailing_host_dot append_x_forwarded_port http2_protocol_options",
+                 strip_trailing_host_dot append_x_forwarded_port http2_protocol_options local_reply_config",
             ),
-            (Refused("local replies cannot be changed"), "local_reply_config"),
             (
                 Refused("the peer's address comes from x-forwarded-for or the connection only"),
                 "original_ip_detection_extensions",
@@ -60,6 +59,14 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (NoEffect("the PROXY protocol is not written"), "add_proxy_protocol_connection_state"),
         ],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.LocalReplyConfig",
+        fields: &[(Served, "mappers body_format")],
+    },
+    Table {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.ResponseMapper",
+        fields: &[(Served, "filter status_code body body_format_override headers_to_add")],
     },
     Table {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",

@@ -96,9 +96,8 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.route.v3.RateLimit",
         fields: &[
-            (Served, "stage disable_key actions"),
+            (Served, "stage disable_key actions hits_addend"),
             (Refused("no request overrides a limit"), "limit"),
-            (Refused("every request costs one"), "hits_addend"),
             (Refused(STREAM_END), "apply_on_stream_done"),
             (Refused("the filter says which headers are sent"), "x_ratelimit_option"),
         ],
@@ -109,10 +108,23 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "source_cluster destination_cluster request_headers query_parameters remote_address generic_key \
-                 header_value_match masked_remote_address query_parameter_value_match dynamic_metadata metadata",
+                 header_value_match masked_remote_address query_parameter_value_match dynamic_metadata metadata remote_address_match",
             ),
             (Refused("extensions that make descriptors are not served by this build"), "extension"),
-            (Refused("this action is not served by this build"), "remote_address_match"),
+        ],
+    },
+    Table {
+        message: "envoy.config.route.v3.RateLimit.HitsAddend",
+        fields: &[(Served, "number format"), (Refused("no request gives tokens back"), "is_negative_hits")],
+    },
+    Table {
+        message: "envoy.config.route.v3.RateLimit.Action.RemoteAddressMatch",
+        fields: &[
+            (Served, "descriptor_value descriptor_key address_matcher"),
+            (
+                NoEffect("values are not evaluated, as in Envoy 1.40 unless its runtime says so"),
+                "default_value",
+            ),
         ],
     },
     Table { message: "envoy.config.route.v3.RateLimit.Action.SourceCluster", fields: &[] },
@@ -134,21 +146,30 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.config.route.v3.RateLimit.Action.GenericKey",
         fields: &[
             (Served, "descriptor_value descriptor_key"),
-            (Refused("values are not evaluated"), "default_value"),
+            (
+                NoEffect("values are not evaluated, as in Envoy 1.40 unless its runtime says so"),
+                "default_value",
+            ),
         ],
     },
     Table {
         message: "envoy.config.route.v3.RateLimit.Action.HeaderValueMatch",
         fields: &[
             (Served, "descriptor_value descriptor_key expect_match headers"),
-            (Refused("values are not evaluated"), "default_value"),
+            (
+                NoEffect("values are not evaluated, as in Envoy 1.40 unless its runtime says so"),
+                "default_value",
+            ),
         ],
     },
     Table {
         message: "envoy.config.route.v3.RateLimit.Action.QueryParameterValueMatch",
         fields: &[
             (Served, "descriptor_value descriptor_key expect_match query_parameters"),
-            (Refused("values are not evaluated"), "default_value"),
+            (
+                NoEffect("values are not evaluated, as in Envoy 1.40 unless its runtime says so"),
+                "default_value",
+            ),
         ],
     },
     Table {

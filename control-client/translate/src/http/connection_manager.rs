@@ -15,7 +15,7 @@ use millrace_proto::pb::envoy::extensions::filters::network::http_connection_man
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
 
 use super::scoped_routes::scoped_routes;
-use super::{filters, http1, http2};
+use super::{filters, http1, http2, local_reply};
 use crate::access_log::access_logs;
 use crate::context::Context;
 use crate::error::Rejection;
@@ -63,6 +63,13 @@ pub(crate) fn connection_manager(
             &path.join("http_filters"),
             cx,
         )?,
+        local_replies: match &manager.local_reply_config {
+            Some(config) => {
+                let path = path.join("local_reply_config");
+                Some(Arc::new(local_reply::config(config, &path, cx)?))
+            }
+            None => None,
+        },
         access_logs: access_logs(&manager.access_log, &path.join("access_log"), cx)?,
         codec,
         http2: http2(manager, path)?,

@@ -7,6 +7,7 @@ mod health_check;
 mod http1;
 pub(crate) mod http2;
 mod istio_alpn;
+mod local_reply;
 mod router;
 mod scoped_routes;
 mod shaping;

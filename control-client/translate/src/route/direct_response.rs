@@ -28,6 +28,9 @@ pub(super) fn direct_response(
         let why = format!("response body size is {} bytes; maximum is {}", body.len(), scope.body_bytes_max);
         return Err(Rejection::new(&path.join("body"), why));
     }
+    if response.body_format.as_ref().is_some_and(|format| !format.content_type.is_empty()) {
+        cx.report(&path.join("body_format").join("content_type"), "the content type is text/plain");
+    }
     let body_format = match &response.body_format {
         None => None,
         Some(format) => match substitution_format(format, &path.join("body_format"), cx)? {

@@ -39,5 +39,5 @@ pub use rate_limit::{
     BucketRef, DescriptorLimit, LocalRateLimit, LocalRateLimiter, RateVerdict, TokenBucketConfig,
     VirtualHostRateLimits,
 };
-pub use rate_limit_actions::{MetadataSource, RateLimitAction, RateLimitPolicy};
+pub use rate_limit_actions::{HitsAddend, MetadataSource, RateLimitAction, RateLimitPolicy};
 pub use stateful_session::{SessionCookie, SessionState, StatefulSession, StatefulSessionFilter};

@@ -84,15 +84,20 @@ impl LocalRateLimiter {
         }
     }
 
-    /// Takes a token of every bucket in `matched` (positions of `descriptors`, the strictest first) and of the default
-    /// one. The first that has none refuses; what was taken before it is gone, as in Envoy.
-    pub fn take<'l>(&'l self, limit: &LocalRateLimit, matched: &[usize], now: Time) -> RateVerdict<'l> {
+    /// Takes tokens of every bucket in `matched` (positions of `descriptors`, the strictest first, with the number of
+    /// tokens), and one of the default one. The first that has none refuses; what was taken before it is gone, as in Envoy.
+    pub fn take<'l>(
+        &'l self,
+        limit: &LocalRateLimit,
+        matched: &[(usize, u64)],
+        now: Time,
+    ) -> RateVerdict<'l> {
         let mut first = None;
         let mut shadowed = false;
-        for at in matched {
+        for (at, hits) in matched {
             let Some(bucket) = self.descriptors.get(*at) else { continue };
             first = first.or(Some(BucketRef(bucket)));
-            if bucket.take_one(now) {
+            if bucket.take_all(*hits, now) {
                 continue;
             }
             if limit.descriptors[*at].shadow {
@@ -210,12 +215,12 @@ mod tests {
     #[test]
     fn the_first_bucket_without_a_token_refuses() {
         let limit = limit();
-        let take = |matched: &[usize]| {
+        let take = |matched: &[(usize, u64)]| {
             let verdict = limit.shared.take(&limit, matched, Time(0));
             (verdict.allowed, verdict.bucket.map(|bucket| bucket.0.max_tokens()))
         };
-        assert_eq!(take(&[0]), (true, Some(1)));
-        assert_eq!(take(&[0]), (false, Some(1)));
+        assert_eq!(take(&[(0, 1)]), (true, Some(1)));
+        assert_eq!(take(&[(0, 1)]), (false, Some(1)));
         assert_eq!(take(&[]), (true, Some(3)));
         assert_eq!(take(&[]), (true, Some(3)));
         assert_eq!(take(&[]), (false, Some(3)));
@@ -227,7 +232,7 @@ mod tests {
         limit.descriptors[0].shadow = true;
         limit.always_default = false;
         for shadowed in [false, true] {
-            let verdict = limit.shared.take(&limit, &[0], Time(0));
+            let verdict = limit.shared.take(&limit, &[(0, 1)], Time(0));
             assert_eq!((verdict.allowed, verdict.shadowed), (true, shadowed));
         }
         assert!(LocalRateLimit::unlimited(ScopeId(0)).shared.take(&limit, &[], Time(0)).allowed);

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::{HeaderMatcher, QueryMatcher};
+use crate::format::Template;
+use crate::{Cidr, HeaderMatcher, QueryMatcher};
 
 /// Where a descriptor's value comes from (`MetaData.Source`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +63,17 @@ pub enum RateLimitAction {
         /// `skip_if_absent`.
         skip_if_absent: bool,
     },
+    /// `remote_address_match`: only of clients of these ranges.
+    RemoteAddressMatch {
+        /// `descriptor_key`, default `remote_address_match`.
+        key: Arc<str>,
+        /// `descriptor_value`.
+        value: Arc<str>,
+        /// `address_matcher.ranges`.
+        ranges: Vec<Cidr>,
+        /// `address_matcher.invert_match`.
+        invert: bool,
+    },
     /// `generic_key`.
     GenericKey {
         /// `descriptor_key`, default `generic_key`.
@@ -93,6 +105,15 @@ pub enum RateLimitAction {
     },
 }
 
+/// `RateLimit.HitsAddend`: what a request costs the bucket of its descriptor.
+#[derive(Clone, Debug)]
+pub enum HitsAddend {
+    /// `number`.
+    Number(u64),
+    /// `format`, evaluated for each request; without a number there is no descriptor.
+    Format(Template),
+}
+
 /// One of `rate_limits`: makes one descriptor, or none.
 #[derive(Clone, Debug)]
 pub struct RateLimitPolicy {
@@ -100,6 +121,8 @@ pub struct RateLimitPolicy {
     pub stage: u32,
     /// `disable_key` is set: filters that limit locally pass over it.
     pub disable_key: bool,
+    /// `hits_addend`; one without it.
+    pub hits: Option<HitsAddend>,
     /// In order.
     pub actions: Vec<RateLimitAction>,
 }

@@ -6,6 +6,7 @@ use millrace_base::ResponseFlag;
 use millrace_http::{HeaderId, ResponseHead};
 
 use super::grpc::status::{http_to_grpc_status, percent_encode};
+use super::router::rewrite::Rewritten;
 
 /// Name and value of a field that only some replies have.
 pub type ReplyField = (Cow<'static, [u8]>, Vec<u8>);
@@ -72,14 +73,15 @@ impl LocalReply {
 
     /// Fills a cleared head and the body to send. `modify` applies the route's response mutations (nothing when
     /// no route was chosen) and runs where Envoy runs it: before the body's fields are set, so that a
-    /// configured `content-type` stays. `server` and `date` come later, as for any response. `grpc` says that
+    /// configured `content-type` stays. `rewrite` then makes of head and body what `local_reply_config` says. `server` and `date` come later, as for any response. `grpc` says that
     /// the request was gRPC: the answer is then trailers-only.
-    pub fn write(
-        &self,
+    pub fn write<'c>(
+        &'c self,
         grpc: bool,
         head: &mut ResponseHead,
         body: &mut Vec<u8>,
         modify: impl FnOnce(&mut ResponseHead),
+        rewrite: impl FnOnce(&mut ResponseHead, Cow<'c, [u8]>) -> Rewritten<'c>,
     ) {
         head.clear();
         body.clear();
@@ -96,25 +98,38 @@ impl LocalReply {
         for (name, value) in &*self.headers {
             head.headers.append(name, value);
         }
+        let own = Cow::Borrowed(&*self.body);
+        let typed = head.headers.get(HeaderId::ContentType).map(<[u8]>::to_vec);
+        let made = match self.as_is {
+            true => Rewritten { status: self.status, body: own, content_type: "text/plain" },
+            false => rewrite(head, own),
+        };
         if grpc && !self.as_is {
-            self.write_grpc(head, body);
-        } else if !self.body.is_empty() {
-            let length = self.body.len().to_string();
+            self.write_grpc(&made, head, body);
+        } else if !made.body.is_empty() {
+            let length = made.body.len().to_string();
             head.headers.set_id(HeaderId::ContentLength, length.as_bytes());
-            if !head.headers.contains(HeaderId::ContentType) {
-                head.headers.set_id(HeaderId::ContentType, b"text/plain");
+            // A type that was there before the body was another one says nothing of it.
+            let same = made.body == self.body || head.headers.get(HeaderId::ContentType) != typed.as_deref();
+            if !(same && head.headers.contains(HeaderId::ContentType)) {
+                head.headers.set_id(HeaderId::ContentType, made.content_type.as_bytes());
             }
-            body.extend_from_slice(&self.body);
+            body.extend_from_slice(&made.body);
         }
     }
 
-    fn write_grpc(&self, head: &mut ResponseHead, scratch: &mut Vec<u8>) {
-        let status = self.grpc_status.as_deref().unwrap_or(http_to_grpc_status(self.status));
+    /// What `write` takes where nothing rewrites replies.
+    pub fn unchanged<'c>(head: &mut ResponseHead, body: Cow<'c, [u8]>) -> Rewritten<'c> {
+        Rewritten { status: head.status, body, content_type: "text/plain" }
+    }
+
+    fn write_grpc(&self, made: &Rewritten<'_>, head: &mut ResponseHead, scratch: &mut Vec<u8>) {
+        let status = self.grpc_status.as_deref().unwrap_or(http_to_grpc_status(made.status));
         head.status = 200;
         head.headers.set_id(HeaderId::ContentType, b"application/grpc");
         head.headers.set_id(HeaderId::GrpcStatus, status.as_bytes());
-        if !self.body.is_empty() {
-            percent_encode(&self.body, scratch);
+        if !made.body.is_empty() {
+            percent_encode(&made.body, scratch);
             head.headers.set_id(HeaderId::GrpcMessage, scratch);
             scratch.clear();
         }
@@ -132,7 +147,7 @@ mod tests {
         modify: impl FnOnce(&mut ResponseHead),
     ) -> (u16, String, Vec<u8>) {
         let (mut head, mut body) = (ResponseHead::new(), b"old".to_vec());
-        reply.write(grpc, &mut head, &mut body, modify);
+        reply.write(grpc, &mut head, &mut body, modify, LocalReply::unchanged);
         (head.status, lines(&head.headers), body)
     }
 

@@ -72,6 +72,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
             },
         }],
         access_logs: Vec::new(),
+        local_replies: None,
         codec: millrace_config::Codec::Auto,
         http2: millrace_config::Http2Options::DOWNSTREAM,
         http2_scope: ScopeId(2),

@@ -13,6 +13,7 @@ pub(crate) mod balance;
 mod body;
 mod filters;
 mod finish;
+mod flow;
 pub(crate) mod h2;
 mod hedge;
 mod input;

@@ -85,6 +85,10 @@ impl Renderer<'_> {
         missing: Missing,
         out: &mut Vec<u8>,
     ) {
+        // Nothing of the stream is read for a text without operators.
+        if let Some(text) = template.as_literal() {
+            return out.extend_from_slice(text.as_bytes());
+        }
         let (request, response) = heads;
         let notes = self.facts.state.read();
         let info = StreamInfo {

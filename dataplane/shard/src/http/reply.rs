@@ -1,11 +1,14 @@
 //! Answers of our own, and the end of streams that have no good one.
 
-use millrace_base::{Key, ResponseFlag};
+use millrace_base::{Key, ResponseFlag, Written};
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::response::{self as router, ResponseFacts};
+use millrace_filter::http::router::rewrite::rewrite;
+use millrace_http::ResponseHead;
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::ErrorCode;
+use millrace_observe::access_log::StreamInfo;
 use millrace_observe::stats::http as metric;
 use millrace_route::Selected;
 
@@ -29,6 +32,7 @@ impl Shard {
             stream.flag(flag);
         }
         stream.local_reply = true;
+        stream.facts.details = reply.details.clone();
         // Only the router's replies stand for an answer of the cluster, under their own status for gRPC.
         stream.facts.cluster_status.get_or_insert(if reply.by_router { reply.status } else { 0 });
         let key = stream.downstream;
@@ -41,9 +45,6 @@ impl Shard {
         }
         let mut body = std::mem::take(&mut self.reply_body);
         self.fill_reply(id, &reply, &mut body);
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.facts.details = reply.details;
-        }
         self.ask_filters(id, |filters, parts, env| filters.local_reply(parts.response, &mut body, env));
         self.report_filters(id);
         let framing =
@@ -87,7 +88,7 @@ impl Shard {
         let (request, facts, grpc) = (&stream.request, &stream.facts, stream.is_grpc);
         let (names, snapshot, scratch) = (&self.names, &self.snapshot, &mut self.scratch);
         let attempts = if reply.by_router { facts.attempts } else { 0 };
-        reply.write(grpc, &mut stream.response, body, |head| {
+        let modify = |head: &mut ResponseHead| {
             let (Some(options), Some(plan)) = (&options, facts.plan) else { return };
             let Some(config) = &options.routes else { return };
             let Some(virtual_host) = config.virtual_hosts.get(plan.virtual_host) else { return };
@@ -97,6 +98,22 @@ impl Shard {
             let router_facts = ResponseFacts { attempts, service_time: None };
             let renderer = Renderer { downstream, options: Some(options), facts, shard: names, snapshot };
             router::finalize(&levels, options.router, router_facts, &renderer, request, head, scratch);
+        };
+        let local_replies = options.as_ref().and_then(|options| options.hcm.local_replies.as_deref());
+        let Some(config) = local_replies else {
+            return reply.write(grpc, &mut stream.response, body, modify, LocalReply::unchanged);
+        };
+        let random = self.rng.next_u64();
+        let renderer = Renderer { downstream, options: options.as_deref(), facts, shard: names, snapshot };
+        let notes = facts.state.read();
+        let info = StreamInfo {
+            protocol: Some(request.version),
+            response_code_details: Some(&*reply.details),
+            written: Written::of(notes.as_deref(), downstream.filter_state()),
+            ..renderer.info()
+        };
+        reply.write(grpc, &mut stream.response, body, modify, |head, body| {
+            rewrite(config, &renderer, (request, head), body, &info, random)
         });
     }
 

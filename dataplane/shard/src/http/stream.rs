@@ -15,11 +15,11 @@ use millrace_http::h1::{BodyDecoder, BodyFraming};
 use millrace_http::h2::StreamRef;
 use millrace_http::{HeaderMap, RequestHead, ResponseHead, Version};
 use millrace_observe::access_log::{Bytes, Times};
-use millrace_ring::Payload;
 use millrace_upstream::{HostId, WaitId};
 
 use super::HttpOptions;
 use super::balance::Balance;
+use super::flow::Flow;
 use super::h2::stall_deadline;
 use super::mirror::Mirrors;
 use super::side::Side;
@@ -113,37 +113,6 @@ pub(crate) struct Facts {
 
 /// `%RESPONSE_CODE_DETAILS%`: nearly always a static text.
 pub(crate) type Details = std::borrow::Cow<'static, str>;
-
-/// Body bytes and ends of a stream between its two connections.
-#[derive(Debug, Default)]
-pub(crate) struct Flow {
-    /// Request bytes that the endpoint has no room for yet.
-    pub(crate) request_queue: Payload,
-    /// Response bytes that the client has no room for yet.
-    pub(crate) response_queue: Payload,
-    /// Bytes that came over HTTP/2 and hold flow-control credit until they have been passed on.
-    pub(crate) held_request: usize,
-    pub(crate) held_response: usize,
-    /// The sender has sent everything.
-    pub(crate) request_end: bool,
-    pub(crate) response_end: bool,
-    /// The receiver was told so.
-    pub(crate) request_end_sent: bool,
-    pub(crate) response_end_sent: bool,
-    /// In the list of streams that wait for room on a connection.
-    pub(crate) awaits_client: bool,
-    pub(crate) awaits_upstream: bool,
-    pub(crate) awaits_since: Time,
-    /// What the stream keeps in memory of the shard's own.
-    pub(crate) share: Option<Share>,
-}
-
-impl Flow {
-    /// As good as new; queued bytes go home.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
-    }
-}
 
 /// One request. Recycled: a stream that ended gives its memory to the next one.
 #[derive(Debug)]

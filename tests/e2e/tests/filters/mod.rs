@@ -10,6 +10,7 @@ pub(crate) mod fault;
 pub(crate) mod metadata;
 pub(crate) mod origins;
 pub(crate) mod rate_limit;
+pub(crate) mod replies;
 pub(crate) mod rewrite;
 pub(crate) mod sessions;
 

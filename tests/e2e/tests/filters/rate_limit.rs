@@ -18,6 +18,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(per_connection),
     case!(is_one_bucket_for_all_shards),
     case!(tokens_come_back),
+    case!(requests_that_cost_more),
+    case!(descriptors_of_address_ranges),
 ];
 
 const KIND: &str = "local_ratelimit.v3.LocalRateLimit";
@@ -228,4 +230,43 @@ fn tokens_come_back(subject: &Subject) {
     let mut client = proxy.client();
     assert_eq!(client.get("/").status, 200);
     millrace_support::wait::for_true("a token to come back", || client.get("/").status == 200);
+}
+
+/// A limit of its own policies, with one descriptor of five tokens.
+fn of_policies(subject: &Subject, entry: &str, policies: &str, upstream: &Upstream) -> Proxy {
+    let fields = format!(
+        "stat_prefix: rl, token_bucket: {{max_tokens: 1000, fill_interval: 600s}}, filter_enabled: {ALL}, filter_enforced: {ALL}, descriptors: [{{entries: [{entry}], token_bucket: {{max_tokens: 5, fill_interval: 600s}}}}], rate_limits: [{policies}]"
+    );
+    start(subject, &[("rl", "local_ratelimit.v3.LocalRateLimit", &fields)], &rest(DIRECT), upstream)
+}
+
+fn requests_that_cost_more(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    let generic = "actions: [{generic_key: {descriptor_value: g}}]";
+    let entry = "{key: generic_key, value: g}";
+    let ask = |hits: &str, requests: &[&str]| -> Vec<u16> {
+        let policy = format!("{{hits_addend: {{{hits}}}, {generic}}}");
+        let proxy = of_policies(subject, entry, &policy, &upstream);
+        let mut client = proxy.client();
+        requests.iter().map(|hits| client.get_with("/", &[("x-hits", hits)]).status).collect()
+    };
+    assert_eq!(ask("number: 3", &["", "", ""]), [200, 429, 429]);
+    assert_eq!(ask("number: 0", &["", ""]), [429, 429]);
+    let requests = ["3", "3", "2.9", "x", "-1", "1"];
+    assert_eq!(ask("format: \"%REQ(x-hits)%\"", &requests), [200, 429, 200, 200, 200, 429]);
+}
+
+fn descriptors_of_address_ranges(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    for (range, invert, limited) in
+        [("127.0.0.0", false, true), ("10.0.0.0", false, false), ("10.0.0.0", true, true)]
+    {
+        let policy = format!(
+            "{{hits_addend: {{number: 5}}, actions: [{{remote_address_match: {{descriptor_value: v, address_matcher: {{ranges: [{{address_prefix: {range}, prefix_len: 8}}], invert_match: {invert}}}}}}}]}}"
+        );
+        let proxy = of_policies(subject, "{key: remote_address_match, value: v}", &policy, &upstream);
+        let mut client = proxy.client();
+        assert_eq!(client.get("/").status, 200);
+        assert_eq!(client.get("/").status, if limited { 429 } else { 200 }, "{range} {invert}");
+    }
 }

@@ -119,6 +119,17 @@ pub(super) const FEATURES: &[Feature] = &[
         )],
         traffic: Traffic { fields: &[("x-stage", "test")], ..requests(8) },
         prefixes: &["http_filter_name."],
+        differs: &[
+            ("cluster.up.lb_subsets_active", "Envoy counts its main thread, too"),
+            ("cluster.up.lb_subsets_created", "Envoy counts its main thread, too"),
+        ],
+        ..SHAPING
+    },
+    Feature {
+        name: "local_reply_config: another status",
+        manager: "local_reply_config: {mappers: [{filter: {status_code_filter: {comparison: {op: EQ, value: {default_value: 503, runtime_key: x.y}}}}, status_code: 429, body: {inline_string: mapped}}]}",
+        filters: &[("fault.v3.HTTPFault", "abort: {http_status: 503, percentage: {numerator: 100}}")],
+        traffic: requests(3),
         ..SHAPING
     },
     Feature {

@@ -1,6 +1,6 @@
 //! `config.route.v3.RateLimit`.
 
-use millrace_config::{MetadataSource, RateLimitAction, RateLimitPolicy};
+use millrace_config::{HitsAddend, MetadataSource, RateLimitAction, RateLimitPolicy};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
 use millrace_proto::pb::envoy::config::route::v3::rate_limit::action::ActionSpecifier as By;
@@ -8,7 +8,7 @@ use millrace_proto::pb::envoy::config::route::v3::rate_limit::action::meta_data:
 use millrace_proto::pb::envoy::r#type::metadata::v3::MetadataKey;
 
 use crate::error::Rejection;
-use crate::{matcher, metadata, value};
+use crate::{matcher, metadata, value, written_matcher};
 
 /// `rate_limits` of a route or virtual host.
 pub(crate) fn policies(list: &[pb::RateLimit], path: &Path) -> Result<Vec<RateLimitPolicy>, Rejection> {
@@ -33,6 +33,11 @@ fn policy(config: &pb::RateLimit, path: &Path) -> Result<RateLimitPolicy, Reject
     Ok(RateLimitPolicy {
         stage: value::number(config.stage.as_ref(), 0),
         disable_key: !config.disable_key.is_empty(),
+        hits: config
+            .hits_addend
+            .as_ref()
+            .map(|hits| hits_addend(hits, &path.join("hits_addend")))
+            .transpose()?,
         actions: actions.map(|(i, one)| action(one, &actions_path.at(i))).collect::<Result<_, _>>()?,
     })
 }
@@ -84,6 +89,18 @@ fn action(config: &pb::rate_limit::Action, path: &Path) -> Result<RateLimitActio
                     .collect::<Result<_, _>>()?,
             }
         }
+        Some(By::RemoteAddressMatch(by)) => {
+            let path = path.join("remote_address_match").join("address_matcher");
+            let Some(matcher) = &by.address_matcher else {
+                return Err(Rejection::new(&path, "value is required"));
+            };
+            RateLimitAction::RemoteAddressMatch {
+                key: or(&by.descriptor_key, "remote_address_match"),
+                value: by.descriptor_value.as_str().into(),
+                ranges: written_matcher::ranges(matcher, &path)?,
+                invert: matcher.invert_match,
+            }
+        }
         Some(By::DynamicMetadata(by)) => {
             let path = path.join("dynamic_metadata");
             of_metadata(by.metadata_key.as_ref(), (&by.descriptor_key, &by.default_value), &path)?
@@ -110,6 +127,26 @@ fn action(config: &pb::rate_limit::Action, path: &Path) -> Result<RateLimitActio
         }
         None => return Err(Rejection::new(&path.join("action_specifier"), "is required")),
     })
+}
+
+fn hits_addend(config: &pb::rate_limit::HitsAddend, path: &Path) -> Result<HitsAddend, Rejection> {
+    match (&config.number, config.format.as_str()) {
+        (Some(number), "") => Ok(HitsAddend::Number(number.value)),
+        (None, "") | (Some(_), _) => {
+            Err(Rejection::new(path, "hits_addend must contain either a format or a number"))
+        }
+        (None, format) => {
+            let path = path.join("format");
+            let template = value::template(format, &path)?;
+            if template.parts.len() != 1 {
+                return Err(Rejection::new(
+                    &path,
+                    "hits_addend format must contain exactly one substitution",
+                ));
+            }
+            Ok(HitsAddend::Format(template))
+        }
+    }
 }
 
 fn of_metadata(

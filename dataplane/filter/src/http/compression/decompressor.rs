@@ -8,6 +8,7 @@ use millrace_observe::stats::{ShardStats, decompressor as metric, decompressor_l
 
 use super::{may_not_transform, members, value, without_parameters};
 use crate::http::LocalReply;
+use crate::http::shaping::header_mutation::Side;
 use crate::http::stream_filters::{Env, ResponseEnv, Start};
 
 /// A request at a decompressor.
@@ -63,46 +64,32 @@ impl DecompressorActive {
         }
     }
 
-    /// Appends to `out` what the endpoint gets; the last piece tells its bytes in the trailers.
+    /// Appends to `out` what goes on of a body instead of `data`; the last piece tells its bytes in the trailers.
     ///
     /// # Errors
-    /// 400: the body is not what it says, or grows too much.
-    pub(crate) fn request_data(
+    /// The body is not what it says, or grows too much: 400 for a request; a response is aborted.
+    pub(crate) fn data(
         &mut self,
-        data: &[u8],
-        end: bool,
+        side: Side,
+        (data, end): (&[u8], bool),
         trailers: &mut HeaderMap,
         out: &mut Vec<u8>,
         env: &mut ResponseEnv<'_>,
     ) -> Result<(), Box<LocalReply>> {
-        let (Some(body), Some(filter)) = (&mut self.request, filter_at(env.start, self.at)) else {
-            return Ok(());
+        let Some(filter) = filter_at(env.start, self.at) else { return Ok(()) };
+        let (body, direction) = match side {
+            Side::Request => (&mut self.request, &filter.request),
+            Side::Response => (&mut self.response, &filter.response),
         };
-        body.decompress(filter, &filter.request, data, end, out, env.stats).map_err(|_| {
-            let reply = LocalReply::new(400, "Bad Request", "request_decompression_failed");
-            Box::new(reply.closing())
-        })?;
-        if end {
-            body.tell(filter, trailers);
-        }
-        Ok(())
-    }
-
-    /// As [`Self::request_data`]. A response that cannot be decompressed is aborted.
-    pub(crate) fn response_data(
-        &mut self,
-        data: &[u8],
-        end: bool,
-        trailers: &mut HeaderMap,
-        out: &mut Vec<u8>,
-        env: &mut ResponseEnv<'_>,
-    ) -> Result<(), Box<LocalReply>> {
-        let (Some(body), Some(filter)) = (&mut self.response, filter_at(env.start, self.at)) else {
-            return Ok(());
-        };
-        body.decompress(filter, &filter.response, data, end, out, env.stats).map_err(|_| {
-            let reply = LocalReply::new(502, "", "response_decompression_failed");
-            Box::new(reply.flagged(ResponseFlag::UpstreamProtocolError))
+        let Some(body) = body else { return Ok(()) };
+        body.decompress(filter, direction, data, end, out, env.stats).map_err(|_| {
+            Box::new(match side {
+                Side::Request => {
+                    LocalReply::new(400, "Bad Request", "request_decompression_failed").closing()
+                }
+                Side::Response => LocalReply::new(502, "", "response_decompression_failed")
+                    .flagged(ResponseFlag::UpstreamProtocolError),
+            })
         })?;
         if end {
             body.tell(filter, trailers);

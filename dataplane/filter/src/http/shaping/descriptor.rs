@@ -31,21 +31,26 @@ pub(crate) fn descriptor<'r>(
     (!entries.is_empty()).then_some(entries)
 }
 
-/// The limits that some descriptor of a request has exactly, the strictest first.
-pub(crate) fn matching(limits: &[DescriptorLimit], descriptors: &[Descriptor<'_>]) -> Vec<usize> {
+/// The limits that some descriptor of a request has exactly, the strictest first, with what it costs them.
+pub(crate) fn matching(
+    limits: &[DescriptorLimit],
+    descriptors: &[(Descriptor<'_>, u64)],
+) -> Vec<(usize, u64)> {
     let same = |limit: &DescriptorLimit, descriptor: &Descriptor<'_>| {
         limit.entries.len() == descriptor.len()
             && limit.entries.iter().zip(descriptor).all(|(a, b)| *a.0 == *b.0 && *a.1 == *b.1)
     };
-    let mut found: Vec<usize> = descriptors
+    let mut found: Vec<(usize, u64)> = descriptors
         .iter()
-        .filter_map(|descriptor| limits.iter().position(|limit| same(limit, descriptor)))
+        .filter_map(|(descriptor, hits)| {
+            Some((limits.iter().position(|limit| same(limit, descriptor))?, *hits))
+        })
         .collect();
     let rate = |at: &usize| {
         let bucket = limits[*at].bucket;
         f64::from(bucket.tokens_per_fill) / bucket.fill_interval.as_secs_f64()
     };
-    found.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
+    found.sort_by(|(a, _), (b, _)| rate(a).total_cmp(&rate(b)));
     found
 }
 
@@ -75,6 +80,13 @@ fn entry<'r>(
         }
         RateLimitAction::RemoteAddress => {
             Some(Some(("remote_address", Cow::Owned(start.remote?.to_string()))))
+        }
+        RateLimitAction::RemoteAddressMatch { key, value, ranges, invert } => {
+            let remote = start.remote?;
+            if ranges.iter().any(|range| range.contains(remote)) == *invert {
+                return None;
+            }
+            fixed(key, value)
         }
         RateLimitAction::MaskedRemoteAddress { v4, v6 } => {
             Some(Some(("masked_remote_address", Cow::Owned(masked(start.remote?, *v4, *v6)))))

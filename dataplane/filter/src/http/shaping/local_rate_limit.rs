@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use millrace_base::{ResponseFlag, StreamState};
+use millrace_base::ResponseFlag;
 use millrace_config::{
-    LocalRateLimit, LocalRateLimiter, RateLimitPolicy, RateVerdict, RouteAction, VirtualHostRateLimits,
+    HitsAddend, LocalRateLimit, LocalRateLimiter, RateLimitPolicy, RateVerdict, RouteAction,
+    VirtualHostRateLimits,
 };
 use millrace_http::{HeaderMap, RequestHead};
 use millrace_observe::stats::http_local_rate_limit as metric;
@@ -13,7 +14,7 @@ use millrace_observe::stats::http_local_rate_limit as metric;
 use super::descriptor::{descriptor, matching};
 use super::sampled;
 use crate::http::LocalReply;
-use crate::http::router::mutation;
+use crate::http::router::{Render, mutation};
 use crate::http::stream_filters::{Env, Start, Verdict};
 
 /// What the client is told of the limit (`x-ratelimit-*`, draft 03).
@@ -46,7 +47,7 @@ pub(crate) fn begin(
     env.stats.inc(limit.scope, metric::ENABLED);
     let matched = match limit.descriptors.is_empty() {
         true => Vec::new(),
-        false => matched(limit, start, head, env.state),
+        false => matched(limit, start, head, env),
     };
     let own: &LocalRateLimiter = match limit.per_connection {
         true => env.connection.limiter(limit),
@@ -95,15 +96,23 @@ fn refusal(limit: &LocalRateLimit, told: Option<Told>, env: &mut Env<'_>, head: 
     .flagged(ResponseFlag::RateLimited)
 }
 
-/// Positions of the descriptors that the request has.
-fn matched(limit: &LocalRateLimit, start: &Start<'_>, head: &RequestHead, state: &StreamState) -> Vec<usize> {
-    let notes = state.read();
+/// Positions of the descriptors that the request has, and what it costs them.
+fn matched(
+    limit: &LocalRateLimit,
+    start: &Start<'_>,
+    head: &RequestHead,
+    env: &Env<'_>,
+) -> Vec<(usize, u64)> {
+    let notes = env.state.read();
     let dynamic = notes.as_ref().map(|notes| &notes.metadata);
     let mut found = Vec::new();
     let mut add = |policies: &[RateLimitPolicy], own: bool| {
         let applicable = policies.iter().filter(|p| own || (p.stage == limit.stage && !p.disable_key));
-        let descriptors: Vec<_> =
-            applicable.filter_map(|policy| descriptor(policy, start, head, dynamic)).collect();
+        let descriptors: Vec<_> = applicable
+            .filter_map(|policy| {
+                Some((descriptor(policy, start, head, dynamic)?, hits(policy, env.render, head)?))
+            })
+            .collect();
         found.extend(matching(&limit.descriptors, &descriptors));
     };
     if !limit.rate_limits.is_empty() {
@@ -124,6 +133,23 @@ fn matched(limit: &LocalRateLimit, start: &Start<'_>, head: &RequestHead, state:
         add(&of_host.rate_limits, false);
     }
     found
+}
+
+/// Most that one request costs.
+const HITS_MAX: f64 = 1e9;
+
+/// What a request costs its descriptor; `None` when that is no number.
+fn hits(policy: &RateLimitPolicy, render: &dyn Render, head: &RequestHead) -> Option<u64> {
+    match &policy.hits {
+        None => Some(1),
+        Some(HitsAddend::Number(number)) => Some(*number),
+        Some(HitsAddend::Format(format)) => {
+            let mut text = Vec::new();
+            render.render(format, head, None, &mut text);
+            let number: f64 = std::str::from_utf8(&text).ok()?.trim().parse().ok()?;
+            (0.0..=HITS_MAX).contains(&number).then_some(number as u64)
+        }
+    }
 }
 
 fn whole_seconds(time: Duration) -> u64 {

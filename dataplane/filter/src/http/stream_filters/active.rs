@@ -151,7 +151,9 @@ impl Active {
                 })?
             }
             Self::Decompressor(decompressor) if decompressor.changes_request() => {
-                pass.change(out, |bytes, out| decompressor.request_data(bytes, end, trailers, out, env))?;
+                pass.change(out, |bytes, out| {
+                    decompressor.data(Side::Request, (bytes, end), trailers, out, env)
+                })?;
             }
             Self::Bandwidth(bandwidth) => {
                 if let Some(throttle) = &mut bandwidth.request {
@@ -223,7 +225,9 @@ impl Active {
                 })?;
             }
             Self::Decompressor(decompressor) if decompressor.changes_response() => {
-                pass.change(out, |bytes, out| decompressor.response_data(bytes, end, trailers, out, env))?;
+                pass.change(out, |bytes, out| {
+                    decompressor.data(Side::Response, (bytes, end), trailers, out, env)
+                })?;
             }
             Self::Bandwidth(bandwidth) => {
                 if let Some(throttle) = &mut bandwidth.response {
@@ -251,7 +255,7 @@ impl Active {
                 pass.append(|| compressor.response_data(&[], true, out, env));
             }
             Self::Decompressor(decompressor) if decompressor.changes_response() => {
-                return pass.append(|| decompressor.response_data(&[], true, trailers, out, env));
+                return pass.append(|| decompressor.data(Side::Response, (&[], true), trailers, out, env));
             }
             Self::Admission(admission) => admission.response_trailers(trailers, env),
             Self::HeaderMutation(at) => {

@@ -99,7 +99,7 @@ fn descriptors_are_made_of_all_actions_or_not_at_all() {
     let mut dynamic = Metadata::default();
     dynamic.namespace_mut("ns").insert("a", "1".into());
     let entries = |actions: Vec<RateLimitAction>, list: &[(&str, &str)]| {
-        let policy = RateLimitPolicy { stage: 0, disable_key: false, actions };
+        let policy = RateLimitPolicy { stage: 0, disable_key: false, hits: None, actions };
         let hcm = hcm();
         let start = Start {
             cluster: Some("up"),
@@ -160,7 +160,7 @@ fn the_strictest_of_matching_descriptors_comes_first() {
     };
     let limits = [limit("a", 9, 1), limit("b", 9, 60), limit("c", 9, 30)];
     let made = |keys: &[&'static str]| -> Vec<_> {
-        keys.iter().map(|key| vec![(*key, Cow::Borrowed("v"))]).collect()
+        keys.iter().zip(1..).map(|(key, hits)| (vec![(*key, Cow::Borrowed("v"))], hits)).collect()
     };
-    assert_eq!(matching(&limits, &made(&["a", "c", "b", "none"])), [1, 2, 0]);
+    assert_eq!(matching(&limits, &made(&["a", "c", "b", "none"])), [(1, 3), (2, 2), (0, 1)]);
 }
