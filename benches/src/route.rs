@@ -53,7 +53,7 @@ pub(crate) fn virtual_host(domain: &str, routes: Vec<Route>) -> VirtualHost {
         retry_policy: None,
         per_filter: Vec::new(),
         for_filters: millrace_config::RouteFilterFields::default(),
-        stat_scope: None,
+        virtual_clusters: Vec::new(),
     }
 }
 

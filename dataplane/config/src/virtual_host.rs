@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::route::{PerFilterConfigs, RouteFilterFields};
-use crate::{HeaderMutations, RetryPolicy, Route, ScopeId};
+use crate::{HeaderMatcher, HeaderMutations, RetryPolicy, Route, ScopeId};
 
 /// `VirtualHost.require_tls`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +45,17 @@ pub struct VirtualHost {
     pub per_filter: PerFilterConfigs,
     /// `rate_limits` and `cors`.
     pub for_filters: RouteFilterFields,
-    /// Statistics scope `vhost.<name>.` for virtual clusters; `None` when there are none.
-    pub stat_scope: Option<ScopeId>,
+    /// `virtual_clusters` in configuration order, then the one of all other requests; empty without any.
+    pub virtual_clusters: Vec<VirtualCluster>,
+}
+
+/// `VirtualCluster`: requests that are counted together.
+#[derive(Clone, Debug)]
+pub struct VirtualCluster {
+    /// All must match.
+    pub headers: Vec<HeaderMatcher>,
+    /// Statistics scope `vhost.<virtual host>.vcluster.<name>.`.
+    pub scope: ScopeId,
 }
 
 /// `envoy.config.route.v3.RouteConfiguration` with its domain tables.
@@ -229,7 +238,7 @@ mod tests {
             retry_policy: None,
             per_filter: Vec::new(),
             for_filters: RouteFilterFields::default(),
-            stat_scope: None,
+            virtual_clusters: Vec::new(),
         })
     }
 

@@ -204,7 +204,7 @@ fn random_config(rng: &mut Rng) -> Option<RouteConfiguration> {
             retry_policy: None,
             per_filter: Vec::new(),
             for_filters: millrace_config::RouteFilterFields::default(),
-            stat_scope: None,
+            virtual_clusters: Vec::new(),
         })
     });
     let virtual_hosts = hosts.collect();

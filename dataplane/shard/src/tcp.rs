@@ -5,6 +5,7 @@
 
 mod log;
 mod shed;
+mod timers;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,12 +35,18 @@ pub(crate) struct TcpSession {
     cluster: Option<ClusterId>,
     upstream: Option<Key>,
     attempts: ConnectAttempts,
+    /// When to connect again; `Time::MAX` while no pause is made.
+    connect_at: Time,
+    /// `max_downstream_connection_duration` of this connection.
+    longest: Option<Duration>,
     flags: ResponseFlags,
     times: Times,
     received: u64,
     sent: u64,
     active: Time,
     host: Option<Address>,
+    /// Where its connection leads, if it came out of a race.
+    raced: Option<Address>,
     upstream_local: Option<Address>,
     transport_failure: Option<Rc<str>>,
     upstream_tls: Option<Rc<TlsFacts>>,
@@ -56,12 +63,15 @@ impl TcpSession {
             cluster: None,
             upstream: None,
             attempts: ConnectAttempts::default(),
+            connect_at: Time::MAX,
+            longest: None,
             flags: ResponseFlags::default(),
             times: Times::default(),
             received: 0,
             sent: 0,
             active: Time::ZERO,
             host: None,
+            raced: None,
             upstream_local: None,
             transport_failure: None,
             upstream_tls: None,
@@ -87,6 +97,7 @@ impl Shard {
         let (now, wall, random) = (self.io.now, self.wall, self.rng.next_u64());
         let Some(session) = self.tcp_session(key) else { return };
         session.active = now;
+        session.longest = tcp_proxy::longest(&session.proxy, random);
         (session.times.start, session.times.start_wall) = (now, wall);
         session.cluster = tcp_proxy::cluster(&session.proxy.cluster, random);
         let scope = session.proxy.scope;
@@ -167,9 +178,14 @@ impl Shard {
 
     /// Tries again, or closes a connection that never reached an upstream.
     fn tcp_fail(&mut self, key: Key, error: ConnectError) {
+        let (now, random) = (self.io.now, self.rng.next_u64());
         let Some(session) = self.tcp_session(key) else { return };
         let TcpSession { proxy, attempts, flags, cluster, .. } = session;
         if attempts.failed(proxy, error, flags) == ConnectStep::Again {
+            if let Some(pause) = attempts.pause(proxy, random) {
+                session.connect_at = now + pause;
+                return self.rearm_downstream(key);
+            }
             return self.tcp_connect(key);
         }
         if let (ConnectError::Failed, Some(state)) = (error, cluster.and_then(|id| self.clusters.get_mut(id)))
@@ -185,6 +201,7 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(upstream_key) else { return };
         let (local, scope, host_scope) = (upstream.local.clone(), upstream.scope, upstream.host_scope);
         let facts = upstream.link.as_ref().and_then(|link| link.tls_facts()).cloned();
+        let raced = upstream.won_race.then(|| upstream.address.clone());
         if let Some(link) = &mut upstream.link {
             link.resume(&mut self.io);
         }
@@ -204,7 +221,7 @@ impl Shard {
         }
         downstream.link.resume(&mut self.io);
         {
-            session.upstream_local = local;
+            (session.upstream_local, session.raced) = (local, raced);
             session.upstream_tls = facts;
             session.active = now;
             session.times.upstream_connect_end = Some(now);
@@ -441,31 +458,6 @@ impl Shard {
         let amid = queued || session.active + QUIET_TIME > now;
         self.stats.inc(session.proxy.scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
         self.tcp_close(key, amid);
-    }
-
-    pub(crate) fn tcp_deadline(&self, key: Key) -> Option<Time> {
-        let downstream = self.downstreams.get(key)?;
-        let Protocol::Tcp(session) = &downstream.protocol else { return None };
-        let idle = session.proxy.idle_timeout.map(|idle| session.active + idle);
-        let age = session.proxy.max_downstream_connection_duration.map(|max| downstream.opened + max);
-        crate::timers::earliest(idle, age)
-    }
-
-    pub(crate) fn tcp_timer(&mut self, key: Key) {
-        let now = self.io.now;
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let opened = downstream.opened;
-        let Protocol::Tcp(session) = &mut downstream.protocol else { return };
-        let due = |since: Time, limit: Option<Duration>| limit.is_some_and(|limit| since + limit <= now);
-        let scope = session.proxy.scope;
-        if due(opened, session.proxy.max_downstream_connection_duration) {
-            session.flags.set(ResponseFlag::DurationTimeout);
-            self.stats.inc(scope, metric::MAX_DOWNSTREAM_CONNECTION_DURATION);
-            self.tcp_close(key, false);
-        } else if due(session.active, session.proxy.idle_timeout) {
-            self.stats.inc(scope, metric::IDLE_TIMEOUT);
-            self.tcp_close(key, false);
-        }
     }
 
     fn tcp_release_upstream(&mut self, key: Key, upstream: Key, by: EndedBy) {

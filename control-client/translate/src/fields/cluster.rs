@@ -135,13 +135,11 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
-        fields: &[
-            (
-                Served,
-                "priority max_connections max_pending_requests max_requests max_retries retry_budget \
+        fields: &[(
+            Served,
+            "priority max_connections max_pending_requests max_requests max_retries retry_budget \
                  max_connection_pools track_remaining",
-            ),
-        ],
+        )],
     },
     Table {
         message: "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
@@ -193,7 +191,7 @@ pub(super) const TABLES: &[Table] = &[
                  use_downstream_protocol_config auto_config",
             ),
             (Refused("filters on the upstream side are not served by this build"), "http_filters"),
-            (Refused("policies belong to routes"), "retry_policy request_mirror_policies"),
+            (Served, "retry_policy request_mirror_policies"),
             (Reported("hash_policy of routes and of the balancer count"), "hash_policy"),
             (Reported("headers are checked by the built-in rules"), "header_validation_config"),
             (Reported("answers are judged by their status alone"), "outlier_detection"),

@@ -2,7 +2,8 @@
 
 use millrace_base::{Key, Rng};
 use millrace_config::{
-    BodyBufferLimit, RetryPolicy, RouteAction, RouteConfiguration, RouteForward, ScaledTimer, Snapshot,
+    BodyBufferLimit, ClusterId, ClusterPolicies, RetryPolicy, RouteAction, RouteConfiguration, RouteForward,
+    ScaledTimer, Snapshot,
 };
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
@@ -11,6 +12,7 @@ use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::reply;
 use millrace_filter::http::router::request as router;
 use millrace_filter::http::router::retry::RetryState;
+use millrace_filter::http::router::strict;
 use millrace_filter::http::stream_filters::Verdict;
 use millrace_http::{Method, RequestHead};
 use millrace_observe::stats::http as metric;
@@ -19,7 +21,7 @@ use millrace_route::{Selected, Selection};
 use super::HttpOptions;
 use super::render::Renderer;
 use super::start::deadline;
-use super::stream::{Plan, REPLAY_BYTES_MAX};
+use super::stream::{Plan, REPLAY_BYTES_MAX, Stream};
 use crate::shard::Shard;
 
 /// What follows for a request that is not answered yet.
@@ -74,6 +76,29 @@ fn replay_max(forward: &RouteForward, listener: usize) -> usize {
     }
 }
 
+/// The policies of the request's cluster that take the place of its route's.
+pub(super) fn own_policies<'s>(
+    stream: &Stream,
+    cluster: Option<ClusterId>,
+    snapshot: &'s Snapshot,
+) -> Option<&'s ClusterPolicies> {
+    if !stream.cluster_policies {
+        return None;
+    }
+    cluster.and_then(|cluster| snapshot.cluster(cluster))?.http.policies.as_deref()
+}
+
+/// The policy that a request is retried by.
+pub(super) fn retry_policy<'s>(
+    stream: &Stream,
+    options: &'s HttpOptions,
+    snapshot: &'s Snapshot,
+) -> Option<&'s RetryPolicy> {
+    let plan = stream.facts.plan?;
+    let own = own_policies(stream, plan.cluster, snapshot).and_then(|own| own.retry.as_ref());
+    own.or_else(|| plan.forward(options)?.retry_policy.as_deref())
+}
+
 impl Shard {
     /// Chooses the route and shows the request to the filters.
     pub(super) fn route(&mut self, key: Key, id: Key) -> Result<Next, Box<LocalReply>> {
@@ -124,6 +149,13 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let Some(options) = stream.options.clone() else { return Ok(()) };
         let hcm = &options.hcm;
+        if options.router.strict_check_headers[0].is_some()
+            && let Some(refusal) =
+                strict::check(&options.router.strict_check_headers, &stream.request.headers)
+        {
+            self.stats.inc(hcm.scope, metric::RQ_TOTAL);
+            return Err(refusal.into());
+        }
         let chosen = options.routes.as_ref().zip(stream.facts.plan);
         let Some((plan, selected)) = chosen.and_then(|(c, plan)| Some((plan, plan.selected(c)?))) else {
             if let Some(config) = &options.routes
@@ -194,6 +226,15 @@ impl Shard {
         }
         stream.terminated = forward.terminates_connect && stream.request.method_kind() == Method::Connect;
         stream.facts.high_priority = forward.high_priority;
+        stream.cluster_policies = plan
+            .cluster
+            .and_then(|cluster| self.snapshot.cluster(cluster))
+            .is_some_and(|cluster| cluster.http.policies.is_some());
+        let Selected { virtual_host, route } = selected;
+        if route.stat_scope.is_some() || !virtual_host.virtual_clusters.is_empty() {
+            let virtual_cluster = millrace_route::virtual_cluster(virtual_host, &stream.request);
+            stream.tallies = [route.stat_scope, virtual_cluster];
+        }
         let levels = Levels { config, selected, weighted: plan.weighted_entry(options) };
         let renderer = Renderer {
             downstream,
@@ -219,18 +260,20 @@ impl Shard {
         if forward.max_stream_duration.is_some() {
             stream.max_duration_deadline = deadline(self.io.now, stream.timeouts.stream);
         }
-        let policy = forward.retry_policy.as_deref();
+        let own = own_policies(stream, plan.cluster, &self.snapshot);
+        let policy = own.and_then(|own| own.retry.as_ref()).or(forward.retry_policy.as_deref());
         stream.retry = RetryState::new(policy, &mut stream.request);
         stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(RetryPolicy::chooses_hosts);
         stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
+        let mirrored = !forward.mirrors.is_empty() || own.is_some_and(|own| !own.mirrors.is_empty());
         // A body may have come while the request waited for its filters.
         let body = !stream.request_complete || !stream.flow.request_queue.is_empty();
         stream.follows_redirects = forward.internal_redirects.is_some() && !stream.upgrade;
         stream.keeps_replay = (stream.retry.is_some() || stream.follows_redirects) && body;
         stream.replay_max = replay_max(forward, downstream.origin.listener.buffer_limit_bytes);
         self.plan_balance(id, forward, plan.cluster);
-        if !forward.mirrors.is_empty() {
-            self.plan_mirrors(id, forward);
+        if mirrored {
+            self.plan_mirrors(id, options);
         }
         Ok(())
     }

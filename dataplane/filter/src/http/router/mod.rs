@@ -12,6 +12,7 @@ pub mod reply;
 pub mod request;
 pub mod response;
 pub mod retry;
+pub mod strict;
 pub mod timeout;
 
 use millrace_config::format::Template;
