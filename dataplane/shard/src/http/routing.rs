@@ -149,13 +149,6 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let Some(options) = stream.options.clone() else { return Ok(()) };
         let hcm = &options.hcm;
-        if options.router.strict_check_headers[0].is_some()
-            && let Some(refusal) =
-                strict::check(&options.router.strict_check_headers, &stream.request.headers)
-        {
-            self.stats.inc(hcm.scope, metric::RQ_TOTAL);
-            return Err(refusal.into());
-        }
         let chosen = options.routes.as_ref().zip(stream.facts.plan);
         let Some((plan, selected)) = chosen.and_then(|(c, plan)| Some((plan, plan.selected(c)?))) else {
             if let Some(config) = &options.routes
@@ -219,6 +212,13 @@ impl Shard {
             return Err(reject::upgrade_rejected().into());
         }
         self.stats.inc(hcm.scope, metric::RQ_TOTAL);
+        if options.router.strict_check_headers[0].is_some()
+            && plan.cluster.is_some_and(|cluster| self.snapshot.cluster(cluster).is_some())
+            && let Some(refusal) =
+                strict::check(&options.router.strict_check_headers, &stream.request.headers)
+        {
+            return Err(refusal.into());
+        }
         stream.upgrade = stream.wants_upgrade();
         if stream.upgrade {
             self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_UPGRADES_TOTAL);
