@@ -48,6 +48,17 @@ pub(crate) fn cluster(
     path: &Path,
     cx: &mut Context,
 ) -> Result<Cluster, Rejection> {
+    let mut built = checked_only(cluster, path, cx)?;
+    scopes::assign(&mut built, previous, &cx.registry);
+    Ok(built)
+}
+
+/// A cluster whose endpoints are counted for by nobody.
+pub(crate) fn checked_only(
+    cluster: &pb::Cluster,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Cluster, Rejection> {
     let transport =
         transport_socket::upstream(cluster.transport_socket.as_ref(), &path.join("transport_socket"), cx)?;
     let matches_path = path.join("transport_socket_matches");
@@ -89,7 +100,7 @@ pub(crate) fn cluster(
     {
         *service_name = Arc::clone(&name);
     }
-    let mut built = Cluster {
+    let built = Cluster {
         id,
         scope: cx.scope_of(ScopeKind::Cluster, &stat_name),
         name,
@@ -124,7 +135,6 @@ pub(crate) fn cluster(
     if built.health_check.is_some() {
         cx.registry.enable(built.scope, Group::HealthCheck);
     }
-    scopes::assign(&mut built, previous, &cx.registry);
     let matched = built.transport_matches.iter().any(|choice| choice.transport.tls.is_some());
     if matched || built.transport.tls.is_some() {
         cx.registry.tls_scopes(built.scope);

@@ -19,6 +19,7 @@ use millrace_translate::{Compiled, Context};
 
 use super::demo::Demo;
 use super::health;
+use super::health_discovery::{self, HealthDiscovery};
 use super::listeners::{self, Bound};
 use super::loads::{self, Loads};
 use super::overload::Overload;
@@ -52,6 +53,7 @@ pub struct Control {
     pub(super) compiled: Compiled,
     pub(super) xds: Xds,
     pub(super) loads: Option<Loads>,
+    pub(super) health_discovery: Option<HealthDiscovery>,
     pub(super) lifecycle: Lifecycle,
     pub(super) workers: Workers,
     pub(super) bound: Vec<Bound>,
@@ -99,6 +101,7 @@ impl Control {
             lifecycle: Lifecycle::new(&options),
             xds: Xds::new(&compiled, &registry, assembly, sources),
             loads: Loads::new(&compiled, &registry),
+            health_discovery: HealthDiscovery::new(&compiled, &registry),
             options,
             logger,
             registry,
@@ -146,6 +149,7 @@ impl Control {
                 update = self.dns.next() => self.resolved(update),
                 event = self.xds.sources.next() => self.heard(event),
                 event = loads::next(&mut self.loads) => self.loads_event(event),
+                event = health_discovery::next(&mut self.health_discovery) => self.health_discovery_event(event),
                 () = health.notified() => self.heed_health(),
                 () = sleep => {
                     ticked = Instant::now();

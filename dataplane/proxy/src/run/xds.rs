@@ -196,6 +196,7 @@ impl Control {
             self.carry_out(action);
         }
         self.start_loads();
+        self.start_health_discovery();
     }
 
     fn carry_out(&mut self, action: Action) {

@@ -300,6 +300,9 @@ impl Shard {
             (true, false) => self.run_later(key),
             (false, _) => {}
         }
+        if self.io.held.is_full() {
+            self.defer_answer(id, conn);
+        }
         self.rearm_stream(id);
     }
 
