@@ -76,6 +76,22 @@ fn replay_max(forward: &RouteForward, listener: usize) -> usize {
     }
 }
 
+/// Notes who else counts a request, and whether its cluster has policies of its own.
+#[inline]
+fn note_scopes(
+    stream: &mut Stream,
+    cluster: Option<ClusterId>,
+    Selected { virtual_host, route }: Selected<'_>,
+    snapshot: &Snapshot,
+) {
+    let config = cluster.and_then(|cluster| snapshot.cluster(cluster));
+    stream.cluster_policies = config.is_some_and(|config| config.http.policies.is_some());
+    if route.stat_scope.is_some() || !virtual_host.virtual_clusters.is_empty() {
+        let virtual_cluster = millrace_route::virtual_cluster(virtual_host, &stream.request);
+        stream.tallies = [route.stat_scope, virtual_cluster];
+    }
+}
+
 /// The policies of the request's cluster that take the place of its route's.
 pub(super) fn own_policies<'s>(
     stream: &Stream,
@@ -190,6 +206,22 @@ impl Shard {
         }
     }
 
+    /// `strict_check_headers`, where there is a cluster to go to.
+    #[inline]
+    fn check_strictly(
+        &self,
+        id: Key,
+        options: &HttpOptions,
+        cluster: Option<ClusterId>,
+    ) -> Result<(), Box<LocalReply>> {
+        let fields = &options.router.strict_check_headers;
+        if fields[0].is_none() || !cluster.is_some_and(|cluster| self.snapshot.cluster(cluster).is_some()) {
+            return Ok(());
+        }
+        let refusal = self.streams.get(id).and_then(|stream| strict::check(fields, &stream.request.headers));
+        refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+
     /// Turns the head into what goes upstream.
     fn plan_forward(
         &mut self,
@@ -212,13 +244,8 @@ impl Shard {
             return Err(reject::upgrade_rejected().into());
         }
         self.stats.inc(hcm.scope, metric::RQ_TOTAL);
-        if options.router.strict_check_headers[0].is_some()
-            && plan.cluster.is_some_and(|cluster| self.snapshot.cluster(cluster).is_some())
-            && let Some(refusal) =
-                strict::check(&options.router.strict_check_headers, &stream.request.headers)
-        {
-            return Err(refusal.into());
-        }
+        self.check_strictly(id, options, plan.cluster)?;
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         stream.upgrade = stream.wants_upgrade();
         if stream.upgrade {
             self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_UPGRADES_TOTAL);
@@ -226,15 +253,7 @@ impl Shard {
         }
         stream.terminated = forward.terminates_connect && stream.request.method_kind() == Method::Connect;
         stream.facts.high_priority = forward.high_priority;
-        stream.cluster_policies = plan
-            .cluster
-            .and_then(|cluster| self.snapshot.cluster(cluster))
-            .is_some_and(|cluster| cluster.http.policies.is_some());
-        let Selected { virtual_host, route } = selected;
-        if route.stat_scope.is_some() || !virtual_host.virtual_clusters.is_empty() {
-            let virtual_cluster = millrace_route::virtual_cluster(virtual_host, &stream.request);
-            stream.tallies = [route.stat_scope, virtual_cluster];
-        }
+        note_scopes(stream, plan.cluster, selected, &self.snapshot);
         let levels = Levels { config, selected, weighted: plan.weighted_entry(options) };
         let renderer = Renderer {
             downstream,
