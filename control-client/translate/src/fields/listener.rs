@@ -100,6 +100,10 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table {
+        message: "envoy.config.core.v3.BackoffStrategy",
+        fields: &[(Served, "base_interval max_interval")],
+    },
+    Table {
         message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster",
         fields: &[(Served, "clusters")],
     },

@@ -215,7 +215,7 @@ impl Shard {
         cluster: Option<ClusterId>,
     ) -> Result<(), Box<LocalReply>> {
         let fields = &options.router.strict_check_headers;
-        if fields[0].is_none() || !cluster.is_some_and(|cluster| self.snapshot.cluster(cluster).is_some()) {
+        if fields[0].is_none() || cluster.is_none_or(|cluster| self.snapshot.cluster(cluster).is_none()) {
             return Ok(());
         }
         let refusal = self.streams.get(id).and_then(|stream| strict::check(fields, &stream.request.headers));
