@@ -25,6 +25,13 @@ pub(crate) struct Side {
     pub(super) owner: Option<Key>,
 }
 
+impl Stream {
+    /// `suppress_grpc_request_failure_code_stats` concerns it.
+    pub(super) fn hides_status(&self) -> bool {
+        self.is_grpc && self.options.as_ref().is_some_and(|options| options.router.suppress_grpc_statuses)
+    }
+}
+
 impl Shard {
     /// A stream without a client has got its answer's head.
     pub(super) fn side_response_head(&mut self, conn: Key, id: Key, framing: BodyFraming) -> bool {

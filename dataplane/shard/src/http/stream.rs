@@ -426,9 +426,8 @@ impl Stream {
         (*timeouts, *timeout_is_204) = (Timeouts::default(), false);
         (*idle_whole, *idle_timeout) = (None, None);
         *response_deadline = Time::MAX;
-        (*try_deadline, *try_idles) = (Time::MAX, false);
         (*tallies, *cluster_policies) = ([None; 2], false);
-        (*try_stream, *try_ends) = (None, Time::MAX);
+        (*try_deadline, *try_idles, *try_stream, *try_ends) = (Time::MAX, false, None, Time::MAX);
         *max_duration_deadline = Time::MAX;
         *request_deadline = Time::MAX;
         *active = Time::ZERO;
@@ -478,11 +477,6 @@ impl Stream {
         self.facts.times.downstream_tx_begin = Some(now);
         self.facts.bytes.downstream_header_sent += bytes as u64;
         self.facts.bytes.downstream_wire_sent += bytes as u64;
-    }
-
-    /// `suppress_grpc_request_failure_code_stats` concerns it.
-    pub(crate) fn hides_status(&self) -> bool {
-        self.is_grpc && self.options.as_ref().is_some_and(|options| options.router.suppress_grpc_statuses)
     }
 
     pub(crate) fn flag(&mut self, flag: ResponseFlag) {
