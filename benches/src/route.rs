@@ -56,7 +56,7 @@ pub(crate) fn virtual_host(domain: &str, routes: Vec<Route>) -> VirtualHost {
         per_filter: Vec::new(),
         for_filters: millrace_config::RouteFilterFields::default(),
         metadata: None,
-        stat_scope: None,
+        virtual_clusters: Vec::new(),
     }
 }
 

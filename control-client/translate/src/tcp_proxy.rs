@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_config::{TcpClusterSpecifier, TcpProxy, TcpWeightedCluster};
+use millrace_config::{BackOff, TcpClusterSpecifier, TcpProxy, TcpWeightedCluster};
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
@@ -49,9 +49,28 @@ pub(crate) fn tcp_proxy(proxy: &pb::TcpProxy, path: &Path, cx: &mut Context) -> 
         cluster,
         idle_timeout: value::limit_or(proxy.idle_timeout.as_ref(), IDLE_TIMEOUT),
         max_connect_attempts: value::number(proxy.max_connect_attempts.as_ref(), 1),
+        back_off: back_off(proxy, path)?,
+        duration_jitter_percent: proxy
+            .max_downstream_connection_duration_jitter_percentage
+            .as_ref()
+            .map_or(0.0, |percent| percent.value),
         max_downstream_connection_duration: value::limit(proxy.max_downstream_connection_duration.as_ref()),
         hash_policies: hash_policy::of_connection(&proxy.hash_policy),
         metadata_match: metadata::matching(&[proxy.metadata_match.as_ref()]),
         access_logs: access_logs(&proxy.access_log, &path.join("access_log"), cx)?,
     })
+}
+
+/// `backoff_options`; the longest pause is ten times the first by default.
+fn back_off(proxy: &pb::TcpProxy, path: &Path) -> Result<Option<BackOff>, Rejection> {
+    let Some(options) = &proxy.backoff_options else { return Ok(None) };
+    let path = path.join("backoff_options");
+    let Some(base) = options.base_interval.as_ref().map(value::duration) else {
+        return Err(Rejection::new(&path.join("base_interval"), "value is required"));
+    };
+    let max = options.max_interval.as_ref().map_or(base.saturating_mul(10), value::duration);
+    if max < base {
+        return Err(Rejection::new(&path, "max_backoff must be greater or equal to base_backoff"));
+    }
+    Ok(Some(BackOff { base, max }))
 }

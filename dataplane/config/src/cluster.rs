@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Address, Balancing, BindConfig, ClusterDiscovery, ClusterId, EndpointHealthCheck, HappyEyeballs,
-    HealthCheck, Http2Options, LbMetadata, LbPolicy, OutlierDetection, ScopeId, TransportMatch,
-    UpstreamProtocol, UpstreamTransport,
+    Address, Balancing, BindConfig, ClusterDiscovery, ClusterId, ClusterPolicies, EndpointHealthCheck,
+    HappyEyeballs, HealthCheck, Http2Options, LbMetadata, LbPolicy, OutlierDetection, ScopeId,
+    TransportMatch, UpstreamProtocol, UpstreamTransport,
 };
 
 /// `core.v3.HealthStatus` of an endpoint.
@@ -191,6 +191,8 @@ pub struct UpstreamHttp {
     pub preconnect_ratio: f64,
     /// `preconnect_policy.predictive_preconnect_ratio`, from 1 to 3: connections to the endpoints of coming requests.
     pub predictive_preconnect_ratio: f64,
+    /// `retry_policy` and `request_mirror_policies`; `None` when there are neither.
+    pub policies: Option<Arc<ClusterPolicies>>,
     /// `upstream_http_protocol_options.auto_sni`: the request's host is the server name.
     pub auto_sni: bool,
     /// `upstream_http_protocol_options.auto_san_validation`: and a name that the certificate must have.
@@ -217,6 +219,7 @@ impl Default for UpstreamHttp {
             preconnect_ratio: 1.0,
             predictive_preconnect_ratio: 1.0,
             max_stream_duration: None,
+            policies: None,
             auto_sni: false,
             auto_san_validation: false,
             auto_sni_header: "".into(),

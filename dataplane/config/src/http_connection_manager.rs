@@ -113,6 +113,24 @@ pub struct IstioAlpn {
     pub http2: Arc<[Arc<[u8]>]>,
 }
 
+/// A field of a request whose value is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrictHeader {
+    /// `x-envoy-upstream-rq-timeout-ms`.
+    RqTimeoutMs,
+    /// `x-envoy-upstream-rq-per-try-timeout-ms`.
+    RqPerTryTimeoutMs,
+    /// `x-envoy-max-retries`.
+    MaxRetries,
+    /// `x-envoy-retry-grpc-on`.
+    RetryGrpcOn,
+    /// `x-envoy-retry-on`.
+    RetryOn,
+}
+
+/// Fields to be checked, in this order; the rest is `None`.
+pub type StrictHeaders = [Option<StrictHeader>; 5];
+
 /// What an HTTP filter does.
 #[derive(Clone, Debug)]
 pub enum HttpFilterKind {
@@ -164,6 +182,10 @@ pub enum HttpFilterKind {
         suppress_envoy_headers: bool,
         /// `start_child_span` and the other fields that change nothing without tracing are not kept.
         respect_expected_rq_timeout: bool,
+        /// `strict_check_headers`.
+        strict_check_headers: StrictHeaders,
+        /// `suppress_grpc_request_failure_code_stats`: statuses of gRPC requests have no counters of their own.
+        suppress_grpc_statuses: bool,
     },
 }
 
@@ -282,10 +304,16 @@ pub struct HttpConnectionManager {
     pub request_headers_timeout: Option<Duration>,
     /// `drain_timeout`, default 5 s.
     pub drain_timeout: Duration,
+    /// `drain_timeout_jitter`: at most so many percent more, at random.
+    pub drain_jitter_percent: f64,
     /// `delayed_close_timeout`, default 1 s.
     pub delayed_close_timeout: Duration,
     /// `common_http_protocol_options.max_connection_duration`.
     pub max_connection_duration: Option<Duration>,
+    /// `common_http_protocol_options.max_connection_duration_jitter`: at most so many percent more, at random.
+    pub duration_jitter_percent: f64,
+    /// `http1_safe_max_connection_duration`: a connection of HTTP/1.1 that is too old ends with its next response.
+    pub http1_safe_max_connection_duration: bool,
     /// `common_http_protocol_options.max_stream_duration`.
     pub max_stream_duration: Option<Duration>,
     /// `common_http_protocol_options.max_requests_per_connection`.

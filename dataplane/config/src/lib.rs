@@ -68,7 +68,7 @@ pub use health_check::{
 pub use http_connection_manager::{
     ClientCertDetails, ForwardClientCertDetails, Http1Options, HttpConnectionManager, HttpFilter,
     HttpFilterKind, IstioAlpn, PathNormalization, PathWithEscapedSlashes, RouteSource,
-    ServerHeaderTransformation, UnderscoresAction,
+    ServerHeaderTransformation, StrictHeader, StrictHeaders, UnderscoresAction,
 };
 pub use http_filters::{
     AdaptiveConcurrency, AdmissionControl, AdmissionId, BandwidthLimit, BrotliCompressor, BrotliMode,
@@ -104,7 +104,7 @@ pub use route::{
     PathMatcher, PathRewrite, PerFilterConfig, PerFilterConfigs, Redirect, RedirectPath, Route, RouteAction,
     RouteFilterFields, RouteForward, RouteMatch, WeightedBy, WeightedCluster, WeightedClusters,
 };
-pub use route_policies::{InternalRedirects, MirrorPolicy, MirrorTarget, RedirectPredicate};
+pub use route_policies::{ClusterPolicies, InternalRedirects, MirrorPolicy, MirrorTarget, RedirectPredicate};
 pub use scoped_routes::{Extract, KeyFragment, Scope, ScopeRoutes, ScopeSource, ScopeTable, ScopedRoutes};
 pub use snapshot::{ListenerChange, Node, Snapshot, Update};
 pub use tcp_proxy::{TcpClusterSpecifier, TcpProxy, TcpWeightedCluster};
@@ -115,7 +115,7 @@ pub use tls::{
 };
 pub use transport::{ProxyProtocolVersion, TransportMatch, UpstreamProxyProtocol, UpstreamTransport};
 pub use upstream_connection::{BindConfig, BindSource, HappyEyeballs, SocketOption};
-pub use virtual_host::{RequireTls, RouteConfiguration, VirtualHost};
+pub use virtual_host::{RequireTls, RouteConfiguration, VirtualCluster, VirtualHost};
 pub use written_matcher::{
     FilterStateMatcher, MetadataMatcher, StateMatcherKind, ValueMatcher, WrittenMatcher,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{ClusterId, Fraction, HeaderMutationStep};
+use crate::{ClusterId, Fraction, HeaderMutationStep, RetryPolicy};
 
 /// Who gets the copy of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,4 +52,13 @@ pub struct InternalRedirects {
     pub allow_cross_scheme: bool,
     /// `response_headers_to_copy`, lower case: fields of the redirect that replace those of the request.
     pub copied_headers: Vec<Arc<[u8]>>,
+}
+
+/// Policies of a cluster (`HttpProtocolOptions`), which take the place of its routes' own.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterPolicies {
+    /// `retry_policy`: its timeouts of tries do not count, those of the route do, as in Envoy.
+    pub retry: Option<RetryPolicy>,
+    /// `request_mirror_policies`; empty for the route's.
+    pub mirrors: Vec<MirrorPolicy>,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccessLog, ClusterId, HashPolicy, MetadataMatch, ScopeId};
+use crate::{AccessLog, BackOff, ClusterId, HashPolicy, MetadataMatch, ScopeId};
 
 /// Which cluster a connection goes to.
 #[derive(Clone, Debug)]
@@ -38,8 +38,12 @@ pub struct TcpProxy {
     pub idle_timeout: Option<Duration>,
     /// `max_connect_attempts`, default 1.
     pub max_connect_attempts: u32,
+    /// `backoff_options`: between attempts to connect; `None` for no pause.
+    pub back_off: Option<BackOff>,
     /// `max_downstream_connection_duration`.
     pub max_downstream_connection_duration: Option<Duration>,
+    /// `max_downstream_connection_duration_jitter_percentage`: at most so many percent more, at random.
+    pub duration_jitter_percent: f64,
     /// `access_log`.
     pub access_logs: Vec<Arc<AccessLog>>,
     /// `hash_policy`: source addresses and filter state only.

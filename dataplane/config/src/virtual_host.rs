@@ -8,7 +8,7 @@ use std::sync::Arc;
 use millrace_base::Metadata;
 
 use crate::route::{PerFilterConfigs, RouteFilterFields};
-use crate::{HeaderMutations, RetryPolicy, Route, ScopeId};
+use crate::{HeaderMatcher, HeaderMutations, RetryPolicy, Route, ScopeId};
 
 /// `VirtualHost.require_tls`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,8 +49,17 @@ pub struct VirtualHost {
     pub for_filters: RouteFilterFields,
     /// `metadata`.
     pub metadata: Option<Arc<Metadata>>,
-    /// Statistics scope `vhost.<name>.` for virtual clusters; `None` when there are none.
-    pub stat_scope: Option<ScopeId>,
+    /// `virtual_clusters` in configuration order, then the one of all other requests; empty without any.
+    pub virtual_clusters: Vec<VirtualCluster>,
+}
+
+/// `VirtualCluster`: requests that are counted together.
+#[derive(Clone, Debug)]
+pub struct VirtualCluster {
+    /// All must match.
+    pub headers: Vec<HeaderMatcher>,
+    /// Statistics scope `vhost.<virtual host>.vcluster.<name>.`.
+    pub scope: ScopeId,
 }
 
 /// `envoy.config.route.v3.RouteConfiguration` with its domain tables.
@@ -234,7 +243,7 @@ mod tests {
             per_filter: Vec::new(),
             for_filters: RouteFilterFields::default(),
             metadata: None,
-            stat_scope: None,
+            virtual_clusters: Vec::new(),
         })
     }
 

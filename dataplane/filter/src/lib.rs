@@ -5,4 +5,7 @@
 //! [`http::chain`], the last of which is [`http::router`]; raw TCP meets [`network::tcp_proxy`].
 
 pub mod http;
+mod jitter;
 pub mod network;
+
+pub use jitter::jitter;

@@ -23,4 +23,4 @@ mod test;
 pub use cluster::{ClusterChoice, cluster, weighted_number};
 pub use hash::{HashInputs, Hashed, cookie_value, hash};
 pub use scope::scope;
-pub use select::{Selected, Selection, is_grpc, select, strip_port};
+pub use select::{Selected, Selection, is_grpc, select, strip_port, virtual_cluster};

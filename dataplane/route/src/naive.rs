@@ -206,7 +206,7 @@ fn random_config(rng: &mut Rng) -> Option<RouteConfiguration> {
             per_filter: Vec::new(),
             for_filters: millrace_config::RouteFilterFields::default(),
             metadata: None,
-            stat_scope: None,
+            virtual_clusters: Vec::new(),
         })
     });
     let virtual_hosts = hosts.collect();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use millrace_base::Written;
-use millrace_config::{Fraction, RequireTls, Route, RouteConfiguration, RouteMatch, VirtualHost};
+use millrace_config::{
+    Fraction, RequireTls, Route, RouteConfiguration, RouteMatch, ScopeId, VirtualCluster, VirtualHost,
+};
 use millrace_http::{HeaderId, Method, RequestHead};
 
 use crate::{header, path, query};
@@ -36,6 +38,13 @@ impl<'c> Selection<'c> {
             Self::NotFound | Self::TlsRedirect(_) => None,
         }
     }
+}
+
+/// The scope of the first virtual cluster that a request belongs to; `None` where there are none. The head is the one that
+/// [`select`] got.
+pub fn virtual_cluster(virtual_host: &VirtualHost, head: &RequestHead) -> Option<ScopeId> {
+    let all = |found: &&VirtualCluster| found.headers.iter().all(|one| header::matches_request(one, head));
+    virtual_host.virtual_clusters.iter().find(all).map(|found| found.scope)
 }
 
 /// Longest authority that is looked up; longer ones (no DNS name is) only meet `*`.

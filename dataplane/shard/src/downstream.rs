@@ -3,8 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millrace_base::{FilterState, Key, Metadata, Time, TlsFacts, WallTime, Written};
+use millrace_base::{FilterState, Key, Metadata, Rng, Time, TlsFacts, WallTime, Written};
 use millrace_config::{Address, NetworkFilter};
+use millrace_filter::jitter;
 use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::listener as metric;
 use millrace_ring::{Filled, IoError, Payload, RecvEnd, RelayEnd};
@@ -161,11 +162,16 @@ impl Downstream {
 }
 
 /// The state of a chain's terminal filter; `None` for a chain without filters.
-pub(crate) fn first_protocol(origin: &Origin, now: Time) -> Option<Protocol> {
+pub(crate) fn first_protocol(origin: &Origin, now: Time, rng: &mut Rng) -> Option<Protocol> {
     Some(match origin.chain.filters.last()? {
         NetworkFilter::TcpProxy(proxy) => Protocol::Tcp(Box::new(TcpSession::new(proxy.clone()))),
         NetworkFilter::HttpConnectionManager(hcm) => {
-            Protocol::Http(Box::new(HttpDownstream::new(hcm.clone(), now)))
+            let mut http = HttpDownstream::new(hcm.clone(), now);
+            if hcm.duration_jitter_percent > 0.0 {
+                let whole = hcm.max_connection_duration.unwrap_or_default();
+                http.outlives = jitter(whole, hcm.duration_jitter_percent, rng.next_u64());
+            }
+            Protocol::Http(Box::new(http))
         }
     })
 }
@@ -202,7 +208,7 @@ impl Shard {
                 let limit = self.handshake_limit(&origin);
                 Protocol::Securing(now + limit)
             }
-            None => match first_protocol(&origin, now) {
+            None => match first_protocol(&origin, now, &mut self.rng) {
                 Some(protocol) => protocol,
                 // A chain without filters closes its connections, as Envoy does.
                 None => {

@@ -81,7 +81,7 @@ impl Shard {
     fn downstream_secured(&mut self, key: Key) {
         let now = self.io.now;
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let Some(protocol) = first_protocol(&downstream.origin, now) else {
+        let Some(protocol) = first_protocol(&downstream.origin, now, &mut self.rng) else {
             return self.close_downstream(key, false);
         };
         let facts = downstream.tls().cloned();

@@ -306,10 +306,9 @@ impl Shared {
         let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         let mut used = [0; 4];
         for budget in clusters.values().flat_map(|b| [&b.default, &b.high]) {
-            let parts = [&budget.connections, &budget.pending, &budget.requests, &budget.retries];
-            for (sum, part) in used.iter_mut().zip(parts) {
-                *sum += part.used();
-            }
+            let (connections, pending) = (budget.connections.used(), budget.pending.used());
+            let parts = [connections, pending, budget.requests.used(), budget.retries.used()];
+            used.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
         }
         used
     }

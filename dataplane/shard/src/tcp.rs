@@ -37,12 +37,18 @@ pub(crate) struct TcpSession {
     target: Option<Target>,
     upstream: Option<Key>,
     attempts: ConnectAttempts,
+    /// When to connect again; `Time::MAX` while no pause is made.
+    connect_at: Time,
+    /// `max_downstream_connection_duration` of this connection.
+    longest: Option<Duration>,
     flags: ResponseFlags,
     times: Times,
     received: u64,
     sent: u64,
     active: Time,
     host: Option<Address>,
+    /// Where its connection leads, if it came out of a race.
+    raced: Option<Address>,
     upstream_local: Option<Address>,
     transport_failure: Option<Rc<str>>,
     upstream_tls: Option<Rc<TlsFacts>>,
@@ -62,12 +68,15 @@ impl TcpSession {
             target: None,
             upstream: None,
             attempts: ConnectAttempts::default(),
+            connect_at: Time::MAX,
+            longest: None,
             flags: ResponseFlags::default(),
             times: Times::default(),
             received: 0,
             sent: 0,
             active: Time::ZERO,
             host: None,
+            raced: None,
             upstream_local: None,
             transport_failure: None,
             upstream_tls: None,
@@ -86,6 +95,7 @@ impl Shard {
         let (now, wall, random) = (self.io.now, self.wall, self.rng.next_u64());
         let Some(session) = self.tcp_session(key) else { return };
         session.active = now;
+        session.longest = tcp_proxy::longest(&session.proxy, random);
         (session.times.start, session.times.start_wall) = (now, wall);
         session.target = tcp_proxy::target(&session.proxy.cluster, random);
         self.tcp_heed_state(key);
@@ -170,9 +180,14 @@ impl Shard {
 
     /// Tries again, or closes a connection that never reached an upstream.
     fn tcp_fail(&mut self, key: Key, error: ConnectError) {
+        let (now, random) = (self.io.now, self.rng.next_u64());
         let Some(session) = self.tcp_session(key) else { return };
         let TcpSession { proxy, attempts, flags, target, .. } = session;
         if attempts.failed(proxy, error, flags) == ConnectStep::Again {
+            if let Some(pause) = attempts.pause(proxy, random) {
+                session.connect_at = now + pause;
+                return self.rearm_downstream(key);
+            }
             return self.tcp_connect(key);
         }
         let state = target.and_then(|target| self.clusters.get_mut(target.cluster));
@@ -188,6 +203,7 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(upstream_key) else { return };
         let (local, scope, host_scope) = (upstream.local.clone(), upstream.scope, upstream.host_scope);
         let facts = upstream.link.as_ref().and_then(|link| link.tls_facts()).cloned();
+        let raced = upstream.won_race.then(|| upstream.address.clone());
         if let Some(link) = &mut upstream.link {
             link.resume(&mut self.io);
         }
@@ -207,7 +223,7 @@ impl Shard {
         }
         downstream.link.resume(&mut self.io);
         {
-            session.upstream_local = local;
+            (session.upstream_local, session.raced) = (local, raced);
             session.upstream_tls = facts;
             session.active = now;
             session.times.upstream_connect_end = Some(now);

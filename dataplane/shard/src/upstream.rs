@@ -67,6 +67,8 @@ pub(crate) struct Upstream {
     pub(crate) handshaking: bool,
     /// The endpoint has several addresses, and none is connected to.
     race: Option<Box<Race>>,
+    /// It won: `address` may be another than its endpoint's first.
+    pub(crate) won_race: bool,
 }
 
 impl Upstream {

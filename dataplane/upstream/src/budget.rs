@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use millrace_config::{Address, Thresholds};
 
 use crate::lb::SharedTables;
-use crate::{ClusterHealth, OnDemandBook};
+use crate::{ClusterHealth, LeasedBudget, OnDemandBook};
 
 /// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +47,18 @@ impl Budget {
             .is_ok()
     }
 
+    /// Takes so many units, or none if that would leave more than `limit` taken.
+    pub(crate) fn try_acquire_many(&self, units: u32, limit: u32) -> bool {
+        let more = |used: u32| used.checked_add(units).filter(|used| *used <= limit);
+        self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Gives so many units back.
+    pub(crate) fn release_many(&self, units: u32) {
+        let before = self.0.fetch_sub(units, Ordering::Relaxed);
+        debug_assert!(before >= units, "a budget was released more often than acquired");
+    }
+
     /// Takes one unit even above the limit. Only for the first connection of a pool, which Envoy always
     /// allows: a request queued for an endpoint without any connection could otherwise wait for ever.
     #[inline]
@@ -76,7 +88,7 @@ pub struct PriorityBudgets {
     /// Requests that wait for a connection.
     pub pending: Budget,
     /// Requests on a connection. Not counted while `max_requests` is `u32::MAX` and no retry budget needs it.
-    pub requests: Budget,
+    pub requests: LeasedBudget,
     /// Retries between their back-off and the end of their attempt.
     pub retries: Budget,
     /// Connection pools of HTTP: one for each shard, endpoint, version and kind of handshake in use. Not counted while
@@ -91,14 +103,14 @@ impl PriorityBudgets {
         let retries = number(crate::retry::limit(thresholds, self));
         let pools = thresholds.max_connection_pools.map_or(u64::MAX, u64::from);
         let mut state = [
-            (&self.connections, number(thresholds.max_connections)),
-            (&self.pending, number(thresholds.max_pending_requests)),
-            (&self.requests, number(thresholds.max_requests)),
-            (&self.retries, retries),
-            (&self.pools, pools),
+            (self.connections.used(), number(thresholds.max_connections)),
+            (self.pending.used(), number(thresholds.max_pending_requests)),
+            (self.requests.used(), number(thresholds.max_requests)),
+            (self.retries.used(), retries),
+            (self.pools.used(), pools),
         ]
-        .map(|(budget, limit)| {
-            let used = u64::from(budget.used());
+        .map(|(used, limit)| {
+            let used = u64::from(used);
             BreakerState { open: used > 0 && used >= limit, remaining: limit.saturating_sub(used) }
         });
         if thresholds.retry_budget.is_some() {

@@ -10,6 +10,7 @@ use millrace_config::{Address, Cluster, Endpoint, EndpointChanges, LbPolicy, Thr
 use crate::budget::{Budget, PriorityBudgets};
 use crate::health::{Watched, is_watched};
 use crate::lb::{Balancer, Ground, LbStat};
+use crate::leased::Lease;
 use crate::list::List;
 use crate::members::Member;
 use crate::on_demand::OnDemand;
@@ -49,6 +50,8 @@ pub struct ClusterState {
     retries: Cell<u32>,
     /// Counts of connections to endpoints, where `per_host_thresholds` limit them.
     pub(crate) host_budgets: HashMap<HostId, Arc<Budget>>,
+    /// What the shard keeps of the request budgets, by priority.
+    pub(crate) leases: [Lease; 2],
     /// Endpoints drawn for requests that have not come yet.
     pub(crate) ahead: VecDeque<Chosen>,
     /// When an endpoint was last chosen; kept where some are drawn ahead.
@@ -79,6 +82,7 @@ impl ClusterState {
             age: List::default(),
             retries: Cell::new(0),
             host_budgets: HashMap::new(),
+            leases: Default::default(),
             ahead: VecDeque::new(),
             chosen_at: Time::ZERO,
             watched: Watched::default(),
@@ -368,5 +372,13 @@ impl ClusterState {
     #[inline]
     pub fn budget(&self, priority: ResourcePriority) -> &PriorityBudgets {
         self.budgets.of(priority)
+    }
+}
+
+impl Drop for ClusterState {
+    fn drop(&mut self) {
+        for priority in ResourcePriority::ALL {
+            self.leases[priority.index()].end(&self.budgets.of(priority).requests);
+        }
     }
 }

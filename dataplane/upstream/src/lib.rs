@@ -19,6 +19,7 @@ pub mod health_check;
 mod host;
 mod invariants;
 mod lb;
+mod leased;
 mod list;
 mod members;
 mod on_demand;
@@ -38,6 +39,7 @@ pub use host::{Host, HostHealth, HostId};
 pub use lb::{
     ChooseContext, Chosen, LbStat, NoHost, OverrideHost, PreviousPriorities, SharedTables, TableShape,
 };
+pub use leased::LeasedBudget;
 pub use on_demand::{Dropped, ON_DEMAND_HOSTS_MAX, OnDemandBook};
 pub use orca::{BadReport, LoadReport};
 pub use outlier::{ClusterHealth, Ejection, EjectionRates, OutlierAction, OutlierEvent, TryResult};

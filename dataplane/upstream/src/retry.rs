@@ -30,8 +30,9 @@ mod tests {
         let thresholds =
             Thresholds { retry_budget: Some((20.0, 3)), max_retries: 0, ..Thresholds::default() };
         assert_eq!((0..9).filter(|_| try_retry(&thresholds, &budgets)).count(), 3);
+        let mut lease = crate::leased::Lease::default();
         for _ in 0..24 {
-            assert!(budgets.requests.try_acquire(u32::MAX) && budgets.pending.try_acquire(u32::MAX));
+            assert!(lease.try_acquire(&budgets.requests, u32::MAX) && budgets.pending.try_acquire(u32::MAX));
         }
         // 20 % of 48 is 9.6.
         assert_eq!((0..99).filter(|_| try_retry(&thresholds, &budgets)).count(), 6);

@@ -280,11 +280,16 @@ fn several(subject: &Subject, addresses: &[SocketAddr], fields: &str) -> Proxy {
 fn further_addresses_are_tried_after_a_refusal(subject: &Subject) {
     let (gone, also_gone, upstream) = (Refused::new(), Refused::new(), Upstream::fixed("x"));
     let addresses = [gone.address(), also_gone.address(), upstream.address()];
-    let proxy = several(subject, &addresses, "");
+    let cluster = with_addresses(&addresses, "");
+    let http = Http::to("up").logs("remote", "%UPSTREAM_REMOTE_ADDRESS%");
+    let proxy = Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[], &cluster));
     let mut client = proxy.client();
     for _ in 0..3 {
         assert_eq!(client.get("/").text(), "x");
     }
+    let line = proxy.log().line(2);
+    let (first, winner) = (addresses[0].to_string(), addresses[2].to_string());
+    assert_eq!((line.get("remote"), line.get("host")), (&winner[..], &first[..]));
     assert_eq!(upstream.connections(), 1);
     for (stat, value) in [
         ("cluster.up.membership_total", 1),

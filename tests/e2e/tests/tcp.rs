@@ -1,6 +1,6 @@
 //! The TCP proxy: bytes both ways, ends of stream, failures.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_e2e::{Case, case};
 use millrace_support::bootstrap::Bootstrap;
@@ -22,6 +22,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(idle_timeout),
     case!(connection_refused),
     case!(second_endpoint_after_a_refusal),
+    case!(pauses_between_attempts),
+    case!(longest_connections_have_a_jitter),
     case!(connect_timeout),
     case!(weighted_clusters),
     case!(many_connections),
@@ -167,6 +169,52 @@ fn second_endpoint_after_a_refusal(subject: &Subject) {
         client.send(b"x");
         assert_eq!(client.wire().exact(1, "echo"), Ok(b"x".to_vec()));
     }
+}
+
+fn pauses_between_attempts(subject: &Subject) {
+    let (nobody, upstream) = (Refused::new(), TcpUpstream::start(Role::Echo));
+    let pauses = |attempts: u32| {
+        format!(
+            "cluster: up\nmax_connect_attempts: {attempts}\n\
+             backoff_options: {{base_interval: 0.4s, max_interval: 0.5s}}"
+        )
+    };
+    let endpoints = [nobody.address(), upstream.address()];
+    let proxy =
+        Proxy::start(subject, &Bootstrap::new().tcp("main", &pauses(30)).cluster("up", &endpoints, ""));
+    let began = Instant::now();
+    let mut clients: Vec<Client> = (0..12).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send(b"x");
+        assert_eq!(client.wire().exact(1, "echo"), Ok(b"x".to_vec()));
+    }
+    // Half of them wait once, at random below the first interval: that all are short is as likely as 1 in 4,000.
+    assert!(began.elapsed() > Duration::from_millis(100), "{:?}", began.elapsed());
+    drop(clients);
+    let nowhere = Bootstrap::new().tcp("main", &pauses(4)).cluster("up", &[nobody.address()], "");
+    let proxy = Proxy::start(subject, &nowhere);
+    assert!(matches!(proxy.client().end(), End::Closed(_) | End::Reset));
+    assert_eq!(proxy.log().line(0).get("flags"), "UF,URX");
+    proxy.wait_stat("cluster.up.upstream_cx_connect_fail", 4);
+    proxy.wait_stat("cluster.up.upstream_cx_connect_attempts_exceeded", 1);
+}
+
+fn longest_connections_have_a_jitter(subject: &Subject) {
+    let upstream = TcpUpstream::start(Role::Echo);
+    let fields = "cluster: up\nmax_downstream_connection_duration: 0.6s\n\
+                  max_downstream_connection_duration_jitter_percentage: {value: 100}";
+    let proxy = start(subject, &upstream, fields);
+    let mut clients: Vec<Client> = (0..16).map(|_| proxy.client()).collect();
+    let began = Instant::now();
+    let ends = clients.iter_mut().map(|client| {
+        assert!(matches!(client.end(), End::Closed(_) | End::Reset));
+        began.elapsed()
+    });
+    let last = ends.max().unwrap_or_default();
+    // All within the first third of what may be: 1 in 40 million.
+    assert!(last > Duration::from_millis(800) && last < Duration::from_secs(5), "{last:?}");
+    proxy.wait_stat("tcp.main.max_downstream_connection_duration", 16);
+    assert_eq!(proxy.log().line(0).get("flags"), "DT");
 }
 
 fn connect_timeout(subject: &Subject) {

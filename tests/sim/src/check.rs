@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millrace_config::RetryConditions;
 use millrace_observe::stats::{Gauge, ScopeId, ScopeKind, cluster, host, http, listener};
 use millrace_shard::shared::Message;
 
@@ -123,14 +124,28 @@ pub fn after_stop(world: &mut World) {
     }
 }
 
+/// True when nothing that an endpoint may have seen is repeated under a policy, whatever its method: neither a failed
+/// connection nor an answer that was never promised is anything that it saw.
+fn is_careful(retry_on: &str) -> bool {
+    let harmless = [
+        RetryConditions::RESET_BEFORE_REQUEST,
+        RetryConditions::CONNECT_FAILURE,
+        RetryConditions::RETRIABLE_4XX,
+        RetryConditions::RETRIABLE_STATUS_CODES,
+        RetryConditions::RETRIABLE_HEADERS,
+        RetryConditions::GRPC_UNAVAILABLE,
+    ];
+    let harmless = harmless.into_iter().fold(RetryConditions::default(), RetryConditions::union);
+    RetryConditions::parse(retry_on).0.0 & !harmless.0 == 0
+}
+
 /// Every request has exactly one end, and reached an upstream as often as it may.
 pub fn outcomes(world: &mut World) {
     if !world.ledger.violations.is_empty() {
         return;
     }
     let setup = world.setup.clone();
-    // Under this policy nothing that an endpoint may have seen is repeated.
-    let careful = setup.knobs.retry_on == "reset-before-request";
+    let careful = is_careful(setup.knobs.retry_on);
     let retries = setup.mode == crate::fixture::Mode::HttpRetries && !careful;
     let mut found = Vec::new();
     for (id, request) in &world.ledger.requests {

@@ -238,7 +238,9 @@ fn tcp_proxy(registry: &Registry) -> TcpProxy {
         cluster: TcpClusterSpecifier::Cluster(ClusterId(0)),
         idle_timeout: Some(Duration::from_secs(3600)),
         max_connect_attempts: 3,
+        back_off: None,
         max_downstream_connection_duration: None,
+        duration_jitter_percent: 0.0,
         access_logs: Vec::new(),
         hash_policies: Vec::new(),
         metadata_match: None,
@@ -258,6 +260,8 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
             kind: HttpFilterKind::Router {
                 suppress_envoy_headers: false,
                 respect_expected_rq_timeout: false,
+                strict_check_headers: [None; 5],
+                suppress_grpc_statuses: false,
             },
         }],
         local_replies: None,
@@ -304,6 +308,9 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         delayed_close_timeout: Duration::from_secs(1),
         max_connection_duration: None,
         max_stream_duration: None,
+        drain_jitter_percent: 0.0,
+        duration_jitter_percent: 0.0,
+        http1_safe_max_connection_duration: false,
         max_requests_per_connection: knobs.max_requests,
     }
 }
@@ -346,7 +353,7 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
         per_filter: Vec::new(),
         for_filters: millrace_config::RouteFilterFields::default(),
         metadata: None,
-        stat_scope: None,
+        virtual_clusters: Vec::new(),
     };
     let mut config = RouteConfiguration::default();
     config.virtual_hosts.push(Arc::new(host));

@@ -59,6 +59,24 @@ fn careful_retries() {
     });
 }
 
+/// A request that an endpoint may have seen, a POST above all, is sent again only if the policy says so: none of these does,
+/// whatever the endpoint does and however short the time of a try is.
+#[test]
+fn no_duplicates_without_leave() {
+    const POLICIES: [&str; 4] = [
+        "connect-failure",
+        "connect-failure,reset-before-request",
+        "connect-failure,retriable-4xx,unavailable",
+        "retriable-status-codes,retriable-headers",
+    ];
+    seeds(120, |rng| {
+        let setup = Setup::rough("no_duplicates_without_leave", Mode::HttpRetries).slow();
+        let mut setup = if rng.chance(1, 2) { setup.hasty() } else { setup };
+        setup.knobs.retry_on = POLICIES[rng.below(4) as usize];
+        Setup { early: 300, upstream_faults: 500, ..setup }
+    });
+}
+
 #[test]
 fn hasty() {
     seeds(60, |_| Setup::choppy("hasty", Mode::Http).hasty());

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{Http2Options, TransportMatch, UpstreamHttp, UpstreamProtocol, UpstreamTransport};
+use millrace_config::{
+    ClusterPolicies, Http2Options, TransportMatch, UpstreamHttp, UpstreamProtocol, UpstreamTransport,
+};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::core::v3 as core;
@@ -14,7 +16,7 @@ use millrace_proto::pb::google::protobuf::DoubleValue;
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::http::{header_case, http2};
-use crate::{extension, hash_policy, value};
+use crate::{extension, hash_policy, route, value};
 
 const KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -90,7 +92,25 @@ fn typed(
     let mut http = build(options.common_http_protocol_options.as_ref(), &protocols, path, cx)?;
     names(options.upstream_http_protocol_options.as_ref(), &mut http);
     http.hash_policies = hash_policy::policies(&options.hash_policy, &path.join("hash_policy"))?.into();
+    http.policies = policies(options, path, cx)?;
     Ok(http)
+}
+
+/// What takes the place of the routes' own policies. Copies may go to clusters that do not exist yet.
+fn policies(
+    options: &options::HttpProtocolOptions,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Option<Arc<ClusterPolicies>>, Rejection> {
+    if options.retry_policy.is_none() && options.request_mirror_policies.is_empty() {
+        return Ok(None);
+    }
+    let retry = match &options.retry_policy {
+        Some(policy) => Some(route::retry_policy(policy, &path.join("retry_policy"), cx)?),
+        None => None,
+    };
+    let mirrors = route::mirrors(&options.request_mirror_policies, &Arc::default(), false, path, cx)?;
+    Ok(Some(Arc::new(ClusterPolicies { retry, mirrors: mirrors.to_vec() })))
 }
 
 /// Which names a connection asks for and checks.
@@ -156,6 +176,10 @@ fn build(
     path: &Path,
     cx: &mut Context,
 ) -> Result<UpstreamHttp, Rejection> {
+    if common.is_some_and(|common| common.max_connection_duration_jitter.is_some()) {
+        let path = path.join("common_http_protocol_options").join("max_connection_duration_jitter");
+        cx.report(&path, "the duration of connections to endpoints has no jitter");
+    }
     let (proper_case, preserve_case) = match protocols.http1 {
         Some(http1) => header_case(http1, &protocols.path.join("http_protocol_options"))?,
         None => (false, false),
@@ -184,6 +208,7 @@ fn build(
         enable_trailers: protocols.http1.is_some_and(|http1| http1.enable_trailers),
         preconnect_ratio: 1.0,
         predictive_preconnect_ratio: 1.0,
+        policies: None,
         auto_sni: false,
         auto_san_validation: false,
         auto_sni_header: "".into(),

@@ -225,3 +225,32 @@ fn outlier_detection_has_envoys_defaults_and_its_bounds_fit() {
     let refused = of("base_ejection_time: 10s, max_ejection_time: 5s").unwrap_err();
     assert_eq!(refused.path, "outlier_detection.max_ejection_time");
 }
+
+#[test]
+fn pools_preconnects_and_policies() {
+    let cluster = cluster_of(
+        "circuit_breakers: {thresholds: [{max_connection_pools: 7, track_remaining: true}]}, \
+         preconnect_policy: {per_upstream_preconnect_ratio: 1.5, predictive_preconnect_ratio: 2.5}",
+    )
+    .unwrap();
+    let (own, high) = (cluster.circuit_breakers.default, cluster.circuit_breakers.high);
+    assert_eq!((own.max_connection_pools, own.track_remaining), (Some(7), true));
+    assert_eq!((high.max_connection_pools, high.track_remaining), (None, false));
+    assert!((cluster.http.preconnect_ratio - 1.5).abs() < f64::EPSILON);
+    assert!((cluster.http.predictive_preconnect_ratio - 2.5).abs() < f64::EPSILON);
+    assert!(cluster.http.policies.is_none() && cluster.http.max_stream_duration.is_none());
+    let http = cluster_with(
+        "explicit_http_config: {http_protocol_options: {}}, common_http_protocol_options: {max_stream_duration: 2s}, \
+         retry_policy: {retry_on: 5xx, num_retries: 4}, request_mirror_policies: [{cluster: other}, {cluster_header: x}]",
+    )
+    .unwrap()
+    .http;
+    let policies = http.policies.unwrap();
+    assert_eq!(http.max_stream_duration, Some(Duration::from_secs(2)));
+    assert_eq!((policies.retry.as_ref().unwrap().num_retries, policies.mirrors.len()), (4, 2));
+    let refused = cluster_with(
+        "explicit_http_config: {http_protocol_options: {}}, request_mirror_policies: [{cluster: a}, {}]",
+    );
+    let refused = refused.err().unwrap().to_string();
+    assert!(refused.contains("request_mirror_policies[1]"), "{refused}");
+}

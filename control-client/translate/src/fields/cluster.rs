@@ -191,7 +191,7 @@ pub(super) const TABLES: &[Table] = &[
                  use_downstream_protocol_config auto_config hash_policy",
             ),
             (Refused("filters on the upstream side are not served by this build"), "http_filters"),
-            (Refused("policies belong to routes"), "retry_policy request_mirror_policies"),
+            (Served, "retry_policy request_mirror_policies"),
             (Reported("headers are checked by the built-in rules"), "header_validation_config"),
             (Reported("answers are judged by their status alone"), "outlier_detection"),
         ],

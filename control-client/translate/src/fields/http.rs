@@ -50,13 +50,9 @@ pub(super) const TABLES: &[Table] = &[
                 "access_log_flush_interval flush_access_log_on_new_request access_log_options",
             ),
             (Reported("stream_idle_timeout applies while flushing"), "stream_flush_timeout"),
-            (Reported("draining has no jitter"), "drain_timeout_jitter"),
             (Reported("the header proxy-status is not written"), "proxy_status_config"),
             (Reported("headers are checked by the built-in rules"), "typed_header_validation_config"),
-            (
-                Reported("the duration ends a connection between requests"),
-                "http1_safe_max_connection_duration",
-            ),
+            (Served, "drain_timeout_jitter http1_safe_max_connection_duration"),
             (NoEffect("the PROXY protocol is not written"), "add_proxy_protocol_connection_state"),
         ],
     },
@@ -128,11 +124,13 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.extensions.filters.http.router.v3.Router",
         fields: &[
-            (Served, "suppress_envoy_headers respect_expected_rq_timeout"),
-            (Refused("values of x-envoy headers are not checked"), "strict_check_headers"),
+            (
+                Served,
+                "suppress_envoy_headers respect_expected_rq_timeout strict_check_headers \
+                 suppress_grpc_request_failure_code_stats",
+            ),
             (Refused("filters on the upstream side are not served by this build"), "upstream_http_filters"),
             (Reported("one line is written per request, at its end"), "upstream_log upstream_log_options"),
-            (Reported("failed gRPC requests count"), "suppress_grpc_request_failure_code_stats"),
             (NoEffect("statistics cost the same with and without"), "dynamic_stats"),
             (NoEffect("nothing is traced"), "start_child_span"),
             (NoEffect("data after CONNECT waits for the answer"), "reject_connect_request_early_data"),
@@ -176,7 +174,8 @@ pub(super) const TABLES: &[Table] = &[
                 "idle_timeout max_connection_duration max_headers_count max_response_headers_kb max_stream_duration \
                  headers_with_underscores_action max_requests_per_connection",
             ),
-            (Reported("the duration has no jitter"), "max_connection_duration_jitter"),
+            // Of clients' connections: clusters report it.
+            (Served, "max_connection_duration_jitter"),
         ],
     },
     Table {

@@ -78,16 +78,12 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "stat_prefix cluster weighted_clusters idle_timeout access_log max_connect_attempts \
-                 max_downstream_connection_duration hash_policy metadata_match",
+                 max_downstream_connection_duration hash_policy metadata_match backoff_options \
+                 max_downstream_connection_duration_jitter_percentage",
             ),
             (Refused("clusters come with CDS, not one by one"), "on_demand"),
             (Refused("tunnelling is not served by this build"), "tunneling_config"),
-            (
-                Reported("idle_timeout applies to the connection as a whole"),
-                "downstream_idle_timeout upstream_idle_timeout",
-            ),
-            (Reported("connections are retried without a pause"), "backoff_options"),
-            (Reported("the duration has no jitter"), "max_downstream_connection_duration_jitter_percentage"),
+            (NoEffect("Envoy does not serve them either"), "downstream_idle_timeout upstream_idle_timeout"),
             (
                 Reported("one line is written, at the end"),
                 "access_log_flush_interval flush_access_log_on_connected access_log_options",
@@ -102,6 +98,10 @@ pub(super) const TABLES: &[Table] = &[
                 "proxy_protocol_tlvs proxy_protocol_tlv_merge_policy",
             ),
         ],
+    },
+    Table {
+        message: "envoy.config.core.v3.BackoffStrategy",
+        fields: &[(Served, "base_interval max_interval")],
     },
     Table {
         message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster",

@@ -28,6 +28,7 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     // Of tables of RDS; an inline table is refused with it. Hosts are not asked for on demand.
+    Table { message: "envoy.config.route.v3.VirtualCluster", fields: &[(Served, "headers name")] },
     Table { message: "envoy.config.route.v3.Vhds", fields: &[(Served, "config_source")] },
     Table {
         message: "envoy.config.route.v3.ScopedRouteConfiguration",
@@ -51,9 +52,9 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (Served, HEADERS),
             (Refused(MATCHER), "matcher"),
-            (Refused("retry extensions are not served by this build"), "retry_policy_typed_config"),
+            (NoEffect("Envoy 1.40 does not serve it either"), "retry_policy_typed_config"),
             (Refused("route specifiers are not served by this build"), "route_specifiers"),
-            (Reported("virtual clusters are not counted"), "virtual_clusters"),
+            (Served, "virtual_clusters"),
             (Served, "hedge_policy include_is_timeout_retry_header"),
             (Served, "per_request_buffer_limit_bytes request_body_buffer_limit"),
             (Served, "request_mirror_policies"),
@@ -123,7 +124,7 @@ pub(super) const TABLES: &[Table] = &[
                 Refused("this way of rewriting is not served by this build"),
                 "path_rewrite_policy path_rewrite host_rewrite",
             ),
-            (Refused("retry extensions are not served by this build"), "retry_policy_typed_config"),
+            (NoEffect("Envoy 1.40 does not serve it either"), "retry_policy_typed_config"),
             (Served, "request_mirror_policies"),
             (Served, "internal_redirect_policy internal_redirect_action max_internal_redirects"),
             (Served, "hedge_policy"),

@@ -13,6 +13,7 @@ use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::core::v3 as core;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use millrace_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
+use millrace_proto::pb::envoy::r#type::v3::Percent;
 
 use super::scoped_routes::scoped_routes;
 use super::{filters, http1, http2, local_reply};
@@ -120,12 +121,19 @@ pub(crate) fn connection_manager(
             .map_or(DELAYED_CLOSE_TIMEOUT, value::duration),
         max_connection_duration: value::limit(common.max_connection_duration.as_ref()),
         max_stream_duration: value::limit(common.max_stream_duration.as_ref()),
+        drain_jitter_percent: percent(manager.drain_timeout_jitter.as_ref()),
+        duration_jitter_percent: percent(common.max_connection_duration_jitter.as_ref()),
+        http1_safe_max_connection_duration: manager.http1_safe_max_connection_duration,
         max_requests_per_connection: common
             .max_requests_per_connection
             .as_ref()
             .map(|n| n.value)
             .filter(|n| *n > 0),
     })
+}
+
+fn percent(percent: Option<&Percent>) -> f64 {
+    percent.map_or(0.0, |percent| percent.value)
 }
 
 fn codec(manager: &pb::HttpConnectionManager, path: &Path) -> Result<Codec, Rejection> {

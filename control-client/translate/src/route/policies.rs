@@ -22,7 +22,7 @@ const SAFE_CROSS_SCHEME: &str =
     "envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig";
 
 /// `request_mirror_policies` of one level; an empty list inherits.
-pub(super) fn mirrors(
+pub(crate) fn mirrors(
     policies: &[act::RequestMirrorPolicy],
     inherited: &Arc<[MirrorPolicy]>,
     validate_clusters: bool,

@@ -26,7 +26,7 @@ const OMIT_HOST_METADATA: &str = "envoy.extensions.retry.host.omit_host_metadata
 const PREVIOUS_PRIORITIES: &str =
     "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig";
 
-pub(super) fn policy(
+pub(crate) fn policy(
     policy: &pb::RetryPolicy,
     path: &Path,
     cx: &mut Context,

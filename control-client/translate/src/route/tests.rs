@@ -184,6 +184,26 @@ fn the_virtual_hosts_retry_policy_is_inherited() {
 }
 
 #[test]
+fn virtual_clusters_end_with_the_one_of_all_others() {
+    let host = |clusters: &str| {
+        let host = format!(
+            "{{name: v, domains: ['*'], {clusters}routes: [{{match: {{prefix: /}}, route: {{cluster: x}}}}]}}"
+        );
+        table(&format!("{{virtual_hosts: [{host}]}}"))
+            .map(|table| table.virtual_hosts[0].virtual_clusters.clone())
+    };
+    let some = host("virtual_clusters: [{name: a, headers: [{name: x}, {name: x-y}]}], ").unwrap();
+    assert_eq!(some.iter().map(|one| one.headers.len()).collect::<Vec<_>>(), [2, 0]);
+    assert!(some[0].scope != some[1].scope && host("").unwrap().is_empty());
+    let refused = host("virtual_clusters: [{name: a, headers: [{name: x}]}, {name: b}], ").err().unwrap();
+    let refused = refused.to_string();
+    assert!(
+        refused.contains("virtual_clusters[1]") && refused.contains("must define 'headers'"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn wrong_routes_are_refused_in_envoys_words() {
     for (route, reason) in [
         ("{match: {prefix: /}, route: {cluster: nope}}", "route.cluster: route: unknown cluster 'nope'"),

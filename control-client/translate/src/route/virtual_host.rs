@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use millrace_config::{RequireTls, RouteFilterFields, VirtualHost};
+use millrace_config::{RequireTls, RouteFilterFields, VirtualCluster, VirtualHost};
+use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
 
 use super::{Scope, policies, retry, route};
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::{headers, http, metadata, per_filter};
+use crate::{headers, http, matcher, metadata, per_filter};
 
 pub(super) fn virtual_host(
     host: &pb::VirtualHost,
@@ -80,6 +81,28 @@ pub(super) fn virtual_host(
             cors: http::cors_policy(host.cors.as_ref(), path, cx)?,
         },
         metadata: metadata::configured(host.metadata.as_ref()),
-        stat_scope: None,
+        virtual_clusters: virtual_clusters(host, path, cx)?,
     })
+}
+
+/// `virtual_clusters`, and the one of all other requests.
+fn virtual_clusters(
+    host: &pb::VirtualHost,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Vec<VirtualCluster>, Rejection> {
+    let path = path.join("virtual_clusters");
+    let mut clusters = Vec::with_capacity(host.virtual_clusters.len() + 1);
+    let scope = |name: &str| cx.scope(ScopeKind::Route, &format!("{}.vcluster.{name}", host.name));
+    for (i, cluster) in host.virtual_clusters.iter().enumerate() {
+        if cluster.headers.is_empty() {
+            return Err(Rejection::new(&path.at(i), "virtual clusters must define 'headers'"));
+        }
+        let headers = matcher::headers(&cluster.headers, &path.at(i).join("headers"))?;
+        clusters.push(VirtualCluster { headers, scope: scope(&cluster.name) });
+    }
+    if !clusters.is_empty() {
+        clusters.push(VirtualCluster { headers: Vec::new(), scope: scope("other") });
+    }
+    Ok(clusters)
 }

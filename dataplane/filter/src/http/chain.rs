@@ -63,10 +63,18 @@ pub(super) fn enabled(disabled: bool, per_route: Option<&PerFilterConfig>) -> bo
 /// The router's options in this chain.
 pub fn router(hcm: &HttpConnectionManager) -> RouterOptions {
     let router = hcm.http_filters.iter().rev().find_map(|filter| match filter.kind {
-        HttpFilterKind::Router { suppress_envoy_headers, respect_expected_rq_timeout } => {
-            let max_stream_duration = hcm.max_stream_duration;
-            Some(RouterOptions { suppress_envoy_headers, respect_expected_rq_timeout, max_stream_duration })
-        }
+        HttpFilterKind::Router {
+            suppress_envoy_headers,
+            respect_expected_rq_timeout,
+            strict_check_headers,
+            suppress_grpc_statuses,
+        } => Some(RouterOptions {
+            suppress_envoy_headers,
+            respect_expected_rq_timeout,
+            strict_check_headers,
+            suppress_grpc_statuses,
+            max_stream_duration: hcm.max_stream_duration,
+        }),
         _ => None,
     });
     router.unwrap_or_default()
@@ -126,10 +134,15 @@ mod tests {
     fn the_router_always_runs_and_tells_its_options() {
         let mut hcm = hcm();
         assert!(runs(&hcm.http_filters[0], &RouteConfiguration::default(), None, None));
-        hcm.http_filters[0].kind =
-            HttpFilterKind::Router { suppress_envoy_headers: true, respect_expected_rq_timeout: true };
+        hcm.http_filters[0].kind = HttpFilterKind::Router {
+            suppress_envoy_headers: true,
+            respect_expected_rq_timeout: true,
+            strict_check_headers: [None; 5],
+            suppress_grpc_statuses: true,
+        };
         let options = router(&hcm);
         assert!(options.suppress_envoy_headers && options.respect_expected_rq_timeout);
+        assert!(options.suppress_grpc_statuses);
         hcm.http_filters.clear();
         assert!(!router(&hcm).suppress_envoy_headers);
     }

@@ -69,6 +69,8 @@ pub(crate) fn hcm() -> HttpConnectionManager {
             kind: HttpFilterKind::Router {
                 suppress_envoy_headers: false,
                 respect_expected_rq_timeout: false,
+                strict_check_headers: [None; 5],
+                suppress_grpc_statuses: false,
             },
         }],
         access_logs: Vec::new(),
@@ -108,6 +110,9 @@ pub(crate) fn hcm() -> HttpConnectionManager {
         delayed_close_timeout: Duration::from_secs(1),
         max_connection_duration: None,
         max_stream_duration: None,
+        drain_jitter_percent: 0.0,
+        duration_jitter_percent: 0.0,
+        http1_safe_max_connection_duration: false,
         max_requests_per_connection: None,
     }
 }
@@ -144,7 +149,7 @@ pub(crate) fn virtual_host() -> VirtualHost {
         per_filter: Vec::new(),
         for_filters: RouteFilterFields::default(),
         metadata: None,
-        stat_scope: None,
+        virtual_clusters: Vec::new(),
     }
 }
 

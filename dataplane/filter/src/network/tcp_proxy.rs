@@ -1,6 +1,8 @@
 //! Decisions of the TCP proxy: where a connection goes and how often connecting is tried. The bytes themselves
 //! are the shard's business.
 
+use std::time::Duration;
+
 use millrace_base::{ResponseFlag, ResponseFlags};
 use millrace_config::{ClusterId, MetadataMatch, TcpClusterSpecifier, TcpProxy, TcpWeightedCluster};
 
@@ -94,15 +96,31 @@ impl ConnectAttempts {
         ConnectStep::GiveUp
     }
 
+    /// How long to wait before the next attempt: at random below an interval that doubles from the first failure on.
+    /// `None` for no pause.
+    pub fn pause(self, proxy: &TcpProxy, random: u64) -> Option<Duration> {
+        let limits = proxy.back_off?;
+        let doublings = self.failed.saturating_sub(1).min(31);
+        let interval = limits.base.saturating_mul(1 << doublings).min(limits.max);
+        let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+        Some(Duration::from_millis(random % millis))
+    }
+
     /// Attempts that failed.
     pub fn count(self) -> u32 {
         self.failed
     }
 }
 
+/// `max_downstream_connection_duration` of one connection, at random up to its jitter longer.
+pub fn longest(proxy: &TcpProxy, random: u64) -> Option<Duration> {
+    let whole = proxy.max_downstream_connection_duration?;
+    Some(whole + crate::jitter(whole, proxy.duration_jitter_percent, random))
+}
+
 #[cfg(test)]
 mod tests {
-    use millrace_config::ScopeId;
+    use millrace_config::{BackOff, ScopeId};
 
     use super::*;
 
@@ -113,7 +131,9 @@ mod tests {
             cluster: TcpClusterSpecifier::Cluster(ClusterId(0)),
             idle_timeout: None,
             max_connect_attempts,
+            back_off: None,
             max_downstream_connection_duration: None,
+            duration_jitter_percent: 0.0,
             access_logs: Vec::new(),
             hash_policies: Vec::new(),
             metadata_match: None,
@@ -135,6 +155,34 @@ mod tests {
         assert_eq!(exhausted(3, ConnectError::NoCluster), (0, "NC".into()));
         assert_eq!(exhausted(3, ConnectError::NoHealthyUpstream), (0, "UH".into()));
         assert_eq!(exhausted(3, ConnectError::Overflow), (0, "UO".into()));
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let ms = Duration::from_millis;
+        let mut proxy = proxy(9);
+        let mut attempts = ConnectAttempts::default();
+        assert_eq!(attempts.pause(&proxy, 7), None);
+        proxy.back_off = Some(BackOff { base: ms(100), max: ms(250) });
+        let pauses: Vec<_> = (0..4)
+            .filter_map(|_| {
+                attempts.failed(&proxy, ConnectError::Failed, &mut ResponseFlags::default());
+                attempts.pause(&proxy, u64::from(u32::MAX))
+            })
+            .collect();
+        let below = |interval: u64| ms(u64::from(u32::MAX) % interval);
+        assert_eq!(pauses, [below(100), below(200), below(250), below(250)]);
+    }
+
+    #[test]
+    fn the_jitter_makes_a_duration_longer() {
+        let mut proxy = proxy(1);
+        assert_eq!(longest(&proxy, 5), None);
+        proxy.max_downstream_connection_duration = Some(Duration::from_secs(1));
+        assert_eq!(longest(&proxy, 5), Some(Duration::from_secs(1)));
+        proxy.duration_jitter_percent = 50.0;
+        assert_eq!(longest(&proxy, 499), Some(Duration::from_millis(1499)));
+        assert_eq!(longest(&proxy, 500), Some(Duration::from_secs(1)));
     }
 
     #[test]

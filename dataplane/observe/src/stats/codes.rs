@@ -39,6 +39,9 @@ impl CodeFamily {
     }
 }
 
+/// Stands for a code that is counted in `completed` alone.
+pub const UNNAMED_CODE: u16 = 1000;
+
 const PER_NODE: usize = 7;
 
 #[derive(Debug, Default)]
@@ -60,9 +63,9 @@ fn key(family: CodeFamily, code: u16) -> u32 {
 pub(crate) struct CodeCounters(OnceLock<Box<Node>>);
 
 impl CodeCounters {
-    /// Counts one response. Only codes 100-999 are kept, which bounds the chain.
+    /// Counts one response. Only codes 100-999 are kept, and [`UNNAMED_CODE`], which bounds the chain.
     pub(crate) fn inc(&self, family: CodeFamily, code: u16) {
-        if !(100..1000).contains(&code) {
+        if !(100..=UNNAMED_CODE).contains(&code) {
             return;
         }
         let wanted = key(family, code);
@@ -109,7 +112,7 @@ mod tests {
     #[test]
     fn codes_are_kept_apart_by_family() {
         let codes = CodeCounters::default();
-        for code in [200, 200, 404, 99, 1000, 503, 504, 500, 501, 502, 505, 204] {
+        for code in [200, 200, 404, 99, 1001, 503, 504, 500, 501, 502, 505, 204] {
             codes.inc(CodeFamily::Plain, code);
         }
         codes.inc(CodeFamily::External, 200);

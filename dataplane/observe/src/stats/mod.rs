@@ -17,7 +17,7 @@ mod shard;
 mod slots;
 pub mod tables;
 
-pub use codes::CodeFamily;
+pub use codes::{CodeFamily, UNNAMED_CODE};
 pub use control::ControlStats;
 pub use grpc_scopes::GrpcProtocol;
 pub use metric::{Counter, Gauge, Group, Histogram};

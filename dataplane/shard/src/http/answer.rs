@@ -6,9 +6,12 @@ use millrace_filter::http::router::outcome;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_http::HeaderId;
 use millrace_http::h1::{BodyFraming, response_keep_alive};
-use millrace_observe::stats::{CodeFamily, cluster as metric, host as host_metric};
+use millrace_observe::stats::{
+    CodeFamily, UNNAMED_CODE, cluster as metric, host as host_metric, route as route_metric,
+};
 use millrace_upstream::TryResult;
 
+use super::finish::tally;
 use super::retry::{Again, Outcome};
 use super::stream::Attempt;
 use crate::shard::Shard;
@@ -61,7 +64,8 @@ impl Shard {
         match self.try_again(id, Outcome::Response) {
             Again::Yes => {
                 self.stats.inc(host_scope, host_metric::RQ_ERROR);
-                self.stats.code(scope, CodeFamily::Retry, status);
+                let hidden = self.streams.get(id).is_some_and(|stream| stream.hides_status());
+                self.stats.code(scope, CodeFamily::Retry, if hidden { UNNAMED_CODE } else { status });
                 self.retire_answer(id, conn);
                 return false;
             }
@@ -75,7 +79,12 @@ impl Shard {
                 }
                 return false;
             }
-            Again::No if was_retry => self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_SUCCESS),
+            Again::No if was_retry => {
+                self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_SUCCESS);
+                if let Some(stream) = self.streams.get(id) {
+                    tally(&mut self.stats, stream, route_metric::UPSTREAM_RQ_RETRY_SUCCESS);
+                }
+            }
             Again::No | Again::Refused => {}
         }
         self.answered(conn, id, framing, outcome)

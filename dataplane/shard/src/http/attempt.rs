@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use millrace_base::{Key, Written};
-use millrace_config::{Cluster, ClusterId, HttpFilter, HttpFilterKind, LbPolicy, UpstreamProtocol};
+use millrace_config::{Cluster, ClusterId, HttpFilter, HttpFilterKind, LbPolicy, Snapshot, UpstreamProtocol};
 use millrace_filter::http::istio_alpn;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_filter::http::router::{reply, request as router};
@@ -14,14 +14,16 @@ use millrace_http::h1::{
     BodyFraming, CHUNK_SUFFIX, EncodeOptions, RequestInfo, encode_chunk_prefix, encode_request,
 };
 use millrace_http::h2::ErrorCode;
-use millrace_observe::stats::{cluster as metric, host as host_metric};
+use millrace_observe::stats::{cluster as metric, host as host_metric, route as route_metric};
 use millrace_upstream::{
     Acquire, ChooseContext, ClusterState, ConnId, HttpProtocol, PoolAction, PoolFailure, PreviousPriorities,
     ResourcePriority, Transport, TransportKey, TryResult,
 };
 
 use super::HttpOptions;
+use super::finish::tally;
 use super::retry::{Again, Outcome};
+use super::routing::retry_policy;
 use super::stream::{Attempt, Stream};
 use super::{balance, header_case};
 use crate::address::inet;
@@ -78,7 +80,7 @@ impl Shard {
             ..ChooseContext::default()
         };
         let avoids = stream.avoids_hosts && facts.attempts > 1;
-        let context = if avoids { avoiding(context, stream) } else { context };
+        let context = if avoids { avoiding(context, stream, &self.snapshot) } else { context };
         let client = self.downstreams.get(stream.downstream).map(|client| &**client);
         let notes = facts.state.read();
         let asker = Asker {
@@ -106,6 +108,7 @@ impl Shard {
         let scope = state.config().scope;
         stream.watched = state.hears_tries();
         stream.facts.times.upstream_pool_ready = None;
+        stream.try_stream = state.config().http.max_stream_duration;
         if stream.facts.member.replace(cluster).is_some_and(|before| before != cluster) {
             // They are endpoints of another member of an aggregate cluster.
             stream.tried_hosts.clear();
@@ -272,6 +275,7 @@ impl Shard {
         let Some(upstream) = self.upstreams.get(conn) else { return };
         let facts = &mut stream.facts;
         facts.upstream_local.clone_from(&upstream.local);
+        facts.upstream_raced = upstream.won_race.then(|| upstream.address.clone());
         facts.upstream_tls = upstream.link.as_ref().and_then(|link| link.tls_facts()).cloned();
         facts.upstream_connection = Some(upstream.id);
         facts.times.upstream_pool_ready = Some(now);
@@ -282,6 +286,9 @@ impl Shard {
         let (key, more) = (stream.downstream, !stream.flow.request_end_sent);
         let queued = stream.client.is_some() || !stream.flow.request_queue.is_empty();
         let interim = std::mem::take(&mut stream.expects_continue);
+        if stream.tallies != [None; 2] {
+            tally(&mut self.stats, stream, route_metric::UPSTREAM_RQ_TOTAL);
+        }
         self.stats.inc(scope, metric::UPSTREAM_RQ_TOTAL);
         self.stats.gauge_inc(scope, metric::UPSTREAM_RQ_ACTIVE);
         self.stats.inc(host_scope, host_metric::RQ_TOTAL);
@@ -381,10 +388,9 @@ impl Shard {
 
 /// What a retry asks of the balancer whose policy says something about endpoints.
 #[cold]
-fn avoiding<'s>(context: ChooseContext<'s>, stream: &'s Stream) -> ChooseContext<'s> {
-    let forward =
-        stream.options.as_deref().and_then(|options| stream.facts.plan.and_then(|p| p.forward(options)));
-    let Some(policy) = forward.and_then(|forward| forward.retry_policy.as_deref()) else { return context };
+fn avoiding<'s>(context: ChooseContext<'s>, stream: &'s Stream, snapshot: &'s Snapshot) -> ChooseContext<'s> {
+    let policy = stream.options.as_deref().and_then(|options| retry_policy(stream, options, snapshot));
+    let Some(policy) = policy else { return context };
     let tried = &stream.tried_hosts[..];
     ChooseContext {
         avoid: if policy.avoid_previous_hosts { tried } else { &[] },

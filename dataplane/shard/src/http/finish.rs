@@ -6,18 +6,26 @@ use millrace_config::{ClusterId, ScopeId};
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{ErrorCode, GoAway};
 use millrace_observe::access_log::AccessLogType;
-use millrace_observe::stats::{http as metric, http_listener, http2};
+use millrace_observe::stats::{Counter, ShardStats, http as metric, http_listener, http2};
 use millrace_ring::IoError;
 
 use super::Closing;
 use super::h2::write_control;
 use super::render::Renderer;
 use super::request::http;
-use super::stream::Attempt;
+use super::stream::{Attempt, Stream};
 use crate::downstream::Protocol;
 use crate::listener::QUIET_TIME;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
+
+/// Counts for the route's `stat_prefix` and for the virtual cluster.
+#[inline]
+pub(super) fn tally(stats: &mut ShardStats, stream: &Stream, counter: Counter) {
+    for scope in stream.tallies.iter().flatten() {
+        stats.inc(*scope, counter);
+    }
+}
 
 impl Shard {
     /// Gives the connection of a complete exchange back to its pool.

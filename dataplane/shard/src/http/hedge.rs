@@ -1,7 +1,7 @@
 //! Tries beside each other (`hedge_on_per_try_timeout`). A try whose time is over is not reset: it becomes a stream
 //! without a client, its stream makes the next one, and whichever answers well first answers the client.
 
-use millrace_base::Key;
+use millrace_base::{Key, Time};
 use millrace_filter::http::LocalReply;
 use millrace_http::h1::BodyFraming;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
@@ -9,6 +9,7 @@ use millrace_upstream::TryResult;
 
 use super::Stream;
 use super::retry::{Again, Outcome};
+use super::routing::retry_policy;
 use super::side::{NO_CLIENT, Side};
 use super::stream::Attempt;
 use crate::shard::Shard;
@@ -44,6 +45,7 @@ impl Shard {
         late.watched = stream.watched;
         (own.times, own.upstream_version) = (of.times, of.upstream_version);
         own.host_address.clone_from(&of.host_address);
+        own.upstream_raced = of.upstream_raced.take();
         own.upstream_local = of.upstream_local.take();
         own.upstream_tls = of.upstream_tls.take();
         own.upstream_connection = of.upstream_connection.take();
@@ -57,7 +59,7 @@ impl Shard {
         for piece in stream.flow.request_queue.slices() {
             late.flow.request_queue.push_bytes(piece);
         }
-        late.active = self.io.now;
+        (late.active, late.try_ends) = (self.io.now, std::mem::replace(&mut stream.try_ends, Time::MAX));
         let late_id = self.streams.insert(late);
         self.move_try(conn, id, late_id);
         if let Some(stream) = self.streams.get_mut(id) {
@@ -123,9 +125,8 @@ impl Shard {
         let (Some(late), Some(owner)) = (self.streams.get(late), self.streams.get(owner)) else {
             return false;
         };
-        let forward =
-            owner.options.as_deref().and_then(|options| owner.facts.plan.and_then(|p| p.forward(options)));
-        let policy = forward.and_then(|forward| forward.retry_policy.as_deref());
+        let policy =
+            owner.options.as_deref().and_then(|options| retry_policy(owner, options, &self.snapshot));
         owner.retry.as_ref().is_some_and(|retry| retry.would_retry(policy, &late.response))
     }
 
@@ -138,11 +139,12 @@ impl Shard {
         stream.lates.retain(|other| *other != late);
         (stream.attempt, stream.server) = (from.attempt, from.server.take());
         std::mem::swap(&mut stream.response, &mut from.response);
-        (stream.unjudged, stream.active) = (from.unjudged, from.active);
+        (stream.unjudged, stream.active, stream.try_ends) = (from.unjudged, from.active, from.try_ends);
         let (own, of) = (&mut stream.facts, &mut from.facts);
         (own.member, own.host) = (of.member, of.host);
         (own.times, own.upstream_version) = (of.times, of.upstream_version);
         own.host_address = of.host_address.take();
+        own.upstream_raced = of.upstream_raced.take();
         own.upstream_local = of.upstream_local.take();
         own.upstream_tls = of.upstream_tls.take();
         own.upstream_connection = of.upstream_connection.take();

@@ -5,13 +5,14 @@
 //! a copy whose queue is full is given up.
 
 use millrace_base::{Key, Time};
-use millrace_config::{ClusterId, MirrorPolicy, RouteForward};
+use millrace_config::{ClusterId, MirrorPolicy, Snapshot};
 use millrace_filter::http::router::mirror;
 use millrace_http::RequestHead;
 use millrace_http::h1::BodyFraming;
 use millrace_observe::stats::cluster as metric;
 
 use super::render::Renderer;
+use super::routing::own_policies;
 use super::side::{NO_CLIENT, Side};
 use super::stream::Plan;
 use super::{HttpOptions, Stream};
@@ -49,20 +50,26 @@ impl Mirrors {
     }
 }
 
-fn policies(options: &HttpOptions, plan: Option<Plan>) -> &[MirrorPolicy] {
-    plan.and_then(|plan| plan.forward(options)).map_or(&[], |forward| &forward.mirrors)
+/// What is copied where: the cluster's policies, else the route's.
+fn policies<'s>(stream: &Stream, options: &'s HttpOptions, snapshot: &'s Snapshot) -> &'s [MirrorPolicy] {
+    let Some(plan) = stream.facts.plan else { return &[] };
+    let own = own_policies(stream, plan.cluster, snapshot).filter(|own| !own.mirrors.is_empty());
+    match own {
+        Some(own) => &own.mirrors,
+        None => plan.forward(options).map_or(&[], |forward| &forward.mirrors),
+    }
 }
 
 impl Shard {
     /// Notes which copies a request that is about to be forwarded shall have.
-    pub(super) fn plan_mirrors(&mut self, id: Key, forward: &RouteForward) {
+    pub(super) fn plan_mirrors(&mut self, id: Key, options: &HttpOptions) {
         let random = self.rng.next_u64();
         let Some(stream) = self.streams.get_mut(id) else { return };
         // Envoy copies upgrades; a copy of a tunnel serves nobody.
         if stream.upgrade || stream.terminated {
             return;
         }
-        let policies = forward.mirrors.iter().enumerate();
+        let policies = policies(stream, options, &self.snapshot).iter().enumerate();
         let wanted = policies.filter_map(|(at, policy)| {
             Some((mirror::target(policy, random, &stream.request, &self.snapshot)?, at))
         });
@@ -109,7 +116,7 @@ impl Shard {
         let mut copy = self.spare_streams.pop().unwrap_or_else(|| Box::new(Stream::new(NO_CLIENT)));
         copy.reset(NO_CLIENT);
         copy.request.clone_from(head);
-        let policy = policies(options, stream.facts.plan).get(policy)?;
+        let policy = policies(stream, options, &self.snapshot).get(policy)?;
         mirror::mark(policy, &renderer, self.host_address, &mut copy.request, &mut self.scratch);
         copy.side = Some(Box::new(Side::default()));
         copy.request_framing = stream.request_framing;

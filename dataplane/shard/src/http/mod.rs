@@ -33,11 +33,13 @@ mod side;
 mod start;
 mod starving;
 mod stream;
+mod stream_times;
 mod timeouts;
 mod upgrade;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_base::{Key, Time};
 use millrace_config::{Codec, HttpConnectionManager, RouteConfiguration, UnderscoresAction};
@@ -98,8 +100,10 @@ pub(crate) struct HttpDownstream {
     /// What filters keep of it.
     pub(crate) filters: ConnectionFilters,
     pub(crate) requests: u32,
-    /// Load was shed: it ends with the next response.
+    /// Load was shed, or it is too old: it ends with the next response.
     pub(crate) drains: bool,
+    /// So much longer than `max_connection_duration` it may live: its jitter.
+    pub(crate) outlives: Duration,
     /// First byte of a head that is not complete yet.
     pub(crate) head_since: Option<Time>,
     /// Last end of a request, or the accept.
@@ -122,6 +126,7 @@ impl HttpDownstream {
             filters: ConnectionFilters::default(),
             requests: 0,
             drains: false,
+            outlives: Duration::ZERO,
             head_since: None,
             idle_since: now,
         }

@@ -52,7 +52,8 @@ impl<'a> Renderer<'a> {
             downstream_local: Some(&downstream.addresses.local),
             downstream_direct_local: Some(downstream.direct_local()),
             upstream_local: facts.upstream_local.as_ref(),
-            upstream_remote: facts.host_address.as_ref().filter(|_| facts.upstream_connection.is_some()),
+            upstream_remote: (facts.upstream_raced.as_ref().or(facts.host_address.as_ref()))
+                .filter(|_| facts.upstream_connection.is_some()),
             upstream_host: facts.host_address.as_ref(),
             upstream_cluster: cluster.map(|c| &*c.stat_name),
             upstream_cluster_raw: cluster.map(|c| &*c.name),

@@ -37,7 +37,8 @@ impl Shard {
         stream.facts.cluster_status.get_or_insert(if reply.by_router { reply.status } else { 0 });
         let key = stream.downstream;
         let over_h2 = stream.client.is_some();
-        if (reply.close || !stream.request_complete)
+        // As in Envoy, a bad request ends its connection, whoever calls it so.
+        if (reply.close || reply.status == 400 || !stream.request_complete)
             && !over_h2
             && let Some(http) = self.downstreams.get_mut(key).and_then(http)
         {

@@ -4,10 +4,12 @@ use millrace_base::{Key, ResponseFlag, Time};
 use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::retry::{ResetReason, RetryDecision};
 use millrace_filter::http::router::{reply, request as router};
-use millrace_observe::stats::cluster as metric;
+use millrace_observe::stats::{cluster as metric, host as host_metric, route as route_metric};
 use millrace_route::Selected;
 
 use super::attempt::priority;
+use super::finish::tally;
+use super::routing::retry_policy;
 use super::stream::Attempt;
 use crate::shard::Shard;
 use crate::upstream::EndedBy;
@@ -44,8 +46,8 @@ impl Shard {
         let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else {
             return Again::No;
         };
+        let policy = retry_policy(stream, &options, &self.snapshot);
         let (Some(retry), Some(cluster)) = (&mut stream.retry, plan.cluster) else { return Again::No };
-        let policy = plan.forward(&options).and_then(|f| f.retry_policy.as_deref());
         let high = stream.facts.high_priority;
         let clusters = &self.clusters;
         let slot = || clusters.get(cluster).is_some_and(|state| state.try_retry(priority(high)));
@@ -58,6 +60,7 @@ impl Shard {
         match decision {
             RetryDecision::Retry { after, rate_limited } => {
                 self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY);
+                tally(&mut self.stats, stream, route_metric::UPSTREAM_RQ_RETRY);
                 let back_off = match rate_limited {
                     true => metric::UPSTREAM_RQ_RETRY_BACKOFF_RATELIMITED,
                     false => metric::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL,
@@ -70,17 +73,19 @@ impl Shard {
                     Outcome::Response => false,
                 };
                 stream.attempt = Attempt::BackOff(self.io.now + after);
-                stream.try_deadline = Time::MAX;
+                (stream.try_deadline, stream.try_ends) = (Time::MAX, Time::MAX);
                 self.rearm_stream(id);
                 Again::Yes
             }
             RetryDecision::NoRetryLimitExceeded => {
                 self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED);
+                tally(&mut self.stats, stream, route_metric::UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED);
                 stream.flag(ResponseFlag::UpstreamRetryLimitExceeded);
                 Again::Refused
             }
             RetryDecision::NoOverflow => {
                 self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY_OVERFLOW);
+                tally(&mut self.stats, stream, route_metric::UPSTREAM_RQ_RETRY_OVERFLOW);
                 stream.flag(ResponseFlag::UpstreamOverflow);
                 Again::Refused
             }
@@ -109,6 +114,28 @@ impl Shard {
         }
         self.report_reset(id, reason);
         self.abort_or_reply(id, reply::per_try_idle_timeout(false));
+    }
+
+    /// `max_stream_duration` of the cluster is over for the try.
+    pub(super) fn try_outlasts(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.try_ends = Time::MAX;
+        let (started, answer) =
+            (stream.response_started, reply::max_stream_duration(stream.request_complete));
+        let cluster = stream.facts.plan.and_then(|plan| plan.cluster);
+        let host = self.host_scope(id);
+        if let Some(scope) = cluster.and_then(|cluster| self.cluster_scope(cluster)) {
+            self.stats.inc(scope, metric::UPSTREAM_RQ_MAX_DURATION_REACHED);
+        }
+        self.drop_attempt(id, EndedBy::Local);
+        self.end_retry_slot(id);
+        if !started && self.try_again(id, Outcome::Reset(ResetReason::LocalReset, true)) == Again::Yes {
+            if let Some(host) = host {
+                self.stats.inc(host, host_metric::RQ_ERROR);
+            }
+            return;
+        }
+        self.abort_or_reply(id, answer);
     }
 
     /// The back-off is over.

@@ -2,8 +2,8 @@
 
 use millrace_base::{Key, Rng, Written};
 use millrace_config::{
-    BodyBufferLimit, RetryPolicy, RouteAction, RouteConfiguration, RouteForward, ScaledTimer, Snapshot,
-    WeightedClusters,
+    BodyBufferLimit, ClusterId, ClusterPolicies, RetryPolicy, RouteAction, RouteConfiguration, RouteForward,
+    ScaledTimer, Snapshot, WeightedClusters,
 };
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
@@ -12,6 +12,7 @@ use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::reply;
 use millrace_filter::http::router::request as router;
 use millrace_filter::http::router::retry::RetryState;
+use millrace_filter::http::router::strict;
 use millrace_filter::http::stream_filters::Verdict;
 use millrace_http::{Method, RequestHead};
 use millrace_observe::stats::http as metric;
@@ -20,7 +21,7 @@ use millrace_route::{HashInputs, Selected, Selection};
 use super::HttpOptions;
 use super::render::Renderer;
 use super::start::deadline;
-use super::stream::{Plan, REPLAY_BYTES_MAX};
+use super::stream::{Plan, REPLAY_BYTES_MAX, Stream};
 use crate::address::inet;
 use crate::downstream::Downstream;
 use crate::shard::Shard;
@@ -82,6 +83,45 @@ fn replay_max(forward: &RouteForward, listener: usize) -> usize {
         Some(BodyBufferLimit::AtMost(most)) => listener.min(most as usize),
         Some(BodyBufferLimit::Exact(exact)) => usize::try_from(exact).unwrap_or(usize::MAX),
     }
+}
+
+/// Notes who else counts a request, and whether its cluster has policies of its own.
+#[inline]
+fn note_scopes(
+    stream: &mut Stream,
+    cluster: Option<ClusterId>,
+    Selected { virtual_host, route }: Selected<'_>,
+    snapshot: &Snapshot,
+) {
+    let config = cluster.and_then(|cluster| snapshot.cluster(cluster));
+    stream.cluster_policies = config.is_some_and(|config| config.http.policies.is_some());
+    if route.stat_scope.is_some() || !virtual_host.virtual_clusters.is_empty() {
+        let virtual_cluster = millrace_route::virtual_cluster(virtual_host, &stream.request);
+        stream.tallies = [route.stat_scope, virtual_cluster];
+    }
+}
+
+/// The policies of the request's cluster that take the place of its route's.
+pub(super) fn own_policies<'s>(
+    stream: &Stream,
+    cluster: Option<ClusterId>,
+    snapshot: &'s Snapshot,
+) -> Option<&'s ClusterPolicies> {
+    if !stream.cluster_policies {
+        return None;
+    }
+    cluster.and_then(|cluster| snapshot.cluster(cluster))?.http.policies.as_deref()
+}
+
+/// The policy that a request is retried by.
+pub(super) fn retry_policy<'s>(
+    stream: &Stream,
+    options: &'s HttpOptions,
+    snapshot: &'s Snapshot,
+) -> Option<&'s RetryPolicy> {
+    let plan = stream.facts.plan?;
+    let own = own_policies(stream, plan.cluster, snapshot).and_then(|own| own.retry.as_ref());
+    own.or_else(|| plan.forward(options)?.retry_policy.as_deref())
 }
 
 impl Shard {
@@ -188,6 +228,22 @@ impl Shard {
         }
     }
 
+    /// `strict_check_headers`, where there is a cluster to go to.
+    #[inline]
+    fn check_strictly(
+        &self,
+        id: Key,
+        options: &HttpOptions,
+        cluster: Option<ClusterId>,
+    ) -> Result<(), Box<LocalReply>> {
+        let fields = &options.router.strict_check_headers;
+        if fields[0].is_none() || cluster.is_none_or(|cluster| self.snapshot.cluster(cluster).is_none()) {
+            return Ok(());
+        }
+        let refusal = self.streams.get(id).and_then(|stream| strict::check(fields, &stream.request.headers));
+        refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+
     /// Turns the head into what goes upstream.
     fn plan_forward(
         &mut self,
@@ -210,6 +266,8 @@ impl Shard {
             return Err(reject::upgrade_rejected().into());
         }
         self.stats.inc(hcm.scope, metric::RQ_TOTAL);
+        self.check_strictly(id, options, plan.cluster)?;
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         stream.upgrade = stream.wants_upgrade();
         if stream.upgrade {
             self.stats.inc(hcm.scope, metric::DOWNSTREAM_CX_UPGRADES_TOTAL);
@@ -217,6 +275,7 @@ impl Shard {
         }
         stream.terminated = forward.terminates_connect && stream.request.method_kind() == Method::Connect;
         stream.facts.high_priority = forward.high_priority;
+        note_scopes(stream, plan.cluster, selected, &self.snapshot);
         let levels = Levels { config, selected, weighted: plan.weighted_entry(options) };
         let renderer = Renderer {
             downstream,
@@ -242,18 +301,20 @@ impl Shard {
         if forward.max_stream_duration.is_some() {
             stream.max_duration_deadline = deadline(self.io.now, stream.timeouts.stream);
         }
-        let policy = forward.retry_policy.as_deref();
+        let own = own_policies(stream, plan.cluster, &self.snapshot);
+        let policy = own.and_then(|own| own.retry.as_ref()).or(forward.retry_policy.as_deref());
         stream.retry = RetryState::new(policy, &mut stream.request);
         stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(RetryPolicy::chooses_hosts);
         stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
+        let mirrored = !forward.mirrors.is_empty() || own.is_some_and(|own| !own.mirrors.is_empty());
         // A body may have come while the request waited for its filters.
         let body = !stream.request_complete || !stream.flow.request_queue.is_empty();
         stream.follows_redirects = forward.internal_redirects.is_some() && !stream.upgrade;
         stream.keeps_replay = (stream.retry.is_some() || stream.follows_redirects) && body;
         stream.replay_max = replay_max(forward, downstream.origin.listener.buffer_limit_bytes);
         self.plan_balance(id, forward, plan.cluster);
-        if !forward.mirrors.is_empty() {
-            self.plan_mirrors(id, forward);
+        if mirrored {
+            self.plan_mirrors(id, options);
         }
         Ok(())
     }

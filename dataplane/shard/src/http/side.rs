@@ -5,7 +5,7 @@ use millrace_base::Key;
 use millrace_config::ScopeId;
 use millrace_filter::http::LocalReply;
 use millrace_http::h1::BodyFraming;
-use millrace_observe::stats::{CodeFamily, cluster as metric};
+use millrace_observe::stats::{CodeFamily, UNNAMED_CODE, cluster as metric, route};
 use millrace_upstream::TryResult;
 
 use super::Stream;
@@ -23,6 +23,13 @@ pub(crate) struct Side {
     pub(crate) timer: ConnectionTimer,
     /// The stream that the try was made for, which may still take its answer.
     pub(super) owner: Option<Key>,
+}
+
+impl Stream {
+    /// `suppress_grpc_request_failure_code_stats` concerns it.
+    pub(super) fn hides_status(&self) -> bool {
+        self.is_grpc && self.options.as_ref().is_some_and(|options| options.router.suppress_grpc_statuses)
+    }
 }
 
 impl Shard {
@@ -119,12 +126,29 @@ impl Shard {
     pub(super) fn count_answer(&mut self, stream: &Stream, status: u16) {
         let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
         let Some(cluster_scope) = self.cluster_scope(cluster).filter(|_| status > 0) else { return };
-        self.count_status(cluster_scope, stream.facts.internal, status);
+        match stream.hides_status() {
+            true => self.count_unnamed_status(cluster_scope, stream.facts.internal, status),
+            false => self.count_status(cluster_scope, stream.facts.internal, status),
+        }
+        for scope in stream.tallies.iter().flatten() {
+            self.stats.code(*scope, CodeFamily::Plain, status);
+        }
         if stream.facts.times.upstream_rx_begin.is_some() {
             let since = stream.facts.times.upstream_tx_begin.unwrap_or(stream.facts.times.start);
             let upstream = self.io.now.since(since).as_millis() as u64;
             self.stats.record(cluster_scope, metric::UPSTREAM_RQ_TIME, upstream);
+            for scope in stream.tallies.iter().flatten() {
+                self.stats.record(*scope, route::UPSTREAM_RQ_TIME, upstream);
+            }
         }
+    }
+
+    /// `suppress_grpc_request_failure_code_stats`: the status has no counter of the cluster as a whole.
+    #[cold]
+    fn count_unnamed_status(&mut self, scope: ScopeId, internal: bool, status: u16) {
+        self.stats.code(scope, CodeFamily::Plain, UNNAMED_CODE);
+        let family = if internal { CodeFamily::Internal } else { CodeFamily::External };
+        self.stats.code(scope, family, status);
     }
 
     /// Counts a status in the cluster's scope.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_base::{Key, ResponseFlag, ResponseFlags, StreamState, Time, TlsFacts};
 use millrace_config::{
-    Address, ClusterId, ClusterSpecifier, Route, RouteForward, VirtualHost, WeightedCluster,
+    Address, ClusterId, ClusterSpecifier, Route, RouteForward, ScopeId, VirtualHost, WeightedCluster,
 };
 use millrace_filter::http::StreamFilters;
 use millrace_filter::http::router::internal_redirect::Followed;
@@ -20,7 +20,6 @@ use millrace_upstream::{HostId, WaitId};
 use super::HttpOptions;
 use super::balance::Balance;
 use super::flow::Flow;
-use super::h2::stall_deadline;
 use super::mirror::Mirrors;
 use super::side::Side;
 use crate::held::{Held, Share};
@@ -92,6 +91,8 @@ pub(crate) struct Facts {
     pub(crate) member: Option<ClusterId>,
     pub(crate) host: Option<HostId>,
     pub(crate) host_address: Option<Address>,
+    /// Where the last try's connection leads, if it came out of a race; else it is the endpoint's address.
+    pub(crate) upstream_raced: Option<Address>,
     pub(crate) upstream_local: Option<Address>,
     pub(crate) upstream_connection: Option<u64>,
     /// The version that the last try was sent in.
@@ -202,6 +203,13 @@ pub(crate) struct Stream {
     /// Absolute deadlines; `Time::MAX` for none.
     pub(crate) response_deadline: Time,
     pub(crate) try_deadline: Time,
+    /// Scopes of the route's `stat_prefix` and of the virtual cluster, which count it, too.
+    pub(crate) tallies: [Option<ScopeId>; 2],
+    /// The policies of its cluster take the place of its route's.
+    pub(crate) cluster_policies: bool,
+    /// `max_stream_duration` of the try's cluster, and when it ends the try.
+    pub(crate) try_stream: Option<Duration>,
+    pub(crate) try_ends: Time,
     /// `per_try_idle_timeout` watches the try.
     pub(crate) try_idles: bool,
     pub(crate) max_duration_deadline: Time,
@@ -269,6 +277,10 @@ impl Stream {
             idle_timeout: None,
             response_deadline: Time::MAX,
             try_deadline: Time::MAX,
+            tallies: [None; 2],
+            cluster_policies: false,
+            try_stream: None,
+            try_ends: Time::MAX,
             try_idles: false,
             max_duration_deadline: Time::MAX,
             request_deadline: Time::MAX,
@@ -331,6 +343,10 @@ impl Stream {
             idle_timeout,
             response_deadline,
             try_deadline,
+            tallies,
+            cluster_policies,
+            try_stream,
+            try_ends,
             try_idles,
             max_duration_deadline,
             request_deadline,
@@ -381,7 +397,8 @@ impl Stream {
         (*timeouts, *timeout_is_204) = (Timeouts::default(), false);
         (*idle_whole, *idle_timeout) = (None, None);
         *response_deadline = Time::MAX;
-        (*try_deadline, *try_idles) = (Time::MAX, false);
+        (*tallies, *cluster_policies) = ([None; 2], false);
+        (*try_deadline, *try_idles, *try_stream, *try_ends) = (Time::MAX, false, None, Time::MAX);
         *max_duration_deadline = Time::MAX;
         *request_deadline = Time::MAX;
         *active = Time::ZERO;
@@ -435,40 +452,5 @@ impl Stream {
 
     pub(crate) fn flag(&mut self, flag: ResponseFlag) {
         self.facts.flags.set(flag);
-    }
-
-    /// A try is on its connection, and the request is complete or not: its time counts from when both are so.
-    #[inline]
-    pub(crate) fn begin_try(&mut self, now: Time) {
-        let limit = self.timeouts.per_try.filter(|_| self.request_complete && !self.response_started);
-        self.try_deadline = limit.map_or(Time::MAX, |limit| now + limit);
-        if self.timeouts.per_try_idle.is_some() {
-            (self.try_idles, self.active) = (true, now);
-        }
-    }
-
-    /// When `per_try_idle_timeout` ends the try.
-    #[inline]
-    pub(crate) fn try_idle_deadline(&self) -> Time {
-        match self.timeouts.per_try_idle.filter(|_| self.try_idles && self.upstream().is_some()) {
-            Some(idle) => self.active + idle,
-            None => Time::MAX,
-        }
-    }
-
-    /// The earliest moment at which something must happen to this stream.
-    pub(crate) fn deadline(&self) -> Time {
-        let mut next = self.response_deadline.min(self.max_duration_deadline).min(self.request_deadline);
-        next = next.min(self.filters_resume);
-        if !self.response_started {
-            next = next.min(self.try_deadline);
-        }
-        if let Some(idle) = self.idle_timeout {
-            next = next.min(self.active + idle);
-        }
-        if let Attempt::BackOff(until) = self.attempt {
-            next = next.min(until);
-        }
-        next.min(stall_deadline(self)).min(self.try_idle_deadline())
     }
 }

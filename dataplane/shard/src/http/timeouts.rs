@@ -8,9 +8,12 @@ use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
 use millrace_filter::http::router::reply;
 use millrace_filter::http::router::retry::ResetReason;
-use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, http as metric};
+use millrace_observe::stats::{
+    cluster as cluster_metric, host as host_metric, http as metric, route as route_metric,
+};
 use millrace_upstream::TryResult;
 
+use super::finish::tally;
 use super::h2::stall_deadline;
 use super::request::http;
 use super::stream::{Attempt, Stream};
@@ -26,8 +29,12 @@ impl Shard {
         let downstream = self.downstreams.get(key)?;
         let Protocol::Http(http) = &downstream.protocol else { return None };
         let mut next = match &http.h2 {
-            Some(_) if http.is_open() => self.h2_deadline(http, downstream.opened),
-            _ => connection_deadline(http, downstream.opened, scaled_limits(&self.overload, &http.hcm)),
+            Some(_) if http.is_open() => self.h2_deadline(http, downstream.opened + http.outlives),
+            _ => connection_deadline(
+                http,
+                downstream.opened + http.outlives,
+                scaled_limits(&self.overload, &http.hcm),
+            ),
         };
         if let Some(since) = downstream.link.stalled_since() {
             next = next.min(since + self.limits.write_stall_timeout);
@@ -44,6 +51,7 @@ impl Shard {
         let opened = downstream.opened;
         let stalled = due_since(downstream.link.stalled_since(), self.limits.write_stall_timeout, now);
         let Some(http) = http(downstream) else { return };
+        let opened = opened + http.outlives;
         let scope = http.hcm.scope;
         if stalled {
             return self.client_stalled(key);
@@ -61,7 +69,7 @@ impl Shard {
         }
         let [_, max] = scaled_limits(&self.overload, &http.hcm);
         if let Some(id) = http.stream {
-            if http.closing == Closing::No && due(opened, max, now) {
+            if http.closing == Closing::No && !http.drains && due(opened, max, now) {
                 // The request may end, and its response says that the connection does.
                 http.closing = Closing::AfterResponse;
                 self.stats.inc(scope, metric::DOWNSTREAM_CX_MAX_DURATION_REACHED);
@@ -75,8 +83,12 @@ impl Shard {
             self.stats.inc(scope, metric::DOWNSTREAM_RQ_HEADER_TIMEOUT);
             return self.refuse_slow_head(key);
         }
-        if due(opened, max, now) {
+        if !http.drains && due(opened, max, now) {
             self.stats.inc(scope, metric::DOWNSTREAM_CX_MAX_DURATION_REACHED);
+            if http.hcm.http1_safe_max_connection_duration {
+                http.drains = true;
+                return self.rearm_downstream(key);
+            }
         } else {
             self.stats.inc(scope, metric::DOWNSTREAM_CX_IDLE_TIMEOUT);
         }
@@ -144,6 +156,9 @@ impl Shard {
         if stream.try_idle_deadline() <= now {
             return self.try_timed_out(id, ResetReason::PerTryIdleTimeout);
         }
+        if stream.try_end() <= now {
+            return self.try_outlasts(id);
+        }
         if stall_deadline(stream) <= now {
             return self.client_gives_no_room(id);
         }
@@ -193,6 +208,10 @@ impl Shard {
         if let Some(scope) = cluster.and_then(|c| self.cluster_scope(c)) {
             self.stats.inc(scope, counter);
         }
+        if let Some(stream) = self.streams.get(id).filter(|_| counter == cluster_metric::UPSTREAM_RQ_TIMEOUT)
+        {
+            tally(&mut self.stats, stream, route_metric::UPSTREAM_RQ_TIMEOUT);
+        }
         if let Some(host) = self.host_scope(id) {
             self.stats.inc(host, host_metric::RQ_TIMEOUT);
         }
@@ -227,9 +246,11 @@ fn connection_deadline(http: &HttpDownstream, opened: Time, [idle, max]: [Option
         Closing::Flushing => return Time::MAX,
         Closing::No | Closing::AfterResponse => {}
     }
-    let age = after(opened, max);
+    // One that is to end with its next response is not too old once more.
+    let ends = http.drains || (http.stream.is_some() && http.closing != Closing::No);
+    let age = if ends { Time::MAX } else { after(opened, max) };
     if http.stream.is_some() {
-        return if http.closing == Closing::No { age } else { Time::MAX };
+        return age;
     }
     match http.head_since {
         Some(since) => after(since, hcm.request_headers_timeout).min(age),

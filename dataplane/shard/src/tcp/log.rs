@@ -36,7 +36,8 @@ impl Shard {
             downstream_local: Some(&downstream.addresses.local),
             downstream_direct_local: Some(downstream.direct_local()),
             upstream_local: session.upstream_local.as_ref(),
-            upstream_remote: session.host.as_ref().filter(|_| session.upstream_local.is_some()),
+            upstream_remote: (session.raced.as_ref().or(session.host.as_ref()))
+                .filter(|_| session.upstream_local.is_some()),
             upstream_host: session.host.as_ref(),
             upstream_cluster: cluster.map(|c| &*c.stat_name),
             upstream_cluster_raw: cluster.map(|c| &*c.name),

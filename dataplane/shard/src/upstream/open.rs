@@ -66,6 +66,7 @@ impl Shard {
             automatic,
             handshaking: false,
             race,
+            won_race: false,
         }));
         self.clusters.get_mut(cluster)?.bind(pool, key);
         if config.health_check.is_some()

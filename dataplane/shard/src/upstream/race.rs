@@ -86,7 +86,7 @@ impl Shard {
         match result {
             Ok(socket) => {
                 let Some(upstream) = self.upstreams.get_mut(id) else { return };
-                upstream.address = address;
+                (upstream.address, upstream.won_race) = (address, true);
                 if let Some(race) = upstream.race.take() {
                     self.end_race(*race);
                 }

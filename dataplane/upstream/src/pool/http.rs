@@ -333,7 +333,7 @@ impl ClusterState {
         self.transports.release(at.transport);
         let budget = self.budget(at.priority);
         budget.connections.release();
-        (0..counted).for_each(|_| budget.requests.release());
+        (0..counted).for_each(|_| self.give_request_back(at.priority));
         let entry = self.conns.remove(conn.0)?;
         if entry.counted_host {
             self.release_host_connection(entry.host);

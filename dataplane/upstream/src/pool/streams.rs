@@ -58,7 +58,7 @@ impl ClusterState {
 
     /// Takes a unit of the request budget; `Some(false)` when nobody needs the count.
     #[inline]
-    pub(super) fn take_request(&self, priority: ResourcePriority) -> Option<bool> {
+    pub(super) fn take_request(&mut self, priority: ResourcePriority) -> Option<bool> {
         let thresholds = self.thresholds(priority);
         let unlimited = thresholds.max_requests == u32::MAX
             && thresholds.retry_budget.is_none()
@@ -66,7 +66,16 @@ impl ClusterState {
         if unlimited {
             return Some(false);
         }
-        self.budget(priority).requests.try_acquire(thresholds.max_requests).then_some(true)
+        let limit = thresholds.max_requests;
+        let budget = &self.budgets.of(priority).requests;
+        self.leases[priority.index()].try_acquire(budget, limit).then_some(true)
+    }
+
+    /// Gives a unit of the request budget back.
+    #[inline]
+    pub(super) fn give_request_back(&self, priority: ResourcePriority) {
+        let limit = self.thresholds(priority).max_requests;
+        self.leases[priority.index()].release(&self.budgets.of(priority).requests, limit);
     }
 
     /// A request begins on a connection that has room.
@@ -115,7 +124,7 @@ impl ClusterState {
                 self.place(conn, |host| host.active_requests -= 1);
                 self.active -= 1;
                 if counted {
-                    self.budget(pool.priority).requests.release();
+                    self.give_request_back(pool.priority);
                 }
             }
         }

@@ -12,6 +12,7 @@ use super::{FORWARD, chain, rest, route};
 pub(crate) const CASES: &[Case] = &[
     case!(cookies_keep_the_endpoint),
     case!(strict_sessions_take_no_other),
+    case!(a_retry_leaves_the_session),
     case!(envelopes_wrap_what_the_endpoint_says),
     case!(routes_have_their_own),
 ];
@@ -66,7 +67,8 @@ impl Bed {
                 if request.target.starts_with("/open") {
                     fields.push(("s-id", "own"));
                 }
-                Reply::with(200, &fields, position.as_bytes())
+                let status = if request.fields.get("x-fails") == Some(position) { 503 } else { 200 };
+                Reply::with(status, &fields, position.as_bytes())
             })
         };
         let upstreams = [upstream("0"), upstream("1")];
@@ -153,6 +155,32 @@ fn strict_sessions_take_no_other(subject: &Subject) {
     assert_eq!((unknown.status, unknown.text().as_str()), (404, "no healthy upstream"));
     assert_eq!(bed.stats(), [Some(3), Some(0), Some(2), Some(0)]);
     assert_eq!(bed.proxy.stat("cluster.up.upstream_cx_none_healthy"), Some(2));
+}
+
+/// A strict session, too: only the first try is the session's.
+fn a_retry_leaves_the_session(subject: &Subject) {
+    let previous = "retry_host_predicate: [{name: p, typed_config: {\"@type\": \
+                    type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}}], \
+                    host_selection_retry_max_attempts: 9";
+    let policy = format!(
+        "route: {{cluster: up, retry_policy: {{retry_on: 5xx, num_retries: 3, {previous}, \
+         retry_back_off: {{base_interval: 0.001s, max_interval: 0.002s}}}}}}"
+    );
+    for strict in ["", ", strict: true"] {
+        let kind = "header.v3.HeaderBasedSessionState, name: S-Id";
+        let bed = Bed::new(subject, &format!("{}{strict}", state(kind)), &rest(&policy));
+        let mut client = bed.proxy.client();
+        let kept = base64(bed.addresses[1].as_bytes());
+        for number in 0..4 {
+            let case = number.to_string();
+            let fields = [("s-id", &kept[..]), ("x-fails", "1"), ("x-case", &case)];
+            let response = client.get_with("/", &fields);
+            assert_eq!((response.status, response.text().as_str()), (200, "0"), "{strict}");
+            // The session moves along.
+            assert_eq!(response.get("s-id"), Some(base64(bed.addresses[0].as_bytes()).as_str()));
+            assert_eq!(bed.proxy.log().case(&case).get("attempts"), "2");
+        }
+    }
 }
 
 fn envelopes_wrap_what_the_endpoint_says(subject: &Subject) {

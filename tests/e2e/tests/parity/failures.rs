@@ -10,6 +10,9 @@ const OUTLIERS: Feature = Feature { area: "outlier detection", ..PLAIN };
 const RETRIES: Feature = Feature { area: "retries", ..PLAIN };
 const TIMEOUTS: Feature = Feature { area: "timeouts", endpoints: &[does(Does::Hang)], ..PLAIN };
 
+const OF_STREAMS: &str = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, common_http_protocol_options: {max_stream_duration: 0.2s}, explicit_http_config: {http_protocol_options: {}}}}";
+const OWN_RETRIES: &str = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, retry_policy: {retry_on: 5xx, num_retries: 2, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}, explicit_http_config: {http_protocol_options: {}}}}";
+
 pub(super) const FEATURES: &[Feature] = &[
     Feature { name: "an endpoint that refuses", endpoints: &[does(Does::Refuse)], ..ENDPOINTS },
     Feature { name: "an endpoint that resets", endpoints: &[does(Does::Reset)], ..ENDPOINTS },
@@ -34,6 +37,13 @@ pub(super) const FEATURES: &[Feature] = &[
     Feature {
         name: "route timeout of a client's header",
         traffic: Traffic { fields: &[("x-envoy-upstream-rq-timeout-ms", "100")], ..requests(1) },
+        ..TIMEOUTS
+    },
+    Feature { name: "max_stream_duration of the cluster", cluster: OF_STREAMS, ..TIMEOUTS },
+    Feature {
+        name: "max_stream_duration of the cluster, with a retry",
+        cluster: OF_STREAMS,
+        route: ", retry_policy: {retry_on: reset, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
         ..TIMEOUTS
     },
     Feature {
@@ -165,6 +175,16 @@ pub(super) const FEATURES: &[Feature] = &[
         ..RETRIES
     },
     Feature {
+        name: "retry_policy of the cluster",
+        endpoints: &[does(Does::Answer(503))],
+        cluster: OWN_RETRIES,
+        route: ", retry_policy: {retry_on: 5xx, num_retries: 7}",
+        around: "stat_prefix: r",
+        prefixes: &["vhost."],
+        traffic: requests(2),
+        ..RETRIES
+    },
+    Feature {
         name: "max_requests 2, 6 at once",
         cluster: "circuit_breakers: {thresholds: [{max_requests: 2}]}",
         traffic: burst(6),
@@ -185,7 +205,7 @@ pub(super) const FEATURES: &[Feature] = &[
     },
     Feature {
         name: "track_remaining",
-        cluster: "circuit_breakers: {thresholds: [{track_remaining: true, max_connections: 7, max_pending_requests: 6, max_requests: 5, max_retries: 4, max_connection_pools: 3}, {priority: HIGH, track_remaining: true, max_connection_pools: 9, retry_budget: {}}]}",
+        cluster: "circuit_breakers: {thresholds: [{track_remaining: true, max_connections: 7, max_pending_requests: 6, max_requests: 5, max_retries: 4, max_connection_pools: 3}, {priority: HIGH, track_remaining: true, max_connection_pools: 9}]}",
         endpoints: &[OK],
         traffic: requests(2),
         ..BREAKERS
@@ -195,6 +215,7 @@ pub(super) const FEATURES: &[Feature] = &[
         cluster: "circuit_breakers: {thresholds: [{max_connection_pools: 1, track_remaining: true}]}",
         endpoints: &[OK, OK],
         traffic: requests(4),
+        chance: 1.0,
         ..BREAKERS
     },
     Feature {

@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(heads_of_copies),
     case!(a_field_names_the_cluster),
     case!(levels_and_fractions),
+    case!(policies_of_the_cluster),
     case!(nobody_waits_for_a_copy),
     case!(bodies_are_copied_as_they_come),
     case!(a_request_that_is_cut_cuts_its_copies),
@@ -129,6 +130,29 @@ fn levels_and_fractions(subject: &Subject) {
         }
     }
     assert_eq!((up.requests().len(), copy.requests().len()), (3, 2));
+}
+
+/// They take the place of the route's.
+fn policies_of_the_cluster(subject: &Subject) {
+    let (up, copy) = pair();
+    let options = millrace_support::any::protocol_options(
+        "explicit_http_config: {http_protocol_options: {}}, \
+         request_mirror_policies: [{cluster: copy, host_rewrite_literal: of-cluster}]",
+    );
+    let routes = [
+        route(
+            "/own",
+            "cluster: up, request_mirror_policies: [{cluster: copy, host_rewrite_literal: of-route}]",
+        ),
+        route("/", "cluster: up"),
+    ];
+    let clusters = [("up", up.address(), &options[..]), ("copy", copy.address(), "")];
+    let proxy = start(subject, &routes.concat(), &clusters);
+    for (number, path) in ["/own", "/"].into_iter().enumerate() {
+        assert_eq!(get(&mut proxy.client(), path, &[("host", "a")]).status, 200);
+        copy.wait_for(number + 1);
+        assert_eq!(copy.requests()[number].fields.get("host"), Some("of-cluster"), "{path}");
+    }
 }
 
 fn nobody_waits_for_a_copy(subject: &Subject) {

@@ -1,6 +1,7 @@
 //! What routes do to the traffic besides forwarding it: copies, redirects, retries, hedges, timeouts, breakers.
 
 pub(crate) mod breakers;
+pub(crate) mod counted;
 pub(crate) mod hedging;
 pub(crate) mod mirror;
 pub(crate) mod redirects;

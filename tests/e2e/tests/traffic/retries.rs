@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(conditions_on_resets),
     case!(conditions_on_resets_of_streams),
     case!(conditions_of_the_request),
+    case!(policies_of_the_cluster),
     case!(tries_are_told_of_their_kind),
     case!(per_try_idle_timeouts),
     case!(a_try_counts_from_the_end_of_the_request),
@@ -170,6 +171,41 @@ fn conditions_of_the_request(subject: &Subject) {
         }
     }
     proxy.wait_stat("cluster.up.upstream_rq_active", 0);
+}
+
+/// It takes the place of the route's, but for timeouts of tries; a typed policy of the route does nothing.
+fn policies_of_the_cluster(subject: &Subject) {
+    let upstream = scripted::upstream();
+    let own = |policy: &str| {
+        let fields = format!(
+            "explicit_http_config: {{http_protocol_options: {{}}}}, retry_policy: {{{policy}, {BACK_OFF}}}"
+        );
+        millrace_support::any::protocol_options(&fields)
+    };
+    let twice = own("retry_on: 5xx, num_retries: 2, per_try_timeout: 0.2s");
+    let refused = own("retry_on: connect-failure");
+    let typed =
+        "{\"@type\": type.googleapis.com/envoy.config.route.v3.RetryPolicy, retry_on: 5xx, num_retries: 4}";
+    let of_route = format!("retry_policy: {{retry_on: 5xx, num_retries: 1, {BACK_OFF}}}");
+    let routes = [
+        route("/both", &format!("cluster: twice, timeout: 9s, {of_route}")),
+        route("/other", &format!("cluster: refused, {of_route}")),
+        route("/typed", &format!("cluster: plain, retry_policy_typed_config: {typed}")),
+        route("/", "cluster: twice, timeout: 9s"),
+    ];
+    let clusters = [("twice", &twice[..]), ("refused", &refused), ("plain", "")];
+    let clusters = clusters.map(|(name, fields)| (name, upstream.address(), fields));
+    let proxy = start(subject, &routes.concat(), &clusters);
+    for (path, answers, last) in [
+        ("/", "503", "try 3"),
+        ("/both", "503", "try 3"),
+        ("/other", "503", "try 1"),
+        ("/typed", "503", "try 1"),
+        ("/late", "200@500", "try 1"),
+    ] {
+        let response = proxy.client().get_with(path, &[("x-case", path), ("x-answers", answers)]);
+        assert_eq!(response.text(), last, "{path}");
+    }
 }
 
 fn tries_are_told_of_their_kind(subject: &Subject) {

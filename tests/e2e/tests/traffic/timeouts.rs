@@ -16,7 +16,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(of_the_request),
     case!(asked_for_by_the_request),
     case!(of_connections_of_clients),
+    case!(of_old_connections),
     case!(of_connections_to_endpoints),
+    case!(of_streams_to_endpoints),
 ];
 
 /// What is sent: a whole request that is answered so, or one whose body never ends.
@@ -159,6 +161,47 @@ fn of_routes_and_streams(subject: &Subject) {
     }
 }
 
+/// `max_stream_duration` of a cluster: of each try, and what an internal client says instead.
+fn of_streams_to_endpoints(subject: &Subject) {
+    let upstream = scripted::upstream();
+    let options = millrace_support::any::protocol_options(
+        "common_http_protocol_options: {max_stream_duration: 0.3s}, explicit_http_config: {http_protocol_options: {}}",
+    );
+    let hcm = "internal_address_config: {cidr_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]}";
+    let retry = "timeout: 9s, retry_policy: {retry_on: \"reset,refused-stream\", num_retries: 1}";
+    let proxy = proxy(subject, &upstream, retry, hcm, &options);
+    let details = "upstream_max_stream_duration_reached";
+    let asks = |case: &'static str, answers: &'static str, more: &[(&'static str, &'static str)]| {
+        let mut client = proxy.client();
+        let fields = [&[("host", "a"), ("x-case", case), ("x-answers", answers)], more].concat();
+        client.request("GET", "/", &fields, b"");
+        client.response("GET").map(|response| (response.status, response.text())).ok()
+    };
+    let told = |case: &str| {
+        let line = proxy.log().case(case);
+        let (status, flags, details) = line.verdict();
+        format!("{status} {flags} {details}")
+    };
+    let over = Some((504, "upstream max stream duration reached".to_owned()));
+    assert_eq!(asks("a", "hang", &[]), over);
+    assert_eq!(told("a"), format!("504 URX,UMSDR {details}"));
+    assert_eq!(asks("b", "hang,200", &[]), Some((200, "try 2".into())));
+    assert_eq!(asks("c", "half", &[]), None);
+    assert_eq!(told("c"), format!("200 UMSDR {details}"));
+    // Two for the first, one each for the others.
+    proxy.wait_stat("cluster.up.upstream_rq_max_duration_reached", 4);
+    assert_eq!(proxy.stat("cluster.up.upstream_rq_504").unwrap_or(0), 0);
+    let internal =
+        |millis| [("x-forwarded-for", "10.0.0.1"), ("x-envoy-upstream-stream-duration-ms", millis)];
+    assert_eq!(asks("d", "200@600", &internal("5000")), Some((200, "try 1".into())));
+    assert_eq!(asks("e", "200@600", &internal("0")), Some((200, "try 1".into())));
+    let outsider = [("x-envoy-upstream-stream-duration-ms", "5000")];
+    assert_eq!(asks("f", "200@900", &outsider), over);
+    let fields = upstream.requests().into_iter().map(|request| request.fields);
+    assert!(fields.into_iter().all(|fields| !fields.has("x-envoy-upstream-stream-duration-ms")));
+    proxy.wait_stat("cluster.up.upstream_rq_active", 0);
+}
+
 fn of_the_request(subject: &Subject) {
     let upstream = scripted::upstream();
     let head = "request_headers_timeout: 0.3s";
@@ -222,6 +265,35 @@ fn of_connections_of_clients(subject: &Subject) {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     proxy.wait_stat("http.main.downstream_cx_max_duration_reached", 2);
     proxy.wait_stat("http.main.downstream_cx_active", 0);
+}
+
+/// `http1_safe_max_connection_duration` and `max_connection_duration_jitter`.
+fn of_old_connections(subject: &Subject) {
+    let upstream = scripted::upstream();
+    let hcm = "common_http_protocol_options: {max_connection_duration: 0.3s}\nhttp1_safe_max_connection_duration: true";
+    let safe = proxy(subject, &upstream, "timeout: 0s", hcm, "");
+    let mut client = safe.client();
+    assert_eq!(client.get("/").closes(), false);
+    safe.wait_stat("http.main.downstream_cx_max_duration_reached", 1);
+    // It waits for a next request, and ends with its answer.
+    assert_eq!(safe.stat("http.main.downstream_cx_active"), Some(1));
+    let last = client.get("/");
+    assert_eq!((last.status, last.closes()), (200, true));
+    client.end_within(Duration::from_secs(5));
+    let hcm = "common_http_protocol_options: {max_connection_duration: 0.6s, max_connection_duration_jitter: {value: 100}}\n\
+               drain_timeout: 0.1s";
+    let spread = proxy(subject, &upstream, "timeout: 0s", hcm, "");
+    let began = Instant::now();
+    let mut clients: Vec<_> = (0..16).map(|_| spread.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status, 200);
+    }
+    for client in &mut clients {
+        client.end_within(Duration::from_secs(5));
+    }
+    // All within the first third of what may be: 1 in 40 million.
+    assert!(began.elapsed() > Duration::from_millis(800), "{:?}", began.elapsed());
+    spread.wait_stat("http.main.downstream_cx_max_duration_reached", 16);
 }
 
 fn of_connections_to_endpoints(subject: &Subject) {

@@ -164,7 +164,7 @@ const EDGE_ONLY: [HeaderId; 5] = [
 ];
 
 /// Fields that steer the proxy and that no outsider may set.
-const INTERNAL_ONLY: [HeaderId; 14] = [
+const INTERNAL_ONLY: [HeaderId; 15] = [
     HeaderId::XEnvoyRetriableStatusCodes,
     HeaderId::XEnvoyRetriableHeaderNames,
     HeaderId::XEnvoyRetryOn,
@@ -179,6 +179,7 @@ const INTERNAL_ONLY: [HeaderId; 14] = [
     HeaderId::XEnvoyIpTags,
     HeaderId::XEnvoyOriginalUrl,
     HeaderId::XEnvoyHedgeOnPerTryTimeout,
+    HeaderId::XEnvoyUpstreamStreamDurationMs,
 ];
 
 fn strip_internal(routes: Option<&RouteConfiguration>, edge: bool, headers: &mut HeaderMap) {

@@ -13,6 +13,7 @@ pub mod request;
 pub mod response;
 pub mod retry;
 pub mod rewrite;
+pub mod strict;
 pub mod timeout;
 
 use millrace_config::format::Template;

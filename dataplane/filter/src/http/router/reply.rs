@@ -42,6 +42,14 @@ pub fn per_try_idle_timeout(as_204: bool) -> LocalReply {
     LocalReply { details: Cow::Borrowed("upstream_per_try_idle_timeout"), ..request_timeout(as_204) }
 }
 
+/// `max_stream_duration` of the cluster: 504 if the request was complete, else 408. It counts for no status of the
+/// cluster.
+pub fn max_stream_duration(request_complete: bool) -> LocalReply {
+    let status = if request_complete { 504 } else { 408 };
+    LocalReply::new(status, "upstream max stream duration reached", "upstream_max_stream_duration_reached")
+        .flagged(ResponseFlag::UpstreamMaxStreamDurationReached)
+}
+
 /// The request body does not fit the buffer that a filter needs.
 pub fn payload_too_large() -> LocalReply {
     LocalReply::new(413, "Payload Too Large", "request_payload_too_large").closing()

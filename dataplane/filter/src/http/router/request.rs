@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_config::{HostRewrite, RouteForward};
+use millrace_config::{HostRewrite, RouteForward, StrictHeaders};
 use millrace_http::{HeaderId, RequestHead};
 use millrace_route::rewrite;
 
@@ -18,6 +18,10 @@ pub struct RouterOptions {
     pub suppress_envoy_headers: bool,
     /// `respect_expected_rq_timeout`.
     pub respect_expected_rq_timeout: bool,
+    /// `strict_check_headers`.
+    pub strict_check_headers: StrictHeaders,
+    /// `suppress_grpc_request_failure_code_stats`.
+    pub suppress_grpc_statuses: bool,
     /// The connection manager's `max_stream_duration`.
     pub max_stream_duration: Option<Duration>,
 }
@@ -210,6 +214,8 @@ mod tests {
     const ON: RouterOptions = RouterOptions {
         suppress_envoy_headers: false,
         respect_expected_rq_timeout: false,
+        strict_check_headers: [None; 5],
+        suppress_grpc_statuses: false,
         max_stream_duration: None,
     };
 

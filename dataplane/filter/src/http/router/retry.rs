@@ -269,7 +269,7 @@ fn asked_for(policy: &RetryPolicy, head: &ResponseHead, now: WallTime) -> Option
 }
 
 /// The conditions that concern `grpc-status`.
-const GRPC: RetryConditions = RetryConditions(
+pub(super) const GRPC: RetryConditions = RetryConditions(
     RetryConditions::GRPC_CANCELLED.0
         | RetryConditions::GRPC_DEADLINE_EXCEEDED.0
         | RetryConditions::GRPC_RESOURCE_EXHAUSTED.0

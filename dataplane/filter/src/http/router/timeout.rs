@@ -20,6 +20,9 @@ pub struct Timeouts {
     /// The whole stream, of a route with `max_stream_duration`; zero ends it at once. Routes without leave the
     /// connection manager's in force.
     pub stream: Option<Duration>,
+    /// From when a try has its connection until its response ends, instead of the cluster's `max_stream_duration`;
+    /// `Some(None)` for no end.
+    pub try_stream: Option<Option<Duration>>,
     /// A try whose time is over goes on beside the next one (`hedge_on_per_try_timeout`).
     pub hedges: bool,
     /// The expected timeout is the request's `grpc-timeout`, too.
@@ -53,6 +56,7 @@ impl Timeouts {
             per_try: policy.and_then(|p| p.per_try_timeout),
             per_try_idle: policy.and_then(|p| p.per_try_idle_timeout),
             stream: None,
+            try_stream: millis(&head.headers, HeaderId::XEnvoyUpstreamStreamDurationMs),
             hedges: hedges(forward, &mut head.headers),
             grpc: capped.is_some(),
         };
@@ -72,6 +76,7 @@ impl Timeouts {
         timeouts.per_try =
             millis(headers, HeaderId::XEnvoyUpstreamRqPerTryTimeoutMs).unwrap_or(timeouts.per_try);
         headers.remove_id(HeaderId::XEnvoyUpstreamRqPerTryTimeoutMs);
+        headers.remove_id(HeaderId::XEnvoyUpstreamStreamDurationMs);
         if timeouts.global.is_some_and(|global| timeouts.per_try.is_some_and(|per_try| per_try >= global)) {
             timeouts.per_try = None;
         }

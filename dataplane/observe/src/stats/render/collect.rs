@@ -1,6 +1,6 @@
 //! What there is to print, in the order of names.
 
-use super::super::codes::CodeFamily;
+use super::super::codes::{CodeFamily, UNNAMED_CODE};
 use super::super::histogram::Merged;
 use super::super::metric::{Group, Spread, ValueType};
 use super::super::registry::State;
@@ -145,10 +145,12 @@ impl<'s> Collector<'s> {
     fn codes(&self, scope: usize, push: &mut impl FnMut(Item, bool)) {
         let codes = self.state.code_sums(scope);
         for family in CodeFamily::ALL {
-            let mut classes = [false; 10];
+            let mut classes = [false; 11];
             for ((_, code), _) in codes.iter().filter(|((f, _), _)| f == family) {
-                push(Item::Code(*family, *code), true);
-                classes[(code / 100) as usize % 10] = true;
+                if *code != UNNAMED_CODE {
+                    push(Item::Code(*family, *code), true);
+                }
+                classes[(code / 100) as usize % 11] = true;
             }
             for class in (1..=5).filter(|class| classes[*class as usize]) {
                 push(Item::Class(*family, class), true);

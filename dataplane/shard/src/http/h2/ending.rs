@@ -1,6 +1,7 @@
 //! The end of HTTP/2 connections of clients: drains in two steps, errors, time, and what their streams see of it.
 
 use millrace_base::{Key, ResponseFlag, Time};
+use millrace_filter::jitter;
 use millrace_http::h2::{ConnectionError, ErrorCode, GoAway};
 use millrace_observe::stats::{http as metric, http2};
 use millrace_ring::IoError;
@@ -81,7 +82,8 @@ impl Shard {
         if h2.drain != Drain::No || http.closing != Closing::No {
             return;
         }
-        h2.drain = Drain::Announced(now + http.hcm.drain_timeout);
+        let (whole, percent) = (http.hcm.drain_timeout, http.hcm.drain_jitter_percent);
+        h2.drain = Drain::Announced(now + whole + jitter(whole, percent, self.rng.next_u64()));
         h2.codec.goaway(GoAway::Drain);
         write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
         self.stats.inc(http.hcm.scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
@@ -209,6 +211,7 @@ impl Shard {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let opened = downstream.opened;
         let Protocol::Http(http) = &mut downstream.protocol else { return };
+        let opened = opened + http.outlives;
         let (scope, hcm) = (http.hcm.scope, http.hcm.clone());
         let due = |since: Time, limit: Option<std::time::Duration>| limit.is_some_and(|l| since + l <= now);
         if !http.is_open() {
