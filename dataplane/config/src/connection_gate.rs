@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use millrace_base::TokenBucket;
 
-use crate::ScopeId;
+use crate::{ScopeId, SniForwardProxy};
 
 /// `extensions.filters.network.local_ratelimit.v3.LocalRateLimit`.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub enum ConnectionGate {
     RateLimit(Arc<ConnectionRateLimit>),
     /// `envoy.filters.network.connection_limit`.
     Limit(Arc<ConnectionLimit>),
+    /// `envoy.filters.network.sni_dynamic_forward_proxy`, which may have the connection wait.
+    SniForwardProxy(Arc<SniForwardProxy>),
 }
 
 #[cfg(test)]

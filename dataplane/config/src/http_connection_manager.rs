@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
-    CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
+    CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId, ForwardProxyFilter,
     GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HealthCheckFilter, Http2Options, LocalRateLimit,
     RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes,
 };
@@ -149,6 +149,8 @@ pub enum HttpFilterKind {
     AdmissionControl(Arc<AdmissionControl>),
     /// `envoy.filters.http.adaptive_concurrency`.
     AdaptiveConcurrency(Arc<AdaptiveConcurrency>),
+    /// `envoy.filters.http.dynamic_forward_proxy`.
+    ForwardProxy(Arc<ForwardProxyFilter>),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.

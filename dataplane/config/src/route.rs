@@ -307,6 +307,8 @@ pub enum PerFilterConfig {
     Compressor(Arc<CompressorPerRoute>),
     /// `BandwidthLimit`.
     BandwidthLimit(Arc<BandwidthLimit>),
+    /// `dynamic_forward_proxy.v3.PerRouteConfig`.
+    ForwardProxy(crate::ForwardProxyHost),
 }
 
 /// `typed_per_filter_config` of one level, sorted by filter name.

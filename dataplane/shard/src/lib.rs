@@ -20,6 +20,7 @@ mod io;
 mod link;
 mod listener;
 mod logs;
+mod named_hosts;
 mod origin;
 mod outliers;
 mod overload;
@@ -39,4 +40,5 @@ mod upstream;
 
 pub use health_checks::Members;
 pub use logs::Logs;
+pub use named_hosts::{HostNews, Question};
 pub use shard::{Running, Shard, ShardParts, SocketFacts};

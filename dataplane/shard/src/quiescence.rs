@@ -15,6 +15,7 @@ impl Shard {
         assert_eq!(self.io.pool().outstanding(), 0, "buffers not home");
         assert_eq!(self.io.plain_pool().outstanding(), 0, "buffers of plaintext not home");
         assert!(self.inspections.is_empty() && self.racers.is_empty(), "inspections or connects left");
+        assert!(self.named_hosts.is_quiet(), "requests wait for a host and are gone");
         assert!(self.farewells.is_empty(), "sockets of past connections left");
         assert!(self.runnable.is_empty() && self.actions.is_empty() && self.io.dirty.is_empty());
         self.listeners.assert_quiescent();

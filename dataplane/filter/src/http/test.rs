@@ -14,6 +14,7 @@ use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 use millrace_observe::stats::{Registry, ShardStats};
 
 use super::LocalReply;
+use super::forward_proxy::{Asked, HostNames};
 use super::router::Render;
 use super::stream_filters::{
     ConnectionFilters, Env, ResponseEnv, ShardFilters, Start, StreamFilters, Verdict,
@@ -211,6 +212,17 @@ impl Room {
         start: &Start<'_>,
         head: &mut RequestHead,
     ) -> Verdict {
+        self.begin_with(slot, start, head, &mut Nobody)
+    }
+
+    /// The same with a cache of hosts.
+    pub(crate) fn begin_with(
+        &mut self,
+        slot: &mut Option<Box<StreamFilters>>,
+        start: &Start<'_>,
+        head: &mut RequestHead,
+        names: &mut dyn HostNames,
+    ) -> Verdict {
         let mut env = Env {
             now: self.now,
             wall: WallTime::default(),
@@ -221,8 +233,18 @@ impl Room {
             connection: &mut self.connection,
             flags: &mut self.flags,
             shard: &mut self.shard,
+            names,
         };
         StreamFilters::begin(slot, start, &mut env, head)
+    }
+}
+
+/// Knows no host.
+struct Nobody;
+
+impl HostNames for Nobody {
+    fn ask(&mut self, _: &Arc<millrace_config::DnsCache>, _: &[u8], _: u16, _: bool) -> Asked<'_> {
+        Asked::Full
     }
 }
 

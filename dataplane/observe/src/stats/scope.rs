@@ -97,6 +97,8 @@ pub enum ScopeKind {
     LocalRateLimit,
     /// `connection_limit.<name>.`: `name` is the filter's `stat_prefix`.
     ConnectionLimit,
+    /// `dns_cache.<name>.`: `name` is the cache's.
+    DnsCache,
     /// `overload.<name>.`: `name` is a resource monitor's. There once an overload manager has it, as the next two.
     OverloadMonitor,
     /// `overload.<name>.`: `name` is an overload action's.
@@ -155,6 +157,7 @@ impl ScopeKind {
         Self::HttpGradientController,
         Self::LocalRateLimit,
         Self::ConnectionLimit,
+        Self::DnsCache,
         Self::OverloadMonitor,
         Self::OverloadAction,
         Self::LoadShedPoint,
@@ -207,6 +210,7 @@ impl ScopeKind {
             Self::HttpGradientController => &tables::gradient_controller::TABLE,
             Self::LocalRateLimit => &tables::local_rate_limit::TABLE,
             Self::ConnectionLimit => &tables::connection_limit::TABLE,
+            Self::DnsCache => &tables::dns_cache::TABLE,
             Self::OverloadMonitor => &tables::overload_monitor::TABLE,
             Self::OverloadAction => &tables::overload_action::TABLE,
             Self::LoadShedPoint => &tables::load_shed_point::TABLE,
@@ -220,6 +224,7 @@ impl ScopeKind {
             Self::Process | Self::Host | Self::HttpLocalRateLimit | Self::HttpBandwidthLimit => "",
             Self::LocalRateLimit => "local_rate_limit",
             Self::ConnectionLimit => "connection_limit",
+            Self::DnsCache => "dns_cache",
             Self::OverloadMonitor | Self::OverloadAction | Self::LoadShedPoint => "overload",
             Self::Server => "server",
             Self::ListenerManager => "listener_manager",

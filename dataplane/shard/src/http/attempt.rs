@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use millrace_base::Key;
 use millrace_config::{Cluster, ClusterId, HttpFilter, HttpFilterKind, LbPolicy, UpstreamProtocol};
-use millrace_filter::http::istio_alpn;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_filter::http::router::{reply, request as router};
 use millrace_filter::http::stream_filters::Start;
+use millrace_filter::http::{LocalReply, istio_alpn};
 use millrace_http::Version;
 use millrace_http::h1::{
     BodyFraming, CHUNK_SUFFIX, EncodeOptions, RequestInfo, encode_chunk_prefix, encode_request,
@@ -27,6 +27,7 @@ use super::{balance, header_case};
 use crate::address::inet;
 use crate::choose::{Asker, Choice, Chooser, NoChoice};
 use crate::downstream::Downstream;
+use crate::named_hosts::Waiter;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
@@ -44,15 +45,26 @@ impl Shard {
     /// Chooses an endpoint and asks its pool for a connection.
     pub(super) fn attempt(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let Some(routed) = stream.facts.plan.and_then(|p| p.cluster) else { return };
         stream.facts.attempts += 1;
-        match self.choose_endpoint(id, routed) {
+        self.attempt_named(id, false);
+    }
+
+    /// The same, once the host that the request names was looked for: `again`.
+    pub(super) fn attempt_named(&mut self, id: Key, again: bool) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let Some(routed) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+        match self.choose_endpoint(id, routed, again) {
             Ok(choice) => self.attempt_at(id, choice),
             Err(NoChoice::NoCluster) => self.local_reply(id, reply::no_cluster(503)),
             Err(NoChoice::NoHost) => {
                 self.end_retry_slot(id);
                 self.local_reply(id, reply::no_healthy_upstream(503));
             }
+            Err(NoChoice::Unresolved(details)) => {
+                self.end_retry_slot(id);
+                self.local_reply(id, LocalReply { details, ..reply::no_healthy_upstream(503) });
+            }
+            Err(NoChoice::Waits) => self.await_host(id),
             Err(NoChoice::Missing) => {
                 let session = self.streams.get(id).and_then(|stream| stream.facts.balance.session.as_ref());
                 let status = session.map_or(503, |session| session.status_when_missing);
@@ -62,7 +74,7 @@ impl Shard {
         }
     }
 
-    fn choose_endpoint(&mut self, id: Key, routed: ClusterId) -> Result<Choice, NoChoice> {
+    fn choose_endpoint(&mut self, id: Key, routed: ClusterId, again: bool) -> Result<Choice, NoChoice> {
         let stream = self.streams.get(id).ok_or(NoChoice::NoHost)?;
         let facts = &stream.facts;
         let reads_metadata = |cluster: &Cluster| {
@@ -81,6 +93,9 @@ impl Shard {
         let context = if avoids { avoiding(context, stream) } else { context };
         let asker = Asker {
             headers: Some(&stream.request.headers),
+            authority: Some(stream.request.authority()),
+            port: None,
+            waiter: Some((Waiter::Stream(id), again)),
             client: self.downstreams.get(stream.downstream).map(|client| &**client),
             avoid_of: facts.member,
         };
@@ -90,7 +105,9 @@ impl Shard {
             shared: &self.shared,
             stats: &mut self.stats,
             rng: &mut self.rng,
+            named_hosts: &mut self.named_hosts,
             now: self.io.now,
+            wall: self.wall,
         };
         chooser.choose(routed, &context, &asker)
     }
@@ -326,6 +343,7 @@ impl Shard {
                 self.forget_tunnel(conn);
                 self.close_upstream(conn, by);
             }
+            Attempt::Naming => self.leave_host(id),
             Attempt::BackOff(_) | Attempt::None => {}
         }
     }

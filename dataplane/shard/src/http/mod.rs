@@ -18,6 +18,7 @@ mod hedge;
 mod input;
 mod large_streams;
 mod mirror;
+mod naming;
 mod overload;
 mod redirect;
 mod relay;

@@ -8,6 +8,7 @@ use super::{Env, Start, StreamFilters, Verdict};
 use crate::http::chain;
 use crate::http::compression::compressor::CompressorActive;
 use crate::http::compression::decompressor::DecompressorActive;
+use crate::http::forward_proxy;
 use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
@@ -79,6 +80,7 @@ impl StreamFilters {
         (self.holds_request, self.waits) = (false, false);
         match self.filters.last_mut() {
             Some(Active::Fault(fault)) => fault.resume(env, head),
+            Some(Active::ForwardProxy(waiting)) => waiting.resume(env, head),
             Some(Active::Buffer(buffer)) => {
                 buffer.resume(head);
                 self.fed = self.filters.len();
@@ -203,6 +205,10 @@ fn step(
         HttpFilterKind::AdaptiveConcurrency(config) => {
             let (active, verdict) = ConcurrencyActive::begin(config, env);
             return (active.map(|active| Active::Concurrency(active.into())), verdict);
+        }
+        HttpFilterKind::ForwardProxy(proxy) => {
+            let (waiting, verdict) = forward_proxy::begin(proxy, own, start, env, head);
+            return (waiting.map(|waiting| Active::ForwardProxy(waiting.into())), verdict);
         }
         // It acts when an endpoint is chosen: `istio_alpn::offer`.
         HttpFilterKind::IstioAlpn(_) | HttpFilterKind::Router { .. } => None,
