@@ -171,6 +171,30 @@ pub struct ResolvedHost {
     pub last_use: Arc<LastUse>,
 }
 
+/// A shard wants to know the addresses of a host.
+#[derive(Clone, Debug)]
+pub struct HostQuestion {
+    /// The cache that shall hold them.
+    pub cache: Arc<DnsCache>,
+    /// Host and port, as [`normalize`] writes them.
+    pub host: Arc<str>,
+    /// The port, where that of `host` is none.
+    pub default_port: u16,
+    /// What is known is a failure, which does not count.
+    pub anew: bool,
+}
+
+/// What all shards are told of a host.
+#[derive(Clone, Debug)]
+pub struct HostNews {
+    /// The cache that holds it.
+    pub cache: DnsCacheId,
+    /// As in the question.
+    pub host: Arc<str>,
+    /// What is known of it; `None` when it was dropped.
+    pub answer: Option<Arc<ResolvedHost>>,
+}
+
 /// `envoy.clusters.dynamic_forward_proxy`.
 #[derive(Clone, Debug)]
 pub struct ForwardProxyCluster {

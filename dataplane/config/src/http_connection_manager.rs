@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::{
     AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
-    CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId, ForwardProxyFilter,
-    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HealthCheckFilter, Http2Options, LocalRateLimit,
-    RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes,
+    CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
+    ForwardProxyFilter, GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HealthCheckFilter, Http2Options,
+    LocalRateLimit, RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes,
 };
 
 /// `server_header_transformation`.

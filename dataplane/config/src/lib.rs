@@ -54,7 +54,7 @@ pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use discovery::{ClusterDiscovery, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, OriginalDst};
 pub use dns_cache::{
     AddressFilter, DnsCache, DnsCacheConfig, DnsCacheId, ForwardProxyCluster, ForwardProxyFilter,
-    ForwardProxyHost, LastUse, ResolvedHost, SniForwardProxy,
+    ForwardProxyHost, HostNews, HostQuestion, LastUse, ResolvedHost, SniForwardProxy,
 };
 pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use filter_chain::{

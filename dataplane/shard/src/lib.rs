@@ -40,5 +40,4 @@ mod upstream;
 
 pub use health_checks::Members;
 pub use logs::Logs;
-pub use named_hosts::{HostNews, Question};
 pub use shard::{Running, Shard, ShardParts, SocketFacts};

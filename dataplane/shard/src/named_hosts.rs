@@ -1,13 +1,13 @@
 //! What this shard knows of the hosts that requests name (dynamic forward proxy), and who waits for one.
 //!
 //! The control thread resolves names and tells every shard what came of it ([`HostNews`]); a shard asks it for a host only
-//! when it knows nothing ([`Question`], through `Shared`). A host that is known costs a look into a table of the shard's own.
+//! when it knows nothing ([`HostQuestion`], through `Shared`). A host that is known costs a look into a table of the shard's own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use millrace_base::{Key, WallTime};
-use millrace_config::{DnsCache, DnsCacheId, ResolvedHost, dns_cache};
+use millrace_config::{DnsCache, DnsCacheId, HostNews, HostQuestion, ResolvedHost, dns_cache};
 use millrace_filter::http::forward_proxy::{Asked, HostNames};
 
 use crate::shard::Shard;
@@ -15,30 +15,6 @@ use crate::shared::Shared;
 
 /// A host that is used is told to the control thread this often at the most.
 const TOLD_EVERY_NANOS: u64 = 250_000_000;
-
-/// A shard wants to know the addresses of a host.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// The cache that shall hold them.
-    pub cache: Arc<DnsCache>,
-    /// Host and port, as `dns_cache::normalize` writes them.
-    pub host: Arc<str>,
-    /// The port, where that of `host` is none.
-    pub default_port: u16,
-    /// What is known is a failure, which does not count.
-    pub anew: bool,
-}
-
-/// What the control thread tells all shards of a host.
-#[derive(Clone, Debug)]
-pub struct HostNews {
-    /// The cache that holds it.
-    pub cache: DnsCacheId,
-    /// As in the question.
-    pub host: Arc<str>,
-    /// What is known of it; `None` when it was dropped.
-    pub answer: Option<Arc<ResolvedHost>>,
-}
 
 /// Who waits for a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,7 +132,7 @@ impl NamedHosts {
         let entry = hosts.entry(Arc::clone(&name)).or_default();
         if entry.waiters.is_empty() {
             let host = Arc::clone(&name);
-            let question = Question { cache: Arc::clone(cache), host, default_port, anew };
+            let question = HostQuestion { cache: Arc::clone(cache), host, default_port, anew };
             if !shared.ask_control(question) {
                 cache.end_wait();
                 return Some(Asked::Busy);

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
-use millrace_config::{Address, ClusterId, Listener, OverloadLevels, Update};
+use millrace_config::{Address, ClusterId, HostNews, HostQuestion, Listener, OverloadLevels, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
 use millrace_upstream::{ClusterHealth, ClusterShared, OnDemandBook, TableShape};
 
 pub use crate::admission::{Admission, ConnectionCount};
-use crate::named_hosts::{HostNews, Question};
 
 /// Messages that may wait for one shard.
 const MAILBOX_MAX: usize = 4096;
@@ -172,7 +171,7 @@ pub struct Shared {
     /// Clusters whose health the control thread shall look at.
     notices: Mutex<BTreeSet<ClusterId>>,
     /// Hosts that the control thread shall resolve.
-    questions: Mutex<Vec<Question>>,
+    questions: Mutex<Vec<HostQuestion>>,
     wake_control: OnceLock<WakeControl>,
     connections: Arc<ConnectionCount>,
     /// What session tickets of all shards have in common.
@@ -361,12 +360,12 @@ impl Shared {
     }
 
     /// Hosts that shards want resolved since the last call.
-    pub fn take_questions(&self) -> Vec<Question> {
+    pub fn take_questions(&self) -> Vec<HostQuestion> {
         std::mem::take(&mut *self.questions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The control thread shall resolve a host. False when too many are waiting for it.
-    pub(crate) fn ask_control(&self, question: Question) -> bool {
+    pub(crate) fn ask_control(&self, question: HostQuestion) -> bool {
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         if questions.len() >= QUESTIONS_MAX {
             return false;

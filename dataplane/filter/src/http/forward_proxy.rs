@@ -38,6 +38,16 @@ pub trait HostNames {
     fn ask(&mut self, cache: &Arc<DnsCache>, host: &[u8], port: u16, again: bool) -> Asked<'_>;
 }
 
+/// Knows no host: for chains without the filter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHosts;
+
+impl HostNames for NoHosts {
+    fn ask(&mut self, _: &Arc<DnsCache>, _: &[u8], _: u16, _: bool) -> Asked<'_> {
+        Asked::Full
+    }
+}
+
 /// A request whose host is being resolved.
 #[derive(Debug)]
 pub(crate) struct ForwardProxyActive {

@@ -14,7 +14,7 @@ use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 use millrace_observe::stats::{Registry, ShardStats};
 
 use super::LocalReply;
-use super::forward_proxy::{Asked, HostNames};
+use super::forward_proxy::{HostNames, NoHosts};
 use super::router::Render;
 use super::stream_filters::{
     ConnectionFilters, Env, ResponseEnv, ShardFilters, Start, StreamFilters, Verdict,
@@ -212,7 +212,7 @@ impl Room {
         start: &Start<'_>,
         head: &mut RequestHead,
     ) -> Verdict {
-        self.begin_with(slot, start, head, &mut Nobody)
+        self.begin_with(slot, start, head, &mut NoHosts)
     }
 
     /// The same with a cache of hosts.
@@ -236,15 +236,6 @@ impl Room {
             names,
         };
         StreamFilters::begin(slot, start, &mut env, head)
-    }
-}
-
-/// Knows no host.
-struct Nobody;
-
-impl HostNames for Nobody {
-    fn ask(&mut self, _: &Arc<millrace_config::DnsCache>, _: &[u8], _: u16, _: bool) -> Asked<'_> {
-        Asked::Full
     }
 }
 

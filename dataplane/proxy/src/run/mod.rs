@@ -13,6 +13,7 @@ mod health;
 mod listeners;
 mod loads;
 mod logs;
+mod named_hosts;
 mod outbox;
 mod overload;
 mod process;

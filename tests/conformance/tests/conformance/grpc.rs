@@ -149,6 +149,7 @@ fn begin(start: &Start<'_>, head: &mut RequestHead) -> Box<StreamFilters> {
         connection: &mut ConnectionFilters::default(),
         flags: &mut ResponseFlags::default(),
         shard: &mut ShardFilters::default(),
+        names: &mut millrace_filter::http::forward_proxy::NoHosts,
     };
     assert_eq!(StreamFilters::begin(&mut slot, start, &mut env, head), Verdict::Continue);
     slot.expect("something to do")
