@@ -15,6 +15,7 @@ mod dump;
 mod endpoints;
 mod gauges;
 mod graveyard;
+mod health_discovery;
 mod listeners;
 mod merges;
 mod past;
@@ -82,6 +83,8 @@ pub struct Assembly {
     clusters: ClusterBook,
     /// Clusters of the bootstrap that only the control client uses.
     control_clusters: Vec<Arc<millrace_config::Cluster>>,
+    /// What a control plane only wants checked.
+    checked_only: Vec<Arc<millrace_config::Cluster>>,
     assignments: Assignments,
     listeners: BTreeMap<Arc<str>, ListenerEntry>,
     /// By [`millrace_config::RouteTableId`].
@@ -142,6 +145,7 @@ impl Assembly {
             names_published: compiled.snapshot.cluster_names.len(),
             clusters: ClusterBook::default(),
             control_clusters: compiled.control_clusters.clone(),
+            checked_only: Vec::new(),
             assignments: Assignments::default(),
             listeners: BTreeMap::new(),
             routes: Vec::new(),

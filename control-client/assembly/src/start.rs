@@ -259,7 +259,8 @@ impl Assembly {
     }
 
     fn tend_graves(&mut self, turn: &mut Turn<'_>) {
-        let used: HashSet<_> = self.snapshot.clusters.iter().flatten().map(|cluster| cluster.scope).collect();
+        let serving = self.snapshot.clusters.iter().flatten();
+        let used: HashSet<_> = serving.chain(&self.checked_only).map(|cluster| cluster.scope).collect();
         let registry = self.cx.registry.clone();
         self.graveyard.tend(turn.now, &registry, &mut self.deadlines, |scope| used.contains(&scope));
     }

@@ -58,7 +58,7 @@ pub struct Compiled {
     pub runtime: Runtime,
     /// `application_log_config`, unless the command line says otherwise.
     pub log_format: Option<LogFormat>,
-    /// `dynamic_resources` and `load_stats_config`. What RTDS layers name stands in `runtime`, what resources name in the resources.
+    /// `dynamic_resources`, `load_stats_config` and `hds_config`. What RTDS layers name stands in `runtime`, what resources name in the resources.
     pub dynamic: Dynamic,
     /// Fields without effect.
     pub unsupported: Vec<Unsupported>,

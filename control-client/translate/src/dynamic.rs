@@ -1,4 +1,5 @@
-//! `dynamic_resources` and `cluster_manager.load_stats_config`: what comes from where, and who is told of the load.
+//! `dynamic_resources`, `cluster_manager.load_stats_config` and `hds_config`: what comes from where, and who is told of
+//! the load and of health.
 
 use millrace_ads::source::{GrpcService, GrpcSource};
 use millrace_proto::Path;
@@ -19,6 +20,8 @@ pub struct Dynamic {
     pub lds: Option<Subscription>,
     /// `cluster_manager.load_stats_config`: who is told how much is sent where (LRS).
     pub load_stats: Option<GrpcService>,
+    /// `hds_config`: who says what is to be checked and is told what was found (HDS).
+    pub health_discovery: Option<GrpcService>,
 }
 
 /// Resources that are named one by one are asked for where they are named.
@@ -38,7 +41,10 @@ pub(crate) fn dynamic(bootstrap: &Bootstrap, cx: &mut Context) -> Result<Dynamic
     }
     if let Some(config) = bootstrap.cluster_manager.as_ref().and_then(|m| m.load_stats_config.as_ref()) {
         let path = Path::from("cluster_manager").join("load_stats_config");
-        dynamic.load_stats = Some(source::load_stats(config, &path, cx)?);
+        dynamic.load_stats = Some(source::one_service(config, &path, cx)?);
+    }
+    if let Some(config) = &bootstrap.hds_config {
+        dynamic.health_discovery = Some(source::one_service(config, &Path::from("hds_config"), cx)?);
     }
     Ok(dynamic)
 }

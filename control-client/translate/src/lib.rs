@@ -23,6 +23,7 @@ mod filter_chain;
 mod fuzz;
 mod hash_policy;
 mod headers;
+mod health_discovery;
 mod http;
 mod interned;
 mod listener;

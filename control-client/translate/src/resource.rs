@@ -13,6 +13,7 @@ use millrace_proto::pb::envoy::config::endpoint::v3 as endpoints;
 use millrace_proto::pb::envoy::config::listener::v3 as listeners;
 use millrace_proto::pb::envoy::config::route::v3 as routes;
 use millrace_proto::pb::envoy::extensions::transport_sockets::tls::v3 as secrets;
+use millrace_proto::pb::envoy::service::health::v3::HealthCheckSpecifier;
 use millrace_proto::pb::envoy::service::runtime::v3 as runtimes;
 use millrace_proto::{Message, Path, schema, set_apart, validate};
 
@@ -22,10 +23,12 @@ use crate::runtime::RuntimeValue;
 use crate::secrets::{LoadedSecret, SecretKind};
 use crate::source::Subscription;
 use crate::{
-    cluster as cluster_, fields, listener as listener_, route, runtime as runtime_, transport_socket,
+    cluster as cluster_, fields, health_discovery, listener as listener_, route, runtime as runtime_,
+    transport_socket,
 };
 
 pub use crate::cluster::{AssignmentRecords, LoadAssignment, retired_scopes};
+pub use crate::health_discovery::HealthAssignment;
 pub use crate::route::RouteTable;
 
 /// Type URL of listeners.
@@ -44,6 +47,9 @@ pub const CLUSTER_LOAD_ASSIGNMENT: &str =
     "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 /// Type URL of runtime layers.
 pub const RUNTIME: &str = "type.googleapis.com/envoy.service.runtime.v3.Runtime";
+
+/// Type URL of what a control plane wants checked. It is no resource, and comes on a stream of its own.
+pub const HEALTH_CHECK_SPECIFIER: &str = "type.googleapis.com/envoy.service.health.v3.HealthCheckSpecifier";
 
 /// Type URL of secrets.
 pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
@@ -240,6 +246,19 @@ pub fn secret(
     cx: &mut Context,
 ) -> Result<Translated<LoadedSecret>, Rejection> {
     translated(SECRET, bytes, cx, |typed: &secrets::Secret, cx| transport_socket::secret(typed, kind, cx))
+}
+
+/// Checks and translates what a control plane wants checked (HDS).
+///
+/// # Errors
+/// As [`listener`].
+pub fn health_check_specifier(
+    bytes: &[u8],
+    cx: &mut Context,
+) -> Result<Translated<HealthAssignment>, Rejection> {
+    translated(HEALTH_CHECK_SPECIFIER, bytes, cx, |typed: &HealthCheckSpecifier, cx| {
+        health_discovery::specifier(typed, cx)
+    })
 }
 
 /// Checks and translates a runtime layer.

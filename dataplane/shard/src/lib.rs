@@ -14,6 +14,7 @@ mod farewell;
 mod gates;
 mod handshakes;
 mod health_checks;
+mod held;
 mod housekeeping;
 mod http;
 mod io;

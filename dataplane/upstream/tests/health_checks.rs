@@ -218,14 +218,14 @@ fn failed(kind: FailureKind, status: u16, retriable: bool) -> Option<Verdict> {
 
 #[test]
 fn http1_answers_are_judged_however_they_are_cut() {
-    let passed = Some(Verdict::Passed { degraded: false });
+    let passed = Some(Verdict::Passed { degraded: false, status: 200 });
     let plain = check(HealthCheckKind::Http(Box::new(http())));
     let cases: [(&str, Option<Verdict>, bool); 7] = [
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", passed, false),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", passed, false),
         (
             "HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nx-envoy-degraded: 1\r\ncontent-length: 0\r\n\r\n",
-            Some(Verdict::Passed { degraded: true }),
+            Some(Verdict::Passed { degraded: true, status: 200 }),
             false,
         ),
         ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", passed, true),
@@ -258,7 +258,7 @@ fn an_end_of_the_connection_may_be_the_end_of_the_answer() {
     let request = RequestHead::new();
     let network = failed(FailureKind::Network, 0, false);
     for (answer, clean, verdict) in [
-        (&b"HTTP/1.1 200 OK\r\n\r\nabc"[..], true, Some(Verdict::Passed { degraded: false })),
+        (&b"HTTP/1.1 200 OK\r\n\r\nabc"[..], true, Some(Verdict::Passed { degraded: false, status: 200 })),
         (b"HTTP/1.1 200 OK\r\n\r\nabc", false, network),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", true, network),
         (b"", true, network),
@@ -287,7 +287,7 @@ fn payloads_are_found_and_names_compared() {
             format!("x-envoy-upstream-healthchecked-cluster: {name}\r\ncontent-length: {}", body.len());
         converse(&check, format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}").as_bytes(), 5).0
     };
-    let passed = Some(Verdict::Passed { degraded: false });
+    let passed = Some(Verdict::Passed { degraded: false, status: 200 });
     let active = failed(FailureKind::Active, 200, false);
     let cases = [
         ("upper", "all is well!", passed, true),

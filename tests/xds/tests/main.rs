@@ -8,6 +8,7 @@ mod dumps;
 mod endurance;
 mod failover;
 mod faults;
+mod health_discovery;
 mod isolation;
 mod loads;
 mod meshes;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ("endurance", endurance::CASES),
         ("failover", failover::CASES),
         ("faults", faults::CASES),
+        ("health_discovery", health_discovery::CASES),
         ("isolation", isolation::CASES),
         ("loads", loads::CASES),
         ("meshes", meshes::CASES),

@@ -1,21 +1,16 @@
 //! Load reports to a control plane (LRS): when they are due and for which clusters; the counters are the owner's.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use millrace_ads::source::GrpcService;
-use millrace_base::Rng;
 use millrace_proto::pb::envoy::config::core::v3::Node;
 use millrace_proto::pb::envoy::config::endpoint::v3::ClusterStats;
 use tokio::sync::mpsc;
 
 use super::grpc::{Ended, LoadStream, Service};
+use super::pauses::Pauses;
 use super::told::Owned;
 use crate::dns::SystemResolver;
-
-/// Back-off as Envoy's for this stream: drawn from zero up to an interval that doubles.
-const BACKOFF_BASE: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Which clusters a server wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +63,8 @@ impl LoadReporter {
         let (reports, mut inbox) = mpsc::channel(1);
         let service = Service::new(service, Arc::new(SystemResolver::default()));
         let task = tokio::spawn(async move {
-            let mut rng = Rng::new(seed);
-            let (mut interval, mut retry) = (BACKOFF_BASE, false);
+            let mut pauses = Pauses::new(seed);
+            let mut retry = false;
             loop {
                 // Without a receiver the task is about to be aborted.
                 let _ = tell.send(LoadEvent::Opening { retry }).await;
@@ -78,12 +73,7 @@ impl LoadReporter {
                     LoadStream { service: &service, node: &node, events: &tell, reports: &mut inbox };
                 let Ended { answered, failed, reason } = stream.run().await;
                 let _ = tell.send(LoadEvent::Disconnected { reason, failed }).await;
-                if answered {
-                    interval = BACKOFF_BASE;
-                }
-                let nanoseconds = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-                tokio::time::sleep(Duration::from_nanos(rng.below(nanoseconds))).await;
-                interval = (interval * 2).min(BACKOFF_MAX);
+                pauses.pause(answered).await;
             }
         });
         Self { events, reports, _task: Owned(task) }

@@ -10,8 +10,10 @@ mod feed;
 mod file_feed;
 mod grpc;
 mod grpc_feed;
+mod health_report;
 mod load_report;
 mod node;
+mod pauses;
 mod read_file;
 mod rest;
 mod rest_feed;
@@ -28,6 +30,7 @@ mod tests;
 use millrace_ads::{ConnectedState, ResourceType, Update};
 use millrace_config::{SecretId, SourceId};
 
+pub use health_report::{HealthEvent, HealthReporter};
 pub use load_report::{Clusters, LoadEvent, LoadReporter};
 pub use node::{Build, ServedExtension, node};
 pub use served::SERVED;

@@ -71,6 +71,13 @@ pub(super) fn health_check(
     };
     let mut hasher = DefaultHasher::new();
     (from.encode_to_vec(), ignore_new_hosts).hash(&mut hasher);
+    // Checks begin anew where connections are others.
+    for socket in &cluster.transport_socket {
+        socket.encode_to_vec().hash(&mut hasher);
+    }
+    for by in &cluster.transport_socket_matches {
+        by.encode_to_vec().hash(&mut hasher);
+    }
     Ok(Some(Arc::new(HealthCheck {
         fingerprint: hasher.finish(),
         timeout: from.timeout.as_ref().map_or(SHORTEST, value::duration).max(SHORTEST),

@@ -50,6 +50,17 @@ pub(crate) fn cluster(
     path: &Path,
     cx: &mut Context,
 ) -> Result<Cluster, Rejection> {
+    let mut built = checked_only(cluster, path, cx)?;
+    scopes::assign(&mut built, previous, &cx.registry);
+    Ok(built)
+}
+
+/// A cluster whose endpoints are counted for by nobody.
+pub(crate) fn checked_only(
+    cluster: &pb::Cluster,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Cluster, Rejection> {
     let transport =
         transport_socket::upstream(cluster.transport_socket.as_ref(), &path.join("transport_socket"), cx)?;
     let matches_path = path.join("transport_socket_matches");
@@ -72,7 +83,7 @@ pub(crate) fn cluster(
     let circuit_breakers = circuit_breakers::circuit_breakers(breakers, &cluster.name, path, cx)?;
     let bind = bind::bind_config(cluster, path, cx)?;
     let mut http = http_options::upstream_http(cluster, path, cx)?;
-    http.preconnect_ratio = http_options::preconnect_ratio(cluster);
+    (http.preconnect_ratio, http.predictive_preconnect_ratio) = http_options::preconnect_ratios(cluster);
     let health_check = health_check::health_check(cluster, http.protocol, path, cx)?;
     let health_check = if provides { unchecked(health_check, path, cx) } else { health_check };
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
@@ -98,7 +109,7 @@ pub(crate) fn cluster(
     {
         *service_name = Arc::clone(&name);
     }
-    let mut built = Cluster {
+    let built = Cluster {
         id,
         scope: cx.scope_of(ScopeKind::Cluster, &stat_name),
         name,
@@ -133,7 +144,6 @@ pub(crate) fn cluster(
     if built.health_check.is_some() {
         cx.registry.enable(built.scope, Group::HealthCheck);
     }
-    scopes::assign(&mut built, previous, &cx.registry);
     let matched = built.transport_matches.iter().any(|choice| choice.transport.tls.is_some());
     if matched || built.transport.tls.is_some() {
         cx.registry.tls_scopes(built.scope);

@@ -13,9 +13,8 @@ pub(super) const TABLES: &[Table] = &[
                 Served,
                 "node static_resources dynamic_resources cluster_manager stats_config stats_flush_interval stats_flush_on_admin \
                  layered_runtime admin stats_server_version_override application_log_config overload_manager \
-                 use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config",
+                 use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config hds_config",
             ),
-            (Reported("health is not reported to a control plane"), "hds_config"),
             (NoEffect("xdstp: names are refused"), "node_context_params"),
             (Reported(FEDERATION), "config_sources default_config_source"),
             (

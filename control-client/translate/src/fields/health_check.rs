@@ -52,4 +52,16 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink",
         fields: &[(Served, "event_log_path")],
     },
+    Table {
+        message: "envoy.service.health.v3.HealthCheckSpecifier",
+        fields: &[(Served, "cluster_health_checks interval")],
+    },
+    Table {
+        message: "envoy.service.health.v3.ClusterHealthCheck",
+        fields: &[(
+            Served,
+            "cluster_name health_checks locality_endpoints transport_socket_matches upstream_bind_config",
+        )],
+    },
+    Table { message: "envoy.service.health.v3.LocalityEndpoints", fields: &[(Served, "locality endpoints")] },
 ];

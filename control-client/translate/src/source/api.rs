@@ -40,8 +40,8 @@ fn grpc_variant(config: &pb::ApiConfigSource, path: &Path) -> Result<Variant, Re
     }
 }
 
-/// `cluster_manager.load_stats_config`, which names one service; both gRPC types mean the same stream.
-pub(crate) fn load_stats(
+/// `cluster_manager.load_stats_config` or `hds_config`, which name one service; both gRPC types mean the same stream.
+pub(crate) fn one_service(
     config: &pb::ApiConfigSource,
     path: &Path,
     cx: &mut Context,

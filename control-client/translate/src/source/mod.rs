@@ -20,7 +20,7 @@ use crate::error::Rejection;
 use crate::interned::Sources;
 use crate::value;
 
-pub(crate) use api::{ads, load_stats};
+pub(crate) use api::{ads, one_service};
 pub(crate) use statics::{StaticResources, cluster_path};
 pub(crate) use upstream::upstream;
 

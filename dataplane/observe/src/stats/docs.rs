@@ -178,7 +178,8 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::OverloadMonitor
             | ScopeKind::OverloadAction
             | ScopeKind::LoadShedPoint
-            | ScopeKind::LoadReporter => {
+            | ScopeKind::LoadReporter
+            | ScopeKind::HdsDelegate => {
                 continue;
             }
             _ => "",

@@ -53,6 +53,8 @@ pub enum ScopeKind {
     ControlPlane,
     /// `load_reporter.`; `name` is empty.
     LoadReporter,
+    /// `hds_delegate.`; `name` is empty. There with an `hds_config`.
+    HdsDelegate,
     /// `http2.`; `name` is empty. There once a listener can speak it.
     Http2,
     /// `listener.<name>.`: `name` is `<address>.ssl`. Only of listeners with TLS, as the next one.
@@ -136,6 +138,7 @@ impl ScopeKind {
         Self::Sds,
         Self::ControlPlane,
         Self::LoadReporter,
+        Self::HdsDelegate,
         Self::ListenerSsl,
         Self::ListenerSecrets,
         Self::ClusterSsl,
@@ -191,6 +194,7 @@ impl ScopeKind {
             Self::Sds => &tables::sds::TABLE,
             Self::ControlPlane => &tables::control_plane::TABLE,
             Self::LoadReporter => &tables::load_reporter::TABLE,
+            Self::HdsDelegate => &tables::hds_delegate::TABLE,
             Self::ListenerSsl | Self::ClusterSsl => &tables::ssl::TABLE,
             Self::ListenerSecrets | Self::ClusterSecrets => &tables::ssl_secrets::TABLE,
             Self::TlsInspector => &tables::tls_inspector::TABLE,
@@ -254,6 +258,7 @@ impl ScopeKind {
             Self::Sds => "sds",
             Self::ControlPlane => "control_plane",
             Self::LoadReporter => "load_reporter",
+            Self::HdsDelegate => "hds_delegate",
             Self::Tcp => "tcp",
             Self::Cluster | Self::Grpc | Self::ClusterSsl | Self::ClusterSecrets => "cluster",
             Self::TlsInspector => "tls_inspector",

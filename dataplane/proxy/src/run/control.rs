@@ -19,6 +19,7 @@ use millrace_translate::{Compiled, Context};
 
 use super::demo::Demo;
 use super::health;
+use super::health_discovery::{self, HealthDiscovery};
 use super::listeners::{self, Bound};
 use super::loads::{self, Loads};
 use super::overload::Overload;
@@ -55,6 +56,7 @@ pub struct Control {
     pub(super) compiled: Compiled,
     pub(super) xds: Xds,
     pub(super) loads: Option<Loads>,
+    pub(super) health_discovery: Option<HealthDiscovery>,
     pub(super) lifecycle: Lifecycle,
     pub(super) workers: Workers,
     pub(super) bound: Vec<Bound>,
@@ -104,6 +106,7 @@ impl Control {
             lifecycle: Lifecycle::new(&options),
             xds: Xds::new(&compiled, &registry, assembly, sources),
             loads: Loads::new(&compiled, &registry),
+            health_discovery: HealthDiscovery::new(&compiled, &registry),
             options,
             logger,
             registry,
@@ -153,6 +156,7 @@ impl Control {
                 event = self.hosts.next() => self.heard_of_host(event),
                 event = self.xds.sources.next() => self.heard(event),
                 event = loads::next(&mut self.loads) => self.loads_event(event),
+                event = health_discovery::next(&mut self.health_discovery) => self.health_discovery_event(event),
                 () = health.notified() => {
                     self.heed_health();
                     self.heed_questions();

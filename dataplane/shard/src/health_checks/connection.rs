@@ -158,7 +158,7 @@ impl Shard {
         let Some(Facts { cluster, check }) = self.check_facts(probe) else { return };
         if Conversation::is_connect_only(&check) {
             self.close_check(key);
-            return self.check_is_over(probe, Verdict::Passed { degraded: false }, false);
+            return self.check_is_over(probe, Verdict::Passed { degraded: false, status: 0 }, false);
         }
         let Some(entry) = self.health_checks.probes.get(probe) else { return };
         let request = request::head(&check, &cluster, &entry.endpoint, &self.names).unwrap_or_default();

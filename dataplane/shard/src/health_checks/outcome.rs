@@ -24,15 +24,16 @@ impl Shard {
             self.stats.inc(checks.cluster.scope, metric::HEALTH_CHECK_VERIFY_CLUSTER);
         }
         match verdict {
-            Verdict::Passed { degraded } => self.check_passed(key, degraded),
+            Verdict::Passed { degraded, status } => self.check_passed(key, degraded, status),
             Verdict::Failed(failure) => self.check_failed(key, failure),
         }
     }
 
-    fn check_passed(&mut self, key: Key, degraded: bool) {
+    fn check_passed(&mut self, key: Key, degraded: bool, status: u16) {
         let Some(probe) = self.health_checks.probes.get_mut(key) else { return };
         let Some(checks) = self.health_checks.clusters.get(&probe.cluster) else { return };
         let (shared, check, scope) = (checks.shared.clone(), checks.check.clone(), checks.cluster.scope);
+        probe.session.answered(status);
         let outcome = probe.session.succeeded(degraded, &check, &shared.health);
         self.stats.inc(scope, metric::HEALTH_CHECK_SUCCESS);
         let transition = outcome.transition;
@@ -42,6 +43,9 @@ impl Shard {
     }
 
     pub(super) fn check_failed(&mut self, key: Key, failure: Failure) {
+        if let Some(probe) = self.health_checks.probes.get(key) {
+            probe.session.answered(failure.status);
+        }
         let transition = self.count_failure(key, failure);
         self.wait_for_next(key, false, transition);
     }

@@ -291,6 +291,7 @@ impl Shard {
             return self.streams.get(id).is_some();
         };
         stream.flow.request_queue.push_bytes(&out);
+        stream.weigh(&self.io.held);
         out.clear();
         self.filtered = out;
         self.report_filters(id);
@@ -323,6 +324,7 @@ impl Shard {
         });
         let (Some(stream), Some(verdict)) = (self.streams.get_mut(id), verdict) else { return true };
         stream.flow.response_queue.push_bytes(&out);
+        stream.weigh(&self.io.held);
         out.clear();
         self.filtered = out;
         self.report_filters(id);

@@ -31,6 +31,7 @@ mod routing;
 mod scopes;
 mod side;
 mod start;
+mod starving;
 mod stream;
 mod timeouts;
 mod upgrade;

@@ -17,6 +17,8 @@ pub enum Verdict {
     Passed {
         /// It says that it is degraded.
         degraded: bool,
+        /// The HTTP status, or 0.
+        status: u16,
     },
     /// It does not.
     Failed(Failure),

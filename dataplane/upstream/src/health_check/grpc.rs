@@ -2,10 +2,10 @@
 
 use millrace_base::Time;
 use millrace_config::{Cluster, GrpcHealthCheck};
-use millrace_http::{HeaderId, HeaderMap, RequestHead};
+use millrace_http::{HeaderId, HeaderMap, RequestHead, ResponseHead};
 
 use super::conversation::{Reply, Verdict};
-use super::http2::{Heard, Wire};
+use super::wire::{Heard, Wire};
 use super::{Failure, FailureKind};
 
 /// `HealthCheckResponse.ServingStatus.SERVING`.
@@ -19,17 +19,16 @@ const PREFIX: usize = 5;
 #[derive(Debug)]
 pub struct Grpc {
     wire: Wire,
-    head_seen: bool,
     message: Vec<u8>,
 }
 
 impl Grpc {
     pub(super) fn new(cluster: &Cluster, now: Time) -> Self {
-        Self { wire: Wire::new(cluster, now), head_seen: false, message: Vec::new() }
+        Self { wire: Wire::new(cluster, now), message: Vec::new() }
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
-        self.wire.stream.is_some()
+        self.wire.is_in_flight()
     }
 
     pub(super) fn begin(
@@ -39,54 +38,28 @@ impl Grpc {
         out: &mut Vec<u8>,
     ) -> Reply {
         self.message.clear();
-        self.head_seen = false;
         let sent = self.wire.send(request, &request_message(&config.service), out);
         if sent { Reply::default() } else { Reply::broken(true) }
     }
 
     pub(super) fn receive(&mut self, bytes: &[u8], now: Time, out: &mut Vec<u8>) -> Reply {
-        self.wire.push(bytes);
-        let mut reply = Reply::default();
-        while let Some(heard) = self.wire.next(now, out) {
+        let Self { wire, message } = self;
+        wire.receive(bytes, now, out, |heard, heads| {
             let passed = match heard {
-                Heard::Reset => {
-                    self.wire.stream = None;
-                    return Reply { close: self.wire.leaving, ..Reply::broken(true) };
-                }
-                Heard::Broken => {
-                    let in_flight = self.is_in_flight() && reply.verdict.is_none();
-                    return Reply {
-                        verdict: reply.verdict.or(Reply::broken(in_flight).verdict),
-                        close: true,
-                        ..reply
-                    };
-                }
-                Heard::Head { end } => self.head(end),
+                Heard::Head { end } => may_pass(&heads.response, end),
                 Heard::Data { end: true, .. } => Some(false),
                 Heard::Data { bytes, .. } => {
-                    self.message.extend_from_slice(&bytes);
-                    (self.message.len() > MESSAGE_BYTES_MAX).then_some(false)
+                    message.extend_from_slice(&bytes);
+                    (message.len() > MESSAGE_BYTES_MAX).then_some(false)
                 }
-                Heard::Trailers => Some(is_ok(&self.wire.heads.trailers) && serves(&self.message)),
+                Heard::Trailers => Some(is_ok(&heads.trailers) && serves(message)),
             };
-            if let Some(passed) = passed {
-                self.wire.end(out);
-                reply.verdict = Some(match passed {
-                    true => Verdict::Passed { degraded: false },
-                    false => Verdict::Failed(Failure::of(FailureKind::Active)),
-                });
-            }
-        }
-        reply.close |= reply.verdict.is_some() && self.wire.leaving;
-        reply
-    }
-
-    /// A head that ends the call, or is none of gRPC, cannot pass.
-    fn head(&mut self, end: bool) -> Option<bool> {
-        let head = &self.wire.heads.response;
-        let kind = head.headers.get(HeaderId::ContentType).unwrap_or_default();
-        let is_grpc = kind == b"application/grpc" || kind.starts_with(b"application/grpc+");
-        (end || head.status != 200 || !is_grpc).then_some(false)
+            let verdict = match passed? {
+                true => Verdict::Passed { degraded: false, status: 0 },
+                false => Verdict::Failed(Failure::of(FailureKind::Active)),
+            };
+            Some(Reply { verdict: Some(verdict), ..Reply::default() })
+        })
     }
 
     /// The call is given up; true when the connection is as good as before.
@@ -94,6 +67,13 @@ impl Grpc {
         self.wire.end(out);
         !self.wire.leaving
     }
+}
+
+/// A head that ends the call, or is none of gRPC, cannot pass.
+fn may_pass(head: &ResponseHead, end: bool) -> Option<bool> {
+    let kind = head.headers.get(HeaderId::ContentType).unwrap_or_default();
+    let is_grpc = kind == b"application/grpc" || kind.starts_with(b"application/grpc+");
+    (end || head.status != 200 || !is_grpc).then_some(false)
 }
 
 fn is_ok(trailers: &HeaderMap) -> bool {

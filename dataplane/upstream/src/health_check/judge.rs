@@ -54,7 +54,7 @@ impl Answer {
         if !within(&check.expected) {
             return failed(within(&check.retriable), self.exclude);
         }
-        let passed = Some(Verdict::Passed { degraded: self.degraded });
+        let passed = Some(Verdict::Passed { degraded: self.degraded, status: self.status });
         match &check.service_name {
             None => Reply { verdict: passed, ..Reply::default() },
             Some(name) if name.matches(&self.cluster) => {

@@ -14,6 +14,7 @@ mod judge;
 mod payload;
 mod session;
 mod tcp;
+mod wire;
 
 pub use conversation::{Conversation, Reply, Verdict};
 pub use flags::CheckFlags;

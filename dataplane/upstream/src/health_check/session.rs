@@ -105,6 +105,13 @@ impl Session {
         self.monitor.is_ejected()
     }
 
+    /// A check is over: notes the HTTP status of its answer, 0 without one.
+    pub fn answered(&self, status: u16) {
+        if self.monitor.last_status.load(Ordering::Relaxed) != status {
+            self.monitor.last_status.store(status, Ordering::Relaxed);
+        }
+    }
+
     /// The endpoint passed a check.
     pub fn succeeded(&mut self, degraded: bool, check: &HealthCheck, health: &ClusterHealth) -> Outcome {
         let before = self.flags();

@@ -26,6 +26,6 @@ impl Tcp {
         }
         self.search.reset();
         self.in_flight = false;
-        Reply { verdict: Some(Verdict::Passed { degraded: false }), ..Reply::default() }
+        Reply { verdict: Some(Verdict::Passed { degraded: false, status: 0 }), ..Reply::default() }
     }
 }

@@ -84,6 +84,12 @@ impl Detector {
         Some((monitor.checks.load(), monitor.checked_by.load(Ordering::Acquire)))
     }
 
+    /// What active checks say, and the HTTP status of the last answer or 0.
+    pub fn found(&self, address: &Address) -> Option<(CheckFlags, u16)> {
+        let monitor = &self.members.get(address)?.monitor;
+        Some((monitor.checks.load(), monitor.last_status.load(Ordering::Relaxed)))
+    }
+
     pub fn uneject(&mut self, address: &Address, now: Time, events: &mut Vec<OutlierEvent>) -> bool {
         let Some(member) = self.members.get_mut(address).filter(|member| member.monitor.is_ejected()) else {
             return false;

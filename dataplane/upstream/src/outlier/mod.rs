@@ -12,7 +12,7 @@ mod rates;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -106,6 +106,8 @@ pub(crate) struct Monitor {
     ejected: AtomicBool,
     /// What active checks say.
     pub checks: SharedFlags,
+    /// The HTTP status that the last check was answered with, or 0.
+    pub last_status: AtomicU16,
     /// The fingerprint of the checks that had a result last; 0 before any.
     pub checked_by: AtomicU64,
 }
@@ -147,6 +149,12 @@ impl ClusterHealth {
     /// What active checks say of an endpoint; nothing of one that no shard has. Slow: for the control thread.
     pub fn checks(&self, address: &Address) -> Option<CheckFlags> {
         self.lock().checks(address).map(|(flags, _)| flags)
+    }
+
+    /// The same, with the HTTP status that the last check was answered with, if it was.
+    pub fn found(&self, address: &Address) -> Option<(CheckFlags, Option<u16>)> {
+        let (flags, status) = self.lock().found(address)?;
+        Some((flags, Some(status).filter(|status| *status != 0)))
     }
 
     /// True once a check of this configuration had a result. Slow: for the control thread.

@@ -7,12 +7,14 @@
 
 mod answer;
 pub mod codec;
+mod health;
 mod loads;
 mod record;
 mod resource;
 mod script;
 mod serve;
 mod session;
+mod side;
 mod state;
 mod store;
 #[cfg(test)]

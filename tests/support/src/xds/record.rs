@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millrace_proto::pb::envoy::config::core::v3::Node;
 use millrace_proto::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use millrace_proto::pb::envoy::service::health::v3::HealthCheckRequestOrEndpointHealthResponse;
 use millrace_proto::pb::envoy::service::load_stats::v3::LoadStatsRequest;
 
 use super::resource::Type;
@@ -150,6 +151,8 @@ pub enum Event {
     Request(Box<Request>),
     /// A load report arrived on this stream.
     Loads(u64, Box<LoadStatsRequest>),
+    /// What a stream of health discovery says.
+    Health(u64, Box<HealthCheckRequestOrEndpointHealthResponse>),
     /// Bytes arrived that are no request.
     Malformed(u64),
     /// A response left.
@@ -195,6 +198,7 @@ impl std::fmt::Display for Entry {
                 write!(f, "stream {} opened on connection {}: {}", o.stream, o.connection, o.method)
             }
             Event::Loads(n, report) => write!(f, "<- {n} loads {:?}", report.cluster_stats),
+            Event::Health(n, said) => write!(f, "<- {n} health: {}", super::health::describe(said)),
             Event::Malformed(n) => write!(f, "stream {n} sent what is no request"),
             Event::Closed(n) => write!(f, "stream {n} ended"),
             Event::Response(r) => write!(

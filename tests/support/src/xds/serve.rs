@@ -23,7 +23,7 @@ use super::record::Opened;
 use super::resource::Type;
 use super::script::Transport;
 use super::session::{Out, Session};
-use super::{Shared, loads};
+use super::{Shared, side};
 
 /// Largest request that is read; Envoy's first one with all its extensions is some 60 kB.
 const REQUEST_MAX: usize = 64 << 20;
@@ -96,9 +96,6 @@ async fn http2(io: Box<dyn Io>, connection: u64, certificate: Option<Vec<u8>>, s
     let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;
 }
 
-/// Load reports, behind `/envoy.service.`.
-const LOADS: &str = "load_stats.v3.LoadReportingService/StreamLoadStats";
-
 /// Method path behind `/envoy.service.`, kind (none for the aggregated one), incremental or not.
 const METHODS: &[(&str, Option<Type>, bool)] = &[
     ("discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources", None, false),
@@ -130,7 +127,8 @@ async fn dispatch(
 ) -> http::Response<tonic::body::Body> {
     let path = request.uri().path().strip_prefix("/envoy.service.").unwrap_or_default();
     let known = METHODS.iter().copied().find(|(known, ..)| *known == path);
-    let Some((path, only, delta)) = known.or((path == LOADS).then_some((LOADS, None, false))) else {
+    let beside = side::kind(path);
+    let Some((path, only, delta)) = known.or(beside.map(|kind| (kind.path, None, false))) else {
         return Status::unimplemented("no such method").into_http();
     };
     if let Transport::Refuse(code, message) = shared.with(|s| s.script.transport.clone()) {
@@ -143,7 +141,7 @@ async fn dispatch(
         .collect();
     let method = path.rsplit('/').next().unwrap_or_default().to_owned();
     let opened = Opened { stream: 0, connection, method, metadata, client_certificate };
-    let open = Open { shared, opened, only, delta };
+    let open = Open { shared, opened, only, delta, beside };
     let mut grpc = Grpc::new(Raw)
         .max_decoding_message_size(REQUEST_MAX)
         .max_encoding_message_size(usize::try_from(u32::MAX).unwrap_or(usize::MAX));
@@ -155,6 +153,7 @@ struct Open {
     opened: Opened,
     only: Option<Type>,
     delta: bool,
+    beside: Option<&'static side::Kind>,
 }
 
 impl StreamingService<Bytes> for Open {
@@ -164,8 +163,8 @@ impl StreamingService<Bytes> for Open {
 
     fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
         let (out, receiver) = mpsc::unbounded_channel();
-        if LOADS.ends_with(&self.opened.method) {
-            loads::serve(Arc::clone(&self.shared), self.opened.clone(), out, request.into_inner());
+        if let Some(kind) = self.beside {
+            side::serve(kind, Arc::clone(&self.shared), self.opened.clone(), out, request.into_inner());
             return ready(Ok(tonic::Response::new(UnboundedReceiverStream::new(receiver))));
         }
         let session = Session {

@@ -7,11 +7,11 @@ use tokio::task::AbortHandle;
 use tonic::{Code, Status};
 
 use super::Options;
-use super::loads::Loads;
 use super::record::{Entry, Event, Opened};
 use super::resource::Type;
 use super::script::Script;
 use super::session::Session;
+use super::side::Streams;
 use super::store::{Change, Store};
 
 /// See the module.
@@ -20,7 +20,10 @@ pub(super) struct State {
     pub store: Store,
     pub script: Script,
     pub streams: BTreeMap<u64, Session>,
-    pub loads: Loads,
+    /// Of load reports.
+    pub loads: Streams,
+    /// Of health discovery.
+    pub health: Streams,
     pub connections: BTreeMap<u64, AbortHandle>,
     pub log: Vec<Entry>,
     next_stream: u64,
@@ -35,7 +38,8 @@ impl State {
             store: Store::default(),
             script: Script::default(),
             streams: BTreeMap::new(),
-            loads: Loads::default(),
+            loads: Streams::default(),
+            health: Streams::default(),
             connections: BTreeMap::new(),
             log: Vec::new(),
             next_stream: 1,
@@ -96,7 +100,7 @@ impl State {
         for number in numbers {
             self.end_stream(number, code, message);
         }
-        self.end_loads(None, code, message);
+        self.end_side_streams(None, code, message);
     }
 
     pub fn end_stream(&mut self, number: u64, code: Code, message: &str) {
@@ -124,7 +128,7 @@ impl State {
         for stream in streams {
             self.closed(stream);
         }
-        self.end_loads(Some(number), Code::Unavailable, "the connection is closed");
+        self.end_side_streams(Some(number), Code::Unavailable, "the connection is closed");
         self.disconnected(number);
     }
 

@@ -22,6 +22,7 @@ pub mod fault;
 pub mod filesystem;
 pub mod gradient_controller;
 pub mod grpc;
+pub mod hds_delegate;
 pub mod host;
 pub mod http;
 pub mod http1;

@@ -16,6 +16,7 @@ use millrace_translate::Compiled;
 use super::control::Control;
 use super::xds;
 use crate::logging::{Component, Level};
+pub(in crate::run) use report::address;
 use tally::{Counters, Counts, Tally};
 
 /// `cluster_manager.load_stats_config` and what came of it.

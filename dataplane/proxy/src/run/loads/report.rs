@@ -64,7 +64,7 @@ fn named(
     UpstreamLocalityStats { locality: Some(locality), priority: *priority, ..stats }
 }
 
-pub(super) fn address(address: &Address) -> core::Address {
+pub(in crate::run) fn address(address: &Address) -> core::Address {
     let kind = match address {
         Address::Inet(socket) => Kind::SocketAddress(core::SocketAddress {
             address: socket.ip().to_string(),
