@@ -163,7 +163,7 @@ pub struct ResolvedHost {
     pub address: Option<Address>,
     /// Those behind it.
     pub additional_addresses: Option<Arc<[Address]>>,
-    /// Why it has none: Envoy's words behind `dns_resolution_failure`.
+    /// Why it has none, as Envoy words it between the braces of `dns_resolution_failure{}`.
     pub details: Arc<str>,
     /// The resolver failed. A name that does not exist, or has no address, is no failure.
     pub failed: bool,

@@ -34,11 +34,14 @@ pub(crate) const CASES: &[Case] = &[
 
 const FILTER: &str = "envoy.extensions.filters.http.dynamic_forward_proxy.v3";
 
+/// How long the resolver asks. Envoy's waits for that long after a failure, too.
+const PATIENT: &str = ", query_tries: 10, query_timeout_seconds: 1";
+const QUICK: &str = ", query_tries: 1, query_timeout_seconds: 1";
+
 /// `dns_cache_config` as flow YAML; `more` are more of its fields.
 fn cache(server: &NameServer, more: &str) -> String {
-    let options =
-        ", dns_resolver_options: {no_default_search_domain: true}, query_tries: 3, query_timeout_seconds: 2";
-    let resolver = server.resolver(options);
+    let options = format!(", dns_resolver_options: {{no_default_search_domain: true}}{PATIENT}");
+    let resolver = server.resolver(&options);
     format!("dns_cache_config: {{name: c, dns_lookup_family: V4_ONLY, {more}{}}}", resolver.trim_end())
 }
 
@@ -66,6 +69,13 @@ fn bootstrap(server: &NameServer, more: &str, routes: &str) -> Bootstrap {
 
 fn start(subject: &Subject, server: &NameServer, more: &str) -> Proxy {
     Proxy::start(subject, &bootstrap(server, more, ""))
+}
+
+/// The same with a resolver that gives up soon.
+fn start_quick(subject: &Subject, server: &NameServer, more: &str) -> Proxy {
+    let cache = cache(server, more).replace(PATIENT, QUICK);
+    let http = Http::to("up").hcm(&filters(&cache));
+    Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[], &cluster(&cache, "")))
 }
 
 /// Status and body of a request to a host.
@@ -141,15 +151,13 @@ fn what_cannot_be_resolved(subject: &Subject) {
     let server = NameServer::start();
     server.set("failing.test", Say::Failure);
     server.set("empty.test", Say::Addresses(Vec::new(), 60));
-    let proxy = start(subject, &server, "dns_failure_refresh_rate: {base_interval: 60s}, ");
+    let proxy = start_quick(subject, &server, "dns_failure_refresh_rate: {base_interval: 60s}, ");
     let long = format!("{}.test:80", "a".repeat(64));
     let cases: &[(&str, &str)] = &[
         ("nobody.test:80", "cares_norecords:Domain_name_not_found"),
         ("nobody.test:80", "cares_norecords:Domain_name_not_found"),
         ("empty.test:80", "cares_norecords:DNS_server_returned_answer_with_no_data"),
         ("failing.test:80", "cares_failure:DNS_server_returned_general_failure"),
-        ("a.test:99999", "cares_failure:Misformatted_domain_name"),
-        ("a.test:eighty", "cares_failure:Misformatted_domain_name"),
         ("a..test:80", "cares_failure:Misformatted_domain_name"),
         ("[::1]:80", "cares_failure:Misformatted_domain_name"),
         (&long, "cares_failure:Misformatted_domain_name"),
@@ -161,19 +169,22 @@ fn what_cannot_be_resolved(subject: &Subject) {
         let details = format!("dns_resolution_failure{{{why}}}");
         assert_eq!(line.verdict(), ("503", "DF", &*details), "{host}");
     }
+    // A port that is none is no host of HTTP/1.1 to us (decision 0005); to Envoy it is part of the name.
+    for host in ["a.test:99999", "a.test:eighty"] {
+        let status = if subject.is_envoy() { 503 } else { 400 };
+        assert_eq!(ask(&mut proxy.client(), host, "/").0, status, "{host}");
+    }
     let mut client = proxy.client();
     client.send(b"GET / HTTP/1.1\r\nhost:\r\n\r\n");
     let response = client.response("GET").expect("a response");
     assert_eq!((response.status, response.text()), (400, "Empty host header".to_owned()));
-    assert_eq!(proxy.log().line(cases.len()).verdict(), ("400", "-", "empty_host_header"));
+    assert_eq!(proxy.log().line(cases.len() + 2).verdict(), ("400", "-", "empty_host_header"));
     assert_eq!(server.asked("nobody.test").0, 1);
     assert_stats(
         &proxy,
         &[
-            ("dns_cache.c.dns_query_attempt", 8),
             ("dns_cache.c.dns_query_success", 2),
-            ("dns_cache.c.dns_query_failure", 6),
-            ("dns_cache.c.num_hosts", 8),
+            ("dns_cache.c.dns_query_failure", if subject.is_envoy() { 6 } else { 4 }),
             ("cluster.up.membership_total", 0),
             ("cluster.up.upstream_cx_none_healthy", 0),
         ],
@@ -278,13 +289,12 @@ fn no_more_wait_than_may(subject: &Subject) {
     let response = waiting.response("GET").expect("a response");
     assert_eq!((response.status, response.text()), (503, "DNS resolution failure".to_owned()));
     wait::for_true("room again", || ask(&mut client, &known, "/") == good());
-    let lines = proxy.log().lines();
-    let details = |flags: &str| {
-        let line = lines.iter().find(|line| line.get("flags") == flags && line.get("code") == "503");
-        line.map(|line| line.get("details").to_owned())
-    };
-    assert_eq!(details("DF").as_deref(), Some("dns_resolution_failure{resolve_timeout}"));
-    assert_eq!(details("-").as_deref(), Some("dynamic_forward_proxy_pending_request_overflow"));
+    for verdict in [
+        ("503", "DF", "dns_resolution_failure{resolve_timeout}"),
+        ("503", "-", "dynamic_forward_proxy_pending_request_overflow"),
+    ] {
+        wait::for_true(verdict.2, || proxy.log().lines().iter().any(|line| line.verdict() == verdict));
+    }
     assert!(proxy.stat("dns_cache.c.dns_query_timeout").is_some_and(|count| count >= 1));
 }
 
@@ -346,7 +356,9 @@ fn addresses_change(subject: &Subject) {
     let one = |ip: [u8; 4]| Say::Addresses(vec![ip.into()], 1);
     server.set("a.test", one([127, 77, 77, 77]));
     let host = at("a.test", &upstream.address());
-    let proxy = start(subject, &server, "dns_min_refresh_rate: 1s, ");
+    let rates =
+        "dns_min_refresh_rate: 1s, dns_refresh_rate: 1s, dns_failure_refresh_rate: {base_interval: 0.1s}, ";
+    let proxy = start_quick(subject, &server, rates);
     let mut client = proxy.client();
     assert_eq!(ask(&mut client, &host, "/").0, 503);
     server.set("a.test", one([127, 0, 0, 1]));
@@ -370,11 +382,11 @@ fn failures_are_asked_for_again_at_their_own_rate(subject: &Subject) {
     server.set("a.test", Say::Failure);
     let host = at("a.test", &upstream.address());
     let rates = "dns_failure_refresh_rate: {base_interval: 0.02s, max_interval: 0.1s}, ";
-    let proxy = start(subject, &server, rates);
+    let proxy = start_quick(subject, &server, rates);
     let mut client = proxy.client();
     assert_eq!(ask(&mut client, &host, "/").0, 503);
     let failures = || proxy.stat("dns_cache.c.dns_query_failure");
-    wait::for_true("failures", || failures().is_some_and(|count| count >= 4));
+    wait::for_true("failures", || failures().is_some_and(|count| count >= 2));
     server.set_addresses("a.test", &["127.0.0.1"]);
     wait::for_true("an address", || ask(&mut client, &host, "/") == good());
 }
@@ -383,7 +395,7 @@ fn failures_are_asked_for_again_by_requests(subject: &Subject) {
     let (server, upstream) = (NameServer::start(), Upstream::fixed("x"));
     server.set("a.test", Say::Failure);
     let host = at("a.test", &upstream.address());
-    let proxy = start(subject, &server, "disable_dns_refresh_on_failure: true, ");
+    let proxy = start_quick(subject, &server, "disable_dns_refresh_on_failure: true, ");
     let mut client = proxy.client();
     for attempts in 1..=2 {
         assert_eq!(ask(&mut client, &host, "/").0, 503);
@@ -455,7 +467,10 @@ fn configurations_that_are_refused(subject: &Subject) {
         Bootstrap::new().http(Http::to("up").hcm(&filters(filter))).cluster("up", &[], cluster)
     };
     let insecure = "upstream_http_protocol_options: {auto_sni: true}\n";
-    let many = cache(&server, "max_hosts: 1, preresolve_hostnames: [{address: a}, {address: b}], ");
+    let many = cache(
+        &server,
+        "max_hosts: 1, preresolve_hostnames: [{address: a, port_value: 1}, {address: b, port_value: 1}], ",
+    );
     for (bootstrap, why) in [
         (with(&one, &cluster(&other, "")), "config specified DNS cache 'c' with different settings"),
         (with(&one, &cluster(&one, insecure)), "must have auto_sni and auto_san_validation true"),

@@ -278,11 +278,7 @@ impl Cache {
                 name: Arc::clone(name),
                 address,
                 additional_addresses: (!others.is_empty()).then_some(others),
-                details: if nothing {
-                    format!("dns_resolution_failure{{{details}}}").into()
-                } else {
-                    "".into()
-                },
+                details: if nothing { details.into() } else { "".into() },
                 failed: failed && nothing,
                 last_use: Arc::clone(&host.last_use),
             });
