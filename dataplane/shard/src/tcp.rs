@@ -50,7 +50,7 @@ pub(crate) struct TcpSession {
     early: Option<Box<Payload>>,
     /// The upstream failed: the client is reset once everything queued has left.
     broken: bool,
-    /// It has waited for its host.
+    /// Its endpoint has waited for its host.
     named: bool,
 }
 
@@ -143,7 +143,12 @@ impl Shard {
                 self.stats.inc(scope, metric::DOWNSTREAM_CX_NO_ROUTE);
                 return self.tcp_fail(key, ConnectError::NoCluster);
             }
-            Err(NoChoice::Waits) => return,
+            Err(NoChoice::Waits) => {
+                if let Some(session) = self.tcp_session(key) {
+                    session.named = true;
+                }
+                return;
+            }
             Err(NoChoice::NoHost | NoChoice::Missing | NoChoice::Unresolved(_)) => {
                 return self.tcp_fail(key, ConnectError::NoHealthyUpstream);
             }

@@ -247,7 +247,7 @@ impl Cache {
         event.query = Some(Query::of(&result));
         event.timed_out = result.as_ref().is_err_and(|error| error.details == RESOLVE_TIMEOUT);
         let failed = result.is_err();
-        let details = match &result {
+        let mut details = match &result {
             Err(error) => error.details,
             Ok(answer) if answer.not_found => "cares_norecords:Domain_name_not_found",
             Ok(_) => "cares_norecords:DNS_server_returned_answer_with_no_data",
@@ -258,6 +258,9 @@ impl Cache {
             let before = ips.len();
             ips.retain(|ip| !filter.matches(*ip));
             event.taken_out = (before - ips.len()) as u64;
+            if ips.is_empty() && before > 0 {
+                details = "address_denied";
+            }
         }
         let addresses: Vec<SocketAddr> = ips.into_iter().map(|ip| SocketAddr::new(ip, host.port)).collect();
         let first = !std::mem::replace(&mut host.complete, true);

@@ -25,6 +25,7 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[(Served, "max_pending_requests")],
     },
     Table { message: "envoy.type.matcher.v3.AddressMatcher", fields: &[(Served, "ranges invert_match")] },
+    Table { message: "xds.core.v3.CidrRange", fields: &[(Served, "address_prefix prefix_len")] },
     Table {
         message: "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
         fields: &[

@@ -83,7 +83,7 @@ fn count(stats: &mut ControlStats, event: &HostEvent) {
 pub(super) fn refresh(stats: &mut ControlStats, context: &Context) {
     for cache in context.dns_caches.living() {
         let (pending, most) = (cache.pending(), cache.config.max_pending_requests);
-        stats.gauge_set(cache.scope, metric::RQ_PENDING_OPEN, u64::from(pending >= most));
+        stats.gauge_set(cache.scope, metric::RQ_PENDING_OPEN, u64::from(pending > 0 && pending >= most));
         stats.gauge_set(cache.scope, metric::RQ_PENDING_REMAINING, u64::from(most.saturating_sub(pending)));
     }
 }

@@ -1,14 +1,10 @@
 //! Tries: choosing an endpoint, waiting for a connection, sending the request, and trying again.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
 use millrace_base::Key;
-use millrace_config::{Cluster, ClusterId, HttpFilter, HttpFilterKind, LbPolicy, UpstreamProtocol};
+use millrace_config::{Cluster, ClusterId, LbPolicy, UpstreamProtocol};
+use millrace_filter::http::LocalReply;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_filter::http::router::{reply, request as router};
-use millrace_filter::http::stream_filters::Start;
-use millrace_filter::http::{LocalReply, istio_alpn};
 use millrace_http::Version;
 use millrace_http::h1::{
     BodyFraming, CHUNK_SUFFIX, EncodeOptions, RequestInfo, encode_chunk_prefix, encode_request,
@@ -16,17 +12,15 @@ use millrace_http::h1::{
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric};
 use millrace_upstream::{
-    Acquire, ChooseContext, ClusterState, ConnId, HttpProtocol, PoolAction, PoolFailure, PreviousPriorities,
-    ResourcePriority, Transport, TransportKey, TryResult,
+    Acquire, ChooseContext, ConnId, HttpProtocol, PoolAction, PoolFailure, PreviousPriorities,
+    ResourcePriority, TryResult,
 };
 
-use super::HttpOptions;
+use super::asked_transport::transport_key;
 use super::retry::{Again, Outcome};
 use super::stream::{Attempt, Stream};
 use super::{balance, header_case};
-use crate::address::inet;
 use crate::choose::{Asker, Choice, Chooser, NoChoice};
-use crate::downstream::Downstream;
 use crate::named_hosts::Waiter;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
@@ -427,61 +421,6 @@ fn connects(actions: &mut Vec<PoolAction>) -> Vec<ConnId> {
         _ => true,
     });
     taken
-}
-
-/// What the request asks of the handshake: `auto_sni`, and protocols to offer. `None` when the cluster has too many
-/// different demands at a time.
-fn transport_key(
-    state: &mut ClusterState,
-    stream: &Stream,
-    client: Option<&Downstream>,
-) -> Option<TransportKey> {
-    let own = &state.config().transport;
-    if own.tls.is_none() && own.proxy_protocol.is_none() && state.config().transport_matches.is_empty() {
-        return Some(TransportKey::DEFAULT);
-    }
-    let config = state.config();
-    let transports = config.transport_matches.iter().map(|one| &one.transport).chain([own]);
-    let told = transports.into_iter().any(|transport| transport.proxy_protocol.is_some());
-    let client = client.filter(|_| told);
-    let proxy = client.map(|client| &client.addresses);
-    let proxy = proxy.and_then(|client| Some((inet(&client.peer)?, inet(&client.local)?)));
-    let tlvs = client.and_then(Downstream::passed_tlvs);
-    let server_name = config.http.auto_sni.then(|| automatic_server_name(config, stream)).flatten();
-    let alpn = stream.options.as_deref().and_then(|options| istio_offer(stream, options, config));
-    state.transport_key(&Transport { server_name, alpn, proxy, tlvs })
-}
-
-/// What Istio's filter has the handshake offer.
-fn istio_offer<'o>(
-    stream: &Stream,
-    options: &'o HttpOptions,
-    cluster: &Cluster,
-) -> Option<&'o Arc<[Arc<[u8]>]>> {
-    let has = |filter: &HttpFilter| matches!(filter.kind, HttpFilterKind::IstioAlpn(_));
-    if !options.hcm.http_filters.iter().any(has) {
-        return None;
-    }
-    let plan = stream.facts.plan?;
-    let config = options.routes.as_deref();
-    let selected = plan.selected(config?);
-    let start = Start { selected, ..Start::of(&options.hcm, config) };
-    istio_alpn::offer(&start, cluster, stream.request.version)
-}
-
-/// The host of a request without its port, or what `override_auto_sni_header` has.
-fn automatic_server_name<'s>(config: &Cluster, stream: &'s Stream) -> Option<&'s str> {
-    let header = Some(&*config.http.auto_sni_header).filter(|name| !name.is_empty());
-    let named = header.and_then(|name| stream.request.headers.get_name(name.as_bytes()));
-    let host = named.unwrap_or(stream.request.authority());
-    let host = std::str::from_utf8(host).ok()?;
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    // An address is no server name (RFC 6066 section 3): the configured one serves.
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    Some(name).filter(|name| !name.is_empty() && bare.parse::<IpAddr>().is_err())
 }
 
 /// Appends body bytes kept from an earlier try in the framing of this one.

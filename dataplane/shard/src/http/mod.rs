@@ -8,6 +8,7 @@
 //! tries run beside each other; [`side`] is for streams that have no client.
 
 mod answer;
+mod asked_transport;
 mod attempt;
 pub(crate) mod balance;
 mod body;

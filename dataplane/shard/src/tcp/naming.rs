@@ -48,9 +48,6 @@ impl Shard {
 
     /// The host that a connection waited for was resolved, or was not.
     pub(crate) fn tcp_host_resolved(&mut self, key: Key) {
-        if let Some(session) = self.tcp_session(key) {
-            session.named = true;
-        }
         self.tcp_connect(key);
     }
 }
