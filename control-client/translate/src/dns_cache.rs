@@ -132,3 +132,6 @@ fn address_filter(filter: &AddressMatcher, path: &Path) -> Result<AddressFilter,
     let ranges = address::cidrs(&ranges, &path.join("ranges"))?;
     Ok(AddressFilter { ranges, inverted: filter.invert_match })
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,6 +167,9 @@ impl NamedHosts {
             }
             None => hosts.remove(&news.host).map(|entry| entry.waiters).unwrap_or_default(),
         };
+        if hosts.is_empty() {
+            self.caches.retain(|(id, _)| *id != news.cache);
+        }
         for waiter in &waiters {
             if let Some((cache, _)) = self.waiting.remove(waiter) {
                 cache.end_wait();
