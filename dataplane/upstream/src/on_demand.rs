@@ -2,7 +2,7 @@
 //! are first asked for, dropped when nobody uses them any more, or when the cache of hosts does. Each shard has its own;
 //! the book tells what all of them have.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,7 +38,7 @@ struct Named {
 #[derive(Debug, Default)]
 pub(crate) struct OnDemand {
     by_address: BTreeMap<SocketAddr, Known>,
-    by_name: HashMap<Arc<str>, Named>,
+    by_name: BTreeMap<Arc<str>, Named>,
     /// When unused ones are dropped next.
     clean_up_at: Option<Time>,
     /// Before this a full shard does not look for endpoints to drop.

@@ -77,7 +77,7 @@ fn cluster_and_filters_share_the_cache_of_a_name() {
 
 #[test]
 fn every_setting_of_a_cache() {
-    let fields = "dns_cache_config: {name: n, dns_lookup_family: V4_PREFERRED, dns_refresh_rate: 2s, \
+    let fields = "dns_cache_config: {name: other, dns_lookup_family: V4_PREFERRED, dns_refresh_rate: 2s, \
         dns_min_refresh_rate: 3s, host_ttl: 4s, max_hosts: 5, disable_dns_refresh_on_failure: true, \
         dns_failure_refresh_rate: {base_interval: 1s}, dns_cache_circuit_breaker: {max_pending_requests: 6}, \
         use_tcp_for_dns_lookups: true, dns_query_timeout: 0s, preresolve_hostnames: [{address: a, port_value: 7}], \
@@ -137,7 +137,7 @@ fn what_is_refused_says_where() {
             RejectionKind::NotServed,
         ),
         (
-            "dns_cache_config: {name: n, max_hosts: 1, preresolve_hostnames: [{address: a, port_value: 1}, {address: b, port_value: 1}]}",
+            "dns_cache_config: {name: other, max_hosts: 1, preresolve_hostnames: [{address: a, port_value: 1}, {address: b, port_value: 1}]}",
             "",
             &manager,
             "preresolve_hostnames",
