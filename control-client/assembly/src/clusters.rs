@@ -113,7 +113,10 @@ impl Assembly {
         cluster_secrets(&cluster).iter().for_each(|secret| self.use_secret(turn, secret, parent));
         self.release_secrets(turn, &replaced.unwrap_or_default());
         match &cluster.discovery {
-            ClusterDiscovery::Static | ClusterDiscovery::OriginalDst(_) | ClusterDiscovery::Aggregate(_) => {
+            ClusterDiscovery::Static
+            | ClusterDiscovery::OriginalDst(_)
+            | ClusterDiscovery::Aggregate(_)
+            | ClusterDiscovery::ForwardProxy(_) => {
                 self.activate_cluster(turn, &name, ClusterVersion { cluster: Arc::new(cluster), stored });
             }
             ClusterDiscovery::Eds { service_name, source, initial_fetch_timeout } => {
@@ -190,7 +193,10 @@ impl Assembly {
                 }
             }
             (
-                ClusterDiscovery::Static | ClusterDiscovery::OriginalDst(_) | ClusterDiscovery::Aggregate(_),
+                ClusterDiscovery::Static
+                | ClusterDiscovery::OriginalDst(_)
+                | ClusterDiscovery::Aggregate(_)
+                | ClusterDiscovery::ForwardProxy(_),
                 _,
             ) => {}
         }
@@ -270,7 +276,8 @@ impl Assembly {
                 }
                 ClusterDiscovery::Static
                 | ClusterDiscovery::OriginalDst(_)
-                | ClusterDiscovery::Aggregate(_) => {}
+                | ClusterDiscovery::Aggregate(_)
+                | ClusterDiscovery::ForwardProxy(_) => {}
             }
         }
         for version in entry.warming.as_deref().into_iter().chain(&entry.active) {

@@ -182,6 +182,11 @@ impl Assembly {
         &self.cx
     }
 
+    /// Caches of hosts that configuration has named since the last call.
+    pub fn take_dns_caches(&mut self) -> Vec<Arc<millrace_config::DnsCache>> {
+        self.cx.dns_caches.take_new()
+    }
+
     /// What one control plane says. Its verdict follows among the actions, at once or when clusters are warm.
     pub fn update(&mut self, turn: &mut Turn<'_>, source: SourceId, aggregated: bool, update: Update) {
         self.count_attempt(turn, &update);

@@ -1,10 +1,11 @@
-//! Network filters in front of the terminal one: `local_ratelimit`, `connection_limit` and `set_filter_state`.
+//! Network filters in front of the terminal one: `local_ratelimit`, `connection_limit`, `set_filter_state` and
+//! `sni_dynamic_forward_proxy`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    ConnectionGate, ConnectionLimit, ConnectionRateLimit, ConnectionState, TokenBucketConfig,
+    ConnectionGate, ConnectionLimit, ConnectionRateLimit, ConnectionState, SniForwardProxy, TokenBucketConfig,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
@@ -12,19 +13,22 @@ use millrace_proto::pb::envoy::config::core::v3::RuntimeFeatureFlag;
 use millrace_proto::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit as Limit;
 use millrace_proto::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit;
 use millrace_proto::pb::envoy::extensions::filters::network::set_filter_state::v3 as set_filter_state;
+use millrace_proto::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::FilterConfig as SniConfig;
+use millrace_proto::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::filter_config::PortSpecifier;
 use millrace_proto::pb::google::protobuf::Any;
 
 use crate::context::Context;
 use crate::error::Rejection;
 use crate::extension::{open, type_of};
-use crate::{http, value};
+use crate::{dns_cache, http, value};
 
 const RATE_LIMIT: &str = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit";
 const SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
+const SNI: &str = "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig";
 const LIMIT: &str = "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit";
 
 /// The filter, if it is one of these.
-pub(crate) fn gate(any: &Any, path: &Path, cx: &Context) -> Result<Option<ConnectionGate>, Rejection> {
+pub(crate) fn gate(any: &Any, path: &Path, cx: &mut Context) -> Result<Option<ConnectionGate>, Rejection> {
     Ok(Some(match type_of(any).as_str() {
         RATE_LIMIT => ConnectionGate::RateLimit(Arc::new(rate_limit(&open(any, path)?, path, cx)?)),
         LIMIT => {
@@ -43,6 +47,13 @@ pub(crate) fn gate(any: &Any, path: &Path, cx: &Context) -> Result<Option<Connec
                     &path.join("on_downstream_tls_handshake"),
                 )?,
             }))
+        }
+        SNI => {
+            let config: SniConfig = open(any, path)?;
+            let cache = dns_cache::cache(config.dns_cache_config.as_ref(), path, cx)?;
+            let PortSpecifier::PortValue(port) = config.port_specifier.unwrap_or(PortSpecifier::PortValue(0));
+            let port = u16::try_from(port).unwrap_or(0);
+            ConnectionGate::SniForwardProxy(Arc::new(SniForwardProxy { cache, port }))
         }
         _ => return Ok(None),
     }))

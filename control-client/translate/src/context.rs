@@ -7,6 +7,7 @@ use millrace_config::{BindConfig, ClusterId, DnsResolver, LocalityName, ScopeId}
 use millrace_observe::stats::{Registry, ScopeKind};
 use millrace_proto::Path;
 
+use crate::dns_cache::DnsCaches;
 use crate::error::{Rejection, Unsupported};
 use crate::interned::{ClusterIds, RouteTables, ScopeTables, Sources};
 use crate::runtime::Runtime;
@@ -58,6 +59,8 @@ pub struct Context {
     pub scope_tables: ScopeTables,
     /// Secrets that come over SDS, each once.
     pub secrets: Secrets,
+    /// Caches of hosts that requests name.
+    pub dns_caches: DnsCaches,
     /// Command line.
     pub overrides: Overrides,
     /// Values of `layered_runtime`, looked up while compiling.
@@ -98,6 +101,7 @@ impl Context {
             route_tables: RouteTables::default(),
             scope_tables: ScopeTables::default(),
             secrets: Secrets::default(),
+            dns_caches: DnsCaches::default(),
             overrides,
             runtime: Runtime::default(),
             known_clusters: BTreeSet::new(),

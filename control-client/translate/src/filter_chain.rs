@@ -28,7 +28,10 @@ pub(crate) fn filter_chain(
     for (i, filter) in chain.filters.iter().enumerate() {
         let (last, path) = (i + 1 == chain.filters.len(), filters_path.at(i));
         match gate(filter, last, &path, cx)? {
-            Some(gate) => gates.push(gate),
+            Some(gate) => {
+                check_terminal(&gate, chain, &path)?;
+                gates.push(gate);
+            }
             None => filters.push(network_filter(filter, last, listener, &path, cx)?),
         }
     }
@@ -57,11 +60,24 @@ pub(crate) fn fingerprint(chain: &pb::FilterChain, listener: &str) -> u64 {
     hasher.finish()
 }
 
+/// What has a connection wait is the TCP proxy's alone.
+fn check_terminal(gate: &ConnectionGate, chain: &pb::FilterChain, path: &Path) -> Result<(), Rejection> {
+    let config = chain.filters.last().and_then(|filter| filter.config_type.as_ref());
+    let is_tcp =
+        matches!(config, Some(ConfigType::TypedConfig(any)) if extension::type_of(any) == tcp_proxy::TYPE);
+    match gate {
+        ConnectionGate::SniForwardProxy(_) if !is_tcp => {
+            Err(Rejection::not_served(path, "this filter is served in front of a TCP proxy only"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn gate(
     filter: &pb::Filter,
     last: bool,
     path: &Path,
-    cx: &Context,
+    cx: &mut Context,
 ) -> Result<Option<ConnectionGate>, Rejection> {
     let Some(ConfigType::TypedConfig(any)) = &filter.config_type else { return Ok(None) };
     let gate = connection_gate::gate(any, &path.join("typed_config"), cx)?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use millrace_base::TokenBucket;
 
-use crate::{ConnectionState, ScopeId};
+use crate::{ConnectionState, ScopeId, SniForwardProxy};
 
 /// `extensions.filters.network.local_ratelimit.v3.LocalRateLimit`.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub enum ConnectionGate {
     Limit(Arc<ConnectionLimit>),
     /// `envoy.filters.network.set_filter_state`: lets everybody in.
     SetFilterState(Arc<ConnectionState>),
+    /// `envoy.filters.network.sni_dynamic_forward_proxy`, which may have the connection wait.
+    SniForwardProxy(Arc<SniForwardProxy>),
 }
 
 #[cfg(test)]

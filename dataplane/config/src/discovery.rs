@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ClusterId, Endpoint, SourceId};
+use crate::{ClusterId, Endpoint, ForwardProxyCluster, SourceId};
 
 /// Where endpoints come from.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub enum ClusterDiscovery {
     OriginalDst(OriginalDst),
     /// `envoy.clusters.aggregate`: the priorities of these clusters, one cluster after the other.
     Aggregate(Arc<[ClusterId]>),
+    /// `envoy.clusters.dynamic_forward_proxy`: the endpoint is the host that the request names.
+    ForwardProxy(ForwardProxyCluster),
 }
 
 /// `Cluster.dns_lookup_family`.
@@ -143,9 +145,18 @@ pub struct OriginalDst {
 }
 
 impl ClusterDiscovery {
+    /// The cache that knows the hosts, of a dynamic forward proxy.
+    #[inline]
+    pub fn forward_proxy(&self) -> Option<&ForwardProxyCluster> {
+        match self {
+            Self::ForwardProxy(own) => Some(own),
+            _ => None,
+        }
+    }
+
     /// True when requests name their endpoints themselves.
     #[inline]
     pub fn is_on_demand(&self) -> bool {
-        matches!(self, Self::OriginalDst(_))
+        matches!(self, Self::OriginalDst(_) | Self::ForwardProxy(_))
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::{
     AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
     CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
-    GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HeaderToMetadata, HealthCheckFilter, Http2Options,
-    LocalRateLimit, LocalReplyConfig, RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes,
+    ForwardProxyFilter, GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HeaderToMetadata, HealthCheckFilter,
+    Http2Options, LocalRateLimit, LocalReplyConfig, RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes,
     SetFilterState, SetMetadata,
 };
 
@@ -176,6 +176,8 @@ pub enum HttpFilterKind {
     SetMetadata(Arc<[SetMetadata]>),
     /// `envoy.filters.http.set_filter_state`.
     SetFilterState(Arc<SetFilterState>),
+    /// `envoy.filters.http.dynamic_forward_proxy`.
+    ForwardProxy(Arc<ForwardProxyFilter>),
     /// `envoy.filters.http.router`; always the last one.
     Router {
         /// `suppress_envoy_headers`.

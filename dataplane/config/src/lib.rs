@@ -11,6 +11,7 @@ mod balancing;
 mod cluster;
 mod connection_gate;
 mod discovery;
+pub mod dns_cache;
 mod endpoint_changes;
 mod filter_chain;
 pub mod format;
@@ -53,6 +54,10 @@ pub use cluster::{
 };
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use discovery::{ClusterDiscovery, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, OriginalDst};
+pub use dns_cache::{
+    AddressFilter, DnsCache, DnsCacheConfig, DnsCacheId, ForwardProxyCluster, ForwardProxyFilter,
+    ForwardProxyHost, HostNews, HostQuestion, LastUse, ResolvedHost, SniForwardProxy,
+};
 pub use endpoint_changes::{EndpointChanges, Run, Splice, runs};
 pub use filter_chain::{
     ChainConflict, ConnectionFacts, FilterChain, FilterChainCriteria, FilterChainMatch, NetworkFilter,

@@ -330,6 +330,8 @@ pub enum PerFilterConfig {
     SetMetadata(Arc<[crate::SetMetadata]>),
     /// `set_filter_state.v3.Config`: all levels count.
     SetFilterState(Arc<crate::SetFilterState>),
+    /// `dynamic_forward_proxy.v3.PerRouteConfig`.
+    ForwardProxy(crate::ForwardProxyHost),
 }
 
 /// `typed_per_filter_config` of one level, sorted by filter name.

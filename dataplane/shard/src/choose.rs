@@ -1,18 +1,23 @@
 //! Which endpoint of which cluster a request or a connection goes to: the cluster's balancer, where the client wanted
-//! to go (`ORIGINAL_DST`), or a member of an aggregate cluster.
+//! to go (`ORIGINAL_DST`), the host that it names (dynamic forward proxy), or a member of an aggregate cluster.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
-use millrace_base::{Metadata, MetadataValue, Rng, Time, Written};
-use millrace_config::{Cluster, ClusterDiscovery, ClusterId, OriginalDst, ScopeId, Snapshot};
+use millrace_base::{Metadata, MetadataValue, Rng, Time, WallTime, Written};
+use millrace_config::{
+    Cluster, ClusterDiscovery, ClusterId, ForwardProxyCluster, OriginalDst, ScopeId, Snapshot,
+};
+use millrace_filter::http::forward_proxy::Asked;
 use millrace_http::HeaderMap;
-use millrace_observe::stats::{ShardStats, cluster as metric};
+use millrace_observe::stats::{ShardStats, cluster as metric, dns_cache};
 use millrace_upstream::{Aggregate, ChooseContext, Chosen, ClusterState, Dropped, HostId, NoHost};
 
 use crate::address::inet;
 use crate::clusters::Clusters;
 use crate::downstream::Downstream;
 use crate::http::balance;
+use crate::named_hosts::{NamedHosts, Waiter};
 use crate::shared::Shared;
 
 /// An endpoint, and the cluster that it belongs to: for an aggregate cluster one of its members.
@@ -23,7 +28,7 @@ pub(crate) struct Choice {
 }
 
 /// Why there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoChoice {
     /// The cluster does not exist.
     NoCluster,
@@ -31,12 +36,22 @@ pub(crate) enum NoChoice {
     NoHost,
     /// The one that a strict session asks for does not exist.
     Missing,
+    /// The host that the request names has none, with the details of the answer.
+    Unresolved(Cow<'static, str>),
+    /// The host is being resolved: who asks will be told.
+    Waits,
 }
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Asker<'a> {
     pub(crate) headers: Option<&'a HeaderMap>,
+    /// The host of the request.
+    pub(crate) authority: Option<&'a [u8]>,
+    /// The port of hosts without one, where the connection says so.
+    pub(crate) port: Option<u16>,
+    /// Who is told when a host was resolved, and whether it has waited before.
+    pub(crate) waiter: Option<(Waiter, bool)>,
     pub(crate) client: Option<&'a Downstream>,
     /// What was written about the request, or about the connection.
     pub(crate) written: Written<'a>,
@@ -52,7 +67,9 @@ pub(crate) struct Chooser<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) stats: &'a mut ShardStats,
     pub(crate) rng: &'a mut Rng,
+    pub(crate) named_hosts: &'a mut NamedHosts,
     pub(crate) now: Time,
+    pub(crate) wall: WallTime,
 }
 
 impl Chooser<'_> {
@@ -75,11 +92,15 @@ impl Chooser<'_> {
             if let Ok(Chosen { panic: true, .. }) = chosen {
                 self.stats.inc(scope, metric::LB_HEALTHY_PANIC);
             }
-            chosen.map(|chosen| Choice { cluster, chosen })
+            chosen.map(|chosen| Choice { cluster, chosen }).map_err(no_host)
         };
-        choice.map_err(|why| {
-            self.stats.inc(scope, metric::UPSTREAM_CX_NONE_HEALTHY);
-            if why == NoHost::NoSuchHost { NoChoice::Missing } else { NoChoice::NoHost }
+        choice.inspect_err(|why| {
+            // As in Envoy, whose balancer has said so by then: not of those who have waited.
+            let waited =
+                matches!(why, NoChoice::Unresolved(_)) && asker.waiter.is_some_and(|(_, again)| again);
+            if *why != NoChoice::Waits && !waited {
+                self.stats.inc(scope, metric::UPSTREAM_CX_NONE_HEALTHY);
+            }
         })
     }
 
@@ -89,19 +110,67 @@ impl Chooser<'_> {
         cluster: ClusterId,
         context: &ChooseContext<'_>,
         asker: &Asker<'_>,
-    ) -> Result<Choice, NoHost> {
+    ) -> Result<Choice, NoChoice> {
         // Of the snapshot, since what shards share of a cluster is not to be counted for each request.
         let snapshot = self.snapshot;
-        let config = snapshot.cluster(cluster).ok_or(NoHost::Empty)?;
+        let config = snapshot.cluster(cluster).ok_or(NoChoice::NoHost)?;
         match &config.discovery {
             ClusterDiscovery::OriginalDst(own) => {
                 let (address, invalid) = destination(own, asker);
                 self.stats.add(config.scope, metric::ORIGINAL_DST_HOST_INVALID, u64::from(invalid));
-                let host = self.demand(cluster, config.scope, address.ok_or(NoHost::Empty)?)?;
+                let host =
+                    self.demand(cluster, config.scope, address.ok_or(NoChoice::NoHost)?).map_err(no_host)?;
                 Ok(Choice { cluster, chosen: Chosen { host, panic: false } })
             }
-            ClusterDiscovery::Aggregate(members) => self.choose_member(config, members, context, asker),
-            _ => Err(NoHost::Empty),
+            ClusterDiscovery::Aggregate(members) => {
+                self.choose_member(config, members, context, asker).map_err(no_host)
+            }
+            ClusterDiscovery::ForwardProxy(own) => {
+                let host = self.named_host(cluster, own, asker)?;
+                Ok(Choice { cluster, chosen: Chosen { host, panic: false } })
+            }
+            _ => Err(NoChoice::NoHost),
+        }
+    }
+
+    /// The endpoint of the host that a request names, or the TLS of a connection.
+    fn named_host(
+        &mut self,
+        cluster: ClusterId,
+        own: &ForwardProxyCluster,
+        asker: &Asker<'_>,
+    ) -> Result<HostId, NoChoice> {
+        let named = || asker.client.and_then(Downstream::requested_server_name).map(str::as_bytes);
+        let host = asker.authority.or_else(named).filter(|host| !host.is_empty()).ok_or(NoChoice::NoHost)?;
+        let (cache, port) = (&own.cache, asker.port.unwrap_or(own.default_port));
+        let known = self.named_hosts.find(cache.id, host, port, self.wall);
+        if let Some(answer) = known.filter(|answer| answer.address.is_some()) {
+            let state = self.clusters.get_mut(cluster).ok_or(NoChoice::NoHost)?;
+            let mut dropped = Dropped::default();
+            let registry = self.stats.registry();
+            let found = state.demand_host(answer, self.now, || registry.host_scope(), &mut dropped);
+            dropped.scopes.into_iter().for_each(|scope| registry.retire(scope));
+            return found.map_err(no_host);
+        }
+        let waiter = asker.waiter.ok_or(NoChoice::NoHost)?;
+        let busy = cache.is_busy();
+        let asked = match busy {
+            true => Asked::Busy,
+            false => self.named_hosts.ask(cache, (host, port), waiter, self.shared),
+        };
+        match asked {
+            Asked::Known(answer) => {
+                Err(NoChoice::Unresolved(format!("dns_resolution_failure{{{}}}", answer.details).into()))
+            }
+            Asked::Waits => Err(NoChoice::Waits),
+            Asked::Full => {
+                self.stats.inc(cache.scope, dns_cache::HOST_OVERFLOW);
+                Err(NoChoice::Unresolved("dns_cache_overflow".into()))
+            }
+            Asked::Busy => {
+                self.stats.inc(cache.scope, dns_cache::DNS_RQ_PENDING_OVERFLOW);
+                Err(NoChoice::Unresolved("dns_cache_pending_requests_overflow".into()))
+            }
         }
     }
 
@@ -155,6 +224,10 @@ impl Chooser<'_> {
         }
         Ok(Choice { cluster: member, chosen })
     }
+}
+
+fn no_host(why: NoHost) -> NoChoice {
+    if why == NoHost::NoSuchHost { NoChoice::Missing } else { NoChoice::NoHost }
 }
 
 /// Gives the scopes of endpoints back that no shard has any more.

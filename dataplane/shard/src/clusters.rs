@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_base::{Rng, Time};
-use millrace_config::{ClusterId, EndpointChanges, Snapshot};
+use millrace_config::{ClusterDiscovery, ClusterId, EndpointChanges, Snapshot};
 use millrace_upstream::{ClusterState, Dropped, PoolAction};
 
 use crate::shared::Shared;
@@ -14,6 +14,15 @@ pub(crate) struct Clusters {
     states: Vec<Option<Box<ClusterState>>>,
     /// The cluster that this proxy is an endpoint of, once a cluster in use compares itself with it.
     local: Option<ClusterId>,
+}
+
+/// Endpoints that requests named under one configuration may serve under the other.
+fn keeps_demanded(before: &ClusterDiscovery, after: &ClusterDiscovery) -> bool {
+    match (before.forward_proxy(), after.forward_proxy()) {
+        (Some(before), Some(after)) => before.cache.id == after.cache.id,
+        (None, None) => after.is_on_demand(),
+        _ => false,
+    }
 }
 
 impl Clusters {
@@ -77,7 +86,7 @@ impl Clusters {
         let mut dropped = Dropped::default();
         match snapshot.cluster(id) {
             Some(config) if !Arc::ptr_eq(config, state.config()) => {
-                if !config.discovery.is_on_demand() {
+                if !keeps_demanded(&state.config().discovery, &config.discovery) {
                     state.leave_on_demand(&mut dropped, out);
                 }
                 state.update_by(config, changes, out);

@@ -31,6 +31,8 @@ impl Shard {
                     }
                     passes
                 }
+                // The connection waits for it when it is open: `tcp/naming.rs`.
+                ConnectionGate::SniForwardProxy(_) => true,
             };
             if !passes {
                 self.leave(&chain.gates[..at]);

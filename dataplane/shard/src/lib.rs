@@ -22,6 +22,7 @@ mod io;
 mod link;
 mod listener;
 mod logs;
+mod named_hosts;
 mod origin;
 mod outliers;
 mod overload;

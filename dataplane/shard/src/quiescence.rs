@@ -17,6 +17,7 @@ impl Shard {
         assert_eq!(self.io.held.sum(), 0, "bytes counted that nobody keeps");
         assert!(self.io.held.starved.is_empty(), "starved connections left");
         assert!(self.inspections.is_empty() && self.racers.is_empty(), "inspections or connects left");
+        assert!(self.named_hosts.is_quiet(), "requests wait for a host and are gone");
         assert!(self.farewells.is_empty(), "sockets of past connections left");
         assert!(self.runnable.is_empty() && self.actions.is_empty() && self.io.dirty.is_empty());
         self.listeners.assert_quiescent();

@@ -1,5 +1,6 @@
 //! TLS of connections that we open: the handshake before anything is sent, and what is made of received ciphertext.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -61,9 +62,10 @@ impl Shard {
         };
         let asked = state.transport(upstream.transport);
         let hostname = Some(&*host.hostname).filter(|name| config.auto_host_sni && !name.is_empty());
-        let server_name = asked.server_name.or(hostname).unwrap_or(&config.sni);
-        let validates = (asked.server_name.is_some() && cluster.http.auto_san_validation)
-            || config.auto_sni_san_validation;
+        let is_name = |name: &&str| cluster.http.auto_sni && name.parse::<IpAddr>().is_err();
+        let server_name = asked.server_name.filter(is_name).or(hostname).unwrap_or(&config.sni);
+        let own = Some(server_name).filter(|_| config.auto_sni_san_validation);
+        let validated = asked.server_name.filter(|_| cluster.http.auto_san_validation).or(own);
         let fallback = match (&upstream.carries, config.common.alpn.is_empty()) {
             (Carries::Http(_), true) if upstream.automatic => &self.tls.offers.either[..],
             (Carries::Http(_), true) => &self.tls.offers.http1[..],
@@ -73,7 +75,7 @@ impl Shard {
         let options = ClientOptions {
             server_name,
             alpn: asked.alpn.map(|list| &list[..]).or(Some(fallback).filter(|list| !list.is_empty())),
-            extra_dns_san: Some(server_name).filter(|name| validates && !name.is_empty()),
+            extra_dns_san: validated.filter(|name| !name.is_empty()),
         };
         let session = Session::client(&context, options, &mut wire)
             .map_err(|error| Rc::from(Failure::Session(error).words()))?;

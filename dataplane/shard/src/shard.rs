@@ -30,6 +30,7 @@ use crate::health_checks::HealthChecks;
 use crate::http::{Names, Stream};
 use crate::link::{Io, Link};
 use crate::listener::{Inspection, Listeners};
+use crate::named_hosts::NamedHosts;
 use crate::overload::Overload;
 use crate::route_users::RouteUsers;
 use crate::shared::{Message, Shared};
@@ -122,6 +123,8 @@ pub struct Shard {
     pub(crate) racers: Racers,
     pub(crate) streams: Slab<Box<Stream>>,
     pub(crate) clusters: Clusters,
+    /// Hosts that requests name.
+    pub(crate) named_hosts: NamedHosts,
     /// The endpoints that this shard checks.
     pub(crate) health_checks: HealthChecks,
     pub(crate) tls: Contexts,
@@ -197,6 +200,7 @@ impl Shard {
             racers: Slab::new(),
             streams: Slab::new(),
             clusters: Clusters::default(),
+            named_hosts: NamedHosts::default(),
             health_checks: HealthChecks::default(),
             tls,
             scopes: KnownScopes::default(),
@@ -314,6 +318,7 @@ impl Shard {
                 Message::Update(update) => self.update(&update),
                 Message::Know(listener, config) => self.know(listener, config),
                 Message::Listen(listener, socket) => self.listen(&listener, socket),
+                Message::Host(news) => self.hear_of_host(&news),
                 Message::HealthChanged(id) => self.leave_failed(id),
                 Message::FailHealthCheck(id, address) => self.fail_check(id, &address),
                 Message::StopListening { inbound_only } => self.stop_listening(inbound_only),

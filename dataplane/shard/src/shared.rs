@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
-use millrace_config::{Address, ClusterId, Listener, OverloadLevels, Update};
+use millrace_config::{Address, ClusterId, HostNews, HostQuestion, Listener, OverloadLevels, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
 use millrace_upstream::{ClusterHealth, ClusterShared, OnDemandBook, TableShape};
@@ -14,6 +14,9 @@ pub use crate::admission::{Admission, ConnectionCount};
 
 /// Messages that may wait for one shard.
 const MAILBOX_MAX: usize = 4096;
+
+/// Hosts that the control thread was asked for and has not looked at yet.
+const QUESTIONS_MAX: usize = 4096;
 
 /// One listener from its start to the end of its last connection, whatever its configuration is meanwhile.
 /// It is told by identity: a listener that was removed and a later one of the same name are two.
@@ -75,6 +78,8 @@ pub enum Message {
     HealthChanged(ClusterId),
     /// Traffic to this endpoint, which the shard checks, told that it shall get nothing more.
     FailHealthCheck(ClusterId, Address),
+    /// A host that requests name was resolved, or dropped.
+    Host(Arc<HostNews>),
     /// Accept on this socket. If the listener has gone or was told to stop meanwhile, the socket is closed.
     Listen(Arc<ListenerHandle>, Socket),
     /// Stop accepting on the listeners for which the flag is true (all when `inbound_only` is false).
@@ -165,6 +170,8 @@ pub struct Shared {
     clusters: Mutex<BTreeMap<ClusterId, Arc<ClusterShared>>>,
     /// Clusters whose health the control thread shall look at.
     notices: Mutex<BTreeSet<ClusterId>>,
+    /// Hosts that the control thread shall resolve.
+    questions: Mutex<Vec<HostQuestion>>,
     wake_control: OnceLock<WakeControl>,
     connections: Arc<ConnectionCount>,
     /// What session tickets of all shards have in common.
@@ -192,6 +199,7 @@ impl Shared {
             failing_health_checks: AtomicBool::new(false),
             clusters: Mutex::default(),
             notices: Mutex::default(),
+            questions: Mutex::default(),
             wake_control: OnceLock::new(),
             connections: Arc::default(),
             tls: millrace_tls::Shared::random(rules),
@@ -348,6 +356,26 @@ impl Shared {
         if let Some(wake) = self.wake_control.get().filter(|_| news) {
             (wake.0)();
         }
+    }
+
+    /// Hosts that shards want resolved since the last call.
+    pub fn take_questions(&self) -> Vec<HostQuestion> {
+        std::mem::take(&mut *self.questions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The control thread shall resolve a host. False when too many are waiting for it.
+    pub(crate) fn ask_control(&self, question: HostQuestion) -> bool {
+        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        if questions.len() >= QUESTIONS_MAX {
+            return false;
+        }
+        questions.push(question);
+        let first = questions.len() == 1;
+        drop(questions);
+        if let Some(wake) = self.wake_control.get().filter(|_| first) {
+            (wake.0)();
+        }
+        true
     }
 
     /// What shards share of a cluster's circuit breakers; `None` while no shard uses it.

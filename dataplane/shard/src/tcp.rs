@@ -4,6 +4,8 @@
 //! whose peer reads slowly is no longer read (`per_connection_buffer_limit_bytes`).
 
 mod log;
+mod naming;
+mod relay;
 mod shed;
 mod state;
 mod timers;
@@ -17,15 +19,16 @@ use millrace_config::{Address, ShedPoint, TcpProxy};
 use millrace_filter::network::tcp_proxy::{self, ConnectAttempts, ConnectError, ConnectStep, Target};
 use millrace_observe::access_log::Times;
 use millrace_observe::stats::{cluster as cluster_metric, host as host_metric, tcp as metric};
-use millrace_ring::{Filled, IoError, Payload, RelayEnd};
+use millrace_ring::{Filled, IoError, Payload};
 use millrace_route::HashInputs;
 use millrace_upstream::{ChooseContext, ResourcePriority};
 
 use crate::address::inet;
 use crate::choose::{Asker, Choice, Chooser, NoChoice};
 use crate::downstream::{Downstream, Protocol};
-use crate::link::{Link, low_watermark};
+use crate::link::low_watermark;
 use crate::listener::QUIET_TIME;
+use crate::named_hosts::Waiter;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy, Opening};
 use state::session;
@@ -58,6 +61,8 @@ pub(crate) struct TcpSession {
     idle_timeout: Option<Duration>,
     /// The upstream failed: the client is reset once everything queued has left.
     broken: bool,
+    /// Its endpoint has waited for its host.
+    named: bool,
 }
 
 impl TcpSession {
@@ -82,6 +87,7 @@ impl TcpSession {
             upstream_tls: None,
             early: None,
             broken: false,
+            named: false,
         }
     }
 }
@@ -105,13 +111,16 @@ impl Shard {
         if !self.overload.is_calm() && self.tcp_sheds(key, ShedPoint::TcpProxyConnect, 0) {
             return;
         }
-        self.tcp_connect(key);
+        if self.tcp_passes_naming(key) {
+            self.tcp_connect(key);
+        }
     }
 
     /// Makes one connect attempt, or gives up.
     fn tcp_connect(&mut self, key: Key) {
         let Some(session) = self.tcp_session(key) else { return };
         let (scope, target, proxy) = (session.proxy.scope, session.target, Arc::clone(&session.proxy));
+        let named = session.named;
         let asked = self.tcp_asked(key, tcp_proxy::metadata_match(&proxy, target));
         let client = self.downstreams.get(key).map(|client| &**client);
         let written = client.map(Downstream::written).unwrap_or_default();
@@ -123,14 +132,22 @@ impl Shard {
             now: self.io.now,
             ..ChooseContext::default()
         };
-        let asker = Asker { client, written, ..Asker::default() };
+        let asker = Asker {
+            client,
+            written,
+            port: client.and_then(naming::of_chain).map(|own| own.port),
+            waiter: Some((Waiter::Connection(key), named)),
+            ..Asker::default()
+        };
         let mut chooser = Chooser {
             clusters: &mut self.clusters,
             snapshot: &self.snapshot,
             shared: &self.shared,
             stats: &mut self.stats,
             rng: &mut self.rng,
+            named_hosts: &mut self.named_hosts,
             now: self.io.now,
+            wall: self.wall,
         };
         let choice = target.map(|target| target.cluster).ok_or(NoChoice::NoCluster);
         let Choice { cluster: id, chosen } = match choice.and_then(|id| chooser.choose(id, &context, &asker))
@@ -140,7 +157,13 @@ impl Shard {
                 self.stats.inc(scope, metric::DOWNSTREAM_CX_NO_ROUTE);
                 return self.tcp_fail(key, ConnectError::NoCluster);
             }
-            Err(NoChoice::NoHost | NoChoice::Missing) => {
+            Err(NoChoice::Waits) => {
+                if let Some(session) = self.tcp_session(key) {
+                    session.named = true;
+                }
+                return;
+            }
+            Err(NoChoice::NoHost | NoChoice::Missing | NoChoice::Unresolved(_)) => {
                 return self.tcp_fail(key, ConnectError::NoHealthyUpstream);
             }
         };
@@ -333,65 +356,6 @@ impl Shard {
         self.tcp_settle(key);
     }
 
-    /// Begins the relays that are wanted and possible now, either way.
-    pub(crate) fn tcp_start_relays(&mut self, key: Key) {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let Protocol::Tcp(session) = &downstream.protocol else { return };
-        let upstream = session.upstream.and_then(|u| self.upstreams.get_mut(u));
-        let Some(link) = upstream.and_then(|u| u.link.as_mut()) else { return };
-        Link::start_relay(&mut downstream.link, link, u64::MAX, &mut self.io);
-        Link::start_relay(link, &mut downstream.link, u64::MAX, &mut self.io);
-    }
-
-    /// A relay from the endpoint reports.
-    pub(crate) fn tcp_downstream_relayed(&mut self, key: Key, bytes: usize, end: Option<RelayEnd>) {
-        let now = self.io.now;
-        let Some(session) = self.tcp_session(key) else { return };
-        session.active = now;
-        session.sent += bytes as u64;
-        let (scope, upstream) = (session.proxy.scope, session.upstream);
-        self.stats.add(scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, bytes as u64);
-        if let Some(upstream_key) = upstream
-            && let Some(upstream) = self.upstreams.get_mut(upstream_key)
-        {
-            self.stats.add(upstream.scope, cluster_metric::UPSTREAM_CX_RX_BYTES_TOTAL, bytes as u64);
-            if let (Some(end), Some(link)) = (end, &mut upstream.link)
-                && let Some(ended) = link.relay_ended(end, &mut self.io)
-            {
-                return self.tcp_upstream_ended(key, upstream_key, ended);
-            }
-        }
-        match end {
-            Some(RelayEnd::To(_)) => self.tcp_broken(key),
-            Some(_) => self.tcp_settle(key),
-            None => {}
-        }
-    }
-
-    /// A relay from the client reports.
-    pub(crate) fn tcp_upstream_relayed(
-        &mut self,
-        key: Key,
-        upstream: Key,
-        bytes: usize,
-        end: Option<RelayEnd>,
-    ) {
-        let now = self.io.now;
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let Protocol::Tcp(session) = &mut downstream.protocol else { return };
-        session.active = now;
-        session.received += bytes as u64;
-        self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_RX_BYTES_TOTAL, bytes as u64);
-        let Some(end) = end else { return };
-        if let Some(ended) = downstream.link.relay_ended(end, &mut self.io) {
-            return self.tcp_downstream_ended(key, ended);
-        }
-        match end {
-            RelayEnd::To(error) => self.tcp_upstream_ended(key, upstream, Err(error)),
-            _ => self.tcp_settle(key),
-        }
-    }
-
     /// The client closed its half, or the connection failed.
     pub(crate) fn tcp_downstream_ended(&mut self, key: Key, end: Result<(), IoError>) {
         if end.is_err() {
@@ -483,6 +447,9 @@ impl Shard {
                 link.close(&mut self.io, true);
             }
             self.tcp_release_upstream(key, upstream_key, EndedBy::Local);
+        }
+        if !self.named_hosts.is_quiet() {
+            self.named_hosts.withdraw(Waiter::Connection(key));
         }
         self.tcp_log(key);
         self.close_downstream(key, reset);

@@ -40,7 +40,7 @@ pub use lb::{
     ChooseContext, Chosen, LbStat, NoHost, OverrideHost, PreviousPriorities, SharedTables, TableShape,
 };
 pub use leased::LeasedBudget;
-pub use on_demand::{Dropped, ON_DEMAND_HOSTS_MAX, OnDemandBook};
+pub use on_demand::{Dropped, ON_DEMAND_HOSTS_MAX, OnDemandBook, host_endpoint};
 pub use orca::{BadReport, LoadReport};
 pub use outlier::{ClusterHealth, Ejection, EjectionRates, OutlierAction, OutlierEvent, TryResult};
 pub use pool::{Acquire, CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolFailure, WaitId};

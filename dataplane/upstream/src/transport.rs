@@ -21,7 +21,8 @@ impl TransportKey {
 /// What is asked. All `None` is [`TransportKey::DEFAULT`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transport<'a> {
-    /// Instead of `UpstreamTlsContext.sni`.
+    /// The host of the request: instead of `UpstreamTlsContext.sni` with `auto_sni`, unless it is an address, and a name
+    /// that certificates are held to with `auto_san_validation`.
     pub server_name: Option<&'a str>,
     /// Instead of `alpn_protocols`.
     pub alpn: Option<&'a Arc<[Arc<[u8]>]>>,

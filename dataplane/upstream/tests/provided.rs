@@ -9,7 +9,10 @@ use std::time::Duration;
 use common::{cluster, endpoint};
 use millrace_base::{Rng, Time};
 use millrace_config::HealthStatus::{Healthy, Unhealthy};
-use millrace_config::{Cluster, ClusterDiscovery, LbPolicy, OriginalDst, ScopeId};
+use millrace_config::{
+    Address, Cluster, ClusterDiscovery, DnsCache, DnsCacheConfig, DnsCacheId, ForwardProxyCluster, LbPolicy,
+    OriginalDst, ResolvedHost, ScopeId,
+};
 use millrace_upstream::{
     Aggregate, ChooseContext, ClusterShared, ClusterState, Dropped, LevelOf, NoHost, ON_DEMAND_HOSTS_MAX,
     ResourcePriority,
@@ -138,4 +141,54 @@ fn a_level_that_was_drawn_elsewhere_is_used() {
     config.localities.pop();
     state.update(&Arc::new(config), &mut Vec::new());
     assert_ne!(state.current_version(), before);
+}
+
+fn forward_proxy() -> Arc<Cluster> {
+    let cache = DnsCache::new(DnsCacheId(0), ScopeId(0), DnsCacheConfig::named("c"));
+    let own = ForwardProxyCluster { cache: Arc::new(cache), default_port: 80 };
+    let discovery = ClusterDiscovery::ForwardProxy(own);
+    Arc::new(Cluster { discovery, ..cluster(LbPolicy::ClusterProvided, Vec::new()) })
+}
+
+fn resolved(name: &str, addresses: &[u32]) -> Arc<ResolvedHost> {
+    let mut addresses = addresses.iter().map(|number| Address::Inet(address(*number)));
+    let first = addresses.next();
+    let others: Arc<[Address]> = addresses.collect();
+    Arc::new(ResolvedHost {
+        name: name.into(),
+        address: first,
+        additional_addresses: (!others.is_empty()).then_some(others),
+        details: "".into(),
+        failed: false,
+        last_use: Arc::default(),
+    })
+}
+
+#[test]
+fn an_endpoint_of_a_host_follows_its_addresses_and_goes_with_it() {
+    let budgets = Arc::new(ClusterShared::default());
+    let mut state = ClusterState::new(&forward_proxy(), budgets.clone(), 1);
+    let (mut dropped, mut actions) = (Dropped::default(), Vec::new());
+    let first = resolved("a:80", &[1, 2]);
+    let host = state.demand_host(&first, at(0), || ScopeId(7), &mut dropped).unwrap();
+    // Another name at the same address is another endpoint.
+    let other = resolved("b:80", &[1]);
+    let other = state.demand_host(&other, at(0), || ScopeId(8), &mut dropped).unwrap();
+    assert!(other != host && budgets.on_demand.len() == 2 && budgets.on_demand.endpoints().is_empty());
+    assert_eq!(budgets.on_demand.scope_of(&first.name), Some(ScopeId(7)));
+    let conn = state.acquire_tcp(host, ResourcePriority::Default, &mut actions).unwrap();
+
+    let later = resolved("a:80", &[3]);
+    assert_eq!(state.demand_host(&later, at(1), || unreachable!(), &mut dropped), Ok(host));
+    let now = state.host(host).unwrap();
+    assert_eq!((&now.address, now.additional_addresses.is_none()), (&Address::Inet(address(3)), true));
+    assert_eq!((&*now.hostname, now.connections()), ("a:80", 1));
+
+    state.forget_host(&later.name, &mut dropped, &mut actions);
+    assert_eq!((dropped.scopes.as_slice(), state.host(host).is_some()), (&[ScopeId(7)][..], true));
+    state.closed(conn, &mut actions);
+    assert!(state.host(host).is_none());
+    // It has never had an address.
+    let none = resolved("c:80", &[]);
+    assert_eq!(state.demand_host(&none, at(2), || unreachable!(), &mut dropped), Err(NoHost::Empty));
 }

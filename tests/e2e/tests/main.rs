@@ -8,6 +8,7 @@ mod balancing;
 mod clusters;
 mod config;
 mod dns;
+mod dynamic_forward_proxy;
 mod filters;
 mod forwarding;
 mod headers;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ("clusters", clusters::CASES),
         ("config", config::CASES),
         ("dns", dns::CASES),
+        ("dynamic_forward_proxy", dynamic_forward_proxy::CASES),
         ("filters_admission", filters::admission::CASES),
         ("filters_bandwidth", filters::bandwidth::CASES),
         ("filters_buffer", filters::buffer::CASES),

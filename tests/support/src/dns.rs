@@ -101,7 +101,18 @@ impl NameServer {
             self.address.port()
         )
     }
+
+    /// `dns_cache_config` of a cache `c` that asks this server alone for IPv4, patiently, as a field in flow YAML; `more`
+    /// are more of its fields, each with a comma behind.
+    pub fn dns_cache(&self, more: &str) -> String {
+        let options = format!(", dns_resolver_options: {{no_default_search_domain: true}}{PATIENT}");
+        let resolver = self.resolver(&options);
+        format!("dns_cache_config: {{name: c, dns_lookup_family: V4_ONLY, {more}{}}}", resolver.trim_end())
+    }
 }
+
+/// How long the resolver of [`NameServer::dns_cache`] asks. Envoy's waits for that long after a failure, too.
+pub const PATIENT: &str = ", query_tries: 10, query_timeout_seconds: 1";
 
 fn serve_udp(socket: &UdpSocket, zone: &Mutex<Zone>) {
     let mut query = [0; 4096];

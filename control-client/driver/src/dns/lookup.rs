@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use hickory_resolver::config::{
     NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
 };
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
@@ -24,6 +25,8 @@ pub struct Answer {
     pub addresses: Vec<IpAddr>,
     /// The smallest time to live; `None` when the answer has none.
     pub ttl: Option<Duration>,
+    /// The name does not exist.
+    pub not_found: bool,
 }
 
 /// No answer; ask again later.
@@ -33,11 +36,31 @@ pub struct LookupError {
     pub reason: String,
     /// Nobody answered in time.
     pub timed_out: bool,
+    /// The same in the words of Envoy's resolver, for `%RESPONSE_CODE_DETAILS%`.
+    pub details: &'static str,
 }
 
 impl LookupError {
     fn new(error: impl ToString) -> Self {
-        Self { reason: error.to_string(), timed_out: false }
+        let details = "cares_failure:Could_not_contact_DNS_servers";
+        Self { reason: error.to_string(), timed_out: false, details }
+    }
+
+    /// One that needs no other words.
+    pub(super) fn told(details: &'static str) -> Self {
+        Self { reason: details.to_owned(), timed_out: false, details }
+    }
+
+    fn of(error: &NetError) -> Self {
+        let details = match error {
+            NetError::Timeout => "cares_failure:Timeout_while_contacting_DNS_servers",
+            NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => {
+                "cares_failure:DNS_server_refused_query"
+            }
+            NetError::Dns(_) => "cares_failure:DNS_server_returned_general_failure",
+            _ => return Self::new(error),
+        };
+        Self { reason: error.to_string(), timed_out: matches!(error, NetError::Timeout), details }
     }
 }
 
@@ -127,7 +150,7 @@ impl SystemResolver {
 impl Lookup for SystemResolver {
     async fn lookup(&self, host: &str, family: Family) -> Result<Answer, LookupError> {
         if let Some(addresses) = hosts::lookup(host, family) {
-            return Ok(Answer { addresses, ttl: None });
+            return Ok(Answer { addresses, ..Answer::default() });
         }
         let kind = match family {
             Family::V4 => RecordType::A,
@@ -135,11 +158,10 @@ impl Lookup for SystemResolver {
         };
         let found = match self.resolver().await?.lookup(host, kind).await {
             Ok(found) => found,
-            Err(error) if error.is_no_records_found() => return Ok(Answer::default()),
-            Err(error) => {
-                let timed_out = matches!(error, NetError::Timeout);
-                return Err(LookupError { reason: error.to_string(), timed_out });
+            Err(error) if error.is_no_records_found() => {
+                return Ok(Answer { not_found: error.is_nx_domain(), ..Answer::default() });
             }
+            Err(error) => return Err(LookupError::of(&error)),
         };
         let addresses = found.answers().iter().filter_map(|record| match &record.data {
             RData::A(address) => Some(IpAddr::V4(address.0)),
@@ -147,7 +169,8 @@ impl Lookup for SystemResolver {
             _ => None,
         });
         let addresses = addresses.take(ADDRESSES_MAX).collect();
-        Ok(Answer { addresses, ttl: Some(found.valid_until().saturating_duration_since(Instant::now())) })
+        let ttl = found.valid_until().saturating_duration_since(Instant::now());
+        Ok(Answer { addresses, ttl: Some(ttl), not_found: false })
     }
 
     fn configured(&self, config: &DnsResolver) -> Self {

@@ -1,22 +1,27 @@
-//! Endpoints of STRICT_DNS and LOGICAL_DNS clusters: one task per name, results as a stream of updates.
+//! Endpoints of STRICT_DNS and LOGICAL_DNS clusters: one task per name, results as a stream of updates. Hosts that
+//! requests name are `host_cache`'s.
 //!
 //! `hosts` answers from `/etc/hosts`, `lookup` asks name servers, `cluster` turns answers into endpoints;
 //! this module schedules.
 
 mod cluster;
+mod host_cache;
 mod hosts;
 mod lookup;
+mod resolvers;
 mod schedule;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millrace_config::{Cluster, ClusterDiscovery, ClusterId, DnsResolver, LocalityEndpoints};
+use millrace_config::{Cluster, ClusterDiscovery, ClusterId, LocalityEndpoints};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use cluster::Members;
+pub use host_cache::{HostCaches, HostEvent};
 pub use lookup::{Answer, Family, Lookup, LookupError, SystemResolver};
+use resolvers::Resolvers;
 use schedule::{Answered, Watch};
 
 /// Addresses that are taken from one answer.
@@ -46,6 +51,17 @@ pub enum Query {
     Failed,
     /// `timeout`, and `get_addr_failure`.
     TimedOut,
+}
+
+impl Query {
+    fn of(result: &Result<Answer, LookupError>) -> Self {
+        match result {
+            Ok(answer) if answer.addresses.is_empty() => Self::NotFound,
+            Ok(_) => Self::Found,
+            Err(error) if error.timed_out => Self::TimedOut,
+            Err(_) => Self::Failed,
+        }
+    }
 }
 
 /// One resolution has ended.
@@ -79,14 +95,9 @@ impl Drop for Entry {
     }
 }
 
-/// Most resolvers with settings of their own; further ones are made for their cluster alone.
-const RESOLVERS_MAX: usize = 64;
-
 /// The resolved clusters.
 pub struct DnsUpdates<L> {
-    lookup: Arc<L>,
-    /// Resolvers that clusters share, by their settings.
-    configured: Vec<(Arc<DnsResolver>, Arc<L>)>,
+    resolvers: Resolvers<L>,
     entries: BTreeMap<ClusterId, Entry>,
     generation: u64,
     sender: mpsc::Sender<Answered>,
@@ -97,8 +108,8 @@ impl<L: Lookup> DnsUpdates<L> {
     /// Nothing is resolved yet.
     pub fn new(lookup: L) -> Self {
         let (sender, answers) = mpsc::channel(64);
-        let lookup = Arc::new(lookup);
-        Self { lookup, configured: Vec::new(), entries: BTreeMap::new(), generation: 0, sender, answers }
+        let resolvers = Resolvers::new(lookup);
+        Self { resolvers, entries: BTreeMap::new(), generation: 0, sender, answers }
     }
 
     /// Starts to resolve a cluster's names, replacing what was known under its id; clusters with another
@@ -109,7 +120,7 @@ impl<L: Lookup> DnsUpdates<L> {
         else {
             return;
         };
-        let lookup = self.resolver(resolver.as_ref());
+        let lookup = self.resolvers.of(resolver.as_ref());
         self.generation += 1;
         let generation = self.generation;
         let tasks = targets.iter().enumerate().map(|(index, target)| {
@@ -129,21 +140,6 @@ impl<L: Lookup> DnsUpdates<L> {
         self.entries.insert(cluster.id, Entry { generation, members, tasks });
     }
 
-    /// The resolver with these settings.
-    fn resolver(&mut self, config: Option<&Arc<DnsResolver>>) -> Arc<L> {
-        let Some(config) = config else { return Arc::clone(&self.lookup) };
-        if let Some((_, known)) = self.configured.iter().find(|(known, _)| known == config) {
-            return Arc::clone(known);
-        }
-        let made = Arc::new(self.lookup.configured(config));
-        // Those that no cluster asks any more make room.
-        self.configured.retain(|(_, lookup)| Arc::strong_count(lookup) > 1);
-        if self.configured.len() < RESOLVERS_MAX {
-            self.configured.push((Arc::clone(config), Arc::clone(&made)));
-        }
-        made
-    }
-
     /// Stops resolving a cluster.
     pub fn unwatch(&mut self, cluster: ClusterId) {
         self.entries.remove(&cluster);
@@ -158,13 +154,9 @@ impl<L: Lookup> DnsUpdates<L> {
             if entry.generation != answered.generation {
                 continue;
             }
-            let query = match &answered.result {
-                Ok(addresses) if addresses.is_empty() => Query::NotFound,
-                Ok(_) => Query::Found,
-                Err(error) if error.timed_out => Query::TimedOut,
-                Err(_) => Query::Failed,
-            };
-            let (outcome, changed) = entry.members.apply(answered.target, answered.result);
+            let query = Query::of(&answered.result);
+            let (outcome, changed) =
+                entry.members.apply(answered.target, answered.result.map(|answer| answer.addresses));
             return DnsUpdate {
                 cluster: answered.cluster,
                 host: answered.host,

@@ -16,7 +16,7 @@ pub(super) struct Answered {
     pub(super) generation: u64,
     pub(super) target: usize,
     pub(super) host: Arc<str>,
-    pub(super) result: Result<Vec<IpAddr>, LookupError>,
+    pub(super) result: Result<Answer, LookupError>,
 }
 
 /// One name of one cluster.
@@ -40,7 +40,7 @@ impl Watch {
         loop {
             let literal = self.host.parse::<IpAddr>().ok();
             let result = match literal {
-                Some(ip) => Ok(Answer { addresses: vec![ip], ttl: None }),
+                Some(ip) => Ok(Answer { addresses: vec![ip], ..Answer::default() }),
                 None => resolve(&*lookup, &self.host, self.family).await,
             };
             let wait = self.wait(&result, &mut failures, &mut rng);
@@ -49,7 +49,7 @@ impl Watch {
                 generation: self.generation,
                 target: self.target,
                 host: Arc::clone(&self.host),
-                result: result.map(|answer| answer.addresses),
+                result,
             };
             if sender.send(answered).await.is_err() || literal.is_some() {
                 return;
@@ -104,11 +104,15 @@ mod tests {
     }
 
     fn answer(ttl: u64) -> Result<Answer, LookupError> {
-        Ok(Answer { addresses: vec!["1.2.3.4".parse().unwrap()], ttl: Some(Duration::from_secs(ttl)) })
+        Ok(Answer {
+            addresses: vec!["1.2.3.4".parse().unwrap()],
+            ttl: Some(Duration::from_secs(ttl)),
+            ..Answer::default()
+        })
     }
 
     fn failure() -> Result<Answer, LookupError> {
-        Err(LookupError { reason: "x".into(), timed_out: false })
+        Err(LookupError::told("x"))
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use millrace_config::{
-    Address, CircuitBreakers, DnsLookupFamily, DnsSchedule, DnsTarget, Endpoint, HappyEyeballs, HealthStatus,
-    LbPolicy, ScopeId, UpstreamHttp,
+    Address, CircuitBreakers, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, Endpoint, HappyEyeballs,
+    HealthStatus, LbPolicy, ScopeId, UpstreamHttp,
 };
 
 use super::*;
@@ -25,10 +25,8 @@ impl Table {
 impl Lookup for Table {
     async fn lookup(&self, host: &str, family: Family) -> Result<Answer, LookupError> {
         let table = self.0.lock().unwrap();
-        let ips = table
-            .get(&(host.to_owned(), family == Family::V6))
-            .ok_or(LookupError { reason: "down".into(), timed_out: false })?;
-        Ok(Answer { addresses: ips.iter().map(|ip| ip.parse().unwrap()).collect(), ttl: None })
+        let ips = table.get(&(host.to_owned(), family == Family::V6)).ok_or(LookupError::told("down"))?;
+        Ok(Answer { addresses: ips.iter().map(|ip| ip.parse().unwrap()).collect(), ..Answer::default() })
     }
 
     fn configured(&self, _: &DnsResolver) -> Self {

@@ -87,7 +87,7 @@ pub(super) fn discovery(
 }
 
 /// `dns_failure_refresh_rate`: by default the longest wait is ten times the first.
-fn failure_refresh(
+pub(crate) fn failure_refresh(
     rate: Option<(Option<&wkt::Duration>, Option<&wkt::Duration>)>,
     path: &Path,
 ) -> Result<Option<(Duration, Duration)>, Rejection> {
@@ -115,7 +115,7 @@ fn new_family(family: NewFamily) -> DnsLookupFamily {
     }
 }
 
-fn family(family: pb::cluster::DnsLookupFamily) -> DnsLookupFamily {
+pub(crate) fn family(family: pb::cluster::DnsLookupFamily) -> DnsLookupFamily {
     use pb::cluster::DnsLookupFamily as Family;
     match family {
         Family::Auto => DnsLookupFamily::Auto,

@@ -9,6 +9,7 @@ use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::bootstrap::v3 as bootstrap;
 use millrace_proto::pb::envoy::config::cluster::v3 as clusters;
 use millrace_proto::pb::envoy::config::core::v3 as core;
+use millrace_proto::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use millrace_proto::pb::envoy::extensions::network::dns_resolver as resolvers;
 
 use crate::error::Rejection;
@@ -38,6 +39,18 @@ pub(super) fn of_cluster(cluster: &clusters::Cluster, path: &Path) -> Found {
         use_tcp: cluster.use_tcp_for_dns_lookups,
         ..DnsResolver::default()
     })))
+}
+
+/// That of a cache of hosts, unless it has none.
+pub(crate) fn of_cache(config: &DnsCacheConfig, path: &Path) -> Found {
+    if let Some(config) = &config.typed_dns_resolver_config {
+        return typed(config, &path.join("typed_dns_resolver_config"));
+    }
+    if let Some(config) = &config.dns_resolution_config {
+        return resolution(config, &path.join("dns_resolution_config"));
+    }
+    let with_tcp = || Arc::new(DnsResolver { use_tcp: true, ..DnsResolver::default() });
+    Ok(config.use_tcp_for_dns_lookups.then(with_tcp))
 }
 
 /// That of all clusters without their own.

@@ -8,6 +8,7 @@ mod circuit_breakers;
 mod dns;
 mod dns_resolver;
 mod endpoint;
+mod forward_proxy;
 mod health_check;
 mod http_options;
 mod original_dst;
@@ -29,7 +30,8 @@ use millrace_proto::pb::google::protobuf::value::Kind;
 pub(crate) use assignment::load_assignment;
 pub use assignment::{LoadAssignment, retired_scopes};
 pub(crate) use bind::manager as manager_bind;
-pub(crate) use dns_resolver::of_bootstrap as bootstrap_resolver;
+pub(crate) use dns::{failure_refresh, family as lookup_family};
+pub(crate) use dns_resolver::{of_bootstrap as bootstrap_resolver, of_cache as cache_resolver};
 pub(crate) use records::AssignmentChanges;
 pub use records::AssignmentRecords;
 
@@ -71,7 +73,9 @@ pub(crate) fn checked_only(
         Some(members) => (ClusterDiscovery::Aggregate(Arc::default()), members),
         None => (discovery(cluster, kind, targets, path, cx)?, Vec::new()),
     };
-    let provides = matches!(discovery, ClusterDiscovery::OriginalDst(_) | ClusterDiscovery::Aggregate(_));
+    let forward_proxy = forward_proxy::config(cluster, path)?;
+    let provides = matches!(discovery, ClusterDiscovery::OriginalDst(_) | ClusterDiscovery::Aggregate(_))
+        || forward_proxy.is_some();
     let (lb_policy, mut balancing) = balancing::balancing(cluster, provides, path, cx)?;
     balancing.weighted_priority_health = load.weighted_priority_health;
     let outlier_detection = outlier_detection::outlier_detection(cluster, path)?;
@@ -84,6 +88,11 @@ pub(crate) fn checked_only(
     let health_check = if provides { unchecked(health_check, path, cx) } else { health_check };
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;
     let options = cluster.upstream_connection_options.as_ref();
+    if let Some(config) = &forward_proxy {
+        forward_proxy::check_names(cluster, config, &mut http, path)?;
+        load.localities.clear();
+        discovery = ClusterDiscovery::ForwardProxy(forward_proxy::discovery(config, &transport, path, cx)?);
+    }
     // Nothing fails from here on, so that a refused cluster leaves no scopes behind.
     let id = cx.cluster_ids.intern(&cluster.name);
     if let ClusterDiscovery::Aggregate(ids) = &mut discovery {
@@ -169,7 +178,8 @@ fn discovery_type(cluster: &pb::Cluster, path: &Path) -> Result<DiscoveryType, R
             if let Some(resolved) = dns::extension(cluster, path)? {
                 return Ok(dns::kind(&resolved));
             }
-            if aggregate::members(cluster, path)?.is_some() {
+            if aggregate::members(cluster, path)?.is_some() || forward_proxy::config(cluster, path)?.is_some()
+            {
                 return Ok(DiscoveryType::Static);
             }
             let any = custom.typed_config.as_ref();

@@ -125,6 +125,22 @@ Where the filters differ from Envoy 1.40, on purpose or because something is not
   Its timers are looked at when requests come and go, its gauges are there once a request came.
 ";
 
+const FORWARD_PROXY: &str = "
+## Dynamic forward proxy
+
+Answers, details, counters and what `/clusters` lists are Envoy 1.40's. Where it differs:
+
+- A host with a port that is none (`a.test:99999`) and an empty one are malformed requests (400 before any filter); Envoy
+  asks for the former as a name, which fails.
+- `max_hosts` is exact. `dns_refresh_rate` counts in milliseconds (in 1.40 in whole seconds).
+- Details of failed questions are in the words of Envoy's c-ares, as far as the resolver of this build tells causes apart.
+- `sub_clusters_config` and `sub_cluster_config` are refused; hosts do not share connections
+  (`allow_coalesced_connections`), and nothing is kept when the process ends (`key_value_config`).
+- `sni_dynamic_forward_proxy` is served in front of `tcp_proxy` only.
+- Endpoints are not checked (`health_checks`).
+- What it opens, and what to do about it, stands in docs/threat-model.md.
+";
+
 const OVERLOAD: &str = "
 ## Overload
 
@@ -192,6 +208,7 @@ pub fn document(record: &str) -> String {
     out.push_str(&http2());
     out.push_str(GRPC);
     out.push_str(SHAPING);
+    out.push_str(FORWARD_PROXY);
     out.push_str(OVERLOAD);
     compared::section(record, &mut out);
     out.push_str(CONTROL);

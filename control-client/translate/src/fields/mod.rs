@@ -9,6 +9,7 @@ mod compression;
 mod control;
 mod core;
 mod document;
+mod forward_proxy;
 mod health_check;
 mod http;
 mod listener;
@@ -71,6 +72,7 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         cluster::TABLES,
         health_check::TABLES,
         balancing::TABLES,
+        forward_proxy::TABLES,
         core::TABLES,
     ]
     .into_iter()

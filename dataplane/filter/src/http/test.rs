@@ -14,6 +14,7 @@ use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 use millrace_observe::stats::{Registry, ShardStats};
 
 use super::LocalReply;
+use super::forward_proxy::{HostNames, NoHosts};
 use super::router::Render;
 use super::stream_filters::{
     ConnectionFilters, Env, ResponseEnv, ShardFilters, Start, StreamFilters, Verdict,
@@ -223,6 +224,17 @@ impl Room {
         start: &Start<'_>,
         head: &mut RequestHead,
     ) -> Verdict {
+        self.begin_with(slot, start, head, &mut NoHosts)
+    }
+
+    /// The same with a cache of hosts.
+    pub(crate) fn begin_with(
+        &mut self,
+        slot: &mut Option<Box<StreamFilters>>,
+        start: &Start<'_>,
+        head: &mut RequestHead,
+        names: &mut dyn HostNames,
+    ) -> Verdict {
         let mut env = Env {
             now: self.now,
             wall: WallTime::default(),
@@ -235,6 +247,7 @@ impl Room {
             shard: &mut self.shard,
             state: &self.state,
             connection_state: Some(&self.connection_state),
+            names,
         };
         StreamFilters::begin(slot, start, &mut env, head)
     }

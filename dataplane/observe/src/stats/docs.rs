@@ -50,7 +50,12 @@ fn page() -> String {
             (prefix, ScopeKind::HttpListener) => format!("{prefix}.<address>.http.<stat_prefix>."),
             (
                 prefix,
-                ScopeKind::Listener | ScopeKind::Http | ScopeKind::Tcp | ScopeKind::Cluster | ScopeKind::Sds,
+                ScopeKind::Listener
+                | ScopeKind::Http
+                | ScopeKind::Tcp
+                | ScopeKind::Cluster
+                | ScopeKind::Sds
+                | ScopeKind::DnsCache,
             ) => {
                 format!("{prefix}.<name>.")
             }
@@ -173,6 +178,7 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::HeaderToMetadata
             | ScopeKind::LocalRateLimit
             | ScopeKind::ConnectionLimit
+            | ScopeKind::DnsCache
             | ScopeKind::OverloadMonitor
             | ScopeKind::OverloadAction
             | ScopeKind::LoadShedPoint

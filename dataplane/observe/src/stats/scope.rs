@@ -101,6 +101,8 @@ pub enum ScopeKind {
     LocalRateLimit,
     /// `connection_limit.<name>.`: `name` is the filter's `stat_prefix`.
     ConnectionLimit,
+    /// `dns_cache.<name>.`: `name` is the cache's.
+    DnsCache,
     /// `overload.<name>.`: `name` is a resource monitor's. There once an overload manager has it, as the next two.
     OverloadMonitor,
     /// `overload.<name>.`: `name` is an overload action's.
@@ -161,6 +163,7 @@ impl ScopeKind {
         Self::HeaderToMetadata,
         Self::LocalRateLimit,
         Self::ConnectionLimit,
+        Self::DnsCache,
         Self::OverloadMonitor,
         Self::OverloadAction,
         Self::LoadShedPoint,
@@ -215,6 +218,7 @@ impl ScopeKind {
             Self::HeaderToMetadata => &tables::header_to_metadata::TABLE,
             Self::LocalRateLimit => &tables::local_rate_limit::TABLE,
             Self::ConnectionLimit => &tables::connection_limit::TABLE,
+            Self::DnsCache => &tables::dns_cache::TABLE,
             Self::OverloadMonitor => &tables::overload_monitor::TABLE,
             Self::OverloadAction => &tables::overload_action::TABLE,
             Self::LoadShedPoint => &tables::load_shed_point::TABLE,
@@ -229,6 +233,7 @@ impl ScopeKind {
             Self::HeaderToMetadata => "http_filter_name",
             Self::LocalRateLimit => "local_rate_limit",
             Self::ConnectionLimit => "connection_limit",
+            Self::DnsCache => "dns_cache",
             Self::OverloadMonitor | Self::OverloadAction | Self::LoadShedPoint => "overload",
             Self::Server => "server",
             Self::ListenerManager => "listener_manager",

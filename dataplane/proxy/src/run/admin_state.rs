@@ -13,7 +13,7 @@ use millrace_shard::shared::Shared;
 use serde_json::{Value, json};
 
 use super::control::Control;
-use super::{health, process};
+use super::{health, named_hosts, process};
 use crate::cli;
 
 /// Largest `/stats` answer.
@@ -66,13 +66,17 @@ impl AdminState for Control {
                 rq_total: registry.counter(scope, metric::RQ_TOTAL),
             }
         };
+        let none = millrace_config::ScopeId(u32::MAX);
         let assembly = &self.xds.assembly;
         let clusters = assembly.snapshot().clusters.iter().flatten().chain(assembly.control_clusters());
         let status = |cluster: &Arc<Cluster>| {
             let added_via_api = assembly.is_dynamic_cluster(&cluster.name);
             let checks =
                 |endpoint: &millrace_config::Endpoint| health::host_checks(cluster, endpoint, shared);
-            let demanded = with_demanded(cluster, shared);
+            let demanded = match cluster.discovery.forward_proxy() {
+                Some(_) => named_hosts::with_hosts(cluster, &self.hosts, shared, none),
+                None => with_demanded(cluster, shared),
+            };
             let cluster = demanded.as_ref().unwrap_or(cluster);
             let mut status = ClusterStatus::from_config(cluster, added_via_api, |endpoint| {
                 (counts(endpoint), checks(endpoint))

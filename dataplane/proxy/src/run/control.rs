@@ -9,7 +9,7 @@ use millrace_assembly::Assembly;
 use millrace_base::{Time, WallTime};
 use millrace_config::{Address, Cluster, TrafficDirection};
 use millrace_driver::admin_server::{AdminCall, AdminRequest, AdminResponse, AdminServer, Limits};
-use millrace_driver::dns::{DnsUpdate, DnsUpdates, SystemResolver};
+use millrace_driver::dns::{DnsUpdate, DnsUpdates, HostCaches, Query, SystemResolver};
 use millrace_driver::log_writer::LogWriter;
 use millrace_http::{RequestHead, Version};
 use millrace_observe::access_log::{AccessLogType, Bytes, LogBuffers, LogQueue, StreamInfo, Times};
@@ -45,6 +45,9 @@ const IDLE_GRACE: Duration = Duration::from_millis(500);
 /// How long the end waits for the admin's last answers, that to `/quitquitquit` among them, to be read.
 const ADMIN_GRACE: Duration = Duration::from_millis(500);
 
+/// The caches of hosts.
+pub(super) type Hosts = HostCaches<SystemResolver>;
+
 /// Everything that the control thread owns.
 pub struct Control {
     pub(super) options: Options,
@@ -63,6 +66,8 @@ pub struct Control {
     pub(super) stats: ProcessStats,
     pub(super) writer: Arc<LogWriter>,
     pub(super) dns: DnsUpdates<SystemResolver>,
+    /// Hosts that requests name.
+    pub(super) hosts: Hosts,
     pub(super) overload: Option<Overload>,
     /// The bootstrap itself bounds downstream connections: the runtime has no say.
     pub(super) bounds_connections: bool,
@@ -113,6 +118,7 @@ impl Control {
             stats,
             writer,
             dns: DnsUpdates::new(SystemResolver::default()),
+            hosts: HostCaches::new(SystemResolver::default()),
             overload,
             bounds_connections,
             admin_lines,
@@ -147,10 +153,14 @@ impl Control {
                     self.handle(Event::Signal(signal));
                 }
                 update = self.dns.next() => self.resolved(update),
+                event = self.hosts.next() => self.heard_of_host(event),
                 event = self.xds.sources.next() => self.heard(event),
                 event = loads::next(&mut self.loads) => self.loads_event(event),
                 event = health_discovery::next(&mut self.health_discovery) => self.health_discovery_event(event),
-                () = health.notified() => self.heed_health(),
+                () = health.notified() => {
+                    self.heed_health();
+                    self.heed_questions();
+                }
                 () = sleep => {
                     ticked = Instant::now();
                     self.tick(&mut flushed);
@@ -233,7 +243,8 @@ impl Control {
         self.stats.refresh(state, self.started.elapsed(), self.workers.connections());
         self.xds.refresh(self.stats.server);
         self.stats.certificates(self.xds.assembly.snapshot());
-        self.xds.membership(&self.workers.shared);
+        self.xds.membership(&self.workers.shared, &self.hosts);
+        super::named_hosts::refresh(&mut self.xds.stats, self.xds.assembly.context());
         self.xds.breakers(&self.workers.shared);
     }
 
@@ -380,8 +391,24 @@ impl Control {
         self.assemble(|assembly, turn| assembly.resolved(turn, cluster, localities, warm));
     }
 
+    /// `dns.cares.`
+    pub(super) fn count_query(&mut self, query: Query) {
+        let resolver = self.stats.resolver;
+        let stats = &mut self.stats.stats;
+        stats.inc(resolver, dns::RESOLVE_TOTAL);
+        match query {
+            Query::Found => {}
+            Query::NotFound => stats.inc(resolver, dns::NOT_FOUND),
+            Query::Failed => stats.inc(resolver, dns::GET_ADDR_FAILURE),
+            Query::TimedOut => {
+                stats.inc(resolver, dns::GET_ADDR_FAILURE);
+                stats.inc(resolver, dns::TIMEOUTS);
+            }
+        }
+    }
+
     fn count_resolution(&mut self, cluster: &Cluster, update: &DnsUpdate) {
-        use millrace_driver::dns::{Outcome, Query};
+        use millrace_driver::dns::Outcome;
         let (stats, scope) = (&mut self.stats.stats, cluster.scope);
         stats.inc(scope, metric::UPDATE_ATTEMPT);
         match update.outcome {
@@ -393,18 +420,7 @@ impl Control {
         if update.localities.is_none() {
             stats.inc(scope, metric::UPDATE_NO_REBUILD);
         }
-        let resolver = self.stats.resolver;
-        let stats = &mut self.stats.stats;
-        stats.inc(resolver, dns::RESOLVE_TOTAL);
-        match update.query {
-            Query::Found => {}
-            Query::NotFound => stats.inc(resolver, dns::NOT_FOUND),
-            Query::Failed => stats.inc(resolver, dns::GET_ADDR_FAILURE),
-            Query::TimedOut => {
-                stats.inc(resolver, dns::GET_ADDR_FAILURE);
-                stats.inc(resolver, dns::TIMEOUTS);
-            }
-        }
+        self.count_query(update.query);
         let message = format_args!("{}: {:?} for {}", cluster.name, update.outcome, update.host);
         self.logger.log(Component::DNS, Level::Debug, message);
     }

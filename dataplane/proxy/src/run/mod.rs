@@ -15,6 +15,7 @@ mod health_discovery;
 mod listeners;
 mod loads;
 mod logs;
+mod named_hosts;
 mod outbox;
 mod overload;
 mod process;

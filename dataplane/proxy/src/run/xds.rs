@@ -17,7 +17,7 @@ use millrace_proto::pb::envoy::config::core::v3::Node;
 use millrace_shard::shared::{Message, Shared};
 use millrace_translate::{Compiled, Sources as Known};
 
-use super::control::{Control, TRIM_AFTER};
+use super::control::{Control, Hosts, TRIM_AFTER};
 use super::listeners::{self, Bound};
 use super::{breakers, cluster_gauges, health};
 use crate::cli;
@@ -31,7 +31,7 @@ const LARGE: usize = 256 << 10;
 pub struct Xds {
     pub(super) assembly: Assembly,
     pub(super) sources: Sources,
-    stats: ControlStats,
+    pub(super) stats: ControlStats,
     /// Sources that were handed to the transports.
     opened: BTreeSet<SourceId>,
     /// How `ads: {}` is reached.
@@ -59,11 +59,14 @@ impl Xds {
 
     /// What is worked out of clusters when somebody asks; of those whose endpoints may be ejected, or fail their checks,
     /// how many are left.
-    pub(super) fn membership(&mut self, shared: &Shared) {
+    pub(super) fn membership(&mut self, shared: &Shared, hosts: &Hosts) {
         for cluster in self.assembly.snapshot().clusters.iter().flatten() {
             cluster_gauges::refresh(&mut self.stats, cluster, shared);
             if cluster.discovery.is_on_demand() {
-                let total = shared.on_demand(cluster.id, |book| book.len()).unwrap_or(0) as u64;
+                let total = match cluster.discovery.forward_proxy() {
+                    Some(own) => hosts.members(own.cache.id).count() as u64,
+                    None => shared.on_demand(cluster.id, |book| book.len()).unwrap_or(0) as u64,
+                };
                 self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_TOTAL, total);
                 self.stats.gauge_set(cluster.scope, cluster_metric::MEMBERSHIP_HEALTHY, total);
                 continue;
@@ -196,6 +199,7 @@ impl Control {
             self.carry_out(action);
         }
         self.start_loads();
+        self.preresolve_hosts();
         self.start_health_discovery();
     }
 

@@ -1,14 +1,10 @@
 //! Tries: choosing an endpoint, waiting for a connection, sending the request, and trying again.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
 use millrace_base::{Key, Written};
-use millrace_config::{Cluster, ClusterId, HttpFilter, HttpFilterKind, LbPolicy, Snapshot, UpstreamProtocol};
-use millrace_filter::http::istio_alpn;
+use millrace_config::{Cluster, ClusterId, LbPolicy, Snapshot, UpstreamProtocol};
+use millrace_filter::http::LocalReply;
 use millrace_filter::http::router::retry::ResetReason;
 use millrace_filter::http::router::{reply, request as router};
-use millrace_filter::http::stream_filters::Start;
 use millrace_http::Version;
 use millrace_http::h1::{
     BodyFraming, CHUNK_SUFFIX, EncodeOptions, RequestInfo, encode_chunk_prefix, encode_request,
@@ -16,19 +12,18 @@ use millrace_http::h1::{
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{cluster as metric, host as host_metric, route as route_metric};
 use millrace_upstream::{
-    Acquire, ChooseContext, ClusterState, ConnId, HttpProtocol, PoolAction, PoolFailure, PreviousPriorities,
-    ResourcePriority, Transport, TransportKey, TryResult,
+    Acquire, ChooseContext, ConnId, HttpProtocol, PoolAction, PoolFailure, PreviousPriorities,
+    ResourcePriority, TryResult,
 };
 
-use super::HttpOptions;
+use super::asked_transport::transport_key;
 use super::finish::tally;
 use super::retry::{Again, Outcome};
 use super::routing::retry_policy;
 use super::stream::{Attempt, Stream};
 use super::{balance, header_case};
-use crate::address::inet;
 use crate::choose::{Asker, Choice, Chooser, NoChoice};
-use crate::downstream::Downstream;
+use crate::named_hosts::Waiter;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
 
@@ -46,15 +41,26 @@ impl Shard {
     /// Chooses an endpoint and asks its pool for a connection.
     pub(super) fn attempt(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let Some(routed) = stream.facts.plan.and_then(|p| p.cluster) else { return };
         stream.facts.attempts += 1;
-        match self.choose_endpoint(id, routed) {
+        self.attempt_named(id, false);
+    }
+
+    /// The same, once the host that the request names was looked for: `again`.
+    pub(super) fn attempt_named(&mut self, id: Key, again: bool) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let Some(routed) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+        match self.choose_endpoint(id, routed, again) {
             Ok(choice) => self.attempt_at(id, choice),
             Err(NoChoice::NoCluster) => self.local_reply(id, reply::no_cluster(503)),
             Err(NoChoice::NoHost) => {
                 self.end_retry_slot(id);
                 self.local_reply(id, reply::no_healthy_upstream(503));
             }
+            Err(NoChoice::Unresolved(details)) => {
+                self.end_retry_slot(id);
+                self.local_reply(id, LocalReply { details, ..reply::no_healthy_upstream(503) });
+            }
+            Err(NoChoice::Waits) => self.await_host(id),
             Err(NoChoice::Missing) => {
                 let session = self.streams.get(id).and_then(|stream| stream.facts.balance.session.as_ref());
                 let status = session.map_or(503, |session| session.status_when_missing);
@@ -64,7 +70,7 @@ impl Shard {
         }
     }
 
-    fn choose_endpoint(&mut self, id: Key, routed: ClusterId) -> Result<Choice, NoChoice> {
+    fn choose_endpoint(&mut self, id: Key, routed: ClusterId, again: bool) -> Result<Choice, NoChoice> {
         let stream = self.streams.get(id).ok_or(NoChoice::NoHost)?;
         let facts = &stream.facts;
         let reads_metadata = |cluster: &Cluster| {
@@ -85,6 +91,9 @@ impl Shard {
         let notes = facts.state.read();
         let asker = Asker {
             headers: Some(&stream.request.headers),
+            authority: Some(stream.request.authority()),
+            port: None,
+            waiter: Some((Waiter::Stream(id), again)),
             client,
             written: Written::of(notes.as_deref(), client.and_then(Downstream::filter_state)),
             avoid_of: facts.member,
@@ -95,7 +104,9 @@ impl Shard {
             shared: &self.shared,
             stats: &mut self.stats,
             rng: &mut self.rng,
+            named_hosts: &mut self.named_hosts,
             now: self.io.now,
+            wall: self.wall,
         };
         chooser.choose(routed, &context, &asker)
     }
@@ -344,6 +355,7 @@ impl Shard {
                 self.forget_tunnel(conn);
                 self.close_upstream(conn, by);
             }
+            Attempt::Naming => self.leave_host(id),
             Attempt::BackOff(_) | Attempt::None => {}
         }
     }
@@ -419,61 +431,6 @@ fn connects(actions: &mut Vec<PoolAction>) -> Vec<ConnId> {
         _ => true,
     });
     taken
-}
-
-/// What the request asks of the handshake: `auto_sni`, and protocols to offer. `None` when the cluster has too many
-/// different demands at a time.
-fn transport_key(
-    state: &mut ClusterState,
-    stream: &Stream,
-    client: Option<&Downstream>,
-) -> Option<TransportKey> {
-    let own = &state.config().transport;
-    if own.tls.is_none() && own.proxy_protocol.is_none() && state.config().transport_matches.is_empty() {
-        return Some(TransportKey::DEFAULT);
-    }
-    let config = state.config();
-    let transports = config.transport_matches.iter().map(|one| &one.transport).chain([own]);
-    let told = transports.into_iter().any(|transport| transport.proxy_protocol.is_some());
-    let client = client.filter(|_| told);
-    let proxy = client.map(|client| &client.addresses);
-    let proxy = proxy.and_then(|client| Some((inet(&client.peer)?, inet(&client.local)?)));
-    let tlvs = client.and_then(Downstream::passed_tlvs);
-    let server_name = config.http.auto_sni.then(|| automatic_server_name(config, stream)).flatten();
-    let alpn = stream.options.as_deref().and_then(|options| istio_offer(stream, options, config));
-    state.transport_key(&Transport { server_name, alpn, proxy, tlvs })
-}
-
-/// What Istio's filter has the handshake offer.
-fn istio_offer<'o>(
-    stream: &Stream,
-    options: &'o HttpOptions,
-    cluster: &Cluster,
-) -> Option<&'o Arc<[Arc<[u8]>]>> {
-    let has = |filter: &HttpFilter| matches!(filter.kind, HttpFilterKind::IstioAlpn(_));
-    if !options.hcm.http_filters.iter().any(has) {
-        return None;
-    }
-    let plan = stream.facts.plan?;
-    let config = options.routes.as_deref();
-    let selected = plan.selected(config?);
-    let start = Start { selected, ..Start::of(&options.hcm, config) };
-    istio_alpn::offer(&start, cluster, stream.request.version)
-}
-
-/// The host of a request without its port, or what `override_auto_sni_header` has.
-fn automatic_server_name<'s>(config: &Cluster, stream: &'s Stream) -> Option<&'s str> {
-    let header = Some(&*config.http.auto_sni_header).filter(|name| !name.is_empty());
-    let named = header.and_then(|name| stream.request.headers.get_name(name.as_bytes()));
-    let host = named.unwrap_or(stream.request.authority());
-    let host = std::str::from_utf8(host).ok()?;
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    // An address is no server name (RFC 6066 section 3): the configured one serves.
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    Some(name).filter(|name| !name.is_empty() && bare.parse::<IpAddr>().is_err())
 }
 
 /// Appends body bytes kept from an earlier try in the framing of this one.

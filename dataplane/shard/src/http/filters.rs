@@ -15,10 +15,11 @@ use millrace_observe::stats::{host as host_metric, http as http_metric};
 use super::render::Renderer;
 use super::request::http;
 use super::routing::Next;
-use super::stream::Plan;
+use super::stream::{Attempt, Plan};
 use super::{HttpOptions, Stream, body_framing};
 use crate::address::inet;
 use crate::health_checks::View;
+use crate::named_hosts::{NamesOf, Waiter};
 use crate::shard::Shard;
 use crate::upstream::EndedBy;
 
@@ -111,6 +112,9 @@ impl Shard {
         let start = Start {
             health: Some(&health),
             cluster: cluster.map(|cluster| &*cluster.name),
+            forward_port: cluster
+                .and_then(|cluster| cluster.discovery.forward_proxy())
+                .map(|own| own.default_port),
             remote: inet(remote).map(|address| address.ip()),
             node_cluster: &self.snapshot.node.cluster,
             buffer_limit: downstream.origin.listener.buffer_limit_bytes,
@@ -125,6 +129,8 @@ impl Shard {
             snapshot: &self.snapshot,
         };
         let mut flags = stream.facts.flags;
+        let mut names =
+            NamesOf { hosts: &mut self.named_hosts, shared: &self.shared, who: Waiter::Stream(id) };
         let mut env = Env {
             now: self.io.now,
             rng: &mut self.rng,
@@ -137,6 +143,7 @@ impl Shard {
             shard: &mut self.filter_states,
             state: &stream.facts.state,
             connection_state: downstream.filter_state(),
+            names: &mut names,
         };
         let verdict = StreamFilters::begin(&mut stream.filters, &start, &mut env, &mut stream.request);
         stream.facts.flags = flags;
@@ -151,6 +158,10 @@ impl Shard {
     pub(super) fn filters_let_go(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.filters_resume = Time::MAX;
+        if stream.attempt != Attempt::Naming {
+            self.leave_host(id);
+        }
+        let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.filters.as_ref().is_some_and(|filters| filters.waits()) {
             return self.resume_filters(id);
         }

@@ -99,6 +99,7 @@ impl Shard {
     /// Counts and logs a stream and takes it off its connection.
     pub(super) fn end_stream(&mut self, id: Key) {
         self.end_retry_slot(id);
+        self.leave_host(id);
         if !self.streams.get(id).is_some_and(|stream| stream.is_plain()) {
             self.judge_end(id, false);
             self.report_filters(id);

@@ -8,6 +8,7 @@
 //! tries run beside each other; [`side`] is for streams that have no client.
 
 mod answer;
+mod asked_transport;
 mod attempt;
 pub(crate) mod balance;
 mod body;
@@ -19,6 +20,7 @@ mod hedge;
 mod input;
 mod large_streams;
 mod mirror;
+mod naming;
 mod overload;
 mod redirect;
 mod relay;

@@ -29,6 +29,8 @@ use crate::held::{Held, Share};
 pub(crate) enum Attempt {
     /// No cluster was asked yet, or the answer is known already.
     None,
+    /// Waits for the addresses of its host.
+    Naming,
     /// Waits in a pool for a connection.
     Queued(WaitId),
     /// Sent, or being sent, on this connection.
@@ -436,7 +438,7 @@ impl Stream {
     pub(crate) fn upstream(&self) -> Option<Key> {
         match self.attempt {
             Attempt::Sent(key) => Some(key),
-            Attempt::None | Attempt::Queued(_) | Attempt::Connecting(_) | Attempt::BackOff(_) => None,
+            _ => None,
         }
     }
 

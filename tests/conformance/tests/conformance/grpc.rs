@@ -151,6 +151,7 @@ fn begin(start: &Start<'_>, head: &mut RequestHead) -> Box<StreamFilters> {
         shard: &mut ShardFilters::default(),
         state: &StreamState::default(),
         connection_state: None,
+        names: &mut millrace_filter::http::forward_proxy::NoHosts,
     };
     assert_eq!(StreamFilters::begin(&mut slot, start, &mut env, head), Verdict::Continue);
     slot.expect("something to do")

@@ -8,6 +8,7 @@
 
 mod balancing;
 mod failures;
+mod forward_proxy;
 mod record;
 mod run;
 mod shaping;
@@ -61,7 +62,7 @@ pub(crate) struct Traffic {
     pub requests: u32,
     /// All at the same time, each on a connection of its own.
     pub burst: bool,
-    /// Header fields of request `n`: `@N@` in a value stands for `n`.
+    /// Header fields of request `n`: `@N@` in a value stands for `n`, `@PORT@` for the port of the first endpoint.
     pub fields: &'static [(&'static str, &'static str)],
     /// The body; a GET without one.
     pub body: &'static str,
@@ -140,7 +141,11 @@ pub(crate) const PLAIN: Feature = Feature {
 
 /// Every feature, in the order of the table.
 pub(crate) fn features() -> impl Iterator<Item = &'static Feature> {
-    balancing::FEATURES.iter().chain(failures::FEATURES).chain(shaping::FEATURES)
+    balancing::FEATURES
+        .iter()
+        .chain(failures::FEATURES)
+        .chain(shaping::FEATURES)
+        .chain(forward_proxy::FEATURES)
 }
 
 /// One test for each feature.

@@ -72,7 +72,8 @@ impl Running {
 pub(super) fn sheet(subject: &Subject, feature: &Feature) -> Sheet {
     let endpoints: Vec<Running> = feature.endpoints.iter().map(|e| Running::start(e.does)).collect();
     let proxy = Proxy::start(subject, &bootstrap(feature, &endpoints));
-    let statuses = ask(&proxy, feature);
+    let port = endpoints.first().map_or(0, Running::port).to_string();
+    let statuses = ask(&proxy, feature, &port);
     let wanted = feature.traffic.requests as usize;
     wait::for_true("a line for each request", || proxy.log().lines().len() >= wanted);
     wait::for_true("the requests to end", || {
@@ -117,7 +118,7 @@ fn statistics(proxy: &Proxy, feature: &Feature) -> Sheet {
     text.lines().filter_map(figure).collect()
 }
 
-fn ask(proxy: &Proxy, feature: &Feature) -> Vec<String> {
+fn ask(proxy: &Proxy, feature: &Feature, port: &str) -> Vec<String> {
     let traffic = feature.traffic;
     let target = proxy.listener("main");
     let method = if traffic.body.is_empty() { "GET" } else { "POST" };
@@ -125,7 +126,7 @@ fn ask(proxy: &Proxy, feature: &Feature) -> Vec<String> {
         let own: Vec<(&str, String)> = traffic
             .fields
             .iter()
-            .map(|(name, value)| (*name, value.replace("@N@", &n.to_string())))
+            .map(|(name, value)| (*name, value.replace("@N@", &n.to_string()).replace("@PORT@", port)))
             .collect();
         let mut fields = vec![("host", "a")];
         fields.extend(own.iter().map(|(name, value)| (*name, value.as_str())));

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod common;
+mod dynamic_forward_proxy;
 mod facts;
 mod handshakes;
 mod hellos;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     millrace_e2e::run(&[
         ("certificates", certificates::CASES),
+        ("dynamic_forward_proxy", dynamic_forward_proxy::CASES),
         ("facts", facts::CASES),
         ("handshakes", handshakes::CASES),
         ("hellos", hellos::CASES),

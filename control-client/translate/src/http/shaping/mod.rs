@@ -9,6 +9,7 @@ mod concurrency;
 mod cors;
 mod csrf;
 mod fault;
+mod forward_proxy;
 mod header_mutation;
 mod rate_limit;
 mod rate_limit_actions;
@@ -51,6 +52,7 @@ pub(super) fn filter(
         bandwidth::TYPE => bandwidth::filter(&open(any, path)?, cx),
         admission::TYPE => admission::filter(&open(any, path)?, stat_prefix, path, cx)?,
         concurrency::TYPE => concurrency::filter(&open(any, path)?, stat_prefix, path, cx)?,
+        forward_proxy::TYPE => forward_proxy::filter(&open(any, path)?, path, cx)?,
         _ => return Ok(None),
     }))
 }
@@ -70,6 +72,7 @@ pub(super) fn of_route(
         buffer::PER_ROUTE => buffer::of_route(&open(any, path)?, path)?,
         stateful_session::PER_ROUTE => stateful_session::of_route(&open(any, path)?, path)?,
         bandwidth::TYPE => bandwidth::of_route(&open(any, path)?, path, cx)?,
+        forward_proxy::PER_ROUTE => forward_proxy::of_route(&open(any, path)?, path)?,
         compression::PER_ROUTE => compression::of_route(&open(any, path)?, path)?,
         _ => return Ok(None),
     }))

@@ -8,6 +8,7 @@ use super::{Env, Start, StreamFilters, Verdict};
 use crate::http::chain;
 use crate::http::compression::compressor::CompressorActive;
 use crate::http::compression::decompressor::DecompressorActive;
+use crate::http::forward_proxy;
 use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
@@ -81,6 +82,7 @@ impl StreamFilters {
         (self.holds_request, self.waits) = (false, false);
         match self.filters.last_mut().filter(|_| stopped) {
             Some(Active::Fault(fault)) => fault.resume(env, head),
+            Some(Active::ForwardProxy(waiting)) => waiting.resume(env, head),
             Some(Active::Buffer(buffer)) => {
                 buffer.resume(head);
                 self.fed = self.filters.len();
@@ -230,6 +232,10 @@ fn step(
         HttpFilterKind::SetFilterState(config) => {
             metadata::stream_state(config, &filter.name, start, env, head);
             return (None, if config.clear_route_cache { Verdict::Reroute } else { Verdict::Continue });
+        }
+        HttpFilterKind::ForwardProxy(proxy) => {
+            let (waiting, verdict) = forward_proxy::begin(proxy, own, start, env, head);
+            return (waiting.map(|waiting| Active::ForwardProxy(waiting.into())), verdict);
         }
         // It acts when an endpoint is chosen: `istio_alpn::offer`.
         HttpFilterKind::IstioAlpn(_) | HttpFilterKind::PeakEwma | HttpFilterKind::Router { .. } => None,

@@ -4,7 +4,8 @@
 //!
 //! 1. **Request head.** When the route of the request is chosen (or none was found) and its weighted cluster too, but before
 //!    the route's action is looked at and before the router changes the head: [`StreamFilters::begin`]. Its [`Verdict`] says
-//!    what follows. `Wait`: nothing until that time, then the same call again; the request's bytes stay where they are.
+//!    what follows. `Wait`: nothing until that time, or
+//!    until the host that it waits for was resolved, then the same call again; the request's bytes stay where they are.
 //!    `Hold`: the same, once all of the request has gone through 2. `Reroute`: the same, once the route is chosen anew. `Reply`: the request goes no further. `Continue`: to the
 //!    router, now that [`StreamFilters::take_new_route`] may have the route chosen once more. A filter may have changed
 //!    `content-type`, path and fields; it removes `content-length` when the length of the body will be another one, so a
@@ -50,6 +51,7 @@ use millrace_route::Selected;
 use self::active::Active;
 use self::pass::Pass;
 use super::compression::accept::Decision;
+use super::forward_proxy::HostNames;
 use super::health_check::Health;
 use super::router::Render;
 use super::shaping::admission::Admissions;
@@ -95,6 +97,8 @@ pub struct Start<'c> {
     pub weighted: Option<&'c WeightedCluster>,
     /// The name of the chosen cluster.
     pub cluster: Option<&'c str>,
+    /// The port of hosts without one, where the chosen cluster is a dynamic forward proxy.
+    pub forward_port: Option<u16>,
     /// The client as `x-forwarded-for` has it.
     pub remote: Option<IpAddr>,
     /// `node.cluster`.
@@ -116,6 +120,7 @@ impl<'c> Start<'c> {
             selected: None,
             weighted: None,
             cluster: None,
+            forward_port: None,
             remote: None,
             node_cluster: "",
             health: None,
@@ -163,6 +168,8 @@ pub struct Env<'e> {
     pub state: &'e StreamState,
     /// Filter state of its connection.
     pub connection_state: Option<&'e FilterState>,
+    /// Where the addresses of hosts are known.
+    pub names: &'e mut dyn HostNames,
 }
 
 /// What filters use besides the pieces of a request's body and of its response.

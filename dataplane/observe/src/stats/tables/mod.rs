@@ -17,6 +17,7 @@ pub mod csrf;
 pub mod decompressor;
 pub mod decompressor_library;
 pub mod dns;
+pub mod dns_cache;
 pub mod fault;
 pub mod filesystem;
 pub mod gradient_controller;

@@ -1,0 +1,145 @@
+//! `envoy.filters.http.dynamic_forward_proxy`: a request to a cluster of that type waits until the addresses of its host
+//! are known.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_base::{ResponseFlag, Time};
+use millrace_config::{DnsCache, ForwardProxyFilter, ForwardProxyHost, PerFilterConfig, ResolvedHost};
+use millrace_http::RequestHead;
+use millrace_observe::stats::dns_cache as metric;
+
+use super::LocalReply;
+use super::stream_filters::{Env, Start, Verdict};
+
+/// How much longer than `dns_query_timeout` a request waits: the answer comes by way of another thread.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Where the resolver decides itself how long a question takes.
+const RESOLVER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is known of a host.
+#[derive(Clone, Debug)]
+pub enum Asked<'a> {
+    /// This.
+    Known(&'a Arc<ResolvedHost>),
+    /// Nothing yet: the asker will be told.
+    Waits,
+    /// Nothing, and the cache takes no further host.
+    Full,
+    /// Nothing, and too many wait.
+    Busy,
+}
+
+/// Where the addresses of hosts are known, on behalf of one request.
+pub trait HostNames {
+    /// Looks a host up, as an authority has it; `port` is that of hosts without one. The request is noted as waiting where
+    /// the answer says so. `again`: it has waited before and takes whatever was found out.
+    fn ask(&mut self, cache: &Arc<DnsCache>, host: &[u8], port: u16, again: bool) -> Asked<'_>;
+}
+
+/// Knows no host: for chains without the filter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHosts;
+
+impl HostNames for NoHosts {
+    fn ask(&mut self, _: &Arc<DnsCache>, _: &[u8], _: u16, _: bool) -> Asked<'_> {
+        Asked::Full
+    }
+}
+
+/// A request whose host is being resolved.
+#[derive(Debug)]
+pub(crate) struct ForwardProxyActive {
+    cache: Arc<DnsCache>,
+    port: u16,
+    /// Nobody waits longer.
+    until: Time,
+}
+
+/// Looks up the host of a request to a cluster of that type, which may be another one from now on.
+pub(crate) fn begin(
+    filter: &ForwardProxyFilter,
+    own: Option<&PerFilterConfig>,
+    start: &Start<'_>,
+    env: &mut Env<'_>,
+    head: &mut RequestHead,
+) -> (Option<ForwardProxyActive>, Verdict) {
+    let Some(port) = start.forward_port else { return (None, Verdict::Continue) };
+    if let Some(PerFilterConfig::ForwardProxy(host)) = own {
+        rewrite(host, head);
+    }
+    let cache = &filter.cache;
+    if cache.is_busy() {
+        return (None, busy(cache, env));
+    }
+    if head.authority().is_empty() {
+        let reply = LocalReply::new(400, "Empty host header", "empty_host_header");
+        return (None, Verdict::Reply(reply.into()));
+    }
+    let limit = cache.config.query_timeout.unwrap_or(RESOLVER_PATIENCE) + PATIENCE;
+    let until = env.now + limit;
+    match ask(cache, port, (until, false), env, head) {
+        Verdict::Wait(until) => {
+            (Some(ForwardProxyActive { cache: Arc::clone(cache), port, until }), Verdict::Wait(until))
+        }
+        verdict => (None, verdict),
+    }
+}
+
+impl ForwardProxyActive {
+    /// The host was resolved, or the time is over.
+    pub(crate) fn resume(&self, env: &mut Env<'_>, head: &RequestHead) -> Verdict {
+        if env.now >= self.until {
+            return failure("resolve_timeout");
+        }
+        ask(&self.cache, self.port, (self.until, true), env, head)
+    }
+}
+
+fn rewrite(host: &ForwardProxyHost, head: &mut RequestHead) {
+    match host {
+        ForwardProxyHost::Own => {}
+        ForwardProxyHost::Literal(host) => head.set_authority(host),
+        ForwardProxyHost::Header(name) => {
+            // The client may have sent it: as Envoy says, only the first one counts.
+            if let Some(host) = head.headers.get_name(name).map(<[u8]>::to_vec) {
+                head.set_authority(&host);
+            }
+        }
+    }
+}
+
+fn ask(
+    cache: &Arc<DnsCache>,
+    port: u16,
+    (until, again): (Time, bool),
+    env: &mut Env<'_>,
+    head: &RequestHead,
+) -> Verdict {
+    match env.names.ask(cache, head.authority(), port, again) {
+        Asked::Known(host) if host.address.is_some() => Verdict::Continue,
+        Asked::Known(host) => failure(&host.details),
+        Asked::Waits => Verdict::Wait(until),
+        Asked::Full => {
+            env.stats.inc(cache.scope, metric::HOST_OVERFLOW);
+            Verdict::Reply(LocalReply::new(503, "DNS cache overflow", "dns_cache_overflow").into())
+        }
+        Asked::Busy => busy(cache, env),
+    }
+}
+
+fn busy(cache: &DnsCache, env: &mut Env<'_>) -> Verdict {
+    env.stats.inc(cache.scope, metric::DNS_RQ_PENDING_OVERFLOW);
+    let details = "dynamic_forward_proxy_pending_request_overflow";
+    Verdict::Reply(LocalReply::new(503, "Dynamic forward proxy pending request overflow", details).into())
+}
+
+fn failure(details: &str) -> Verdict {
+    let reply = LocalReply::new(503, "DNS resolution failure", "").flagged(ResponseFlag::DnsResolutionFailed);
+    let details = Cow::Owned(format!("dns_resolution_failure{{{details}}}"));
+    Verdict::Reply(LocalReply { details, ..reply }.into())
+}
+
+#[cfg(test)]
+mod tests;
