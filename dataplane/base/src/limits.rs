@@ -22,6 +22,8 @@ pub struct Limits {
     pub request_headers_timeout: Duration,
     /// A send to an HTTP client that is not complete after this long closes the connection.
     pub write_stall_timeout: Duration,
+    /// Bytes that wait in memory of one shard's own before it stops taking more.
+    pub waiting_bytes_max: usize,
     /// TLS handshakes of clients that no `transport_socket_connect_timeout` limits.
     pub tls_handshake_timeout: Duration,
 }
@@ -37,6 +39,7 @@ impl Limits {
         informational_responses_max: 16,
         request_headers_timeout: Duration::from_secs(15),
         write_stall_timeout: Duration::from_secs(60),
+        waiting_bytes_max: 256 * 1024 * 1024,
         tls_handshake_timeout: Duration::from_secs(10),
     };
 }

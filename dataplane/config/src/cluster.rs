@@ -119,6 +119,8 @@ pub struct Thresholds {
     pub max_retries: u32,
     /// `retry_budget`: `(percent of active and pending requests, minimum concurrency)`.
     pub retry_budget: Option<(f64, u32)>,
+    /// `max_connection_pools`; `None` without a limit.
+    pub max_connection_pools: Option<u32>,
     /// `track_remaining`.
     pub track_remaining: bool,
     /// `max_connections` of `per_host_thresholds` for the priority: connections to one endpoint.
@@ -133,6 +135,7 @@ impl Default for Thresholds {
             max_requests: 1024,
             max_retries: 3,
             retry_budget: None,
+            max_connection_pools: None,
             track_remaining: false,
             max_connections_per_host: None,
         }
@@ -172,6 +175,8 @@ pub struct UpstreamHttp {
     pub max_requests_per_connection: Option<u32>,
     /// `max_connection_duration`.
     pub max_connection_duration: Option<Duration>,
+    /// `max_stream_duration`: of one try, from when it has its connection; `None` when 0 or absent.
+    pub max_stream_duration: Option<Duration>,
     /// `max_response_headers_kb` in bytes, default 60 KiB.
     pub head_bytes_max: u32,
     /// `max_headers_count`, default 100.
@@ -184,6 +189,8 @@ pub struct UpstreamHttp {
     pub enable_trailers: bool,
     /// `preconnect_policy.per_upstream_preconnect_ratio`, from 1 to 3: connections for so many times the requests under way.
     pub preconnect_ratio: f64,
+    /// `preconnect_policy.predictive_preconnect_ratio`, from 1 to 3: connections to the endpoints of coming requests.
+    pub predictive_preconnect_ratio: f64,
     /// `upstream_http_protocol_options.auto_sni`: the request's host is the server name.
     pub auto_sni: bool,
     /// `upstream_http_protocol_options.auto_san_validation`: and a name that the certificate must have.
@@ -206,6 +213,8 @@ impl Default for UpstreamHttp {
             preserve_case: false,
             enable_trailers: false,
             preconnect_ratio: 1.0,
+            predictive_preconnect_ratio: 1.0,
+            max_stream_duration: None,
             auto_sni: false,
             auto_san_validation: false,
             auto_sni_header: "".into(),

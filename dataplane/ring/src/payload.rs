@@ -29,6 +29,11 @@ impl Payload {
         self.length
     }
 
+    /// Bytes of memory that the payload itself takes: those that were copied or encoded into it, not received ranges.
+    pub fn own_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// True when there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.length == 0
@@ -184,6 +189,7 @@ mod tests {
             piece.clear();
         }
         assert_eq!(queue.len(), 1000);
+        assert!((1000..=2000).contains(&queue.own_bytes()), "{}", queue.own_bytes());
         assert!(queue.bytes.capacity() < 64 * 1024, "{}", queue.bytes.capacity());
     }
 

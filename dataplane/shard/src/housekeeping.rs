@@ -25,6 +25,9 @@ impl Shard {
             self.leave_failed(id);
             self.forget_cluster_if_gone(id);
         }
+        if self.io.held.is_pressed() {
+            self.end_stuck_streams();
+        }
         if std::mem::take(&mut self.sweeps) {
             self.stats.sweep();
             self.scopes.forget();

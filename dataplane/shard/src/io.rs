@@ -3,6 +3,7 @@
 use millrace_base::Time;
 use millrace_ring::{BufferPool, Filled, Op, Payload, Token};
 
+use crate::held::Held;
 use crate::secure::Farewell;
 
 /// What the links of a shard share: the batch for the kernel, empty payloads, and who has something to send.
@@ -16,6 +17,8 @@ pub(crate) struct Io {
     pub(crate) now: Time,
     /// What is still to be said on sockets whose connections are gone.
     pub(crate) farewells: Vec<Farewell>,
+    /// What waits in memory of the shard's own.
+    pub(crate) held: Held,
     pool: BufferPool,
     /// Buffers that only the shard fills: plaintext of records that straddle two receive buffers.
     plain: BufferPool,
@@ -33,12 +36,14 @@ pub(crate) const BULK_BUFFERS: usize = 4;
 const SPARE_PAYLOADS_MAX: usize = 256;
 
 impl Io {
-    pub(crate) fn new(pool: BufferPool, plain: BufferPool) -> Self {
+    /// At most about `waiting_max` bytes may wait in memory of the shard's own.
+    pub(crate) fn new(pool: BufferPool, plain: BufferPool, waiting_max: usize) -> Self {
         Self {
             ops: Vec::new(),
             dirty: Vec::new(),
             now: Time::ZERO,
             farewells: Vec::new(),
+            held: Held::new(waiting_max),
             pool,
             plain,
             spare: Vec::new(),
@@ -65,9 +70,11 @@ impl Io {
 
     /// Bytes queued towards a socket above which its source is no longer read. `limit` is
     /// `per_connection_buffer_limit_bytes`; a queue that keeps the socket busy needs less, and while receive
-    /// buffers are in demand every queue is kept short, so that bulk traffic need not be copied.
+    /// buffers are in demand every queue is kept short, so that bulk traffic need not be copied; shorter still while
+    /// much waits in memory of the shard's own.
     pub(crate) fn high_watermark(&self, limit: usize) -> usize {
-        limit.min(if self.is_tight() { QUEUE_TIGHT_BYTES } else { QUEUE_HIGH_BYTES })
+        let most = if self.is_tight() { QUEUE_TIGHT_BYTES } else { QUEUE_HIGH_BYTES };
+        limit.min(self.held.allowance(most))
     }
 
     /// Bytes from which on a relay pays.
@@ -91,7 +98,7 @@ impl Io {
 
     pub(crate) fn recycle(&mut self, mut payload: Payload) {
         payload.clear();
-        if self.spare.len() < SPARE_PAYLOADS_MAX {
+        if self.spare.len() < SPARE_PAYLOADS_MAX && !self.held.is_pressed() {
             self.spare.push(payload);
         }
     }

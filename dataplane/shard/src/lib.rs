@@ -13,6 +13,7 @@ mod downstream;
 mod farewell;
 mod gates;
 mod handshakes;
+mod held;
 mod health_checks;
 mod housekeeping;
 mod http;

@@ -7,6 +7,7 @@ use millrace_base::Time;
 use millrace_ring::{Filled, IoError, Op, Payload, RecvEnd, RelayEnd, Socket, Token};
 
 pub(crate) use crate::io::Io;
+use crate::held::Share;
 use crate::io::{BULK_BUFFERS, QUEUE_HIGH_BYTES};
 use crate::secure::Secure;
 
@@ -72,6 +73,12 @@ pub(crate) struct Link {
     relaying: bool,
     stalled: bool,
     in_flight: u32,
+    /// Bytes in memory of the shard's own among them.
+    own_in_flight: u32,
+    /// What is queued and in flight of that.
+    share: Option<Share>,
+    /// Not read until less waits on the shard.
+    starved: bool,
     /// When the send in flight began; a slow reader is found by it.
     pub(crate) send_started: Time,
     out: Payload,
@@ -96,6 +103,9 @@ impl Link {
             relaying: false,
             stalled: false,
             in_flight: 0,
+            own_in_flight: 0,
+            share: None,
+            starved: false,
             send_started: Time::ZERO,
             out: Payload::new(),
             secure: None,
@@ -202,6 +212,24 @@ impl Link {
             self.receiving = Receiving::Stopping;
             io.ops.push(Op::StopRecv { socket: self.socket });
         }
+    }
+
+    /// Stops reading until less waits on the shard, or whoever reads from here says otherwise.
+    pub(crate) fn starve(&mut self, io: &mut Io) {
+        self.pause(io);
+        if !std::mem::replace(&mut self.starved, true) {
+            io.held.starved.push_back(self.token);
+        }
+    }
+
+    /// True from [`Link::starve`] on until the shard has looked at it again.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// The shard looks at it again.
+    pub(crate) fn feed(&mut self) {
+        self.starved = false;
     }
 
     /// Takes the end of a receive. `Some` when the stream itself ended: `Ok` for FIN, `Err` for a failure.
@@ -343,10 +371,19 @@ impl Link {
     }
 
     pub(crate) fn mark(&mut self, io: &mut Io) {
-        if !self.dirty && !self.sending {
+        if self.sending {
+            // What is written now waits.
+            self.weigh(io);
+        } else if !self.dirty {
             self.dirty = true;
             io.dirty.push(self.token);
         }
+    }
+
+    /// Counts what waits here in memory of the shard's own.
+    fn weigh(&mut self, io: &Io) {
+        let own = self.out.own_bytes() + self.own_in_flight as usize;
+        Share::set(&mut self.share, &io.held, own);
     }
 
     /// Hands the gathered bytes to the kernel; called once a turn for dirty links.
@@ -367,6 +404,8 @@ impl Link {
                 std::mem::take(&mut self.out)
             };
             self.in_flight = payload.len() as u32;
+            self.own_in_flight = payload.own_bytes() as u32;
+            self.weigh(io);
             self.sending = true;
             self.send_started = io.now;
             io.ops.push(Op::Send { socket: self.socket, token: self.token, payload });
@@ -386,6 +425,8 @@ impl Link {
             let plain = Self::seal_into(secure, &mut self.out, finished, &mut payload, io);
             if !payload.is_empty() {
                 self.in_flight = plain as u32;
+                self.own_in_flight = payload.own_bytes() as u32;
+                self.weigh(io);
                 (self.sending, self.send_started) = (true, io.now);
                 io.ops.push(Op::Send { socket: self.socket, token: self.token, payload });
                 return;
@@ -401,7 +442,10 @@ impl Link {
     /// Takes the answer to a send and goes on with what was written meanwhile. Returns how many bytes were sent, those
     /// of records not counted.
     pub(crate) fn sent(&mut self, payload: Payload, io: &mut Io) -> usize {
-        self.sending = false;
+        (self.sending, self.own_in_flight) = (false, 0);
+        if self.share.is_some() {
+            self.weigh(io);
+        }
         let sent = std::mem::take(&mut self.in_flight) as usize;
         io.recycle(payload);
         self.flush(io);
@@ -418,6 +462,7 @@ impl Link {
     pub(crate) fn close(&mut self, io: &mut Io, reset: bool) {
         if !self.closed {
             self.closed = true;
+            self.share = None;
             self.out.clear();
             let socket = self.socket;
             let speaks =

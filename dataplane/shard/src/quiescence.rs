@@ -14,6 +14,8 @@ impl Shard {
         assert!(self.streams.is_empty(), "streams left");
         assert_eq!(self.io.pool().outstanding(), 0, "buffers not home");
         assert_eq!(self.io.plain_pool().outstanding(), 0, "buffers of plaintext not home");
+        assert_eq!(self.io.held.sum(), 0, "bytes counted that nobody keeps");
+        assert!(self.io.held.starved.is_empty(), "starved connections left");
         assert!(self.inspections.is_empty() && self.racers.is_empty(), "inspections or connects left");
         assert!(self.farewells.is_empty(), "sockets of past connections left");
         assert!(self.runnable.is_empty() && self.actions.is_empty() && self.io.dirty.is_empty());

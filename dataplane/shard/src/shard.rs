@@ -180,8 +180,8 @@ impl Shard {
             shared: parts.shared,
             snapshot: Snapshot { listeners: Vec::new(), ..Snapshot::clone(&parts.snapshot) },
             response_parse: ParseOptions::with_limits(&parts.limits),
+            io: Io::new(parts.buffers, plain, parts.limits.waiting_bytes_max),
             limits: parts.limits,
-            io: Io::new(parts.buffers, plain),
             wheel,
             wall: WallTime::default(),
             rng: Rng::new(parts.seed),
@@ -238,6 +238,9 @@ impl Shard {
         self.take_messages();
         self.run_timers();
         self.run_runnable();
+        if !self.io.held.starved.is_empty() && self.io.held.has_eased() {
+            self.feed_starved();
+        }
         self.flush();
         self.part();
         self.logs.end_turn();
@@ -253,7 +256,8 @@ impl Shard {
 
     /// How long the back end may sleep.
     pub fn timeout(&self, now: Time) -> Option<Duration> {
-        if !self.runnable.is_empty() || !self.tls.handshakes.is_empty() {
+        let feeds = !self.io.held.starved.is_empty() && self.io.held.has_eased();
+        if feeds || !self.runnable.is_empty() || !self.tls.handshakes.is_empty() {
             return Some(Duration::ZERO);
         }
         self.wheel.next_deadline().map(|at| at.since(now))

@@ -68,7 +68,7 @@ impl Budget {
     }
 }
 
-/// The four circuit breakers of one priority.
+/// The circuit breakers of one priority.
 #[derive(Debug, Default)]
 pub struct PriorityBudgets {
     /// Upstream connections, connecting ones included.
@@ -79,21 +79,43 @@ pub struct PriorityBudgets {
     pub requests: Budget,
     /// Retries between their back-off and the end of their attempt.
     pub retries: Budget,
+    /// Connection pools of HTTP: one for each shard, endpoint, version and kind of handshake in use. Not counted while
+    /// neither `max_connection_pools` nor `track_remaining` asks for it.
+    pub pools: Budget,
 }
 
 impl PriorityBudgets {
-    /// Which breakers are open, as their gauges say it: connections, pending requests, requests, retries. One that lets
-    /// nothing through and was never asked is not.
-    pub fn open(&self, thresholds: &Thresholds) -> [bool; 4] {
-        let retries = crate::retry::limit(thresholds, self);
-        [
-            (&self.connections, thresholds.max_connections),
-            (&self.pending, thresholds.max_pending_requests),
-            (&self.requests, thresholds.max_requests),
+    /// How each breaker stands, as its gauges say it: connections, pending requests, requests, retries, pools.
+    pub fn state(&self, thresholds: &Thresholds) -> [BreakerState; 5] {
+        let number = |limit: u32| u64::from(limit);
+        let retries = number(crate::retry::limit(thresholds, self));
+        let pools = thresholds.max_connection_pools.map_or(u64::MAX, u64::from);
+        let mut state = [
+            (&self.connections, number(thresholds.max_connections)),
+            (&self.pending, number(thresholds.max_pending_requests)),
+            (&self.requests, number(thresholds.max_requests)),
             (&self.retries, retries),
+            (&self.pools, pools),
         ]
-        .map(|(budget, limit)| budget.used() > 0 && budget.used() >= limit)
+        .map(|(budget, limit)| {
+            let used = u64::from(budget.used());
+            BreakerState { open: used > 0 && used >= limit, remaining: limit.saturating_sub(used) }
+        });
+        if thresholds.retry_budget.is_some() {
+            // It depends on requests: Envoy tells nothing then.
+            state[3].remaining = 0;
+        }
+        state
     }
+}
+
+/// How one circuit breaker stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BreakerState {
+    /// It refuses. One that lets nothing through and was never asked is not open.
+    pub open: bool,
+    /// Units left, `remaining_*` of `track_remaining`.
+    pub remaining: u64,
 }
 
 /// Connections by endpoint: one count for all shards, made when the first of them opens a connection there.

@@ -1,7 +1,7 @@
 //! One cluster on one shard: its hosts, its balancer, its pools. Created at first use.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use millrace_base::{Rng, Slab, Time};
@@ -49,6 +49,10 @@ pub struct ClusterState {
     retries: Cell<u32>,
     /// Counts of connections to endpoints, where `per_host_thresholds` limit them.
     pub(crate) host_budgets: HashMap<HostId, Arc<Budget>>,
+    /// Endpoints drawn for requests that have not come yet.
+    pub(crate) ahead: VecDeque<Chosen>,
+    /// When an endpoint was last chosen; kept where some are drawn ahead.
+    pub(crate) chosen_at: Time,
     pub(crate) watched: Watched,
     pub(crate) on_demand: OnDemand,
     /// Of an aggregate cluster, after its first choice.
@@ -75,6 +79,8 @@ impl ClusterState {
             age: List::default(),
             retries: Cell::new(0),
             host_budgets: HashMap::new(),
+            ahead: VecDeque::new(),
+            chosen_at: Time::ZERO,
             watched: Watched::default(),
             on_demand: OnDemand::default(),
             aggregate: None,
@@ -240,12 +246,16 @@ impl ClusterState {
         {
             return Ok(chosen);
         }
+        if let Some(chosen) = self.drawn_ahead(context) {
+            return Ok(chosen);
+        }
         self.balancer.choose(&self.hosts, rng, self.active, context)
     }
 
     /// Builds the balancer's tables. Several changes without a choice in between cost one rebuild.
     #[cold]
     fn rebuild(&mut self, now: Time) {
+        self.ahead.clear();
         if self.config.balancing.slow_start.is_some() {
             for member in self.members.iter().flatten() {
                 if let Some(host) =

@@ -88,7 +88,8 @@ impl ClusterState {
     /// Follows what was found out on any shard since the last choice.
     #[inline]
     pub(crate) fn notice_health(&mut self) {
-        if is_watched(&self.config) && self.budgets.health.version() != self.watched.seen {
+        // Of a cluster that nobody watches the version stays what it is.
+        if self.budgets.health.version() != self.watched.seen {
             self.follow_health();
         }
     }

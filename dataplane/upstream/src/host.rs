@@ -54,6 +54,8 @@ pub(crate) struct HostPool {
     pub coming: u64,
     /// [`HttpProtocol::Auto`]: what ALPN said the last time.
     pub learned: Option<HttpProtocol>,
+    /// Holds a unit of `max_connection_pools`.
+    pub counted: bool,
 }
 
 /// Pools of a host that are not the common ones: their keys are rare, and most hosts have none.
@@ -64,8 +66,13 @@ impl HostPool {
         self.connecting + self.open
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.connections() == 0 && self.waiters.len() == 0
+    }
+
+    /// It has nothing but idle connections.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiters.len() == 0 && self.connecting == 0 && self.ready.idle_len() == self.open
     }
 }
 

@@ -83,6 +83,7 @@ impl ClusterState {
         assert_eq!(pool.waiters.keys(&self.waiters).count() as u32, waiting, "waiter list");
         assert!(waiting == 0 || pool.ready.best().is_none(), "a request waits beside a connection with room");
         assert!(waiting == 0 || pool.connections() > 0, "a request waits for nothing");
+        assert!(!pool.counted || !pool.is_empty(), "an empty pool is counted");
         assert!(
             host.present || pool.ready.any_idle().is_none(),
             "a host that is gone keeps idle connections"

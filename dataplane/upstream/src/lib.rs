@@ -31,7 +31,7 @@ mod weighing;
 
 pub use addresses::interleave;
 pub use aggregate::{Aggregate, LevelOf};
-pub use budget::{Budget, ClusterShared, PriorityBudgets, ResourcePriority};
+pub use budget::{BreakerState, Budget, ClusterShared, PriorityBudgets, ResourcePriority};
 pub use cluster::ClusterState;
 pub(crate) use cluster::PRIORITY_MAX;
 pub use host::{Host, HostHealth, HostId};

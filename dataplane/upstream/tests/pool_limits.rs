@@ -5,13 +5,14 @@ mod common;
 use std::sync::Arc;
 
 use common::{cluster, endpoint};
-use millrace_base::{Key, Time};
+use millrace_base::{Key, Rng, Time};
 use millrace_config::HealthStatus::{Healthy, Unhealthy};
 use millrace_config::{Cluster, LbPolicy};
 use millrace_upstream::HttpProtocol::Http1;
 use millrace_upstream::ResourcePriority::Default;
 use millrace_upstream::{
-    Acquire, ClusterShared, ClusterState, ConnId, HostId, PoolAction, PoolEvent, TransportKey,
+    Acquire, ChooseContext, ClusterShared, ClusterState, ConnId, HostId, HttpProtocol, PoolAction, PoolEvent,
+    PoolFailure, TransportKey,
 };
 
 fn key(slot: u32) -> Key {
@@ -114,4 +115,66 @@ fn a_connection_that_is_taken_is_replaced_ahead() {
     assert!(matches!(shard.ask(1), Acquire::Reuse { .. }));
     assert_eq!(shard.opened().0.len(), 2);
     shard.state.check_invariants();
+}
+
+#[test]
+fn pools_are_counted_over_all_shards_and_one_that_is_idle_makes_room() {
+    let mut config = of_one(None, 1.0);
+    config.circuit_breakers.default.max_connection_pools = Some(2);
+    let shared = Arc::new(ClusterShared::default());
+    let (mut a, mut b) = (Shard::new(&config, &shared), Shard::new(&config, &shared));
+    let mut c = Shard::new(&config, &shared);
+    assert!(matches!(a.ask(0), Acquire::Queued(_)) && matches!(a.ask(1), Acquire::Queued(_)));
+    assert!(matches!(b.ask(0), Acquire::Queued(_)));
+    assert_eq!(shared.default.pools.used(), 2);
+    assert_eq!(c.ask(0), Acquire::Refused(PoolFailure::PoolOverflow));
+    assert!(c.out.contains(&PoolAction::Count(PoolEvent::PoolOverflow)));
+    // With its last connection and its last waiter a pool is gone.
+    let (of_b, _) = b.opened();
+    b.state.connect_failed(of_b[0], &mut b.out);
+    assert_eq!(shared.default.pools.used(), 1);
+    assert!(matches!(c.ask(0), Acquire::Queued(_)));
+    // The other pool of the same endpoint is busy, then idle: it ends for a third.
+    let http2 = |shard: &mut Shard| {
+        let (host, out) = (shard.host, &mut shard.out);
+        shard.state.acquire(host, Default, HttpProtocol::Http2, TransportKey::DEFAULT, key(9), out)
+    };
+    assert_eq!(http2(&mut a), Acquire::Refused(PoolFailure::PoolOverflow));
+    let (of_a, _) = a.opened();
+    for (slot, conn) in of_a.iter().enumerate() {
+        a.state.bind(*conn, key(slot as u32));
+        a.state.connected(*conn, Time::ZERO, &mut a.out);
+    }
+    assert_eq!(http2(&mut a), Acquire::Refused(PoolFailure::PoolOverflow));
+    of_a.iter().for_each(|conn| a.state.released(*conn, true, Time::ZERO, &mut a.out));
+    a.out.clear();
+    assert!(matches!(http2(&mut a), Acquire::Queued(_)));
+    assert_eq!(a.out.iter().filter(|action| matches!(action, PoolAction::Close { .. })).count(), 2);
+    assert_eq!(shared.default.pools.used(), 2);
+}
+
+#[test]
+fn connections_are_opened_for_the_endpoints_of_coming_requests() {
+    let endpoints = (0..4).map(|at| endpoint(at, 1, Healthy)).collect();
+    let mut config = cluster(LbPolicy::RoundRobin, vec![endpoints]);
+    config.http.predictive_preconnect_ratio = 3.0;
+    let mut state = ClusterState::new(&Arc::new(config), Arc::default(), 1);
+    let (mut rng, mut out) = (Rng::new(5), Vec::new());
+    let mut choose = |state: &mut ClusterState| {
+        state.choose_host(&mut rng, &ChooseContext::default()).expect("an endpoint").host
+    };
+    let first = choose(&mut state);
+    let answer = state.acquire(first, Default, Http1, TransportKey::DEFAULT, key(0), &mut out);
+    assert!(matches!(answer, Acquire::Queued(_)));
+    let hosts: Vec<_> = out
+        .iter()
+        .filter_map(|action| match action {
+            PoolAction::Connect { host, .. } => Some(*host),
+            _ => None,
+        })
+        .collect();
+    // Three ahead, then its own; those ahead are those that come next.
+    assert_eq!((hosts.len(), hosts[3]), (4, first));
+    assert_eq!([choose(&mut state), choose(&mut state), choose(&mut state)], hosts[..3]);
+    assert_eq!(choose(&mut state), first);
 }

@@ -58,6 +58,7 @@ fn from_runtime(mut thresholds: Thresholds, prefix: &str, cx: &Context) -> Thres
     take("max_pending_requests", &mut thresholds.max_pending_requests);
     take("max_requests", &mut thresholds.max_requests);
     take("max_retries", &mut thresholds.max_retries);
+    thresholds.max_connection_pools = number("max_connection_pools").or(thresholds.max_connection_pools);
     if let Some((percent, concurrency)) = &mut thresholds.retry_budget {
         take("retry_budget.min_retry_concurrency", concurrency);
         let key = format!("{prefix}.retry_budget.budget_percent");
@@ -78,6 +79,7 @@ fn thresholds(by: &pb::circuit_breakers::Thresholds) -> Thresholds {
         max_requests: value::number(by.max_requests.as_ref(), default.max_requests),
         max_retries: value::number(by.max_retries.as_ref(), default.max_retries),
         retry_budget,
+        max_connection_pools: by.max_connection_pools.as_ref().map(|max| max.value),
         track_remaining: by.track_remaining,
         max_connections_per_host: None,
     }

@@ -8,6 +8,7 @@ use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::core::v3 as core;
 use millrace_proto::pb::envoy::extensions::upstreams::http::v3 as options;
 use millrace_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options as by;
+use millrace_proto::pb::google::protobuf::DoubleValue;
 
 use crate::context::Context;
 use crate::error::Rejection;
@@ -153,10 +154,6 @@ fn build(
     path: &Path,
     cx: &mut Context,
 ) -> Result<UpstreamHttp, Rejection> {
-    if common.is_some_and(|common| common.max_stream_duration.is_some()) {
-        let path = path.join("common_http_protocol_options").join("max_stream_duration");
-        cx.report(&path, "max_stream_duration of an upstream has no effect; the route's applies");
-    }
     let (proper_case, preserve_case) = match protocols.http1 {
         Some(http1) => header_case(http1, &protocols.path.join("http_protocol_options"))?,
         None => (false, false),
@@ -175,6 +172,7 @@ fn build(
             .map(|max| max.value)
             .filter(|max| *max > 0),
         max_connection_duration: value::limit(common.and_then(|c| c.max_connection_duration.as_ref())),
+        max_stream_duration: value::limit(common.and_then(|c| c.max_stream_duration.as_ref())),
         head_bytes_max: value::number(common.and_then(|c| c.max_response_headers_kb.as_ref()), 60)
             .saturating_mul(1024),
         head_fields_max: u16::try_from(fields).unwrap_or(u16::MAX),
@@ -182,14 +180,18 @@ fn build(
         preserve_case,
         enable_trailers: protocols.http1.is_some_and(|http1| http1.enable_trailers),
         preconnect_ratio: 1.0,
+        predictive_preconnect_ratio: 1.0,
         auto_sni: false,
         auto_san_validation: false,
         auto_sni_header: "".into(),
     })
 }
 
-/// `preconnect_policy.per_upstream_preconnect_ratio`, 1 by default.
-pub(super) fn preconnect_ratio(cluster: &pb::Cluster) -> f64 {
+/// `preconnect_policy`: the ratios of an endpoint and of the cluster, 1 by default.
+pub(super) fn preconnect_ratios(cluster: &pb::Cluster) -> (f64, f64) {
     let policy = cluster.preconnect_policy.as_ref();
-    policy.and_then(|policy| policy.per_upstream_preconnect_ratio.as_ref()).map_or(1.0, |ratio| ratio.value)
+    let own = policy.and_then(|policy| policy.per_upstream_preconnect_ratio.as_ref());
+    let predictive = policy.and_then(|policy| policy.predictive_preconnect_ratio.as_ref());
+    let ratio = |ratio: Option<&DoubleValue>| ratio.map_or(1.0, |ratio| ratio.value);
+    (ratio(own), ratio(predictive))
 }

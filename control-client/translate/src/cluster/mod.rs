@@ -79,7 +79,7 @@ pub(crate) fn checked_only(
     let circuit_breakers = circuit_breakers::circuit_breakers(breakers, &cluster.name, path, cx)?;
     let bind = bind::bind_config(cluster, path, cx)?;
     let mut http = http_options::upstream_http(cluster, path, cx)?;
-    http.preconnect_ratio = http_options::preconnect_ratio(cluster);
+    (http.preconnect_ratio, http.predictive_preconnect_ratio) = http_options::preconnect_ratios(cluster);
     let health_check = health_check::health_check(cluster, http.protocol, path, cx)?;
     let health_check = if provides { unchecked(health_check, path, cx) } else { health_check };
     http_options::check_alpn(&cluster.name, &http, &transport, &transport_matches, path)?;

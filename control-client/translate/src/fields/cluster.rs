@@ -126,19 +126,21 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.cluster.v3.Cluster.PreconnectPolicy",
         fields: &[
-            (Served, "per_upstream_preconnect_ratio"),
+            (Served, "per_upstream_preconnect_ratio predictive_preconnect_ratio"),
             (
                 Reported("connections are opened ahead for the endpoints of requests only"),
-                "predictive_preconnect_ratio preconnect_enabled_metadata",
+                "preconnect_enabled_metadata",
             ),
         ],
     },
     Table {
         message: "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
         fields: &[
-            (Served, "priority max_connections max_pending_requests max_requests max_retries retry_budget"),
-            (Reported("pools are bounded by the connections"), "max_connection_pools"),
-            (Reported("the statistics of what remains do not exist"), "track_remaining"),
+            (
+                Served,
+                "priority max_connections max_pending_requests max_requests max_retries retry_budget \
+                 max_connection_pools track_remaining",
+            ),
         ],
     },
     Table {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use millrace_config::format::{AddressSide, AddressView, Attempted, Op};
 use millrace_config::{Address, Cidr};
 
-use super::value::{Value, push_decimal, push_number};
+use super::value::{Value, push_decimal};
 use crate::access_log::{Attempt, StreamInfo};
 
 pub(super) fn render(
@@ -115,7 +115,7 @@ fn attempted(what: Attempted, attempts: &[Attempt], out: &mut Vec<u8>) -> Value 
         let port = matches!(what, Attempted::Hosts | Attempted::HostNames);
         let name = attempt.name.as_deref().filter(|name| !name.is_empty());
         match (what, name, attempt.connection_id) {
-            (Attempted::ConnectionIds, _, id) => push_number(id.unwrap_or(0), out),
+            (Attempted::ConnectionIds, _, id) => push_decimal(id.unwrap_or(0), out),
             (Attempted::HostNames | Attempted::HostNamesWithoutPort, Some(name), _) => {
                 host_name(name, port, out)
             }

@@ -135,24 +135,23 @@ fn iso8601(p: &Parts, zone: &str, out: &mut Vec<u8>) {
     if p.year > 9999 {
         let _ = write!(out, "{}", p.year / 10_000);
     }
-    let millis = p.nanos / 1_000_000;
-    let digit = |n: u64| b'0' + (n % 10) as u8;
-    let mut text = *b"0000-00-00T00:00:00.000";
-    for (at, n) in [
-        (0, p.year / 100),
-        (2, p.year),
-        (5, p.month),
-        (8, p.day),
-        (11, p.hour),
-        (14, p.minute),
-        (17, p.second),
-        (20, u64::from(millis / 10)),
-    ] {
-        (text[at], text[at + 1]) = (digit(n / 10), digit(n));
-    }
-    text[22] = digit(millis.into());
+    let millis = u64::from(p.nanos / 1_000_000);
+    let (century, year) = (p.year / 100 % 100, p.year % 100);
+    let [[a, b], [c, d], [e, f], [g, h]] = [century, year, p.month, p.day].map(two_digits);
+    let [[i, j], [k, l], [m, n], [o, q]] = [p.hour, p.minute, p.second, millis / 10].map(two_digits);
+    let last = b'0' + (millis % 10) as u8;
+    let text = [
+        a, b, c, d, b'-', e, f, b'-', g, h, b'T', i, j, b':', k, l, b':', m, n, b'.', o, q, last,
+    ];
     out.extend_from_slice(&text);
     out.extend_from_slice(zone.as_bytes());
+}
+
+/// Of a number below 100.
+#[inline]
+fn two_digits(n: u64) -> [u8; 2] {
+    let n = n as u8;
+    [b'0' + n / 10, b'0' + n % 10]
 }
 
 fn formatted(format: &TimeFormat, p: &Parts, out: &mut Vec<u8>) {

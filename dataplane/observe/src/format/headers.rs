@@ -3,26 +3,48 @@
 use millrace_config::format::{GrpcStatusForm, HeaderSource, PathSource};
 use millrace_http::{HeaderId, HeaderMap, RequestHead};
 
-use super::value::Value;
+use super::value::{Value, optional, push_decimal, push_number};
 use crate::access_log::StreamInfo;
 
 /// The first value of `name`, or else of `alternative`.
-pub(super) fn find<'a>(
+pub(super) fn render(
     source: HeaderSource,
     name: &[u8],
     alternative: Option<&[u8]>,
-    info: &StreamInfo<'a>,
-) -> Option<&'a [u8]> {
-    let one = |name: &[u8]| match source {
-        HeaderSource::Request => request(info.request?, name),
-        HeaderSource::Response => info.response?.headers.get_name(name),
-        HeaderSource::ResponseTrailer => info.response_trailers?.get_name(name),
-    };
-    one(name).or_else(|| one(alternative?))
+    info: &StreamInfo<'_>,
+    out: &mut Vec<u8>,
+) -> Value {
+    match source {
+        HeaderSource::Request => {
+            let Some(head) = info.request else { return Value::Missing };
+            optional(request(head, name).or_else(|| request(head, alternative?)), out)
+        }
+        HeaderSource::Response => {
+            let Some(head) = info.response else { return Value::Missing };
+            // `:status` has no bytes of its own in a response head.
+            if name == b":status" && head.status > 0 {
+                push_decimal(head.status.into(), out);
+                return Value::Text;
+            }
+            optional(field(&head.headers, name, alternative), out)
+        }
+        HeaderSource::ResponseTrailer => {
+            optional(info.response_trailers.and_then(|map| field(map, name, alternative)), out)
+        }
+    }
+}
+
+#[inline]
+fn field<'a>(map: &'a HeaderMap, name: &[u8], alternative: Option<&[u8]>) -> Option<&'a [u8]> {
+    map.get_name(name).or_else(|| map.get_name(alternative?))
 }
 
 /// A field or pseudo-header field of a request; `host` is the authority.
+#[inline]
 pub(crate) fn request<'a>(head: &'a RequestHead, name: &[u8]) -> Option<&'a [u8]> {
+    if !matches!(name, [b':', ..] | b"host") {
+        return head.headers.get_name(name);
+    }
     let pseudo = match name {
         b":method" => head.method(),
         b":path" => head.path(),
@@ -31,16 +53,6 @@ pub(crate) fn request<'a>(head: &'a RequestHead, name: &[u8]) -> Option<&'a [u8]
         _ => return head.headers.get_name(name),
     };
     (!pseudo.is_empty()).then_some(pseudo)
-}
-
-/// `:status` has no bytes of its own in a response head.
-pub(super) fn status(source: HeaderSource, name: &[u8], info: &StreamInfo<'_>) -> Option<u16> {
-    match (source, name) {
-        (HeaderSource::Response, b":status") => {
-            info.response.map(|head| head.status).filter(|status| *status > 0)
-        }
-        _ => None,
-    }
 }
 
 pub(super) fn path<'a>(source: PathSource, with_query: bool, info: &StreamInfo<'a>) -> Option<&'a [u8]> {
@@ -149,7 +161,7 @@ pub(super) fn grpc_status(form: GrpcStatusForm, info: &StreamInfo<'_>, out: &mut
         (GrpcStatusForm::Number, _) => return Value::Number(code),
         (GrpcStatusForm::CamelString, Some((camel, _))) => out.extend_from_slice(camel.as_bytes()),
         (GrpcStatusForm::SnakeString, Some((_, snake))) => out.extend_from_slice(snake.as_bytes()),
-        (_, None) => super::value::push_number(code, out),
+        (_, None) => push_number(code, out),
     }
     Value::Text
 }

@@ -38,9 +38,13 @@ pub fn render(template: &Template, info: &StreamInfo<'_>, missing: Missing, out:
             Part::Text(text) => out.extend_from_slice(text.as_bytes()),
             Part::Operator(operator) => {
                 let start = out.len();
-                let value = evaluate(&operator.op, info, out);
-                value.finish(missing, start, out);
-                cut(start, operator.max_len, out);
+                match evaluate(&operator.op, info, out) {
+                    Value::Text => {}
+                    other => other.finish(missing, start, out),
+                }
+                if operator.max_len.is_some() || out.len() - start > VALUE_BYTES_MAX {
+                    cut(start, operator.max_len, out);
+                }
             }
         }
     }

@@ -1,7 +1,5 @@
 //! One operator, one value.
 
-use std::time::Duration;
-
 use millrace_base::Time;
 use millrace_config::format::{DurationUnit, Op, ServerNameSource, TimePoint};
 
@@ -39,13 +37,11 @@ impl Value {
     }
 }
 
-pub(crate) fn push_number(n: impl Into<i128>, out: &mut Vec<u8>) {
-    let n = n.into();
+pub(crate) fn push_number(n: i64, out: &mut Vec<u8>) {
     if n < 0 {
         out.push(b'-');
     }
-    // Nothing that is logged has more than 64 bits.
-    push_decimal(u64::try_from(n.unsigned_abs()).unwrap_or(u64::MAX), out);
+    push_decimal(n.unsigned_abs(), out);
 }
 
 /// Decimal digits, made on the stack from the last to the first.
@@ -85,20 +81,10 @@ fn spaced(value: Option<&str>, out: &mut Vec<u8>) -> Value {
 
 /// Evaluates an operator. Text goes to `out`; see [`Value`].
 pub(crate) fn evaluate(op: &Op, info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Value {
-    if let Some(count) = count(op, info) {
-        return number(count);
-    }
-    if let Some(duration) = duration(op, info) {
-        return duration;
-    }
     match op {
-        Op::Header { source, name, alternative } => match headers::status(*source, name, info) {
-            Some(status) => {
-                push_number(status, out);
-                Value::Text
-            }
-            None => optional(headers::find(*source, name, alternative.as_deref(), info), out),
-        },
+        Op::Header { source, name, alternative } => {
+            headers::render(*source, name, alternative.as_deref(), info, out)
+        }
         Op::Time { source, format } => {
             calendar::render(*source, format.as_ref(), info, out);
             Value::Text
@@ -121,7 +107,10 @@ pub(crate) fn evaluate(op: &Op, info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Val
         Op::Constant(None) => Value::Dash,
         Op::Nothing => Value::Text,
         Op::LocalReplyBody => text(info.local_reply_body.unwrap_or_default(), out),
-        _ => named(op, info, out),
+        _ => match number_of(op, info) {
+            Some(value) => value,
+            None => named(op, info, out),
+        },
     }
 }
 
@@ -180,9 +169,12 @@ fn named(op: &Op, info: &StreamInfo<'_>, out: &mut Vec<u8>) -> Value {
     }
 }
 
-fn count(op: &Op, info: &StreamInfo<'_>) -> Option<u64> {
-    let bytes = &info.bytes;
-    Some(match op {
+/// The operators that count something or take a time.
+#[inline]
+fn number_of(op: &Op, info: &StreamInfo<'_>) -> Option<Value> {
+    let (bytes, times) = (&info.bytes, &info.times);
+    let start = Some(times.start);
+    Some(number(match op {
         Op::RequestHeadersBytes => info.request.map_or(0, |head| head.byte_len() as u64),
         Op::ResponseHeadersBytes => info.response.map_or(0, |head| head.byte_len() as u64),
         Op::ResponseTrailersBytes => info.response_trailers.map_or(0, |map| map.byte_len() as u64),
@@ -201,34 +193,29 @@ fn count(op: &Op, info: &StreamInfo<'_>) -> Option<u64> {
         Op::UpstreamRequestAttemptCount => u64::from(info.upstream_attempts),
         Op::UpstreamConnectionId => info.upstream_connection_id.unwrap_or(0),
         Op::ConnectionId => info.connection_id.unwrap_or(0),
+        Op::Duration => return Some(between(start, times.end)),
+        Op::RequestDuration => return Some(between(start, times.downstream_rx_end)),
+        Op::RequestTxDuration => return Some(between(start, times.upstream_tx_end)),
+        Op::ResponseDuration => return Some(between(start, times.upstream_rx_begin)),
+        Op::ResponseTxDuration => return Some(between(times.upstream_rx_begin, times.downstream_tx_end)),
+        Op::UpstreamConnectionPoolReadyDuration => return Some(between(start, times.upstream_pool_ready)),
+        Op::CommonDuration { start, end, unit } => {
+            return Some(match (moment(start, info), moment(end, info)) {
+                (Some(start), Some(end)) => Value::Number(signed(start, end, *unit)),
+                _ => Value::Missing,
+            });
+        }
         _ => return None,
-    })
+    }))
 }
 
-fn duration(op: &Op, info: &StreamInfo<'_>) -> Option<Value> {
-    let times = &info.times;
-    let from = |start: Option<Time>, end: Option<Time>| match (start, end) {
-        (Some(start), Some(end)) => number(millis(end.since(start))),
+/// Whole milliseconds between two moments that have come.
+#[inline]
+fn between(start: Option<Time>, end: Option<Time>) -> Value {
+    match (start, end) {
+        (Some(start), Some(end)) => number(end.0.saturating_sub(start.0) / 1_000_000),
         _ => Value::Missing,
-    };
-    let start = Some(times.start);
-    Some(match op {
-        Op::Duration => from(start, times.end),
-        Op::RequestDuration => from(start, times.downstream_rx_end),
-        Op::RequestTxDuration => from(start, times.upstream_tx_end),
-        Op::ResponseDuration => from(start, times.upstream_rx_begin),
-        Op::ResponseTxDuration => from(times.upstream_rx_begin, times.downstream_tx_end),
-        Op::UpstreamConnectionPoolReadyDuration => from(start, times.upstream_pool_ready),
-        Op::CommonDuration { start, end, unit } => match (moment(start, info), moment(end, info)) {
-            (Some(start), Some(end)) => Value::Number(signed(start, end, *unit)),
-            _ => Value::Missing,
-        },
-        _ => return None,
-    })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// May be negative: with early responses the request can end after its response.
@@ -315,7 +302,7 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&out), n.to_string());
         }
         let mut out = Vec::new();
-        push_number(u64::MAX, &mut out);
+        push_decimal(u64::MAX, &mut out);
         assert_eq!(String::from_utf8_lossy(&out), u64::MAX.to_string());
     }
 }

@@ -42,6 +42,11 @@ pub(super) static FLAGS: &[Flag] = &[
         Kind::Text,
         "Bounds where no overload manager sets them: on (default) or off (Millrace only)",
     ),
+    flag(
+        "max-waiting-mib",
+        Kind::Number,
+        "Memory of bytes that wait for slow peers, of all workers (Millrace only)",
+    ),
     flag("cpus", Kind::Text, "Cores to pin workers to, for example 2-3,7 (Millrace only)"),
     flag("stats-tag", Kind::List, "A tag:value pair for every statistic; may be repeated"),
     flag("enable-core-dump", Kind::Switch, "Allow core dumps"),

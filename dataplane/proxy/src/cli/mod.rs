@@ -1,5 +1,5 @@
 //! The command line: Envoy 1.40's flags with Envoy's parsing rules, plus `--io`, `--cpus`, `--certificate-rules`,
-//! `--default-overload` and `demo`.
+//! `--default-overload`, `--max-waiting-mib` and `demo`.
 //!
 //! [`parse`] is pure. `flags` knows the table and the parsing rules, this module gives the values their
 //! meaning, `usage` prints help. What Envoy accepts is accepted; a flag without effect here is listed in
@@ -83,6 +83,8 @@ pub struct Options {
     pub certificate_rules: CertificateRules,
     /// `--default-overload`: bounds where the bootstrap sets none.
     pub default_overload: bool,
+    /// `--max-waiting-mib`: bytes that wait for slow peers, of all shards; `None`: from the limit on memory.
+    pub max_waiting_mib: Option<u32>,
     /// `-l`, `--log-level`.
     pub log_level: Level,
     /// `--component-log-level`, as given.
@@ -214,6 +216,7 @@ fn build(values: &Values, demo: bool) -> Result<Options, CliExit> {
         cpus: values.text("cpus").map(validate::cpus).transpose()?,
         io: validate::io(values.text("io"))?,
         default_overload: validate::default_overload(values.text("default-overload"))?,
+        max_waiting_mib: values.number("max-waiting-mib"),
         certificate_rules: validate::certificate_rules(values.text("certificate-rules"))?,
         log_level,
         component_levels,

@@ -222,9 +222,9 @@ fn every_flag_of_envoy_is_known() {
         seen += 1;
     }
     assert_eq!(
-        seen + 4,
+        seen + 5,
         flags::FLAGS.len(),
-        "--io, --cpus, --certificate-rules and --default-overload are ours"
+        "--io, --cpus, --certificate-rules, --default-overload and --max-waiting-mib are ours"
     );
 }
 
@@ -236,6 +236,8 @@ fn our_own_flags() {
     assert_eq!(options.cpus, Some(vec![2, 3, 7]));
     assert_eq!(options.certificate_rules, CertificateRules::Mesh);
     assert!(options.default_overload && !run(&["--default-overload", "off"]).unwrap().default_overload);
+    assert_eq!(options.max_waiting_mib, None);
+    assert_eq!(run(&["--max-waiting-mib", "64"]).unwrap().max_waiting_mib, Some(64));
     let options = run(&["--certificate-rules", "rfc5280"]).unwrap();
     assert_eq!(options.certificate_rules, CertificateRules::Rfc5280);
 }

@@ -4,6 +4,7 @@
 //! listening socket. [`control`] is the loop that runs from then on.
 
 mod admin_state;
+mod breakers;
 mod certificates;
 mod cluster_gauges;
 mod config_dump;
@@ -25,6 +26,7 @@ mod xds;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use millrace_base::Limits;
 use millrace_driver::admin_server::AdminServer;
 use millrace_driver::bootstrap_file;
 use millrace_observe::access_log::LogQueue;
@@ -115,6 +117,10 @@ fn prepare_and_serve(mut options: Options, logger: &Logger) -> Result<u8, String
         }),
         hostname: process::hostname(),
         host_address: process::host_address(options.local_address_ip_version == IpVersion::V6),
+        limits: Limits {
+            waiting_bytes_max: overload::waiting_bytes_max(&options, plan.shards),
+            ..Limits::default()
+        },
         io: workers::io_choice(options.io),
         certificate_rules: options.certificate_rules,
     });

@@ -80,6 +80,8 @@ pub struct Parts {
     pub hostname: Arc<str>,
     /// Stands in for a loopback peer in `x-forwarded-for`.
     pub host_address: Option<IpAddr>,
+    /// Bounds of a shard.
+    pub limits: Limits,
     /// `--io`.
     pub io: IoChoice,
     /// `--certificate-rules`.
@@ -219,7 +221,7 @@ fn worker(
             parts.log_queue.clone(),
             parts.wake_writer.clone(),
         ),
-        limits: Limits::default(),
+        limits: parts.limits.clone(),
         seed: seed(index),
         hostname: parts.hostname.clone(),
         host_address: parts.host_address,

@@ -10,7 +10,7 @@ use millrace_base::WallTime;
 use millrace_config::{Address, Cluster, ClusterId, Listener, ScopeId, SourceId};
 use millrace_driver::xds::{Build, Event as FromSource, SERVED, SourceEvent, Sources, node};
 use millrace_observe::stats::{
-    ControlStats, Gauge, Registry, ScopeKind, cluster as cluster_metric, control_plane, server,
+    ControlStats, Registry, ScopeKind, cluster as cluster_metric, control_plane, server,
 };
 use millrace_proto::Message as _;
 use millrace_proto::pb::envoy::config::core::v3::Node;
@@ -19,26 +19,10 @@ use millrace_translate::{Compiled, Sources as Known};
 
 use super::control::{Control, TRIM_AFTER};
 use super::listeners::{self, Bound};
-use super::{cluster_gauges, health};
+use super::{breakers, cluster_gauges, health};
 use crate::cli;
 use crate::control::Event;
 use crate::logging::{Component, Level};
-
-/// The gauges of open circuit breakers by priority: connections, pending requests, requests, retries.
-const BREAKERS: [[Gauge; 4]; 2] = [
-    [
-        cluster_metric::CIRCUIT_BREAKERS_DEFAULT_CX_OPEN,
-        cluster_metric::CIRCUIT_BREAKERS_DEFAULT_RQ_PENDING_OPEN,
-        cluster_metric::CIRCUIT_BREAKERS_DEFAULT_RQ_OPEN,
-        cluster_metric::CIRCUIT_BREAKERS_DEFAULT_RQ_RETRY_OPEN,
-    ],
-    [
-        cluster_metric::CIRCUIT_BREAKERS_HIGH_CX_OPEN,
-        cluster_metric::CIRCUIT_BREAKERS_HIGH_RQ_PENDING_OPEN,
-        cluster_metric::CIRCUIT_BREAKERS_HIGH_RQ_OPEN,
-        cluster_metric::CIRCUIT_BREAKERS_HIGH_RQ_RETRY_OPEN,
-    ],
-];
 
 /// Resources of so many octets take several times as much while they are decoded.
 const LARGE: usize = 256 << 10;
@@ -99,16 +83,10 @@ impl Xds {
         }
     }
 
-    /// Which circuit breakers are open.
+    /// How the circuit breakers stand.
     pub(super) fn breakers(&mut self, shared: &Shared) {
         for cluster in self.assembly.snapshot().clusters.iter().flatten() {
-            let breakers = &cluster.circuit_breakers;
-            let open = shared.breakers(cluster.id, |shared| {
-                [shared.default.open(&breakers.default), shared.high.open(&breakers.high)]
-            });
-            for (gauge, open) in BREAKERS.iter().flatten().zip(open.iter().flatten().flatten()) {
-                self.stats.gauge_set(cluster.scope, *gauge, u64::from(*open));
-            }
+            breakers::refresh(&mut self.stats, cluster, shared);
         }
     }
 

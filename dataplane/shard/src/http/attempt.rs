@@ -193,6 +193,10 @@ impl Shard {
             PoolFailure::PendingOverflow | PoolFailure::RequestOverflow | PoolFailure::ConnectionOverflow => {
                 self.attempt_failed(id, ResetReason::Overflow, false);
             }
+            PoolFailure::PoolOverflow => {
+                self.end_retry_slot(id);
+                self.local_reply(id, reply::no_healthy_upstream(503));
+            }
             PoolFailure::ConnectFailed | PoolFailure::HostGone => {
                 let reason = match self.connect_timed_out {
                     true => ResetReason::ConnectTimeout,
@@ -288,6 +292,9 @@ impl Shard {
             (true, true) => self.flush_request(id),
             (true, false) => self.run_later(key),
             (false, _) => {}
+        }
+        if self.io.held.is_full() {
+            self.defer_answer(id, conn);
         }
         self.rearm_stream(id);
     }

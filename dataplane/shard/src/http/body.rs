@@ -15,6 +15,7 @@ use millrace_ring::Payload;
 use super::h2::{client_room, upstream_room, write_to_client, write_to_upstream};
 use super::{COPY_BYTES_MAX, Closing, INPUT_BYTES_MAX, Stream};
 use crate::downstream::Protocol;
+use crate::held::Held;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy, Upstream};
 
@@ -27,20 +28,27 @@ pub(super) fn chunk_overhead(len: usize, framing: BodyFraming) -> u64 {
 }
 
 /// Keeps body bytes for a retry, for as long as one is possible and they are not too many, and for copies.
-pub(super) fn keep_replay(stream: &mut Stream, upstream: &Upstream, stats: &mut ShardStats, bytes: &[u8]) {
+pub(super) fn keep_replay(
+    stream: &mut Stream,
+    upstream: &Upstream,
+    stats: &mut ShardStats,
+    held: &Held,
+    bytes: &[u8],
+) {
     if let Some(mirrors) = &mut stream.mirrors {
         mirrors.copy(bytes);
     }
     if !stream.keeps_replay {
         return;
     }
-    if stream.replay.len() + bytes.len() <= stream.replay_max {
+    if stream.replay.len() + bytes.len() <= held.allowance(stream.replay_max) {
         stream.replay.extend_from_slice(bytes);
     } else {
-        stream.keeps_replay = false;
+        stream.drop_replay();
         stream.retry = None;
         stats.inc(upstream.scope, cluster_metric::RETRY_OR_SHADOW_ABANDONED);
     }
+    stream.weigh(held);
 }
 
 /// Appends the end of a message; tells its bytes.
@@ -134,7 +142,7 @@ impl Shard {
                     }
                     BodyUse::Change => return self.h1_change_request(key, id, range, step.consumed, done),
                 }
-                keep_replay(stream, upstream, &mut self.stats, piece);
+                keep_replay(stream, upstream, &mut self.stats, &self.io.held, piece);
                 let (len, input) = (range.len(), &http.input);
                 let copy = scarce || len <= COPY_BYTES_MAX;
                 let last = done && stream.server.is_some();
@@ -175,6 +183,10 @@ impl Shard {
         let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
         let Some(stream) = self.streams.get_mut(id) else { return false };
         if !stream.holds_request() {
+            return false;
+        }
+        if stream.flow.request_queue.len() >= self.io.held.allowance(usize::MAX) {
+            self.starve_client(key);
             return false;
         }
         stream.active = now;
@@ -281,7 +293,7 @@ impl Shard {
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return false };
         // An HTTP/1.1 client takes what has come; its endpoint is paused when that is too much.
         let room = match stream.client.is_some() || stream.filters.is_some() {
-            true if stream.flow.response_queue.len() >= INPUT_BYTES_MAX => 0,
+            true if stream.flow.response_queue.len() >= self.io.held.allowance(INPUT_BYTES_MAX) => 0,
             true if stream.holds_response() => INPUT_BYTES_MAX,
             true => client_room(&self.io, downstream, stream),
             false => usize::MAX,

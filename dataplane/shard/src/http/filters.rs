@@ -280,6 +280,7 @@ impl Shard {
             return self.streams.get(id).is_some();
         };
         stream.flow.request_queue.push_bytes(&out);
+        stream.weigh(&self.io.held);
         out.clear();
         self.filtered = out;
         self.report_filters(id);
@@ -312,6 +313,7 @@ impl Shard {
         });
         let (Some(stream), Some(verdict)) = (self.streams.get_mut(id), verdict) else { return true };
         stream.flow.response_queue.push_bytes(&out);
+        stream.weigh(&self.io.held);
         out.clear();
         self.filtered = out;
         self.report_filters(id);

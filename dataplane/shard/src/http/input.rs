@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use millrace_ring::{Filled, Payload};
 
+use crate::held::{Held, Share};
+
 /// A queue of received bytes. Small when empty, because every idle connection holds one.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
@@ -25,6 +27,7 @@ pub(crate) struct Input {
 struct Spill {
     bytes: Vec<u8>,
     at: usize,
+    share: Option<Share>,
 }
 
 impl Input {
@@ -38,6 +41,11 @@ impl Input {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.front.is_none() && self.spill.is_none()
+    }
+
+    /// True when some of it is in memory of its own.
+    pub(crate) fn is_spilled(&self) -> bool {
+        self.spill.is_some()
     }
 
     /// Bytes in the queue.
@@ -88,7 +96,7 @@ impl Input {
     }
 
     /// Makes [`Input::front`] longer by joining it with what follows; false when nothing does.
-    pub(crate) fn join_front(&mut self) -> bool {
+    pub(crate) fn join_front(&mut self, held: &Held) -> bool {
         if self.spill.is_none() && self.rest.is_none() {
             return false;
         }
@@ -96,15 +104,18 @@ impl Input {
         let Some(front) = self.front.take() else { return false };
         let spill = self.spill.get_or_insert_default();
         spill.bytes.extend_from_slice(&front);
+        Share::set(&mut spill.share, held, spill.bytes.len());
         self.next_front();
         // The first join takes two buffers: one alone would not be longer than before.
-        spilled || self.join_front()
+        spilled || self.join_front(held)
     }
 
     /// Moves everything to memory of its own and sends the buffers home.
-    pub(crate) fn release_buffers(&mut self) {
+    pub(crate) fn release_buffers(&mut self, held: &Held) {
         while let Some(front) = self.front.take() {
-            self.spill.get_or_insert_default().bytes.extend_from_slice(&front);
+            let spill = self.spill.get_or_insert_default();
+            spill.bytes.extend_from_slice(&front);
+            Share::set(&mut spill.share, held, spill.bytes.len());
             self.next_front();
         }
     }
@@ -123,17 +134,18 @@ mod tests {
     #[test]
     fn bytes_come_out_in_order_however_they_are_held() {
         let pool = BufferPool::new(&Config { buffers: 8, buffer_bytes: 64, ..Config::default() }).unwrap();
+        let held = Held::new(1000);
         for moved in 0..4 {
             let mut input = Input::default();
             for (i, text) in [&b"GET / HT"[..], b"TP/1.1\r\n", b"\r\n"].iter().enumerate() {
                 input.push(pool.copy_from(text).unwrap());
                 if moved == i {
-                    input.release_buffers();
+                    input.release_buffers(&held);
                 }
             }
             assert_eq!(input.len(), 18);
             input.consume(4);
-            while input.join_front() {}
+            while input.join_front(&held) {}
             assert_eq!(input.front(), b"/ HTTP/1.1\r\n\r\n", "moved after {moved}");
             let mut payload = Payload::new();
             input.append_to(0..2, false, &mut payload);

@@ -161,7 +161,8 @@ impl Shard {
 
     fn feed_mirror(&mut self, copy: Key, bytes: &[u8]) {
         let Some(stream) = self.streams.get_mut(copy) else { return };
-        if stream.flow.request_queue.len() + bytes.len() <= QUEUE_BYTES_MAX {
+        let most = self.io.held.allowance(QUEUE_BYTES_MAX);
+        if stream.flow.request_queue.len() + bytes.len() <= most {
             return stream.flow.request_queue.push_bytes(bytes);
         }
         let cluster = stream.facts.plan.and_then(|plan| plan.cluster);

@@ -30,6 +30,7 @@ mod routing;
 mod scopes;
 mod side;
 mod start;
+mod starving;
 mod stream;
 mod timeouts;
 mod upgrade;

@@ -148,7 +148,7 @@ impl Shard {
                     }
                 }
             }
-            if !http.input.join_front() {
+            if !http.input.join_front(&self.io.held) {
                 self.recycle_stream(stream);
                 return Step::Wait;
             }
@@ -170,7 +170,8 @@ impl Shard {
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         // A head has a bound of its own, which may be larger; what is unread of it is what it waits for.
         let in_head = http.head_since.is_some();
-        let low = in_head || http.input.len() < INPUT_BYTES_MAX / 2;
+        let most = self.io.held.allowance(INPUT_BYTES_MAX);
+        let low = in_head || http.input.len() < most / 2;
         if downstream.link.is_paused() && http.is_open() && low {
             downstream.link.resume(&mut self.io);
             self.stats.inc(http.hcm.scope, metric::DOWNSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
@@ -179,9 +180,9 @@ impl Shard {
             return;
         }
         if scarce || in_head {
-            http.input.release_buffers();
+            http.input.release_buffers(&self.io.held);
         }
-        if !in_head && http.input.len() >= INPUT_BYTES_MAX && !downstream.link.is_paused() {
+        if !in_head && http.input.len() >= most && !downstream.link.is_paused() {
             downstream.link.pause(&mut self.io);
             let scope = http.hcm.scope;
             self.stats.inc(scope, metric::DOWNSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
@@ -189,9 +190,10 @@ impl Shard {
     }
 
     pub(crate) fn recycle_stream(&mut self, mut stream: Box<Stream>) {
-        // A spare stream must keep no old configuration and no receive buffer.
+        // A spare stream must keep no old configuration, no receive buffer and not much memory.
         stream.options = None;
         stream.flow.reset();
+        stream.drop_replay();
         if let Some(filters) = stream.filters.take() {
             self.filter_states.recycle(filters);
         }

@@ -66,9 +66,9 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let Carries::Http(http) = &mut upstream.carries else { return };
         if scarce || !http.head_done {
-            http.input.release_buffers();
+            http.input.release_buffers(&self.io.held);
         }
-        if http.input.len() >= INPUT_BYTES_MAX
+        if http.input.len() >= self.io.held.allowance(INPUT_BYTES_MAX)
             && http.head_done
             && let Some(link) = &mut upstream.link
         {
@@ -111,7 +111,7 @@ impl Shard {
                     }
                 }
             }
-            if !http.input.join_front() {
+            if !http.input.join_front(&self.io.held) {
                 return false;
             }
         }

@@ -19,6 +19,7 @@ use millrace_ring::Payload;
 use millrace_upstream::{HostId, WaitId};
 
 use super::HttpOptions;
+use crate::held::{Held, Share};
 use super::balance::Balance;
 use super::h2::stall_deadline;
 use super::mirror::Mirrors;
@@ -131,6 +132,8 @@ pub(crate) struct Flow {
     pub(crate) awaits_client: bool,
     pub(crate) awaits_upstream: bool,
     pub(crate) awaits_since: Time,
+    /// What the stream keeps in memory of the shard's own.
+    pub(crate) share: Option<Share>,
 }
 
 impl Flow {
@@ -426,6 +429,21 @@ impl Stream {
             && !waits
     }
 
+    /// Counts what the stream keeps in memory of the shard's own: of either body, and for a retry.
+    #[inline]
+    pub(crate) fn weigh(&mut self, held: &Held) {
+        let queued = self.flow.request_queue.own_bytes() + self.flow.response_queue.own_bytes();
+        Share::set(&mut self.flow.share, held, queued + self.replay.len());
+    }
+
+    /// No further try needs what was kept of the body.
+    pub(crate) fn drop_replay(&mut self) {
+        self.keeps_replay = false;
+        if self.replay.capacity() > REPLAY_KEPT_BYTES {
+            self.replay = Vec::new();
+        }
+    }
+
     /// The connection that the request is on.
     pub(crate) fn upstream(&self) -> Option<Key> {
         match self.attempt {
@@ -438,6 +456,7 @@ impl Stream {
     pub(crate) fn head_is_sent(&mut self, now: Time, bytes: usize) {
         self.response_started = true;
         self.facts.status = self.response.status;
+        self.drop_replay();
         self.facts.times.downstream_tx_begin = Some(now);
         self.facts.bytes.downstream_header_sent += bytes as u64;
         self.facts.bytes.downstream_wire_sent += bytes as u64;

@@ -177,7 +177,7 @@ impl Shard {
     /// ends the stream, else it may take its time.
     fn client_gives_no_room(&mut self, id: Key) {
         let now = self.io.now;
-        let tight = self.io.is_tight();
+        let tight = self.io.is_tight() || self.io.held.is_pressed();
         let Some(stream) = self.streams.get_mut(id) else { return };
         if !tight {
             stream.flow.awaits_since = now;

@@ -7,7 +7,7 @@ use super::*;
 fn link() -> (Link, Io) {
     let config = millrace_ring::Config { buffers: 4, buffer_bytes: 64, ..Default::default() };
     let pool = || BufferPool::new(&config).unwrap();
-    (Link::new(Socket::from_raw(7), Token(9)), Io::new(pool(), pool()))
+    (Link::new(Socket::from_raw(7), Token(9)), Io::new(pool(), pool(), usize::MAX))
 }
 
 #[test]

@@ -22,6 +22,7 @@ impl Shard {
             PoolEvent::AutoIsHttp1 => metric::UPSTREAM_CX_HTTP1_TOTAL,
             PoolEvent::AutoIsHttp2 => metric::UPSTREAM_CX_HTTP2_TOTAL,
             PoolEvent::ConnectionOverflow => metric::UPSTREAM_CX_OVERFLOW,
+            PoolEvent::PoolOverflow => metric::UPSTREAM_CX_POOL_OVERFLOW,
             PoolEvent::ConnectionMaxRequests => metric::UPSTREAM_CX_MAX_REQUESTS,
             PoolEvent::ConnectionMaxDuration => metric::UPSTREAM_CX_MAX_DURATION_REACHED,
             PoolEvent::ConnectionIdleTimeout => metric::UPSTREAM_CX_IDLE_TIMEOUT,

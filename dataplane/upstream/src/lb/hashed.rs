@@ -10,7 +10,7 @@ use millrace_config::{Address, Cluster, LbPolicy};
 use super::maglev::Maglev;
 use super::ring::Ring;
 use super::shared::{Fingerprint, Place, TableShape};
-use super::{Draw, Ground, bounded};
+use super::{Ground, bounded};
 use crate::{Host, HostId};
 
 /// Positions of hosts, which are indices into a list that each shard has of its own.
@@ -47,8 +47,14 @@ pub(crate) struct Hashed {
     /// Where other shards find it.
     _place: Arc<Place>,
     hosts: Vec<HostId>,
-    /// With `hash_balance_factor`: it, and the shares of the hosts.
-    bound: Option<(u32, Vec<f64>)>,
+    bound: Option<Box<Bound>>,
+}
+
+/// `hash_balance_factor` and the shares of the hosts.
+#[derive(Debug)]
+struct Bound {
+    factor: u32,
+    shares: Vec<f64>,
 }
 
 impl Hashed {
@@ -76,31 +82,33 @@ impl Hashed {
             table,
             _place: place,
             hosts: ids,
-            bound: (config.balance_factor > 0).then_some((config.balance_factor, shares)),
+            bound: (config.balance_factor > 0)
+                .then(|| Box::new(Bound { factor: config.balance_factor, shares })),
         })
     }
 
-    /// The host of a hash; further attempts give others.
+    /// The host of a hash; further attempts give others. `loads` are all hosts, and the requests that are with them.
     #[inline]
-    pub fn pick(&self, hash: u64, attempt: u32, draw: &Draw<'_>) -> Option<HostId> {
-        let own = match &*self.table {
+    pub fn pick(&self, hash: u64, attempt: u32, loads: (&Slab<Host>, u32)) -> Option<HostId> {
+        let mut host = match &*self.table {
             Table::Ring(ring) => ring.find(hash, attempt)?,
             Table::Maglev(maglev) => maglev.find(hash, attempt)?,
         };
-        let host = match &self.bound {
-            None => own,
-            Some((factor, shares)) => {
-                let overload = |index: u32| {
-                    let id = self.hosts.get(index as usize);
-                    let active =
-                        id.and_then(|id| draw.hosts.get(id.0)).map_or(0, |host| host.active_requests);
-                    let share = shares.get(index as usize).copied().unwrap_or_default();
-                    bounded::overload(active, draw.active, share, *factor)
-                };
-                bounded::choose(hash, own, self.hosts.len() as u32, overload)
-            }
-        };
+        if let Some(bound) = &self.bound {
+            host = self.within(bound, hash, host, loads);
+        }
         self.hosts.get(host as usize).copied()
+    }
+
+    #[inline(never)]
+    fn within(&self, bound: &Bound, hash: u64, own: u32, (hosts, all): (&Slab<Host>, u32)) -> u32 {
+        let overload = |index: u32| {
+            let id = self.hosts.get(index as usize);
+            let active = id.and_then(|id| hosts.get(id.0)).map_or(0, |host| host.active_requests);
+            let share = bound.shares.get(index as usize).copied().unwrap_or_default();
+            bounded::overload(active, all, share, bound.factor)
+        };
+        bounded::choose(hash, own, self.hosts.len() as u32, overload)
     }
 }
 

@@ -77,6 +77,12 @@ impl PreviousPriorities<'_> {
 }
 
 impl ChooseContext<'_> {
+    /// True when nothing but the hash says where the request may go.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.attempts == 0 && self.level.is_none() && self.previous.is_none()
+    }
+
     /// True when a retry shall not go there.
     #[inline]
     fn avoids(&self, id: HostId, hosts: &Slab<Host>) -> bool {
@@ -159,6 +165,8 @@ pub(crate) struct Balancer {
     version: u64,
     /// The tables follow the endpoints.
     built: bool,
+    /// There are no subsets, and `all` needs no draws but that of the host.
+    direct: bool,
     /// Members follow their hosts.
     followed: bool,
 }
@@ -209,10 +217,12 @@ impl Balancer {
         (self.built, self.followed) = (true, true);
         self.hosts_total = members.iter().map(Vec::len).sum();
         self.may_panic = ground.cluster.panic_threshold > 0.0;
+        self.direct = false;
         match &ground.cluster.balancing.subset {
             None => {
                 self.subsets = None;
                 self.all.rebuild(ground, members, locality::Weights::Configured, rng, &mut self.stats);
+                self.direct = self.all.is_direct();
             }
             Some(config) => {
                 self.all = Tables::default();
@@ -225,6 +235,23 @@ impl Balancer {
     /// Draws a host.
     #[inline]
     pub fn choose(
+        &mut self,
+        hosts: &Slab<Host>,
+        rng: &mut Rng,
+        active: u32,
+        context: &ChooseContext<'_>,
+    ) -> Result<Chosen, NoHost> {
+        if self.direct
+            && context.is_plain()
+            && let Some(host) = self.all.pick(hosts, rng, active, context)
+        {
+            return Ok(Chosen { host, panic: false });
+        }
+        self.choose_by_all(hosts, rng, active, context)
+    }
+
+    #[inline(never)]
+    fn choose_by_all(
         &mut self,
         hosts: &Slab<Host>,
         rng: &mut Rng,

@@ -3,8 +3,8 @@
 use millrace_base::{Rng, Slab, Time};
 use millrace_config::{LbPolicy, LeastRequest, SlowStart};
 
+use super::Ground;
 use super::edf::Edf;
-use super::{Draw, Ground};
 use crate::members::Member;
 use crate::{Host, HostHealth, HostId};
 
@@ -95,20 +95,15 @@ impl HostSet {
         }
         if matches!(self.rotation, Rotation::Weighted(_) | Rotation::WeightedLeast(..)) {
             for _ in 0..rng.below(self.hosts.len() as u64) {
-                self.step(hosts, rng, now);
+                self.pick(hosts, rng, now);
             }
         }
     }
 
     /// The next host.
-    #[inline]
-    pub fn pick(&mut self, draw: &mut Draw<'_>) -> Option<HostId> {
-        self.step(draw.hosts, draw.rng, draw.now)
-    }
-
     // Two callers, of which one is every request.
     #[inline(always)]
-    fn step(&mut self, hosts: &Slab<Host>, rng: &mut Rng, now: Time) -> Option<HostId> {
+    pub fn pick(&mut self, hosts: &Slab<Host>, rng: &mut Rng, now: Time) -> Option<HostId> {
         let Self { hosts: ids, rotation, next, slow_start } = self;
         let weigher = Weigher { slow_start: slow_start.as_ref(), now };
         let host = |index: u32| ids.get(index as usize).and_then(|id| hosts.get(id.0));

@@ -1,6 +1,6 @@
 //! The tables of one set of hosts: priority levels, and within each the localities and the hosts.
 
-use millrace_base::Rng;
+use millrace_base::{Rng, Slab};
 use millrace_config::{LbPolicy, LocalityMode};
 
 use super::hashed::Hashed;
@@ -10,7 +10,7 @@ use super::priority::{Availability, PriorityLoad};
 use super::stats::{LbStat, LbStats};
 use super::{ChooseContext, Chosen, Draw, Ground};
 use crate::members::Member;
-use crate::{HostHealth, HostId};
+use crate::{Host, HostHealth, HostId};
 
 /// How a locality is chosen.
 #[derive(Debug)]
@@ -87,23 +87,40 @@ impl Tables {
                 level.rotate(ground, index, (ids, availability[index]), weights, rng, stats);
             }
         }
-        let plain = |level: &Level| !level.panic && level.localities.is_none() && level.hashed.is_none();
-        self.direct = !self.hashes && self.load.is_trivial() && self.levels.first().is_some_and(plain);
+        let plain = |level: &Level| !level.panic && level.localities.is_none();
+        self.direct = self.load.is_trivial() && self.levels.first().is_some_and(plain);
+    }
+
+    /// See the field.
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// A host of level 0, where [`Self::is_direct`].
+    #[inline]
+    pub fn pick(
+        &mut self,
+        hosts: &Slab<Host>,
+        rng: &mut Rng,
+        active: u32,
+        context: &ChooseContext<'_>,
+    ) -> Option<HostId> {
+        let level = self.levels.first_mut()?;
+        if let Some(hashed) = &level.hashed {
+            let hash = context.hash.unwrap_or_else(|| rng.next_u64());
+            return hashed.pick(hash, 0, (hosts, active));
+        }
+        level.healthy.pick(hosts, rng, context.now)
     }
 
     /// Draws a host, again while retries are to avoid it.
-    #[inline]
     pub fn choose(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
-        if self.direct && context.attempts == 0 && context.level.is_none() {
-            return Some(Chosen { host: self.levels.first_mut()?.healthy.pick(draw)?, panic: false });
-        }
         match self.hashes {
             true => self.choose_hashed(draw, context),
             false => self.choose_by_all(draw, context),
         }
     }
 
-    #[inline(never)]
     fn choose_by_all(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
         let mut left = context.attempts;
         loop {
@@ -115,7 +132,6 @@ impl Tables {
         }
     }
 
-    #[inline(never)]
     fn choose_hashed(&mut self, draw: &mut Draw<'_>, context: &ChooseContext<'_>) -> Option<Chosen> {
         let hash = context.hash.unwrap_or_else(|| draw.rng.next_u64());
         let index = match context.level {
@@ -126,7 +142,7 @@ impl Tables {
         let hashed = level.hashed.as_deref()?;
         let mut attempt = 0;
         loop {
-            let host = hashed.pick(hash, attempt, draw)?;
+            let host = hashed.pick(hash, attempt, (draw.hosts, draw.active))?;
             if attempt == context.attempts || !context.avoids(host, draw.hosts) {
                 return Some(Chosen { host, panic: level.panic });
             }
@@ -227,7 +243,7 @@ impl Level {
             },
             _ => all,
         };
-        set.pick(draw)
+        set.pick(draw.hosts, draw.rng, draw.now)
     }
 }
 

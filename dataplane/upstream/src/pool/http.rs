@@ -31,7 +31,11 @@ impl ClusterState {
         let Some(entry) = self.hosts.get(host.0).filter(|h| h.present) else {
             return Acquire::Refused(PoolFailure::HostGone);
         };
-        if let Some(conn) = entry.pool(pool).and_then(|pool| pool.ready.best()) {
+        let best = entry.pool(pool).and_then(|pool| pool.ready.best());
+        if self.config.http.predictive_preconnect_ratio > 1.0 {
+            self.connect_ahead(pool, out);
+        }
+        if let Some(conn) = best {
             let Some(counted) = self.take_request(priority) else {
                 out.push(PoolAction::Count(PoolEvent::RequestOverflow));
                 return Acquire::Refused(PoolFailure::RequestOverflow);
@@ -46,7 +50,11 @@ impl ClusterState {
             self.debug_check();
             return answer;
         }
+        if !self.open_pool(pool, out) {
+            return Acquire::Refused(PoolFailure::PoolOverflow);
+        }
         if !self.budget(priority).pending.try_acquire(self.thresholds(priority).max_pending_requests) {
+            self.close_pool(pool);
             out.push(PoolAction::Count(PoolEvent::PendingOverflow));
             return Acquire::Refused(PoolFailure::PendingOverflow);
         }
@@ -215,42 +223,60 @@ impl ClusterState {
 
     /// Opens connections until every waiter of the pool has room coming, as far as the breaker allows.
     pub(super) fn connect_for_waiters(&mut self, at: PoolId, out: &mut Vec<PoolAction>) {
+        let (kind, room) = self.room_of(at);
+        let mut ahead = 0;
+        while self.wants_connection(at, kind) {
+            let Some(pool) = self.pool(at) else { return };
+            let needed = u64::from(pool.waiters.len()) > pool.coming;
+            ahead += usize::from(!needed);
+            if ahead > AHEAD_MAX {
+                return;
+            }
+            if !self.open_connection(at, (kind, room), out) {
+                return;
+            }
+        }
+    }
+
+    /// Opens a connection of a pool, if the breakers allow it.
+    pub(super) fn open_connection(
+        &mut self,
+        at: PoolId,
+        (kind, room): (Kind, u32),
+        out: &mut Vec<PoolAction>,
+    ) -> bool {
         let opened = match at.protocol {
             HttpProtocol::Http1 => PoolEvent::ConnectionOpened,
             HttpProtocol::Http2 => PoolEvent::Http2ConnectionOpened,
             HttpProtocol::Auto => PoolEvent::AutoConnectionOpened,
         };
-        // An automatic pool counts on what its last connection became, and on one request at a time before.
-        let (kind, room) = match at.protocol {
+        let none_yet = self.pool(at).is_none_or(|pool| pool.connections() == 0);
+        let permit = self.permit(at.host, at.priority, none_yet);
+        if permit.is_none_or(|permit| permit.overflow) {
+            out.push(PoolAction::Count(PoolEvent::ConnectionOverflow));
+        }
+        let Some(permit) = permit else { return false };
+        let mut conn = Conn::new(at, kind);
+        conn.limit = room;
+        conn.counted_host = permit.counted_host;
+        self.transports.hold(at.transport);
+        let conn = ConnId(self.conns.insert(conn));
+        self.pool_mut(at, |pool| {
+            pool.connecting += 1;
+            pool.coming += u64::from(room);
+        });
+        out.push(PoolAction::Count(opened));
+        let PoolId { host, priority, protocol, transport } = at;
+        out.push(PoolAction::Connect { conn, host, priority, protocol, transport });
+        true
+    }
+
+    /// What a new connection of a pool carries. An automatic pool counts on what its last connection became, and on one
+    /// request at a time before.
+    pub(super) fn room_of(&self, at: PoolId) -> (Kind, u32) {
+        match at.protocol {
             HttpProtocol::Auto => self.room(self.pool(at).and_then(|p| p.learned).unwrap_or_default()),
             known => self.room(known),
-        };
-        let mut ahead = 0;
-        while self.wants_connection(at, kind) {
-            let Some(pool) = self.pool(at) else { return };
-            let needed = u64::from(pool.waiters.len()) > pool.coming;
-            let none_yet = pool.connections() == 0;
-            ahead += usize::from(!needed);
-            if ahead > AHEAD_MAX {
-                return;
-            }
-            let permit = self.permit(at.host, at.priority, none_yet);
-            if permit.is_none_or(|permit| permit.overflow) {
-                out.push(PoolAction::Count(PoolEvent::ConnectionOverflow));
-            }
-            let Some(permit) = permit else { return };
-            let mut conn = Conn::new(at, kind);
-            conn.limit = room;
-            conn.counted_host = permit.counted_host;
-            self.transports.hold(at.transport);
-            let conn = ConnId(self.conns.insert(conn));
-            self.pool_mut(at, |pool| {
-                pool.connecting += 1;
-                pool.coming += u64::from(room);
-            });
-            out.push(PoolAction::Count(opened));
-            let PoolId { host, priority, protocol, transport } = at;
-            out.push(PoolAction::Connect { conn, host, priority, protocol, transport });
         }
     }
 
@@ -302,8 +328,8 @@ impl ClusterState {
                 }
                 ConnState::Idle | ConnState::Busy => pool.open -= 1,
             }
-            host.forget_pool(at);
         }
+        self.close_pool(at);
         self.transports.release(at.transport);
         let budget = self.budget(at.priority);
         budget.connections.release();
@@ -323,17 +349,17 @@ impl ClusterState {
     fn take_waiter(&mut self, pool: PoolId, wait: Key) -> Option<Waiter> {
         let entry = self.hosts.get_mut(pool.host.0)?;
         entry.pool_mut(pool).waiters.remove(&mut self.waiters, wait);
-        entry.forget_pool(pool);
+        self.close_pool(pool);
         self.transports.release(pool.transport);
         self.budget(pool.priority).pending.release();
         self.waiters.remove(wait)
     }
 
-    fn pool(&self, pool: PoolId) -> Option<&HostPool> {
+    pub(super) fn pool(&self, pool: PoolId) -> Option<&HostPool> {
         self.hosts.get(pool.host.0)?.pool(pool)
     }
 
-    fn pool_mut(&mut self, pool: PoolId, change: impl FnOnce(&mut HostPool)) {
+    pub(super) fn pool_mut(&mut self, pool: PoolId, change: impl FnOnce(&mut HostPool)) {
         if let Some(host) = self.hosts.get_mut(pool.host.0) {
             change(host.pool_mut(pool));
         }

@@ -1,11 +1,11 @@
-//! How many connections a pool opens: the breakers of the cluster and of one endpoint, and those opened ahead of need.
+//! How many connections a pool opens, and how many pools there are: the breakers of the cluster and of one endpoint, and those opened ahead of need.
 
 use std::sync::Arc;
 
-use super::PoolId;
 use super::conn::Kind;
+use super::{CloseReason, ConnId, HttpProtocol, PoolAction, PoolEvent, PoolId};
 use crate::host::HostPool;
-use crate::{Budget, ClusterState, HostHealth, HostId, ResourcePriority};
+use crate::{Budget, ClusterState, HostHealth, HostId, ResourcePriority, TransportKey};
 
 /// Connections that one request has opened ahead at the most, as in Envoy.
 pub(super) const AHEAD_MAX: usize = 3;
@@ -48,6 +48,62 @@ impl ClusterState {
             budget.release();
         }
         None
+    }
+
+    /// A pool that is empty comes into use. False when `max_connection_pools` are in use already, and no pool of the same
+    /// endpoint is idle and can make room, as in Envoy.
+    #[inline]
+    pub(super) fn open_pool(&mut self, at: PoolId, out: &mut Vec<PoolAction>) -> bool {
+        let thresholds = self.thresholds(at.priority);
+        match thresholds.max_connection_pools {
+            None if !thresholds.track_remaining => true,
+            limit => self.count_pool(at, limit.unwrap_or(u32::MAX), out),
+        }
+    }
+
+    #[cold]
+    fn count_pool(&mut self, at: PoolId, limit: u32, out: &mut Vec<PoolAction>) -> bool {
+        if self.pool(at).is_some_and(|pool| pool.counted) {
+            return true;
+        }
+        let mut granted = self.budget(at.priority).pools.try_acquire(limit);
+        if !granted && self.free_idle_pool(at, out) {
+            granted = self.budget(at.priority).pools.try_acquire(limit);
+        }
+        if granted {
+            self.pool_mut(at, |pool| pool.counted = true);
+        } else {
+            out.push(PoolAction::Count(PoolEvent::PoolOverflow));
+        }
+        granted
+    }
+
+    /// Ends a pool beside `at` that carries nothing.
+    fn free_idle_pool(&mut self, at: PoolId, out: &mut Vec<PoolAction>) -> bool {
+        let Some(host) = self.hosts.get(at.host.0) else { return false };
+        let transport = TransportKey::DEFAULT;
+        let common = [HttpProtocol::Http1, HttpProtocol::Http2];
+        let common = common.map(|protocol| PoolId { protocol, transport, ..at });
+        let others = host.others(at.host).filter(|other| other.priority == at.priority);
+        let idle = |other: &PoolId| host.pool(*other).is_some_and(|pool| pool.counted && pool.is_idle());
+        let Some(idle) = common.into_iter().chain(others).find(idle) else { return false };
+        while let Some(conn) = self.pool(idle).and_then(|pool| pool.ready.any_idle()) {
+            self.close(ConnId(conn), CloseReason::Drain, out);
+        }
+        true
+    }
+
+    /// A connection or a waiter of a pool is gone: an empty pool is none any more.
+    #[inline]
+    pub(super) fn close_pool(&mut self, at: PoolId) {
+        let Some(host) = self.hosts.get_mut(at.host.0) else { return };
+        if host.pool(at).is_some_and(|pool| pool.counted && pool.is_empty()) {
+            host.pool_mut(at).counted = false;
+            self.budget(at.priority).pools.release();
+        }
+        if let Some(host) = self.hosts.get_mut(at.host.0) {
+            host.forget_pool(at);
+        }
     }
 
     /// The count of an endpoint's connections on all shards.

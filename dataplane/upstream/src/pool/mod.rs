@@ -2,6 +2,7 @@
 //!
 //! This file owns the vocabulary between the pools and the shard; `http`, `streams` and `tcp` own the rules.
 
+mod ahead;
 mod conn;
 mod expiry;
 mod http;
@@ -15,6 +16,7 @@ use millrace_base::Key;
 pub(crate) use conn::{AGE, Conn, ConnState, IDLE, Kind, POOL, PoolId, Waiter};
 pub(crate) use ready::Ready;
 
+use crate::host::HostPool;
 use crate::{HostId, ResourcePriority, TransportKey};
 
 /// A connection in the pools' own table. The shard stores it beside its connection and hands it back.
@@ -64,6 +66,8 @@ pub enum PoolFailure {
     RequestOverflow,
     /// `max_connections` are open already; TCP only (flag `UO`).
     ConnectionOverflow,
+    /// `max_connection_pools` are in use already: as if there were no endpoint (flag `UH`; not retried).
+    PoolOverflow,
     /// The connection that was opened failed (flag `UF`; `connect-failure` and `reset` retry).
     ConnectFailed,
     /// The endpoint left the cluster between choice and use (choose again).
@@ -163,6 +167,8 @@ pub enum PoolEvent {
     AutoIsHttp2,
     /// `upstream_cx_overflow`.
     ConnectionOverflow,
+    /// `upstream_cx_pool_overflow`.
+    PoolOverflow,
     /// `upstream_cx_max_requests`.
     ConnectionMaxRequests,
     /// `upstream_cx_max_duration_reached`.

@@ -7,7 +7,6 @@ const ILL: Endpoint = Endpoint { fields: ", health_status: UNHEALTHY", ..OK };
 const BREAKERS: Feature = Feature { area: "circuit breakers", endpoints: &[does(Does::Late(500))], ..PLAIN };
 const ENDPOINTS: Feature = Feature { area: "bad endpoints", traffic: requests(3), ..PLAIN };
 const OUTLIERS: Feature = Feature { area: "outlier detection", ..PLAIN };
-const NOT_TRACKED: &str = "`track_remaining` is reported as not served";
 const CHECKS: Feature = Feature { area: "health checks", traffic: requests(6), ..PLAIN };
 const RETRIES: Feature = Feature { area: "retries", ..PLAIN };
 const TIMEOUTS: Feature = Feature { area: "timeouts", endpoints: &[does(Does::Hang)], ..PLAIN };
@@ -212,16 +211,30 @@ pub(super) const FEATURES: &[Feature] = &[
     },
     Feature {
         name: "track_remaining",
-        cluster: "circuit_breakers: {thresholds: [{track_remaining: true, max_connections: 7, max_pending_requests: 6, max_requests: 5, max_retries: 4}]}",
+        cluster: "circuit_breakers: {thresholds: [{track_remaining: true, max_connections: 7, max_pending_requests: 6, max_requests: 5, max_retries: 4, max_connection_pools: 3}, {priority: HIGH, track_remaining: true, max_connection_pools: 9, retry_budget: {}}]}",
         endpoints: &[OK],
         traffic: requests(2),
-        differs: &[
-            ("cluster.up.circuit_breakers.default.remaining_cx", NOT_TRACKED),
-            ("cluster.up.circuit_breakers.default.remaining_cx_pools", NOT_TRACKED),
-            ("cluster.up.circuit_breakers.default.remaining_pending", NOT_TRACKED),
-            ("cluster.up.circuit_breakers.default.remaining_retries", NOT_TRACKED),
-            ("cluster.up.circuit_breakers.default.remaining_rq", NOT_TRACKED),
-        ],
+        ..BREAKERS
+    },
+    Feature {
+        name: "max_connection_pools 1 of two endpoints",
+        cluster: "circuit_breakers: {thresholds: [{max_connection_pools: 1, track_remaining: true}]}",
+        endpoints: &[OK, OK],
+        traffic: requests(4),
+        ..BREAKERS
+    },
+    Feature {
+        name: "predictive_preconnect_ratio",
+        cluster: "preconnect_policy: {predictive_preconnect_ratio: 2.0}",
+        endpoints: &[OK, OK, OK],
+        traffic: requests(3),
+        ..BREAKERS
+    },
+    Feature {
+        name: "both preconnect ratios",
+        cluster: "preconnect_policy: {predictive_preconnect_ratio: 3.0, per_upstream_preconnect_ratio: 1.5}",
+        endpoints: &[OK, OK, OK, OK, OK, OK],
+        traffic: requests(6),
         ..BREAKERS
     },
     Feature {

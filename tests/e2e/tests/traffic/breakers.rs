@@ -16,6 +16,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(thresholds_of_the_runtime),
     case!(requests_over_all_workers),
     case!(connections_ahead_of_need),
+    case!(connections_for_coming_requests),
+    case!(pools_of_all_workers),
+    case!(what_remains_of_all_workers),
 ];
 
 fn slow() -> Upstream {
@@ -89,4 +92,51 @@ fn connections_ahead_of_need(subject: &Subject) {
     assert_eq!(at_once(&proxy, 3), [200; 3]);
     proxy.wait_stat("cluster.up.upstream_cx_active", 6);
     assert_eq!(proxy.stat("cluster.up.upstream_rq_total"), Some(4));
+}
+
+fn connections_for_coming_requests(subject: &Subject) {
+    let endpoints: Vec<_> = (0..4).map(|_| Upstream::start(|_| Reply::ok("x"))).collect();
+    let endpoints: Vec<_> = endpoints.iter().collect();
+    let ahead = "lb_policy: ROUND_ROBIN\npreconnect_policy: {predictive_preconnect_ratio: 3.0}";
+    let proxy = Proxy::start(subject, &bootstrap(&endpoints, ahead));
+    assert_eq!(at_once(&proxy, 1), [200]);
+    // Of its own, and three for those to come.
+    proxy.wait_stat("cluster.up.upstream_cx_active", 4);
+    for _ in 0..3 {
+        assert_eq!(at_once(&proxy, 1), [200]);
+    }
+    assert_eq!(endpoints.iter().map(|endpoint| endpoint.connections()).collect::<Vec<_>>(), [1; 4]);
+    assert_eq!(proxy.stat("cluster.up.upstream_cx_total"), Some(4));
+}
+
+fn pools_of_all_workers(subject: &Subject) {
+    let (first, second) = (slow(), slow());
+    let limits = "lb_policy: ROUND_ROBIN\ncircuit_breakers: {thresholds: [{max_connection_pools: 2, track_remaining: true}]}";
+    let proxy = Proxy::start_with(subject, &bootstrap(&[&first, &second], limits), &["--concurrency", "2"]);
+    let statuses = at_once(&proxy, 24);
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    let overflows = proxy.stat("cluster.up.upstream_cx_pool_overflow");
+    assert!(served > 0 && statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
+    assert_eq!(overflows, Some((24 - served) as u64));
+    assert_eq!(proxy.stat("cluster.up.upstream_rq_503").unwrap_or(0), (24 - served) as u64);
+    assert_eq!(proxy.stat("cluster.up.circuit_breakers.default.cx_pool_open"), Some(1));
+    assert_eq!(proxy.stat("cluster.up.circuit_breakers.default.remaining_cx_pools"), Some(0));
+}
+
+fn what_remains_of_all_workers(subject: &Subject) {
+    let upstream = Upstream::start(|_| Reply::ok("x").after(Duration::from_millis(1500)));
+    let limits = "circuit_breakers: {thresholds: [{track_remaining: true, max_connections: 9, max_requests: 7}]}";
+    let proxy = Proxy::start_with(subject, &bootstrap(&[&upstream], limits), &["--concurrency", "2"]);
+    let remaining = |name: &str| proxy.stat(&format!("cluster.up.circuit_breakers.default.remaining_{name}"));
+    let all = ["cx", "rq", "pending", "retries"];
+    assert_eq!(all.map(remaining), [Some(9), Some(7), Some(1024), Some(3)]);
+    let mut clients: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(|client| client.request("GET", "/", &[("host", "a")], b""));
+    proxy.wait_stat("cluster.up.circuit_breakers.default.remaining_rq", 3);
+    assert_eq!(all.map(remaining), [Some(5), Some(3), Some(1024), Some(3)]);
+    for client in &mut clients {
+        assert_eq!(client.response("GET").map(|response| response.status), Ok(200));
+    }
+    proxy.wait_stat("cluster.up.circuit_breakers.default.remaining_rq", 7);
+    assert_eq!(proxy.stat("cluster.up.circuit_breakers.high.remaining_rq"), None);
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_base::Limits;
 use millrace_config::{
     ActionKind, MonitorKind, OverloadAction, OverloadManager, ResourceMonitor, Trigger, TriggerKind,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
 
 use super::cgroup::MemoryGroup;
+use crate::cli::Options;
 
 /// How often memory is looked at: a tenth of a second of a full gigabit is 12 MB.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(100);
@@ -50,6 +52,28 @@ pub fn with_defaults(
     (!manager.monitors.is_empty()).then(|| Arc::new(manager))
 }
 
+/// Share of the control group's memory that may wait for slow peers.
+const WAITING_SHARE: u64 = 4;
+/// Whatever the limit is, a shard may keep so much.
+const WAITING_BYTES_LEAST: u64 = 2 * 1024 * 1024;
+
+/// Bytes that may wait in memory of one shard's own: what the command line says, else a share of the limit on memory.
+pub fn waiting_bytes_max(options: &Options, shards: usize) -> usize {
+    let limit = MemoryGroup::own().limit().filter(|_| options.default_overload);
+    waiting_of(options.max_waiting_mib, limit, shards)
+}
+
+fn waiting_of(told_mib: Option<u32>, limit: Option<u64>, shards: usize) -> usize {
+    let most = Limits::DEFAULT.waiting_bytes_max as u64;
+    let of_shard = |all: u64| (all / shards.max(1) as u64).max(WAITING_BYTES_LEAST);
+    let bytes = match (told_mib, limit) {
+        (Some(mib), _) => of_shard(u64::from(mib) << 20),
+        (None, Some(limit)) => of_shard(limit / WAITING_SHARE).min(most),
+        (None, None) => most,
+    };
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 /// Half of the files: each connection may need another one to an endpoint, and the process has files of its own.
 fn connections_max(files: u64) -> u64 {
     (files.saturating_sub(64) / 2).max(16)
@@ -89,6 +113,16 @@ mod tests {
         let manager = with_defaults(None, &Registry::new(), Some(1024)).unwrap();
         assert_eq!(manager.connections_max(), Some(480));
         assert_eq!((connections_max(64), connections_max(1 << 20)), (16, 524_256));
+    }
+
+    #[test]
+    fn a_quarter_of_the_limit_may_wait() {
+        const MIB: usize = 1 << 20;
+        assert_eq!(waiting_of(None, Some(128 << 20), 1), 32 * MIB);
+        assert_eq!(waiting_of(None, Some(128 << 20), 4), 8 * MIB);
+        assert_eq!(waiting_of(None, Some(1 << 20), 4), 2 * MIB);
+        assert_eq!((waiting_of(None, Some(1 << 40), 1), waiting_of(None, None, 8)), (256 * MIB, 256 * MIB));
+        assert_eq!(waiting_of(Some(600), Some(128 << 20), 2), 300 * MIB);
     }
 
     #[test]

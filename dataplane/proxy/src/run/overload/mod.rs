@@ -15,7 +15,7 @@ use millrace_observe::stats::{
 };
 use millrace_shard::shared::{ConnectionCount, Message};
 
-pub use default::with_defaults;
+pub use default::{waiting_bytes_max, with_defaults};
 use readers::Reader;
 
 use super::control::Control;

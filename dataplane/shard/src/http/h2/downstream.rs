@@ -54,8 +54,8 @@ impl Shard {
             match sniff(http.codec, http.input.front()) {
                 Sniffed::Undecided => {
                     http.head_since.get_or_insert(now);
-                    if !http.input.join_front() {
-                        http.input.release_buffers();
+                    if !http.input.join_front(&self.io.held) {
+                        http.input.release_buffers(&self.io.held);
                         self.rearm_downstream(key);
                         return false;
                     }
@@ -113,7 +113,7 @@ impl Shard {
                 Ok(step) => match step.event {
                     Event::NeedMore => {
                         input.consume(step.consumed);
-                        if !input.join_front() {
+                        if !input.join_front(&self.io.held) {
                             break;
                         }
                     }
@@ -147,10 +147,14 @@ impl Shard {
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         // The rest of a frame, or of a head, may be long in coming.
         if !http.input.is_empty() {
-            http.input.release_buffers();
+            http.input.release_buffers(&self.io.held);
         }
         let Some(h2) = http.h2.as_deref_mut() else { return };
         write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
+        if self.io.held.is_pressed() && h2.codec.unreleased() > self.io.held.allowance_of_connection() as u64 {
+            self.starve_client(key);
+            return self.rearm_downstream(key);
+        }
         let in_head = !http.input.is_empty() || h2.codec.is_in_head();
         let idle = h2.codec.open_streams() == 0;
         let flooded = h2.is_flooded(&downstream.link);

@@ -57,6 +57,9 @@ impl Shard {
     /// A stream of an HTTP/2 connection is gone: the connection may be over with it.
     pub(crate) fn h2_stream_is_over(&mut self, key: Key) {
         let now = self.io.now;
+        if self.downstreams.get(key).is_some_and(|downstream| downstream.link.is_starved()) {
+            self.feed_client(key);
+        }
         let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
         let Some(h2) = http.h2.as_deref() else { return };
         if h2.codec.open_streams() > 0 {

@@ -157,13 +157,17 @@ impl Shard {
             match upstream {
                 Some(upstream) if direct && upstream_room(&self.io, upstream, stream) >= len => {
                     let last = end && stream.server.is_some();
-                    keep_replay(stream, upstream, &mut self.stats, &http.input.front()[range.clone()]);
+                    let piece = &http.input.front()[range.clone()];
+                    keep_replay(stream, upstream, &mut self.stats, &self.io.held, piece);
                     let input = &http.input;
                     write_to_upstream(&mut self.io, upstream, stream, len, last, |out| {
                         input.append_to(range, copy, out);
                     });
                 }
-                _ => http.input.append_to(range, copy, &mut stream.flow.request_queue),
+                _ => {
+                    http.input.append_to(range, copy, &mut stream.flow.request_queue);
+                    stream.weigh(&self.io.held);
+                }
             }
         }
         if end && !stream.tunnel && !stream.request_complete {
@@ -183,7 +187,9 @@ impl Shard {
         if !alive {
             return;
         }
-        if self.streams.get(id).is_some_and(|stream| stream.holds_request()) {
+        if let Some(stream) = self.streams.get(id).filter(|stream| stream.holds_request())
+            && stream.flow.request_queue.len() < self.io.held.allowance(usize::MAX)
+        {
             // What is kept is bounded by the filter; the client may send the rest.
             self.h2_release_request(id);
         }
@@ -224,13 +230,16 @@ impl Shard {
             let mut left = len;
             for slice in queue.slices() {
                 let piece = &slice[..left.min(slice.len())];
-                keep_replay(stream, upstream, &mut self.stats, piece);
+                keep_replay(stream, upstream, &mut self.stats, &self.io.held, piece);
                 left -= piece.len();
             }
             write_to_upstream(&mut self.io, upstream, stream, len, last, |out| queue.move_front(len, out));
             stream.flow.request_queue = queue;
         }
         let empty = stream.flow.request_queue.is_empty();
+        if !empty || stream.flow.share.is_some() {
+            stream.weigh(&self.io.held);
+        }
         let freed = stream.flow.held_request.saturating_sub(stream.flow.request_queue.len());
         stream.flow.held_request -= freed;
         let (key, client, tunnel) = (stream.downstream, stream.client, stream.tunnel);
@@ -251,6 +260,9 @@ impl Shard {
         {
             h2.codec.release(client, freed);
             write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
+            if downstream.link.is_starved() {
+                self.feed_client(key);
+            }
         }
         if mirrored {
             self.feed_mirrors(id);
@@ -301,6 +313,7 @@ impl Shard {
                 });
             } else {
                 h2.input.append_to(range, copy, &mut stream.flow.response_queue);
+                stream.weigh(&self.io.held);
             }
         }
         if end {
@@ -370,6 +383,9 @@ impl Shard {
             stream.flow.response_queue = queue;
         }
         let empty = stream.flow.response_queue.is_empty();
+        if !empty || stream.flow.share.is_some() {
+            stream.weigh(&self.io.held);
+        }
         let freed = stream.flow.held_response.saturating_sub(stream.flow.response_queue.len());
         stream.flow.held_response -= freed;
         let (server, conn, tunnel) = (stream.server, stream.upstream(), stream.tunnel);

@@ -26,7 +26,7 @@ pub(crate) use flow::{client_room, upstream_room, write_to_client, write_to_upst
 pub(crate) use waiting::stall_deadline;
 
 /// A stream whose client gives no room for so long is reset while receive buffers are in demand.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes on their way to a client above which a connection that only sends requests is closed: what is queued beside
 /// bodies, which have watermarks.
 const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -36,7 +36,7 @@ impl Shard {
                 Ok(step) => match step.event {
                     Event::NeedMore => {
                         h2.input.consume(step.consumed);
-                        if !h2.input.join_front() {
+                        if !h2.input.join_front(&self.io.held) {
                             break;
                         }
                     }
@@ -63,7 +63,7 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         if let (Carries::Http2(h2), Some(link)) = (&mut upstream.carries, &mut upstream.link) {
             if !h2.input.is_empty() {
-                h2.input.release_buffers();
+                h2.input.release_buffers(&self.io.held);
             }
             write_control(&mut h2.codec, link, &mut self.io);
         }

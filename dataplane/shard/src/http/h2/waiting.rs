@@ -144,10 +144,10 @@ impl Shard {
     }
 
     /// Reads on from an HTTP/1.1 endpoint whose unread bytes have become few.
-    fn resume_reading(&mut self, conn: Key) {
+    pub(crate) fn resume_reading(&mut self, conn: Key) {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let (Carries::Http(http), Some(link)) = (&upstream.carries, &mut upstream.link) else { return };
-        if link.is_paused() && http.input.len() < INPUT_BYTES_MAX / 2 {
+        if link.is_paused() && http.input.len() < self.io.held.allowance(INPUT_BYTES_MAX) / 2 {
             link.resume(&mut self.io);
             self.stats.inc(upstream.scope, metric::UPSTREAM_FLOW_CONTROL_RESUMED_READING_TOTAL);
         }
