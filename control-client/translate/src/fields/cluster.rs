@@ -135,13 +135,11 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
-        fields: &[
-            (
-                Served,
-                "priority max_connections max_pending_requests max_requests max_retries retry_budget \
+        fields: &[(
+            Served,
+            "priority max_connections max_pending_requests max_requests max_retries retry_budget \
                  max_connection_pools track_remaining",
-            ),
-        ],
+        )],
     },
     Table {
         message: "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",

@@ -140,9 +140,7 @@ fn iso8601(p: &Parts, zone: &str, out: &mut Vec<u8>) {
     let [[a, b], [c, d], [e, f], [g, h]] = [century, year, p.month, p.day].map(two_digits);
     let [[i, j], [k, l], [m, n], [o, q]] = [p.hour, p.minute, p.second, millis / 10].map(two_digits);
     let last = b'0' + (millis % 10) as u8;
-    let text = [
-        a, b, c, d, b'-', e, f, b'-', g, h, b'T', i, j, b':', k, l, b':', m, n, b'.', o, q, last,
-    ];
+    let text = [a, b, c, d, b'-', e, f, b'-', g, h, b'T', i, j, b':', k, l, b':', m, n, b'.', o, q, last];
     out.extend_from_slice(&text);
     out.extend_from_slice(zone.as_bytes());
 }

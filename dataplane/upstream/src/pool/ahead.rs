@@ -5,9 +5,9 @@
 
 use millrace_config::LbPolicy;
 
+use super::PoolAction;
 use super::conn::{Kind, PoolId};
 use super::limits::AHEAD_MAX;
-use super::PoolAction;
 use crate::{ChooseContext, Chosen, ClusterState, HostHealth, HostId};
 
 impl ClusterState {
@@ -53,7 +53,8 @@ impl ClusterState {
         let waiting = pool.map_or(0, |pool| pool.waiters.len());
         let connections = pool.map_or(0, super::HostPool::connections);
         let under_way = u64::from(waiting) + u64::from(host.active_requests);
-        if host.health != HostHealth::Healthy || !self.wants_ahead(under_way, u64::from(connections), room.1) {
+        if host.health != HostHealth::Healthy || !self.wants_ahead(under_way, u64::from(connections), room.1)
+        {
             return false;
         }
         self.open_pool(at, out) && self.open_connection(at, room, out)

@@ -125,7 +125,8 @@ fn pools_of_all_workers(subject: &Subject) {
 
 fn what_remains_of_all_workers(subject: &Subject) {
     let upstream = Upstream::start(|_| Reply::ok("x").after(Duration::from_millis(1500)));
-    let limits = "circuit_breakers: {thresholds: [{track_remaining: true, max_connections: 9, max_requests: 7}]}";
+    let limits =
+        "circuit_breakers: {thresholds: [{track_remaining: true, max_connections: 9, max_requests: 7}]}";
     let proxy = Proxy::start_with(subject, &bootstrap(&[&upstream], limits), &["--concurrency", "2"]);
     let remaining = |name: &str| proxy.stat(&format!("cluster.up.circuit_breakers.default.remaining_{name}"));
     let all = ["cx", "rq", "pending", "retries"];
