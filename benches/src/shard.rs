@@ -10,8 +10,9 @@ use std::time::Duration;
 use millrace_base::{Limits, Time, WallTime};
 use millrace_config::format::{DEFAULT_ACCESS_LOG, Template};
 use millrace_config::{
-    AccessLog, AccessLogFormat, AccessLogSink, FilterChain, FilterConfigId, HttpConnectionManager,
-    HttpFilter, HttpFilterKind, Listener, NetworkFilter, Snapshot,
+    AccessLog, AccessLogFormat, AccessLogSink, Cluster, FilterChain, FilterConfigId, HeaderMutations, HealthCheck,
+    HealthCheckIntervals, HealthCheckKind, HttpConnectionManager, HttpFilter, HttpFilterKind, HttpHealthCheck,
+    Listener, NetworkFilter, Snapshot,
 };
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
@@ -30,6 +31,8 @@ const MANY: usize = 32;
 const WARM_UP: u64 = 50;
 /// Virtual time between rounds.
 const PAUSE: Duration = Duration::from_micros(50);
+/// Time between two health checks.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 const SMALL_ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello";
 
@@ -73,6 +76,12 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench::new("shard/tcp_round_trip_x32", "the same on 32 connections at once", || tcp(MANY))
         .of(MANY as u64)
         .in_turn(),
+    Bench::new(
+        "shard/health_check",
+        "one active check over HTTP/1.1 on a connection that stays, from its timer to the next one's",
+        health_check,
+    )
+    .in_turn(),
 ];
 
 /// One turn of the shard. `counts` has callgrind collect within this function only, so it must stay one.
@@ -126,6 +135,52 @@ fn with_idle_filters(snapshot: Snapshot, registry: &Registry) -> Snapshot {
 
 fn with_working_filters(snapshot: Snapshot, registry: &Registry) -> Snapshot {
     with_filters(snapshot, shard_filters::working(registry))
+}
+
+fn with_checks(mut snapshot: Snapshot, _: &Registry) -> Snapshot {
+    let kind = HealthCheckKind::Http(Box::new(HttpHealthCheck {
+        host: "".into(),
+        path: "/healthz".into(),
+        method: "GET",
+        send: Vec::new(),
+        receive: Vec::new(),
+        response_bytes: Some(1024),
+        headers: HeaderMutations::default(),
+        expected: vec![(200, 201)],
+        retriable: Vec::new(),
+        http2: false,
+        service_name: None,
+    }));
+    let check = HealthCheck {
+        fingerprint: 1,
+        timeout: Duration::from_secs(1),
+        intervals: HealthCheckIntervals {
+            interval: INTERVAL,
+            no_traffic: INTERVAL,
+            no_traffic_healthy: INTERVAL,
+            unhealthy: INTERVAL,
+            unhealthy_edge: INTERVAL,
+            healthy_edge: INTERVAL,
+            initial_jitter: Duration::ZERO,
+            jitter: Duration::ZERO,
+            jitter_percent: 0,
+        },
+        unhealthy_threshold: 2,
+        healthy_threshold: 2,
+        reuse_connection: true,
+        always_log_failures: false,
+        always_log_success: false,
+        event_logs: Vec::new(),
+        alpn: None,
+        transport_match: None,
+        kind,
+        ignore_health_on_removal: false,
+        ignore_new_hosts: false,
+    };
+    let cluster = snapshot.clusters.iter().flatten().next().expect("the cluster");
+    let cluster = Cluster { health_check: Some(Arc::new(check)), ..Cluster::clone(cluster) };
+    snapshot.clusters = vec![Some(Arc::new(cluster))];
+    snapshot
 }
 
 fn with_access_log(snapshot: Snapshot, _: &Registry) -> Snapshot {
@@ -278,6 +333,20 @@ fn http(clients: usize, mesh: bool) -> Routine {
     let adapt: fn(Snapshot, &Registry) -> Snapshot =
         if mesh { with_access_log } else { |snapshot, _| snapshot };
     rounds(World::new(Mode::Http, adapt, question, answer), clients)
+}
+
+fn health_check() -> Routine {
+    let mut world = World::new(Mode::Http, with_checks, Vec::new(), SMALL_ANSWER.to_vec());
+    let mut check = move || {
+        world.net.advance(INTERVAL * 2);
+        world.answered = 0;
+        while world.step() {}
+        assert_eq!(world.answered, 1, "one check");
+    };
+    for _ in 0..WARM_UP {
+        check();
+    }
+    repeat(check)
 }
 
 fn tcp(clients: usize) -> Routine {

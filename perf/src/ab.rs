@@ -83,6 +83,7 @@ fn figure(kind: crate::scenario::Kind, sample: &crate::result::Sample) -> (&'sta
     match kind {
         Kind::Http | Kind::TcpEcho | Kind::Latency => ("us CPU/request", sample.cpu_us),
         Kind::Handshakes => ("us CPU/handshake", sample.cpu_us),
+        Kind::Checks => ("us CPU/check", sample.cpu_us),
         Kind::TcpStream => ("us CPU/MiB", sample.cpu_us),
         Kind::Idle | Kind::Streams => ("MiB resident", sample.rss_mib),
         Kind::Start => ("ms to ready", sample.ready_ms.unwrap_or(0.0)),

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Streams,
     /// Own client, closed loop: TLS handshakes, and no request.
     Handshakes,
+    /// Active health checks, and nobody who asks for anything.
+    Checks,
     /// From exec to the first response, with many clusters in the configuration.
     Start,
     /// Size of the executable.
@@ -92,6 +94,7 @@ struct File {
     body: Values,
     clusters: Values,
     endpoints: usize,
+    checked: usize,
     traffic: Traffic,
     downstream: Protocol,
     upstream: Protocol,
@@ -124,6 +127,7 @@ impl Default for File {
             body: Values::One(128),
             clusters: Values::One(1),
             endpoints: 1,
+            checked: 0,
             traffic: Traffic::Few,
             downstream: Protocol::Http1,
             upstream: Protocol::Http1,
@@ -185,6 +189,8 @@ pub(crate) struct Load {
     pub(crate) asked: usize,
     /// Addresses in each cluster, at most 3.
     pub(crate) endpoints: usize,
+    /// So many addresses instead, each of them checked every second.
+    pub(crate) checked: usize,
     /// The client, and the origin, speak HTTP/2.
     pub(crate) http2: bool,
     pub(crate) upstream_http2: bool,
@@ -299,6 +305,7 @@ fn check(kind: Kind, file: &File) -> Result<(), String> {
             "`tls` has plain requests, one cluster, and connections that stay",
         ),
         (!http2 && file.upstream == Protocol::Http2 && kind != Kind::Http, "only kind `http` translates"),
+        ((kind == Kind::Checks) != (file.checked > 0), "`checked` is for kind `checks`, which needs it"),
     ];
     wrong.iter().find(|(is, _)| *is).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
 }
@@ -322,6 +329,7 @@ fn loads(kind: Kind, file: &File) -> Result<Vec<Load>, String> {
                     clusters,
                     asked,
                     endpoints: file.endpoints.clamp(1, 3),
+                    checked: file.checked,
                     http2: file.downstream == Protocol::Http2,
                     upstream_http2: file.upstream == Protocol::Http2,
                     streams: file.streams,
@@ -405,6 +413,7 @@ pub(crate) mod tests {
             (format!("{HEAD}kind = 'http'\ntls = 'rsa'\nresumed = true\n"), "handshakes"),
             (format!("{HEAD}kind = 'http'\ntls = 'rsa'\nclose = true\n"), "connections that stay"),
             (format!("{HEAD}kind = 'http'\ntls = 'dsa'\n"), "dsa"),
+            (format!("{HEAD}kind = 'http'\nchecked = 5\n"), "checks"),
         ] {
             let said = parse("bad", &text).unwrap_err();
             assert!(said.contains("scenario bad") && said.contains(word), "{said}");

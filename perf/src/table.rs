@@ -49,6 +49,9 @@ fn row(kind: Kind, series: &Series, ratio: &str) -> String {
                 m.cpu_us, m.rate, m.rss_mib
             )
         }
+        Kind::Checks => {
+            format!("{:>8.1} us/check  {:>7.0}/s  {:>6.1} MiB resident{ratio}", m.cpu_us, m.rate, m.rss_mib)
+        }
         Kind::TcpStream => {
             format!("{:>8.1} us/MiB  {:>7.0} MiB/s  {:>6.1} MiB resident{ratio}", m.cpu_us, m.rate, m.rss_mib)
         }

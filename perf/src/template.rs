@@ -30,9 +30,17 @@ pub(crate) fn render(text: &str, places: &Places, load: &Load) -> Result<String,
         dir => places.directory, tls => places.tls, config => places.config,
         load => load,
         services => load.clusters,
-        endpoints => (1..=load.endpoints).map(|n| format!("127.0.0.{n}")).collect::<Vec<_>>(),
+        endpoints => addresses(load),
     };
     environment.render_str(text, values).map_err(|e| format!("template: {e:#}"))
+}
+
+/// Where the origin answers.
+fn addresses(load: &Load) -> Vec<String> {
+    match load.checked {
+        0 => (1..=load.endpoints).map(|n| format!("127.0.0.{n}")).collect(),
+        many => (0..many).map(|n| format!("127.1.{}.{}", n / 250, n % 250 + 1)).collect(),
+    }
 }
 
 /// The host name under which a proxy with many clusters knows the n-th.
@@ -54,6 +62,7 @@ mod tests {
             clusters,
             asked: 1,
             endpoints: clusters.min(3),
+            checked: if clusters == 10 { 300 } else { 0 },
             http2: true,
             upstream_http2: true,
             streams: 1,
@@ -87,6 +96,7 @@ mod tests {
              {% if load.access_log %}\nlog {{ dir }}\n{% endif %}\n";
         assert_eq!(render(text, &places(), &load(1)).unwrap().trim(), "s0:3 127.0.0.1\nlog /d");
         assert_eq!(render(text, &places(), &load(3)).unwrap().matches("127.0.0.3").count(), 3);
+        assert_eq!(render(text, &places(), &load(10)).unwrap().matches("127.1.1.50").count(), 10);
         assert_eq!(service(2), "s2.perf.test");
     }
 

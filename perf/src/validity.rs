@@ -21,8 +21,7 @@ pub(crate) fn close(series: &mut Series, kind: Kind, offered: Option<f64>) {
     if m.errors > 0 {
         doubts.push(format!("{} operations failed: not a valid result", m.errors));
     }
-    let loaded =
-        matches!(kind, Kind::Http | Kind::TcpEcho | Kind::TcpStream | Kind::Latency | Kind::Handshakes);
+    let loaded = !matches!(kind, Kind::Idle | Kind::Streams | Kind::Start | Kind::Size);
     if loaded && series.peer != "direct" {
         if m.foreign_busy > FOREIGN {
             doubts.push(format!("others used {:.0} % of the proxy's core", m.foreign_busy * 100.0));

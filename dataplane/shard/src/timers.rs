@@ -103,7 +103,7 @@ impl Shard {
             Some((Kind::Inspection, key)) => self.inspection_timer(key),
             Some((Kind::Farewell, key)) => self.farewell_over(key),
             Some((Kind::HealthCheckTimer, key)) => self.health_check_timer(key),
-            Some((Kind::HealthCheckPace, _)) => self.begin_due_checks(),
+            Some((Kind::HealthCheckPace, _)) => self.next_pace(),
             // Its deadlines are those of the check.
             Some((Kind::HealthCheck, _)) => {}
             Some((Kind::Side, key)) => {

@@ -303,6 +303,7 @@ fn payloads_are_found_and_names_compared() {
     let check = self::check(tcp(&[b"po", b"ng"]));
     for size in [1, 9] {
         let (reply, wire) = converse(&check, b"..pong", size);
+        let passed = Some(Verdict::Passed { degraded: false, status: 0 });
         assert_eq!((reply.verdict, &wire[..]), (passed, &b"ping"[..]));
     }
 }

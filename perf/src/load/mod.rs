@@ -1,6 +1,7 @@
 //! One turn: a fresh origin, a fresh proxy, a warm-up, the load, and what it cost. It runs as a process of its
 //! own (`perf turn`), so that a peer which needs a network namespace gets one around all of it.
 
+mod checks;
 mod http;
 mod http2;
 mod idle;
@@ -66,6 +67,7 @@ impl Origin {
             .args(["origin", role])
             .args(numbers)
             .args(load.grpc.then_some("--grpc"))
+            .args((load.checked > 0).then_some("--anywhere"))
             .args(tls.map(|made| format!("--tls={}", made.directory().display())))
             .stdout(Stdio::piped())
             .spawn()
@@ -102,6 +104,10 @@ impl Turn<'_> {
         let mut proxy = Running::start(self.peer, self.folder, self.load, origin.port, credentials.as_ref())?;
         match self.load.kind {
             Kind::Start => start::measure(&mut proxy, self.load),
+            Kind::Checks => {
+                proxy.wait_listening()?;
+                checks::measure(&proxy, self.seconds)
+            }
             Kind::Idle => {
                 proxy.wait_listening()?;
                 idle::measure(&proxy, self.load, self.caller(&proxy, credentials.as_ref()).as_ref())

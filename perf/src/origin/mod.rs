@@ -79,6 +79,9 @@ pub(crate) struct Options {
     /// HTTP/2: answers have the shape of a unary gRPC call's.
     #[arg(long)]
     grpc: bool,
+    /// Answers under every address of this host.
+    #[arg(long)]
+    anywhere: bool,
     /// Speaks TLS and verifies clients, with the certificates in this directory.
     #[arg(long)]
     tls: Option<PathBuf>,
@@ -103,10 +106,14 @@ pub(crate) fn serve(options: &Options) -> Result<(), String> {
     let answer = Answer::new(body, fields, options.grpc)?;
     let alpn = if role == Role::Http2 { "h2" } else { "http/1.1" };
     let tls = options.tls.as_ref().map(|directory| credentials::origin(directory, alpn)).transpose()?;
-    run(Service { role, payload, answer, hold: options.hold, tls }).map_err(|e| format!("origin: {e}"))
+    let service = Service { role, payload, answer, hold: options.hold, tls };
+    run(service, options.anywhere).map_err(|e| format!("origin: {e}"))
 }
 
-fn listeners() -> std::io::Result<Vec<TcpListener>> {
+fn listeners(anywhere: bool) -> std::io::Result<Vec<TcpListener>> {
+    if anywhere {
+        return Ok(vec![TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?]);
+    }
     let mut tries = 0;
     loop {
         let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -123,8 +130,8 @@ fn listeners() -> std::io::Result<Vec<TcpListener>> {
     }
 }
 
-fn run(mut service: Service) -> std::io::Result<()> {
-    let listeners = listeners()?;
+fn run(mut service: Service, anywhere: bool) -> std::io::Result<()> {
+    let listeners = listeners(anywhere)?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for (n, listener) in listeners.iter().enumerate() {
         rustix::net::listen(listener, 4096)?;

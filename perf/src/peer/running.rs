@@ -21,6 +21,7 @@ pub(crate) struct Running {
     children: Vec<Child>,
     measured: Vec<u32>,
     address: SocketAddr,
+    admin: u16,
     caller: Option<Caller>,
     directory: PathBuf,
     /// When the proxy itself was executed.
@@ -68,6 +69,7 @@ impl Running {
             children: Vec::new(),
             measured: Vec::new(),
             address,
+            admin: places.admin,
             caller: None,
             directory: directory.clone(),
             began: Instant::now(),
@@ -113,6 +115,11 @@ impl Running {
     /// Where clients connect to.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The port of the admin interface.
+    pub(crate) fn admin(&self) -> u16 {
+        self.admin
     }
 
     /// Who a client has to be, if not the lab's own.

@@ -1,6 +1,8 @@
 //! Aggregate clusters: the priorities of several clusters as one list.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use millrace_e2e::{Case, case};
 use millrace_support::bootstrap::{Bootstrap, Http};
@@ -8,6 +10,7 @@ use millrace_support::process::Proxy;
 use millrace_support::subject::Subject;
 use millrace_support::tcp::Refused;
 use millrace_support::upstream::{Reply, Upstream};
+use millrace_support::wait;
 
 pub(crate) const CASES: &[Case] = &[
     case!(the_first_member_serves),
@@ -18,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(retries_go_on_in_the_next_member),
     case!(statistics_belong_to_whom_they_do_in_envoy),
     case!(tcp_connections),
+    case!(members_are_checked_as_they_are_without_it),
 ];
 
 fn aggregate(members: &str) -> String {
@@ -81,6 +85,27 @@ fn traffic_spills_over_by_health(subject: &Subject) {
     let got = counts(&proxy, &[&upstreams[0], &upstreams[1], &upstreams[2]]);
     // Far beyond five standard deviations of 140.
     assert!((105..=175).contains(&got[0]) && got[1] == 0, "{got:?}");
+}
+
+fn members_are_checked_as_they_are_without_it(subject: &Subject) {
+    let ill = Arc::new(AtomicBool::new(false));
+    let state = Arc::clone(&ill);
+    let a = Upstream::start(move |request| match request.target.as_str() {
+        "/hc" if state.load(Ordering::Relaxed) => Reply::status(503),
+        _ => Reply::ok("a"),
+    });
+    let b = Upstream::fixed("b");
+    let check = "health_checks: [{timeout: 1s, interval: 0.05s, no_traffic_interval: 0.05s, unhealthy_threshold: 1, \
+                 healthy_threshold: 1, http_health_check: {path: /hc}}]\n";
+    let first = format!("{check}{}", member(&[(a.address(), 0, "HEALTHY")]));
+    let second = member(&[(b.address(), 0, "HEALTHY")]);
+    let proxy = start(subject, Http::to("up"), &[("a", first), ("b", second)]);
+    let mut client = proxy.client();
+    for (is_ill, body) in [(false, "a"), (true, "b"), (false, "a")] {
+        ill.store(is_ill, Ordering::Relaxed);
+        wait::for_true(body, || client.get("/").text() == body);
+    }
+    assert!(proxy.stat("cluster.a.health_check.failure") > Some(0));
 }
 
 fn levels_within_a_member(subject: &Subject) {

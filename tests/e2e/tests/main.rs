@@ -3,6 +3,7 @@
 mod access_logs;
 mod admin;
 mod aggregate;
+mod bad_endpoints;
 mod bad_upstreams;
 mod balancing;
 mod clusters;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ("access_logs", access_logs::CASES),
         ("admin", admin::CASES),
         ("aggregate", aggregate::CASES),
+        ("bad_endpoints", bad_endpoints::CASES),
         ("bad_upstreams", bad_upstreams::CASES),
         ("balancing", balancing::CASES),
         ("balancing_choices", balancing::choices::CASES),
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         ("health_checks_filter", health_checks::FILTER),
         ("health_checks_membership", health_checks::MEMBERSHIP),
         ("health_checks_protocols", health_checks::PROTOCOLS),
+        ("health_checks_secure", health_checks::SECURE),
         ("http2_bad", http2::bad::CASES),
         ("http2_errors", http2::errors::CASES),
         ("http2_floods", http2::floods::CASES),

@@ -1,14 +1,16 @@
 //! Active health checks on the simulated network: endpoints that hang, reset and flap, on one shard and on two.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_config::{
-    Cluster, ClusterId, HeaderMutations, HealthCheck, HealthCheckIntervals, HealthCheckKind, HttpHealthCheck,
-    Snapshot, TcpHealthCheck, Update,
+    Address, Cluster, ClusterId, Endpoint, HeaderMutations, HealthCheck, HealthCheckIntervals,
+    HealthCheckKind, HttpHealthCheck, Snapshot, TcpHealthCheck, Update,
 };
 use millrace_ring::sim::Peer;
 use millrace_shard::Members;
+use millrace_shard::shared::Message;
 use millrace_sim::bed::{Bed, SOON};
 use millrace_sim::fixture::Mode;
 use millrace_sim::tls::Tls;
@@ -195,5 +197,38 @@ fn a_cluster_is_checked_before_it_serves() {
     bed.update(Update { clusters: vec![(ID, Some(warming))], ..Update::default() });
     bed.run(INTERVAL * 5);
     assert_eq!((bed.servers.len(), healthy(&bed)), (1, true), "the checks go on");
+    bed.asserts_nothing_left();
+}
+
+/// Everything is due at the same moment; nobody listens anywhere, so that a check is over at once.
+#[test]
+fn ten_thousand_endpoints_are_checked_within_a_second_and_never_at_once() {
+    const COUNT: usize = 10_000;
+    let address =
+        |n: usize| Address::Inet(SocketAddr::from(([10, 9, (n / 250) as u8, (n % 250 + 1) as u8], 80)));
+    let addresses: Vec<Address> = (0..COUNT).map(address).collect();
+    let mut bed = Bed::new(Mode::Http, 1, |_| {});
+    let mut cluster = Cluster::clone(bed.snapshot.cluster(ID).expect("the cluster"));
+    let template = cluster.localities[0].endpoints[0].clone();
+    let endpoint = |address: &Address| Endpoint { address: address.clone(), ..template.clone() };
+    cluster.localities[0].endpoints = addresses.iter().map(endpoint).collect();
+    let mut own = check(http());
+    own.intervals.no_traffic = Duration::from_secs(60);
+    cluster.health_check = Some(Arc::new(own));
+    let update = Arc::new(Update { warming: vec![Arc::new(cluster)], ..Update::default() });
+    bed.tell_all(|_| Message::Update(update.clone()));
+    let (mut checked, mut most) = (0, 0);
+    for _ in 0..100 {
+        bed.run(Duration::from_millis(10));
+        let known = bed
+            .shared
+            .health(ID, |health| addresses.iter().filter(|address| health.is_checked(address, 1)).count());
+        let before = std::mem::replace(&mut checked, known.unwrap_or(0));
+        most = most.max(checked - before);
+    }
+    assert_eq!(checked, COUNT);
+    assert!((100..400).contains(&most), "{most} within 10 ms");
+    assert_eq!(bed.shared.take_notices().into_iter().collect::<Vec<_>>(), [ID]);
+    bed.update(Update { clusters: vec![(ID, None)], ..Update::default() });
     bed.asserts_nothing_left();
 }

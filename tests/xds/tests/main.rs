@@ -3,11 +3,13 @@
 mod aggregate;
 mod chains;
 mod churn;
+mod contradictions;
 mod corpora;
 mod dumps;
 mod endurance;
 mod failover;
 mod faults;
+mod health_checks;
 mod health_discovery;
 mod isolation;
 mod loads;
@@ -30,11 +32,13 @@ fn main() -> ExitCode {
         ("aggregate", aggregate::CASES),
         ("chains", chains::CASES),
         ("churn", churn::CASES),
+        ("contradictions", contradictions::CASES),
         ("corpora", corpora::CASES),
         ("dumps", dumps::CASES),
         ("endurance", endurance::CASES),
         ("failover", failover::CASES),
         ("faults", faults::CASES),
+        ("health_checks", health_checks::CASES),
         ("health_discovery", health_discovery::CASES),
         ("isolation", isolation::CASES),
         ("loads", loads::CASES),

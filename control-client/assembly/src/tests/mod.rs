@@ -3,6 +3,7 @@
 mod checks;
 mod clusters;
 mod endpoints;
+mod health_discovery;
 mod lab;
 mod listeners;
 mod scopes;

@@ -72,7 +72,7 @@ pub(super) fn health_check(
     let mut hasher = DefaultHasher::new();
     (from.encode_to_vec(), ignore_new_hosts).hash(&mut hasher);
     // Checks begin anew where connections are others.
-    for socket in &cluster.transport_socket {
+    if let Some(socket) = &cluster.transport_socket {
         socket.encode_to_vec().hash(&mut hasher);
     }
     for by in &cluster.transport_socket_matches {

@@ -401,6 +401,7 @@ pub(super) const INVALID: &[Case] = &[
         "cluster_manager.load_stats_config.api_type",
         "type must be gRPC: REST",
     ),
+    (Bootstrap, "{hds_config: {api_type: GRPC}}", "hds_config", "must have either a gRPC service"),
     (
         Bootstrap,
         "{cluster_manager: {load_stats_config: {api_type: GRPC}}}",

@@ -28,9 +28,11 @@ pub(crate) use self::members::View;
 use crate::shard::Shard;
 use crate::token::Kind;
 
-/// Checks that begin at most within [`PACE`]: ten thousand endpoints that are due at once must not burst.
-const CHECKS_PER_PACE: usize = 64;
-const PACE: Duration = Duration::from_millis(10);
+/// Checks that begin within [`PACE`], or a share of those that are due: ten thousand that are due at once must not burst,
+/// and must have begun within a second.
+const CHECKS_PER_PACE: usize = 24;
+const SHARE_PER_PACE: usize = 128;
+const PACE: Duration = Duration::from_millis(2);
 
 /// All checks of a shard.
 #[derive(Debug, Default)]
@@ -42,6 +44,9 @@ pub(crate) struct HealthChecks {
     due: VecDeque<Key>,
     /// A timer will look at them.
     paced: bool,
+    /// Until then so many may begin.
+    pace_ends: Time,
+    room: usize,
     /// How often endpoints were compared with the configuration.
     rounds: u64,
 }
@@ -68,6 +73,8 @@ struct Probe {
     /// The end of the interval or, while a check is under way, of its time.
     timer: Option<TimerId>,
     in_flight: bool,
+    /// It is among those that are due.
+    queued: bool,
     socket: Option<Key>,
     /// When endpoints were last compared with the configuration, and it was there.
     seen: u64,
@@ -175,6 +182,7 @@ impl Shard {
             session,
             timer: None,
             in_flight: false,
+            queued: false,
             socket: None,
             seen: round,
         }));
@@ -229,32 +237,43 @@ impl Shard {
         if probe.in_flight {
             return self.health_check_late(key);
         }
-        self.health_checks.due.push_back(key);
+        if !std::mem::replace(&mut probe.queued, true) {
+            self.health_checks.due.push_back(key);
+        }
         if !self.health_checks.paced {
             self.begin_due_checks();
         }
     }
 
-    /// Begins checks that are due, not too many at once.
-    pub(crate) fn begin_due_checks(&mut self) {
+    /// The time is over within which others began.
+    pub(crate) fn next_pace(&mut self) {
         self.health_checks.paced = false;
-        for _ in 0..CHECKS_PER_PACE {
+        self.begin_due_checks();
+    }
+
+    /// Begins checks that are due, not too many at once.
+    fn begin_due_checks(&mut self) {
+        let now = self.io.now;
+        let checks = &mut self.health_checks;
+        if now >= checks.pace_ends {
+            checks.pace_ends = now + PACE;
+            checks.room = CHECKS_PER_PACE.max(checks.due.len() / SHARE_PER_PACE);
+        }
+        while self.health_checks.room > 0 {
             let Some(key) = self.health_checks.due.pop_front() else { return };
+            self.health_checks.room -= 1;
             self.begin_check(key);
         }
         if !self.health_checks.due.is_empty() {
-            self.pace_checks();
+            self.health_checks.paced = true;
+            let token = Kind::HealthCheckPace.token(Key { slot: 0, generation: 0 });
+            self.wheel.insert(self.health_checks.pace_ends, token.0);
         }
-    }
-
-    fn pace_checks(&mut self) {
-        self.health_checks.paced = true;
-        let token = Kind::HealthCheckPace.token(Key { slot: 0, generation: 0 });
-        self.wheel.insert(self.io.now + PACE, token.0);
     }
 
     fn begin_check(&mut self, key: Key) {
         let Some(probe) = self.health_checks.probes.get_mut(key) else { return };
+        probe.queued = false;
         if probe.in_flight || probe.timer.is_some() {
             return;
         }

@@ -4,11 +4,13 @@ mod endpoint;
 mod filter;
 mod membership;
 pub(crate) mod protocols;
+mod secure;
 pub(crate) mod thresholds;
 
 pub(crate) use filter::CASES as FILTER;
 pub(crate) use membership::CASES as MEMBERSHIP;
 pub(crate) use protocols::CASES as PROTOCOLS;
+pub(crate) use secure::CASES as SECURE;
 pub(crate) use thresholds::CASES as THRESHOLDS;
 
 use std::net::SocketAddr;

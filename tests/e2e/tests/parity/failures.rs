@@ -7,6 +7,7 @@ const ILL: Endpoint = Endpoint { fields: ", health_status: UNHEALTHY", ..OK };
 const BREAKERS: Feature = Feature { area: "circuit breakers", endpoints: &[does(Does::Late(500))], ..PLAIN };
 const ENDPOINTS: Feature = Feature { area: "bad endpoints", traffic: requests(3), ..PLAIN };
 const OUTLIERS: Feature = Feature { area: "outlier detection", ..PLAIN };
+const CHECKS: Feature = Feature { area: "health checks", traffic: requests(6), ..PLAIN };
 const RETRIES: Feature = Feature { area: "retries", ..PLAIN };
 const TIMEOUTS: Feature = Feature { area: "timeouts", endpoints: &[does(Does::Hang)], ..PLAIN };
 
@@ -33,6 +34,31 @@ pub(super) const FEATURES: &[Feature] = &[
         ..ENDPOINTS
     },
     Feature { name: "no endpoint", endpoints: &[], ..ENDPOINTS },
+    Feature { name: "priority 5 alone", localities: &["priority: 5,"], ..ENDPOINTS },
+    Feature {
+        name: "priorities 1 and 4",
+        endpoints: &[OK, Endpoint { locality: 1, ..OK }],
+        localities: &["priority: 4,", "priority: 1,"],
+        ..ENDPOINTS
+    },
+    Feature {
+        name: "HTTP: one of three fails",
+        endpoints: &[OK, does(Does::Answer(503)), OK],
+        cluster: "health_checks: [{timeout: 1s, interval: 60s, no_traffic_interval: 60s, unhealthy_threshold: 1, healthy_threshold: 1, http_health_check: {path: /}}]",
+        ..CHECKS
+    },
+    Feature {
+        name: "HTTP: all fail, and nobody panics",
+        endpoints: &[does(Does::Answer(503)), does(Does::Close)],
+        cluster: "common_lb_config: {healthy_panic_threshold: {value: 0}}\nhealth_checks: [{timeout: 1s, interval: 60s, no_traffic_interval: 60s, unhealthy_threshold: 1, healthy_threshold: 1, http_health_check: {path: /}}]",
+        ..CHECKS
+    },
+    Feature {
+        name: "TCP: one of two refuses",
+        endpoints: &[OK, does(Does::Refuse)],
+        cluster: "health_checks: [{timeout: 1s, interval: 60s, no_traffic_interval: 60s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]",
+        ..CHECKS
+    },
     Feature { name: "route timeout", route: ", timeout: 0.1s", ..TIMEOUTS },
     Feature {
         name: "route timeout of a client's header",

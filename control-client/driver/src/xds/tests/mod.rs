@@ -2,6 +2,7 @@
 //! discovery services whose streams a test plays by hand.
 
 mod files;
+mod health;
 mod hostile;
 mod loads;
 mod rest;
