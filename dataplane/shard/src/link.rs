@@ -6,8 +6,8 @@
 use millrace_base::Time;
 use millrace_ring::{Filled, IoError, Op, Payload, RecvEnd, RelayEnd, Socket, Token};
 
-pub(crate) use crate::io::Io;
 use crate::held::Share;
+pub(crate) use crate::io::Io;
 use crate::io::{BULK_BUFFERS, QUEUE_HIGH_BYTES};
 use crate::secure::Secure;
 

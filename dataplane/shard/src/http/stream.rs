@@ -19,11 +19,11 @@ use millrace_ring::Payload;
 use millrace_upstream::{HostId, WaitId};
 
 use super::HttpOptions;
-use crate::held::{Held, Share};
 use super::balance::Balance;
 use super::h2::stall_deadline;
 use super::mirror::Mirrors;
 use super::side::Side;
+use crate::held::{Held, Share};
 
 /// Where a request stands on its way to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -151,7 +151,8 @@ impl Shard {
         }
         let Some(h2) = http.h2.as_deref_mut() else { return };
         write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
-        if self.io.held.is_pressed() && h2.codec.unreleased() > self.io.held.allowance_of_connection() as u64 {
+        if self.io.held.is_pressed() && h2.codec.unreleased() > self.io.held.allowance_of_connection() as u64
+        {
             self.starve_client(key);
             return self.rearm_downstream(key);
         }
