@@ -85,7 +85,8 @@ impl Setup {
         if one_in(rng, 3) {
             setup = setup.pressed(rng);
         }
-        if one_in(rng, 3) && !setup.http2.upstreams && !setup.tunnel {
+        let churned = matches!(setup.disturbance, Disturbance::Churn | Disturbance::ChurnHard);
+        if one_in(rng, 3) && !setup.http2.upstreams && !setup.tunnel && !churned {
             setup = setup.checked();
         }
         if one_in(rng, 2) {
