@@ -34,6 +34,11 @@ impl Payload {
         self.bytes.len()
     }
 
+    /// Bytes of memory that the payload keeps when it is cleared now.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// True when there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.length == 0

@@ -29,12 +29,18 @@ pub(crate) struct Held {
     account: Rc<Account>,
     /// Links that are not read until there is room again.
     pub(crate) starved: VecDeque<Token>,
+    /// The bound was reached and little waits not yet again: answers without room are not read.
+    pub(crate) defers: bool,
 }
 
 impl Held {
     /// Nothing waits; at most about `most` bytes may.
     pub(crate) fn new(most: usize) -> Self {
-        Self { account: Rc::new(Account { sum: Cell::new(0), most }), starved: VecDeque::new() }
+        Self {
+            account: Rc::new(Account { sum: Cell::new(0), most }),
+            starved: VecDeque::new(),
+            defers: false,
+        }
     }
 
     /// More than half of the bound waits.
@@ -53,6 +59,12 @@ impl Held {
     #[inline]
     pub(crate) fn has_eased(&self) -> bool {
         self.account.sum.get() <= self.account.most / 8 * 3
+    }
+
+    /// Whoever starves may be looked at again.
+    #[inline]
+    pub(crate) fn may_feed(&self) -> bool {
+        (self.defers || !self.starved.is_empty()) && self.has_eased()
     }
 
     /// `calm`, or as much as one stream may have waiting while the shard is pressed.

@@ -34,6 +34,9 @@ const QUEUE_TIGHT_BYTES: usize = 64 * 1024;
 pub(crate) const BULK_BUFFERS: usize = 4;
 /// Empty payloads kept for reuse.
 const SPARE_PAYLOADS_MAX: usize = 256;
+/// The same of those that keep more than [`SPARE_BYTES`].
+const LARGE_PAYLOADS_MAX: usize = 32;
+const SPARE_BYTES: usize = 16 * 1024;
 
 impl Io {
     /// At most about `waiting_max` bytes may wait in memory of the shard's own.
@@ -98,7 +101,8 @@ impl Io {
 
     pub(crate) fn recycle(&mut self, mut payload: Payload) {
         payload.clear();
-        if self.spare.len() < SPARE_PAYLOADS_MAX && !self.held.is_pressed() {
+        let most = if payload.capacity() > SPARE_BYTES { LARGE_PAYLOADS_MAX } else { SPARE_PAYLOADS_MAX };
+        if self.spare.len() < most {
             self.spare.push(payload);
         }
     }

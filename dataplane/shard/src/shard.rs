@@ -242,7 +242,9 @@ impl Shard {
         self.take_messages();
         self.run_timers();
         self.run_runnable();
-        if !self.io.held.starved.is_empty() && self.io.held.has_eased() {
+        if self.io.held.is_full() && !self.io.held.defers {
+            self.defer_answers();
+        } else if self.io.held.may_feed() {
             self.feed_starved();
         }
         self.flush();
@@ -260,8 +262,7 @@ impl Shard {
 
     /// How long the back end may sleep.
     pub fn timeout(&self, now: Time) -> Option<Duration> {
-        let feeds = !self.io.held.starved.is_empty() && self.io.held.has_eased();
-        if feeds || !self.runnable.is_empty() || !self.tls.handshakes.is_empty() {
+        if self.io.held.may_feed() || !self.runnable.is_empty() || !self.tls.handshakes.is_empty() {
             return Some(Duration::ZERO);
         }
         self.wheel.next_deadline().map(|at| at.since(now))

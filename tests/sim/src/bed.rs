@@ -41,6 +41,10 @@ pub struct Bed {
     pub servers: Vec<Peer>,
     /// Endpoints keep silent.
     pub silent: bool,
+    /// What they answer to a request.
+    pub answer: Vec<u8>,
+    /// Requests that they have answered.
+    pub answered: usize,
 }
 
 impl Bed {
@@ -89,6 +93,8 @@ impl Bed {
             listen: SocketAddress::Inet(listen),
             servers: Vec::new(),
             silent: false,
+            answer: b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec(),
+            answered: 0,
             net,
             shared,
             shards,
@@ -169,8 +175,9 @@ impl Bed {
         }
         for peer in self.servers.iter().filter(|_| !self.silent) {
             if let PeerRead::Bytes(bytes) = self.net.read(*peer, usize::MAX) {
-                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec();
-                let bytes = if bytes.starts_with(b"GET") { answer } else { bytes };
+                let asked = bytes.starts_with(b"GET");
+                self.answered += usize::from(asked);
+                let bytes = if asked { self.answer.clone() } else { bytes };
                 self.net.write(*peer, &bytes).expect("the shard is there");
             }
         }

@@ -20,6 +20,7 @@ pub fn after_traffic(world: &mut World) {
     if !world.ledger.violations.is_empty() {
         return;
     }
+    world.end_checks();
     let drains = if world.churn.is_some() { crate::churn::LONG_DRAIN } else { Duration::ZERO };
     world.settle(QUIET_TIME + drains);
     // What an endpoint had written for streams that are gone may take its time.
@@ -150,6 +151,8 @@ pub fn outcomes(world: &mut World) {
     let mut found = Vec::new();
     for (id, request) in &world.ledger.requests {
         let tries = if retries { 1 + setup.knobs.num_retries } else { 1 };
+        // Each redirect begins anew.
+        let tries = tries * (1 + request.reply.redirects);
         if request.heads > tries || request.delivered > tries {
             found.push(format!("request {id} reached upstreams {} times", request.heads));
         }
@@ -157,7 +160,7 @@ pub fn outcomes(world: &mut World) {
             None => found.push(format!("request {id} has no end")),
             Some(_) if request.harmed => {}
             Some(Outcome::Answered(_)) if setup.lossless => {
-                let wanted = 1 + request.reply.fail_first;
+                let wanted = 1 + request.reply.fail_first + request.reply.redirects;
                 let early = request.reply.early && request.delivered < request.heads;
                 if request.heads != wanted || request.delivered != wanted && !early {
                     let (heads, whole) = (request.heads, request.delivered);

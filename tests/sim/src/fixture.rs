@@ -7,12 +7,13 @@ use std::time::Duration;
 use millrace_config::{
     Address, Balancing, CircuitBreakers, ClientCertDetails, Cluster, ClusterDiscovery, ClusterId,
     ClusterSpecifier, DrainType, Endpoint, FilterChain, FilterChainCriteria, FilterChainMatch,
-    FilterConfigId, ForwardClientCertDetails, HappyEyeballs, HeaderMutations, HealthStatus, Http1Options,
-    Http2Keepalive, Http2Options, HttpConnectionManager, HttpFilter, HttpFilterKind, LbPolicy, Listener,
-    LocalityEndpoints, NetworkFilter, Node, PathNormalization, RequireTls, RetryConditions, RetryPolicy,
-    Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, ScopeId, ServerHeaderTransformation,
-    Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds, TrafficDirection, UnderscoresAction, UpstreamHttp,
-    UpstreamProtocol, VirtualHost,
+    FilterConfigId, ForwardClientCertDetails, HappyEyeballs, HeaderMutations, HealthCheck,
+    HealthCheckIntervals, HealthCheckKind, HealthStatus, Http1Options, Http2Keepalive, Http2Options,
+    HttpConnectionManager, HttpFilter, HttpFilterKind, HttpHealthCheck, InternalRedirects, LbPolicy,
+    Listener, LocalityEndpoints, MirrorPolicy, MirrorTarget, NetworkFilter, Node, PathNormalization,
+    RequireTls, RetryConditions, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward,
+    RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds,
+    TrafficDirection, UnderscoresAction, UpstreamHttp, UpstreamProtocol, VirtualHost,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
 
@@ -68,6 +69,18 @@ pub struct Knobs {
     pub connection_window: u32,
     /// `max_concurrent_streams` of the listener.
     pub max_streams: u32,
+    /// Every request is copied to its own cluster.
+    pub mirrors: bool,
+    /// `hedge_on_per_try_timeout`.
+    pub hedges: bool,
+    /// Redirects are followed within the proxy.
+    pub redirects: bool,
+    /// Endpoints have a further address, where nobody listens: in front of or behind the other.
+    pub races: bool,
+    /// `per_upstream_preconnect_ratio`.
+    pub preconnect: f64,
+    /// Endpoints are checked by `GET /hc`.
+    pub checks: bool,
 }
 
 impl Default for Knobs {
@@ -92,6 +105,12 @@ impl Default for Knobs {
             stream_window: 64 * 1024,
             connection_window: 1024 * 1024,
             max_streams: 100,
+            mirrors: false,
+            hedges: false,
+            redirects: false,
+            races: false,
+            preconnect: 1.0,
+            checks: false,
         }
     }
 }
@@ -159,7 +178,12 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         stat_name: "service".into(),
         discovery: ClusterDiscovery::Static,
         localities: vec![LocalityEndpoints {
-            endpoints: endpoints.iter().map(endpoint).collect(),
+            endpoints: endpoints
+                .iter()
+                .map(endpoint)
+                .enumerate()
+                .map(|(at, e)| raced(e, at, knobs))
+                .collect(),
             ..LocalityEndpoints::default()
         }],
         endpoints_version: 1,
@@ -174,7 +198,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         tcp_keepalive: None,
         bind: None,
         happy_eyeballs: HappyEyeballs::default(),
-        health_check: None,
+        health_check: knobs.checks.then(|| Arc::new(health_check())),
         close_on_health_failure: knobs.close_on_health_failure,
         http: UpstreamHttp {
             protocol: knobs.protocol,
@@ -187,11 +211,86 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
             max_requests_per_connection: knobs.max_requests,
             idle_timeout: Some(knobs.upstream_idle),
             max_connection_duration: knobs.upstream_age,
+            preconnect_ratio: knobs.preconnect,
             ..UpstreamHttp::default()
         },
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
         istio_alpn_override: true,
+    }
+}
+
+/// The endpoint with an address where nobody listens.
+fn raced(endpoint: Endpoint, at: usize, knobs: &Knobs) -> Endpoint {
+    if !knobs.races {
+        return endpoint;
+    }
+    let silent = Address::Inet(([10, 0, 2, 1], 9000 + at as u16).into());
+    match at % 2 {
+        0 => Endpoint { additional_addresses: Some([endpoint.address].into()), address: silent, ..endpoint },
+        _ => Endpoint { additional_addresses: Some([silent].into()), ..endpoint },
+    }
+}
+
+fn mirror() -> MirrorPolicy {
+    MirrorPolicy {
+        target: MirrorTarget::Cluster(ClusterId(0)),
+        fraction: None,
+        marks_host: true,
+        mutations: Vec::new(),
+        host_rewrite: None,
+    }
+}
+
+fn redirects() -> InternalRedirects {
+    InternalRedirects {
+        max: 3,
+        statuses: vec![302],
+        predicates: Vec::new(),
+        allow_cross_scheme: false,
+        copied_headers: Vec::new(),
+    }
+}
+
+fn health_check() -> HealthCheck {
+    let interval = Duration::from_millis(100);
+    HealthCheck {
+        fingerprint: 1,
+        timeout: Duration::from_millis(60),
+        intervals: HealthCheckIntervals {
+            interval,
+            no_traffic: interval,
+            no_traffic_healthy: interval,
+            unhealthy: interval,
+            unhealthy_edge: interval,
+            healthy_edge: interval,
+            initial_jitter: Duration::ZERO,
+            jitter: Duration::from_millis(10),
+            jitter_percent: 0,
+        },
+        unhealthy_threshold: 2,
+        healthy_threshold: 2,
+        reuse_connection: true,
+        always_log_failures: false,
+        always_log_success: false,
+        event_logs: Vec::new(),
+        alpn: None,
+        transport_match: None,
+        kind: HealthCheckKind::Http(Box::new(HttpHealthCheck {
+            host: "".into(),
+            path: "/hc".into(),
+            method: "GET",
+            send: Vec::new(),
+            receive: Vec::new(),
+            response_bytes: None,
+            headers: HeaderMutations::default(),
+            expected: vec![(200, 201)],
+            retriable: Vec::new(),
+            http2: false,
+            service_name: None,
+        })),
+        ignore_health_on_removal: false,
+        ignore_new_hosts: false,
     }
 }
 
@@ -327,6 +426,9 @@ fn routes(mode: Mode, knobs: &Knobs) -> RouteConfiguration {
     let forward = RouteForward {
         timeout: Some(knobs.route_timeout),
         retry_policy,
+        mirrors: if knobs.mirrors { [mirror()].into() } else { Arc::default() },
+        internal_redirects: knobs.redirects.then(|| Arc::new(redirects())),
+        hedges_on_per_try_timeout: knobs.hedges,
         ..RouteForward::to(ClusterSpecifier::Cluster(ClusterId(0)))
     };
     let route = Route {

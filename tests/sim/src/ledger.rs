@@ -51,8 +51,41 @@ pub struct Reply {
     pub gap: Duration,
     /// So many tries are answered with 503 first.
     pub fail_first: u32,
+    /// So many tries after them are answered with 302 to the same place.
+    pub redirects: u32,
     /// What goes wrong instead.
     pub fault: Option<Fault>,
+}
+
+/// What the endpoint of one try says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// 503.
+    Fails,
+    /// 302.
+    Redirects,
+    /// What was promised, or a fault.
+    Promised,
+}
+
+impl Reply {
+    /// What the try that is the `heads`th to arrive is told.
+    pub fn turn(&self, heads: u32) -> Turn {
+        match heads {
+            heads if heads <= self.fail_first => Turn::Fails,
+            heads if heads <= self.fail_first + self.redirects => Turn::Redirects,
+            _ => Turn::Promised,
+        }
+    }
+
+    /// Status and length of the body of the answer to such a try.
+    pub fn of(&self, turn: Turn) -> (u16, usize) {
+        match turn {
+            Turn::Fails => (503, 9),
+            Turn::Redirects => (302, 9),
+            Turn::Promised => (self.status, self.length),
+        }
+    }
 }
 
 /// How a request ended for its client.
@@ -210,6 +243,11 @@ fn reply(setup: &Setup, with_body: bool, is_head: bool, rng: &mut Rng) -> Reply 
         piece: if slow { 1 + rng.below(setup.body_max as u64 / 4 + 100) as usize } else { usize::MAX },
         gap: if slow { millis(rng, setup.delay_max / 4 + 1) } else { Duration::ZERO },
         fail_first: if rng.chance(setup.fail_first, 1000) { 1 + rng.below(2) as u32 } else { 0 },
+        redirects: if setup.redirects > 0 && rng.chance(setup.redirects, 1000) {
+            1 + rng.below(2) as u32
+        } else {
+            0
+        },
         fault: faulty.then(|| faults[rng.below(6) as usize]),
     }
 }

@@ -81,6 +81,12 @@ pub struct Setup {
     pub early: u64,
     /// Requests whose first tries get a 503, per mille.
     pub fail_first: u64,
+    /// Requests that are redirected first, per mille.
+    pub redirects: u64,
+    /// Health checks that fail, per mille.
+    pub check_faults: u64,
+    /// `waiting_bytes_max` of a shard.
+    pub waiting_max: usize,
     /// Idle connections that upstreams close, per mille of the exchanges.
     pub idle_close: u64,
     /// Peers read slowly.
@@ -115,6 +121,9 @@ impl Setup {
             client_faults: 0,
             early: 50,
             fail_first: 0,
+            redirects: 0,
+            check_faults: 0,
+            waiting_max: usize::MAX,
             idle_close: 0,
             slow: false,
             stalls: 0,

@@ -8,7 +8,7 @@ use millrace_base::{Rng, Time};
 use millrace_ring::sim::{Peer, PeerListener, PeerRead};
 use millrace_ring::{IoError, SocketAddress};
 
-use crate::ledger::{Fault, Ledger, Request};
+use crate::ledger::{Fault, Ledger, Request, Turn};
 use crate::net::Net;
 use crate::setup::Setup;
 use crate::wire::{Framing, Head, Item, Reader, fill, framed};
@@ -32,6 +32,8 @@ struct Exchange {
     arrived: bool,
     scheduled: bool,
     after: After,
+    /// A copy, whose answer nobody waits for.
+    copy: bool,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,8 @@ struct Connection {
     idle_close: Option<Time>,
     fin_sent: bool,
     over: bool,
+    /// Health checks came: it is none of the connections that requests use.
+    checks: bool,
 }
 
 /// One endpoint.
@@ -79,7 +83,7 @@ impl Upstream {
 
     /// Open connections.
     pub fn connections(&self) -> usize {
-        self.connections.len()
+        self.connections.iter().filter(|c| !c.checks).count()
     }
 
     /// Does what is possible now; returns when it wants to be looked at again.
@@ -97,6 +101,7 @@ impl Upstream {
                 idle_close: None,
                 fin_sent: false,
                 over: false,
+                checks: false,
             });
         }
         let mut wake = Time::MAX;
@@ -141,7 +146,7 @@ fn read(c: &mut Connection, net: &Net, setup: &Setup, slow: bool, ledger: &mut L
                     let id = c.exchange.as_ref().map(|e| e.id);
                     let request = id.and_then(|id| ledger.requests.get(&id));
                     let early = request.is_some_and(|r| r.reply.early || r.harmed);
-                    if !early {
+                    if !early && !c.exchange.as_ref().is_some_and(|e| e.copy) {
                         ledger.violation(format!("the proxy hung up on the answer to {id:?}"));
                     }
                 }
@@ -156,6 +161,9 @@ fn requests(c: &mut Connection, setup: &Setup, ledger: &mut Ledger, rng: &mut Rn
     loop {
         match c.reader.next_item() {
             Ok(None) => return,
+            Ok(Some(Item::Head(head))) if head.start.starts_with("GET /hc ") => {
+                checked(c, setup, rng, now);
+            }
             Ok(Some(Item::Head(head))) => {
                 if let Err(error) = request_head(c, &head, setup, ledger) {
                     ledger.violation(format!("an upstream got {}: {error}", head.start));
@@ -164,10 +172,10 @@ fn requests(c: &mut Connection, setup: &Setup, ledger: &mut Ledger, rng: &mut Rn
                 }
             }
             Ok(Some(Item::Body(body))) => {
-                let Some(exchange) = &mut c.exchange else { return };
+                let Some(exchange) = &mut c.exchange else { continue };
                 exchange.arrived = true;
                 let Some(request) = ledger.requests.get_mut(&exchange.id) else { return };
-                request.delivered += 1;
+                request.delivered += u32::from(!exchange.copy);
                 if body != fill(!exchange.id, request.length) {
                     let text = format!("request {} arrived with a wrong body", exchange.id);
                     ledger.violation(text);
@@ -187,7 +195,8 @@ fn requests(c: &mut Connection, setup: &Setup, ledger: &mut Ledger, rng: &mut Rn
         let Some(request) = ledger.requests.get_mut(&exchange.id) else { return };
         if !exchange.scheduled && (exchange.arrived || request.reply.early) {
             exchange.scheduled = true;
-            request.harmed |= request.reply.fault.is_some() && request.heads > request.reply.fail_first;
+            let promised = request.reply.turn(request.heads) == Turn::Promised;
+            request.harmed |= request.reply.fault.is_some() && promised && !exchange.copy;
             schedule(c, request, setup, rng, now);
         }
     }
@@ -203,7 +212,9 @@ fn request_head(c: &mut Connection, head: &Head, setup: &Setup, ledger: &mut Led
     }
     let request = ledger.requests.get_mut(&id).ok_or("an unknown request")?;
     let with_body = matches!(request.method, "POST" | "PUT");
-    if head.start != format!("{} /r/{id} HTTP/1.1", request.method) || head.get("host") != Some("sim.test") {
+    let copy = setup.knobs.mirrors && head.get("host") == Some("sim.test-shadow");
+    let expected = copy || head.get("host") == Some("sim.test");
+    if head.start != format!("{} /r/{id} HTTP/1.1", request.method) || !expected {
         return Err(format!("host {:?}", head.get("host")));
     }
     for name in ["host", "x-request-id", "x-forwarded-proto"] {
@@ -221,18 +232,35 @@ fn request_head(c: &mut Connection, head: &Head, setup: &Setup, ledger: &mut Led
     if with_body && framing != request.framing && !nothing {
         return Err(format!("{framing:?} instead of {:?}", request.framing));
     }
-    request.heads += 1;
+    request.heads += u32::from(!copy);
     c.reader.body(framing);
-    c.exchange = Some(Exchange { id, arrived: false, scheduled: false, after: After::Keep });
+    c.exchange = Some(Exchange { id, arrived: false, scheduled: false, after: After::Keep, copy });
     Ok(())
+}
+
+/// A health check is answered, or not.
+fn checked(c: &mut Connection, setup: &Setup, rng: &mut Rng, now: Time) {
+    c.checks = true;
+    c.reader.body(Framing::Length(0));
+    let fails = rng.chance(setup.check_faults, 1000);
+    match rng.below(4) {
+        0 if fails => c.over = true,
+        1 if fails => {}
+        case if fails => {
+            let status = if case == 2 { "503 No" } else { "2x0 OK" };
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+            c.out.push_back((now, answer.into_bytes()));
+        }
+        _ => c.out.push_back((now, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec())),
+    }
 }
 
 /// Plans every byte of the answer.
 fn schedule(c: &mut Connection, request: &Request, setup: &Setup, rng: &mut Rng, now: Time) {
     let Some(exchange) = &mut c.exchange else { return };
     let reply = &request.reply;
-    let fails = request.heads <= reply.fail_first;
-    let fault = reply.fault.filter(|_| !fails);
+    let turn = if exchange.copy { Turn::Promised } else { reply.turn(request.heads) };
+    let fault = reply.fault.filter(|_| turn == Turn::Promised);
     let mut bytes = Vec::new();
     for _ in 0..reply.interim {
         let interim = ["100 Continue", "102 Processing", "103 Early Hints"][rng.below(3) as usize];
@@ -240,7 +268,7 @@ fn schedule(c: &mut Connection, request: &Request, setup: &Setup, rng: &mut Rng,
     }
     exchange.after = if reply.close { After::Close } else { After::Keep };
     match fault {
-        None => bytes.extend(answer(exchange.id, request, fails, rng)),
+        None => bytes.extend(answer(exchange.id, request, turn, rng)),
         Some(Fault::Garbage) => {
             let garbage: [&[u8]; 4] = [
                 b"SSH-2.0-OpenSSH\r\n",
@@ -259,13 +287,13 @@ fn schedule(c: &mut Connection, request: &Request, setup: &Setup, rng: &mut Rng,
             bytes.clear();
         }
         Some(Fault::BadChunk) if reply.framing == Framing::Chunked && request.method != "HEAD" => {
-            let whole = answer(exchange.id, request, false, rng);
+            let whole = answer(exchange.id, request, Turn::Promised, rng);
             let head = whole.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |at| at + 4);
             bytes.extend_from_slice(&whole[..head]);
             bytes.extend_from_slice(b"zz\r\n");
         }
         Some(fault) => {
-            let whole = answer(exchange.id, request, false, rng);
+            let whole = answer(exchange.id, request, Turn::Promised, rng);
             let cut = rng.below(whole.len() as u64) as usize;
             bytes.extend_from_slice(&whole[..cut]);
             // A body that ends with its connection is only seen to be cut off by a reset, or by a FIN that TLS did
@@ -293,12 +321,10 @@ fn schedule(c: &mut Connection, request: &Request, setup: &Setup, rng: &mut Rng,
 }
 
 /// A well-formed answer.
-fn answer(id: u64, request: &Request, fails: bool, rng: &mut Rng) -> Vec<u8> {
+fn answer(id: u64, request: &Request, turn: Turn, rng: &mut Rng) -> Vec<u8> {
     let reply = &request.reply;
-    let (status, framing, length) = match fails {
-        true => (503, Framing::Length(9), 9),
-        false => (reply.status, reply.framing, reply.length),
-    };
+    let (status, length) = reply.of(turn);
+    let framing = if turn == Turn::Promised { reply.framing } else { Framing::Length(9) };
     let mut head = format!("HTTP/1.1 {status} Whatever\r\nx-id: {id}\r\nx-len: {length}\r\n");
     let bodiless = matches!(status, 204 | 304);
     match framing {
@@ -306,6 +332,9 @@ fn answer(id: u64, request: &Request, fails: bool, rng: &mut Rng) -> Vec<u8> {
         Framing::Length(length) => head.push_str(&format!("Content-Length: {length}\r\n")),
         Framing::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
         Framing::UntilClose => {}
+    }
+    if turn == Turn::Redirects {
+        head.push_str(&format!("Location: http://sim.test/r/{id}\r\n"));
     }
     if reply.close {
         head.push_str("Connection: close\r\n");

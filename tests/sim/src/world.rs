@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_base::{Limits, Rng, Time, WallTime};
-use millrace_config::{Level, OverloadLevels, Snapshot, Update};
+use millrace_config::{Cluster, Level, OverloadLevels, Snapshot};
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;
 use millrace_ring::sim::Sim;
@@ -117,6 +117,8 @@ pub struct World {
     turns_at_once: u32,
     next_disturbance: Time,
     disturbances: u32,
+    /// The version of the cluster that was published last.
+    pub(crate) published: Option<Arc<Cluster>>,
 }
 
 impl World {
@@ -165,6 +167,7 @@ impl World {
             turns_at_once: 0,
             next_disturbance: net.now() + Duration::from_millis(rng.below(400)),
             disturbances: 0,
+            published: snapshot.clusters.first().cloned().flatten(),
             net,
             shared,
             registry,
@@ -194,7 +197,7 @@ impl World {
             waker: sim.waker(),
             stats: self.registry.attach_shard(&format!("worker_{index}")),
             logs: Logs::new(LogBuffers::new(queue.clone(), Duration::from_secs(10)), queue, Arc::new(|| {})),
-            limits: Limits::default(),
+            limits: Limits { waiting_bytes_max: self.setup.waiting_max, ..Limits::default() },
             seed: self.rng.next_u64(),
             hostname: "sim".into(),
             host_address: None,
@@ -285,6 +288,7 @@ impl World {
         while !self.is_done() {
             self.disturb();
             self.turn(self.next_disturbance);
+            self.look_at_breakers();
             if self.net.now() > end {
                 let clients = self.clients.iter().filter(|c| !c.is_done()).map(Asker::state);
                 let pipes = self.pipes.iter().filter(|c| !c.is_done()).map(PipeClient::state);
@@ -351,25 +355,6 @@ impl World {
                 self.next_disturbance = Time::MAX;
             }
         }
-    }
-
-    /// Publishes the cluster with some of its endpoints.
-    fn swap(&mut self, hard: bool) {
-        let version = self.snapshot.version + 1;
-        let Some(full) = self.snapshot.clusters.first().cloned().flatten() else { return };
-        let mut cluster = millrace_config::Cluster::clone(&full);
-        cluster.endpoints_version = version;
-        let rng = &mut self.rng;
-        churn::thin_out(&mut cluster, rng);
-        for endpoint in cluster.localities.iter_mut().flat_map(|l| &mut l.endpoints) {
-            if hard && rng.chance(1, 2) {
-                endpoint.health = millrace_config::HealthStatus::Unhealthy;
-            }
-        }
-        let gone = hard && rng.chance(1, 5);
-        let clusters = vec![(cluster.id, (!gone).then(|| Arc::new(cluster)))];
-        let update = Arc::new(Update { version, clusters, ..Update::default() });
-        self.tell_all(|| Message::Update(update.clone()));
     }
 
     /// One turn of every shard and every peer; virtual time passes up to `until` if nothing is to do.

@@ -149,6 +149,14 @@ impl Shard {
         own.upstream_tls = of.upstream_tls.take();
         own.upstream_connection = of.upstream_connection.take();
         own.transport_failure = None;
+        if stream.keeps_replay {
+            // What another try needs again is what the late one has sent, wherever the try beside it stood.
+            for piece in stream.flow.request_queue.slices() {
+                stream.replay.extend_from_slice(piece);
+            }
+            let sent = stream.replay.len().saturating_sub(from.flow.request_queue.len());
+            stream.replay.truncate(sent);
+        }
         std::mem::swap(&mut stream.flow.request_queue, &mut from.flow.request_queue);
         stream.flow.request_end_sent = from.flow.request_end_sent;
         stream.flow.response_end = from.flow.response_end;

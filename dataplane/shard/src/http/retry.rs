@@ -98,7 +98,8 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         (stream.try_deadline, stream.try_idles) = (Time::MAX, false);
         let started = stream.response_started;
-        if stream.timeouts.hedges {
+        // The bytes of an upgrade belong to one endpoint.
+        if stream.timeouts.hedges && !stream.upgrade {
             return self.hedge(id);
         }
         self.count_timeout(

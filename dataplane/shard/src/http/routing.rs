@@ -307,10 +307,8 @@ impl Shard {
         stream.avoids_hosts = stream.retry.is_some() && policy.is_some_and(RetryPolicy::chooses_hosts);
         stream.host_attempts = policy.map_or(1, |p| p.host_selection_attempts);
         let mirrored = !forward.mirrors.is_empty() || own.is_some_and(|own| !own.mirrors.is_empty());
-        // A body may have come while the request waited for its filters.
-        let body = !stream.request_complete || !stream.flow.request_queue.is_empty();
         stream.follows_redirects = forward.internal_redirects.is_some() && !stream.upgrade;
-        stream.keeps_replay = (stream.retry.is_some() || stream.follows_redirects) && body;
+        stream.keeps_replay = stream.retry.is_some() || stream.follows_redirects;
         stream.replay_max = replay_max(forward, downstream.origin.listener.buffer_limit_bytes);
         self.plan_balance(id, forward, plan.cluster);
         if mirrored {

@@ -58,9 +58,24 @@ impl Shard {
         }
     }
 
+    /// The bound is reached: answers that have not begun and whose clients have no room are not read.
+    #[cold]
+    pub(crate) fn defer_answers(&mut self) {
+        self.io.held.defers = true;
+        let unread = self.upstreams.iter().filter_map(|(conn, upstream)| match &upstream.carries {
+            Carries::Http(http) if !http.head_done && http.input.is_empty() => Some((http.stream?, conn)),
+            Carries::Http(_) | Carries::Http2(_) | Carries::Tcp(_) => None,
+        });
+        let unread: Vec<_> = unread.collect();
+        for (id, conn) in unread {
+            self.defer_answer(id, conn);
+        }
+    }
+
     /// Little waits now: some of the connections that starve are read again.
     #[cold]
     pub(crate) fn feed_starved(&mut self) {
+        self.io.held.defers = false;
         for _ in 0..FED_AT_ONCE {
             let Some(token) = self.io.held.starved.pop_front() else { return };
             match Kind::parse(token.0) {

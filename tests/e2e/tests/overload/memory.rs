@@ -73,9 +73,8 @@ struct Attack {
     _closed: Vec<h2::Client>,
 }
 
-/// Connections of HTTP/2 of either kind. Four times as many, all at once, fill the group before the overload manager has
-/// read it, and the kernel ends the proxy (docs/threat-model.md).
-const CONNECTIONS: usize = 12;
+/// Connections of HTTP/2 of either kind.
+const CONNECTIONS: usize = 50;
 
 fn attack(proxy: &Proxy) -> Attack {
     let address = proxy.listener("main");

@@ -6,7 +6,7 @@ use millrace_http::{HeaderMap, ResponseHead};
 
 use super::link::Link;
 use super::windows::{END_HEADERS, HEADERS, frame};
-use crate::ledger::{Fault, Request};
+use crate::ledger::{Fault, Request, Turn};
 use crate::wire::Framing;
 
 /// One request and its answer.
@@ -20,7 +20,9 @@ pub(super) struct Exchange {
     /// When the answer goes on; `None` before it was planned.
     pub(super) next: Option<Time>,
     pub(super) head_sent: bool,
-    pub(super) fails: bool,
+    pub(super) turn: Turn,
+    /// A copy, whose answer nobody waits for.
+    pub(super) copy: bool,
     pub(super) body: Vec<u8>,
     pub(super) sent: usize,
     /// The stream is reset, or ended too early, here.
@@ -28,9 +30,11 @@ pub(super) struct Exchange {
     pub(super) done: bool,
 }
 
-/// Status and length of the answer to this try.
-pub(super) fn promised(request: &Request, fails: bool) -> (u16, usize) {
-    if fails { (503, 9) } else { (request.reply.status, request.reply.length) }
+impl Exchange {
+    /// This is not the answer that was promised.
+    pub(super) fn is_preliminary(&self) -> bool {
+        self.turn != Turn::Promised
+    }
 }
 
 /// The next frames of an answer; false when it waits.
@@ -42,7 +46,7 @@ pub(super) fn step(
     rng: &mut Rng,
 ) -> bool {
     let reply = &request.reply;
-    let fault = reply.fault.filter(|_| !exchange.fails);
+    let fault = reply.fault.filter(|_| !exchange.is_preliminary());
     if !exchange.head_sent {
         return begin(exchange, request, fault, link, rng);
     }
@@ -58,7 +62,7 @@ pub(super) fn step(
     }
     let most = reply.piece.min(1 + rng.below(20_000) as usize);
     let most = exchange.cut.map_or(most, |cut| most.min(cut - exchange.sent));
-    let trailers = reply.trailers && reply.framing == Framing::Chunked && !exchange.fails;
+    let trailers = reply.trailers && reply.framing == Framing::Chunked && !exchange.is_preliminary();
     let ends = !trailers && exchange.cut.is_none() && rng.chance(3, 4);
     let count = link.data(exchange.stream, &exchange.body, exchange.sent, most, ends, rng);
     exchange.sent += count;
@@ -108,11 +112,15 @@ fn begin(
         head.status = [100, 102, 103][rng.below(3) as usize];
         link.codec.send_response(exchange.stream, &head, false, &mut link.out);
     }
-    let (status, length) = promised(request, exchange.fails);
+    let (status, length) = reply.of(exchange.turn);
     head.status = status;
     head.headers.append(b"x-id", exchange.id.to_string().as_bytes());
     head.headers.append(b"x-len", length.to_string().as_bytes());
-    let declared = exchange.fails || matches!(reply.framing, Framing::Length(_));
+    if exchange.turn == Turn::Redirects {
+        let location = format!("http://sim.test/r/{}", exchange.id);
+        head.headers.append(b"location", location.as_bytes());
+    }
+    let declared = exchange.is_preliminary() || matches!(reply.framing, Framing::Length(_));
     if declared && !matches!(status, 204 | 304) {
         head.headers.append(b"content-length", length.to_string().as_bytes());
     }

@@ -9,10 +9,10 @@ use millrace_http::h2::{ErrorCode, Event, GoAway, Role, Side, StreamRef};
 use millrace_ring::sim::PeerListener;
 use millrace_ring::{IoError, SocketAddress};
 
-use super::answer::{Exchange, promised, step};
+use super::answer::{Exchange, step};
 use super::link::Link;
 use super::windows::frame;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Turn};
 use crate::net::Net;
 use crate::setup::Setup;
 use crate::wire::{Framing, fill};
@@ -187,7 +187,9 @@ impl Connection {
         let id = number("x-id").ok_or("no x-id")?;
         let request = ledger.requests.get_mut(&id).ok_or("an unknown request")?;
         let head = &self.link.heads.request;
-        let expected = (request.method.as_bytes(), format!("/r/{id}").into_bytes(), &b"sim.test"[..]);
+        let copy = setup.knobs.mirrors && head.authority() == b"sim.test-shadow";
+        let host = if copy { &b"sim.test-shadow"[..] } else { b"sim.test" };
+        let expected = (request.method.as_bytes(), format!("/r/{id}").into_bytes(), host);
         if (head.method(), head.path().to_vec(), head.authority()) != expected {
             return Err(format!("request {id} came as {head:?}"));
         }
@@ -205,13 +207,13 @@ impl Connection {
         if number("content-length") != length && request.has_body() {
             return Err(format!("request {id}: {fields:?} instead of {length:?}"));
         }
-        if request.refused == 0 && rng.chance(setup.http2.refusals, 1000) {
+        if request.refused == 0 && !copy && rng.chance(setup.http2.refusals, 1000) {
             request.refused += 1;
             self.link.codec.reset(stream, ErrorCode::RefusedStream);
             return Ok(());
         }
         self.link.opened(stream, now, rng);
-        request.heads += 1;
+        request.heads += u32::from(!copy);
         self.idle_close = None;
         let expected = if request.has_body() { fill(!id, request.length) } else { Vec::new() };
         let exchange = Exchange {
@@ -222,7 +224,8 @@ impl Connection {
             arrived: false,
             next: None,
             head_sent: false,
-            fails: false,
+            turn: Turn::Promised,
+            copy,
             body: Vec::new(),
             sent: 0,
             cut: None,
@@ -262,7 +265,7 @@ impl Connection {
             return Err(format!("request {} arrived with {got} of {due} bytes", exchange.id));
         }
         if let Some(request) = ledger.requests.get_mut(&exchange.id) {
-            request.delivered += 1;
+            request.delivered += u32::from(!exchange.copy);
         }
         self.plan(stream, ledger, now);
         Ok(())
@@ -272,12 +275,15 @@ impl Connection {
         let Some(exchange) = self.open.get_mut(&stream).filter(|e| e.next.is_none()) else { return };
         let Some(request) = ledger.requests.get_mut(&exchange.id) else { return };
         exchange.next = Some(now + request.reply.delay);
-        exchange.fails = request.heads <= request.reply.fail_first;
-        let (status, length) = promised(request, exchange.fails);
+        if !exchange.copy {
+            exchange.turn = request.reply.turn(request.heads);
+        }
+        let (status, length) = request.reply.of(exchange.turn);
         if request.method != "HEAD" && !matches!(status, 204 | 304) {
             exchange.body = fill(exchange.id, length);
         }
-        request.harmed |= request.reply.fault.is_some() && !exchange.fails;
+        let promised = !exchange.is_preliminary() && !exchange.copy;
+        request.harmed |= request.reply.fault.is_some() && promised;
     }
 
     fn reset(
@@ -294,7 +300,7 @@ impl Connection {
             return Err(format!("request {id} arrived malformed: {code:?}"));
         }
         let Some(request) = ledger.requests.get(&id) else { return Ok(()) };
-        let excused = request.harmed || exchange.fails || request.reply.early;
+        let excused = request.harmed || exchange.is_preliminary() || exchange.copy || request.reply.early;
         if setup.lossless && !excused {
             return Err(format!("the proxy gave up the answer to {id}: {code:?}"));
         }
@@ -373,7 +379,7 @@ impl Connection {
             |open: &BTreeMap<u32, Exchange>| open.range(last + 1..).map(|(s, e)| (*s, e.id)).collect();
         let refused: Vec<(u32, u64)> = above(&self.open);
         let repeatable = |(stream, id): &(u32, u64)| {
-            let untouched = self.open.get(stream).is_some_and(|e| !e.head_sent);
+            let untouched = self.open.get(stream).is_some_and(|e| !e.head_sent && !e.copy);
             untouched && ledger.requests.get(id).is_some_and(|r| r.refused == 0)
         };
         if !refused.iter().all(repeatable) {
@@ -399,8 +405,8 @@ impl Connection {
     fn gone(&mut self, setup: &Setup, ledger: &mut Ledger) {
         for (_, exchange) in std::mem::take(&mut self.open) {
             let request = ledger.requests.get(&exchange.id);
-            let excused = request.is_none_or(|r| r.harmed || r.reply.early);
-            if setup.lossless && !excused && !exchange.fails {
+            let excused = request.is_none_or(|r| r.harmed || r.reply.early) || exchange.copy;
+            if setup.lossless && !excused && !exchange.is_preliminary() {
                 ledger.violation(format!("the proxy hung up on the answer to {}", exchange.id));
             }
         }

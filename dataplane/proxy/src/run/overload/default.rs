@@ -14,8 +14,9 @@ use crate::cli::Options;
 
 /// How often memory is looked at: a tenth of a second of a full gigabit is 12 MB.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(100);
-/// Streams below 8 KiB are not reset.
-const ACCOUNT_POWER: u8 = 13;
+/// Streams below 2 KiB are not reset. Those that hold what a pressed shard lets one have, 16 KiB, are reset from half of the
+/// way on, before requests are refused.
+const ACCOUNT_POWER: u8 = 11;
 const CONNECTIONS: &str = "envoy.resource_monitors.global_downstream_max_connections";
 const MEMORY: &str = "millrace.resource_monitors.own_memory";
 
@@ -89,9 +90,9 @@ fn watch_memory(manager: &mut OverloadManager, registry: &Registry) {
         scope: registry.scope(ScopeKind::OverloadMonitor, MEMORY),
     });
     let threshold = TriggerKind::Threshold;
-    let scaled = TriggerKind::Scaled { scaling: 0.80, saturation: 0.95 };
+    let scaled = TriggerKind::Scaled { scaling: 0.80, saturation: 0.90 };
     let actions = [
-        ("shrink_heap", ActionKind::ShrinkHeap { interval: Duration::from_secs(10) }, threshold(0.75)),
+        ("shrink_heap", ActionKind::ShrinkHeap { interval: Duration::from_secs(1) }, threshold(0.75)),
         ("reset_high_memory_stream", ActionKind::ResetHighMemoryStream, scaled),
         ("stop_accepting_requests", ActionKind::StopAcceptingRequests, threshold(0.90)),
         ("reject_incoming_connections", ActionKind::RejectIncomingConnections, threshold(0.95)),
