@@ -18,6 +18,7 @@ mod graveyard;
 mod listeners;
 mod merges;
 mod past;
+mod replaced;
 mod routes;
 mod runtime;
 mod scopes;

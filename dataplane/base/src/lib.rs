@@ -4,6 +4,7 @@
 //! Nothing here performs I/O or reads a clock; `now` is always an argument.
 
 mod bucket;
+mod digest;
 mod flags;
 pub mod hash;
 mod limits;
@@ -15,6 +16,7 @@ mod time;
 mod tls;
 
 pub use bucket::TokenBucket;
+pub use digest::Digest;
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use limits::Limits;
 pub use metadata::Metadata;
