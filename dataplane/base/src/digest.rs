@@ -3,53 +3,29 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::OnceLock;
 
-/// 128 bits that stand for some bytes, for as long as the process lives. The keys are drawn at its start, so that nobody
-/// outside can make up two inputs of one digest, and no digest means anything to another process.
+use crate::hash::xxh64;
+
+/// 128 bits that stand for some bytes, for as long as the process lives: two XXH64 whose seeds are drawn at its start. No
+/// digest means anything to another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(u64, u64);
 
-/// What digests start from.
-static KEYS: OnceLock<(u64, u64)> = OnceLock::new();
+static SEEDS: OnceLock<(u64, u64)> = OnceLock::new();
 
-fn keys() -> (u64, u64) {
-    *KEYS.get_or_init(|| (RandomState::new().hash_one(1), RandomState::new().hash_one(2)))
+fn seeds() -> (u64, u64) {
+    *SEEDS.get_or_init(|| (RandomState::new().hash_one(1), RandomState::new().hash_one(2)))
 }
 
 impl Digest {
     /// What no bytes have: whatever it is compared with is other.
     pub const NONE: Self = Self(0, 0);
 
-    /// Of these bytes: one multiplication for every 16 of them.
+    /// Of these bytes.
     #[inline]
     pub fn of(bytes: &[u8]) -> Self {
-        let keys = keys();
-        let mut state = (keys.0 ^ bytes.len() as u64, keys.1);
-        let (blocks, tail) = bytes.as_chunks::<16>();
-        for block in blocks {
-            state = mixed(state, words(block), keys);
-        }
-        let mut last = [0; 16];
-        for (to, from) in last.iter_mut().zip(tail) {
-            *to = *from;
-        }
-        state = mixed(state, words(&last), keys);
-        let (low, high) = mixed(state, (0, 0), keys);
-        Self(low, high)
+        let seeds = seeds();
+        Self(xxh64(bytes, seeds.0), xxh64(bytes, seeds.1))
     }
-}
-
-#[inline]
-fn words(block: &[u8; 16]) -> (u64, u64) {
-    let both = u128::from_le_bytes(*block);
-    (both as u64, (both >> 64) as u64)
-}
-
-/// Both factors go into the result once more, so that a factor of zero forgets nothing of the other one.
-#[inline]
-fn mixed(state: (u64, u64), input: (u64, u64), keys: (u64, u64)) -> (u64, u64) {
-    let (left, right) = (state.0 ^ input.0, state.1 ^ input.1);
-    let product = u128::from(left ^ keys.1) * u128::from(right ^ keys.0);
-    (product as u64 ^ right, (product >> 64) as u64 ^ left)
 }
 
 #[cfg(test)]
