@@ -8,10 +8,10 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use millrace_base::Time;
+use millrace_base::{Digest, Time};
 
 use crate::incoming::{Batch, Item};
-use crate::known::{Digest, Known, Offer};
+use crate::known::{Known, Offer};
 use crate::limits::{NACK_INTERVAL, NACKS_AT_ONCE, RESOURCES_MAX, UNANSWERED_MAX};
 use crate::names::Wanted;
 use crate::ttl::Expiry;

@@ -1,14 +1,18 @@
 //! Active health checks: clusters warm until their endpoints have had a first check, and endpoints that pass stay when
 //! discovery drops them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use millrace_config::{Address, Cluster, ClusterDiscovery, ClusterId, HealthStatus, LocalityEndpoints};
+use millrace_config::{
+    Address, AddressSet, Cluster, ClusterDiscovery, ClusterId, Endpoint, HealthStatus, LocalityEndpoints,
+};
 use millrace_observe::stats::cluster_manager;
 
 use crate::action::Host;
 use crate::cluster_book::ClusterVersion;
+use crate::replaced::Replaced;
 use crate::start::Wait;
 use crate::{Assembly, Turn};
 
@@ -98,60 +102,83 @@ impl Assembly {
         let Some(version) = &mut entry.active else { return };
         let before = version.cluster.clone();
         let host = &*turn.host;
-        let stays = |leaving: bool, address: &Address| !leaving || host.passes_checks(before.id, address);
-        let mut localities = before.localities.clone();
-        let mut changed = false;
-        for locality in &mut localities {
-            let count = locality.endpoints.len();
-            locality.endpoints.retain(|endpoint| stays(endpoint.leaving, &endpoint.address));
-            changed |= locality.endpoints.len() != count;
-        }
-        if !changed {
+        let goes = |one: &Endpoint| one.leaving && !host.passes_checks(before.id, &one.address);
+        if !before.localities.iter().flat_map(|locality| &locality.endpoints).any(goes) {
             return;
         }
+        let mut localities = before.localities.clone();
+        localities.iter_mut().for_each(|locality| locality.endpoints.retain(|one| !goes(one)));
         localities.retain(|locality| !locality.endpoints.is_empty());
         let endpoints_version = before.endpoints_version + 1;
         let cluster = Arc::new(Cluster { localities, endpoints_version, ..Cluster::clone(&before) });
         version.cluster = cluster.clone();
+        self.assignments.replaced(&before, &cluster);
         turn.stats.inc(self.manager_scopes.clusters, cluster_manager::CLUSTER_UPDATED);
-        self.publish_cluster(turn, Some(before), cluster);
+        let replaced = Replaced::by(before, &cluster, None);
+        self.publish_cluster(turn, Some(replaced), cluster);
     }
 }
 
+/// The endpoints of a cluster that discovery names, and those that only stay because they pass their checks.
+pub(crate) fn told_apart(cluster: &Cluster) -> (Cow<'_, [LocalityEndpoints]>, Vec<LocalityEndpoints>) {
+    let stays = |locality: &LocalityEndpoints| locality.endpoints.iter().any(|endpoint| endpoint.leaving);
+    if cluster.health_check.is_none() || !cluster.localities.iter().any(stays) {
+        return (Cow::Borrowed(&cluster.localities), Vec::new());
+    }
+    let only = |leaving: bool| -> Vec<LocalityEndpoints> {
+        let of = |locality: &LocalityEndpoints| {
+            let LocalityEndpoints { locality: name, priority, weight, endpoints } = locality;
+            let endpoints = endpoints.iter().filter(|one| one.leaving == leaving).cloned().collect();
+            LocalityEndpoints { locality: name.clone(), priority: *priority, weight: *weight, endpoints }
+        };
+        cluster.localities.iter().map(of).filter(|locality| !locality.endpoints.is_empty()).collect()
+    };
+    (Cow::Owned(only(false)), only(true))
+}
+
 /// Adds to the endpoints that discovery names now those that it has dropped and that pass their checks, unless
-/// `ignore_health_on_host_removal`.
+/// `ignore_health_on_host_removal` of the next version. `before` are the version in force and those of its endpoints that
+/// may be missing now. True when there are any.
 pub(crate) fn keep_passing(
     host: &dyn Host,
-    before: Option<&Cluster>,
-    next: Option<&Cluster>,
+    next: &Cluster,
+    before: (&Cluster, &[LocalityEndpoints]),
     localities: &mut Vec<LocalityEndpoints>,
-) {
-    let Some(before) = before.filter(|before| before.health_check.is_some()) else { return };
-    let check = next.and_then(|next| next.health_check.as_ref());
-    if check.is_none_or(|check| check.ignore_health_on_removal) {
-        return;
+) -> bool {
+    let (before, dropped) = before;
+    if before.health_check.is_none() || next.health_check.as_ref().is_none_or(|c| c.ignore_health_on_removal)
+    {
+        return false;
     }
-    let named: HashSet<Address> =
-        localities.iter().flat_map(|locality| &locality.endpoints).map(|e| e.address.clone()).collect();
-    for old in &before.localities {
+    let candidates = dropped.iter().flat_map(|locality| &locality.endpoints).map(|one| &one.address);
+    let candidates: AddressSet<'_> = candidates.collect();
+    let named = localities.iter().flat_map(|locality| &locality.endpoints).map(|one| &one.address);
+    let named: HashSet<Address> = named.filter(|address| candidates.contains(address)).cloned().collect();
+    let mut any = false;
+    for old in dropped {
         for endpoint in &old.endpoints {
             let usable = !matches!(
                 endpoint.health,
                 HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout
             );
-            let passes = usable && endpoint.is_checked() && host.passes_checks(before.id, &endpoint.address);
-            if named.contains(&endpoint.address) || !passes {
+            let may_stay = usable && endpoint.is_checked() && !named.contains(&endpoint.address);
+            if !may_stay || !host.passes_checks(before.id, &endpoint.address) {
                 continue;
             }
+            any = true;
             let mut kept = endpoint.clone();
             kept.leaving = true;
             let same =
                 |new: &&mut LocalityEndpoints| new.locality == old.locality && new.priority == old.priority;
             match localities.iter_mut().find(same) {
                 Some(locality) => locality.endpoints.push(kept),
-                None => localities.push(LocalityEndpoints { endpoints: vec![kept], ..old.clone() }),
+                None => {
+                    let (locality, priority, weight) = (old.locality.clone(), old.priority, old.weight);
+                    localities.push(LocalityEndpoints { locality, priority, weight, endpoints: vec![kept] });
+                }
             }
         }
     }
     localities.sort_by_key(|locality| locality.priority);
+    any
 }

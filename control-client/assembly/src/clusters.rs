@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use millrace_ads::{Interest, Rejected, Resource, ResourceType, Update};
-use millrace_config::{Cluster, ClusterDiscovery, ClusterId, EndpointChanges, LocalityEndpoints, SourceId};
+use millrace_config::{Cluster, ClusterDiscovery, ClusterId, LocalityEndpoints, SourceId};
 use millrace_observe::stats::{cluster as metric, cluster_manager};
 use millrace_translate::{Sources, resource};
 
 use crate::action::{Action, Level};
 use crate::cluster_book::ClusterVersion;
 use crate::deadlines::Due;
+use crate::replaced::{Replaced, changed_priorities};
 use crate::secrets::cluster_secrets;
 use crate::start::Wait;
 use crate::stored::{Failure, Stored};
@@ -224,7 +225,8 @@ impl Assembly {
         if let Some(before) = &before {
             self.release_secrets(turn, &cluster_secrets(&before.cluster));
         }
-        self.publish_cluster(turn, before.map(|before| before.cluster), cluster);
+        let replaced = before.map(|before| Replaced::by(before.cluster, &cluster, None));
+        self.publish_cluster(turn, replaced, cluster);
         self.settled(name);
     }
 
@@ -232,26 +234,26 @@ impl Assembly {
     pub(crate) fn publish_cluster(
         &mut self,
         turn: &mut Turn<'_>,
-        before: Option<Arc<Cluster>>,
+        replaced: Option<Replaced>,
         cluster: Arc<Cluster>,
     ) {
         gauges::membership(turn.stats, &cluster);
-        let known = before.as_ref().map_or(&[][..], |before| &before.localities);
-        gauges::endpoints_told(turn.stats, known, &cluster);
-        if let Some(before) = before.filter(|before| before.localities != cluster.localities) {
-            self.endpoints_left(turn, &before, &cluster);
+        let changed = match &replaced {
+            Some(replaced) => replaced.changed_priorities(&cluster),
+            None => changed_priorities(&[], &cluster.localities),
+        };
+        gauges::endpoints_told(turn.stats, changed, &cluster);
+        if let Some(replaced) = replaced {
+            self.endpoints_left(turn, &replaced, &cluster);
+            self.merges.told(&cluster, replaced);
         }
         self.merges.delivered(cluster.id, turn);
         self.next.clusters.push((cluster.id, Some(cluster)));
     }
 
     /// The scopes of endpoints that are gone are buried.
-    pub(crate) fn endpoints_left(&mut self, turn: &mut Turn<'_>, before: &Arc<Cluster>, cluster: &Cluster) {
-        let left = match EndpointChanges::between(before, cluster) {
-            Some(changes) => resource::retired_scopes(&changes.removed(), &changes.added(cluster)),
-            None => resource::retired_scopes(&before.localities, &cluster.localities),
-        };
-        self.graveyard.hosts(turn.now, left, &mut self.deadlines);
+    pub(crate) fn endpoints_left(&mut self, turn: &Turn<'_>, replaced: &Replaced, cluster: &Cluster) {
+        self.graveyard.hosts(turn.now, replaced.left(cluster), &mut self.deadlines);
     }
 
     pub(crate) fn settled(&mut self, name: &Arc<str>) {
@@ -336,12 +338,9 @@ impl Assembly {
     fn resolved_to(&mut self, turn: &mut Turn<'_>, name: &Arc<str>, localities: &mut Vec<LocalityEndpoints>) {
         let Some(entry) = self.clusters.entries.get_mut(name) else { return };
         let known = entry.active.as_ref().map(|version| version.cluster.clone());
-        checks::keep_passing(
-            turn.host,
-            known.as_deref(),
-            entry.latest().map(|version| &*version.cluster),
-            localities,
-        );
+        if let (Some(known), Some(latest)) = (known.as_deref(), entry.latest()) {
+            checks::keep_passing(turn.host, &latest.cluster, (known, &known.localities), localities);
+        }
         let old = known.as_deref().map(|cluster| &cluster.localities[..]).unwrap_or_default();
         keep_scopes(localities, old, || self.cx.registry.host_scope());
         if let Some(version) = &mut entry.warming {
@@ -349,7 +348,8 @@ impl Assembly {
         } else if let Some(version) = &mut entry.active {
             version.cluster = Arc::new(with_localities(&version.cluster, localities, known.as_deref()));
             let cluster = version.cluster.clone();
-            self.publish_endpoints(turn, known, cluster);
+            let replaced = known.map(|known| Replaced::by(known, &cluster, None));
+            self.publish_endpoints(turn, replaced, cluster);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_base::Time;
-use millrace_config::{ClusterId, RouteTableId, ScopeTableId, SecretId};
+use millrace_config::{ClusterId, RouteTableId, ScopeTableId, SecretId, SourceId};
 
 /// Why to look again. What a deadline was set for may be over by then; whoever handles it checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) enum Due {
     Drained,
     /// Changes of a cluster's endpoints were kept back.
     Merged(ClusterId),
+    /// The bytes of a load assignment that replaced another may be compressed.
+    Packed(SourceId, Arc<str>),
     /// Replaced versions may have no users any more.
     Past,
     /// Scopes of removed endpoints and clusters may be free.

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_ads::{Interest, Rejected, Resource, ResourceType, Update};
-use millrace_config::{Cluster, SourceId};
+use millrace_config::{Cluster, ClusterDiscovery, SourceId, Splice};
 use millrace_observe::stats::cluster as metric;
-use millrace_translate::resource::{self, AssignmentRecords};
+use millrace_translate::resource::{
+    self, AssignmentRecords, EarlierAssignment, LoadAssignment, SentAssignment,
+};
 
 use crate::action::Action;
+use crate::deadlines::Due;
+use crate::replaced::Replaced;
 use crate::stored::{Failure, Stored};
 use crate::{Assembly, Turn, checks, gauges};
 
@@ -21,16 +26,50 @@ pub(crate) struct Assignment {
     /// Names of the clusters that use it.
     users: Vec<Arc<str>>,
     remembered: Option<Box<Remembered>>,
+    /// A deadline to compress its bytes is set.
+    packs: bool,
 }
 
 /// What the last one was made of, and what became of it: the next one is compared with it.
 struct Remembered {
     records: AssignmentRecords,
-    made: Vec<Arc<Cluster>>,
+    made: Vec<Made>,
+}
+
+impl Remembered {
+    fn made(&self, cluster: &Arc<Cluster>) -> Option<&Made> {
+        self.made.iter().find(|made| Arc::ptr_eq(&made.cluster, cluster))
+    }
+}
+
+/// What became of an assignment in one cluster.
+#[derive(Clone)]
+struct Made {
+    cluster: Arc<Cluster>,
+    /// The same without endpoints, which the next version is a copy of.
+    bare: Arc<Cluster>,
+}
+
+/// A cluster on its way to other endpoints.
+struct Built {
+    name: Arc<str>,
+    before: Option<Arc<Cluster>>,
+    made: Made,
+    splices: Option<Vec<Splice>>,
+}
+
+/// What replaces the endpoints of a cluster.
+struct Endpoints {
+    load: LoadAssignment,
+    /// In what they differ from those before, when that is known.
+    splices: Option<Vec<Splice>>,
 }
 
 /// Shorter assignments are read as a whole.
 const REMEMBERED_FROM: usize = 4096;
+
+/// What replaced another assignment is compressed when it has had this long to be replaced itself.
+const PACK_AFTER: Duration = Duration::from_secs(1);
 
 /// Load assignments by where they come from and what they are called.
 #[derive(Default)]
@@ -67,6 +106,26 @@ impl Assignments {
 
     fn get_mut(&mut self, source: SourceId, service: &Arc<str>) -> Option<&mut Assignment> {
         self.by_name.get_mut(&(source, service.clone()))
+    }
+
+    /// A cluster that an assignment was made into has another version of the same endpoints, or fewer of them.
+    pub(crate) fn replaced(&mut self, before: &Arc<Cluster>, cluster: &Arc<Cluster>) {
+        let ClusterDiscovery::Eds { service_name, source, .. } = &cluster.discovery else { return };
+        let remembered = self.get_mut(*source, service_name).and_then(|found| found.remembered.as_mut());
+        for made in remembered.into_iter().flat_map(|remembered| &mut remembered.made) {
+            if Arc::ptr_eq(&made.cluster, before) {
+                made.cluster = cluster.clone();
+            }
+        }
+    }
+
+    /// The bytes have had time to be replaced.
+    pub(crate) fn pack(&mut self, source: SourceId, service: &Arc<str>) {
+        let Some(assignment) = self.get_mut(source, service) else { return };
+        assignment.packs = false;
+        if let Some(stored) = &mut assignment.stored {
+            stored.pack();
+        }
     }
 
     /// Names of the clusters whose endpoints come from a source.
@@ -125,95 +184,139 @@ impl Assembly {
         source: SourceId,
         resource: &Resource,
     ) -> Result<(), String> {
-        let users = self.users(source, &resource.name);
-        let records = (resource.body.len() >= REMEMBERED_FROM).then(|| AssignmentRecords::of(&resource.body));
-        let records = records.flatten();
+        let is_long = resource.body.len() >= REMEMBERED_FROM;
+        let sent = is_long.then(|| SentAssignment::of(&resource.body)).flatten();
         let remembered = self.assignments.get_mut(source, &resource.name).and_then(|a| a.remembered.take());
-        let mut built = Vec::with_capacity(users.len());
-        for name in &users {
-            let Some(entry) = self.clusters.entries.get(name) else { continue };
-            let Some(latest) = entry.latest().map(|version| version.cluster.clone()) else { continue };
-            let before = entry.active.as_ref().map(|version| version.cluster.clone());
-            let scope = latest.scope;
-            let old = remembered.as_ref().filter(|old| {
-                // Endpoints that still pass their checks stay, which records know nothing of.
-                latest.health_check.is_none()
-                    && before
-                        .as_ref()
-                        .is_some_and(|before| old.made.iter().any(|made| Arc::ptr_eq(made, before)))
-            });
-            let known = old.map(|old| &old.records).zip(records.as_ref());
-            match self.with_assignment(latest, before.as_deref(), &resource.body, known) {
-                Ok(mut cluster) => {
-                    let mut localities = std::mem::take(&mut cluster.localities);
-                    checks::keep_passing(turn.host, before.as_deref(), Some(&cluster), &mut localities);
-                    cluster.localities = localities;
-                    built.push((name, before, Arc::new(cluster)));
-                }
+        let mut built = Vec::new();
+        for name in self.users(source, &resource.name) {
+            match self.build(turn, name, resource, sent.as_ref(), remembered.as_deref()) {
+                Ok(one) => built.extend(one),
                 Err(reason) => {
-                    turn.stats.inc(scope, metric::UPDATE_REJECTED);
-                    let failure = Failure::new(resource, turn.wall, &reason);
                     if let Some(assignment) = self.assignments.get_mut(source, &resource.name) {
-                        assignment.failure = Some(failure);
+                        assignment.failure = Some(Failure::new(resource, turn.wall, &reason));
+                        assignment.remembered = remembered;
                     }
                     return Err(reason);
                 }
             }
         }
-        if let Some(assignment) = self.assignments.get_mut(source, &resource.name) {
-            assignment.stored = Some(Stored::new(resource, turn.wall));
-            assignment.failure = None;
-            let made = || built.iter().map(|(.., cluster)| Arc::clone(cluster)).collect();
-            assignment.remembered = records.map(|records| Box::new(Remembered { records, made: made() }));
-        }
-        for (name, before, cluster) in built {
-            gauges::assignment(turn, &cluster, &resource.version);
-            self.take_endpoints(turn, name, before, cluster);
+        let made = built.iter().map(|one| one.made.clone()).collect();
+        let remembered = sent.map(|sent| Box::new(Remembered { records: sent.into_records(), made }));
+        self.store_assignment(turn, source, resource, remembered);
+        for one in built {
+            gauges::assignment(turn, &one.made.cluster, &resource.version);
+            self.take_endpoints(turn, one);
         }
         Ok(())
     }
 
-    fn take_endpoints(
+    /// Notes what is in force from now on.
+    fn store_assignment(
         &mut self,
-        turn: &mut Turn<'_>,
-        name: &Arc<str>,
-        before: Option<Arc<Cluster>>,
-        cluster: Arc<Cluster>,
+        turn: &Turn<'_>,
+        source: SourceId,
+        resource: &Resource,
+        remembered: Option<Box<Remembered>>,
     ) {
-        if let Some(mut version) = self.clusters.stop_warming(name) {
-            version.cluster = cluster;
-            return self.activate_cluster(turn, name, version);
+        let Some(assignment) = self.assignments.get_mut(source, &resource.name) else { return };
+        if assignment.stored.is_some() && remembered.is_some() {
+            assignment.stored = Some(Stored::unpacked(resource, turn.wall));
+            if !std::mem::replace(&mut assignment.packs, true) {
+                let due = Due::Packed(source, resource.name.clone());
+                self.deadlines.insert(turn.now + PACK_AFTER, due);
+            }
+        } else {
+            assignment.stored = Some(Stored::new(resource, turn.wall));
         }
-        let active = self.clusters.entries.get_mut(name).and_then(|entry| entry.active.as_mut());
-        let Some(version) = active else { return };
-        version.cluster = cluster.clone();
-        self.publish_endpoints(turn, before, cluster);
+        assignment.failure = None;
+        assignment.remembered = remembered;
     }
 
-    /// The cluster with the endpoints of an assignment; those that the version in force has keep their numbers.
-    fn with_assignment(
+    /// One cluster with the endpoints of an assignment; `None` when there is no such cluster.
+    fn build(
         &mut self,
-        cluster: Arc<Cluster>,
+        turn: &mut Turn<'_>,
+        name: Arc<str>,
+        resource: &Resource,
+        sent: Option<&SentAssignment<'_>>,
+        remembered: Option<&Remembered>,
+    ) -> Result<Option<Built>, String> {
+        let Some(entry) = self.clusters.entries.get(&name) else { return Ok(None) };
+        let Some(latest) = entry.latest().map(|version| version.cluster.clone()) else { return Ok(None) };
+        let before = entry.active.as_ref().map(|version| version.cluster.clone());
+        let quick = match (&before, sent, remembered) {
+            (Some(before), Some(sent), Some(remembered)) => {
+                self.changed_endpoints(turn, before, &latest, sent, remembered)
+            }
+            _ => None,
+        };
+        let endpoints = match quick {
+            Some(endpoints) => endpoints,
+            None => self.read_endpoints(turn, before.as_deref(), &latest, &resource.body)?,
+        };
+        let known = remembered.and_then(|remembered| remembered.made(&latest));
+        let bare = match known {
+            Some(made) => made.bare.clone(),
+            None => Arc::new(Cluster { localities: Vec::new(), ..Cluster::clone(&latest) }),
+        };
+        let cluster = Arc::new(with_endpoints(&bare, before.as_deref(), endpoints.load));
+        let made = Made { cluster, bare };
+        Ok(Some(Built { name, before, made, splices: endpoints.splices }))
+    }
+
+    /// The endpoints of an assignment, made of those before; `None` when everything has to be read.
+    fn changed_endpoints(
+        &mut self,
+        turn: &Turn<'_>,
+        before: &Arc<Cluster>,
+        latest: &Cluster,
+        sent: &SentAssignment<'_>,
+        remembered: &Remembered,
+    ) -> Option<Endpoints> {
+        remembered.made(before)?;
+        let (named, leaving) = checks::told_apart(before);
+        let earlier = EarlierAssignment { records: &remembered.records, made: &named, leaving: &leaving };
+        let mut changed = resource::changed_assignment(sent, earlier, latest, &mut self.cx)?;
+        let localities = &mut changed.load.localities;
+        let some_stay = checks::keep_passing(&*turn.host, latest, (before, &changed.gone), localities);
+        let told = leaving.is_empty() && !some_stay;
+        Some(Endpoints { load: changed.load, splices: changed.splices.filter(|_| told) })
+    }
+
+    /// All endpoints of an assignment; those that the version in force has keep their numbers.
+    fn read_endpoints(
+        &mut self,
+        turn: &mut Turn<'_>,
         before: Option<&Cluster>,
+        latest: &Cluster,
         body: &[u8],
-        known: Option<(&AssignmentRecords, &AssignmentRecords)>,
-    ) -> Result<Cluster, String> {
-        let previous = before.map_or(&cluster.localities, |before| &before.localities);
-        let changed = known
-            .and_then(|known| resource::changed_assignment(body, known, &cluster, previous, &mut self.cx));
-        let load = match changed {
-            Some(load) => load,
-            None => {
-                let read = resource::load_assignment_after(body, &cluster, previous, &mut self.cx);
-                self.taken(read)?
+    ) -> Result<Endpoints, String> {
+        let previous = before.map_or(&latest.localities, |before| &before.localities);
+        let read = resource::load_assignment_after(body, latest, previous, &mut self.cx);
+        let mut load = match self.taken(read) {
+            Ok(load) => load,
+            Err(reason) => {
+                turn.stats.inc(latest.scope, metric::UPDATE_REJECTED);
+                return Err(reason);
             }
         };
-        let mut cluster = Arc::unwrap_or_clone(cluster);
-        cluster.localities = load.localities;
-        cluster.overprovisioning_factor = load.overprovisioning_factor;
-        cluster.balancing.weighted_priority_health = load.weighted_priority_health;
-        cluster.endpoints_version = before.map_or(0, |before| before.endpoints_version) + 1;
-        Ok(cluster)
+        if let Some(before) = before {
+            checks::keep_passing(&*turn.host, latest, (before, &before.localities), &mut load.localities);
+        }
+        Ok(Endpoints { load, splices: None })
+    }
+
+    fn take_endpoints(&mut self, turn: &mut Turn<'_>, built: Built) {
+        let Built { name, before, made: Made { cluster, .. }, splices } = built;
+        if let Some(mut version) = self.clusters.stop_warming(&name) {
+            version.cluster = cluster;
+            return self.activate_cluster(turn, &name, version);
+        }
+        let active = self.clusters.entries.get_mut(&name).and_then(|entry| entry.active.as_mut());
+        let Some(version) = active else { return };
+        version.cluster = cluster.clone();
+        let replaced = before.map(|before| Replaced::by(before, &cluster, splices));
+        self.publish_endpoints(turn, replaced, cluster);
     }
 
     /// The cluster with the endpoints that are known already, if they are.
@@ -224,13 +327,49 @@ impl Assembly {
         service: &Arc<str>,
         cluster: &Arc<Cluster>,
     ) -> Option<Arc<Cluster>> {
-        let stored = self.assignments.get(source, service)?.stored.clone()?;
+        let assignment = self.assignments.get(source, service)?;
+        let stored = assignment.stored.clone()?;
         let active = self.clusters.entries.get(&cluster.name).and_then(|entry| entry.active.as_ref());
         let before = active.map(|version| version.cluster.clone());
-        let body = stored.body.bytes();
-        let built = self.with_assignment(cluster.clone(), before.as_deref(), &body, None).ok()?;
+        let made_of = |before: &Arc<Cluster>| {
+            let remembered = assignment.remembered.as_ref()?;
+            remembered.made(before)?;
+            let (named, _) = checks::told_apart(before);
+            remembered.records.fits(&named).then(|| named.into_owned())
+        };
+        let load = match before.as_ref().and_then(|before| Some((before, made_of(before)?))) {
+            Some((before, localities)) => LoadAssignment {
+                localities,
+                overprovisioning_factor: before.overprovisioning_factor,
+                weighted_priority_health: before.balancing.weighted_priority_health,
+                retired: Vec::new(),
+            },
+            None => {
+                let previous = before.as_ref().map_or(&cluster.localities, |before| &before.localities);
+                let body = stored.body.bytes();
+                let read = resource::load_assignment_after(&body, cluster, previous, &mut self.cx);
+                self.taken(read).ok()?
+            }
+        };
+        let built = Arc::new(with_endpoints(cluster, before.as_deref(), load));
+        self.remember_another(source, service, cluster, &built);
         turn.stats.inc(cluster.scope, metric::ASSIGNMENT_USE_CACHED);
-        Some(Arc::new(built))
+        Some(built)
+    }
+
+    /// Another version of a cluster has the endpoints of the assignment in force.
+    fn remember_another(
+        &mut self,
+        source: SourceId,
+        service: &Arc<str>,
+        bare: &Arc<Cluster>,
+        built: &Arc<Cluster>,
+    ) {
+        let assignment = self.assignments.get_mut(source, service);
+        if let Some(remembered) = assignment.and_then(|assignment| assignment.remembered.as_mut()) {
+            remembered.made.retain(|made| made.cluster.id != built.id);
+            remembered.made.push(Made { cluster: built.clone(), bare: bare.clone() });
+        }
     }
 
     /// A cluster is done with an assignment.
@@ -244,4 +383,14 @@ impl Assembly {
     fn users(&self, source: SourceId, service: &Arc<str>) -> Vec<Arc<str>> {
         self.assignments.get(source, service).map(|assignment| assignment.users.clone()).unwrap_or_default()
     }
+}
+
+/// A cluster with the endpoints of an assignment.
+fn with_endpoints(bare: &Cluster, before: Option<&Cluster>, load: LoadAssignment) -> Cluster {
+    let mut cluster = bare.clone();
+    cluster.localities = load.localities;
+    cluster.overprovisioning_factor = load.overprovisioning_factor;
+    cluster.balancing.weighted_priority_health = load.weighted_priority_health;
+    cluster.endpoints_version = before.map_or(0, |before| before.endpoints_version) + 1;
+    cluster
 }

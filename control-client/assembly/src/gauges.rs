@@ -1,11 +1,7 @@
 //! Counters and gauges that control planes and people read.
 
-use std::collections::BTreeSet;
-
 use millrace_ads::{ResourceType, Update};
-use millrace_config::{
-    Address, Cluster, ClusterDiscovery, Endpoint, HealthStatus, LocalityEndpoints, SourceId,
-};
+use millrace_config::{Cluster, ClusterDiscovery, Endpoint, HealthStatus, SourceId};
 use millrace_observe::stats::{
     ControlStats, cds, cluster, cluster_manager, lds, listener_manager, rds, scoped_rds, sds, vhds,
 };
@@ -15,26 +11,28 @@ use crate::{Assembly, Turn};
 
 /// Endpoint gauges of a cluster.
 pub(crate) fn membership(stats: &mut ControlStats, config: &Cluster) {
-    let endpoints = || config.localities.iter().flat_map(|l| &l.endpoints);
-    let of = |wanted: &[HealthStatus]| endpoints().filter(|e| wanted.contains(&e.health)).count() as u64;
-    let healthy = of(&[HealthStatus::Unknown, HealthStatus::Healthy]);
+    let (mut total, mut healthy, mut degraded, mut heaviest) = (0, 0, 0, 0);
+    for endpoint in config.localities.iter().flat_map(|locality| &locality.endpoints) {
+        total += 1;
+        healthy += u64::from(matches!(endpoint.health, HealthStatus::Unknown | HealthStatus::Healthy));
+        degraded += u64::from(endpoint.health == HealthStatus::Degraded);
+        heaviest = heaviest.max(endpoint.weight);
+    }
     let scope = config.scope;
-    stats.gauge_set(scope, cluster::MEMBERSHIP_TOTAL, endpoints().count() as u64);
+    stats.gauge_set(scope, cluster::MEMBERSHIP_TOTAL, total);
     // Of endpoints that are checked the shards know more.
     if config.health_check.is_none() {
         stats.gauge_set(scope, cluster::MEMBERSHIP_HEALTHY, healthy);
-        stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, of(&[HealthStatus::Degraded]));
+        stats.gauge_set(scope, cluster::MEMBERSHIP_DEGRADED, degraded);
     }
     // Envoy compares the weights of endpoints that come and go, and of no others.
     if !matches!(config.discovery, ClusterDiscovery::Static) {
-        let heaviest = endpoints().map(|e| u64::from(e.weight)).max().unwrap_or(0);
-        stats.gauge_set(scope, cluster::MAX_HOST_WEIGHT, heaviest);
+        stats.gauge_set(scope, cluster::MAX_HOST_WEIGHT, heaviest.into());
     }
 }
 
-/// Endpoints came or went, or were told again.
-pub(crate) fn endpoints_told(stats: &mut ControlStats, before: &[LocalityEndpoints], config: &Cluster) {
-    let changed = changed_priorities(before, &config.localities);
+/// Endpoints came or went in so many priorities, or were told again.
+pub(crate) fn endpoints_told(stats: &mut ControlStats, changed: u64, config: &Cluster) {
     if changed > 0 {
         stats.add(config.scope, cluster::MEMBERSHIP_CHANGE, changed);
     }
@@ -43,28 +41,11 @@ pub(crate) fn endpoints_told(stats: &mut ControlStats, before: &[LocalityEndpoin
         config.transport_matches.iter().any(|candidate| candidate.matches(metadata))
     };
     let endpoints = config.localities.iter().flat_map(|locality| &locality.endpoints);
-    let by_default = endpoints.filter(|endpoint| !has_match(endpoint)).count() as u64;
-    stats.add(config.scope, cluster::DEFAULT_TOTAL_MATCH_COUNT, by_default);
-}
-
-/// How many priorities have other addresses than before.
-fn changed_priorities(before: &[LocalityEndpoints], now: &[LocalityEndpoints]) -> u64 {
-    let priorities: BTreeSet<u32> = before.iter().chain(now).map(|locality| locality.priority).collect();
-    let differs = |priority: &u32| {
-        let (mut before, mut now) = (addresses(before, *priority), addresses(now, *priority));
-        if before == now {
-            return false;
-        }
-        before.sort_unstable();
-        now.sort_unstable();
-        before != now
+    let by_default = match config.transport_matches.is_empty() {
+        true => config.localities.iter().map(|locality| locality.endpoints.len()).sum(),
+        false => endpoints.filter(|endpoint| !has_match(endpoint)).count(),
     };
-    priorities.iter().filter(|priority| differs(priority)).count() as u64
-}
-
-fn addresses(all: &[LocalityEndpoints], priority: u32) -> Vec<&Address> {
-    let same = all.iter().filter(|locality| locality.priority == priority);
-    same.flat_map(|locality| &locality.endpoints).map(|endpoint| &endpoint.address).collect()
+    stats.add(config.scope, cluster::DEFAULT_TOTAL_MATCH_COUNT, by_default as u64);
 }
 
 /// A cluster took a load assignment.

@@ -19,6 +19,7 @@ mod health_discovery;
 mod listeners;
 mod merges;
 mod past;
+mod replaced;
 mod routes;
 mod runtime;
 mod scopes;

@@ -9,6 +9,7 @@ use millrace_config::{Cluster, ClusterId, EndpointChanges, Update};
 use millrace_observe::stats::cluster_manager;
 
 use crate::deadlines::Due;
+use crate::replaced::Replaced;
 use crate::{Assembly, Turn, gauges};
 
 /// When a cluster's endpoints reached the shards last.
@@ -23,6 +24,8 @@ struct Delivery {
 #[derive(Debug, Default)]
 pub(crate) struct Merges {
     clusters: BTreeMap<ClusterId, Delivery>,
+    /// What new versions of this turn change of those before them.
+    told: Vec<(Arc<Cluster>, EndpointChanges)>,
 }
 
 impl Merges {
@@ -31,6 +34,11 @@ impl Merges {
         if let Some(delivery) = self.clusters.get_mut(&id) {
             *delivery = Delivery { last: Some(turn.now), due: None };
         }
+    }
+
+    /// In what a version that shards get differs from the one before it.
+    pub(crate) fn told(&mut self, cluster: &Arc<Cluster>, replaced: Replaced) {
+        self.told.extend(replaced.into_changes().map(|changes| (Arc::clone(cluster), changes)));
     }
 
     /// The cluster is gone.
@@ -44,16 +52,16 @@ impl Assembly {
     pub(crate) fn publish_endpoints(
         &mut self,
         turn: &mut Turn<'_>,
-        before: Option<Arc<Cluster>>,
+        replaced: Option<Replaced>,
         cluster: Arc<Cluster>,
     ) {
         let manager = self.manager_scopes.clusters;
         let window = cluster.balancing.update_merge_window;
         if window.is_zero() {
             turn.stats.inc(manager, cluster_manager::CLUSTER_UPDATED);
-            return self.publish_cluster(turn, before, cluster);
+            return self.publish_cluster(turn, replaced, cluster);
         }
-        let mergeable = before.as_ref().is_some_and(|before| keeps_members(before, &cluster));
+        let mergeable = replaced.as_ref().is_some_and(|replaced| replaced.keeps_members(&cluster));
         let delivery = self.merges.clusters.entry(cluster.id).or_default();
         let over = delivery.last.is_none_or(|last| turn.now.since(last) > window);
         if mergeable && !over {
@@ -63,8 +71,8 @@ impl Assembly {
                 self.deadlines.insert(due, Due::Merged(cluster.id));
             }
             gauges::membership(turn.stats, &cluster);
-            if let Some(before) = before.filter(|before| before.localities != cluster.localities) {
-                self.endpoints_left(turn, &before, &cluster);
+            if let Some(replaced) = replaced {
+                self.endpoints_left(turn, &replaced, &cluster);
             }
             return;
         }
@@ -75,7 +83,7 @@ impl Assembly {
             turn.stats.inc(manager, cluster_manager::UPDATE_MERGE_CANCELLED);
         }
         turn.stats.inc(manager, cluster_manager::CLUSTER_UPDATED);
-        self.publish_cluster(turn, before, cluster);
+        self.publish_cluster(turn, replaced, cluster);
     }
 
     /// A window is over.
@@ -94,22 +102,21 @@ impl Assembly {
     }
 
     /// What clusters of an update have for other endpoints than those that shards know.
-    pub(crate) fn endpoint_changes(&self, update: &Update) -> Vec<EndpointChanges> {
+    pub(crate) fn endpoint_changes(&mut self, update: &Update) -> Vec<EndpointChanges> {
         // The last word on a cluster counts: shards see only that.
         let last: BTreeMap<ClusterId, &Option<Arc<Cluster>>> =
             update.clusters.iter().map(|(id, cluster)| (*id, cluster)).collect();
+        let mut told = std::mem::take(&mut self.merges.told);
         let changes = |(id, cluster): (ClusterId, &Option<Arc<Cluster>>)| {
-            EndpointChanges::between(self.snapshot.cluster(id)?, cluster.as_ref()?)
+            let (known, cluster) = (self.snapshot.cluster(id)?, cluster.as_ref()?);
+            let fits = |(next, changes): &(Arc<Cluster>, EndpointChanges)| {
+                Arc::ptr_eq(next, cluster) && Arc::ptr_eq(&changes.since, known)
+            };
+            match told.iter().position(fits) {
+                Some(at) => Some(told.swap_remove(at).1),
+                None => EndpointChanges::between(known, cluster),
+            }
         };
         last.into_iter().filter_map(changes).collect()
     }
-}
-
-/// True when the same endpoints are in the same places: health, weights and metadata may have changed.
-fn keeps_members(before: &Cluster, after: &Cluster) -> bool {
-    let addresses = |cluster: &Cluster| -> Vec<_> {
-        let endpoints = cluster.localities.iter().flat_map(|locality| &locality.endpoints);
-        endpoints.map(|endpoint| endpoint.address.clone()).collect()
-    };
-    before.localities.len() == after.localities.len() && addresses(before) == addresses(after)
 }

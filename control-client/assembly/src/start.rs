@@ -12,6 +12,7 @@ use millrace_translate::{Compiled, Sources, Subscription};
 use crate::action::{Action, Level};
 use crate::cluster_book::ClusterVersion;
 use crate::deadlines::Due;
+use crate::replaced::changed_priorities;
 use crate::secrets::cluster_secrets;
 use crate::stored::Stored;
 use crate::{Assembly, SWEEP_AGAIN, Turn, gauges};
@@ -158,7 +159,8 @@ impl Assembly {
         }
         for cluster in self.snapshot.clusters.iter().flatten() {
             gauges::membership(turn.stats, cluster);
-            gauges::endpoints_told(turn.stats, &[], cluster);
+            let came = changed_priorities(&[], &cluster.localities);
+            gauges::endpoints_told(turn.stats, came, cluster);
         }
         self.end_turn(turn);
     }
@@ -247,6 +249,7 @@ impl Assembly {
                     self.listeners_changed = true;
                 }
                 Due::Merged(id) => self.deliver_merged(turn, id),
+                Due::Packed(source, service) => self.assignments.pack(source, &service),
                 Due::Past => {
                     self.past.is_expected = false;
                     self.past.sweep();

@@ -21,6 +21,18 @@ impl Stored {
     pub(crate) fn new(resource: &Resource, updated: WallTime) -> Self {
         Self { version: resource.version.clone(), body: Body::new(&resource.body), updated }
     }
+
+    /// The same, as it came until [`Self::pack`]: for what may be replaced again soon.
+    pub(crate) fn unpacked(resource: &Resource, updated: WallTime) -> Self {
+        let body = Body(Kept::Plain(resource.body.clone()));
+        Self { version: resource.version.clone(), body, updated }
+    }
+
+    pub(crate) fn pack(&mut self) {
+        if let Kept::Plain(bytes) = &self.body.0 {
+            self.body = Body::new(bytes);
+        }
+    }
 }
 
 /// Below this, what compression saves is not worth its time.

@@ -27,7 +27,9 @@ use crate::{
     transport_socket,
 };
 
-pub use crate::cluster::{AssignmentRecords, LoadAssignment, retired_scopes};
+pub use crate::cluster::{
+    AssignmentRecords, ChangedAssignment, EarlierAssignment, LoadAssignment, SentAssignment, retired_scopes,
+};
 pub use crate::health_discovery::HealthAssignment;
 pub use crate::route::RouteTable;
 
@@ -217,20 +219,18 @@ pub fn load_assignment_after(
     })
 }
 
-/// The same as [`load_assignment`], when it can be made of what an earlier assignment became: `previous` are the
-/// endpoints that the assignment of `old` gave the cluster, `new` are the records of `bytes`. Only records that differ
+/// The same as [`load_assignment`], when it can be made of what an earlier assignment became. Only records that differ
 /// are looked at. `None` when there is anything to say about them, or when little is the same: all have to be read then.
 pub fn changed_assignment(
-    bytes: &[u8],
-    (old, new): (&AssignmentRecords, &AssignmentRecords),
+    sent: &SentAssignment<'_>,
+    earlier: EarlierAssignment<'_>,
     cluster: &Cluster,
-    previous: &[LocalityEndpoints],
     cx: &mut Context,
-) -> Option<LoadAssignment> {
-    let changes = cluster_::AssignmentChanges::of(bytes, (old, new), previous)?;
+) -> Option<ChangedAssignment> {
+    let changes = cluster_::AssignmentChanges::of(sent, earlier)?;
     let read = load_assignment_after(changes.bytes(), cluster, changes.gone(), cx).ok()?;
     if read.unsupported.is_empty() {
-        return changes.merge(previous, read.value, &cx.registry);
+        return changes.merge(earlier.made, read.value, &cx.registry);
     }
     None
 }
@@ -279,3 +279,7 @@ mod tests;
 #[cfg(test)]
 #[path = "rejection_tests.rs"]
 mod rejections;
+
+#[cfg(test)]
+#[path = "assignment_tests.rs"]
+mod assignments;

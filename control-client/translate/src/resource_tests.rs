@@ -7,7 +7,7 @@ use millrace_proto::{message_from_json, yaml};
 use super::*;
 use crate::{Overrides, RejectionKind, Sources};
 
-fn context() -> Context {
+pub(super) fn context() -> Context {
     Context::new(Registry::new(), Overrides::default())
 }
 
@@ -16,7 +16,7 @@ pub(super) fn bytes(type_url: &str, text: &str) -> Vec<u8> {
     message_from_json(message, &yaml::parse(text).unwrap()).unwrap()
 }
 
-fn eds_cluster(cx: &mut Context, more: &str) -> Cluster {
+pub(super) fn eds_cluster(cx: &mut Context, more: &str) -> Cluster {
     let text = format!("{{name: c, type: EDS, eds_cluster_config: {{eds_config: {{ads: {{}}}}}}, {more}}}");
     cluster(&bytes(CLUSTER, &text), None, cx).unwrap().value
 }
@@ -350,55 +350,5 @@ fn garbage_is_refused() {
         let _ = route_configuration(&data, &mut cx);
         let _ = load_assignment(&data, &c, &mut cx);
         let _ = runtime(&data, &mut cx);
-    }
-}
-
-#[test]
-fn an_assignment_is_made_of_the_one_before_it_and_what_changed() {
-    let mut cx = context();
-    let c = eds_cluster(&mut cx, "");
-    let text = |ends: &[(u8, &str)], other: &[(u8, &str)]| {
-        let list = |ends: &[(u8, &str)]| -> String {
-            let all: Vec<_> = ends.iter().map(|(n, more)| endpoint(&format!("10.0.0.{n}"), more)).collect();
-            all.join(", ")
-        };
-        let places = format!(
-            "{{priority: 1, lb_endpoints: [{}]}}, {{load_balancing_weight: 2, lb_endpoints: [{}]}}",
-            list(other),
-            list(ends)
-        );
-        bytes(CLUSTER_LOAD_ASSIGNMENT, &format!("{{cluster_name: c, endpoints: [{places}]}}"))
-    };
-    let known = |cx: &mut Context, old: &[u8], new: &[u8]| {
-        let before = load_assignment(old, &c, cx).unwrap().value;
-        let records = (AssignmentRecords::of(old).unwrap(), AssignmentRecords::of(new).unwrap());
-        let changed = changed_assignment(new, (&records.0, &records.1), &c, &before.localities, cx);
-        let read = load_assignment_after(new, &c, &before.localities, cx).map(|read| read.value);
-        (before, changed, read)
-    };
-    let all: Vec<(u8, &str)> = (1..60).map(|n| (n, "")).collect();
-    let old = text(&all, &[(100, ""), (101, "")]);
-    let mut next = all.clone();
-    next.remove(20);
-    next[30].1 = "load_balancing_weight: 7";
-    next.insert(3, (200, "health_status: DEGRADED"));
-    let (before, changed, read) = known(&mut cx, &old, &text(&next, &[(101, ""), (21, "")]));
-    let (mut changed, read) = (changed.expect("made of what changed"), read.unwrap());
-    // New endpoints have new scopes; everything else is the same, and whoever stays keeps its scope.
-    let (mut fresh, kept) = (0, before.localities.iter().flat_map(|l| &l.endpoints).map(|e| e.scope));
-    let kept: Vec<_> = kept.collect();
-    let pairs = changed.localities.iter_mut().zip(&read.localities);
-    for (one, other) in pairs.flat_map(|(a, b)| a.endpoints.iter_mut().zip(&b.endpoints)) {
-        if !kept.contains(&one.scope) {
-            (one.scope, fresh) = (other.scope, fresh + 1);
-        }
-    }
-    assert_eq!((changed.localities, fresh), (read.localities, 1));
-    // What has to be said of all of them together, or of one alone, is said by reading everything.
-    let twice = text(&[&all[..], &[(5, "load_balancing_weight: 2")]].concat(), &[(100, ""), (101, "")]);
-    let heavy =
-        text(&[&all[..], &[(99, "load_balancing_weight: 4294967295")]].concat(), &[(100, ""), (101, "")]);
-    for new in [twice, heavy] {
-        assert!(known(&mut cx, &old, &new).1.is_none());
     }
 }

@@ -5,6 +5,7 @@
 //! Nothing here performs I/O or reads a clock; `now` is always an argument.
 
 mod bucket;
+mod digest;
 mod filter_state;
 mod flags;
 pub mod hash;
@@ -18,6 +19,7 @@ mod time;
 mod tls;
 
 pub use bucket::TokenBucket;
+pub use digest::Digest;
 pub use filter_state::{FilterState, StateForm, StateObject};
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use limits::Limits;

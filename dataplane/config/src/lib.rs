@@ -7,6 +7,7 @@
 
 mod access_log;
 mod address;
+mod address_set;
 mod balancing;
 mod cluster;
 mod connection_gate;
@@ -43,6 +44,7 @@ mod written_matcher;
 
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
 pub use address::{Address, Cidr};
+pub use address_set::AddressSet;
 pub use balancing::{
     Balancing, ClientSideWeights, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy,
     LeastRequest, LocalityMode, Maglev, MetadataMatch, OverrideHostSource, PeakEwma, RingHash,
