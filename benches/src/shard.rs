@@ -10,9 +10,9 @@ use std::time::Duration;
 use millrace_base::{Limits, Time, WallTime};
 use millrace_config::format::{DEFAULT_ACCESS_LOG, Template};
 use millrace_config::{
-    AccessLog, AccessLogFormat, AccessLogSink, Cluster, FilterChain, FilterConfigId, HeaderMutations, HealthCheck,
-    HealthCheckIntervals, HealthCheckKind, HttpConnectionManager, HttpFilter, HttpFilterKind, HttpHealthCheck,
-    Listener, NetworkFilter, Snapshot,
+    AccessLog, AccessLogFormat, AccessLogSink, Cluster, FilterChain, FilterConfigId, HeaderMutations,
+    HealthCheck, HealthCheckIntervals, HealthCheckKind, HttpConnectionManager, HttpFilter, HttpFilterKind,
+    HttpHealthCheck, Listener, NetworkFilter, Snapshot,
 };
 use millrace_observe::access_log::{LogBuffers, LogQueue};
 use millrace_observe::stats::Registry;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::{
     AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
     CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
-    ForwardProxyFilter, GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HeaderToMetadata, HealthCheckFilter,
-    Http2Options, LocalRateLimit, LocalReplyConfig, RouteConfiguration, RouteTableId, ScopeId, ScopedRoutes,
-    SetFilterState, SetMetadata,
+    ForwardProxyFilter, GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HeaderToMetadata,
+    HealthCheckFilter, Http2Options, LocalRateLimit, LocalReplyConfig, RouteConfiguration, RouteTableId,
+    ScopeId, ScopedRoutes, SetFilterState, SetMetadata,
 };
 
 /// `server_header_transformation`.

@@ -111,13 +111,7 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
         fields: &[(Served, "name weight metadata_match")],
     },
-    Table {
-        message: "envoy.type.v3.HashPolicy",
-        fields: &[
-            (Served, "source_ip"),
-            (Served, "filter_state"),
-        ],
-    },
+    Table { message: "envoy.type.v3.HashPolicy", fields: &[(Served, "source_ip"), (Served, "filter_state")] },
     Table { message: "envoy.type.v3.HashPolicy.SourceIp", fields: &[] },
     Table { message: "envoy.type.v3.HashPolicy.FilterState", fields: &[(Served, "key")] },
     Table { message: "envoy.config.accesslog.v3.AccessLog", fields: &[(Served, "name filter typed_config")] },

@@ -140,10 +140,7 @@ pub(super) const TABLES: &[Table] = &[
             (Served, "filter_state"),
         ],
     },
-    Table {
-        message: "envoy.config.route.v3.RouteAction.HashPolicy.FilterState",
-        fields: &[(Served, "key")],
-    },
+    Table { message: "envoy.config.route.v3.RouteAction.HashPolicy.FilterState", fields: &[(Served, "key")] },
     Table {
         message: "envoy.config.route.v3.RouteAction.HashPolicy.Header",
         fields: &[(Served, "header_name regex_rewrite")],

@@ -23,6 +23,7 @@ use super::routing::retry_policy;
 use super::stream::{Attempt, Stream};
 use super::{balance, header_case};
 use crate::choose::{Asker, Choice, Chooser, NoChoice};
+use crate::downstream::Downstream;
 use crate::named_hosts::Waiter;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy};
