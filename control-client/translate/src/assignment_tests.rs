@@ -37,7 +37,7 @@ fn place(region: &str, priority: u32, numbers: std::ops::Range<u32>) -> Place {
 }
 
 fn wrapped(value: u32) -> Option<UInt32Value> {
-    Some(UInt32Value { value, ..Default::default() })
+    Some(UInt32Value { value })
 }
 
 fn lb_endpoint(from: &One) -> endpoints::LbEndpoint {
@@ -199,16 +199,16 @@ fn mutate(places: &mut Vec<Place>, rng: &mut Rng, next: &mut u32) {
             let moved = endpoints.remove(one_at);
             places[elsewhere].endpoints.push(moved);
         }
-        11 if *next % 3 == 0 => {
+        11 if next.is_multiple_of(3) => {
             let twice = endpoints[one_at];
             places[elsewhere].endpoints.push(twice);
         }
-        12 if *next % 5 == 0 => endpoints[one_at].port = 70_000,
-        13 if *next % 4 == 0 => endpoints[one_at].weight = u32::MAX,
+        12 if next.is_multiple_of(5) => endpoints[one_at].port = 70_000,
+        13 if next.is_multiple_of(4) => endpoints[one_at].weight = u32::MAX,
         14 => places[at].weight = 1 + *next % 3,
         15 if places.len() > 1 => places.swap(at, elsewhere),
         15 => places.push(place(&next.to_string(), *next % 3, *next..*next + 3)),
-        16 if places.len() > 2 && *next % 2 == 0 => drop(places.remove(at)),
+        16 if places.len() > 2 && next.is_multiple_of(2) => drop(places.remove(at)),
         16 => places[at].priority = (*next % 2) + places[at].priority % 2,
         _ => {}
     }

@@ -14,14 +14,14 @@ pub struct AddressSet<'a> {
 }
 
 impl<'a> FromIterator<&'a Address> for AddressSet<'a> {
-    fn from_iter<T: IntoIterator<Item = &'a Address>>(addresses: T) -> Self {
-        let addresses: HashSet<&Address> = addresses.into_iter().collect();
-        let mut bits = vec![0_u64; addresses.len().next_power_of_two().max(32) / 2];
-        for address in &addresses {
+    fn from_iter<T: IntoIterator<Item = &'a Address>>(given: T) -> Self {
+        let given: Vec<&Address> = given.into_iter().collect();
+        let mut bits = vec![0_u64; given.len().next_power_of_two().max(32) / 2];
+        for address in &given {
             let (word, bit) = place(address, bits.len());
             bits[word] |= bit;
         }
-        Self { addresses, bits }
+        Self { addresses: given.into_iter().collect(), bits }
     }
 }
 

@@ -273,7 +273,7 @@ fn of_old_connections(subject: &Subject) {
     let hcm = "common_http_protocol_options: {max_connection_duration: 0.3s}\nhttp1_safe_max_connection_duration: true";
     let safe = proxy(subject, &upstream, "timeout: 0s", hcm, "");
     let mut client = safe.client();
-    assert_eq!(client.get("/").closes(), false);
+    assert!(!client.get("/").closes());
     safe.wait_stat("http.main.downstream_cx_max_duration_reached", 1);
     // It waits for a next request, and ends with its answer.
     assert_eq!(safe.stat("http.main.downstream_cx_active"), Some(1));

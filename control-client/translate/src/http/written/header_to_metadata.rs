@@ -92,7 +92,7 @@ fn write(pair: &pb::config::KeyValuePair, path: &Path) -> Result<MetadataWrite, 
         namespace: if pair.metadata_namespace.is_empty() { NAMESPACE } else { &pair.metadata_namespace }
             .into(),
         key: pair.key.as_str().into(),
-        value: Some(pair.value.as_str().into()).filter(|value: &Box<str>| !value.is_empty()),
+        value: (!pair.value.is_empty()).then(|| pair.value.as_str().into()),
         rewrite: rewrite.map(|rewrite| regex_util::rewrite(rewrite, &rewrite_path)).transpose()?,
         kind: match pair.r#type() {
             ValueType::String => RuleValueType::String,

@@ -12,7 +12,7 @@ use crate::Overrides;
 #[test]
 fn rules_have_their_defaults() {
     use pb::header_to_metadata::v3::config::{KeyValuePair, Rule};
-    let mut cx = Context::new(Registry::new(), Overrides::default());
+    let cx = Context::new(Registry::new(), Overrides::default());
     let pair = KeyValuePair { key: "k".into(), r#type: 1, encode: 1, ..Default::default() };
     let rule =
         Rule { header: "X-A".into(), on_header_present: Some(pair), remove: true, ..Default::default() };
@@ -31,7 +31,7 @@ fn rules_have_their_defaults() {
     assert_eq!((&**name, &*write.namespace), (&b"x-a"[..], "envoy.filters.http.header_to_metadata"));
     assert_eq!((write.kind, write.base64, built.scope.is_some()), (RuleValueType::Number, true, true));
     let empty = pb::header_to_metadata::v3::Config::default();
-    assert!(header_to_metadata::of_route(&empty, &path, &mut cx).is_err());
+    assert!(header_to_metadata::of_route(&empty, &path, &cx).is_err());
     let neither = Rule { on_header_present: None, ..rule };
     let config = pb::header_to_metadata::v3::Config { request_rules: vec![neither], ..Default::default() };
     let refused = header_to_metadata::filter(&config, &path, &cx).unwrap_err();

@@ -203,6 +203,25 @@ fn step(
         HttpFilterKind::Decompressor(filter) => {
             Some(Active::Decompressor(DecompressorActive::begin(at, filter, start, env, head)))
         }
+        HttpFilterKind::BandwidthLimit(_)
+        | HttpFilterKind::AdmissionControl(_)
+        | HttpFilterKind::AdaptiveConcurrency(_) => return shape(at, filter, own, env),
+        HttpFilterKind::HeaderToMetadata(_)
+        | HttpFilterKind::SetMetadata(_)
+        | HttpFilterKind::SetFilterState(_) => return write(at, filter, own, start, env, head),
+        HttpFilterKind::ForwardProxy(proxy) => {
+            let (waiting, verdict) = forward_proxy::begin(proxy, own, start, env, head);
+            return (waiting.map(|waiting| Active::ForwardProxy(waiting.into())), verdict);
+        }
+        // It acts when an endpoint is chosen: `istio_alpn::offer`.
+        HttpFilterKind::IstioAlpn(_) | HttpFilterKind::PeakEwma | HttpFilterKind::Router { .. } => None,
+    };
+    (active, Verdict::Continue)
+}
+
+/// The filters that decide how many requests, or bytes, go on.
+fn shape(at: usize, filter: &HttpFilter, own: Option<&PerFilterConfig>, env: &mut Env<'_>) -> Step {
+    let active = match &filter.kind {
         HttpFilterKind::BandwidthLimit(limit) => {
             let limit = match own {
                 Some(PerFilterConfig::BandwidthLimit(limit)) => limit,
@@ -218,6 +237,21 @@ fn step(
             let (active, verdict) = ConcurrencyActive::begin(config, env);
             return (active.map(|active| Active::Concurrency(active.into())), verdict);
         }
+        _ => None,
+    };
+    (active, Verdict::Continue)
+}
+
+/// The filters that write down what they see, for others.
+fn write(
+    at: usize,
+    filter: &HttpFilter,
+    own: Option<&PerFilterConfig>,
+    start: &Start<'_>,
+    env: &mut Env<'_>,
+    head: &mut RequestHead,
+) -> Step {
+    let active = match &filter.kind {
         HttpFilterKind::HeaderToMetadata(config) => {
             let config = header_to_metadata::rules(config, own);
             header_to_metadata::begin(config, env, head).then_some(Active::HeaderToMetadata(at))
@@ -233,12 +267,7 @@ fn step(
             metadata::stream_state(config, &filter.name, start, env, head);
             return (None, if config.clear_route_cache { Verdict::Reroute } else { Verdict::Continue });
         }
-        HttpFilterKind::ForwardProxy(proxy) => {
-            let (waiting, verdict) = forward_proxy::begin(proxy, own, start, env, head);
-            return (waiting.map(|waiting| Active::ForwardProxy(waiting.into())), verdict);
-        }
-        // It acts when an endpoint is chosen: `istio_alpn::offer`.
-        HttpFilterKind::IstioAlpn(_) | HttpFilterKind::PeakEwma | HttpFilterKind::Router { .. } => None,
+        _ => None,
     };
     (active, Verdict::Continue)
 }
