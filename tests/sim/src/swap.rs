@@ -7,7 +7,7 @@ use millrace_observe::stats::cluster;
 use millrace_shard::shared::Message;
 
 use crate::churn;
-use crate::fixture;
+use crate::fixture::{self, Mode};
 use crate::world::World;
 
 /// Thresholds from here on are none.
@@ -58,7 +58,9 @@ impl World {
     /// However many shards there are: no more requests are under way than the threshold says.
     pub(crate) fn look_at_breakers(&mut self) {
         let most = self.setup.knobs.breakers.max_requests;
-        if most >= THRESHOLD_MAX || self.churn.is_some() {
+        // `upstream_rq_active` counts TCP sessions too, which no threshold on requests bounds.
+        let sessions = self.setup.mode == Mode::Tcp;
+        if most >= THRESHOLD_MAX || self.churn.is_some() || sessions {
             return;
         }
         let scope = fixture::cluster_scope(&self.registry);

@@ -71,12 +71,13 @@ pub(super) fn json(tree: &Struct, omit_empty: bool, path: &Path) -> Result<Acces
 }
 
 fn object(tree: &Struct, path: &Path) -> Result<Vec<(Arc<str>, JsonValue)>, Rejection> {
-    let mut fields: Vec<(Arc<str>, JsonValue)> = Vec::with_capacity(tree.fields.len());
-    for (key, value) in &tree.fields {
-        fields.push((Arc::from(key.as_str()), json_value(value, &path.join(key.clone()))?));
-    }
-    fields.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(fields)
+    // In the order of their names, so that it is always the same one of several mistakes that is reported.
+    let mut fields: Vec<_> = tree.fields.iter().collect();
+    fields.sort_by_key(|(key, _)| *key);
+    let judged = fields
+        .into_iter()
+        .map(|(key, value)| Ok((Arc::from(key.as_str()), json_value(value, &path.join(key.clone()))?)));
+    judged.collect()
 }
 
 fn json_value(from: &Value, path: &Path) -> Result<JsonValue, Rejection> {
