@@ -24,7 +24,6 @@ pub(super) const TABLES: &[Table] = &[
         message: "envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheCircuitBreakers",
         fields: &[(Served, "max_pending_requests")],
     },
-    Table { message: "xds.core.v3.CidrRange", fields: &[(Served, "address_prefix prefix_len")] },
     Table {
         message: "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
         fields: &[
