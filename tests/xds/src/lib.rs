@@ -5,6 +5,7 @@ pub mod bad;
 pub mod churn;
 pub mod corpora;
 pub mod planes;
+pub mod usage;
 
 use std::time::Duration;
 

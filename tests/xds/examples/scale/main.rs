@@ -6,7 +6,6 @@
 mod clients;
 mod measure;
 mod mesh;
-mod usage;
 
 use std::process::ExitCode;
 use std::time::Duration;

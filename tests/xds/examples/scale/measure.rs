@@ -10,7 +10,7 @@ use millrace_support::xds::{ControlPlane, Entry, Options, Type};
 
 use crate::clients::{Load, Sample, ask, per_mille};
 use crate::mesh::{Mesh, endpoints, host};
-use crate::usage::{self, Memory};
+use millrace_xds_tests::usage::{self, Memory};
 
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(180);

@@ -17,6 +17,7 @@ pub struct Memory {
     pub anonymous: u64,
 }
 
+/// What a process holds now; 0 when it is gone.
 pub fn memory(pid: u32) -> Memory {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let field = |name: &str| {
