@@ -265,6 +265,9 @@ impl Shard {
                 write_replay(&stream.replay, framing, whole, out);
             });
         });
+        if let Some(mirrors) = &mut stream.mirrors {
+            mirrors.goes_on_from(stream.replay.len());
+        }
         if stream.client.is_some() {
             // Its windows may be closed, and the answer long.
             link.receive_singly(&mut self.io);

@@ -156,14 +156,24 @@ impl Shard {
             }
             let sent = stream.replay.len().saturating_sub(from.flow.request_queue.len());
             stream.replay.truncate(sent);
+            if let Some(mirrors) = &mut stream.mirrors {
+                mirrors.goes_on_from(0);
+                mirrors.copy(&stream.replay);
+            }
         }
+        let uncopied = stream.mirrors.is_some() && !stream.keeps_replay;
         std::mem::swap(&mut stream.flow.request_queue, &mut from.flow.request_queue);
         stream.flow.request_end_sent = from.flow.request_end_sent;
         stream.flow.response_end = from.flow.response_end;
         stream.flow.held_response = std::mem::take(&mut from.flow.held_response);
         self.move_try(conn, late, owner);
         self.recycle_stream(from);
+        if uncopied {
+            // What the late try has sent beyond what was copied is not known any more.
+            self.leave_mirrors(owner);
+        }
         self.flush_request(owner);
+        self.feed_mirrors(owner);
     }
 
     /// A late try ended without an answer. If nobody else is left, that is the answer.

@@ -30,23 +30,26 @@ pub(crate) struct Mirrors {
     streams: Vec<Key>,
     /// Body bytes that were sent and not copied yet.
     pending: Vec<u8>,
-    /// Bytes of `pending`'s successors that a retry sends once more.
-    repeated: usize,
+    /// Body bytes that were copied so far, waiting or not.
+    copied: usize,
+    /// Where in the body the try stands: it may send once more what was copied already.
+    at: usize,
     /// The copies have begun.
     started: bool,
 }
 
 impl Mirrors {
-    /// Notes body bytes that are being sent.
+    /// Notes body bytes that are being sent, and copies those that are new.
     pub(super) fn copy(&mut self, bytes: &[u8]) {
-        let again = self.repeated.min(bytes.len());
-        self.repeated -= again;
-        self.pending.extend_from_slice(&bytes[again..]);
+        let known = self.copied.saturating_sub(self.at).min(bytes.len());
+        self.pending.extend_from_slice(&bytes[known..]);
+        self.at += bytes.len();
+        self.copied = self.copied.max(self.at);
     }
 
-    /// So many bytes that were copied are about to be sent to another endpoint.
-    pub(super) fn repeats(&mut self, bytes: usize) {
-        self.repeated += bytes;
+    /// Another try goes on from this place of the body.
+    pub(super) fn goes_on_from(&mut self, place: usize) {
+        self.at = place;
     }
 }
 
@@ -185,5 +188,24 @@ impl Shard {
         for copy in mirrors.streams {
             self.abandon_side(copy);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two tries, and a late one that had sent more than the second: every byte is copied once, in order.
+    #[test]
+    fn what_is_sent_again_is_copied_once() {
+        let mut mirrors = Mirrors::default();
+        mirrors.copy(b"abc");
+        mirrors.goes_on_from(0);
+        mirrors.copy(b"ab");
+        mirrors.goes_on_from(0);
+        mirrors.copy(b"abcdefg");
+        mirrors.goes_on_from(5);
+        mirrors.copy(b"fgh");
+        assert_eq!(mirrors.pending, b"abcdefgh");
     }
 }

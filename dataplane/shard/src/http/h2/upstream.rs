@@ -132,10 +132,10 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let (Carries::Http2(h2), Some(link)) = (&mut upstream.carries, &mut upstream.link) else { return };
         // What was sent before a retry is sent again, in front of what is still to come.
+        if let Some(mirrors) = &mut stream.mirrors {
+            mirrors.goes_on_from(0);
+        }
         if !stream.replay.is_empty() {
-            if let Some(mirrors) = &mut stream.mirrors {
-                mirrors.repeats(stream.replay.len());
-            }
             let mut again = millrace_ring::Payload::new();
             again.push_bytes(&stream.replay);
             again.append(&mut stream.flow.request_queue);
