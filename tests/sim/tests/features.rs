@@ -102,6 +102,16 @@ fn hedged_http2_rough() {
 }
 
 #[test]
+fn hedged_mirrored_http2() {
+    seeds(150, |rng| {
+        let mut setup = Setup::choppy("hedged_mirrored_http2", Mode::Http).http2(rng).hedged().mirrored();
+        // Tries get their bodies piece by piece, and the later one may be ahead.
+        (setup.http2.late_windows, setup.http2.small_windows) = (true, true);
+        setup
+    });
+}
+
+#[test]
 fn hedged_swap() {
     let disturbance = Disturbance::SwapHard;
     seeds(80, |_| Setup { disturbance, ..Setup::rough("hedged_swap", Mode::Http).hedged().mirrored() });
