@@ -36,7 +36,8 @@ pub(crate) fn gate(any: &Any, path: &Path, cx: &mut Context) -> Result<Option<Co
             let scope = cx.scope(ScopeKind::ConnectionLimit, &limit.stat_prefix);
             let max = limit.max_connections.as_ref().map_or(0, |max| max.value);
             let enabled = enabled(limit.runtime_enabled.as_ref(), cx);
-            ConnectionGate::Limit(Arc::new(ConnectionLimit::new(scope, max, enabled)))
+            let delay = limit.delay.as_ref().map_or(Duration::ZERO, value::duration);
+            ConnectionGate::Limit(Arc::new(ConnectionLimit::new(scope, max, delay, enabled)))
         }
         SET_FILTER_STATE => {
             let config: set_filter_state::Config = open(any, path)?;
@@ -59,7 +60,11 @@ pub(crate) fn gate(any: &Any, path: &Path, cx: &mut Context) -> Result<Option<Co
     }))
 }
 
-fn rate_limit(limit: &LocalRateLimit, path: &Path, cx: &Context) -> Result<ConnectionRateLimit, Rejection> {
+fn rate_limit(
+    limit: &LocalRateLimit,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<ConnectionRateLimit, Rejection> {
     let path = path.join("token_bucket");
     let Some(bucket) = &limit.token_bucket else { return Err(Rejection::new(&path, "value is required")) };
     let fill_interval = bucket.fill_interval.as_ref().map_or(Duration::ZERO, value::duration);
@@ -74,7 +79,7 @@ fn rate_limit(limit: &LocalRateLimit, path: &Path, cx: &Context) -> Result<Conne
     };
     Ok(ConnectionRateLimit {
         scope: cx.scope(ScopeKind::LocalRateLimit, &limit.stat_prefix),
-        bucket: bucket.bucket(),
+        bucket: cx.shared_buckets.bucket(&limit.share_key, bucket),
         enabled: enabled(limit.runtime_enabled.as_ref(), cx),
     })
 }

@@ -12,6 +12,7 @@ use crate::error::{Rejection, Unsupported};
 use crate::interned::{ClusterIds, RouteTables, ScopeTables, Sources};
 use crate::runtime::Runtime;
 use crate::secrets::Secrets;
+use crate::shared_buckets::SharedBuckets;
 use crate::source::StaticResources;
 use crate::transport_socket::SharedCredentials;
 
@@ -61,6 +62,7 @@ pub struct Context {
     pub secrets: Secrets,
     /// Caches of hosts that requests name.
     pub dns_caches: DnsCaches,
+    pub(crate) shared_buckets: SharedBuckets,
     /// Command line.
     pub overrides: Overrides,
     /// Values of `layered_runtime`, looked up while compiling.
@@ -102,6 +104,7 @@ impl Context {
             scope_tables: ScopeTables::default(),
             secrets: Secrets::default(),
             dns_caches: DnsCaches::default(),
+            shared_buckets: SharedBuckets::default(),
             overrides,
             runtime: Runtime::default(),
             known_clusters: BTreeSet::new(),

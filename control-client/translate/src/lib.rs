@@ -37,6 +37,7 @@ pub mod resource;
 mod route;
 mod runtime;
 mod secrets;
+mod shared_buckets;
 mod source;
 mod stats_config;
 mod tcp_proxy;

@@ -81,14 +81,14 @@ pub use http_filters::{
     AdaptiveConcurrency, AdmissionControl, AdmissionId, BandwidthLimit, BrotliCompressor, BrotliMode,
     BucketRef, BufferFilter, Coding, CompressDirection, CompressResponses, CompressorFilter,
     CompressorLibrary, CompressorPerRoute, ConnectionState, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy,
-    DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, Fault, FaultAbort,
-    FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges, GradientState, GradientWindow,
-    GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep, HeaderToMetadata,
-    HealthCheckCache, HealthCheckFilter, HitsAddend, LATENCY_BINS, LocalRateLimit, LocalRateLimiter,
-    MetadataRule, MetadataSource, MetadataWrite, MinRtt, MutationLists, QueryMutation, RateLimitAction,
-    RateLimitPolicy, RateVerdict, RuleSource, RuleValueType, SessionCookie, SessionState, SetFilterState,
-    SetMetadata, StateValue, StatefulSession, StatefulSessionFilter, TokenBucketConfig,
-    VirtualHostRateLimits, ZstdCompressor,
+    DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, DynamicBucket,
+    DynamicBuckets, Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges,
+    GradientState, GradientWindow, GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep,
+    HeaderToMetadata, HealthCheckCache, HealthCheckFilter, HitsAddend, LATENCY_BINS, LocalRateLimit,
+    LocalRateLimiter, MatchedLimit, MetadataRule, MetadataSource, MetadataWrite, MinRtt, MutationLists,
+    QueryMutation, RateLimitAction, RateLimitHeaders, RateLimitPolicy, RateVerdict, RuleSource,
+    RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata, StateValue, StatefulSession,
+    StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};

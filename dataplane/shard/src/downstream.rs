@@ -10,6 +10,7 @@ use millrace_observe::access_log::{AccessLogType, StreamInfo, Times};
 use millrace_observe::stats::listener as metric;
 use millrace_ring::{Filled, IoError, Payload, RecvEnd, RelayEnd};
 
+use crate::gates::{Passage, Refused};
 use crate::http::{Closing, HttpDownstream};
 use crate::link::Link;
 use crate::listener::Tlvs;
@@ -35,6 +36,8 @@ pub(crate) enum Protocol {
     Http(Box<HttpDownstream>),
     /// None before the TLS handshake is through, which has until then.
     Securing(Time),
+    /// Above a `connection_limit`: what it sends is dropped until it is closed.
+    Refused(Refused),
 }
 
 /// One downstream connection.
@@ -77,7 +80,7 @@ impl Downstream {
     pub(crate) fn is_lingering(&self) -> bool {
         match &self.protocol {
             Protocol::Http(http) => matches!(http.closing, Closing::Lingering(_)),
-            Protocol::Tcp(_) | Protocol::Securing(_) => false,
+            Protocol::Tcp(_) | Protocol::Securing(_) | Protocol::Refused(_) => false,
         }
     }
 
@@ -199,20 +202,22 @@ impl Shard {
             Ok(session) => session,
             Err(NotReady) => return self.refuse(new.socket),
         };
-        if !self.pass_gates(&origin.chain) {
+        let Passage::In(refused) = self.pass_gates(&origin.chain) else {
             self.stats.inc(origin.listener.scope, metric::DOWNSTREAM_CX_DESTROY);
             return self.refuse(new.socket);
-        }
-        let protocol = match &session {
-            Some(_) => {
+        };
+        let session = session.filter(|_| refused.is_none());
+        let protocol = match (&session, refused) {
+            (_, Some(refused)) => Protocol::Refused(refused),
+            (Some(_), None) => {
                 let limit = self.handshake_limit(&origin);
                 Protocol::Securing(now + limit)
             }
-            None => match first_protocol(&origin, now, &mut self.rng) {
+            (None, None) => match first_protocol(&origin, now, &mut self.rng) {
                 Some(protocol) => protocol,
                 // A chain without filters closes its connections, as Envoy does.
                 None => {
-                    self.leave_gates(&origin.chain);
+                    self.leave_empty_chain(&origin.chain);
                     return self.refuse(new.socket);
                 }
             },
@@ -268,6 +273,12 @@ impl Shard {
         match self.downstreams.get(key).map(|d| &d.protocol) {
             Some(Protocol::Tcp(_)) => self.tcp_opened(key),
             Some(Protocol::Http(_)) => self.http_opened(key),
+            // Reading finds out when the client leaves earlier.
+            Some(Protocol::Refused(_)) => {
+                if let Some(downstream) = self.downstreams.get_mut(key) {
+                    downstream.link.resume(&mut self.io);
+                }
+            }
             Some(Protocol::Securing(_)) | None => {}
         }
     }
@@ -285,7 +296,7 @@ impl Shard {
         match self.downstreams.get(key).map(|d| &d.protocol) {
             Some(Protocol::Tcp(_)) => self.tcp_downstream_data(key, data),
             Some(Protocol::Http(_)) => self.http_downstream_data(key, data),
-            Some(Protocol::Securing(_)) | None => {}
+            Some(Protocol::Securing(_) | Protocol::Refused(_)) | None => {}
         }
     }
 
@@ -303,6 +314,7 @@ impl Shard {
             Some(Protocol::Tcp(_)) => self.tcp_downstream_ended(key, end),
             Some(Protocol::Http(_)) => self.http_downstream_ended(key, end),
             Some(Protocol::Securing(_)) => self.handshake_abandoned(key),
+            Some(Protocol::Refused(_)) => self.close_downstream(key, false),
             None => {}
         }
     }
@@ -317,7 +329,7 @@ impl Shard {
             Some(Protocol::Tcp(_)) => self.tcp_downstream_sent(key, result),
             Some(Protocol::Http(_)) => self.http_downstream_sent(key, result),
             Some(Protocol::Securing(_)) if result.is_err() => self.handshake_abandoned(key),
-            Some(Protocol::Securing(_)) | None => {}
+            Some(Protocol::Securing(_) | Protocol::Refused(_)) | None => {}
         }
     }
 
@@ -326,7 +338,7 @@ impl Shard {
         match self.downstreams.get(key).map(|d| &d.protocol) {
             Some(Protocol::Tcp(_)) => self.tcp_start_relays(key),
             Some(Protocol::Http(_)) => self.http_start_relay(key),
-            Some(Protocol::Securing(_)) | None => {}
+            Some(Protocol::Securing(_) | Protocol::Refused(_)) | None => {}
         }
     }
 
@@ -343,7 +355,7 @@ impl Shard {
         match &downstream.protocol {
             Protocol::Tcp(_) => self.tcp_downstream_relayed(key, bytes, end),
             Protocol::Http(_) => self.http_downstream_relayed(key, bytes, end),
-            Protocol::Securing(_) => {}
+            Protocol::Securing(_) | Protocol::Refused(_) => {}
         }
         if sink_full {
             self.rearm_downstream(key);
@@ -363,7 +375,7 @@ impl Shard {
         self.stats.gauge_dec(scope, metric::DOWNSTREAM_CX_ACTIVE);
         let lived = self.io.now.since(downstream.opened);
         self.stats.record(scope, metric::DOWNSTREAM_CX_LENGTH_MS, lived.as_millis() as u64);
-        self.leave_gates(&downstream.origin.chain);
+        self.leave_gates(&downstream);
         let left = downstream.origin.closed();
         if downstream.origin.is_replaced() {
             self.shared.end_draining(self.index);

@@ -430,7 +430,7 @@ impl Shard {
             match self.downstreams.get(key).map(|d| &d.protocol) {
                 Some(Protocol::Tcp(_)) => self.tcp_close(key, false),
                 Some(Protocol::Http(_)) => self.http_stop(key),
-                Some(Protocol::Securing(_)) => self.close_downstream(key, true),
+                Some(Protocol::Securing(_) | Protocol::Refused(_)) => self.close_downstream(key, true),
                 None => {}
             }
         }

@@ -88,6 +88,7 @@ impl Shard {
                     Protocol::Tcp(_) => self.tcp_timer(key),
                     Protocol::Http(_) => self.http_timer(key),
                     Protocol::Securing(_) => self.handshake_timer(key),
+                    Protocol::Refused(_) => self.refused_timer(key),
                 }
                 self.rearm_downstream(key);
             }
@@ -122,6 +123,7 @@ impl Shard {
             Protocol::Tcp(_) => self.tcp_deadline(key),
             Protocol::Http(_) => self.http_deadline(key),
             Protocol::Securing(deadline) => Some(*deadline),
+            Protocol::Refused(refused) => Some(refused.until),
         }
     }
 }

@@ -215,6 +215,26 @@ fn a_peer_that_allows_no_stream_is_left_at_its_idle_end() {
 }
 
 #[test]
+fn who_waits_beside_a_peer_that_allows_no_stream_is_served_when_the_host_leaves() {
+    let mut s = setup(|config| config.circuit_breakers.default.max_connections = 1);
+    s.queued();
+    s.connected(0);
+    s.end(0);
+    s.state.set_stream_limit(s.opened[0], 0, &mut s.out);
+    s.queued();
+    assert_eq!(s.opened.len(), 1, "the breaker allows one");
+    s.config.localities[0].endpoints.clear();
+    s.state.update(&Arc::new(s.config.clone()), &mut s.out);
+    let said = s.actions();
+    assert!(
+        said[0] == s.closes(0, CloseReason::HostGone) && matches!(said[1..], [PoolAction::Connect { .. }])
+    );
+    assert_eq!(s.connected(1), 1);
+    assert_eq!(s.end(1), [s.closes(1, CloseReason::HostGone)]);
+    assert!(s.state.is_quiescent());
+}
+
+#[test]
 fn a_retired_connection_ends_with_its_last_stream() {
     let mut s = setup(|_| {});
     (0..2).for_each(|_| s.queued());

@@ -102,7 +102,8 @@ Where the filters differ from Envoy 1.40, on purpose or because something is not
 - `fault`: requests are not counted by the client's cluster (`fault.<cluster>.aborts_injected`), nor has the runtime keys
   for one cluster. `max_active_faults` is exact; Envoy's may be passed by requests at the same moment.
 - `local_ratelimit`: what `x-ratelimit-remaining` and `x-ratelimit-reset` say is of the moment at which the request came.
-  Metadata of clusters make no descriptors.
+  Metadata of clusters make no descriptors. Where more than one descriptor without a value matches, the first one counts.
+- `connection_limit`: a connection that is kept for the `delay` makes no TLS handshake meanwhile.
 - `set_filter_state`: objects that nobody here reads are refused by the name of their type. Where Envoy throws, because a
   read-only object is written again or a stream writes a key of its connection, the first object stays.
 - `header_to_metadata`: numbers in hexadecimal are none.

@@ -3,8 +3,6 @@
 use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
-const STREAM_END: &str = "limits count when a request comes";
-
 pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.extensions.filters.http.fault.v3.HTTPFault",
@@ -66,17 +64,14 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-        fields: &[
-            (
-                Served,
-                "stat_prefix status token_bucket filter_enabled filter_enforced \
+        fields: &[(
+            Served,
+            "stat_prefix status token_bucket filter_enabled filter_enforced \
                  request_headers_to_add_when_not_enforced response_headers_to_add descriptors stage \
                  local_rate_limit_per_downstream_connection enable_x_ratelimit_headers vh_rate_limits \
                  always_consume_default_token_bucket rate_limited_as_resource_exhausted rate_limits \
-                 enable_retry_after_header local_cluster_rate_limit",
-            ),
-            (NoEffect("descriptors with a bucket for each value are refused"), "max_dynamic_descriptors"),
-        ],
+                 enable_retry_after_header local_cluster_rate_limit max_dynamic_descriptors",
+        )],
     },
     // With it the filter is refused, as Envoy does without a local cluster.
     Table { message: "envoy.extensions.common.ratelimit.v3.LocalClusterRateLimit", fields: &[] },
@@ -96,10 +91,13 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.route.v3.RateLimit",
         fields: &[
-            (Served, "stage disable_key actions hits_addend"),
-            (Refused("no request overrides a limit"), "limit"),
-            (Refused(STREAM_END), "apply_on_stream_done"),
-            (Refused("the filter says which headers are sent"), "x_ratelimit_option"),
+            (Served, "stage disable_key actions hits_addend apply_on_stream_done x_ratelimit_option"),
+            (
+                NoEffect(
+                    "local limits are not overridden, as in Envoy; the filter's own policies must not have it",
+                ),
+                "limit",
+            ),
         ],
     },
     Table {
@@ -233,17 +231,11 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
-        fields: &[
-            (Served, "stat_prefix token_bucket runtime_enabled"),
-            (Refused("every filter has a bucket of its own"), "share_key"),
-        ],
+        fields: &[(Served, "stat_prefix token_bucket runtime_enabled share_key")],
     },
     Table {
         message: "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
-        fields: &[
-            (Served, "stat_prefix max_connections runtime_enabled"),
-            (Reported("a connection above the limit is closed at once"), "delay"),
-        ],
+        fields: &[(Served, "stat_prefix max_connections runtime_enabled delay")],
     },
     Table {
         message: "envoy.config.core.v3.RuntimeFeatureFlag",

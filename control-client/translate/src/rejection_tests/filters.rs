@@ -158,6 +158,20 @@ pub(super) const INVALID: &[Case] = &[
         "virtual_hosts[0].typed_per_filter_config.value.override",
         "is required",
     ),
+    (
+        L,
+        with!(
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, rate_limits: [{limit: {dynamic_metadata: {metadata_key: {key: k, path: [{key: a}]}}}, actions: [{remote_address: {}}]}]"
+        ),
+        at!(".rate_limits[0].limit"),
+        "'limit' field is not supported",
+    ),
+    (
+        L,
+        with!("local_ratelimit.v3.LocalRateLimit, stat_prefix: a, max_dynamic_descriptors: 0"),
+        at!(".max_dynamic_descriptors"),
+        "",
+    ),
 ];
 
 /// What Envoy has and this build has not.
@@ -173,10 +187,10 @@ pub(super) const NOT_SERVED: &[Case] = &[
     (
         L,
         with!(
-            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, descriptors: [{entries: [{key: a}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]"
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, rate_limits: [{hits_addend: {number: 1, is_negative_hits: true}, actions: [{remote_address: {}}]}]"
         ),
-        at!(".descriptors[0].entries[0].value"),
-        "a bucket for each value",
+        at!(".rate_limits[0].hits_addend.is_negative_hits"),
+        "no request gives tokens back",
     ),
     (
         L,

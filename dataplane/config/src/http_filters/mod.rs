@@ -7,6 +7,7 @@ mod compression;
 mod concurrency;
 mod cors;
 mod csrf;
+mod dynamic_buckets;
 mod fault;
 mod header_mutation;
 mod health_check;
@@ -28,6 +29,7 @@ pub use concurrency::{
 };
 pub use cors::{CorsFilter, CorsPolicy};
 pub use csrf::{CsrfFilter, CsrfPolicy};
+pub use dynamic_buckets::{DynamicBucket, DynamicBuckets};
 pub use fault::{Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate};
 pub use header_mutation::{HeaderMutationFilter, HeaderMutationStep, MutationLists, QueryMutation};
 pub use health_check::{HealthCheckCache, HealthCheckFilter};
@@ -36,8 +38,10 @@ pub use metadata::{
     SetFilterState, SetMetadata, StateValue,
 };
 pub use rate_limit::{
-    BucketRef, DescriptorLimit, LocalRateLimit, LocalRateLimiter, RateVerdict, TokenBucketConfig,
-    VirtualHostRateLimits,
+    BucketRef, DescriptorLimit, LocalRateLimit, LocalRateLimiter, MatchedLimit, RateVerdict,
+    TokenBucketConfig, VirtualHostRateLimits,
 };
-pub use rate_limit_actions::{HitsAddend, MetadataSource, RateLimitAction, RateLimitPolicy};
+pub use rate_limit_actions::{
+    HitsAddend, MetadataSource, RateLimitAction, RateLimitHeaders, RateLimitPolicy,
+};
 pub use stateful_session::{SessionCookie, SessionState, StatefulSession, StatefulSessionFilter};

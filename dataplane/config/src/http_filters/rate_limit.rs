@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use millrace_base::{Time, TokenBucket};
 
-use crate::{Fraction, HeaderOption, RateLimitPolicy, ScopeId};
+use crate::{
+    DynamicBucket, DynamicBuckets, Fraction, HeaderOption, RateLimitHeaders, RateLimitPolicy, ScopeId,
+};
 
 /// `type.v3.TokenBucket`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenBucketConfig {
     /// `max_tokens`.
     pub max_tokens: u32,
@@ -38,7 +40,7 @@ pub enum VirtualHostRateLimits {
 /// `LocalRateLimitDescriptor`: the limit of requests with exactly these entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DescriptorLimit {
-    /// `entries`: key and value.
+    /// `entries`: key and value. An entry whose value is empty stands for all values, each with a bucket of its own.
     pub entries: Vec<(Arc<str>, Arc<str>)>,
     /// `token_bucket`.
     pub bucket: TokenBucketConfig,
@@ -46,11 +48,39 @@ pub struct DescriptorLimit {
     pub shadow: bool,
 }
 
+impl DescriptorLimit {
+    /// There is a bucket for each value of some entry.
+    pub fn is_dynamic(&self) -> bool {
+        self.entries.iter().any(|(_, value)| value.is_empty())
+    }
+}
+
+/// A descriptor of a request that has a limit.
+#[derive(Clone, Debug)]
+pub struct MatchedLimit {
+    /// Position in [`LocalRateLimit::descriptors`].
+    pub at: usize,
+    /// Tokens that the request costs.
+    pub hits: u64,
+    /// `x_ratelimit_option` of what made the descriptor.
+    pub headers: RateLimitHeaders,
+    /// The values of a dynamic limit's entries.
+    pub values: Vec<u8>,
+    /// Their bucket, of a dynamic limit.
+    pub bucket: Option<Arc<DynamicBucket>>,
+}
+
+#[derive(Debug)]
+enum DescriptorBuckets {
+    One(TokenBucket),
+    Each(DynamicBuckets),
+}
+
 /// The buckets of a [`LocalRateLimit`]: one set for the whole process, or one for each connection.
 #[derive(Debug)]
 pub struct LocalRateLimiter {
     default: Option<TokenBucket>,
-    descriptors: Vec<TokenBucket>,
+    descriptors: Vec<DescriptorBuckets>,
 }
 
 /// What [`LocalRateLimiter::take`] says.
@@ -62,6 +92,8 @@ pub struct RateVerdict<'l> {
     pub bucket: Option<BucketRef<'l>>,
     /// A descriptor with `shadow_mode` had no token.
     pub shadowed: bool,
+    /// What that bucket's descriptor says about the headers that tell of it.
+    pub headers: RateLimitHeaders,
 }
 
 /// A bucket of a limiter, compared by identity.
@@ -77,42 +109,66 @@ impl PartialEq for BucketRef<'_> {
 impl Eq for BucketRef<'_> {}
 
 impl LocalRateLimiter {
-    fn new(default: Option<TokenBucketConfig>, descriptors: &[DescriptorLimit]) -> Self {
+    fn new(default: Option<TokenBucketConfig>, descriptors: &[DescriptorLimit], max_dynamic: u32) -> Self {
+        let buckets = |limit: &DescriptorLimit| match limit.is_dynamic() {
+            true => DescriptorBuckets::Each(DynamicBuckets::new(limit.bucket, max_dynamic)),
+            false => DescriptorBuckets::One(limit.bucket.bucket()),
+        };
         Self {
             default: default.map(|config| config.bucket()),
-            descriptors: descriptors.iter().map(|descriptor| descriptor.bucket.bucket()).collect(),
+            descriptors: descriptors.iter().map(buckets).collect(),
         }
     }
 
-    /// Takes tokens of every bucket in `matched` (positions of `descriptors`, the strictest first, with the number of
-    /// tokens), and one of the default one. The first that has none refuses; what was taken before it is gone, as in Envoy.
+    /// The buckets of the descriptor at this position, if there is one for each value.
+    pub fn dynamic(&self, at: usize) -> Option<&DynamicBuckets> {
+        match self.descriptors.get(at)? {
+            DescriptorBuckets::One(_) => None,
+            DescriptorBuckets::Each(buckets) => Some(buckets),
+        }
+    }
+
+    fn bucket<'l>(&'l self, matched: &'l MatchedLimit) -> Option<&'l TokenBucket> {
+        match self.descriptors.get(matched.at)? {
+            DescriptorBuckets::One(bucket) => Some(bucket),
+            DescriptorBuckets::Each(_) => Some(&matched.bucket.as_deref()?.bucket),
+        }
+    }
+
+    /// Takes tokens of every bucket in `matched` (the strictest first), and one of the default one. The first that has none refuses; what was taken before it is gone, as in Envoy.
     pub fn take<'l>(
         &'l self,
         limit: &LocalRateLimit,
-        matched: &[(usize, u64)],
+        matched: &'l [MatchedLimit],
         now: Time,
     ) -> RateVerdict<'l> {
         let mut first = None;
+        let mut headers = RateLimitHeaders::Unspecified;
         let mut shadowed = false;
-        for (at, hits) in matched {
-            let Some(bucket) = self.descriptors.get(*at) else { continue };
-            first = first.or(Some(BucketRef(bucket)));
-            if bucket.take_all(*hits, now) {
+        for one in matched {
+            let Some(bucket) = self.bucket(one) else { continue };
+            if first.is_none() {
+                first = Some(BucketRef(bucket));
+                headers = one.headers;
+            }
+            if bucket.take_all(one.hits, now) {
                 continue;
             }
-            if limit.descriptors[*at].shadow {
+            if limit.descriptors[one.at].shadow {
                 shadowed = true;
                 continue;
             }
-            return RateVerdict { allowed: false, bucket: Some(BucketRef(bucket)), shadowed };
+            let bucket = Some(BucketRef(bucket));
+            return RateVerdict { allowed: false, bucket, shadowed, headers: one.headers };
         }
         if let Some(default) = self.default.as_ref().filter(|_| first.is_none() || limit.always_default) {
             if !default.take_one(now) {
-                return RateVerdict { allowed: false, bucket: Some(BucketRef(default)), shadowed };
+                let (bucket, headers) = (Some(BucketRef(default)), RateLimitHeaders::Unspecified);
+                return RateVerdict { allowed: false, bucket, shadowed, headers };
             }
             first = first.or(Some(BucketRef(default)));
         }
-        RateVerdict { allowed: true, bucket: first, shadowed }
+        RateVerdict { allowed: true, bucket: first, shadowed, headers }
     }
 }
 
@@ -127,6 +183,8 @@ pub struct LocalRateLimit {
     pub bucket: Option<TokenBucketConfig>,
     /// `descriptors`.
     pub descriptors: Vec<DescriptorLimit>,
+    /// `max_dynamic_descriptors`, default 20: values of each dynamic one that have a bucket at a time.
+    pub max_dynamic: u32,
     /// `filter_enabled`; none by default.
     pub enabled: Fraction,
     /// `filter_enforced`; none by default.
@@ -165,7 +223,7 @@ impl LocalRateLimit {
 
     /// Full buckets.
     pub fn limiter(&self) -> LocalRateLimiter {
-        LocalRateLimiter::new(self.bucket, &self.descriptors)
+        LocalRateLimiter::new(self.bucket, &self.descriptors, self.max_dynamic)
     }
 
     /// Limits nothing: what the fields are when they are not given.
@@ -176,6 +234,7 @@ impl LocalRateLimit {
             status: 429,
             bucket: None,
             descriptors: Vec::new(),
+            max_dynamic: 20,
             enabled: none,
             enforced: none,
             request_headers: Vec::new(),
@@ -188,7 +247,7 @@ impl LocalRateLimit {
             always_default: true,
             resource_exhausted: false,
             rate_limits: Vec::new(),
-            shared: LocalRateLimiter::new(None, &[]),
+            shared: LocalRateLimiter::new(None, &[], 0),
         }
     }
 }
@@ -212,18 +271,23 @@ mod tests {
         .with_buckets()
     }
 
+    fn matched(at: usize) -> MatchedLimit {
+        MatchedLimit { at, hits: 1, headers: RateLimitHeaders::Off, values: Vec::new(), bucket: None }
+    }
+
     #[test]
     fn the_first_bucket_without_a_token_refuses() {
         let limit = limit();
-        let take = |matched: &[(usize, u64)]| {
+        let take = |matched: &[MatchedLimit]| {
             let verdict = limit.shared.take(&limit, matched, Time(0));
-            (verdict.allowed, verdict.bucket.map(|bucket| bucket.0.max_tokens()))
+            (verdict.allowed, verdict.bucket.map(|bucket| bucket.0.max_tokens()), verdict.headers)
         };
-        assert_eq!(take(&[(0, 1)]), (true, Some(1)));
-        assert_eq!(take(&[(0, 1)]), (false, Some(1)));
-        assert_eq!(take(&[]), (true, Some(3)));
-        assert_eq!(take(&[]), (true, Some(3)));
-        assert_eq!(take(&[]), (false, Some(3)));
+        let (own, none) = (RateLimitHeaders::Off, RateLimitHeaders::Unspecified);
+        assert_eq!(take(&[matched(0)]), (true, Some(1), own));
+        assert_eq!(take(&[matched(0)]), (false, Some(1), own));
+        assert_eq!(take(&[]), (true, Some(3), none));
+        assert_eq!(take(&[]), (true, Some(3), none));
+        assert_eq!(take(&[]), (false, Some(3), none));
     }
 
     #[test]
@@ -232,7 +296,8 @@ mod tests {
         limit.descriptors[0].shadow = true;
         limit.always_default = false;
         for shadowed in [false, true] {
-            let verdict = limit.shared.take(&limit, &[(0, 1)], Time(0));
+            let matched = [matched(0)];
+            let verdict = limit.shared.take(&limit, &matched, Time(0));
             assert_eq!((verdict.allowed, verdict.shadowed), (true, shadowed));
         }
         assert!(LocalRateLimit::unlimited(ScopeId(0)).shared.take(&limit, &[], Time(0)).allowed);

@@ -114,6 +114,18 @@ pub enum HitsAddend {
     Format(Template),
 }
 
+/// `x_ratelimit_option`: whether a client is told of the limit by `x-ratelimit-*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RateLimitHeaders {
+    /// As `enable_x_ratelimit_headers` of the filter has it.
+    #[default]
+    Unspecified,
+    /// It is not.
+    Off,
+    /// It is.
+    Draft03,
+}
+
 /// One of `rate_limits`: makes one descriptor, or none.
 #[derive(Clone, Debug)]
 pub struct RateLimitPolicy {
@@ -123,6 +135,11 @@ pub struct RateLimitPolicy {
     pub disable_key: bool,
     /// `hits_addend`; one without it.
     pub hits: Option<HitsAddend>,
+    /// `apply_on_stream_done`: among its own policies the filter that limits locally passes over it, among those of
+    /// routes it does not, as in Envoy 1.40.
+    pub on_stream_done: bool,
+    /// `x_ratelimit_option`.
+    pub headers: RateLimitHeaders,
     /// In order.
     pub actions: Vec<RateLimitAction>,
 }

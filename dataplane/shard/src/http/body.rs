@@ -476,7 +476,7 @@ impl Shard {
             let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
             let trailers = match &downstream.protocol {
                 Protocol::Http(http) if http.hcm.http1.enable_trailers => Some(&stream.trailers),
-                Protocol::Http(_) | Protocol::Tcp(_) | Protocol::Securing(_) => None,
+                Protocol::Http(_) | Protocol::Tcp(_) | Protocol::Securing(_) | Protocol::Refused(_) => None,
             };
             let mut sent = 0;
             downstream.link.write(&mut self.io, |out| sent = append_end(framing, trailers, out));

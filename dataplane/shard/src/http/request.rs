@@ -16,7 +16,7 @@ const SPARE_STREAMS_MAX: usize = 256;
 pub(super) fn http(downstream: &mut Box<Downstream>) -> Option<&mut HttpDownstream> {
     match &mut downstream.protocol {
         Protocol::Http(http) => Some(http),
-        Protocol::Tcp(_) | Protocol::Securing(_) => None,
+        Protocol::Tcp(_) | Protocol::Securing(_) | Protocol::Refused(_) => None,
     }
 }
 

@@ -19,7 +19,7 @@ const IDLE_TIMEOUT: &str = "envoy.tcp_proxy.per_connection_idle_timeout_ms";
 pub(super) fn session(downstream: &mut Box<Downstream>) -> Option<&mut TcpSession> {
     match &mut downstream.protocol {
         Protocol::Tcp(session) => Some(session),
-        Protocol::Http(_) | Protocol::Securing(_) => None,
+        Protocol::Http(_) | Protocol::Securing(_) | Protocol::Refused(_) => None,
     }
 }
 

@@ -196,6 +196,10 @@ impl ClusterState {
             while let Some(conn) = self.pool(pool).and_then(|p| p.ready.any_idle()) {
                 self.close(ConnId(conn), CloseReason::HostGone, out);
             }
+            // One whose peer allows no stream may have been all that the breaker left to those that wait.
+            if self.pool(pool).is_some_and(|p| p.waiters.len() > 0 && p.connections() == 0) {
+                self.connect_for_waiters(pool, out);
+            }
             self.retire(pool.host);
         }
     }

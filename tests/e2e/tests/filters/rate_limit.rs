@@ -20,6 +20,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(tokens_come_back),
     case!(requests_that_cost_more),
     case!(descriptors_of_address_ranges),
+    case!(a_bucket_for_each_value),
+    case!(policies_say_what_is_told),
+    case!(policies_for_the_end_and_with_limits),
 ];
 
 const KIND: &str = "local_ratelimit.v3.LocalRateLimit";
@@ -268,5 +271,70 @@ fn descriptors_of_address_ranges(subject: &Subject) {
         let mut client = proxy.client();
         assert_eq!(client.get("/").status, 200);
         assert_eq!(client.get("/").status, if limited { 429 } else { 200 }, "{range} {invert}");
+    }
+}
+
+fn a_bucket_for_each_value(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    let descriptors = "max_dynamic_descriptors: 2, descriptors: [{entries: [{key: k}], token_bucket: {max_tokens: 1, fill_interval: 600s}}, {entries: [{key: k, value: known}], token_bucket: {max_tokens: 2, fill_interval: 600s}}]";
+    let actions = "rate_limits: [{actions: [{request_headers: {header_name: x-k, descriptor_key: k}}]}]";
+    let proxy =
+        proxy(subject, &of("/", DIRECT, &format!("{}, {descriptors}, {actions}", bucket(1000))), &upstream);
+    let mut client = proxy.client();
+    let mut ask = |value: &str| client.get_with("/", &[("x-k", value)]).status;
+    assert_eq!(["a", "a", "b", "b", "a"].map(&mut ask), [200, 429, 200, 429, 429]);
+    assert_eq!(["known", "known", "known"].map(&mut ask), [200, 200, 429]);
+    // A third value has the one forgotten that was asked for longest ago.
+    assert_eq!(["c", "a", "b", "a"].map(&mut ask), [200, 429, 200, 429]);
+}
+
+fn policies_say_what_is_told(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    for (filter, policy, told) in [
+        ("OFF", "DRAFT_VERSION_03", true),
+        ("OFF", "UNSPECIFIED", false),
+        ("DRAFT_VERSION_03", "\"OFF\"", false),
+        ("DRAFT_VERSION_03", "UNSPECIFIED", true),
+    ] {
+        let policies = format!(
+            "enable_x_ratelimit_headers: \"{filter}\", rate_limits: [{{x_ratelimit_option: {policy}, actions: [{{request_headers: {{header_name: x-k, descriptor_key: k}}}}]}}]"
+        );
+        let descriptors = "descriptors: [{entries: [{key: k, value: v}], token_bucket: {max_tokens: 1, fill_interval: 600s}}]";
+        let fields = format!("{}, {descriptors}, {policies}", bucket(2));
+        let proxy = proxy(subject, &of("/", DIRECT, &fields), &upstream);
+        let mut client = proxy.client();
+        let mut ask = |value| {
+            let response = client.get_with("/", &[("x-k", value)]);
+            (response.status, response.get("x-ratelimit-limit").map(str::to_owned))
+        };
+        let limit = |is: bool, limit: &str| is.then(|| limit.to_owned());
+        assert_eq!(ask("v"), (200, limit(told, "1")), "{filter} {policy}");
+        assert_eq!(ask("v"), (429, limit(told, "1")), "{filter} {policy}");
+        // Of the default bucket the filter says it.
+        let default = filter != "OFF";
+        assert_eq!(ask("other"), (200, limit(default, "2")), "{filter} {policy}");
+        assert_eq!(ask("other"), (429, limit(default, "2")), "{filter} {policy}");
+    }
+}
+
+fn policies_for_the_end_and_with_limits(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    let descriptors = "descriptors: [{entries: [{key: generic_key, value: g}], token_bucket: {max_tokens: 1, fill_interval: 600s}}]";
+    let generic = "actions: [{generic_key: {descriptor_value: g}}]";
+    let done = format!("rate_limits: [{{apply_on_stream_done: true, {generic}}}]");
+    let limit = format!(
+        "rate_limits: [{{limit: {{dynamic_metadata: {{metadata_key: {{key: k, path: [{{key: a}}]}}}}}}, {generic}}}]"
+    );
+    let plain = format!("{}, {descriptors}", bucket(1000));
+    let to = |more: &str| format!("route: {{cluster: up, {more}}}");
+    let routes = [
+        of("/own", FORWARD, &format!("{plain}, {done}")),
+        of("/done", &to(&done), &plain),
+        of("/limit", &to(&limit), &plain),
+    ];
+    let proxy = proxy(subject, &routes.concat(), &upstream);
+    let mut client = proxy.client();
+    for (path, statuses) in [("/own", [200, 200]), ("/done", [200, 429]), ("/limit", [200, 429])] {
+        assert_eq!([client.get(path).status, client.get(path).status], statuses, "{path}");
     }
 }

@@ -42,6 +42,15 @@ pub(super) const FEATURES: &[Feature] = &[
         ..SHAPING
     },
     Feature {
+        name: "local_ratelimit: a bucket for each value",
+        filters: &[(
+            "local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix: rl, token_bucket: {max_tokens: 1000, fill_interval: 600s}, filter_enabled: {default_value: {numerator: 100}}, filter_enforced: {default_value: {numerator: 100}}, descriptors: [{entries: [{key: remote_address}], token_bucket: {max_tokens: 3, fill_interval: 600s}}], rate_limits: [{actions: [{remote_address: {}}]}]",
+        )],
+        prefixes: &["rl."],
+        ..SHAPING
+    },
+    Feature {
         name: "local_ratelimit: not enforced",
         filters: &[(
             "local_ratelimit.v3.LocalRateLimit",

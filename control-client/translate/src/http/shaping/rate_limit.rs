@@ -79,6 +79,7 @@ fn limit(config: &pb::LocalRateLimit, path: &Path, cx: &Context) -> Result<Local
             "request_headers_to_add_when_not_enforced",
         )?,
         response_headers: headers(&config.response_headers_to_add, "response_headers_to_add")?,
+        max_dynamic: value::number(config.max_dynamic_descriptors.as_ref(), 20),
         stage: config.stage,
         per_connection: config.local_rate_limit_per_downstream_connection,
         ratelimit_headers: config.enable_x_ratelimit_headers()
@@ -121,13 +122,7 @@ fn descriptors(
     for (i, descriptor) in list.iter().enumerate() {
         let path = path.at(i);
         let mut entries = Vec::with_capacity(descriptor.entries.len());
-        for (i, entry) in descriptor.entries.iter().enumerate() {
-            if entry.value.is_empty() {
-                return Err(Rejection::not_served(
-                    &path.join("entries").at(i).join("value"),
-                    "a descriptor with a bucket for each value is not served by this build",
-                ));
-            }
+        for entry in &descriptor.entries {
             entries.push((entry.key.as_str().into(), entry.value.as_str().into()));
         }
         if out.iter().any(|earlier| earlier.entries == entries) {

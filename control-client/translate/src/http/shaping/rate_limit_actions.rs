@@ -1,8 +1,9 @@
 //! `config.route.v3.RateLimit`.
 
-use millrace_config::{HitsAddend, MetadataSource, RateLimitAction, RateLimitPolicy};
+use millrace_config::{HitsAddend, MetadataSource, RateLimitAction, RateLimitHeaders, RateLimitPolicy};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::route::v3 as pb;
+use millrace_proto::pb::envoy::config::route::v3::rate_limit::XRateLimitOption;
 use millrace_proto::pb::envoy::config::route::v3::rate_limit::action::ActionSpecifier as By;
 use millrace_proto::pb::envoy::config::route::v3::rate_limit::action::meta_data::Source;
 use millrace_proto::pb::envoy::r#type::metadata::v3::MetadataKey;
@@ -23,6 +24,9 @@ pub(super) fn own(list: &[pb::RateLimit], path: &Path) -> Result<Vec<RateLimitPo
             let why = "'stage' field and 'disable_key' field are not supported";
             return Err(Rejection::new(&path.at(i), why));
         }
+        if one.limit.is_some() {
+            return Err(Rejection::new(&path.at(i).join("limit"), "'limit' field is not supported"));
+        }
     }
     list.iter().enumerate().map(|(i, one)| policy(one, &path.at(i))).collect()
 }
@@ -33,11 +37,17 @@ fn policy(config: &pb::RateLimit, path: &Path) -> Result<RateLimitPolicy, Reject
     Ok(RateLimitPolicy {
         stage: value::number(config.stage.as_ref(), 0),
         disable_key: !config.disable_key.is_empty(),
+        on_stream_done: config.apply_on_stream_done,
         hits: config
             .hits_addend
             .as_ref()
             .map(|hits| hits_addend(hits, &path.join("hits_addend")))
             .transpose()?,
+        headers: match config.x_ratelimit_option() {
+            XRateLimitOption::Unspecified => RateLimitHeaders::Unspecified,
+            XRateLimitOption::Off => RateLimitHeaders::Off,
+            XRateLimitOption::DraftVersion03 => RateLimitHeaders::Draft03,
+        },
         actions: actions.map(|(i, one)| action(one, &actions_path.at(i))).collect::<Result<_, _>>()?,
     })
 }

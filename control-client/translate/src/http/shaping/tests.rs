@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_config::{
     BufferFilter, CompressorLibrary, FaultAbort, FaultDelay, FaultRate, Fraction, HeaderMutationStep,
-    HttpConnectionManager, MinRtt, NetworkFilter, RouteAction, RouteSource,
+    HttpConnectionManager, MinRtt, NetworkFilter, RateLimitHeaders, RouteAction, RouteSource,
 };
 use millrace_observe::stats::Registry;
 use millrace_proto::{LoadOptions, bootstrap_from_yaml};
@@ -62,6 +62,16 @@ fn limits_of_routes_switch_the_filter_on() {
     let fields = &forward.for_filters;
     assert_eq!((fields.rate_limits[0].stage, fields.rate_limits[0].actions.len()), (2, 2));
     assert!(fields.include_virtual_host_rate_limits && host.for_filters.rate_limits.len() == 1);
+}
+
+#[test]
+fn what_policies_say_beside_their_actions() {
+    let filter = "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, max_dynamic_descriptors: 7, descriptors: [{entries: [{key: a}], token_bucket: {max_tokens: 1, fill_interval: 1s}}], rate_limits: [{x_ratelimit_option: 'OFF', apply_on_stream_done: true, actions: [{remote_address: {}}]}]";
+    let manager = manager(filter, "name: x", "");
+    let HttpFilterKind::LocalRateLimit(limit) = &manager.http_filters[0].kind else { panic!("a limit") };
+    assert!(limit.descriptors[0].is_dynamic() && limit.max_dynamic == 7);
+    let policy = &limit.rate_limits[0];
+    assert!(policy.on_stream_done && policy.headers == RateLimitHeaders::Off);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use millrace_base::{Metadata, MetadataValue};
-use millrace_config::{DescriptorLimit, MetadataSource, RateLimitAction, RateLimitPolicy};
+use millrace_config::{DescriptorLimit, MatchedLimit, MetadataSource, RateLimitAction, RateLimitPolicy};
 use millrace_http::RequestHead;
 use millrace_route::header::matches_request;
 use millrace_route::query;
@@ -31,27 +31,44 @@ pub(crate) fn descriptor<'r>(
     (!entries.is_empty()).then_some(entries)
 }
 
-/// The limits that some descriptor of a request has exactly, the strictest first, with what it costs them.
+/// The limits that some descriptor of a request has, the strictest first: exactly, or else with any value where the
+/// limit names none. The bucket of a dynamic one is yet to be found.
 pub(crate) fn matching(
     limits: &[DescriptorLimit],
-    descriptors: &[(Descriptor<'_>, u64)],
-) -> Vec<(usize, u64)> {
-    let same = |limit: &DescriptorLimit, descriptor: &Descriptor<'_>| {
-        limit.entries.len() == descriptor.len()
-            && limit.entries.iter().zip(descriptor).all(|(a, b)| *a.0 == *b.0 && *a.1 == *b.1)
+    descriptors: &[(Descriptor<'_>, &RateLimitPolicy, u64)],
+) -> Vec<MatchedLimit> {
+    let same = |limit: &DescriptorLimit, descriptor: &Descriptor<'_>, any: bool| {
+        let fits = |is: &str, wanted: &str| is == wanted || (any && wanted.is_empty());
+        limit.is_dynamic() == any
+            && limit.entries.len() == descriptor.len()
+            && limit.entries.iter().zip(descriptor).all(|(a, b)| *a.0 == *b.0 && fits(&b.1, &a.1))
     };
-    let mut found: Vec<(usize, u64)> = descriptors
-        .iter()
-        .filter_map(|(descriptor, hits)| {
-            Some((limits.iter().position(|limit| same(limit, descriptor))?, *hits))
-        })
-        .collect();
-    let rate = |at: &usize| {
-        let bucket = limits[*at].bucket;
+    let position = |descriptor: &Descriptor<'_>| {
+        let find = |any| limits.iter().position(|limit| same(limit, descriptor, any));
+        find(false).or_else(|| find(true))
+    };
+    let made = |(descriptor, policy, hits): &(Descriptor<'_>, &RateLimitPolicy, u64)| {
+        let at = position(descriptor)?;
+        let values = if limits[at].is_dynamic() { values(descriptor) } else { Vec::new() };
+        Some(MatchedLimit { at, hits: *hits, headers: policy.headers, values, bucket: None })
+    };
+    let mut found: Vec<MatchedLimit> = descriptors.iter().filter_map(made).collect();
+    let rate = |matched: &MatchedLimit| {
+        let bucket = limits[matched.at].bucket;
         f64::from(bucket.tokens_per_fill) / bucket.fill_interval.as_secs_f64()
     };
-    found.sort_by(|(a, _), (b, _)| rate(a).total_cmp(&rate(b)));
+    found.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
     found
+}
+
+/// All values of a descriptor in one key: each behind its length, so that no two lists have the same.
+fn values(descriptor: &Descriptor<'_>) -> Vec<u8> {
+    let mut key = Vec::new();
+    for (_, value) in descriptor {
+        key.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        key.extend_from_slice(value.as_bytes());
+    }
+    key
 }
 
 /// `Some(None)`: this entry is left out.

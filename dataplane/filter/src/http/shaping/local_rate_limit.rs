@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use millrace_base::ResponseFlag;
 use millrace_config::{
-    HitsAddend, LocalRateLimit, LocalRateLimiter, RateLimitPolicy, RateVerdict, RouteAction,
-    VirtualHostRateLimits,
+    HitsAddend, LocalRateLimit, LocalRateLimiter, MatchedLimit, RateLimitHeaders, RateLimitPolicy,
+    RateVerdict, RouteAction, VirtualHostRateLimits,
 };
 use millrace_http::{HeaderMap, RequestHead};
 use millrace_observe::stats::http_local_rate_limit as metric;
@@ -45,7 +45,7 @@ pub(crate) fn begin(
         return (None, Verdict::Continue);
     }
     env.stats.inc(limit.scope, metric::ENABLED);
-    let matched = match limit.descriptors.is_empty() {
+    let mut matched = match limit.descriptors.is_empty() {
         true => Vec::new(),
         false => matched(limit, start, head, env),
     };
@@ -53,13 +53,26 @@ pub(crate) fn begin(
         true => env.connection.limiter(limit),
         false => &limit.shared,
     };
-    let RateVerdict { allowed, bucket, shadowed } = own.take(limit, &matched, env.now);
+    for one in &mut matched {
+        let Some(dynamic) = own.dynamic(one.at) else { continue };
+        one.bucket = Some(match limit.per_connection {
+            // Nobody else has them.
+            true => dynamic.bucket(&one.values, env.now),
+            false => env.shard.buckets.bucket(dynamic, &one.values, env.now, env.scratch),
+        });
+    }
+    let RateVerdict { allowed, bucket, shadowed, headers } = own.take(limit, &matched, env.now);
     let told = bucket.map(|bucket| Told {
         limit: bucket.0.max_tokens(),
         remaining: bucket.0.remaining(env.now),
         reset_seconds: whole_seconds(bucket.0.next_token(env.now)),
     });
-    let headers = told.filter(|_| limit.ratelimit_headers);
+    let tells = match headers {
+        RateLimitHeaders::Unspecified => limit.ratelimit_headers,
+        RateLimitHeaders::Off => false,
+        RateLimitHeaders::Draft03 => true,
+    };
+    let headers = told.filter(|_| tells);
     if shadowed {
         env.stats.inc(limit.scope, metric::SHADOW_MODE);
     }
@@ -96,21 +109,24 @@ fn refusal(limit: &LocalRateLimit, told: Option<Told>, env: &mut Env<'_>, head: 
     .flagged(ResponseFlag::RateLimited)
 }
 
-/// Positions of the descriptors that the request has, and what it costs them.
+/// The limits of the descriptors that the request has.
 fn matched(
     limit: &LocalRateLimit,
     start: &Start<'_>,
     head: &RequestHead,
     env: &Env<'_>,
-) -> Vec<(usize, u64)> {
+) -> Vec<MatchedLimit> {
     let notes = env.state.read();
     let dynamic = notes.as_ref().map(|notes| &notes.metadata);
     let mut found = Vec::new();
     let mut add = |policies: &[RateLimitPolicy], own: bool| {
-        let applicable = policies.iter().filter(|p| own || (p.stage == limit.stage && !p.disable_key));
+        let applicable = policies.iter().filter(|policy| match own {
+            true => !policy.on_stream_done,
+            false => policy.stage == limit.stage && !policy.disable_key,
+        });
         let descriptors: Vec<_> = applicable
             .filter_map(|policy| {
-                Some((descriptor(policy, start, head, dynamic)?, hits(policy, env.render, head)?))
+                Some((descriptor(policy, start, head, dynamic)?, policy, hits(policy, env.render, head)?))
             })
             .collect();
         found.extend(matching(&limit.descriptors, &descriptors));

@@ -7,6 +7,7 @@ pub(super) mod concurrency;
 pub(super) mod cors;
 pub(super) mod csrf;
 pub(super) mod descriptor;
+pub(crate) mod dynamic;
 pub(super) mod fault;
 pub(super) mod header_mutation;
 pub(super) mod local_rate_limit;

@@ -55,6 +55,7 @@ use super::forward_proxy::HostNames;
 use super::health_check::Health;
 use super::router::Render;
 use super::shaping::admission::Admissions;
+use super::shaping::dynamic::KnownBuckets;
 pub use super::shaping::stateful_session::WantedHost;
 use super::{LocalReply, chain};
 
@@ -205,6 +206,8 @@ const SPARE_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub struct ShardFilters {
     pub(super) admissions: Admissions,
+    /// Buckets of limits that all shards share.
+    pub(super) buckets: KnownBuckets,
     /// Memory for the filters of later requests.
     #[expect(clippy::vec_box, reason = "streams hold the boxes")]
     spare: Vec<Box<StreamFilters>>,

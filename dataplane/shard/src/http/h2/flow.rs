@@ -27,7 +27,7 @@ pub(crate) const FRAME_HEADER_BYTES: usize = 9;
 pub(super) fn h2_of(protocol: &mut Protocol) -> Option<&mut Http2Downstream> {
     match protocol {
         Protocol::Http(http) => http.h2.as_deref_mut(),
-        Protocol::Tcp(_) | Protocol::Securing(_) => None,
+        Protocol::Tcp(_) | Protocol::Securing(_) | Protocol::Refused(_) => None,
     }
 }
 

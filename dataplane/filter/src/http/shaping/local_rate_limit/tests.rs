@@ -18,6 +18,17 @@ fn bucket(max_tokens: u32) -> TokenBucketConfig {
     TokenBucketConfig { max_tokens, tokens_per_fill: 1, fill_interval: Duration::from_secs(10) }
 }
 
+fn policy(actions: Vec<RateLimitAction>) -> RateLimitPolicy {
+    RateLimitPolicy {
+        stage: 0,
+        disable_key: false,
+        on_stream_done: false,
+        hits: None,
+        headers: RateLimitHeaders::Unspecified,
+        actions,
+    }
+}
+
 fn ask(room: &mut Room, limit: &Arc<LocalRateLimit>, head: &mut RequestHead) -> Verdict {
     let mut hcm = hcm();
     let kind = HttpFilterKind::LocalRateLimit(Arc::clone(limit));
@@ -99,7 +110,7 @@ fn descriptors_are_made_of_all_actions_or_not_at_all() {
     let mut dynamic = Metadata::default();
     dynamic.namespace_mut("ns").insert("a", "1".into());
     let entries = |actions: Vec<RateLimitAction>, list: &[(&str, &str)]| {
-        let policy = RateLimitPolicy { stage: 0, disable_key: false, hits: None, actions };
+        let policy = policy(actions);
         let hcm = hcm();
         let start = Start {
             cluster: Some("up"),
@@ -158,9 +169,52 @@ fn the_strictest_of_matching_descriptors_comes_first() {
         },
         shadow: false,
     };
+    let policy = policy(Vec::new());
     let limits = [limit("a", 9, 1), limit("b", 9, 60), limit("c", 9, 30)];
     let made = |keys: &[&'static str]| -> Vec<_> {
-        keys.iter().zip(1..).map(|(key, hits)| (vec![(*key, Cow::Borrowed("v"))], hits)).collect()
+        keys.iter().zip(1..).map(|(key, hits)| (vec![(*key, Cow::Borrowed("v"))], &policy, hits)).collect()
     };
-    assert_eq!(matching(&limits, &made(&["a", "c", "b", "none"])), [(1, 3), (2, 2), (0, 1)]);
+    let found: Vec<_> =
+        matching(&limits, &made(&["a", "c", "b", "none"])).iter().map(|one| (one.at, one.hits)).collect();
+    assert_eq!(found, [(1, 3), (2, 2), (0, 1)]);
+}
+
+#[test]
+fn every_value_has_a_bucket_of_its_own() {
+    let text = |text: &str| -> Arc<str> { text.into() };
+    let by_header = || RateLimitAction::RequestHeader {
+        header: b"x-k"[..].into(),
+        key: text("k"),
+        skip_if_absent: false,
+    };
+    let limit = |value: &str, max| DescriptorLimit {
+        entries: vec![(text("k"), text(value))],
+        bucket: bucket(max),
+        shadow: false,
+    };
+    for per_connection in [false, true] {
+        let limit = LocalRateLimit {
+            descriptors: vec![limit("", 1), limit("b", 2)],
+            max_dynamic: 2,
+            enabled: ALL,
+            enforced: ALL,
+            per_connection,
+            rate_limits: vec![policy(vec![by_header()])],
+            ..LocalRateLimit::unlimited(ScopeId(0))
+        };
+        let limit = Arc::new(limit.with_buckets());
+        let mut room = Room::new();
+        let mut passes = |value: &str, at: u64| {
+            room.now = Time(at);
+            ask(&mut room, &limit, &mut head("/", &[("x-k", value)])) == Verdict::Continue
+        };
+        assert_eq!(
+            [passes("a", 1), passes("a", 2), passes("c", 3), passes("c", 4)],
+            [true, false, true, false]
+        );
+        // The exact one comes first.
+        assert_eq!([passes("b", 5), passes("b", 6), passes("b", 7)], [true, true, false]);
+        // A third value has the first one forgotten, which begins anew.
+        assert_eq!([passes("d", 8), passes("c", 9), passes("a", 10)], [true, false, true]);
+    }
 }
