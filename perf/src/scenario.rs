@@ -1,7 +1,7 @@
 //! What is measured: one scenario for each file in `perf/scenarios/`, named after the file.
 //!
-//! At most one of `connections`, `body` and `clusters` may be a list: the scenario then has a point for each
-//! of its values.
+//! At most one of `connections`, `body`, `clusters` and `filters` may be a list: the scenario then has a point for
+//! each of its values.
 
 use std::path::Path;
 
@@ -93,6 +93,7 @@ struct File {
     connections: Values,
     body: Values,
     clusters: Values,
+    filters: Values,
     endpoints: usize,
     checked: usize,
     traffic: Traffic,
@@ -126,6 +127,7 @@ impl Default for File {
             connections: Values::One(64),
             body: Values::One(128),
             clusters: Values::One(1),
+            filters: Values::One(0),
             endpoints: 1,
             checked: 0,
             traffic: Traffic::Few,
@@ -187,6 +189,8 @@ pub(crate) struct Load {
     /// Clusters in the configuration, each with a virtual host of its own, and how many are asked for.
     pub(crate) clusters: usize,
     pub(crate) asked: usize,
+    /// HTTP filters in front of the router, each of which looks at every request: none or ten.
+    pub(crate) filters: usize,
     /// Addresses in each cluster, at most 3.
     pub(crate) endpoints: usize,
     /// So many addresses instead, each of them checked every second.
@@ -239,8 +243,8 @@ impl Scenario {
         let kind = file.kind.ok_or("`kind` is missing")?;
         check(kind, &file)?;
         let loads = loads(kind, &file)?;
-        let axes = [("connections", &file.connections), ("body", &file.body), ("clusters", &file.clusters)];
-        let axis = axes.iter().find(|(_, values)| matches!(values, Values::Many(_))).map_or("", |a| a.0);
+        let axis =
+            axes(&file).iter().find(|(_, values)| matches!(values, Values::Many(_))).map_or("", |a| a.0);
         if file.title.is_empty() || file.group.is_empty() {
             return Err("`title` and `group` are needed".into());
         }
@@ -280,6 +284,16 @@ impl Scenario {
     }
 }
 
+/// What can be varied.
+fn axes(file: &File) -> [(&'static str, &Values); 4] {
+    [
+        ("connections", &file.connections),
+        ("body", &file.body),
+        ("clusters", &file.clusters),
+        ("filters", &file.filters),
+    ]
+}
+
 /// What only some load generators and origins can do.
 fn check(kind: Kind, file: &File) -> Result<(), String> {
     let http2 = file.downstream == Protocol::Http2;
@@ -306,48 +320,52 @@ fn check(kind: Kind, file: &File) -> Result<(), String> {
         ),
         (!http2 && file.upstream == Protocol::Http2 && kind != Kind::Http, "only kind `http` translates"),
         ((kind == Kind::Checks) != (file.checked > 0), "`checked` is for kind `checks`, which needs it"),
+        (file.filters.all().iter().any(|n| ![0, 10].contains(n)), "`filters` is 0 or 10"),
     ];
     wrong.iter().find(|(is, _)| *is).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
 }
 
 fn loads(kind: Kind, file: &File) -> Result<Vec<Load>, String> {
-    let lists = [&file.connections, &file.body, &file.clusters].map(|v| matches!(v, Values::Many(_)));
-    if lists.iter().filter(|list| **list).count() > 1 {
-        return Err("only one of connections, body and clusters can be a list".into());
+    let axes = axes(file).map(|(_, values)| values);
+    let mut lists = axes.iter().enumerate().filter(|(_, values)| matches!(values, Values::Many(_)));
+    let varied = lists.next().map(|(axis, _)| axis);
+    if lists.next().is_some() {
+        return Err("only one of connections, body, clusters and filters can be a list".into());
     }
-    let mut loads = Vec::new();
-    for connections in file.connections.all() {
-        for body in file.body.all() {
-            for clusters in file.clusters.all() {
-                let varied = [connections, body, clusters].into_iter().zip(lists).find(|(_, list)| *list);
-                let asked = if file.traffic == Traffic::All { clusters } else { clusters.min(10) };
-                loads.push(Load {
-                    at: varied.map_or(0, |(value, _)| value),
-                    kind,
-                    connections,
-                    body,
-                    clusters,
-                    asked,
-                    endpoints: file.endpoints.clamp(1, 3),
-                    checked: file.checked,
-                    http2: file.downstream == Protocol::Http2,
-                    upstream_http2: file.upstream == Protocol::Http2,
-                    streams: file.streams,
-                    request_body: file.request_body,
-                    grpc: file.grpc,
-                    request_headers: file.request_headers,
-                    response_headers: file.response_headers,
-                    access_log: file.access_log,
-                    mesh: file.mesh,
-                    close: file.close,
-                    tls: file.tls,
-                    upstream_tls: file.upstream_tls,
-                    resumed: file.resumed,
-                });
-            }
+    let points = varied.map_or(1, |axis| axes[axis].all().len());
+    if points == 0 {
+        return Err("a list of points is empty".into());
+    }
+    let point = |n| {
+        let [connections, body, clusters, filters] =
+            axes.map(|values| *values.all().get(n).unwrap_or(&values.all()[0]));
+        let asked = if file.traffic == Traffic::All { clusters } else { clusters.min(10) };
+        Load {
+            at: varied.map_or(0, |axis| [connections, body, clusters, filters][axis]),
+            kind,
+            connections,
+            body,
+            clusters,
+            asked,
+            filters,
+            endpoints: file.endpoints.clamp(1, 3),
+            checked: file.checked,
+            http2: file.downstream == Protocol::Http2,
+            upstream_http2: file.upstream == Protocol::Http2,
+            streams: file.streams,
+            request_body: file.request_body,
+            grpc: file.grpc,
+            request_headers: file.request_headers,
+            response_headers: file.response_headers,
+            access_log: file.access_log,
+            mesh: file.mesh,
+            close: file.close,
+            tls: file.tls,
+            upstream_tls: file.upstream_tls,
+            resumed: file.resumed,
         }
-    }
-    if loads.is_empty() { Err("a list of points is empty".into()) } else { Ok(loads) }
+    };
+    Ok((0..points).map(point).collect())
 }
 
 fn parse(name: &str, text: &str) -> Result<Scenario, String> {
@@ -414,6 +432,7 @@ pub(crate) mod tests {
             (format!("{HEAD}kind = 'http'\ntls = 'rsa'\nclose = true\n"), "connections that stay"),
             (format!("{HEAD}kind = 'http'\ntls = 'dsa'\n"), "dsa"),
             (format!("{HEAD}kind = 'http'\nchecked = 5\n"), "checks"),
+            (format!("{HEAD}kind = 'http'\nfilters = 3\n"), "0 or 10"),
         ] {
             let said = parse("bad", &text).unwrap_err();
             assert!(said.contains("scenario bad") && said.contains(word), "{said}");

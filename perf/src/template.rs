@@ -61,6 +61,7 @@ mod tests {
             body: 128,
             clusters,
             asked: 1,
+            filters: if clusters == 3 { 10 } else { 0 },
             endpoints: clusters.min(3),
             checked: if clusters == 10 { 300 } else { 0 },
             http2: true,

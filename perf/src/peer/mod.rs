@@ -184,7 +184,7 @@ impl Peer {
         if load.access_log && !has(Feature::AccessLog) {
             return Some("its access log is not set up here");
         }
-        if load.mesh && !has(Feature::Mesh) {
+        if (load.mesh || load.filters > 0) && !has(Feature::Mesh) {
             return Some("is not set up with a mesh's policies here");
         }
         if load.connections > 1000 && !has(Feature::ManyConnections) && load.kind != Kind::Idle {
