@@ -139,6 +139,8 @@ pub struct Shard {
     pub(crate) actions: Vec<PoolAction>,
     /// Downstream connections whose input deserves another look.
     pub(crate) runnable: Vec<Key>,
+    /// Requests whose first try is due.
+    pub(crate) planned: Vec<Key>,
     pub(crate) connection_ids: u64,
     /// Why the last connect failed; read while its pool fails the waiters.
     pub(crate) connect_error: Option<Rc<str>>,
@@ -209,6 +211,7 @@ impl Shard {
             farewells: Partings::default(),
             actions: Vec::new(),
             runnable: Vec::new(),
+            planned: Vec::new(),
             connection_ids: 0,
             connect_error: None,
             connect_timed_out: false,
@@ -239,9 +242,11 @@ impl Shard {
         for event in events.drain(..) {
             self.on_event(event);
         }
+        self.try_planned();
         self.take_messages();
         self.run_timers();
         self.run_runnable();
+        self.try_planned();
         if self.io.held.is_full() && !self.io.held.defers {
             self.defer_answers();
         } else if self.io.held.may_feed() {

@@ -42,6 +42,7 @@ impl Shard {
     /// Chooses an endpoint and asks its pool for a connection.
     pub(super) fn attempt(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.attempt = Attempt::None;
         stream.facts.attempts += 1;
         self.attempt_named(id, false);
     }
@@ -360,7 +361,7 @@ impl Shard {
                 self.close_upstream(conn, by);
             }
             Attempt::Naming => self.leave_host(id),
-            Attempt::BackOff(_) | Attempt::None => {}
+            Attempt::Planned | Attempt::BackOff(_) | Attempt::None => {}
         }
     }
 

@@ -16,7 +16,7 @@ use millrace_observe::stats::{http as metric, http2};
 
 use super::request::http;
 use super::routing::Next;
-use super::stream::Stream;
+use super::stream::{Attempt, Stream};
 use super::{Closing, HttpOptions};
 use crate::address::inet;
 use crate::downstream::Protocol;
@@ -67,10 +67,28 @@ impl Shard {
         if self.streams.get(id).is_some_and(|s| s.request_complete) {
             self.request_arrived(id);
         }
-        let head = self.head_for_mirrors(id);
-        self.first_attempt(id);
-        if let Some(head) = head {
-            self.start_mirrors(id, &head);
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.attempt = Attempt::Planned;
+            self.planned.push(id);
+        }
+    }
+
+    /// Gives every request that was planned its first try. What leads to a plan and what follows it are each about as
+    /// much code as a core's instruction cache holds: taken in turns, each request would fetch both anew.
+    pub(crate) fn try_planned(&mut self) {
+        let mut planned = std::mem::take(&mut self.planned);
+        for id in planned.drain(..) {
+            if self.streams.get(id).is_none_or(|stream| stream.attempt != Attempt::Planned) {
+                continue;
+            }
+            let head = self.head_for_mirrors(id);
+            self.first_attempt(id);
+            if let Some(head) = head {
+                self.start_mirrors(id, &head);
+            }
+        }
+        if self.planned.is_empty() {
+            self.planned = planned;
         }
     }
 

@@ -29,6 +29,8 @@ use crate::held::{Held, Share};
 pub(crate) enum Attempt {
     /// No cluster was asked yet, or the answer is known already.
     None,
+    /// Has a plan, and its first try when the events of this turn are dealt with.
+    Planned,
     /// Waits for the addresses of its host.
     Naming,
     /// Waits in a pool for a connection.

@@ -174,7 +174,10 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let answer = reply::request_timeout(stream.timeout_is_204);
         let awaits_head = !stream.response_started && matches!(stream.attempt, Attempt::Sent(_));
-        let waits = matches!(stream.attempt, Attempt::None | Attempt::Naming | Attempt::BackOff(_));
+        let waits = matches!(
+            stream.attempt,
+            Attempt::None | Attempt::Planned | Attempt::Naming | Attempt::BackOff(_)
+        );
         if waits {
             // No try, no answer of the cluster that ours stands for.
             stream.facts.cluster_status = Some(0);
