@@ -364,6 +364,7 @@ impl Shard {
 
     /// Removes a downstream connection and closes its socket. The caller has settled its streams and logs.
     pub(crate) fn close_downstream(&mut self, key: Key, reset: bool) {
+        self.log_finished();
         let Some(mut downstream) = self.downstreams.remove(key) else { return };
         downstream.link.close(&mut self.io, reset);
         self.log_connection(&downstream);

@@ -141,6 +141,8 @@ pub struct Shard {
     pub(crate) runnable: Vec<Key>,
     /// Requests whose first try is due.
     pub(crate) planned: Vec<Key>,
+    /// Streams whose line is due.
+    pub(crate) finished: Vec<Box<Stream>>,
     pub(crate) connection_ids: u64,
     /// Why the last connect failed; read while its pool fails the waiters.
     pub(crate) connect_error: Option<Rc<str>>,
@@ -212,6 +214,7 @@ impl Shard {
             actions: Vec::new(),
             runnable: Vec::new(),
             planned: Vec::new(),
+            finished: Vec::new(),
             connection_ids: 0,
             connect_error: None,
             connect_timed_out: false,
@@ -243,6 +246,7 @@ impl Shard {
             self.on_event(event);
         }
         self.try_planned();
+        self.log_finished();
         self.take_messages();
         self.run_timers();
         self.run_runnable();
@@ -254,6 +258,7 @@ impl Shard {
         }
         self.flush();
         self.part();
+        self.log_finished();
         self.logs.end_turn();
         ops.append(&mut self.io.ops);
         let over = self.stopping

@@ -141,8 +141,7 @@ impl Shard {
         new.request.clone_from(&next.head);
         old.request = *next.head;
         old.facts.plan = next.plan;
-        self.log_stream(&old);
-        self.recycle_stream(old);
+        self.finished.push(old);
         self.count_request(key, id);
         let met = self.meet_filters(key, id);
         self.proceed(id, met);
