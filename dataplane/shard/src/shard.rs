@@ -139,6 +139,8 @@ pub struct Shard {
     pub(crate) actions: Vec<PoolAction>,
     /// Downstream connections whose input deserves another look.
     pub(crate) runnable: Vec<Key>,
+    /// Requests over HTTP/2 that nothing but their codec has seen; empty between two connections' input.
+    pub(crate) admitted: Vec<Key>,
     /// Requests whose first try is due.
     pub(crate) planned: Vec<Key>,
     /// Streams whose line is due.
@@ -213,6 +215,7 @@ impl Shard {
             farewells: Partings::default(),
             actions: Vec::new(),
             runnable: Vec::new(),
+            admitted: Vec::new(),
             planned: Vec::new(),
             finished: Vec::new(),
             connection_ids: 0,

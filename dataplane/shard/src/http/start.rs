@@ -44,9 +44,24 @@ impl Shard {
         stream.flow.request_end_sent = stream.request_complete && stream.client.is_none();
         stream.is_head = stream.request.method_kind() == Method::Head;
         stream.is_grpc = millrace_route::is_grpc(&stream.request);
+        let over_h2 = stream.client.is_some();
         let Some(id) = self.admit(key, stream) else { return };
+        if over_h2 {
+            return self.admitted.push(id);
+        }
         let prepared = self.prepare(key, id);
         self.proceed(id, prepared);
+    }
+
+    /// Prepares the requests that the frames of one connection brought. For the instruction cache's sake these follow each
+    /// other, too: see [`Self::try_planned`].
+    pub(super) fn prepare_admitted(&mut self, key: Key) {
+        let mut admitted = std::mem::take(&mut self.admitted);
+        for id in admitted.drain(..) {
+            let prepared = self.prepare(key, id);
+            self.proceed(id, prepared);
+        }
+        self.admitted = admitted;
     }
 
     /// Does what came of a request that has met its filters.
@@ -110,6 +125,9 @@ impl Shard {
     /// Gives a head that never became complete its answer.
     pub(super) fn start_timed_out(&mut self, key: Key, mut stream: Box<Stream>, reply: LocalReply) {
         stream.active = self.io.now;
+        if let Some(http) = self.downstreams.get_mut(key).and_then(http) {
+            http.requests += 1;
+        }
         if let Some(id) = self.admit(key, stream) {
             self.local_reply(id, reply);
         }
@@ -122,7 +140,6 @@ impl Shard {
             stream.options = downstream.origin.http();
         }
         let http = http(downstream)?;
-        http.requests += 1;
         let (scope, http2_scope) = (http.hcm.scope, http.hcm.http2_scope);
         let client = stream.client;
         let id = self.streams.insert(stream);
@@ -156,6 +173,7 @@ impl Shard {
         let Protocol::Http(http) = &mut downstream.protocol else { return Ok(Next::Wait) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
         let Some(base) = stream.options.clone() else { return Ok(Next::Wait) };
+        http.requests += 1;
         let hcm = &base.hcm;
         let over_h2 = stream.client.is_some();
         if !over_h2 && !request_keep_alive(&stream.request) {

@@ -119,6 +119,7 @@ impl Shard {
                     }
                     Event::Data { user, range, end, .. } => {
                         moved = true;
+                        self.prepare_admitted(key);
                         self.h2_request_data(key, Key::unpack(user).1, range, end);
                         if let Some(http) =
                             self.downstreams.get_mut(key).and_then(super::super::request::http)
@@ -129,12 +130,19 @@ impl Shard {
                     event => {
                         moved = true;
                         input.consume(step.consumed);
+                        if !matches!(event, Event::Request { .. }) {
+                            self.prepare_admitted(key);
+                        }
                         self.h2_event(key, event);
                     }
                 },
-                Err(error) => return self.h2_connection_error(key, &error),
+                Err(error) => {
+                    self.prepare_admitted(key);
+                    return self.h2_connection_error(key, &error);
+                }
             }
         }
+        self.prepare_admitted(key);
         self.h2_settle(key, moved);
     }
 
