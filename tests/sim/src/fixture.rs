@@ -401,6 +401,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
         head_fields_max: 100,
         idle_timeout: Some(knobs.idle_timeout),
         stream_idle_timeout: Some(knobs.stream_idle),
+        stream_flush_timeout: Some(knobs.stream_idle),
         request_timeout: None,
         request_headers_timeout: Some(knobs.headers_timeout),
         drain_timeout: Duration::from_secs(5),

@@ -49,7 +49,6 @@ pub(super) const TABLES: &[Table] = &[
                 Reported("one line is written, at the end"),
                 "access_log_flush_interval flush_access_log_on_new_request access_log_options",
             ),
-            (Reported("stream_idle_timeout applies while flushing"), "stream_flush_timeout"),
             (Reported("the header proxy-status is not written"), "proxy_status_config"),
             (Reported("headers are checked by the built-in rules"), "typed_header_validation_config"),
             (Served, "drain_timeout_jitter http1_safe_max_connection_duration"),

@@ -128,7 +128,6 @@ pub(super) const TABLES: &[Table] = &[
             (Served, "request_mirror_policies"),
             (Served, "internal_redirect_policy internal_redirect_action max_internal_redirects"),
             (Served, "hedge_policy"),
-            (Reported("stream_idle_timeout applies while flushing"), "flush_timeout"),
             (NoEffect("there is no early data without TLS"), "early_data_policy"),
             (Served, "rate_limits include_vh_rate_limits cors"),
         ],

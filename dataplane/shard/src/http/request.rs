@@ -115,6 +115,7 @@ impl Shard {
             // A pipelined request waits for its turn.
             return Step::Wait;
         }
+        self.try_before_body(stream);
         if self.forward_request_body(key, stream) { Step::Progress } else { Step::Wait }
     }
 

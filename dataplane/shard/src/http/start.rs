@@ -107,6 +107,14 @@ impl Shard {
         }
     }
 
+    /// Bytes of a body that have somewhere to go need no queue.
+    #[inline]
+    pub(super) fn try_before_body(&mut self, id: Key) {
+        if self.streams.get(id).is_some_and(|stream| stream.attempt == Attempt::Planned) {
+            self.try_planned();
+        }
+    }
+
     /// Gives a refused head its answer and its log line; the connection ends.
     pub(super) fn start_refused(&mut self, key: Key, mut stream: Box<Stream>, error: RequestError) {
         stream.facts.times.start = self.io.now;

@@ -39,6 +39,12 @@ fn sniff(codec: Codec, first: &[u8]) -> Sniffed {
     }
 }
 
+/// Whether the next frame brings a head, or goes on with one (RFC 9113 section 4.1): of all others, only a prepared
+/// request can make something.
+fn is_head(front: &[u8]) -> bool {
+    matches!(front.get(3), Some(0x1 | 0x9))
+}
+
 impl HttpDownstream {
     fn h2(&mut self) -> Option<&mut Http2Downstream> {
         self.h2.as_deref_mut()
@@ -108,6 +114,10 @@ impl Shard {
             if !http.is_open() || http.input.is_empty() {
                 break;
             }
+            if !self.admitted.is_empty() && !is_head(http.input.front()) {
+                self.prepare_admitted(key);
+                continue;
+            }
             let HttpDownstream { h2: Some(h2), input, .. } = http else { return };
             match h2.codec.receive(input.front(), now, &mut self.heads) {
                 Ok(step) => match step.event {
@@ -117,10 +127,14 @@ impl Shard {
                             break;
                         }
                     }
-                    Event::Data { user, range, end, .. } => {
+                    Event::Data { stream, user, range, end } => {
                         moved = true;
-                        self.prepare_admitted(key);
-                        self.h2_request_data(key, Key::unpack(user).1, range, end);
+                        let id = Key::unpack(user).1;
+                        self.try_before_body(id);
+                        match self.streams.get(id).is_some() {
+                            true => self.h2_request_data(key, id, range, end),
+                            false => self.h2_discard_request_data(key, stream, range.len()),
+                        }
                         if let Some(http) =
                             self.downstreams.get_mut(key).and_then(super::super::request::http)
                         {
@@ -130,6 +144,7 @@ impl Shard {
                     event => {
                         moved = true;
                         input.consume(step.consumed);
+                        // Trailers come in the same frame as heads do.
                         if !matches!(event, Event::Request { .. }) {
                             self.prepare_admitted(key);
                         }

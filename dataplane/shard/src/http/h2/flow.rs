@@ -10,6 +10,7 @@ use std::ops::Range;
 use millrace_base::Key;
 use millrace_filter::http::BodyUse;
 use millrace_http::h1::{BodyFraming, CHUNK_SUFFIX, encode_chunk_prefix};
+use millrace_http::h2::StreamRef;
 use millrace_ring::Payload;
 
 use super::super::body::{chunk_overhead, keep_replay};
@@ -174,6 +175,13 @@ impl Shard {
             self.request_arrived(id);
         }
         self.flush_request(id);
+    }
+
+    /// Gives back the credit of bytes whose request has ended since they were read.
+    pub(super) fn h2_discard_request_data(&mut self, key: Key, client: StreamRef, len: usize) {
+        if let Some(h2) = self.downstreams.get_mut(key).and_then(|d| h2_of(&mut d.protocol)) {
+            h2.codec.release(client, len);
+        }
     }
 
     /// As [`Shard::h2_request_data`], for bytes that a filter replaces.
@@ -397,6 +405,7 @@ impl Shard {
             self.await_pace(id);
         } else if !empty {
             self.await_client(id);
+            self.begin_flush(id);
         }
         if freed > 0
             && let (Some(server), Some(conn)) = (server, conn)
