@@ -14,6 +14,7 @@ use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 use millrace_observe::stats::{Registry, ShardStats};
 
 use super::LocalReply;
+use super::custom_response::{Restart, Restarted};
 use super::forward_proxy::{HostNames, NoHosts};
 use super::router::Render;
 use super::stream_filters::{
@@ -181,6 +182,15 @@ impl Render for Literal {
     }
 }
 
+/// Nothing can begin anew.
+pub(crate) struct Never;
+
+impl Restart for Never {
+    fn may_restart(&mut self, _head: &RequestHead) -> Restarted {
+        Restarted::TooEarly
+    }
+}
+
 /// What a shard has for its filters.
 pub(crate) struct Room {
     pub(crate) registry: Registry,
@@ -290,6 +300,9 @@ impl<'h> Running<'h> {
             wall: WallTime::default(),
             shard: &mut self.room.shard,
             state: &self.room.state,
+            local_reply: false,
+            redirected: None,
+            restart: &mut Never,
         };
         call(&mut self.filters, &mut self.trailers, &mut env)
     }

@@ -1,0 +1,1 @@
+//! What matchers become, and what is refused.
