@@ -35,3 +35,21 @@ impl<'u> AbsoluteUrl<'u> {
         if self.https { b"https" } else { b"http" }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_what_is_none() {
+        let parts = |url: &'static str| {
+            AbsoluteUrl::parse(url.as_bytes()).map(|url| (url.https, url.authority, url.path))
+        };
+        assert_eq!(parts("http://h/p?q#f"), Some((false, &b"h"[..], &b"/p?q"[..])));
+        assert_eq!(parts("HTTPS://h:1?q"), Some((true, &b"h:1"[..], &b"?q"[..])));
+        assert_eq!(parts("http://[::1]:80"), Some((false, &b"[::1]:80"[..], &b""[..])));
+        for none in ["", "/p", "h", "ftp://h/", "http:///p", "http://u@h/", "http://a b/", "http://h/a b"] {
+            assert_eq!(parts(none), None, "{none}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ use millrace_observe::stats::custom_response as metric;
 use millrace_route::{HttpInputs, redirect};
 
 use super::router::internal_redirect::lead_to;
-use super::router::mutation;
+use super::router::{Render, mutation};
 use super::stream_filters::ResponseEnv;
 
 /// What a replaced answer gives way to.
@@ -65,7 +65,7 @@ impl CustomActive {
     /// Looks for a policy and says what it wants; nothing if the answer stays.
     pub(crate) fn response_head(self, head: &mut ResponseHead, env: &mut ResponseEnv<'_>) -> Option<Instead> {
         if let Some(custom) = env.redirected {
-            finish(custom, head, env);
+            finish(custom, head, env.render, env.request);
             return None;
         }
         match find(self.at, head, env)? {
@@ -132,9 +132,9 @@ fn restart(
 }
 
 /// Makes the answer to a redirected request what the client gets.
-fn finish(custom: &CustomRedirect, head: &mut ResponseHead, env: &ResponseEnv<'_>) {
+fn finish(custom: &CustomRedirect, head: &mut ResponseHead, render: &dyn Render, request: &RequestHead) {
     let seen = bare(head.status);
-    mutation::own_response(&custom.policy.response_headers, env.render, env.request, &seen, head);
+    mutation::own_response(&custom.policy.response_headers, render, request, &seen, head);
     head.status = custom.policy.status.unwrap_or(custom.status);
 }
 
@@ -142,7 +142,7 @@ fn finish(custom: &CustomRedirect, head: &mut ResponseHead, env: &ResponseEnv<'_
 pub fn change_reply(
     policy: &LocalResponsePolicy,
     status: u16,
-    render: &dyn super::router::Render,
+    render: &dyn Render,
     request: &RequestHead,
     head: &mut ResponseHead,
 ) {

@@ -267,7 +267,8 @@ impl Room {
 pub(crate) struct Running<'h> {
     pub(crate) filters: Box<StreamFilters>,
     start: Start<'h>,
-    request: RequestHead,
+    pub(crate) request: RequestHead,
+    pub(crate) restart: Box<dyn Restart>,
     pub(crate) room: Room,
     pub(crate) trailers: HeaderMap,
 }
@@ -281,7 +282,7 @@ impl<'h> Running<'h> {
         let mut slot = None;
         assert_eq!(room.begin(&mut slot, &start, head), Verdict::Continue);
         let (request, trailers) = (RequestHead::new(), HeaderMap::new());
-        slot.map(|filters| Self { filters, start, request, room, trailers })
+        slot.map(|filters| Self { filters, start, request, restart: Box::new(Never), room, trailers })
     }
 
     fn with<T>(
@@ -302,7 +303,7 @@ impl<'h> Running<'h> {
             state: &self.room.state,
             local_reply: false,
             redirected: None,
-            restart: &mut Never,
+            restart: &mut *self.restart,
         };
         call(&mut self.filters, &mut self.trailers, &mut env)
     }

@@ -112,7 +112,7 @@ fn is(status: u16, body: &str) -> (u16, String) {
 fn replies_of_policies(subject: &Subject) {
     let upstream = upstream();
     let format = "body: {inline_string: B}, body_format: {json_format: {body: \"%LOCAL_REPLY_BODY%\", code: \"%RESPONSE_CODE%\", why: \"%RESPONSE_CODE_DETAILS%\", up: \"%RESP(x-up)%\", path: \"%REQ(:path)%\"}, content_type: text/unused}";
-    let fields = "response_headers_to_add: [{header: {key: x-add, value: \"%RESPONSE_CODE% %RESP(x-up)%.%REQ(:path)%\"}}, {header: {key: content-type, value: text/mine}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}, {header: {key: x-route, value: no}, append_action: ADD_IF_ABSENT}]";
+    let fields = "response_headers_to_add: [{header: {key: x-add, value: \"%RESPONSE_CODE% %RESP(x-up)%.%REQ(:path)%\"}}, {header: {key: content-type, value: text/mine}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}, {header: {key: x-route, value: absent}, append_action: ADD_IF_ABSENT}]";
     let matcher = list(&[
         (status(503), local(&format!("{format}, status_code: 480, {fields}"))),
         (status(504), local("body: {inline_string: B}, response_code_details: mine")),
@@ -312,9 +312,11 @@ fn bodies_and_methods_of_redirected_requests(subject: &Subject) {
     let mut client = proxy.client();
     let answer = client.exchange("HEAD", "/s503", &[], b"");
     assert_eq!((told(&answer), answer.get("content-length")), (is(503, ""), Some("15")));
-    let method = if subject.is_envoy() { "GET" } else { "HEAD" };
-    assert_eq!(upstream.requests()[3].method, method);
-    assert_eq!(told(&client.get("/s503")), is(503, "of the endpoint"));
+    if !subject.is_envoy() {
+        // Envoy asks with GET, and sends the body of that answer to a client that asked with HEAD.
+        assert_eq!(upstream.requests()[3].method, "HEAD");
+        assert_eq!(told(&client.get("/s503")), is(503, "of the endpoint"));
+    }
     upstream.assert_strict();
 }
 
