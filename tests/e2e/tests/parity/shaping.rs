@@ -243,9 +243,18 @@ pub(super) const FEATURES: &[Feature] = &[
         )],
         endpoints: &[does(Does::Recover(1, 404))],
         traffic: requests(3),
+        differs: &[
+            ("cluster.up.upstream_cx_active", REUSED),
+            ("cluster.up.upstream_cx_http1_total", REUSED),
+            ("cluster.up.upstream_cx_total", REUSED),
+            ("cluster.up.upstream_rq_pending_total", REUSED),
+        ],
         ..SHAPING
     },
 ];
+
+/// Why fewer connections are opened.
+const REUSED: &str = "the connection of the answer that is replaced serves the next request";
 
 /// Longer than what is not worth to be compressed.
 const LONG: &str = "a text that is long enough, a text that is long enough, a text that is long enough";
