@@ -62,10 +62,15 @@ impl CustomActive {
         Self { at, met }
     }
 
-    /// Looks for a policy and says what it wants; nothing if the answer stays.
-    pub(crate) fn response_head(self, head: &mut ResponseHead, env: &mut ResponseEnv<'_>) -> Option<Instead> {
+    /// Looks for a policy and says what it wants; nothing if the answer stays. `end`: it has no body.
+    pub(crate) fn response_head(
+        self,
+        head: &mut ResponseHead,
+        end: bool,
+        env: &mut ResponseEnv<'_>,
+    ) -> Option<Instead> {
         if let Some(custom) = env.redirected {
-            finish(custom, head, env.render, env.request);
+            finish(custom, head, end, env.render, env.request);
             return None;
         }
         match find(self.at, head, env)? {
@@ -132,10 +137,25 @@ fn restart(
 }
 
 /// Makes the answer to a redirected request what the client gets.
-fn finish(custom: &CustomRedirect, head: &mut ResponseHead, render: &dyn Render, request: &RequestHead) {
+fn finish(
+    custom: &CustomRedirect,
+    head: &mut ResponseHead,
+    end: bool,
+    render: &dyn Render,
+    request: &RequestHead,
+) {
     let seen = bare(head.status);
     mutation::own_response(&custom.policy.response_headers, render, request, &seen, head);
-    head.status = custom.policy.status.unwrap_or(custom.status);
+    let status = custom.policy.status.unwrap_or(custom.status);
+    // Envoy sends bodies behind such heads, where a client looks for its next answer.
+    if end || !is_bodiless(status) {
+        head.status = status;
+    }
+}
+
+/// Answers with this status have no body (RFC 9110 section 6.4.1).
+pub fn is_bodiless(status: u16) -> bool {
+    matches!(status, 204 | 304)
 }
 
 /// Changes the reply of a policy; `status` is that of the answer it replaces.

@@ -3,7 +3,7 @@
 use millrace_base::{Key, Rng, Written};
 use millrace_config::{LocalResponsePolicy, ResponseDetails, Snapshot};
 use millrace_filter::http::LocalReply;
-use millrace_filter::http::custom_response::{CustomRedirect, Instead, Restart, Restarted};
+use millrace_filter::http::custom_response::{self, CustomRedirect, Instead, Restart, Restarted};
 use millrace_http::h1::upgrade_type;
 use millrace_http::{Method, RequestHead};
 use millrace_observe::access_log::{StreamInfo, render_line};
@@ -97,8 +97,11 @@ impl Shard {
         let downstream = self.downstreams.get(stream.downstream)?;
         let facts = &stream.facts;
         let replaced = stream.response.status;
+        let status = policy.status.unwrap_or(replaced);
         let own = policy.body.as_deref();
         let text = match &policy.body_format {
+            // Unlike Envoy, whose clients would take it for their next answer.
+            _ if custom_response::is_bodiless(status) => Vec::new(),
             None => own.unwrap_or_default().to_vec(),
             Some(format) => {
                 let renderer = Renderer {
@@ -128,7 +131,6 @@ impl Shard {
             ResponseDetails::Preserve => facts.details.clone(),
             ResponseDetails::Set(details) => details.to_string().into(),
         };
-        let status = policy.status.unwrap_or(replaced);
         Some((LocalReply { body: text.into(), details, ..LocalReply::new(status, "", "") }, replaced))
     }
 

@@ -174,7 +174,8 @@ impl Shard {
         }
         if filtered {
             let framing = self.streams.get(id).map_or(framing, |s| match framing {
-                BodyFraming::Tunnel => framing,
+                // The end of what has no body may come later, over HTTP/2.
+                BodyFraming::Tunnel | BodyFraming::None => framing,
                 _ => body_framing(&s.response.headers, ended),
             });
             self.write_response_head(id, framing, ended);

@@ -107,13 +107,14 @@ fn requests_begin_anew_where_there_is_a_route() {
 fn the_answer_to_a_redirected_request_has_the_first_status() {
     let room = Room::new();
     let ResponsePolicy::Redirect(policy) = redirect_to("http://o/", &room) else { panic!("a redirect") };
-    let answered = |policy: RedirectPolicy| {
+    let answered = |policy: RedirectPolicy, end: bool| {
         let custom = CustomRedirect { policy: Arc::new(policy), status: 503 };
         let mut answer = response(200, &[("x-own", "1")]);
         let request = head("/", &[]);
-        finish(&custom, &mut answer, &crate::http::test::Literal, &request);
+        finish(&custom, &mut answer, end, &crate::http::test::Literal, &request);
         (answer.status, lines(&answer.headers))
     };
-    assert_eq!(answered((*policy).clone()), (503, "x-own: 1 | x-response: 1".to_owned()));
-    assert_eq!(answered(RedirectPolicy { status: Some(207), ..(*policy).clone() }).0, 207);
+    assert_eq!(answered((*policy).clone(), false), (503, "x-own: 1 | x-response: 1".to_owned()));
+    let with = |status, end| answered(RedirectPolicy { status: Some(status), ..(*policy).clone() }, end).0;
+    assert_eq!((with(207, false), with(304, false), with(304, true)), (207, 200, 304));
 }

@@ -26,7 +26,7 @@ impl StreamFilters {
         }
         let Some(next) = self.filters.len().checked_sub(self.begun + 1) else { return false };
         match &mut self.filters[next] {
-            Active::Custom(custom) => self.instead = custom.response_head(head, env),
+            Active::Custom(custom) => self.instead = custom.response_head(head, end, env),
             filter => filter.response_head(head, end, env, &mut self.decision),
         }
         self.begun += 1;
