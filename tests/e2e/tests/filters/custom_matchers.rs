@@ -1,7 +1,9 @@
 //! Which answers the filter `custom_response` replaces: matchers, levels, and the filters around it.
 
 use millrace_e2e::{Case, case};
+use millrace_support::any::http2_cluster;
 use millrace_support::bootstrap::{Bootstrap, Http};
+use millrace_support::h2;
 use millrace_support::message::Response;
 use millrace_support::process::Proxy;
 use millrace_support::subject::Subject;
@@ -12,7 +14,8 @@ use super::custom_response::{
     upstream,
 };
 
-pub(crate) const CASES: &[Case] = &[case!(matchers), case!(levels), case!(filters_around)];
+pub(crate) const CASES: &[Case] =
+    &[case!(matchers), case!(levels), case!(filters_around), case!(answers_that_were_held)];
 
 /// A `matcher_tree` over the status.
 fn map(kind: &str, entries: &[(&str, String)], otherwise: &str) -> String {
@@ -143,4 +146,38 @@ fn filters_around(subject: &Subject) {
     assert_eq!((told(&answer), marks(&answer)), (is(503, "instead"), (false, false)));
     let answer = client.get_with("/s200", &abort("504"));
     assert_eq!((told(&answer), marks(&answer)), (is(504, "fault filter abort"), (true, true)));
+}
+
+/// The filter behind keeps heads until it knows how the call ended.
+fn answers_that_were_held(subject: &Subject) {
+    let upstream = h2::upstream::Upstream::start(|asked| match asked.get(":path") {
+        "/s200" => h2::reply::Reply::ok("other"),
+        path => {
+            let status = if path == "/s14" { "14" } else { "5" };
+            let head = h2::reply::Reply(Vec::new()).head(200, &[("content-type", "application/grpc")], false);
+            head.data(b"\0\0\0\0\x01x", false).trailers(&[("grpc-status", status)])
+        }
+    });
+    let of_status = |status: &str| {
+        single(&input("HttpResponseHeader", ", header_name: grpc-status"), &format!("exact: \"{status}\""))
+    };
+    let matcher =
+        list(&[(of_status("14"), body("instead")), (of_status("5"), redirect("uri: \"http://o/s200\""))]);
+    let filters =
+        chain(&[("custom", KIND, &filter(&matcher)), ("bridge", "grpc_http1_bridge.v3.Config", "")]);
+    let http = Http::routes(UP).hcm(&filters);
+    let bootstrap = Bootstrap::new().http(http).cluster("up", &[upstream.address()], &http2_cluster(""));
+    let proxy = Proxy::start(subject, &bootstrap);
+    let mut client = proxy.client();
+    let mut call = |path: &str| {
+        let fields = [("content-type", "application/grpc")];
+        client.exchange("POST", path, &fields, b"\0\0\0\0\0")
+    };
+    for _ in 0..2 {
+        let answer = call("/s14");
+        assert_eq!((answer.status, answer.get("grpc-message")), (200, Some("instead")));
+        let answer = call("/s5");
+        assert_eq!(told(&answer), is(503, "other"));
+    }
+    proxy.wait_stat("cluster.up.upstream_rq_active", 0);
 }
