@@ -28,6 +28,7 @@ mod http;
 mod interned;
 mod listener;
 mod listener_filter;
+mod match_tree;
 mod matcher;
 mod metadata;
 mod overload;

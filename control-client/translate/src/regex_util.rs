@@ -23,9 +23,14 @@ fn compile(pattern: &str, path: &Path) -> Result<Regex, Rejection> {
 
 /// A pattern that must match the whole text.
 pub(crate) fn full(matcher: &RegexMatcher, path: &Path) -> Result<Regex, Rejection> {
+    whole(&matcher.regex, path)
+}
+
+/// The same of a bare pattern; `path` leads to the message that has it in `regex`.
+pub(crate) fn whole(pattern: &str, path: &Path) -> Result<Regex, Rejection> {
     // Alone first, so that a pattern such as `a)(b` cannot escape the group around it.
-    compile(&matcher.regex, path)?;
-    compile(&format!(r"\A(?:{})\z", matcher.regex), path)
+    compile(pattern, path)?;
+    compile(&format!(r"\A(?:{pattern})\z"), path)
 }
 
 /// As [`substitution`], in one piece.

@@ -154,6 +154,8 @@ pub enum HttpFilterKind {
     Cors(CorsFilter),
     /// `envoy.filters.http.csrf`.
     Csrf(Arc<CsrfFilter>),
+    /// `envoy.filters.http.custom_response`.
+    CustomResponse(Arc<crate::CustomResponse>),
     /// `envoy.filters.http.buffer`.
     Buffer(BufferFilter),
     /// `envoy.filters.http.stateful_session`.

@@ -5,6 +5,7 @@
 //! tables, templates) is compiled when a value is built, so that reading it costs the hot path nothing.
 //! Field names follow the `envoy.config.*.v3` messages they come from.
 
+mod absolute_url;
 mod access_log;
 mod address;
 mod address_set;
@@ -27,6 +28,7 @@ mod ids;
 mod listener;
 mod listener_filter;
 mod local_reply;
+mod match_tree;
 mod matcher;
 mod outlier_detection;
 mod overload;
@@ -42,6 +44,7 @@ mod upstream_connection;
 mod virtual_host;
 mod written_matcher;
 
+pub use absolute_url::AbsoluteUrl;
 pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink, Comparison, JsonValue};
 pub use address::{Address, Cidr};
 pub use address_set::AddressSet;
@@ -81,14 +84,15 @@ pub use http_filters::{
     AdaptiveConcurrency, AdmissionControl, AdmissionId, BandwidthLimit, BrotliCompressor, BrotliMode,
     BucketRef, BufferFilter, Coding, CompressDirection, CompressResponses, CompressorFilter,
     CompressorLibrary, CompressorPerRoute, ConnectionState, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy,
-    DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, DynamicBucket,
-    DynamicBuckets, Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges,
-    GradientState, GradientWindow, GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep,
-    HeaderToMetadata, HealthCheckCache, HealthCheckFilter, HitsAddend, LATENCY_BINS, LocalRateLimit,
-    LocalRateLimiter, MatchedLimit, MetadataRule, MetadataSource, MetadataWrite, MinRtt, MutationLists,
-    QueryMutation, RateLimitAction, RateLimitHeaders, RateLimitPolicy, RateVerdict, RuleSource,
-    RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata, StateValue, StatefulSession,
-    StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
+    CustomRedirectTo, CustomResponse, DecompressDirection, DecompressorFilter, DecompressorLibrary,
+    DescriptorLimit, DynamicBucket, DynamicBuckets, Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate,
+    GradientConfig, GradientGauges, GradientState, GradientWindow, GzipCompressor, GzipStrategy,
+    HeaderMutationFilter, HeaderMutationStep, HeaderToMetadata, HealthCheckCache, HealthCheckFilter,
+    HitsAddend, LATENCY_BINS, LocalRateLimit, LocalRateLimiter, LocalResponsePolicy, MatchedLimit,
+    MetadataRule, MetadataSource, MetadataWrite, MinRtt, MutationLists, QueryMutation, RateLimitAction,
+    RateLimitHeaders, RateLimitPolicy, RateVerdict, RedirectPolicy, ResponseDetails, ResponsePolicy,
+    RuleSource, RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata, StateValue,
+    StatefulSession, StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};
@@ -97,6 +101,7 @@ pub use listener_filter::{
     ConnectionPredicate, ListenerFilter, ListenerFilterKind, ProxyProtocolFilter, TlvRule,
 };
 pub use local_reply::{LocalReplyConfig, ReplyBodyFormat, ReplyMapper};
+pub use match_tree::{MatchInput, MatchInputs, MatchKind, MatchPredicate, MatchTree, OnMatch};
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
 pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
 pub use overload::{

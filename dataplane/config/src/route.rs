@@ -319,6 +319,8 @@ pub enum PerFilterConfig {
     Cors(Arc<CorsPolicy>),
     /// `CsrfPolicy`.
     Csrf(Arc<CsrfPolicy>),
+    /// `CustomResponse`: all levels count.
+    CustomResponse(Arc<crate::CustomResponse>),
     /// `BufferPerRoute`.
     Buffer(BufferFilter),
     /// `StatefulSessionPerRoute`: `None` switches the filter off here.

@@ -8,6 +8,7 @@
 pub mod cluster;
 pub mod hash;
 pub mod header;
+mod match_input;
 pub mod path;
 pub mod query;
 pub mod redirect;
@@ -22,5 +23,6 @@ mod test;
 
 pub use cluster::{ClusterChoice, cluster, weighted_number};
 pub use hash::{HashInputs, Hashed, cookie_value, hash};
+pub use match_input::HttpInputs;
 pub use scope::scope;
 pub use select::{Selected, Selection, is_grpc, select, strip_port, virtual_cluster};

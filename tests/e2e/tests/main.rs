@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         ("filters_buffer", filters::buffer::CASES),
         ("filters_compression", filters::compression::CASES),
         ("filters_connections", filters::connections::CASES),
+        ("filters_custom_matchers", filters::custom_matchers::CASES),
+        ("filters_custom_response", filters::custom_response::CASES),
         ("filters_decompression", filters::decompression::CASES),
         ("filters_fault", filters::fault::CASES),
         ("filters_metadata", filters::metadata::CASES),

@@ -426,7 +426,9 @@ pub(crate) fn finish(id: u64, head: &Head, body: &[u8], setup: &Setup, ledger: &
     let reply = &request.reply;
     if head.get("x-id").is_none() {
         let no_table = status == 404 && setup.disturbance == Disturbance::ChurnHard;
-        let allowed = LOCAL_STATUSES.contains(&status) || no_table;
+        // A reply to a request that `custom_response` has redirected has the status of the redirect.
+        let redirected = status == 302 && setup.knobs.custom && reply.redirects > 0;
+        let allowed = LOCAL_STATUSES.contains(&status) || no_table || redirected;
         if !allowed || setup.lossless && !request.harmed {
             let body = String::from_utf8_lossy(body);
             let text = format!("request {id}: local reply {status} {body}: {head:?} to {request:?}");

@@ -1,5 +1,5 @@
-//! Modes of what the proxy does beside passing requests on: tries beside each other, copies, redirects, races of connects,
-//! health checks, and little memory.
+//! Modes of what the proxy does beside passing requests on: tries beside each other, copies, redirects, other answers, races
+//! of connects, health checks, and little memory.
 
 use std::time::Duration;
 
@@ -48,6 +48,13 @@ impl Setup {
         Self { redirects: 300, early: 0, ..self }
     }
 
+    /// Failures are answered otherwise, and some requests are sent once more instead of their answer.
+    #[must_use]
+    pub fn customized(mut self) -> Self {
+        self.knobs.custom = true;
+        Self { redirects: 300, fail_first: 200, early: 0, lossless: false, ..self }
+    }
+
     /// Endpoints with two addresses.
     #[must_use]
     pub fn raced(mut self) -> Self {
@@ -78,6 +85,9 @@ impl Setup {
         }
         if one_in(rng, 2) {
             setup = setup.redirected();
+        }
+        if one_in(rng, 3) {
+            setup = setup.customized();
         }
         if one_in(rng, 3) {
             setup = setup.raced();

@@ -75,6 +75,8 @@ pub struct Knobs {
     pub hedges: bool,
     /// Redirects are followed within the proxy.
     pub redirects: bool,
+    /// The filter `custom_response` replaces answers.
+    pub custom: bool,
     /// Endpoints have a further address, where nobody listens: in front of or behind the other.
     pub races: bool,
     /// `per_upstream_preconnect_ratio`.
@@ -108,6 +110,7 @@ impl Default for Knobs {
             mirrors: false,
             hedges: false,
             redirects: false,
+            custom: false,
             races: false,
             preconnect: 1.0,
             checks: false,
@@ -347,22 +350,24 @@ fn tcp_proxy(registry: &Registry) -> TcpProxy {
 }
 
 fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) -> HttpConnectionManager {
+    let custom = knobs.custom.then(|| crate::custom::filter(registry));
+    let router = HttpFilter {
+        name: "envoy.filters.http.router".into(),
+        id: FilterConfigId(0),
+        disabled: false,
+        kind: HttpFilterKind::Router {
+            suppress_envoy_headers: false,
+            respect_expected_rq_timeout: false,
+            strict_check_headers: [None; 5],
+            suppress_grpc_statuses: false,
+        },
+    };
     HttpConnectionManager {
         stat_prefix: "ingress".into(),
         scope: registry.scope(ScopeKind::Http, "ingress"),
         listener_scope: registry.scope(ScopeKind::HttpListener, &format!("{address}.http.ingress")),
         routes: millrace_config::RouteSource::Inline(Arc::new(routes(mode, knobs))),
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".into(),
-            id: FilterConfigId(0),
-            disabled: false,
-            kind: HttpFilterKind::Router {
-                suppress_envoy_headers: false,
-                respect_expected_rq_timeout: false,
-                strict_check_headers: [None; 5],
-                suppress_grpc_statuses: false,
-            },
-        }],
+        http_filters: custom.into_iter().chain([router]).collect(),
         local_replies: None,
         access_logs: Vec::new(),
         codec: millrace_config::Codec::Auto,

@@ -9,6 +9,7 @@ pub mod bed;
 pub mod check;
 pub mod churn;
 pub mod client;
+mod custom;
 mod features;
 pub mod fixture;
 pub mod h2;

@@ -145,6 +145,24 @@ fn redirected_rough() {
 }
 
 #[test]
+fn customized() {
+    seeds(80, |_| Setup::choppy("customized", Mode::Http).customized());
+}
+
+#[test]
+fn customized_http2() {
+    seeds(80, |rng| Setup::choppy("customized_http2", Mode::Http).http2(rng).customized());
+}
+
+#[test]
+fn customized_rough() {
+    seeds(100, |rng| {
+        let setup = Setup::rough("customized_rough", Mode::HttpRetries).http2(rng).customized().hedged();
+        setup.mirrored().with_broken_streams()
+    });
+}
+
+#[test]
 fn raced() {
     seeds(60, |_| Setup::choppy("raced", Mode::Http).raced());
 }

@@ -8,6 +8,7 @@ mod compared;
 mod compression;
 mod control;
 mod core;
+mod custom_response;
 mod document;
 mod forward_proxy;
 mod health_check;
@@ -68,6 +69,7 @@ pub fn tables() -> impl Iterator<Item = &'static Table> {
         shaping::TABLES,
         compression::TABLES,
         written::TABLES,
+        custom_response::TABLES,
         route::TABLES,
         cluster::TABLES,
         health_check::TABLES,

@@ -26,8 +26,26 @@ macro_rules! for_route {
 }
 
 macro_rules! at {
-    ($path:literal) => {
+    ($path:expr) => {
         concat!("filter_chains[0].filters[0].typed_config.http_filters[0].typed_config", $path)
+    };
+}
+
+/// The same with the filter `custom_response` and one policy for everything; `$policy` are its type and fields.
+macro_rules! custom {
+    ($policy:literal) => {
+        concat!(
+            "{name: l, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {}, http_filters: [{name: f, typed_config: {'@type': t/envoy.extensions.filters.http.custom_response.v3.CustomResponse, custom_response_matcher: {on_no_match: {action: {name: p, typed_config: {'@type': t/envoy.extensions.http.custom_response.",
+            $policy,
+            "}}}}}}, {name: r, typed_config: {'@type': t/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}"
+        )
+    };
+}
+
+/// A path inside that policy.
+macro_rules! policy {
+    ($path:literal) => {
+        at!(concat!(".custom_response_matcher.on_no_match.action.typed_config", $path))
     };
 }
 
@@ -172,6 +190,45 @@ pub(super) const INVALID: &[Case] = &[
         at!(".max_dynamic_descriptors"),
         "",
     ),
+    (
+        L,
+        custom!("local_response_policy.v3.LocalResponsePolicy, status_code: 700"),
+        policy!(".status_code"),
+        "must be less than 600",
+    ),
+    (L, custom!("redirect_policy.v3.RedirectPolicy"), policy!(".redirect_action_specifier"), "is required"),
+    (
+        L,
+        custom!("redirect_policy.v3.RedirectPolicy, uri: nonsense"),
+        policy!(".uri"),
+        "Invalid uri specified for redirection for custom response: nonsense",
+    ),
+    (
+        L,
+        custom!("redirect_policy.v3.RedirectPolicy, redirect_action: {path_redirect: '/a#b'}"),
+        policy!(".redirect_action.path_redirect"),
+        "#fragment is not supported for custom response",
+    ),
+    (
+        L,
+        custom!("redirect_policy.v3.RedirectPolicy, redirect_action: {host_redirect: a, prefix_rewrite: /x}"),
+        policy!(".redirect_action.prefix_rewrite"),
+        "prefix_rewrite is not supported for Custom Response",
+    ),
+    (
+        L,
+        custom!(
+            "redirect_policy.v3.RedirectPolicy, uri: 'http://a', request_headers_to_add: [{header: {key: host, value: x}}]"
+        ),
+        policy!(".request_headers_to_add[0].header.key"),
+        ":-prefixed or host headers may not be modified",
+    ),
+    (
+        L,
+        with!("custom_response.v3.CustomResponse, custom_response_matcher: {matcher_list: {}}"),
+        at!(".custom_response_matcher.matcher_list.matchers"),
+        "at least 1 item",
+    ),
 ];
 
 /// What Envoy has and this build has not.
@@ -203,5 +260,29 @@ pub(super) const NOT_SERVED: &[Case] = &[
         "{virtual_hosts: [{name: a, domains: [x], rate_limits: [{actions: [{metadata: {descriptor_key: a, source: CLUSTER_ENTRY, metadata_key: {key: b, path: [{key: c}]}}}]}]}]}",
         "virtual_hosts[0].rate_limits[0].actions[0].metadata.source",
         "metadata of clusters",
+    ),
+    (
+        L,
+        with!(
+            "custom_response.v3.CustomResponse, custom_response_matcher: {matcher_list: {matchers: [{predicate: {single_predicate: {input: {name: i, typed_config: {'@type': t/envoy.type.matcher.v3.HttpResponseTrailerMatchInput, header_name: x}}, value_match: {exact: a}}}, on_match: {matcher: {}}}]}}"
+        ),
+        at!(".custom_response_matcher.matcher_list.matchers[0].predicate.single_predicate.input"),
+        "matching input 'i' of type",
+    ),
+    (
+        L,
+        custom!(
+            "redirect_policy.v3.RedirectPolicy, uri: 'http://a', modify_request_headers_action: {name: m, typed_config: {'@type': t/google.protobuf.Struct}}"
+        ),
+        policy!(".modify_request_headers_action"),
+        "no extension of this kind",
+    ),
+    (
+        L,
+        with!(
+            "custom_response.v3.CustomResponse, custom_response_matcher: {on_no_match: {action: {name: p, typed_config: {'@type': t/envoy.extensions.filters.http.router.v3.Router}}}}"
+        ),
+        at!(".custom_response_matcher.on_no_match.action"),
+        "custom response policy 'p'",
     ),
 ];

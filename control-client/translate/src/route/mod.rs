@@ -24,6 +24,7 @@ use crate::error::Rejection;
 use crate::{headers, metadata, per_filter, value};
 
 pub(crate) use policies::mirrors;
+pub(crate) use redirect::redirect;
 pub(crate) use retry::policy as retry_policy;
 pub(crate) use scope::{scope, scope_key};
 pub use table::RouteTable;

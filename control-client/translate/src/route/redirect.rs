@@ -8,7 +8,7 @@ use millrace_proto::pb::envoy::config::route::v3::redirect_action as by;
 use crate::error::Rejection;
 use crate::{regex_util, value};
 
-pub(super) fn redirect(to: &RedirectAction, path: &Path) -> Result<Redirect, Rejection> {
+pub(crate) fn redirect(to: &RedirectAction, path: &Path) -> Result<Redirect, Rejection> {
     use by::RedirectResponseCode as Code;
     let scheme = match &to.scheme_rewrite_specifier {
         Some(by::SchemeRewriteSpecifier::HttpsRedirect(on)) => on.then(|| value::bytes("https")),

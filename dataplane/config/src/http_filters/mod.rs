@@ -7,6 +7,7 @@ mod compression;
 mod concurrency;
 mod cors;
 mod csrf;
+mod custom_response;
 mod dynamic_buckets;
 mod fault;
 mod header_mutation;
@@ -29,6 +30,9 @@ pub use concurrency::{
 };
 pub use cors::{CorsFilter, CorsPolicy};
 pub use csrf::{CsrfFilter, CsrfPolicy};
+pub use custom_response::{
+    CustomRedirectTo, CustomResponse, LocalResponsePolicy, RedirectPolicy, ResponseDetails, ResponsePolicy,
+};
 pub use dynamic_buckets::{DynamicBucket, DynamicBuckets};
 pub use fault::{Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate};
 pub use header_mutation::{HeaderMutationFilter, HeaderMutationStep, MutationLists, QueryMutation};

@@ -3,6 +3,7 @@
 pub mod chain;
 mod compression;
 pub mod connection_manager;
+pub mod custom_response;
 pub mod forward_proxy;
 pub mod grpc;
 mod grpc_http1_bridge;

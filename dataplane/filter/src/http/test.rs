@@ -14,6 +14,7 @@ use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 use millrace_observe::stats::{Registry, ShardStats};
 
 use super::LocalReply;
+use super::custom_response::{Restart, Restarted};
 use super::forward_proxy::{HostNames, NoHosts};
 use super::router::Render;
 use super::stream_filters::{
@@ -182,6 +183,15 @@ impl Render for Literal {
     }
 }
 
+/// Nothing can begin anew.
+pub(crate) struct Never;
+
+impl Restart for Never {
+    fn may_restart(&mut self, _head: &RequestHead) -> Restarted {
+        Restarted::TooEarly
+    }
+}
+
 /// What a shard has for its filters.
 pub(crate) struct Room {
     pub(crate) registry: Registry,
@@ -258,7 +268,8 @@ impl Room {
 pub(crate) struct Running<'h> {
     pub(crate) filters: Box<StreamFilters>,
     start: Start<'h>,
-    request: RequestHead,
+    pub(crate) request: RequestHead,
+    pub(crate) restart: Box<dyn Restart>,
     pub(crate) room: Room,
     pub(crate) trailers: HeaderMap,
 }
@@ -272,7 +283,7 @@ impl<'h> Running<'h> {
         let mut slot = None;
         assert_eq!(room.begin(&mut slot, &start, head), Verdict::Continue);
         let (request, trailers) = (RequestHead::new(), HeaderMap::new());
-        slot.map(|filters| Self { filters, start, request, room, trailers })
+        slot.map(|filters| Self { filters, start, request, restart: Box::new(Never), room, trailers })
     }
 
     fn with<T>(
@@ -291,6 +302,9 @@ impl<'h> Running<'h> {
             wall: WallTime::default(),
             shard: &mut self.room.shard,
             state: &self.room.state,
+            local_reply: false,
+            redirected: None,
+            restart: &mut *self.restart,
         };
         call(&mut self.filters, &mut self.trailers, &mut env)
     }

@@ -17,6 +17,7 @@ fn page() -> String {
         let prefix = match (kind.prefix(), kind) {
             ("", ScopeKind::Host) => "(of one endpoint, in /clusters only) ".to_owned(),
             ("", ScopeKind::HttpLocalRateLimit) => "<stat_prefix>.http_local_rate_limit.".to_owned(),
+            ("", ScopeKind::CustomResponse) => "[http.<stat_prefix>.]".to_owned(),
             ("", ScopeKind::HttpBandwidthLimit) => "<stat_prefix>.http_bandwidth_limit.".to_owned(),
             ("", _) => "(no prefix)".to_owned(),
             (prefix, ScopeKind::HttpFault) => format!("{prefix}.<stat_prefix>.fault."),
@@ -166,6 +167,7 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::HttpFault
             | ScopeKind::HttpCors
             | ScopeKind::HttpCsrf
+            | ScopeKind::CustomResponse
             | ScopeKind::HttpStatefulSession
             | ScopeKind::HttpLocalRateLimit
             | ScopeKind::HttpCompressor

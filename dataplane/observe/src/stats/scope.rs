@@ -77,6 +77,8 @@ pub enum ScopeKind {
     HttpCors,
     /// `http.<name>.`: `name` is `<stat_prefix>.csrf`.
     HttpCsrf,
+    /// `name` is `http.<stat_prefix>` of filters, empty for routes.
+    CustomResponse,
     /// `http.<name>.`: `name` is `<stat_prefix>.stateful_session.<the filter's stat_prefix>`.
     HttpStatefulSession,
     /// `<name>.`: `name` is `<stat_prefix>.http_local_rate_limit` of the filter or route.
@@ -151,6 +153,7 @@ impl ScopeKind {
         Self::HttpFault,
         Self::HttpCors,
         Self::HttpCsrf,
+        Self::CustomResponse,
         Self::HttpStatefulSession,
         Self::HttpLocalRateLimit,
         Self::HttpCompressor,
@@ -206,6 +209,7 @@ impl ScopeKind {
             Self::HttpFault => &tables::fault::TABLE,
             Self::HttpCors => &tables::cors::TABLE,
             Self::HttpCsrf => &tables::csrf::TABLE,
+            Self::CustomResponse => &tables::custom_response::TABLE,
             Self::HttpStatefulSession => &tables::stateful_session::TABLE,
             Self::HttpLocalRateLimit => &tables::http_local_rate_limit::TABLE,
             Self::HttpCompressor => &tables::compressor::TABLE,
@@ -229,7 +233,11 @@ impl ScopeKind {
     /// How names of this kind begin, before the scope's own name.
     pub fn prefix(self) -> &'static str {
         match self {
-            Self::Process | Self::Host | Self::HttpLocalRateLimit | Self::HttpBandwidthLimit => "",
+            Self::Process
+            | Self::Host
+            | Self::CustomResponse
+            | Self::HttpLocalRateLimit
+            | Self::HttpBandwidthLimit => "",
             Self::HeaderToMetadata => "http_filter_name",
             Self::LocalRateLimit => "local_rate_limit",
             Self::ConnectionLimit => "connection_limit",

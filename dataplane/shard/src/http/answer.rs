@@ -121,8 +121,7 @@ impl Shard {
             self.local_reply(id, refusal);
             return false;
         }
-        self.send_response_head(conn, id, framing);
-        true
+        self.send_response_head(conn, id, framing)
     }
 
     /// The answer of a try that is repeated is thrown away. A connection whose answer is complete with its

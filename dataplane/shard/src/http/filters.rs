@@ -5,6 +5,7 @@
 //! `millrace_filter::http::stream_filters`.
 
 use millrace_base::{Key, Time};
+use millrace_filter::http::custom_response::Instead;
 use millrace_filter::http::router::outcome;
 use millrace_filter::http::stream_filters::{Env, ResponseEnv, Start, Verdict};
 use millrace_filter::http::{BodyUse, LocalReply, StreamFilters};
@@ -12,6 +13,7 @@ use millrace_http::h1::BodyFraming;
 use millrace_http::{HeaderId, HeaderMap, ResponseHead};
 use millrace_observe::stats::{host as host_metric, http as http_metric};
 
+use super::custom::Restarts;
 use super::render::Renderer;
 use super::request::http;
 use super::routing::Next;
@@ -22,6 +24,16 @@ use crate::health_checks::View;
 use crate::named_hosts::{NamesOf, Waiter};
 use crate::shard::Shard;
 use crate::upstream::EndedBy;
+
+/// What becomes of the head of a response.
+pub(super) enum HeadVerdict {
+    /// It is the client's; its status was this before.
+    Passes { before: u16 },
+    /// It must wait.
+    Waits,
+    /// The client gets something else.
+    GivesWay(Instead),
+}
 
 /// What filters may change of a stream whose request has left.
 pub(super) struct Parts<'s> {
@@ -266,6 +278,14 @@ impl Shard {
             wall: self.wall,
             shard: &mut self.filter_states,
             state: &stream.facts.state,
+            local_reply: stream.local_reply,
+            redirected: stream.followed.as_ref().and_then(|followed| followed.custom.as_ref()),
+            restart: &mut Restarts {
+                options: &options,
+                downstream,
+                rng: &mut self.rng,
+                whole: stream.request_complete,
+            },
         };
         let parts = Parts {
             response: &mut stream.response,
@@ -301,11 +321,16 @@ impl Shard {
         self.obey(id, verdict)
     }
 
-    /// Shows the head of the response to the filters. True when it must wait.
-    pub(super) fn filter_response_head(&mut self, id: Key, end: bool) -> bool {
-        let holds = self.ask_filters(id, |filters, parts, env| {
+    /// Shows the head of the response to the filters.
+    pub(super) fn filter_response_head(&mut self, id: Key, end: bool) -> HeadVerdict {
+        let before = self.streams.get(id).map_or(0, |stream| stream.response.status);
+        let verdict = self.ask_filters(id, |filters, parts, env| {
             filters.response_head(parts.response, end, env);
-            filters.holds_response()
+            match filters.take_instead() {
+                Some(instead) => HeadVerdict::GivesWay(instead),
+                None if filters.holds_response() => HeadVerdict::Waits,
+                None => HeadVerdict::Passes { before },
+            }
         });
         self.report_filters(id);
         if let Some(stream) = self.streams.get_mut(id)
@@ -315,7 +340,7 @@ impl Shard {
             // The body goes the way of those that have none.
             self.filter_states.recycle(filters);
         }
-        holds.unwrap_or(false)
+        verdict.unwrap_or(HeadVerdict::Passes { before })
     }
 
     /// Puts what the filters make of response bytes into the stream's queue, and writes a head that waited for them.
@@ -331,7 +356,7 @@ impl Shard {
         out.clear();
         self.filtered = out;
         self.report_filters(id);
-        self.obey(id, verdict) && self.release_head(id, end)
+        self.obey(id, verdict) && self.stays(id) && self.release_head(id, end)
     }
 
     /// The response has ended with trailers: the filters may take them. False when the stream is over.
@@ -345,7 +370,17 @@ impl Shard {
         out.clear();
         self.filtered = out;
         self.report_filters(id);
-        self.obey(id, verdict) && self.release_head(id, true)
+        self.obey(id, verdict) && self.stays(id) && self.release_head(id, true)
+    }
+
+    /// Whether the answer whose head was held is the client's. If not, the stream is over or begins anew.
+    fn stays(&mut self, id: Key) -> bool {
+        let instead = self.take_instead(id);
+        let stays = instead.is_none();
+        if let Some(instead) = instead {
+            self.give_way(id, None, instead);
+        }
+        stays
     }
 
     /// Writes the head once no filter holds it any more.

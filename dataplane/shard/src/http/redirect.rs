@@ -18,12 +18,12 @@ use super::{HttpOptions, Stream};
 use crate::shard::Shard;
 
 /// The next request of a redirect.
-struct Next {
-    head: Box<RequestHead>,
+pub(super) struct Next {
+    pub(super) head: Box<RequestHead>,
     /// It has no body any more.
-    bodiless: bool,
-    plan: Option<Plan>,
-    followed: Followed,
+    pub(super) bodiless: bool,
+    pub(super) plan: Option<Plan>,
+    pub(super) followed: Followed,
 }
 
 impl Shard {
@@ -102,7 +102,7 @@ impl Shard {
     }
 
     /// Puts a new stream in the place of the redirected one, which is logged and over.
-    fn begin_anew(&mut self, id: Key, options: &Rc<HttpOptions>, next: Next) {
+    pub(super) fn begin_anew(&mut self, id: Key, options: &Rc<HttpOptions>, next: Next) {
         let Some(key) = self.streams.get(id).map(|stream| stream.downstream) else { return };
         self.report_filters(id);
         self.end_filters(id);
@@ -139,6 +139,8 @@ impl Shard {
             std::mem::swap(&mut new.request_trailers, &mut old.request_trailers);
         }
         new.request.clone_from(&next.head);
+        // The status that its cluster is told, where that was no redirect of its own.
+        self.count_answer(&old, old.facts.cluster_status.unwrap_or(0));
         old.request = *next.head;
         old.facts.plan = next.plan;
         self.finished.push(old);

@@ -43,7 +43,8 @@ impl<'a> Renderer<'a> {
             protocol: Some(millrace_http::Version::Http11),
             upstream_protocol: facts.upstream_connection.map(|_| facts.upstream_version),
             response_code: Some(facts.status).filter(|s| *s > 0),
-            response_code_details: Some(&*facts.details).filter(|d| !d.is_empty()),
+            // A response may have empty ones, of a policy that says so.
+            response_code_details: Some(&*facts.details).filter(|d| !d.is_empty() || facts.status > 0),
             flags: facts.flags,
             times: facts.times,
             bytes: facts.bytes,

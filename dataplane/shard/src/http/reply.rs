@@ -1,7 +1,9 @@
 //! Answers of our own, and the end of streams that have no good one.
 
 use millrace_base::{Key, ResponseFlag, Written};
+use millrace_config::{LocalResponsePolicy, RouteAction};
 use millrace_filter::http::LocalReply;
+use millrace_filter::http::custom_response;
 use millrace_filter::http::router::mutation::Levels;
 use millrace_filter::http::router::response::{self as router, ResponseFacts};
 use millrace_filter::http::router::rewrite::rewrite;
@@ -10,7 +12,6 @@ use millrace_http::h1::BodyFraming;
 use millrace_http::h2::ErrorCode;
 use millrace_observe::access_log::StreamInfo;
 use millrace_observe::stats::http as metric;
-use millrace_route::Selected;
 
 use super::Closing;
 use super::render::Renderer;
@@ -45,9 +46,19 @@ impl Shard {
             http.closing = Closing::AfterResponse;
         }
         let mut body = std::mem::take(&mut self.reply_body);
-        self.fill_reply(id, &reply, &mut body);
+        self.fill_reply(id, &reply, None, &mut body);
         self.ask_filters(id, |filters, parts, env| filters.local_reply(parts.response, &mut body, env));
         self.report_filters(id);
+        match self.take_instead(id) {
+            Some(instead) => self.answer_instead(id, instead, body),
+            None => self.send_reply(id, body),
+        }
+    }
+
+    /// Sends the head that the stream has with this body, and nothing behind it.
+    pub(super) fn send_reply(&mut self, id: Key, mut body: Vec<u8>) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let (key, over_h2) = (stream.downstream, stream.client.is_some());
         let framing =
             if body.is_empty() { BodyFraming::None } else { BodyFraming::Length(body.len() as u64) };
         let ends = body.is_empty() || self.streams.get(id).is_some_and(|s| s.is_head);
@@ -81,8 +92,15 @@ impl Shard {
         self.finish_stream(id);
     }
 
-    /// Makes the head and the body; the route's response mutations apply to local replies, too.
-    fn fill_reply(&mut self, id: Key, reply: &LocalReply, body: &mut Vec<u8>) {
+    /// Makes the head and the body; the route's response mutations apply to local replies, too. Replies of a policy that
+    /// replace an answer, of this status, have those of forwarding routes only, as in Envoy.
+    pub(super) fn fill_reply(
+        &mut self,
+        id: Key,
+        reply: &LocalReply,
+        policy: Option<(&LocalResponsePolicy, u16)>,
+        body: &mut Vec<u8>,
+    ) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let options = stream.options.clone();
         let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
@@ -90,15 +108,20 @@ impl Shard {
         let (names, snapshot, scratch) = (&self.names, &self.snapshot, &mut self.scratch);
         let attempts = if reply.by_router { facts.attempts } else { 0 };
         let modify = |head: &mut ResponseHead| {
-            let (Some(options), Some(plan)) = (&options, facts.plan) else { return };
-            let Some(config) = &options.routes else { return };
-            let Some(virtual_host) = config.virtual_hosts.get(plan.virtual_host) else { return };
-            let Some(route) = virtual_host.routes.get(plan.route) else { return };
-            let entry = plan.weighted_entry(options);
-            let levels = Levels { config, selected: Selected { virtual_host, route }, weighted: entry };
-            let router_facts = ResponseFacts { attempts, service_time: None };
-            let renderer = Renderer { downstream, options: Some(options), facts, shard: names, snapshot };
-            router::finalize(&levels, options.router, router_facts, &renderer, request, head, scratch);
+            let renderer =
+                Renderer { downstream, options: options.as_deref(), facts, shard: names, snapshot };
+            if let (Some(options), Some(plan)) = (&options, facts.plan)
+                && let Some(config) = &options.routes
+                && let Some(selected) = plan.selected(config)
+                && (policy.is_none() || matches!(selected.route.action, RouteAction::Forward(_)))
+            {
+                let levels = Levels { config, selected, weighted: plan.weighted_entry(options) };
+                let router_facts = ResponseFacts { attempts, service_time: None };
+                router::finalize(&levels, options.router, router_facts, &renderer, request, head, scratch);
+            }
+            if let Some((policy, replaced)) = policy {
+                custom_response::change_reply(policy, replaced, &renderer, request, head);
+            }
         };
         let local_replies = options.as_ref().and_then(|options| options.hcm.local_replies.as_deref());
         let Some(config) = local_replies else {

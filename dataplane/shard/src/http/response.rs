@@ -15,6 +15,7 @@ use millrace_ring::{Filled, IoError};
 use millrace_route::Selected;
 use millrace_upstream::TryResult;
 
+use super::filters::HeadVerdict;
 use super::render::Renderer;
 use super::request::http;
 use super::stream::Attempt;
@@ -117,12 +118,12 @@ impl Shard {
         }
     }
 
-    /// Turns the endpoint's head into the client's and sends it.
-    pub(super) fn send_response_head(&mut self, conn: Key, id: Key, framing: BodyFraming) {
+    /// Turns the endpoint's head into the client's and sends it. False when the client gets another answer.
+    pub(super) fn send_response_head(&mut self, conn: Key, id: Key, framing: BodyFraming) -> bool {
         let now = self.io.now;
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return };
-        let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return false };
+        let Some(downstream) = self.downstreams.get(stream.downstream) else { return false };
         stream.facts.details = "via_upstream".into();
         hop::strip_response(&mut stream.response);
         if let Some(config) = &options.routes
@@ -147,22 +148,34 @@ impl Shard {
         for cookie in stream.facts.balance.cookies.drain(..) {
             stream.response.headers.append(b"set-cookie", &cookie);
         }
-        if framing == BodyFraming::Tunnel {
-            self.become_tunnel(id);
-        }
-        let Some(stream) = self.streams.get(id) else { return };
-        let (whole, filtered) = (stream.flow.response_end && !stream.tunnel, stream.filters.is_some());
+        let tunnel = framing == BodyFraming::Tunnel;
+        let (whole, filtered) = (stream.flow.response_end && !tunnel, stream.filters.is_some());
         let ended = self.upstreams.get(conn).is_some_and(|u| match &u.carries {
             Carries::Http(http) => http.body.is_done(),
             Carries::Http2(_) => whole,
             Carries::Tcp(_) => false,
         });
+        let mut waits = false;
         if filtered {
-            if self.filter_response_head(id, ended) && !ended {
-                return;
+            match self.filter_response_head(id, ended) {
+                HeadVerdict::GivesWay(instead) => {
+                    self.give_way(id, Some(conn), instead);
+                    return false;
+                }
+                HeadVerdict::Waits => waits = !ended,
+                HeadVerdict::Passes { before } => self.note_status(id, before),
             }
+        }
+        if tunnel {
+            self.become_tunnel(id);
+        }
+        if waits {
+            return true;
+        }
+        if filtered {
             let framing = self.streams.get(id).map_or(framing, |s| match framing {
-                BodyFraming::Tunnel => framing,
+                // The end of what has no body may come later, over HTTP/2.
+                BodyFraming::Tunnel | BodyFraming::None => framing,
                 _ => body_framing(&s.response.headers, ended),
             });
             self.write_response_head(id, framing, ended);
@@ -171,6 +184,14 @@ impl Shard {
         }
         if ended {
             self.response_arrived(id);
+        }
+        true
+    }
+
+    /// The cluster is told what its endpoint has answered, although filters have changed that.
+    fn note_status(&mut self, id: Key, answered: u16) {
+        if let Some(stream) = self.streams.get_mut(id).filter(|s| s.response.status != answered) {
+            stream.facts.cluster_status.get_or_insert(answered);
         }
     }
 

@@ -5,6 +5,8 @@ pub(crate) mod bandwidth;
 pub(crate) mod buffer;
 pub(crate) mod compression;
 pub(crate) mod connections;
+pub(crate) mod custom_matchers;
+pub(crate) mod custom_response;
 pub(crate) mod decompression;
 pub(crate) mod fault;
 pub(crate) mod metadata;

@@ -225,7 +225,36 @@ pub(super) const FEATURES: &[Feature] = &[
         prefixes: &["http.main.adaptive_concurrency."],
         ..SHAPING
     },
+    Feature {
+        name: "custom_response: a reply instead of a 503",
+        filters: &[(
+            "custom_response.v3.CustomResponse",
+            "custom_response_matcher: {matcher_list: {matchers: [{predicate: {single_predicate: {input: {name: i, typed_config: {\"@type\": type.googleapis.com/envoy.type.matcher.v3.HttpResponseStatusCodeClassMatchInput}}, value_match: {exact: 5xx}}}, on_match: {action: {name: a, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy, status_code: 480, body: {inline_string: sorry}}}}}]}}",
+        )],
+        endpoints: &[does(Does::Recover(3, 503))],
+        traffic: requests(4),
+        ..SHAPING
+    },
+    Feature {
+        name: "custom_response: another request instead of a 404",
+        filters: &[(
+            "custom_response.v3.CustomResponse",
+            "custom_response_matcher: {matcher_list: {matchers: [{predicate: {single_predicate: {input: {name: i, typed_config: {\"@type\": type.googleapis.com/envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput}}, value_match: {exact: \"404\"}}}, on_match: {action: {name: a, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.http.custom_response.redirect_policy.v3.RedirectPolicy, status_code: 203, uri: \"http://a/sorry\"}}}}]}}",
+        )],
+        endpoints: &[does(Does::Recover(1, 404))],
+        traffic: requests(3),
+        differs: &[
+            ("cluster.up.upstream_cx_active", REUSED),
+            ("cluster.up.upstream_cx_http1_total", REUSED),
+            ("cluster.up.upstream_cx_total", REUSED),
+            ("cluster.up.upstream_rq_pending_total", REUSED),
+        ],
+        ..SHAPING
+    },
 ];
+
+/// Why fewer connections are opened.
+const REUSED: &str = "the connection of the answer that is replaced serves the next request";
 
 /// Longer than what is not worth to be compressed.
 const LONG: &str = "a text that is long enough, a text that is long enough, a text that is long enough";

@@ -8,6 +8,7 @@ mod compression_library;
 mod concurrency;
 mod cors;
 mod csrf;
+mod custom_response;
 mod fault;
 mod forward_proxy;
 mod header_mutation;
@@ -45,6 +46,7 @@ pub(super) fn filter(
         header_mutation::TYPE => header_mutation::filter(&open(any, path)?, path)?,
         cors::TYPE => cors::filter(stat_prefix, cx),
         csrf::TYPE => csrf::filter(&open(any, path)?, stat_prefix, path, cx)?,
+        custom_response::TYPE => custom_response::filter(&open(any, path)?, stat_prefix, path, cx)?,
         buffer::TYPE => buffer::filter(&open(any, path)?),
         stateful_session::TYPE => stateful_session::filter(&open(any, path)?, stat_prefix, path, cx)?,
         compression::COMPRESSOR => compression::compressor(&open(any, path)?, stat_prefix, path, cx)?,
@@ -69,6 +71,7 @@ pub(super) fn of_route(
         header_mutation::PER_ROUTE => header_mutation::of_route(&open(any, path)?, path)?,
         cors::POLICY => cors::of_route(&open(any, path)?, path, cx)?,
         csrf::TYPE => csrf::of_route(&open(any, path)?, path, cx)?,
+        custom_response::TYPE => custom_response::of_route(&open(any, path)?, path, cx)?,
         buffer::PER_ROUTE => buffer::of_route(&open(any, path)?, path)?,
         stateful_session::PER_ROUTE => stateful_session::of_route(&open(any, path)?, path)?,
         bandwidth::TYPE => bandwidth::of_route(&open(any, path)?, path, cx)?,

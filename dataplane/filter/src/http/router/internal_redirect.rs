@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use millrace_config::{InternalRedirects, RedirectPredicate};
+use millrace_config::{AbsoluteUrl, InternalRedirects, RedirectPredicate};
 use millrace_http::{HeaderId, Method, RequestHead, ResponseHead};
+
+use crate::http::custom_response::CustomRedirect;
 
 /// The redirects of one request that were followed so far.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +14,8 @@ pub struct Followed {
     count: u32,
     /// From one route to another, by name, for [`RedirectPredicate::PreviousRoutes`].
     steps: Vec<(Arc<str>, Arc<str>)>,
+    /// A policy of `custom_response` made one of them, and is applied to the answer.
+    pub custom: Option<CustomRedirect>,
 }
 
 /// Why the redirect goes to the client.
@@ -40,25 +44,6 @@ pub struct Target {
     to_https: bool,
 }
 
-/// Parts of an absolute `http` or `https` URL: whether it is `https`, its authority, and its path with the query. The
-/// fragment is no part of a request.
-fn absolute(location: &[u8]) -> Option<(bool, &[u8], &[u8])> {
-    let colon = location.windows(3).position(|three| three == b"://")?;
-    let https = match &location[..colon] {
-        scheme if scheme.eq_ignore_ascii_case(b"http") => false,
-        scheme if scheme.eq_ignore_ascii_case(b"https") => true,
-        _ => return None,
-    };
-    let rest = &location[colon + 3..];
-    let end = rest.iter().position(|b| *b == b'#').unwrap_or(rest.len());
-    let rest = &rest[..end];
-    let path = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(path);
-    let plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'@' | b'\\' | b'"' | b'<' | b'>');
-    (!authority.is_empty() && authority.iter().all(plain) && path.iter().all(u8::is_ascii_graphic))
-        .then_some((https, authority, path))
-}
-
 /// What a redirect asks for, given the head as it went upstream. `secure` says that the client's connection has TLS.
 ///
 /// # Errors
@@ -71,7 +56,8 @@ pub fn target(
     secure: bool,
 ) -> Result<Target, Refusal> {
     let location = response.headers.get(HeaderId::Location).ok_or(Refusal::Impossible)?;
-    let (to_https, authority, path) = absolute(location).ok_or(Refusal::BadLocation)?;
+    let url = AbsoluteUrl::parse(location).ok_or(Refusal::BadLocation)?;
+    let to_https = url.https;
     let from_https = secure && sent.scheme() != b"http";
     if !policy.allow_cross_scheme && from_https != to_https {
         return Err(Refusal::UnsafeScheme);
@@ -86,13 +72,18 @@ pub fn target(
             head.headers.append(name, value);
         }
     }
-    head.set_scheme(if to_https { b"https" } else { b"http" });
-    head.set_authority(authority);
-    match path.first() {
-        Some(b'/') => head.set_path(path),
-        _ => head.set_path(&[b"/", path].concat()),
-    }
+    lead_to(&mut head, &url);
     Ok(Target { head, from_https, to_https })
+}
+
+/// Makes a head ask for a URL.
+pub(crate) fn lead_to(head: &mut RequestHead, url: &AbsoluteUrl<'_>) {
+    head.set_scheme(url.scheme());
+    head.set_authority(url.authority);
+    match url.path.first() {
+        Some(b'/') => head.set_path(url.path),
+        _ => head.set_path(&[b"/", url.path].concat()),
+    }
 }
 
 impl Target {

@@ -65,6 +65,33 @@ pub fn own_request(mutations: &HeaderMutations, render: &impl Render, head: &mut
     apply(mutations, &mut head.headers, &values);
 }
 
+/// The same to the request that another answer led to.
+pub(crate) fn restarted_request(
+    mutations: &HeaderMutations,
+    render: &dyn Render,
+    answer: &ResponseHead,
+    head: &mut RequestHead,
+) {
+    let mut values = Vec::new();
+    let value = |template: &Template, out: &mut Vec<u8>| render.render(template, head, Some(answer), out);
+    evaluate(mutations, &head.headers, value, &mut values);
+    apply(mutations, &mut head.headers, &values);
+}
+
+/// Adds the fields of one level to a response; `seen` is the one that values see.
+pub(crate) fn own_response(
+    mutations: &HeaderMutations,
+    render: &dyn Render,
+    sent: &RequestHead,
+    seen: &ResponseHead,
+    head: &mut ResponseHead,
+) {
+    let mut values = Vec::new();
+    let value = |template: &Template, out: &mut Vec<u8>| render.render(template, sent, Some(seen), out);
+    evaluate(mutations, &head.headers, value, &mut values);
+    apply(mutations, &mut head.headers, &values);
+}
+
 /// Applies the response mutations of all levels; `sent` is the request as it went upstream.
 pub fn response(
     levels: &Levels<'_>,

@@ -8,6 +8,7 @@ use super::{BodyUse, LocalReply, ResponseEnv};
 use crate::http::compression::accept::Decision;
 use crate::http::compression::compressor::CompressorActive;
 use crate::http::compression::decompressor::DecompressorActive;
+use crate::http::custom_response::CustomActive;
 use crate::http::forward_proxy::ForwardProxyActive;
 use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
@@ -47,6 +48,7 @@ pub(super) enum Active {
     Bandwidth(Box<BandwidthActive>),
     Admission(AdmissionActive),
     Concurrency(Box<ConcurrencyActive>),
+    Custom(CustomActive),
     /// It has nothing to do with the answer.
     ForwardProxy(Box<ForwardProxyActive>),
 }
@@ -80,7 +82,11 @@ impl Active {
     /// With the head of the response it has done everything.
     pub(super) fn is_over(&self) -> bool {
         match self {
-            Self::RateLimit(_) | Self::Cors(_) | Self::HeaderToMetadata(_) | Self::ForwardProxy(_) => true,
+            Self::RateLimit(_)
+            | Self::Cors(_)
+            | Self::HeaderToMetadata(_)
+            | Self::Custom(_)
+            | Self::ForwardProxy(_) => true,
             Self::Compressor(one) => !one.changes_request() && !one.changes_response(),
             Self::Decompressor(one) => !one.changes_request() && !one.changes_response(),
             Self::Admission(admission) => !admission.awaits_trailers(),
@@ -200,7 +206,11 @@ impl Active {
             Self::Decompressor(decompressor) => decompressor.response_head(head, end, env),
             Self::Bandwidth(bandwidth) => bandwidth.response_head(env.stats),
             Self::Admission(admission) => admission.response_head(head, end, env),
-            Self::Fault(_) | Self::Buffer(_) | Self::Concurrency(_) | Self::ForwardProxy(_) => {}
+            Self::Fault(_)
+            | Self::Buffer(_)
+            | Self::Concurrency(_)
+            | Self::Custom(_)
+            | Self::ForwardProxy(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use super::{Env, Start, StreamFilters, Verdict};
 use crate::http::chain;
 use crate::http::compression::compressor::CompressorActive;
 use crate::http::compression::decompressor::DecompressorActive;
+use crate::http::custom_response::CustomActive;
 use crate::http::forward_proxy;
 use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
@@ -116,6 +117,7 @@ impl StreamFilters {
                 {
                     Active::HeaderToMetadata(at)
                 }
+                HttpFilterKind::CustomResponse(_) => Active::Custom(CustomActive::new(at, false)),
                 _ => continue,
             };
             if super::runs(start, filter) {
@@ -203,6 +205,7 @@ fn step(
         HttpFilterKind::Decompressor(filter) => {
             Some(Active::Decompressor(DecompressorActive::begin(at, filter, start, env, head)))
         }
+        HttpFilterKind::CustomResponse(_) => Some(Active::Custom(CustomActive::new(at, true))),
         HttpFilterKind::BandwidthLimit(_)
         | HttpFilterKind::AdmissionControl(_)
         | HttpFilterKind::AdaptiveConcurrency(_) => return shape(at, filter, own, env),

@@ -28,6 +28,8 @@
 //! 6. **Local replies** take [`StreamFilters::local_reply`] instead of 3 to 5, after `LocalReply::write`.
 //! 7. **Counts**: [`StreamFilters::report`] after each of 2 to 6; it costs nothing when nothing was counted. When the stream
 //!    ends, whatever the reason, [`StreamFilters::end`]: then they can be dropped.
+//! 8. **Other answers**: after each of 3 to 6 [`StreamFilters::take_instead`] may say that this answer is not for the client.
+//!    Its bytes go no further, and no filter sees what takes its place unless that is the answer to another request.
 //!
 //! An `Err` is answered with its reply (through 6) if no response head was written, and ends the stream otherwise.
 
@@ -51,6 +53,7 @@ use millrace_route::Selected;
 use self::active::Active;
 use self::pass::Pass;
 use super::compression::accept::Decision;
+use super::custom_response::{CustomRedirect, Instead, Restart};
 use super::forward_proxy::HostNames;
 use super::health_check::Health;
 use super::router::Render;
@@ -197,6 +200,12 @@ pub struct ResponseEnv<'e> {
     pub shard: &'e mut ShardFilters,
     /// Dynamic metadata and filter state of the stream.
     pub state: &'e StreamState,
+    /// The answer is a reply of our own.
+    pub local_reply: bool,
+    /// `custom_response` has redirected the request.
+    pub redirected: Option<&'e CustomRedirect>,
+    /// Where it may do so.
+    pub restart: &'e mut dyn Restart,
 }
 
 /// Memory of filters that a shard keeps for later requests.
@@ -254,12 +263,19 @@ pub struct StreamFilters {
     new_route: bool,
     /// Which coding the response gets, once a compressor had to know.
     decision: Option<Decision>,
+    /// The answer gives way to this.
+    instead: Option<Instead>,
 }
 
 impl StreamFilters {
     /// A filter changed what routes are chosen by, as Envoy's `clearRouteCache`. Told once.
     pub fn take_new_route(&mut self) -> bool {
         std::mem::take(&mut self.new_route)
+    }
+
+    /// What the answer gives way to, after any call that may give its head to a filter: what remained of it is not wanted.
+    pub fn take_instead(&mut self) -> Option<Instead> {
+        self.instead.take()
     }
 
     /// The request waits until all of it is here ([`Verdict::Hold`]).

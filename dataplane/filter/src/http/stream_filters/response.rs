@@ -21,11 +21,14 @@ impl StreamFilters {
 
     /// Gives the head to the next filter that has not had it; false when one holds it or all have had it.
     fn begin_next(&mut self, head: &mut ResponseHead, end: bool, env: &mut ResponseEnv<'_>) -> bool {
-        if self.holds_response() {
+        if self.holds_response() || self.instead.is_some() {
             return false;
         }
         let Some(next) = self.filters.len().checked_sub(self.begun + 1) else { return false };
-        self.filters[next].response_head(head, end, env, &mut self.decision);
+        match &mut self.filters[next] {
+            Active::Custom(custom) => self.instead = custom.response_head(head, end, env),
+            filter => filter.response_head(head, end, env, &mut self.decision),
+        }
         self.begun += 1;
         true
     }
@@ -121,7 +124,7 @@ impl StreamFilters {
         // A request that was cut short on its way down.
         self.join_for_reply(env.start);
         self.response_head(head, body.is_empty(), env);
-        if body.is_empty() {
+        if body.is_empty() || self.instead.is_some() {
             return;
         }
         let data = std::mem::take(body);

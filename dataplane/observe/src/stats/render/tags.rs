@@ -195,6 +195,9 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
         | ScopeKind::HttpStatefulSession => {
             token("envoy_http_conn_manager_prefix", start);
         }
+        ScopeKind::CustomResponse if !scope.name.is_empty() => {
+            token("envoy_http_conn_manager_prefix", "http.".len());
+        }
         ScopeKind::HttpLocalRateLimit => token("envoy_local_http_ratelimit_prefix", 0),
         ScopeKind::LocalRateLimit => token("envoy_local_network_ratelimit_prefix", start),
         ScopeKind::OverloadMonitor | ScopeKind::OverloadAction | ScopeKind::LoadShedPoint => {}

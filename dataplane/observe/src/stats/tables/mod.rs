@@ -14,6 +14,7 @@ pub mod connection_limit;
 pub mod control_plane;
 pub mod cors;
 pub mod csrf;
+pub mod custom_response;
 pub mod decompressor;
 pub mod decompressor_library;
 pub mod dns;
