@@ -118,7 +118,8 @@ impl Shard {
             remote: inet(remote).map(|address| address.ip()),
             node_cluster: &self.snapshot.node.cluster,
             buffer_limit: downstream.origin.listener.buffer_limit_bytes,
-            whole: stream.request_complete || stream.wants_upgrade(),
+            whole: (stream.request_complete && stream.flow.request_queue.is_empty())
+                || stream.wants_upgrade(),
             ..of_plan(&options, stream.facts.plan)
         };
         let renderer = Renderer {
@@ -176,9 +177,14 @@ impl Shard {
 
     /// All of the request is here: whoever held it lets it go on.
     pub(super) fn held_is_whole(&mut self, id: Key) {
-        if self.streams.get(id).is_some_and(|stream| stream.holds_request() && stream.request_complete) {
+        if self.holds_whole(id) {
             self.resume_filters(id);
         }
+    }
+
+    /// A filter holds the request, all of which is here.
+    fn holds_whole(&self, id: Key) -> bool {
+        self.streams.get(id).is_some_and(|stream| stream.holds_request() && stream.request_complete)
     }
 
     fn resume_filters(&mut self, id: Key) {
@@ -186,6 +192,12 @@ impl Shard {
         let (key, held) = (stream.downstream, stream.holds_request());
         match self.meet_filters(key, id) {
             Ok(Next::Go) if !held || self.catch_up(id) => self.go_on(id),
+            // A filter behind that wants it whole, too, gets what is here.
+            Ok(Next::Wait) if self.holds_whole(id) => {
+                if self.catch_up(id) {
+                    self.resume_filters(id);
+                }
+            }
             Ok(Next::Go | Next::Wait) => {}
             Err(reply) => self.local_reply(id, *reply),
         }

@@ -7,6 +7,7 @@ pub(crate) mod compression;
 pub(crate) mod connections;
 pub(crate) mod decompression;
 pub(crate) mod fault;
+pub(crate) mod json;
 pub(crate) mod metadata;
 pub(crate) mod origins;
 pub(crate) mod rate_limit;

@@ -13,6 +13,7 @@ use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
 use crate::http::health_check::HealthCheckActive;
+use crate::http::metadata::json_to_metadata::{self, JsonActive};
 use crate::http::metadata::{self, header_to_metadata};
 use crate::http::shaping::admission::AdmissionActive;
 use crate::http::shaping::bandwidth::BandwidthActive;
@@ -88,6 +89,11 @@ impl StreamFilters {
                 self.fed = self.filters.len();
                 Verdict::Continue
             }
+            Some(Active::Json(json)) => {
+                let rewrote = json.resume(env);
+                self.fed = self.filters.len();
+                if rewrote { Verdict::Reroute } else { Verdict::Continue }
+            }
             _ => Verdict::Continue,
         }
     }
@@ -115,6 +121,12 @@ impl StreamFilters {
                     if header_to_metadata::has_response_part(config, &filter.name, start) =>
                 {
                     Active::HeaderToMetadata(at)
+                }
+                HttpFilterKind::JsonToMetadata(config) => {
+                    match json_to_metadata::of_answer(config, &filter.name, start) {
+                        Some(json) => Active::Json(json.into()),
+                        None => continue,
+                    }
                 }
                 _ => continue,
             };
@@ -207,6 +219,7 @@ fn step(
         | HttpFilterKind::AdmissionControl(_)
         | HttpFilterKind::AdaptiveConcurrency(_) => return shape(at, filter, own, env),
         HttpFilterKind::HeaderToMetadata(_)
+        | HttpFilterKind::JsonToMetadata(_)
         | HttpFilterKind::SetMetadata(_)
         | HttpFilterKind::SetFilterState(_) => return write(at, filter, own, start, env, head),
         HttpFilterKind::ForwardProxy(proxy) => {
@@ -255,6 +268,11 @@ fn write(
         HttpFilterKind::HeaderToMetadata(config) => {
             let config = header_to_metadata::rules(config, own);
             header_to_metadata::begin(config, env, head).then_some(Active::HeaderToMetadata(at))
+        }
+        HttpFilterKind::JsonToMetadata(config) => {
+            let config = json_to_metadata::rules(config, own);
+            let (active, verdict) = JsonActive::begin(config, start, env, head);
+            return (active.map(|active| Active::Json(active.into())), verdict);
         }
         HttpFilterKind::SetMetadata(entries) => {
             metadata::set_metadata(entries, env.state);

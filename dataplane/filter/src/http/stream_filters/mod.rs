@@ -323,7 +323,8 @@ impl StreamFilters {
         env: &mut ResponseEnv<'_>,
     ) -> Result<bool, Box<LocalReply>> {
         let fed = self.fed;
-        let wanted = self.filters.iter().skip(fed).any(|filter| filter.request_use() != BodyUse::Bypass);
+        let wanted = self.holds_request
+            || self.filters.iter().skip(fed).any(|filter| filter.request_use() != BodyUse::Bypass);
         if wanted {
             self.feed(fed, (data, true), trailers, out, env)?;
         }
