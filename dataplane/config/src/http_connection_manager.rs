@@ -7,8 +7,8 @@ use crate::{
     AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
     CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
     ForwardProxyFilter, GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HeaderToMetadata,
-    HealthCheckFilter, Http2Options, JsonToMetadata, LocalRateLimit, LocalReplyConfig, RouteConfiguration, RouteTableId,
-    ScopeId, ScopedRoutes, SetFilterState, SetMetadata,
+    HealthCheckFilter, Http2Options, JsonToMetadata, LocalRateLimit, LocalReplyConfig, RouteConfiguration,
+    RouteTableId, ScopeId, ScopedRoutes, SetFilterState, SetMetadata,
 };
 
 /// `server_header_transformation`.

@@ -84,11 +84,12 @@ pub use http_filters::{
     DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, DynamicBucket,
     DynamicBuckets, Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges,
     GradientState, GradientWindow, GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep,
-    HeaderToMetadata, HealthCheckCache, HealthCheckFilter, HitsAddend, JsonRule, JsonRules, JsonToMetadata, JsonWrite, LATENCY_BINS, LocalRateLimit,
-    LocalRateLimiter, MatchedLimit, MetadataRule, MetadataSource, MetadataWrite, MinRtt, MutationLists,
-    QueryMutation, RateLimitAction, RateLimitHeaders, RateLimitPolicy, RateVerdict, RuleSource,
-    RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata, StateValue, StatefulSession,
-    StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
+    HeaderToMetadata, HealthCheckCache, HealthCheckFilter, HitsAddend, JsonRule, JsonRules, JsonToMetadata,
+    JsonWrite, LATENCY_BINS, LocalRateLimit, LocalRateLimiter, MatchedLimit, MetadataRule, MetadataSource,
+    MetadataWrite, MinRtt, MutationLists, QueryMutation, RateLimitAction, RateLimitHeaders, RateLimitPolicy,
+    RateVerdict, RuleSource, RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata,
+    StateValue, StatefulSession, StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits,
+    ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};

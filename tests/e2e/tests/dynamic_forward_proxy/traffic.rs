@@ -63,13 +63,13 @@ fn filter_state_names_the_host(subject: &Subject) {
         let chain = filters(&format!("{cache}, allow_dynamic_host_from_filter_state: {reads}"));
         let http = Http::to("up")
             .hcm(&chain.replace("http_filters:\n", &state))
-            .logs("host", "%FILTER_STATE(envoy.upstream.dynamic_host)%")
-            .logs("port", "%FILTER_STATE(envoy.upstream.dynamic_port)%");
+            .logs("named", "%FILTER_STATE(envoy.upstream.dynamic_host)%")
+            .logs("port_of_state", "%FILTER_STATE(envoy.upstream.dynamic_port)%");
         let bootstrap = Bootstrap::new().http(http).cluster("up", &[], &cluster(&cache, ""));
         let proxy = Proxy::start(subject, &bootstrap);
         let by_filter = if reads { 200 } else { 503 };
         let unknown = if reads { "DF" } else { "UH" };
-        for (n, (host, fields, status, flags)) in [
+        let cases = [
             (own.as_str(), &[][..], 200, "-"),
             ("nobody.test:1", &[("x-host", other.as_str())], by_filter, if reads { "-" } else { "DF" }),
             ("a.test", &[("x-port", port.as_str())], 200, "-"),
@@ -80,20 +80,23 @@ fn filter_state_names_the_host(subject: &Subject) {
             // A port of its own comes first.
             (own.as_str(), &[("x-port", "1")], 200, "-"),
             (own.as_str(), &[("x-host", "nobody.test:1")], 503, unknown),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let all = [&[("host", host)][..], fields].concat();
+        ];
+        for (host, fields, status, _) in cases {
             let mut client = proxy.client();
-            client.request("GET", "/", &all, b"");
-            let response = client.response("GET").expect("a response");
+            client.request("GET", "/", &[&[("host", host)][..], fields].concat(), b"");
+            assert_eq!(
+                client.response("GET").expect("a response").status,
+                status,
+                "{reads} {host} {fields:?}"
+            );
+        }
+        for (n, (host, fields, _, flags)) in cases.iter().enumerate() {
             let line = proxy.log().line(n);
-            assert_eq!((response.status, line.get("flags")), (status, flags), "{reads} {all:?} {line:?}");
+            assert_eq!(line.get("flags"), *flags, "{reads} {host} {fields:?} {line:?}");
         }
         let line = proxy.log().line(3);
-        assert_eq!((line.get("host"), line.get("port")), ("\"b.test\"", port.as_str()));
-        assert_eq!(proxy.log().line(6).get("port"), "-");
+        assert_eq!((line.get("named"), line.get("port_of_state")), ("\"b.test\"", port.as_str()));
+        assert_eq!(proxy.log().line(6).get("port_of_state"), "-");
     }
 }
 
@@ -142,7 +145,7 @@ fn retries_stay_with_their_host(subject: &Subject) {
     local(&server, &["a.test", "b.test"]);
     let proxy = retrying(subject, &server, "connect-failure");
     assert_eq!(ask(&mut proxy.client(), &at("a.test", &refused.address()), "/").0, 503);
-    assert_eq!(proxy.log().line(0).get("flags"), "UF,URX");
+    assert_eq!(proxy.log().line(0).get("flags"), "URX,UF");
     assert_stats(
         &proxy,
         &[
@@ -162,10 +165,7 @@ fn retries_stay_with_their_host(subject: &Subject) {
     // A name that cannot be resolved is the filter's answer, which nobody tries again.
     assert_eq!(ask(&mut proxy.client(), &at("nobody.test", &upstream.address()), "/").0, 503);
     assert_eq!(ask(&mut proxy.client(), &at("b.test", &upstream.address()), "/"), good());
-    assert_stats(
-        &proxy,
-        &[("cluster.up.upstream_rq_retry", 2), ("cluster.up.upstream_rq_retry_success", 1)],
-    );
+    assert_stats(&proxy, &[("cluster.up.upstream_rq_retry", 2), ("cluster.up.upstream_rq_retry_success", 1)]);
 }
 
 fn streams_wait_for_their_hosts(subject: &Subject) {
@@ -278,7 +278,9 @@ fn the_cluster_changes_under_traffic(subject: &Subject) {
          {{path: \"{}/cds.yaml\"}}}}}}\n",
         directory.path().display()
     );
-    let bootstrap = Bootstrap::new().top(&source).http(Http::to("up").hcm(&filters(&cache)));
+    let bootstrap = Bootstrap::new()
+        .top(&source)
+        .http(Http::to("up").route_config("validate_clusters: false").hcm(&filters(&cache)));
     let proxy = Proxy::start(subject, &bootstrap);
     let (host, over) = (at("a.test", &upstream.address()), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -294,7 +296,10 @@ fn the_cluster_changes_under_traffic(subject: &Subject) {
             proxy.wait_stat("cluster_manager.cluster_modified", n - 1);
         }
         over.store(true, Ordering::SeqCst);
-        assert_eq!(traffic.join().expect("traffic"), 0);
+        // Envoy may refuse a request at the moment of each change.
+        let allowed = if subject.is_envoy() { 4 } else { 0 };
+        let bad = traffic.join().expect("traffic");
+        assert!(bad <= allowed, "{bad}");
     });
     let mut client = proxy.client();
     discover(&directory, 6, None);

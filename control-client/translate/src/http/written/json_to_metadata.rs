@@ -33,6 +33,10 @@ pub(super) fn of_route(
     path: &Path,
     cx: &Context,
 ) -> Result<PerFilterConfig, Rejection> {
+    if config.request_rules.is_none() && config.response_rules.is_none() {
+        let why = "json_to_metadata_filter: Per route configs must at least specify one of request_rules or response_rules.";
+        return Err(Rejection::new(path, why));
+    }
     Ok(PerFilterConfig::JsonToMetadata(both(config, path, cx)?))
 }
 
@@ -108,7 +112,10 @@ fn write(pair: &inner::KeyValuePair) -> JsonWrite {
         namespace: if pair.metadata_namespace.is_empty() { NAMESPACE } else { &pair.metadata_namespace }
             .into(),
         key: pair.key.as_str().into(),
-        value: pair.value_type.as_ref().map(|inner::key_value_pair::ValueType::Value(of)| metadata::value(of)),
+        value: pair
+            .value_type
+            .as_ref()
+            .map(|inner::key_value_pair::ValueType::Value(of)| metadata::value(of)),
         kind: match pair.r#type() {
             ValueType::String => RuleValueType::String,
             ValueType::Number => RuleValueType::Number,

@@ -51,7 +51,8 @@ fn rules_for_bodies_have_their_defaults() {
     let cx = Context::new(Registry::new(), Overrides::default());
     let key = |name: &str| Selector { selector: Some(selector::Selector::Key(name.into())) };
     let pair = KeyValuePair { key: "k".into(), r#type: 2, ..Default::default() };
-    let rule = Rule { selectors: vec![key("a"), key("b")], on_present: Some(pair.clone()), ..Default::default() };
+    let rule =
+        Rule { selectors: vec![key("a"), key("b")], on_present: Some(pair.clone()), ..Default::default() };
     let of = |rule: Rule| JsonToMetadata {
         request_rules: Some(MatchRules { rules: vec![rule], ..Default::default() }),
         ..Default::default()
@@ -63,7 +64,10 @@ fn rules_for_bodies_have_their_defaults() {
     assert!(rules.content_types[0].matches(b"application/json") && built.response.is_none());
     let (one, write) = (&rules.rules[0], rules.rules[0].present.as_ref().unwrap());
     assert_eq!((one.parents.len(), &*one.key), (1, "b"));
-    assert_eq!((&*write.namespace, write.kind), ("envoy.filters.http.json_to_metadata", RuleValueType::Number));
+    assert_eq!(
+        (&*write.namespace, write.kind),
+        ("envoy.filters.http.json_to_metadata", RuleValueType::Number)
+    );
     let words = |rule: Rule| build(rule).unwrap_err().to_string();
     let none = Rule { on_present: None, ..rule.clone() };
     assert_eq!(
@@ -76,6 +80,8 @@ fn rules_for_bodies_have_their_defaults() {
         "typed_config.request_rules.rules[0].on_missing: json to metadata filter: cannot specify on_missing rule \
          with empty value"
     );
+    assert!(json_to_metadata::of_route(&JsonToMetadata::default(), &path, &cx).is_err());
+    assert!(json_to_metadata::filter(&JsonToMetadata::default(), &path, &cx).is_ok());
     let null = Value { kind: Some(Kind::NullValue(0)) };
     let value = Some(key_value_pair::ValueType::Value(null));
     let kept = Rule { on_error: Some(KeyValuePair { value_type: value, ..pair }), ..rule };
@@ -120,7 +126,11 @@ fn objects_are_known_by_their_factory() {
         ..Default::default()
     };
     let path = Path::from("on_new_connection");
-    let list = [value("envoy.tcp_proxy.cluster", ""), value("own", "envoy.string"), value("envoy.upstream.dynamic_port", "")];
+    let list = [
+        value("envoy.tcp_proxy.cluster", ""),
+        value("own", "envoy.string"),
+        value("envoy.upstream.dynamic_port", ""),
+    ];
     let built = set_filter_state::values(&list, &path).unwrap();
     let told: Vec<_> = built.iter().map(|value| (&*value.key, value.form)).collect();
     assert_eq!(

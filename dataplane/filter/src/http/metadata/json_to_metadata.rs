@@ -41,11 +41,7 @@ pub(crate) fn rules<'c>(
 }
 
 /// For a request that was refused before it came to this filter: its answer has rules.
-pub(crate) fn of_answer(
-    filter: &Arc<JsonToMetadata>,
-    name: &str,
-    start: &Start<'_>,
-) -> Option<JsonActive> {
+pub(crate) fn of_answer(filter: &Arc<JsonToMetadata>, name: &str, start: &Start<'_>) -> Option<JsonActive> {
     let config = rules(filter, start.levels(name).next());
     config.response.is_some().then(|| JsonActive::new(config, start))
 }

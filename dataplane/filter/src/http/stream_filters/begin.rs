@@ -81,19 +81,20 @@ impl StreamFilters {
     fn resume(&mut self, env: &mut Env<'_>, head: &mut RequestHead) -> Verdict {
         let stopped = self.holds_request || self.waits;
         (self.holds_request, self.waits) = (false, false);
+        if stopped {
+            self.fed = self.filters.len();
+        }
         match self.filters.last_mut().filter(|_| stopped) {
             Some(Active::Fault(fault)) => fault.resume(env, head),
             Some(Active::ForwardProxy(waiting)) => waiting.resume(env, head),
             Some(Active::Buffer(buffer)) => {
                 buffer.resume(head);
-                self.fed = self.filters.len();
                 Verdict::Continue
             }
-            Some(Active::Json(json)) => {
-                let rewrote = json.resume(env);
-                self.fed = self.filters.len();
-                if rewrote { Verdict::Reroute } else { Verdict::Continue }
-            }
+            Some(Active::Json(json)) => match json.resume(env) {
+                true => Verdict::Reroute,
+                false => Verdict::Continue,
+            },
             _ => Verdict::Continue,
         }
     }
