@@ -201,11 +201,11 @@ mod tests {
         assert_ne!(first, TransportKey::DEFAULT);
         held(&with(&h1, None));
         held(&named("a"));
+        let of = |slot| Transport { client: Some(Key { slot, generation: 0 }), ..Transport::default() };
+        let alone = held(&of(1));
         assert_eq!(table.intern(&with(&again, None)), Some(first));
         assert_ne!(table.intern(&with(&h1, None)), Some(first));
         assert_ne!(table.intern(&with(&h2, Some("a"))), Some(first));
-        let of = |slot| Transport { client: Some(Key { slot, generation: 0 }), ..Transport::default() };
-        let alone = held(&of(1));
         assert_ne!(table.intern(&of(2)), Some(alone));
         assert_eq!(table.intern(&of(1)), Some(alone));
         assert_eq!(table.get(first), with(&h2, None));

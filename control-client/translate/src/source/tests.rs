@@ -25,7 +25,7 @@ fn ads_of(clusters: &str, ads: &str) -> Result<GrpcSource, Rejection> {
 
 const ENDPOINT: &str = "load_assignment: {cluster_name: x, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 18000}}}}}}";
 /// Traffic cannot be balanced so; for the control client it makes no difference.
-const UNSERVED: &str = "load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.load_aware_locality.v3.LoadAwareLocality, endpoint_picking_policy: {policies: []}}}}]}";
+const UNSERVED: &str = "load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost, override_host_sources: [{metadata: {key: a, path: [{key: b}]}}], fallback_policy: {policies: [{typed_extension_config: {name: r, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.random.v3.Random}}}]}}}}]}";
 const SERVICE: &str = "api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: x}}]";
 
 fn upstream_of(cluster: &str) -> Result<Upstream, Rejection> {
@@ -105,7 +105,7 @@ fn a_cluster_that_traffic_cannot_use_is_for_the_control_client_only() {
     let refused = cx.target_cluster("x", &Path::from("cluster")).unwrap_err();
     assert_eq!(refused.kind, RejectionKind::NotServed);
     assert!(
-        refused.reason.contains("'x' cannot be served") && refused.reason.contains("connections are shared"),
+        refused.reason.contains("'x' cannot be served") && refused.reason.contains("dynamic metadata"),
         "{refused}"
     );
     assert!(cx.target_cluster("other", &Path::from("cluster")).is_ok());
@@ -178,7 +178,7 @@ fn tls_of_files_text_and_static_secrets() {
     // Not served for the control client either, so that the refusal is that of the cluster.
     assert_eq!(
         crl.unwrap_err().path,
-        "static_resources.clusters[0].load_balancing_policy.policies[0].typed_extension_config"
+        "static_resources.clusters[0].load_balancing_policy.policies[0].typed_extension_config.typed_config.override_host_sources[0].metadata"
     );
 
     let tls = tls_of(
