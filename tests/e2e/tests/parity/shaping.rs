@@ -135,7 +135,7 @@ pub(super) const FEATURES: &[Feature] = &[
         ..SHAPING
     },
     Feature {
-        name: "json_to_metadata: another route header",
+        name: "json_to_metadata: a value in a response header",
         filters: &[(
             "json_to_metadata.v3.JsonToMetadata",
             "request_rules: {rules: [{selectors: [{key: m}], on_present: {metadata_namespace: ns, key: m}, on_error: {metadata_namespace: ns, key: m, value: none}}]}, response_rules: {allow_content_types: [text/x], rules: [{selectors: [{key: m}], on_missing: {key: m, value: none}}]}",
