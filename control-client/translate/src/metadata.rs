@@ -117,7 +117,8 @@ pub(crate) fn tree(from: &Struct) -> MetadataStruct {
     from.fields.iter().map(|(key, of)| (key.as_str(), value(of))).collect()
 }
 
-fn value(of: &Value) -> MetadataValue {
+/// A value as the data plane has it.
+pub(crate) fn value(of: &Value) -> MetadataValue {
     match &of.kind {
         None | Some(Kind::NullValue(_)) => MetadataValue::Null,
         Some(Kind::BoolValue(bit)) => MetadataValue::Bool(*bit),

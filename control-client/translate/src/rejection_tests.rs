@@ -184,13 +184,13 @@ const NOT_SERVED: &[Case] = &[
     ),
     (
         Bootstrap,
-        "{static_resources: {clusters: [{name: x, connection_pool_per_downstream_connection: true}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: t, typed_config: {'@type': t/TCP, stat_prefix: s, cluster: x}}]}]}]}}",
+        "{static_resources: {clusters: [{name: x, load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.load_aware_locality.v3.LoadAwareLocality, endpoint_picking_policy: {policies: []}}}}]}}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: t, typed_config: {'@type': t/TCP, stat_prefix: s, cluster: x}}]}]}]}}",
         "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.cluster",
         "traffic to the static cluster 'x' cannot be served",
     ),
     (
         Bootstrap,
-        "{static_resources: {clusters: [{name: x, connection_pool_per_downstream_connection: true}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: x, weight: 1}]}}}]}]}}}]}]}]}}",
+        "{static_resources: {clusters: [{name: x, load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.load_aware_locality.v3.LoadAwareLocality, endpoint_picking_policy: {policies: []}}}}]}}], listeners: [{address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: h, typed_config: {'@type': t/HCM, stat_prefix: s, route_config: {virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: x, weight: 1}]}}}]}]}}}]}]}]}}",
         "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes[0].route.weighted_clusters.clusters[0].name",
         "traffic to the static cluster 'x'",
     ),

@@ -271,6 +271,8 @@ pub struct Cluster {
     pub happy_eyeballs: HappyEyeballs,
     /// `close_connections_on_host_health_failure`.
     pub close_on_health_failure: bool,
+    /// `connection_pool_per_downstream_connection`: requests of different clients share no connection.
+    pub pool_per_downstream: bool,
     /// HTTP options.
     pub http: UpstreamHttp,
     /// `istio.alpn` applies: false with the metadata `istio: {alpn_override: "false"}`.

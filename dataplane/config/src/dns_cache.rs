@@ -209,6 +209,8 @@ pub struct ForwardProxyCluster {
 pub struct ForwardProxyFilter {
     /// `dns_cache_config`.
     pub cache: Arc<DnsCache>,
+    /// `allow_dynamic_host_from_filter_state`. The cluster reads it in any case.
+    pub reads_state: bool,
 }
 
 /// `extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig`: which host the request goes to instead.

@@ -7,8 +7,8 @@ use crate::{
     AccessLog, AdaptiveConcurrency, AdmissionControl, BandwidthLimit, BufferFilter, Cidr, Codec,
     CompressorFilter, CorsFilter, CsrfFilter, DecompressorFilter, FaultFilter, FilterConfigId,
     ForwardProxyFilter, GrpcHttp1Bridge, GrpcStats, HeaderMutationFilter, HeaderToMetadata,
-    HealthCheckFilter, Http2Options, LocalRateLimit, LocalReplyConfig, RouteConfiguration, RouteTableId,
-    ScopeId, ScopedRoutes, SetFilterState, SetMetadata,
+    HealthCheckFilter, Http2Options, JsonToMetadata, LocalRateLimit, LocalReplyConfig, RouteConfiguration,
+    RouteTableId, ScopeId, ScopedRoutes, SetFilterState, SetMetadata,
 };
 
 /// `server_header_transformation`.
@@ -174,6 +174,8 @@ pub enum HttpFilterKind {
     AdaptiveConcurrency(Arc<AdaptiveConcurrency>),
     /// `envoy.filters.http.header_to_metadata`.
     HeaderToMetadata(Arc<HeaderToMetadata>),
+    /// `envoy.filters.http.json_to_metadata`.
+    JsonToMetadata(Arc<JsonToMetadata>),
     /// `envoy.filters.http.set_metadata`.
     SetMetadata(Arc<[SetMetadata]>),
     /// `envoy.filters.http.set_filter_state`.

@@ -88,11 +88,12 @@ pub use http_filters::{
     DescriptorLimit, DynamicBucket, DynamicBuckets, Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate,
     GradientConfig, GradientGauges, GradientState, GradientWindow, GzipCompressor, GzipStrategy,
     HeaderMutationFilter, HeaderMutationStep, HeaderToMetadata, HealthCheckCache, HealthCheckFilter,
-    HitsAddend, LATENCY_BINS, LocalRateLimit, LocalRateLimiter, LocalResponsePolicy, MatchedLimit,
-    MetadataRule, MetadataSource, MetadataWrite, MinRtt, MutationLists, QueryMutation, RateLimitAction,
-    RateLimitHeaders, RateLimitPolicy, RateVerdict, RedirectPolicy, ResponseDetails, ResponsePolicy,
-    RuleSource, RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata, StateValue,
-    StatefulSession, StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
+    HitsAddend, JsonRule, JsonRules, JsonToMetadata, JsonWrite, LATENCY_BINS, LocalRateLimit,
+    LocalRateLimiter, LocalResponsePolicy, MatchedLimit, MetadataRule, MetadataSource, MetadataWrite, MinRtt,
+    MutationLists, QueryMutation, RateLimitAction, RateLimitHeaders, RateLimitPolicy, RateVerdict,
+    RedirectPolicy, ResponseDetails, ResponsePolicy, RuleSource, RuleValueType, SessionCookie, SessionState,
+    SetFilterState, SetMetadata, StateValue, StatefulSession, StatefulSessionFilter, TokenBucketConfig,
+    VirtualHostRateLimits, ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};

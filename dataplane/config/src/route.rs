@@ -331,6 +331,8 @@ pub enum PerFilterConfig {
     BandwidthLimit(Arc<BandwidthLimit>),
     /// `header_to_metadata.v3.Config`.
     HeaderToMetadata(Arc<crate::HeaderToMetadata>),
+    /// `json_to_metadata.v3.JsonToMetadata`.
+    JsonToMetadata(Arc<crate::JsonToMetadata>),
     /// `set_metadata.v3.Config`.
     SetMetadata(Arc<[crate::SetMetadata]>),
     /// `set_filter_state.v3.Config`: all levels count.

@@ -8,7 +8,7 @@ use millrace_base::{Metadata, MetadataValue, Rng, Time, WallTime, Written};
 use millrace_config::{
     Cluster, ClusterDiscovery, ClusterId, ForwardProxyCluster, OriginalDst, ScopeId, Snapshot,
 };
-use millrace_filter::http::forward_proxy::Asked;
+use millrace_filter::http::forward_proxy::{self, Asked};
 use millrace_http::HeaderMap;
 use millrace_observe::stats::{ShardStats, cluster as metric, dns_cache};
 use millrace_upstream::{Aggregate, ChooseContext, Chosen, ClusterState, Dropped, HostId, NoHost};
@@ -133,7 +133,7 @@ impl Chooser<'_> {
         }
     }
 
-    /// The endpoint of the host that a request names, or the TLS of a connection.
+    /// The endpoint of the host that filter state names, or a request, or the TLS of a connection.
     fn named_host(
         &mut self,
         cluster: ClusterId,
@@ -141,8 +141,10 @@ impl Chooser<'_> {
         asker: &Asker<'_>,
     ) -> Result<HostId, NoChoice> {
         let named = || asker.client.and_then(Downstream::requested_server_name).map(str::as_bytes);
-        let host = asker.authority.or_else(named).filter(|host| !host.is_empty()).ok_or(NoChoice::NoHost)?;
-        let (cache, port) = (&own.cache, asker.port.unwrap_or(own.default_port));
+        let (dynamic, port) = forward_proxy::dynamic(&asker.written);
+        let host = dynamic.map(str::as_bytes).or(asker.authority).or_else(named);
+        let host = host.filter(|host| !host.is_empty()).ok_or(NoChoice::NoHost)?;
+        let (cache, port) = (&own.cache, port.or(asker.port).unwrap_or(own.default_port));
         let known = self.named_hosts.find(cache.id, host, port, self.wall);
         if let Some(answer) = known.filter(|answer| answer.address.is_some()) {
             let state = self.clusters.get_mut(cluster).ok_or(NoChoice::NoHost)?;

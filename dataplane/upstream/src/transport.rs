@@ -1,10 +1,12 @@
-//! What a request asks of the handshake beside the cluster's defaults: a server name (`auto_sni`) and protocols to
-//! offer (`envoy.network.application_protocols`). Requests that ask for different things never share a connection.
+//! What a request asks of its connection beside the cluster's defaults: a server name (`auto_sni`), protocols to offer
+//! (`envoy.network.application_protocols`), or to have it alone with its client. Requests that ask for different things never share a connection.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+use millrace_base::Key;
 
 /// Most different demands that one cluster keeps apart at a time on one shard.
 pub const TRANSPORTS_MAX: usize = 16_384;
@@ -30,6 +32,8 @@ pub struct Transport<'a> {
     pub proxy: Option<(SocketAddr, SocketAddr)>,
     /// TLVs of the client's own header that may be passed on, as on the wire.
     pub tlvs: Option<&'a Arc<[u8]>>,
+    /// The client's connection, whose requests alone may go on it (`connection_pool_per_downstream_connection`).
+    pub client: Option<Key>,
 }
 
 impl Transport<'_> {
@@ -41,7 +45,8 @@ impl Transport<'_> {
         };
         let names = self.server_name.cmp(&other.server_name);
         let clients = || self.proxy.cmp(&other.proxy).then_with(|| self.tlvs.cmp(&other.tlvs));
-        names.then_with(lists).then_with(clients)
+        let client = |of: &Transport<'_>| of.client.map(|key| (key.slot, key.generation));
+        names.then_with(lists).then_with(clients).then_with(|| client(self).cmp(&client(other)))
     }
 }
 
@@ -51,6 +56,7 @@ struct Entry {
     alpn: Option<Arc<[Arc<[u8]>]>>,
     proxy: Option<(SocketAddr, SocketAddr)>,
     tlvs: Option<Arc<[u8]>>,
+    client: Option<Key>,
     /// Connections and waiters with this key.
     uses: u32,
     /// It stands in `idle`.
@@ -64,6 +70,7 @@ impl Entry {
             alpn: self.alpn.as_ref(),
             proxy: self.proxy,
             tlvs: self.tlvs.as_ref(),
+            client: self.client,
         }
     }
 }
@@ -94,6 +101,7 @@ impl Transports {
             alpn: wanted.alpn.cloned(),
             proxy: wanted.proxy,
             tlvs: wanted.tlvs.cloned(),
+            client: wanted.client,
             uses: 0,
             idle: true,
         };
@@ -193,9 +201,13 @@ mod tests {
         assert_ne!(first, TransportKey::DEFAULT);
         held(&with(&h1, None));
         held(&named("a"));
+        let of = |slot| Transport { client: Some(Key { slot, generation: 0 }), ..Transport::default() };
+        let alone = held(&of(1));
         assert_eq!(table.intern(&with(&again, None)), Some(first));
         assert_ne!(table.intern(&with(&h1, None)), Some(first));
         assert_ne!(table.intern(&with(&h2, Some("a"))), Some(first));
+        assert_ne!(table.intern(&of(2)), Some(alone));
+        assert_eq!(table.intern(&of(1)), Some(alone));
         assert_eq!(table.get(first), with(&h2, None));
         assert_eq!(table.get(TransportKey::DEFAULT), Transport::default());
     }

@@ -1,5 +1,7 @@
 //! The dynamic forward proxy: hosts that requests name, resolved by a name server of our own.
 
+pub(crate) mod traffic;
+
 use std::net::SocketAddr;
 
 use crate::config::with_file;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use millrace_e2e::{Case, case};
+use millrace_support::any::{Answer, Origin, Version, http2_cluster};
 use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::chaos::{Chaos, Fault, Plan};
 use millrace_support::message::Response;
@@ -40,6 +41,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(per_try_timeout),
     case!(pending_overflow),
     case!(round_robin_over_endpoints),
+    case!(clients_have_connections_of_their_own),
     case!(sliced_upstream_bytes),
 ];
 
@@ -432,4 +434,25 @@ fn sliced_upstream_bytes(subject: &Subject) {
     }
     assert!(good > 0);
     upstream.assert_strict();
+}
+
+fn clients_have_connections_of_their_own(subject: &Subject) {
+    for (version, options) in [(Version::Http1, String::new()), (Version::Http2, http2_cluster(""))] {
+        let origin = Origin::start(version, |_| Answer { status: 200, ..Answer::default() });
+        let fields = format!("connection_pool_per_downstream_connection: true\n{options}");
+        let proxy = routed(subject, &[origin.address()], "", &fields);
+        let mut clients: Vec<Client> = (0..3).map(|_| proxy.client()).collect();
+        for _ in 0..2 {
+            for client in &mut clients {
+                assert_eq!(client.get("/").status, 200);
+            }
+        }
+        assert_eq!(proxy.stat("cluster.up.upstream_cx_total"), Some(3), "{version:?}");
+        clients.pop();
+        proxy.wait_stat("http.main.downstream_cx_active", 2);
+        // What a client leaves behind is idle, and nobody else's.
+        assert_eq!(proxy.client().get("/").status, 200);
+        assert_eq!(proxy.stat("cluster.up.upstream_cx_total"), Some(4), "{version:?}");
+        assert_eq!(proxy.stat("cluster.up.upstream_cx_active"), Some(4), "{version:?}");
+    }
 }

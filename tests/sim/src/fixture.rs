@@ -203,6 +203,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         happy_eyeballs: HappyEyeballs::default(),
         health_check: knobs.checks.then(|| Arc::new(health_check())),
         close_on_health_failure: knobs.close_on_health_failure,
+        pool_per_downstream: false,
         http: UpstreamHttp {
             protocol: knobs.protocol,
             http2: Http2Options {

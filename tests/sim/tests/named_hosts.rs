@@ -36,7 +36,10 @@ fn forward(snapshot: &mut Snapshot, cache: &Arc<DnsCache>, filters: bool) {
     let NetworkFilter::HttpConnectionManager(manager) = &chain.filters[0] else { return };
     let mut manager = HttpConnectionManager::clone(manager);
     if filters {
-        let kind = HttpFilterKind::ForwardProxy(Arc::new(ForwardProxyFilter { cache: Arc::clone(cache) }));
+        let kind = HttpFilterKind::ForwardProxy(Arc::new(ForwardProxyFilter {
+            cache: Arc::clone(cache),
+            reads_state: false,
+        }));
         let filter = HttpFilter { name: "dfp".into(), id: FilterConfigId(0), disabled: false, kind };
         manager.http_filters.insert(0, filter);
     }

@@ -114,7 +114,9 @@ fn a_removed_cluster_settles_what_waited_for_it() {
 
 #[test]
 fn clusters_of_the_bootstrap_stay() {
-    let tls = "{name: tls, connection_pool_per_downstream_connection: true, transport_socket: {name: t, typed_config: {\"@type\": \
+    let tls = "{name: tls, load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {\"@type\": \
+               type.googleapis.com/envoy.extensions.load_balancing_policies.load_aware_locality.v3.LoadAwareLocality, \
+               endpoint_picking_policy: {policies: []}}}}]}, transport_socket: {name: t, typed_config: {\"@type\": \
                type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}}";
     let mut lab = Lab::with(&format!("{BOOTSTRAP}  - {}\n  - {tls}\n", static_cluster("own", 1)));
     lab.start();

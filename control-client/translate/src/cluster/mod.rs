@@ -132,6 +132,7 @@ pub(crate) fn checked_only(
         bind,
         happy_eyeballs: options.map_or_else(HappyEyeballs::default, happy_eyeballs),
         close_on_health_failure: cluster.close_connections_on_host_health_failure,
+        pool_per_downstream: cluster.connection_pool_per_downstream_connection,
         http,
         istio_alpn_override: istio_alpn_override(cluster),
         transport,

@@ -22,14 +22,10 @@ pub(super) const TABLES: &[Table] = &[
                  cleanup_interval original_dst_lb_config dns_failure_refresh_rate dns_resolvers \
                  use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config \
                  protocol_selection transport_socket_matches upstream_http_protocol_options outlier_detection \
-                 health_checks ignore_health_on_host_removal",
+                 health_checks ignore_health_on_host_removal connection_pool_per_downstream_connection",
             ),
             (Refused("matcher trees are not served by this build"), "transport_socket_matcher"),
             (Refused("filters on the upstream side are not served by this build"), "filters upstream_config"),
-            (
-                Refused("connections are shared between downstream connections"),
-                "connection_pool_per_downstream_connection",
-            ),
             (NoEffect("only istio.alpn reads it: alpn_override of istio"), "metadata"),
             (NoEffect("load is reported to cluster_manager.load_stats_config, by Envoy too"), "lrs_server"),
             (

@@ -106,7 +106,7 @@ Where the filters differ from Envoy 1.40, on purpose or because something is not
 - `connection_limit`: a connection that is kept for the `delay` makes no TLS handshake meanwhile.
 - `set_filter_state`: objects that nobody here reads are refused by the name of their type. Where Envoy throws, because a
   read-only object is written again or a stream writes a key of its connection, the first object stays.
-- `header_to_metadata`: numbers in hexadecimal are none.
+- `header_to_metadata`, `json_to_metadata`: numbers in hexadecimal are none.
 - `local_reply_config`: answers to requests that are refused before there is a stream, such as malformed ones, are as they
   are, and so are answers of the filters `cors` and `health_check`.
 - `header_mutation`: query parameters keep their escapes (Envoy writes them decoded, also into the request line). The

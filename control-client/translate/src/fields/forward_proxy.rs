@@ -1,10 +1,10 @@
 //! The dynamic forward proxy: its caches, its cluster and its filters.
 
-use super::Status::{Refused, Reported, Served};
+use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
 const SUB_CLUSTERS: &str = "clusters that requests make are not served by this build";
-const FILTER_STATE: &str = "no filter reads the address from the state of a stream";
+const ADDRESS: &str = "the address has no text, and only the filter `rbac` reads it";
 
 pub(super) const TABLES: &[Table] = &[
     Table {
@@ -35,13 +35,9 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
         fields: &[
-            (Served, "dns_cache_config"),
+            (Served, "dns_cache_config allow_dynamic_host_from_filter_state"),
             (Refused(SUB_CLUSTERS), "sub_cluster_config"),
-            (Reported(FILTER_STATE), "save_upstream_address"),
-            (
-                Refused("the state of a stream does not decide about its host"),
-                "allow_dynamic_host_from_filter_state",
-            ),
+            (NoEffect(ADDRESS), "save_upstream_address"),
         ],
     },
     Table {
@@ -50,6 +46,6 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
-        fields: &[(Served, "dns_cache_config port_value"), (Reported(FILTER_STATE), "save_upstream_address")],
+        fields: &[(Served, "dns_cache_config port_value"), (NoEffect(ADDRESS), "save_upstream_address")],
     },
 ];

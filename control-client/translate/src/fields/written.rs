@@ -17,6 +17,26 @@ pub(super) const TABLES: &[Table] = &[
         fields: &[(Served, "metadata_namespace key value regex_value_rewrite type encode")],
     },
     Table {
+        message: "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
+        fields: &[(Served, "request_rules response_rules")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata.MatchRules",
+        fields: &[(Served, "rules allow_content_types allow_empty_content_type allow_content_types_regex")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata.Rule",
+        fields: &[(Served, "selectors on_present on_missing on_error")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata.Selector",
+        fields: &[(Served, "key")],
+    },
+    Table {
+        message: "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata.KeyValuePair",
+        fields: &[(Served, "metadata_namespace key value type preserve_existing_metadata_value")],
+    },
+    Table {
         message: "envoy.extensions.filters.http.set_metadata.v3.Config",
         fields: &[(Served, "metadata_namespace value metadata")],
     },

@@ -24,6 +24,8 @@ fn ads_of(clusters: &str, ads: &str) -> Result<GrpcSource, Rejection> {
 }
 
 const ENDPOINT: &str = "load_assignment: {cluster_name: x, endpoints: {lb_endpoints: {endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 18000}}}}}}";
+/// Traffic cannot be balanced so; for the control client it makes no difference.
+const UNSERVED: &str = "load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost, override_host_sources: [{metadata: {key: a, path: [{key: b}]}}], fallback_policy: {policies: [{typed_extension_config: {name: r, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.random.v3.Random}}}]}}}}]}";
 const SERVICE: &str = "api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: x}}]";
 
 fn upstream_of(cluster: &str) -> Result<Upstream, Rejection> {
@@ -32,7 +34,7 @@ fn upstream_of(cluster: &str) -> Result<Upstream, Rejection> {
 
 fn tls_of(context: &str) -> Result<Tls, Rejection> {
     let socket = format!(
-        "{ENDPOINT}, connection_pool_per_downstream_connection: true, transport_socket: {{name: tls, typed_config: {{'@type': t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, {context}}}}}"
+        "{ENDPOINT}, {UNSERVED}, transport_socket: {{name: tls, typed_config: {{'@type': t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, {context}}}}}"
     );
     upstream_of(&socket).map(|upstream| upstream.tls.unwrap())
 }
@@ -77,7 +79,7 @@ fn who_is_told_of_the_load() {
 #[test]
 fn a_cluster_that_traffic_cannot_use_is_for_the_control_client_only() {
     let text = format!(
-        "{{static_resources: {{clusters: [{{name: x, type: STRICT_DNS, connection_pool_per_downstream_connection: true, transport_socket: {{name: t, typed_config: {{'@type': \
+        "{{static_resources: {{clusters: [{{name: x, type: STRICT_DNS, {UNSERVED}, transport_socket: {{name: t, typed_config: {{'@type': \
          t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}}}, \
          http2_protocol_options: {{connection_keepalive: {{interval: 30s, timeout: 5s}}}}, \
          upstream_connection_options: {{tcp_keepalive: {{keepalive_time: 7}}}}, {}}}, {{name: other}}]}}, dynamic_resources: {{ads_config: {{transport_api_version: V3, {SERVICE}}}, \
@@ -103,7 +105,7 @@ fn a_cluster_that_traffic_cannot_use_is_for_the_control_client_only() {
     let refused = cx.target_cluster("x", &Path::from("cluster")).unwrap_err();
     assert_eq!(refused.kind, RejectionKind::NotServed);
     assert!(
-        refused.reason.contains("'x' cannot be served") && refused.reason.contains("connections are shared"),
+        refused.reason.contains("'x' cannot be served") && refused.reason.contains("dynamic metadata"),
         "{refused}"
     );
     assert!(cx.target_cluster("other", &Path::from("cluster")).is_ok());
@@ -158,7 +160,7 @@ fn tls_of_files_text_and_static_secrets() {
 
     let secret = "secrets: [{name: s, validation_context: {trusted_ca: {inline_string: root}}}]";
     let text = format!(
-        "{{static_resources: {{{secret}, clusters: [{{name: x, connection_pool_per_downstream_connection: true, {ENDPOINT}, transport_socket: {{name: tls, typed_config: {{'@type': \
+        "{{static_resources: {{{secret}, clusters: [{{name: x, {UNSERVED}, {ENDPOINT}, transport_socket: {{name: tls, typed_config: {{'@type': \
          t/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {{combined_validation_context: {{default_validation_context: \
          {{match_typed_subject_alt_names: [{{san_type: DNS, matcher: {{exact: host}}}}]}}, validation_context_sds_secret_config: {{name: s}}}}}}}}}}}}]}}, \
          dynamic_resources: {{ads_config: {{transport_api_version: V3, {SERVICE}}}}}}}"
@@ -176,7 +178,7 @@ fn tls_of_files_text_and_static_secrets() {
     // Not served for the control client either, so that the refusal is that of the cluster.
     assert_eq!(
         crl.unwrap_err().path,
-        "static_resources.clusters[0].connection_pool_per_downstream_connection"
+        "static_resources.clusters[0].load_balancing_policy.policies[0].typed_extension_config.typed_config.override_host_sources[0].metadata"
     );
 
     let tls = tls_of(

@@ -12,6 +12,7 @@ mod dynamic_buckets;
 mod fault;
 mod header_mutation;
 mod health_check;
+mod json_to_metadata;
 mod metadata;
 mod rate_limit;
 mod rate_limit_actions;
@@ -37,6 +38,7 @@ pub use dynamic_buckets::{DynamicBucket, DynamicBuckets};
 pub use fault::{Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate};
 pub use header_mutation::{HeaderMutationFilter, HeaderMutationStep, MutationLists, QueryMutation};
 pub use health_check::{HealthCheckCache, HealthCheckFilter};
+pub use json_to_metadata::{JsonRule, JsonRules, JsonToMetadata, JsonWrite};
 pub use metadata::{
     ConnectionState, HeaderToMetadata, MetadataRule, MetadataWrite, RuleSource, RuleValueType,
     SetFilterState, SetMetadata, StateValue,

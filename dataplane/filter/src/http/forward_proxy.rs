@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_base::{ResponseFlag, Time};
+use millrace_base::{ResponseFlag, StateForm, Time, Written};
 use millrace_config::{DnsCache, ForwardProxyFilter, ForwardProxyHost, PerFilterConfig, ResolvedHost};
 use millrace_http::RequestHead;
 use millrace_observe::stats::dns_cache as metric;
@@ -48,11 +48,25 @@ impl HostNames for NoHosts {
     }
 }
 
+/// Filter state that names a host instead of the request, or of the TLS of a connection.
+const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
+/// Filter state that is the port of a host without one.
+const DYNAMIC_PORT: &str = "envoy.upstream.dynamic_port";
+
+/// The host that filter state names, and the port that it has for hosts without one.
+pub fn dynamic<'w>(written: &Written<'w>) -> (Option<&'w str>, Option<u16>) {
+    let texts = [StateForm::Text, StateForm::HashableText];
+    let host = written.object(DYNAMIC_HOST).filter(|object| texts.contains(&object.form()));
+    let port = written.object(DYNAMIC_PORT).and_then(|object| u16::try_from(object.number()?).ok());
+    (host.map(|object| object.text()), port.filter(|port| *port != 0))
+}
+
 /// A request whose host is being resolved.
 #[derive(Debug)]
 pub(crate) struct ForwardProxyActive {
     cache: Arc<DnsCache>,
     port: u16,
+    reads_state: bool,
     /// Nobody waits longer.
     until: Time,
 }
@@ -73,16 +87,11 @@ pub(crate) fn begin(
     if cache.is_busy() {
         return (None, busy(cache, env));
     }
-    if head.authority().is_empty() {
-        let reply = LocalReply::new(400, "Empty host header", "empty_host_header");
-        return (None, Verdict::Reply(reply.into()));
-    }
     let limit = cache.config.query_timeout.unwrap_or(RESOLVER_PATIENCE) + PATIENCE;
-    let until = env.now + limit;
-    match ask(cache, port, (until, false), env, head) {
-        Verdict::Wait(until) => {
-            (Some(ForwardProxyActive { cache: Arc::clone(cache), port, until }), Verdict::Wait(until))
-        }
+    let reads_state = filter.reads_state;
+    let waiting = ForwardProxyActive { cache: Arc::clone(cache), port, reads_state, until: env.now + limit };
+    match waiting.ask(false, env, head) {
+        Verdict::Wait(until) => (Some(waiting), Verdict::Wait(until)),
         verdict => (None, verdict),
     }
 }
@@ -93,7 +102,30 @@ impl ForwardProxyActive {
         if env.now >= self.until {
             return failure("resolve_timeout");
         }
-        ask(&self.cache, self.port, (self.until, true), env, head)
+        self.ask(true, env, head)
+    }
+
+    fn ask(&self, again: bool, env: &mut Env<'_>, head: &RequestHead) -> Verdict {
+        let (cache, state) = (&self.cache, env.state.read());
+        let named = match self.reads_state {
+            true => dynamic(&Written::of(state.as_deref(), env.connection_state)),
+            false => (None, None),
+        };
+        let host = named.0.map_or_else(|| head.authority(), str::as_bytes);
+        if host.is_empty() {
+            let reply = LocalReply::new(400, "Empty host header", "empty_host_header");
+            return Verdict::Reply(reply.into());
+        }
+        match env.names.ask(cache, host, named.1.unwrap_or(self.port), again) {
+            Asked::Known(host) if host.address.is_some() => Verdict::Continue,
+            Asked::Known(host) => failure(&host.details),
+            Asked::Waits => Verdict::Wait(self.until),
+            Asked::Full => {
+                env.stats.inc(cache.scope, metric::HOST_OVERFLOW);
+                Verdict::Reply(LocalReply::new(503, "DNS cache overflow", "dns_cache_overflow").into())
+            }
+            Asked::Busy => busy(cache, env),
+        }
     }
 }
 
@@ -107,25 +139,6 @@ fn rewrite(host: &ForwardProxyHost, head: &mut RequestHead) {
                 head.set_authority(&host);
             }
         }
-    }
-}
-
-fn ask(
-    cache: &Arc<DnsCache>,
-    port: u16,
-    (until, again): (Time, bool),
-    env: &mut Env<'_>,
-    head: &RequestHead,
-) -> Verdict {
-    match env.names.ask(cache, head.authority(), port, again) {
-        Asked::Known(host) if host.address.is_some() => Verdict::Continue,
-        Asked::Known(host) => failure(&host.details),
-        Asked::Waits => Verdict::Wait(until),
-        Asked::Full => {
-            env.stats.inc(cache.scope, metric::HOST_OVERFLOW);
-            Verdict::Reply(LocalReply::new(503, "DNS cache overflow", "dns_cache_overflow").into())
-        }
-        Asked::Busy => busy(cache, env),
     }
 }
 

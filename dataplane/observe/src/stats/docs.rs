@@ -48,6 +48,7 @@ fn page() -> String {
             ) => {
                 format!("{prefix}.<stat_prefix>.")
             }
+            (prefix, ScopeKind::JsonToMetadata) => format!("{prefix}.{{rq,resp}}."),
             (prefix, ScopeKind::HttpListener) => format!("{prefix}.<address>.http.<stat_prefix>."),
             (
                 prefix,
@@ -178,6 +179,7 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::HttpAdmissionControl
             | ScopeKind::HttpGradientController
             | ScopeKind::HeaderToMetadata
+            | ScopeKind::JsonToMetadata
             | ScopeKind::LocalRateLimit
             | ScopeKind::ConnectionLimit
             | ScopeKind::DnsCache

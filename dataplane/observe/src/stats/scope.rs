@@ -99,6 +99,8 @@ pub enum ScopeKind {
     HttpGradientController,
     /// `http_filter_name.<name>.`: `name` is the `stat_prefix` of a `header_to_metadata` filter.
     HeaderToMetadata,
+    /// `json_to_metadata.<name>.`: `name` is `rq` or `resp`.
+    JsonToMetadata,
     /// `local_rate_limit.<name>.`: `name` is the network filter's `stat_prefix`.
     LocalRateLimit,
     /// `connection_limit.<name>.`: `name` is the filter's `stat_prefix`.
@@ -164,6 +166,7 @@ impl ScopeKind {
         Self::HttpAdmissionControl,
         Self::HttpGradientController,
         Self::HeaderToMetadata,
+        Self::JsonToMetadata,
         Self::LocalRateLimit,
         Self::ConnectionLimit,
         Self::DnsCache,
@@ -220,6 +223,7 @@ impl ScopeKind {
             Self::HttpAdmissionControl => &tables::admission_control::TABLE,
             Self::HttpGradientController => &tables::gradient_controller::TABLE,
             Self::HeaderToMetadata => &tables::header_to_metadata::TABLE,
+            Self::JsonToMetadata => &tables::json_to_metadata::TABLE,
             Self::LocalRateLimit => &tables::local_rate_limit::TABLE,
             Self::ConnectionLimit => &tables::connection_limit::TABLE,
             Self::DnsCache => &tables::dns_cache::TABLE,
@@ -239,6 +243,7 @@ impl ScopeKind {
             | Self::HttpLocalRateLimit
             | Self::HttpBandwidthLimit => "",
             Self::HeaderToMetadata => "http_filter_name",
+            Self::JsonToMetadata => "json_to_metadata",
             Self::LocalRateLimit => "local_rate_limit",
             Self::ConnectionLimit => "connection_limit",
             Self::DnsCache => "dns_cache",

@@ -21,10 +21,14 @@ pub(super) fn transport_key(
     client: Option<&Downstream>,
 ) -> Option<TransportKey> {
     let own = &state.config().transport;
-    if own.tls.is_none() && own.proxy_protocol.is_none() && state.config().transport_matches.is_empty() {
-        return Some(TransportKey::DEFAULT);
-    }
     let config = state.config();
+    let alone = client.filter(|_| config.pool_per_downstream).map(|_| stream.downstream);
+    if own.tls.is_none() && own.proxy_protocol.is_none() && config.transport_matches.is_empty() {
+        return match alone {
+            None => Some(TransportKey::DEFAULT),
+            client => state.transport_key(&Transport { client, ..Transport::default() }),
+        };
+    }
     let transports = config.transport_matches.iter().map(|one| &one.transport).chain([own]);
     let told = transports.into_iter().any(|transport| transport.proxy_protocol.is_some());
     let client = client.filter(|_| told);
@@ -34,7 +38,7 @@ pub(super) fn transport_key(
     let names = config.http.auto_sni || config.http.auto_san_validation;
     let server_name = names.then(|| automatic_server_name(config, stream)).flatten();
     let alpn = stream.options.as_deref().and_then(|options| istio_offer(stream, options, config));
-    state.transport_key(&Transport { server_name, alpn, proxy, tlvs })
+    state.transport_key(&Transport { server_name, alpn, proxy, tlvs, client: alone })
 }
 
 /// What Istio's filter has the handshake offer.

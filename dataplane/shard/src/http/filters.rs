@@ -130,7 +130,8 @@ impl Shard {
             remote: inet(remote).map(|address| address.ip()),
             node_cluster: &self.snapshot.node.cluster,
             buffer_limit: downstream.origin.listener.buffer_limit_bytes,
-            whole: stream.request_complete || stream.wants_upgrade(),
+            whole: (stream.request_complete && stream.flow.request_queue.is_empty())
+                || stream.wants_upgrade(),
             ..of_plan(&options, stream.facts.plan)
         };
         let renderer = Renderer {
@@ -188,31 +189,54 @@ impl Shard {
 
     /// All of the request is here: whoever held it lets it go on.
     pub(super) fn held_is_whole(&mut self, id: Key) {
-        if self.streams.get(id).is_some_and(|stream| stream.holds_request() && stream.request_complete) {
+        if self.holds_whole(id) {
             self.resume_filters(id);
         }
     }
 
+    /// A filter holds the request, all of which is here.
+    fn holds_whole(&self, id: Key) -> bool {
+        self.streams.get(id).is_some_and(|stream| stream.holds_request() && stream.request_complete)
+    }
+
     fn resume_filters(&mut self, id: Key) {
         let Some(stream) = self.streams.get(id) else { return };
-        let (key, held) = (stream.downstream, stream.holds_request());
-        match self.meet_filters(key, id) {
-            Ok(Next::Go) if !held || self.catch_up(id) => self.go_on(id),
-            Ok(Next::Go | Next::Wait) => {}
-            Err(reply) => self.local_reply(id, *reply),
+        let key = stream.downstream;
+        let unseen = stream.holds_request() || !stream.flow.request_queue.is_empty();
+        let next = match self.meet_filters(key, id) {
+            Ok(next) => next,
+            Err(reply) => return self.local_reply(id, *reply),
+        };
+        if unseen && !self.catch_up(id) {
+            return;
+        }
+        match next {
+            Next::Go => self.go_on(id),
+            // A filter behind wants the request whole, too, and it is.
+            Next::Wait if self.holds_whole(id) => self.resume_filters(id),
+            Next::Wait => self.hold_more(key, id),
         }
     }
 
-    /// Shows the bytes that were held to the filters that had not seen them. False when the stream is over.
+    /// A filter behind one that made the request wait holds it: the rest of it is read now.
+    fn hold_more(&mut self, key: Key, id: Key) {
+        let Some(stream) = self.streams.get(id).filter(|stream| stream.holds_request()) else { return };
+        match stream.client {
+            Some(_) => self.h2_release_request(id),
+            None => self.run_later(key),
+        }
+    }
+
+    /// Shows the bytes that are here to the filters that had not seen them. False when the stream is over.
     fn catch_up(&mut self, id: Key) -> bool {
         let Some(stream) = self.streams.get_mut(id) else { return false };
         if stream.filters.is_none() {
             return true;
         }
-        let held = stream.flow.request_queue.to_vec();
+        let (held, end) = (stream.flow.request_queue.to_vec(), stream.request_complete);
         let mut out = std::mem::take(&mut self.filtered);
         let verdict = self.ask_filters(id, |filters, parts, env| {
-            filters.catch_up(&held, parts.request_trailers, &mut out, env)
+            filters.catch_up((&held, end), parts.request_trailers, &mut out, env)
         });
         let (Some(stream), Some(verdict)) = (self.streams.get_mut(id), verdict) else { return false };
         if let Ok(true) = verdict {

@@ -1,10 +1,10 @@
-//! TCP connections to the host that their TLS names (`envoy.filters.network.sni_dynamic_forward_proxy`).
+//! TCP connections to the host that filter state or their TLS names (`envoy.filters.network.sni_dynamic_forward_proxy`).
 
 use std::sync::Arc;
 
-use millrace_base::Key;
+use millrace_base::{Key, Written};
 use millrace_config::{ConnectionGate, SniForwardProxy};
-use millrace_filter::http::forward_proxy::Asked;
+use millrace_filter::http::forward_proxy::{self, Asked};
 use millrace_observe::stats::dns_cache as metric;
 
 use crate::downstream::Downstream;
@@ -25,12 +25,17 @@ impl Shard {
         let Some(downstream) = self.downstreams.get(key) else { return false };
         let Some(own) = of_chain(downstream) else { return true };
         let own = Arc::clone(own);
-        let Some(name) = downstream.requested_server_name() else { return true };
+        let written = Written { connection: downstream.filter_state(), ..Written::default() };
+        let (name, port) = forward_proxy::dynamic(&written);
+        let name = name.or_else(|| downstream.requested_server_name()).unwrap_or_default();
+        if name.is_empty() {
+            return true;
+        }
         let cache = &own.cache;
         let asked = match cache.is_busy() {
             true => Asked::Busy,
             false => {
-                let host = (name.as_bytes(), own.port);
+                let host = (name.as_bytes(), port.unwrap_or(own.port));
                 self.named_hosts.ask(cache, host, (Waiter::Connection(key), false), &self.shared)
             }
         };

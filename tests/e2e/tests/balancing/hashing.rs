@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use millrace_base::hash::xxh64;
 use millrace_e2e::{Case, case};
-use millrace_support::bootstrap::Bootstrap;
+use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::process::Proxy;
 use millrace_support::raw::Client;
 use millrace_support::subject::Subject;
@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(cookies),
     case!(source_address_and_tcp),
     case!(the_balancers_own_policy),
+    case!(objects_of_filter_state),
 ];
 
 const COUNT: usize = 10;
@@ -178,5 +179,33 @@ fn the_balancers_own_policy(subject: &Subject) {
         let hash = xxh64(value.as_bytes(), 0);
         let at = ring.partition_point(|(position, _)| *position < hash);
         assert_eq!(ask(&mut client, "/", &[("x-key", value)]), ring[at % ring.len()].1 as i32, "{value}");
+    }
+}
+
+/// The object's own hash decides; what has none does not count.
+fn objects_of_filter_state(subject: &Subject) {
+    let all = ten();
+    let cluster = cluster("lb_policy: RING_HASH", &[locality("", &all)]);
+    let routes =
+        "- match: {prefix: \"/\"}\n  route: {cluster: up, hash_policy: [{filter_state: {key: user}}]}\n";
+    let extensions = "type.googleapis.com/envoy.extensions.filters.http";
+    for (factory, hashes) in [("envoy.hashable_string", true), ("envoy.string", false)] {
+        let filters = format!(
+            "http_filters:\n- name: state\n  typed_config: {{\"@type\": {extensions}.set_filter_state.v3.Config, \
+             on_request_headers: [{{object_key: user, factory_key: {factory}, skip_if_empty: true, format_string: \
+             {{omit_empty_values: true, text_format_source: {{inline_string: \"%REQ(x-user)%\"}}}}}}]}}\n- name: router\n  \
+             typed_config: {{\"@type\": {extensions}.router.v3.Router}}\n"
+        );
+        let http = Http::routes(routes).hcm(&filters);
+        let proxy = Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[], &cluster));
+        let mut client = proxy.client();
+        if !hashes {
+            assert!(spread(&mut client, "/", &[("x-user", "1")]) > 3);
+            continue;
+        }
+        for user in ["1", "abc", "Abc", "a much longer value than thirty-two bytes", "5", "6"] {
+            assert_eq!(ask(&mut client, "/", &[("x-user", user)]), text(user), "{user}");
+        }
+        assert!(spread(&mut client, "/", &[]) > 3, "without an object the choice is random");
     }
 }

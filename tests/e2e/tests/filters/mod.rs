@@ -9,6 +9,7 @@ pub(crate) mod custom_matchers;
 pub(crate) mod custom_response;
 pub(crate) mod decompression;
 pub(crate) mod fault;
+pub(crate) mod json;
 pub(crate) mod metadata;
 pub(crate) mod origins;
 pub(crate) mod rate_limit;

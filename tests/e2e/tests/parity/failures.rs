@@ -211,6 +211,12 @@ pub(super) const FEATURES: &[Feature] = &[
         ..RETRIES
     },
     Feature {
+        name: "connection_pool_per_downstream_connection, max_connections: 1",
+        cluster: "connection_pool_per_downstream_connection: true\ncircuit_breakers: {thresholds: [{max_connections: 1}]}",
+        traffic: burst(3),
+        ..BREAKERS
+    },
+    Feature {
         name: "max_requests 2, 6 at once",
         cluster: "circuit_breakers: {thresholds: [{max_requests: 2}]}",
         traffic: burst(6),

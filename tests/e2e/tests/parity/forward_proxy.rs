@@ -36,7 +36,24 @@ const fn to(host: &'static [(&'static str, &'static str)], count: u32) -> Traffi
     Traffic { fields: host, ..requests(count) }
 }
 
+/// The host and its port are objects of filter state.
+const BY_STATE: (&str, &str) = (
+    "set_filter_state.v3.Config",
+    "on_request_headers: [{object_key: envoy.upstream.dynamic_host, format_string: {text_format_source: {inline_string: \"127.0.0.1\"}}}, {object_key: envoy.upstream.dynamic_port, format_string: {text_format_source: {inline_string: \"%REQ(x-port)%\"}}}]",
+);
+
 pub(super) const FEATURES: &[Feature] = &[
+    Feature {
+        filters: &[
+            BY_STATE,
+            (
+                "dynamic_forward_proxy.v3.FilterConfig",
+                concat!("allow_dynamic_host_from_filter_state: true, ", cache!("")),
+            ),
+        ],
+        traffic: to(&[("x-port", "@PORT@")], 3),
+        ..forward_proxy!("a host of filter state", "")
+    },
     Feature { traffic: to(&[("x-host", "127.0.0.1:@PORT@")], 5), ..forward_proxy!("one host", "") },
     Feature {
         traffic: to(&[("x-host", "127.0.1.@N@:@PORT@")], 3),

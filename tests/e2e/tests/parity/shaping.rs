@@ -135,6 +135,21 @@ pub(super) const FEATURES: &[Feature] = &[
         ..SHAPING
     },
     Feature {
+        name: "json_to_metadata: a value in a response header",
+        filters: &[(
+            "json_to_metadata.v3.JsonToMetadata",
+            "request_rules: {rules: [{selectors: [{key: m}], on_present: {metadata_namespace: ns, key: m}, on_error: {metadata_namespace: ns, key: m, value: none}}]}, response_rules: {allow_content_types: [text/x], rules: [{selectors: [{key: m}], on_missing: {key: m, value: none}}]}",
+        )],
+        around: "response_headers_to_add: [{header: {key: x-seen, value: \"%DYNAMIC_METADATA(ns:m)%\"}}]",
+        traffic: Traffic {
+            fields: &[("content-type", "application/json")],
+            body: "{\"m\": \"large\"}",
+            ..requests(3)
+        },
+        prefixes: &["json_to_metadata."],
+        ..SHAPING
+    },
+    Feature {
         name: "local_reply_config: another status",
         manager: "local_reply_config: {mappers: [{filter: {status_code_filter: {comparison: {op: EQ, value: {default_value: 503, runtime_key: x.y}}}}, status_code: 429, body: {inline_string: mapped}}]}",
         filters: &[("fault.v3.HTTPFault", "abort: {http_status: 503, percentage: {numerator: 100}}")],

@@ -26,7 +26,8 @@ pub(super) fn filter(
         Some(By::SubClusterConfig(_)) | None => None,
     };
     let cache = dns_cache::cache(cache, path, cx)?;
-    Ok(HttpFilterKind::ForwardProxy(Arc::new(ForwardProxyFilter { cache })))
+    let reads_state = config.allow_dynamic_host_from_filter_state;
+    Ok(HttpFilterKind::ForwardProxy(Arc::new(ForwardProxyFilter { cache, reads_state })))
 }
 
 pub(super) fn of_route(config: &pb::PerRouteConfig, path: &Path) -> Result<PerFilterConfig, Rejection> {

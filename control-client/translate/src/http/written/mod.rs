@@ -1,6 +1,7 @@
 //! The HTTP filters that write dynamic metadata and filter state, with what routes say of them.
 
 mod header_to_metadata;
+mod json_to_metadata;
 pub(crate) mod set_filter_state;
 mod set_metadata;
 
@@ -16,6 +17,7 @@ use crate::extension::{open, type_of};
 pub(super) fn filter(any: &Any, path: &Path, cx: &mut Context) -> Result<Option<HttpFilterKind>, Rejection> {
     Ok(Some(match type_of(any).as_str() {
         header_to_metadata::TYPE => header_to_metadata::filter(&open(any, path)?, path, cx)?,
+        json_to_metadata::TYPE => json_to_metadata::filter(&open(any, path)?, path, cx)?,
         set_metadata::TYPE => HttpFilterKind::SetMetadata(set_metadata::entries(&open(any, path)?)),
         set_filter_state::TYPE => {
             HttpFilterKind::SetFilterState(set_filter_state::config(&open(any, path)?, path)?.into())
@@ -32,6 +34,7 @@ pub(super) fn of_route(
 ) -> Result<Option<PerFilterConfig>, Rejection> {
     Ok(Some(match type_of(any).as_str() {
         header_to_metadata::TYPE => header_to_metadata::of_route(&open(any, path)?, path, cx)?,
+        json_to_metadata::TYPE => json_to_metadata::of_route(&open(any, path)?, path, cx)?,
         set_metadata::TYPE => PerFilterConfig::SetMetadata(set_metadata::entries(&open(any, path)?)),
         set_filter_state::TYPE => {
             PerFilterConfig::SetFilterState(set_filter_state::config(&open(any, path)?, path)?.into())

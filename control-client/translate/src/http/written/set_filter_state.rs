@@ -15,7 +15,7 @@ use crate::error::Rejection;
 pub(super) const TYPE: &str = "envoy.extensions.filters.http.set_filter_state.v3.Config";
 
 /// The types of objects that mean something here.
-const FORMS: [(&str, StateForm); 7] = [
+const FORMS: [(&str, StateForm); 9] = [
     ("envoy.string", StateForm::Text),
     ("envoy.hashable_string", StateForm::HashableText),
     ("envoy.bool", StateForm::Bool),
@@ -23,19 +23,18 @@ const FORMS: [(&str, StateForm); 7] = [
     ("envoy.tcp_proxy.cluster", StateForm::Plain),
     ("envoy.tcp_proxy.per_connection_idle_timeout_ms", StateForm::LongNumber),
     ("envoy.network.transport_socket.original_dst_address", StateForm::Address),
+    ("envoy.upstream.dynamic_host", StateForm::Text),
+    ("envoy.upstream.dynamic_port", StateForm::Number),
 ];
 
 const TLS: &str = "what TLS to endpoints asks for comes from their cluster alone";
-const DYNAMIC: &str = "no cluster of this build takes its endpoints from requests";
 
 /// Types of Envoy 1.40 whose objects nobody here would read.
-const UNREAD: [(&str, &str); 10] = [
+const UNREAD: [(&str, &str); 8] = [
     ("envoy.network.upstream_server_name", TLS),
     ("envoy.network.upstream_subject_alt_names", TLS),
     ("envoy.network.application_protocols", TLS),
     ("envoy.ratelimit.hits_addend", "limits of a rate limit service are not served by this build"),
-    ("envoy.upstream.dynamic_host", DYNAMIC),
-    ("envoy.upstream.dynamic_port", DYNAMIC),
     ("envoy.filters.listener.original_dst.local_ip", "internal listeners are not served by this build"),
     ("envoy.filters.listener.original_dst.remote_ip", "internal listeners are not served by this build"),
     ("envoy.network.network_namespace", "network namespaces are not served by this build"),

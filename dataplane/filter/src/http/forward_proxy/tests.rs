@@ -41,7 +41,10 @@ fn cache(pending: u32) -> Arc<DnsCache> {
 /// The verdict about a request for `authority`, and about it again after a while.
 fn ask(names: &mut Names, pending: u32, authority: &str) -> (Verdict, Option<Box<StreamFilters>>) {
     let mut hcm = hcm();
-    let kind = HttpFilterKind::ForwardProxy(Arc::new(ForwardProxyFilter { cache: cache(pending) }));
+    let kind = HttpFilterKind::ForwardProxy(Arc::new(ForwardProxyFilter {
+        cache: cache(pending),
+        reads_state: false,
+    }));
     let id = millrace_config::FilterConfigId(0);
     hcm.http_filters.insert(0, HttpFilter { name: "f".into(), id, disabled: false, kind });
     let start = Start { forward_port: Some(80), ..Start::of(&hcm, None) };

@@ -1,6 +1,9 @@
-//! The filters that write about a stream for later readers: `header_to_metadata`, `set_metadata`, `set_filter_state`.
+//! The filters that write about a stream for later readers: `header_to_metadata`, `json_to_metadata`,
+//! `set_metadata`, `set_filter_state`.
 
 pub(super) mod header_to_metadata;
+mod json;
+pub(super) mod json_to_metadata;
 mod protobuf_value;
 mod state;
 

@@ -15,6 +15,7 @@ use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
 use crate::http::health_check::HealthCheckActive;
 use crate::http::metadata::header_to_metadata;
+use crate::http::metadata::json_to_metadata::JsonActive;
 use crate::http::shaping::admission::AdmissionActive;
 use crate::http::shaping::bandwidth::{BandwidthActive, Throttle};
 use crate::http::shaping::buffer::BufferActive;
@@ -39,6 +40,7 @@ pub(super) enum Active {
     HeaderMutation(usize),
     /// The filter at this position reads the answer.
     HeaderToMetadata(usize),
+    Json(Box<JsonActive>),
     Cors(Box<CorsActive>),
     Buffer(BufferActive),
     Session(Box<SessionActive>),
@@ -74,6 +76,7 @@ impl Active {
             Self::Bridge(bridge) => bridge.response_use(),
             Self::Compressor(compressor) if compressor.changes_response() => BodyUse::Change,
             Self::Decompressor(decompressor) if decompressor.changes_response() => BodyUse::Change,
+            Self::Json(json) if json.holds() => BodyUse::Change,
             Self::Bandwidth(bandwidth) if bandwidth.response.is_some() => BodyUse::Change,
             _ => BodyUse::Bypass,
         }
@@ -89,6 +92,7 @@ impl Active {
             | Self::ForwardProxy(_) => true,
             Self::Compressor(one) => !one.changes_request() && !one.changes_response(),
             Self::Decompressor(one) => !one.changes_request() && !one.changes_response(),
+            Self::Json(json) => !json.holds(),
             Self::Admission(admission) => !admission.awaits_trailers(),
             _ => false,
         }
@@ -98,6 +102,7 @@ impl Active {
         match self {
             Self::Web(web) => web.holds(),
             Self::Bridge(bridge) => bridge.holds(),
+            Self::Json(json) => json.holds(),
             _ => false,
         }
     }
@@ -153,6 +158,7 @@ impl Active {
                 pass.change(out, |bytes, out| bridge.request_data(bytes, end, out))?;
             }
             Self::Buffer(buffer) => buffer.data(pass.bytes(out), end)?,
+            Self::Json(json) => json.request_data(pass.bytes(out))?,
             Self::Compressor(compressor) if compressor.changes_request() => {
                 pass.change(out, |bytes, out| {
                     compressor.request_data(bytes, end, out, env);
@@ -202,6 +208,7 @@ impl Active {
                 }
             }
             Self::HeaderToMetadata(at) => header_to_metadata::response_head(*at, head, env),
+            Self::Json(json) => json.response_head(head, end, env),
             Self::Compressor(compressor) => compressor.response_head(head, end, env, decision),
             Self::Decompressor(decompressor) => decompressor.response_head(head, end, env),
             Self::Bandwidth(bandwidth) => bandwidth.response_head(env.stats),
@@ -230,6 +237,9 @@ impl Active {
             })?,
             Self::Bridge(bridge) if bridge.response_use() == BodyUse::Change => {
                 pass.change(out, |bytes, out| bridge.response_data(bytes, end, out))?;
+            }
+            Self::Json(json) if json.holds() => {
+                pass.change(out, |bytes, out| json.response_data(bytes, end, out, env))?;
             }
             Self::Compressor(compressor) if compressor.changes_response() => {
                 pass.change(out, |bytes, out| {
@@ -264,6 +274,7 @@ impl Active {
             Self::Stats(stats) => stats.response_trailers(trailers),
             Self::Web(web) => pass.append(|| web.response_trailers(trailers, head, out)),
             Self::Bridge(bridge) => pass.append(|| bridge.response_trailers(trailers, head, out)),
+            Self::Json(json) if json.holds() => pass.append(|| json.release(out, env)),
             Self::Compressor(compressor) if compressor.changes_response() => {
                 pass.append(|| compressor.response_data(&[], true, out, env));
             }

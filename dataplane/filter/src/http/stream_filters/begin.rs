@@ -14,6 +14,7 @@ use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
 use crate::http::health_check::HealthCheckActive;
+use crate::http::metadata::json_to_metadata::{self, JsonActive};
 use crate::http::metadata::{self, header_to_metadata};
 use crate::http::shaping::admission::AdmissionActive;
 use crate::http::shaping::bandwidth::BandwidthActive;
@@ -81,14 +82,20 @@ impl StreamFilters {
     fn resume(&mut self, env: &mut Env<'_>, head: &mut RequestHead) -> Verdict {
         let stopped = self.holds_request || self.waits;
         (self.holds_request, self.waits) = (false, false);
+        if stopped {
+            self.fed = self.filters.len();
+        }
         match self.filters.last_mut().filter(|_| stopped) {
             Some(Active::Fault(fault)) => fault.resume(env, head),
             Some(Active::ForwardProxy(waiting)) => waiting.resume(env, head),
             Some(Active::Buffer(buffer)) => {
                 buffer.resume(head);
-                self.fed = self.filters.len();
                 Verdict::Continue
             }
+            Some(Active::Json(json)) => match json.resume(env) {
+                true => Verdict::Reroute,
+                false => Verdict::Continue,
+            },
             _ => Verdict::Continue,
         }
     }
@@ -118,6 +125,12 @@ impl StreamFilters {
                     Active::HeaderToMetadata(at)
                 }
                 HttpFilterKind::CustomResponse(_) => Active::Custom(CustomActive::new(at, false)),
+                HttpFilterKind::JsonToMetadata(config) => {
+                    match json_to_metadata::of_answer(config, &filter.name, start) {
+                        Some(json) => Active::Json(json.into()),
+                        None => continue,
+                    }
+                }
                 _ => continue,
             };
             if super::runs(start, filter) {
@@ -210,6 +223,7 @@ fn step(
         | HttpFilterKind::AdmissionControl(_)
         | HttpFilterKind::AdaptiveConcurrency(_) => return shape(at, filter, own, env),
         HttpFilterKind::HeaderToMetadata(_)
+        | HttpFilterKind::JsonToMetadata(_)
         | HttpFilterKind::SetMetadata(_)
         | HttpFilterKind::SetFilterState(_) => return write(at, filter, own, start, env, head),
         HttpFilterKind::ForwardProxy(proxy) => {
@@ -258,6 +272,11 @@ fn write(
         HttpFilterKind::HeaderToMetadata(config) => {
             let config = header_to_metadata::rules(config, own);
             header_to_metadata::begin(config, env, head).then_some(Active::HeaderToMetadata(at))
+        }
+        HttpFilterKind::JsonToMetadata(config) => {
+            let config = json_to_metadata::rules(config, own);
+            let (active, verdict) = JsonActive::begin(config, start, env, head);
+            return (active.map(|active| Active::Json(active.into())), verdict);
         }
         HttpFilterKind::SetMetadata(entries) => {
             metadata::set_metadata(entries, env.state);

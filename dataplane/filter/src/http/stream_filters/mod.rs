@@ -254,7 +254,7 @@ pub struct StreamFilters {
     begun: usize,
     /// Position in the chain at which the request goes on.
     next: usize,
-    /// How many of `filters` had seen the bytes that were held when the request went on.
+    /// How many of `filters` had seen the bytes that had come when the request went on.
     fed: usize,
     /// The request is held.
     holds_request: bool,
@@ -326,22 +326,23 @@ impl StreamFilters {
         self.feed(0, (data, end), trailers, out, env)
     }
 
-    /// Shows what was held, `data`, to the filters that began since then, and appends what is to be sent instead. Nothing
-    /// is left to do when it returns false.
+    /// Shows what came while the request waited or was held, `data`, to the filters that began since then, and appends what
+    /// is to be sent instead. `end`: it is all. Nothing is left to do when it returns false.
     ///
     /// # Errors
     /// As [`StreamFilters::request_data`].
     pub fn catch_up(
         &mut self,
-        data: &[u8],
+        (data, end): (&[u8], bool),
         trailers: &mut HeaderMap,
         out: &mut Vec<u8>,
         env: &mut ResponseEnv<'_>,
     ) -> Result<bool, Box<LocalReply>> {
         let fed = self.fed;
-        let wanted = self.filters.iter().skip(fed).any(|filter| filter.request_use() != BodyUse::Bypass);
+        let wanted = self.holds_request
+            || self.filters.iter().skip(fed).any(|filter| filter.request_use() != BodyUse::Bypass);
         if wanted {
-            self.feed(fed, (data, true), trailers, out, env)?;
+            self.feed(fed, (data, end), trailers, out, env)?;
         }
         Ok(wanted)
     }

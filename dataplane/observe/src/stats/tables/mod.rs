@@ -32,6 +32,7 @@ pub mod http2;
 pub mod http_inspector;
 pub mod http_listener;
 pub mod http_local_rate_limit;
+pub mod json_to_metadata;
 pub mod lds;
 pub mod listener;
 pub mod listener_manager;
