@@ -223,7 +223,7 @@ fn times_follow_upon_reports_when_the_policy_changes() {
     }
     ours.state.update(&times, &mut Vec::new());
     ours.state.time_try(ours.hosts[1], TryResult::Status(200), Duration::from_secs(1), Time(MILLISECOND));
-    let mut ask = |ours: &mut Ours| {
+    let ask = |ours: &mut Ours| {
         let at = ours.place(2 * MILLISECOND);
         ours.done(at, MILLISECOND, 2 * MILLISECOND);
         at
