@@ -128,6 +128,9 @@ impl ClusterState {
         if !same_rules {
             self.balancer.invalidate();
         }
+        if std::mem::discriminant(&old.lb_policy) != std::mem::discriminant(&cluster.lb_policy) {
+            self.hosts.iter_mut().for_each(|(_, host)| host.forget_seen());
+        }
         if is_watched(&old) != is_watched(cluster) {
             self.watch_all();
         }

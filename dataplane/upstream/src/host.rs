@@ -1,6 +1,6 @@
 //! One endpoint as a shard uses it.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -78,6 +78,15 @@ impl HostPool {
     }
 }
 
+/// What a policy keeps of an endpoint. A cluster has one policy, so that one of them is enough.
+#[derive(Debug)]
+enum Seen {
+    /// What it reported of its load, for `ClientSideWeightedRoundRobin`.
+    Load(Reported),
+    /// How long it takes to answer, for peak-EWMA.
+    Time(Cell<Rtt>),
+}
+
 /// One endpoint.
 #[derive(Debug)]
 pub struct Host {
@@ -108,10 +117,8 @@ pub struct Host {
     pub healthy_since: Time,
     /// Outlier detection looks at it.
     pub(crate) watch: Option<Box<Watch>>,
-    /// What it reported of its load.
-    pub(crate) reported: Option<Box<Reported>>,
-    /// How long it takes to answer, for peak-EWMA.
-    pub(crate) rtt: Cell<Rtt>,
+    /// What the policy has seen of it; empty with policies that do not look.
+    seen: OnceCell<Box<Seen>>,
     /// The priority it belongs to.
     pub priority: u32,
     /// Its locality: index into `Cluster::localities`.
@@ -143,8 +150,7 @@ impl Host {
             excluded: false,
             configured_status: endpoint.health,
             healthy_since: Time::MAX,
-            reported: None,
-            rtt: Cell::default(),
+            seen: OnceCell::new(),
             watch: None,
             priority,
             locality,
@@ -203,6 +209,36 @@ impl Host {
             self.healthy_since = Time::MAX;
         }
         before != (health, excluded)
+    }
+
+    /// What it reported of its load.
+    pub(crate) fn reported(&self) -> Option<&Reported> {
+        match &**self.seen.get()? {
+            Seen::Load(reported) => Some(reported),
+            Seen::Time(_) => None,
+        }
+    }
+
+    /// Takes the weight that it reported.
+    pub(crate) fn report(&mut self, weight: u32, now: Time) {
+        match self.seen.get_mut().map(|seen| &mut **seen) {
+            Some(Seen::Load(reported)) => reported.again(weight, now),
+            _ => self.seen = OnceCell::from(Box::new(Seen::Load(Reported::first(weight, now)))),
+        }
+    }
+
+    /// How long it takes to answer; `None` when another policy looked at it last.
+    #[inline]
+    pub(crate) fn rtt(&self) -> Option<&Cell<Rtt>> {
+        match &**self.seen.get_or_init(|| Box::new(Seen::Time(Cell::default()))) {
+            Seen::Time(rtt) => Some(rtt),
+            Seen::Load(_) => None,
+        }
+    }
+
+    /// What was seen of it is of no use any more.
+    pub(crate) fn forget_seen(&mut self) {
+        self.seen = OnceCell::new();
     }
 
     #[inline]

@@ -71,10 +71,7 @@ impl ClusterState {
         let Some(config) = self.reads_load().copied() else { return };
         let weight = report.weight(&self.config.balancing.utilization_metrics, config.error_penalty);
         if let (Some(weight), Some(host)) = (weight, self.hosts.get_mut(host.0)) {
-            match &mut host.reported {
-                Some(reported) => reported.again(weight, now),
-                none => *none = Some(Box::new(Reported::first(weight, now))),
-            }
+            host.report(weight, now);
         }
     }
 
@@ -88,15 +85,15 @@ impl ClusterState {
             let mut known = Vec::new();
             for member in level {
                 let Some(host) = self.hosts.get_mut(member.id.0) else { continue };
-                if host.reported.as_ref().is_some_and(|reported| reported.is_expired(&config, now)) {
-                    host.reported = None;
+                if host.reported().is_some_and(|reported| reported.is_expired(&config, now)) {
+                    host.forget_seen();
                 }
-                known.extend(host.reported.as_ref().and_then(|reported| reported.weight(&config, now)));
+                known.extend(host.reported().and_then(|reported| reported.weight(&config, now)));
             }
             let median = median(&mut known);
             for member in level {
                 let Some(host) = self.hosts.get_mut(member.id.0) else { continue };
-                let own = host.reported.as_ref().and_then(|reported| reported.weight(&config, now));
+                let own = host.reported().and_then(|reported| reported.weight(&config, now));
                 let weight = own.unwrap_or(median).max(1);
                 changed |= std::mem::replace(&mut host.weight, weight) != weight;
             }

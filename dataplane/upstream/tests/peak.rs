@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use common::{cluster, endpoint};
 use millrace_base::{Key, Rng, Time};
-use millrace_config::{Cluster, HealthStatus, LbPolicy, PeakEwma};
-use millrace_upstream::{ChooseContext, ClusterState, ConnId, HostId, ResourcePriority, TryResult};
+use millrace_config::{ClientSideWeights, Cluster, HealthStatus, LbPolicy, PeakEwma};
+use millrace_upstream::{
+    ChooseContext, ClusterState, ConnId, HostId, LoadReport, ResourcePriority, TryResult,
+};
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -201,4 +203,35 @@ fn an_endpoint_without_answers_is_left_alone_with_a_penalty() {
         }
     }
     assert_eq!(counts[2], 1, "{counts:?}");
+}
+
+#[test]
+fn times_follow_upon_reports_when_the_policy_changes() {
+    let weights = ClientSideWeights {
+        blackout: Duration::ZERO,
+        expiration: Duration::from_secs(180),
+        update: Duration::from_secs(1),
+        error_penalty: 0.0,
+    };
+    let times = peak(2, PeakEwma::default());
+    let reports =
+        Arc::new(Cluster { lb_policy: LbPolicy::ClientSideWeightedRoundRobin(weights), ..(*times).clone() });
+    let mut ours = Ours::new(&reports);
+    let report = LoadReport { cpu: 0.5, rps: 100.0, ..LoadReport::default() };
+    for host in ours.hosts.clone() {
+        ours.state.report_load(host, &report, Time(0));
+    }
+    ours.state.update(&times, &mut Vec::new());
+    ours.state.time_try(ours.hosts[1], TryResult::Status(200), Duration::from_secs(1), Time(MILLISECOND));
+    let ask = |ours: &mut Ours| {
+        let at = ours.place(2 * MILLISECOND);
+        ours.done(at, MILLISECOND, 2 * MILLISECOND);
+        at
+    };
+    assert!((0..50).all(|_| ask(&mut ours) == 0), "the slow one is kept away from");
+    // And back again: a time is no report.
+    ours.state.update(&reports, &mut Vec::new());
+    ours.state.report_load(ours.hosts[0], &report, Time(MILLISECOND));
+    let asked: Vec<usize> = (0..4).map(|_| ask(&mut ours)).collect();
+    assert_eq!(asked.iter().filter(|at| **at == 0).count(), 2, "{asked:?}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use millrace_base::Time;
 use millrace_config::{LbPolicy, PeakEwma};
 
-use crate::{ClusterState, HostId, TryResult};
+use crate::{ClusterState, Host, HostId, TryResult};
 
 /// What is known of an endpoint's times on this shard.
 #[derive(Clone, Copy, Debug)]
@@ -109,14 +109,12 @@ impl ClusterState {
     /// Takes the time that a try has had since it was sent.
     #[inline]
     pub fn time_try(&self, host: HostId, result: TryResult, took: Duration, now: Time) {
-        let (LbPolicy::PeakEwma(config), Some(host)) = (&self.config.lb_policy, self.hosts.get(host.0))
-        else {
-            return;
-        };
-        let (rtt, peak) = (host.rtt.get(), Peak::from(config));
+        let LbPolicy::PeakEwma(config) = &self.config.lb_policy else { return };
+        let Some(known) = self.hosts.get(host.0).and_then(Host::rtt) else { return };
+        let (rtt, peak) = (known.get(), Peak::from(config));
         match result {
-            TryResult::Status(_) => host.rtt.set(rtt.with(took, &peak, now)),
-            TryResult::TimedOut(_) | TryResult::Failed => host.rtt.set(rtt.at_least(took, &peak, now)),
+            TryResult::Status(_) => known.set(rtt.with(took, &peak, now)),
+            TryResult::TimedOut(_) | TryResult::Failed => known.set(rtt.at_least(took, &peak, now)),
             TryResult::Connected | TryResult::ConnectedForGood => {}
         }
     }

@@ -169,9 +169,9 @@ fn cheaper_of_two(peak: &Peak, ids: &[HostId], hosts: &Slab<Host>, rng: &mut Rng
     let other = other + usize::from(other >= first);
     let cost = |index: usize| {
         let host = ids.get(index).and_then(|id| hosts.get(id.0));
-        host.map_or(f64::INFINITY, |host| {
-            let rtt = host.rtt.get().faded(peak, now);
-            host.rtt.set(rtt);
+        host.and_then(|host| Some((host, host.rtt()?))).map_or(f64::INFINITY, |(host, known)| {
+            let rtt = known.get().faded(peak, now);
+            known.set(rtt);
             rtt.cost(host.active_requests, peak)
         })
     };

@@ -21,7 +21,7 @@ pub struct LoadReport {
     pub rps: f64,
     /// `eps`.
     pub eps: f64,
-    /// `named_metrics` and `utilization`, with these words and a dot before their names.
+    /// `named_metrics`, `utilization` and `request_cost`, with these words and a dot before their names.
     pub named: Vec<(String, f64)>,
 }
 
@@ -99,9 +99,13 @@ impl LoadReport {
                 (6, Wire::Double(value)) => report.rps = value,
                 (7, Wire::Double(value)) => report.eps = value,
                 (9, Wire::Double(value)) => report.application = value,
-                (number @ (5 | 8), Wire::Bytes(entry)) => {
+                (number @ (4 | 5 | 8), Wire::Bytes(entry)) => {
                     let (name, value) = entry_of(entry).ok_or(BadReport::Encoding)?;
-                    let kind = if number == 5 { "utilization" } else { "named_metrics" };
+                    let kind = match number {
+                        4 => "request_cost",
+                        5 => "utilization",
+                        _ => "named_metrics",
+                    };
                     if report.named.len() < NAMED_MAX {
                         report.named.push((format!("{kind}.{name}"), value));
                     }
@@ -125,6 +129,9 @@ impl LoadReport {
             }
             ["utilization", name] if report.named.len() < NAMED_MAX => {
                 report.named.push((format!("utilization.{name}"), value));
+            }
+            ["request_cost" | "requestCost", name] if report.named.len() < NAMED_MAX => {
+                report.named.push((format!("request_cost.{name}"), value));
             }
             _ => {}
         };
@@ -189,6 +196,13 @@ mod tests {
             r#" { "utilization" : { "a" : "1.0" } , "rps_fractional":100,"cpuUtilization":0.5 } "#,
         ] {
             assert_eq!(read("endpoint-load-metrics", &format!("JSON {json}")), Some(Ok(report.clone())));
+        }
+        // request_cost {"a": 1.0}.
+        for cost in ["BIN IgwKAWERAAAAAAAA8D8=", r#"JSON {"requestCost": {"a": 1}}"#] {
+            let report = read("endpoint-load-metrics", cost).unwrap().unwrap();
+            assert_eq!(report.named, [("request_cost.a".to_owned(), 1.0)], "{cost}");
+            let report = LoadReport { rps: 100.0, cpu: 0.1, ..report };
+            assert_eq!(report.weight(&["request_cost.a".into()], 0.0), Some(100));
         }
         let mixed = read("endpoint-load-metrics", "TEXT cpu_utilization:0.5, utilization=1");
         assert_eq!(mixed, Some(Err(BadReport::Name)));

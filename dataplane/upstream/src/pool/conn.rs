@@ -150,7 +150,7 @@ mod tests {
     fn records_are_as_small_as_docs_limits_says() {
         assert!(size_of::<Conn>() <= 176, "{}", size_of::<Conn>());
         assert!(size_of::<Waiter>() <= 56, "{}", size_of::<Waiter>());
-        assert!(size_of::<crate::Host>() <= 360, "{}", size_of::<crate::Host>());
+        assert!(size_of::<crate::Host>() <= 336, "{}", size_of::<crate::Host>());
         assert!(size_of::<crate::host::HostPool>() <= 88, "{}", size_of::<crate::host::HostPool>());
     }
 }
