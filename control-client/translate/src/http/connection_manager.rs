@@ -52,7 +52,6 @@ pub(crate) fn connection_manager(
         )?),
         None => None,
     };
-    let stream_idle_timeout = value::limit_or(manager.stream_idle_timeout.as_ref(), STREAM_IDLE_TIMEOUT);
     Ok(HttpConnectionManager {
         stat_prefix: manager.stat_prefix.as_str().into(),
         scope: cx.scope(ScopeKind::Http, &manager.stat_prefix),
@@ -109,9 +108,7 @@ pub(crate) fn connection_manager(
         head_fields_max: u16::try_from(value::number(common.max_headers_count.as_ref(), 100))
             .unwrap_or(u16::MAX),
         idle_timeout: value::limit_or(common.idle_timeout.as_ref(), IDLE_TIMEOUT),
-        stream_idle_timeout,
-        stream_flush_timeout: value::limit_override(manager.stream_flush_timeout.as_ref())
-            .unwrap_or(stream_idle_timeout),
+        stream_idle_timeout: value::limit_or(manager.stream_idle_timeout.as_ref(), STREAM_IDLE_TIMEOUT),
         request_timeout: value::limit(manager.request_timeout.as_ref()),
         request_headers_timeout: value::limit_or(
             manager.request_headers_timeout.as_ref(),

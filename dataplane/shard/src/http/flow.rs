@@ -25,8 +25,6 @@ pub(crate) struct Flow {
     pub(crate) awaits_client: bool,
     pub(crate) awaits_upstream: bool,
     pub(crate) awaits_since: Time,
-    /// The response is complete and waits for its client: its time is `flush_timeout`.
-    pub(crate) flushing: bool,
     /// What the stream keeps in memory of the shard's own.
     pub(crate) share: Option<Share>,
 }

@@ -172,9 +172,6 @@ impl Shard {
     /// The route's timeout is over for all tries.
     fn response_timed_out(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.flow.flushing {
-            return self.flush_timed_out(id);
-        }
         let answer = reply::request_timeout(stream.timeout_is_204);
         let awaits_head = !stream.response_started && matches!(stream.attempt, Attempt::Sent(_));
         let waits = matches!(

@@ -405,7 +405,6 @@ impl Shard {
             self.await_pace(id);
         } else if !empty {
             self.await_client(id);
-            self.begin_flush(id);
         }
         if freed > 0
             && let (Some(server), Some(conn)) = (server, conn)

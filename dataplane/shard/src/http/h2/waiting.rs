@@ -4,16 +4,14 @@
 use std::collections::VecDeque;
 
 use millrace_base::{Key, Time};
-use millrace_http::h2::ErrorCode;
-use millrace_observe::stats::{cluster as metric, http2};
+use millrace_observe::stats::cluster as metric;
 
 use super::super::request::http;
-use super::super::start::deadline;
 use super::super::{INPUT_BYTES_MAX, Stream};
 use super::STALL_TIMEOUT;
 use super::flow::h2_of;
 use crate::shard::Shard;
-use crate::upstream::{Carries, EndedBy};
+use crate::upstream::Carries;
 
 /// Takes a stream out of a list of those that wait.
 pub(crate) fn forget_waiting(waiting: &mut VecDeque<Key>, id: Key) {
@@ -38,34 +36,6 @@ impl Shard {
         stream.flow.awaits_client = true;
         stream.flow.awaits_since = now;
         h2.waiting.push_back(id);
-    }
-
-    /// Once a response is complete and waits for its client alone, it has so long to leave, whatever moves meanwhile; no
-    /// other limit counts any more. Measured at Envoy, whose streams are over by then.
-    pub(super) fn begin_flush(&mut self, id: Key) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.flow.flushing || !stream.flow.response_end || stream.tunnel || stream.client.is_none() {
-            return;
-        }
-        let Some(options) = &stream.options else { return };
-        let route = stream.facts.plan.and_then(|plan| plan.forward(options)?.flush_timeout);
-        let limit = route.unwrap_or(options.hcm.stream_flush_timeout);
-        stream.flow.flushing = true;
-        stream.response_deadline = deadline(self.io.now, limit);
-        (stream.idle_whole, stream.idle_timeout) = (None, None);
-        stream.max_duration_deadline = Time::MAX;
-        self.rearm_stream(id);
-    }
-
-    /// The client took too long for a response that is complete.
-    pub(crate) fn flush_timed_out(&mut self, id: Key) {
-        let Some(stream) = self.streams.get(id) else { return };
-        if let Some(options) = &stream.options {
-            self.stats.inc(options.hcm.http2_scope, http2::TX_FLUSH_TIMEOUT);
-        }
-        self.drop_attempt(id, EndedBy::Local);
-        self.h2_reset_client(id, ErrorCode::Internal);
-        self.end_stream(id);
     }
 
     /// Has the stream looked at when its endpoint, which speaks HTTP/2, has room again.
