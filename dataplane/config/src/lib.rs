@@ -84,7 +84,7 @@ pub use http_filters::{
     DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, DynamicBucket,
     DynamicBuckets, Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges,
     GradientState, GradientWindow, GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep,
-    HeaderToMetadata, HealthCheckCache, HealthCheckFilter, HitsAddend, LATENCY_BINS, LocalRateLimit,
+    HeaderToMetadata, HealthCheckCache, HealthCheckFilter, Hits, HitsAddend, LATENCY_BINS, LocalRateLimit,
     LocalRateLimiter, MatchedLimit, MetadataRule, MetadataSource, MetadataWrite, MinRtt, MutationLists,
     QueryMutation, RateLimitAction, RateLimitHeaders, RateLimitPolicy, RateVerdict, RuleSource,
     RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata, StateValue, StatefulSession,

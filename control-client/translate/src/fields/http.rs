@@ -16,7 +16,7 @@ pub(super) const TABLES: &[Table] = &[
                 Served,
                 "codec_type stat_prefix route_config rds scoped_routes http_filters add_user_agent append_local_overload common_http_protocol_options \
                  http_protocol_options server_name server_header_transformation max_request_headers_kb \
-                 stream_idle_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout \
+                 stream_idle_timeout stream_flush_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout \
                  access_log use_remote_address xff_num_trusted_hops internal_address_config skip_xff_append via \
                  generate_request_id preserve_external_request_id always_set_request_id_in_response \
                  forward_client_cert_details set_current_client_cert_details proxy_100_continue \
@@ -49,7 +49,6 @@ pub(super) const TABLES: &[Table] = &[
                 Reported("one line is written, at the end"),
                 "access_log_flush_interval flush_access_log_on_new_request access_log_options",
             ),
-            (Reported("stream_idle_timeout applies while flushing"), "stream_flush_timeout"),
             (Reported("the header proxy-status is not written"), "proxy_status_config"),
             (Reported("headers are checked by the built-in rules"), "typed_header_validation_config"),
             (Served, "drain_timeout_jitter http1_safe_max_connection_duration"),
