@@ -38,7 +38,7 @@ pub use metadata::{
     SetFilterState, SetMetadata, StateValue,
 };
 pub use rate_limit::{
-    BucketRef, DescriptorLimit, LocalRateLimit, LocalRateLimiter, Hits, MatchedLimit, RateVerdict,
+    BucketRef, DescriptorLimit, Hits, LocalRateLimit, LocalRateLimiter, MatchedLimit, RateVerdict,
     TokenBucketConfig, VirtualHostRateLimits,
 };
 pub use rate_limit_actions::{

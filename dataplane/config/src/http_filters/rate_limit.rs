@@ -293,7 +293,13 @@ mod tests {
     }
 
     fn matched(at: usize) -> MatchedLimit {
-        MatchedLimit { at, hits: Hits::Take(1), headers: RateLimitHeaders::Off, values: Vec::new(), bucket: None }
+        MatchedLimit {
+            at,
+            hits: Hits::Take(1),
+            headers: RateLimitHeaders::Off,
+            values: Vec::new(),
+            bucket: None,
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use millrace_base::{Metadata, MetadataValue};
-use millrace_config::{DescriptorLimit, Hits, MatchedLimit, MetadataSource, RateLimitAction, RateLimitPolicy};
+use millrace_config::{
+    DescriptorLimit, Hits, MatchedLimit, MetadataSource, RateLimitAction, RateLimitPolicy,
+};
 use millrace_http::RequestHead;
 use millrace_route::header::matches_request;
 use millrace_route::query;

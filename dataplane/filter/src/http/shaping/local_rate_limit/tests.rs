@@ -173,7 +173,10 @@ fn the_strictest_of_matching_descriptors_comes_first() {
     let policy = policy(Vec::new());
     let limits = [limit("a", 9, 1), limit("b", 9, 60), limit("c", 9, 30)];
     let made = |keys: &[&'static str]| -> Vec<_> {
-        keys.iter().zip(1..).map(|(key, hits)| (vec![(*key, Cow::Borrowed("v"))], &policy, Hits::Take(hits))).collect()
+        keys.iter()
+            .zip(1..)
+            .map(|(key, hits)| (vec![(*key, Cow::Borrowed("v"))], &policy, Hits::Take(hits)))
+            .collect()
     };
     let found: Vec<_> =
         matching(&limits, &made(&["a", "c", "b", "none"])).iter().map(|one| (one.at, one.hits)).collect();
