@@ -188,6 +188,7 @@ fn the_connection_manager() {
         panic!("a connection manager")
     };
     assert_eq!((built.request_headers_timeout, built.stream_idle_timeout), (None, None));
+    assert_eq!(built.stream_flush_timeout, None, "the one of idle streams, without one of its own");
     assert_eq!((&*built.server_name, &*built.via, built.upgrades.len()), ("envoy", "v", 1));
     assert!(built.http1.allow_absolute_url && built.generate_request_id && !built.use_remote_address);
     assert_eq!((built.codec, built.http2), (Codec::Auto, Http2Options::DOWNSTREAM));

@@ -66,6 +66,19 @@ impl TokenBucket {
         self.take(now, |held| held.floor().min(wanted as f64)) as u64
     }
 
+    /// Puts so many tokens back; what does not fit into it is lost.
+    pub fn give(&self, tokens: u64, now: Time) {
+        let mut before = self.empty_at.load(Ordering::Relaxed);
+        loop {
+            let held = (self.held(before, now) + tokens as f64).min(self.max_tokens);
+            let after = (now.0 as f64 - held * self.nanos_per_token).to_bits();
+            match self.empty_at.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now_there) => before = now_there,
+            }
+        }
+    }
+
     fn take(&self, now: Time, choose: impl Fn(f64) -> f64) -> f64 {
         let mut before = self.empty_at.load(Ordering::Relaxed);
         loop {
@@ -106,6 +119,20 @@ mod tests {
 
     const fn at(millis: u64) -> Time {
         Time(millis * 1_000_000)
+    }
+
+    #[test]
+    fn tokens_given_back_fit_or_are_lost() {
+        let bucket = TokenBucket::new(5, 1, Duration::from_secs(600));
+        bucket.give(3, at(1));
+        assert_eq!(bucket.remaining(at(1)), 5);
+        assert!(bucket.take_all(4, at(1)));
+        bucket.give(2, at(2));
+        assert_eq!(bucket.remaining(at(2)), 3);
+        bucket.give(0, at(2));
+        assert_eq!(bucket.remaining(at(2)), 3);
+        bucket.give(u64::MAX, at(2));
+        assert!(bucket.take_all(5, at(2)) && !bucket.take_one(at(2)));
     }
 
     #[test]

@@ -304,6 +304,8 @@ pub struct HttpConnectionManager {
     pub idle_timeout: Option<Duration>,
     /// `stream_idle_timeout`, default 5 min; `None` when 0.
     pub stream_idle_timeout: Option<Duration>,
+    /// `stream_flush_timeout`, default `stream_idle_timeout`; `None` when 0.
+    pub stream_flush_timeout: Option<Duration>,
     /// `request_timeout`; `None` when 0 or absent.
     pub request_timeout: Option<Duration>,
     /// `request_headers_timeout`: absent means our default of 15 s, `None` when configured 0.

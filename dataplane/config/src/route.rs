@@ -167,6 +167,8 @@ pub struct RouteForward {
     pub timeout: Option<Duration>,
     /// `idle_timeout`: overrides `stream_idle_timeout`; `Some(None)` when set to 0.
     pub idle_timeout: Option<Option<Duration>>,
+    /// `flush_timeout`: overrides `stream_flush_timeout`; `Some(None)` when set to 0.
+    pub flush_timeout: Option<Option<Duration>>,
     /// `max_stream_duration`: replaces `timeout`.
     pub max_stream_duration: Option<MaxStreamDuration>,
     /// `max_grpc_timeout` and `grpc_timeout_offset` (deprecated): `grpc-timeout` replaces `timeout` for gRPC.
@@ -216,6 +218,7 @@ impl RouteForward {
             append_x_forwarded_host: false,
             timeout: Some(Duration::from_secs(15)),
             idle_timeout: None,
+            flush_timeout: None,
             max_stream_duration: None,
             grpc_timeout: None,
             retry_policy: None,

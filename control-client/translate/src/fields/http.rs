@@ -16,7 +16,7 @@ pub(super) const TABLES: &[Table] = &[
                 Served,
                 "codec_type stat_prefix route_config rds scoped_routes http_filters add_user_agent append_local_overload common_http_protocol_options \
                  http_protocol_options server_name server_header_transformation max_request_headers_kb \
-                 stream_idle_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout \
+                 stream_idle_timeout stream_flush_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout \
                  access_log use_remote_address xff_num_trusted_hops internal_address_config skip_xff_append via \
                  generate_request_id preserve_external_request_id always_set_request_id_in_response \
                  forward_client_cert_details set_current_client_cert_details proxy_100_continue \

@@ -113,7 +113,7 @@ pub(super) const TABLES: &[Table] = &[
                 Served,
                 "cluster cluster_header weighted_clusters cluster_not_found_response_code prefix_rewrite regex_rewrite \
                  host_rewrite_literal auto_host_rewrite host_rewrite_header host_rewrite_path_regex \
-                 append_x_forwarded_host timeout idle_timeout retry_policy priority upgrade_configs \
+                 append_x_forwarded_host timeout idle_timeout flush_timeout retry_policy priority upgrade_configs \
                  max_stream_duration max_grpc_timeout grpc_timeout_offset hash_policy metadata_match",
             ),
             (

@@ -113,7 +113,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.route.v3.RateLimit.HitsAddend",
-        fields: &[(Served, "number format"), (Refused("no request gives tokens back"), "is_negative_hits")],
+        fields: &[(Served, "number format is_negative_hits")],
     },
     Table {
         message: "envoy.config.route.v3.RateLimit.Action.RemoteAddressMatch",

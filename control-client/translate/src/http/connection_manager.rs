@@ -109,6 +109,10 @@ pub(crate) fn connection_manager(
             .unwrap_or(u16::MAX),
         idle_timeout: value::limit_or(common.idle_timeout.as_ref(), IDLE_TIMEOUT),
         stream_idle_timeout: value::limit_or(manager.stream_idle_timeout.as_ref(), STREAM_IDLE_TIMEOUT),
+        stream_flush_timeout: value::limit_or(
+            manager.stream_flush_timeout.as_ref().or(manager.stream_idle_timeout.as_ref()),
+            STREAM_IDLE_TIMEOUT,
+        ),
         request_timeout: value::limit(manager.request_timeout.as_ref()),
         request_headers_timeout: value::limit_or(
             manager.request_headers_timeout.as_ref(),

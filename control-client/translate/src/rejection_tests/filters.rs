@@ -244,10 +244,10 @@ pub(super) const NOT_SERVED: &[Case] = &[
     (
         L,
         with!(
-            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, rate_limits: [{hits_addend: {number: 1, is_negative_hits: true}, actions: [{remote_address: {}}]}]"
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, rate_limits: [{hits_addend: {is_negative_hits: true}, actions: [{remote_address: {}}]}]"
         ),
-        at!(".rate_limits[0].hits_addend.is_negative_hits"),
-        "no request gives tokens back",
+        at!(".rate_limits[0].hits_addend"),
+        "hits_addend must contain either a format or a number",
     ),
     (
         L,

@@ -42,6 +42,7 @@ pub(super) fn forward(
         append_x_forwarded_host: action.append_x_forwarded_host,
         timeout: value::limit_or(action.timeout.as_ref(), TIMEOUT),
         idle_timeout: value::limit_override(action.idle_timeout.as_ref()),
+        flush_timeout: value::limit_override(action.flush_timeout.as_ref()),
         max_stream_duration: action.max_stream_duration.as_ref().map(|max| MaxStreamDuration {
             duration: value::limit_override(max.max_stream_duration.as_ref()),
             grpc_timeout: grpc_timeout(

@@ -56,12 +56,13 @@ fn forwarding_defaults_and_overrides() {
     );
     assert!(plain.idle_timeout.is_none() && plain.retry_policy.is_none() && !plain.high_priority);
     let full = forward(
-        "cluster: c, timeout: 0s, idle_timeout: 0s, max_stream_duration: {max_stream_duration: 2s}, priority: HIGH, \
+        "cluster: c, timeout: 0s, idle_timeout: 0s, flush_timeout: 0s, max_stream_duration: {max_stream_duration: 2s}, priority: HIGH, \
          prefix_rewrite: /x, auto_host_rewrite: true, cluster_not_found_response_code: NOT_FOUND, \
          upgrade_configs: [{upgrade_type: WebSocket, enabled: false}], retry_policy: {retry_on: '5xx,reset', \
          retry_back_off: {base_interval: 0.1s}, retry_host_predicate: [{name: envoy.retry_host_predicates.previous_hosts}]}",
     );
     assert_eq!((full.timeout, full.idle_timeout, full.cluster_not_found_status), (None, Some(None), 404));
+    assert_eq!((plain.flush_timeout, full.flush_timeout), (None, Some(None)));
     let duration = Some(Some(std::time::Duration::from_secs(2)));
     assert_eq!(full.max_stream_duration, Some(MaxStreamDuration { duration, grpc_timeout: None }));
     assert_eq!((plain.max_stream_duration, plain.grpc_timeout), (None, None));

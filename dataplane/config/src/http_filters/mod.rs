@@ -44,7 +44,7 @@ pub use metadata::{
     SetFilterState, SetMetadata, StateValue,
 };
 pub use rate_limit::{
-    BucketRef, DescriptorLimit, LocalRateLimit, LocalRateLimiter, MatchedLimit, RateVerdict,
+    BucketRef, DescriptorLimit, Hits, LocalRateLimit, LocalRateLimiter, MatchedLimit, RateVerdict,
     TokenBucketConfig, VirtualHostRateLimits,
 };
 pub use rate_limit_actions::{

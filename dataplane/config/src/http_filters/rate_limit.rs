@@ -60,14 +60,35 @@ impl DescriptorLimit {
 pub struct MatchedLimit {
     /// Position in [`LocalRateLimit::descriptors`].
     pub at: usize,
-    /// Tokens that the request costs.
-    pub hits: u64,
+    /// What the request does to its bucket.
+    pub hits: Hits,
     /// `x_ratelimit_option` of what made the descriptor.
     pub headers: RateLimitHeaders,
     /// The values of a dynamic limit's entries.
     pub values: Vec<u8>,
     /// Their bucket, of a dynamic limit.
     pub bucket: Option<Arc<DynamicBucket>>,
+}
+
+/// Tokens that a request takes, or gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hits {
+    /// All of them, or it is refused.
+    Take(u64),
+    /// As many as there is room for.
+    Give(u64),
+}
+
+impl Hits {
+    fn apply(self, bucket: &TokenBucket, now: Time) -> bool {
+        match self {
+            Self::Take(tokens) => bucket.take_all(tokens, now),
+            Self::Give(tokens) => {
+                bucket.give(tokens, now);
+                true
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -151,7 +172,7 @@ impl LocalRateLimiter {
                 first = Some(BucketRef(bucket));
                 headers = one.headers;
             }
-            if bucket.take_all(one.hits, now) {
+            if one.hits.apply(bucket, now) {
                 continue;
             }
             if limit.descriptors[one.at].shadow {
@@ -272,7 +293,13 @@ mod tests {
     }
 
     fn matched(at: usize) -> MatchedLimit {
-        MatchedLimit { at, hits: 1, headers: RateLimitHeaders::Off, values: Vec::new(), bucket: None }
+        MatchedLimit {
+            at,
+            hits: Hits::Take(1),
+            headers: RateLimitHeaders::Off,
+            values: Vec::new(),
+            bucket: None,
+        }
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub struct RateLimitPolicy {
     pub disable_key: bool,
     /// `hits_addend`; one without it.
     pub hits: Option<HitsAddend>,
+    /// `hits_addend.is_negative_hits`: the request gives them back.
+    pub gives_back: bool,
     /// `apply_on_stream_done`: among its own policies the filter that limits locally passes over it, among those of
     /// routes it does not, as in Envoy 1.40.
     pub on_stream_done: bool,

@@ -106,6 +106,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
         head_fields_max: 100,
         idle_timeout: None,
         stream_idle_timeout: None,
+        stream_flush_timeout: None,
         request_timeout: None,
         request_headers_timeout: None,
         drain_timeout: Duration::from_secs(5),

@@ -303,7 +303,13 @@ impl Shard {
                 link.pause(&mut self.io);
                 self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
             }
+            let left = http.body.counted_left();
+            let whole = left > 0 && left <= http.input.len() as u64 && stream.filters.is_none();
+            let flushes = whole && stream.begin_flush(now);
             self.await_client(id);
+            if flushes {
+                self.rearm_stream(id);
+            }
             return false;
         }
         let front = http.input.front();

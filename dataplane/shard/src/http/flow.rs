@@ -25,6 +25,8 @@ pub(crate) struct Flow {
     pub(crate) awaits_client: bool,
     pub(crate) awaits_upstream: bool,
     pub(crate) awaits_since: Time,
+    /// The whole response is here and waits for the client alone, for which it has until then.
+    pub(crate) flush_until: Option<Time>,
     /// What the stream keeps in memory of the shard's own.
     pub(crate) share: Option<Share>,
 }

@@ -125,6 +125,7 @@ impl Shard {
         new.facts.plan = next.plan;
         new.followed = Some(Box::new(next.followed));
         new.idle_timeout = options.hcm.stream_idle_timeout;
+        new.flush_timeout = options.hcm.stream_flush_timeout;
         new.max_duration_deadline = deadline(self.io.now, options.hcm.max_stream_duration);
         new.flow.held_request = std::mem::take(&mut old.flow.held_request);
         new.flow.request_end = true;

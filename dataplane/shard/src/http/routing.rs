@@ -298,6 +298,9 @@ impl Shard {
             stream.idle_whole = idle;
             stream.idle_timeout = self.overload.scale(ScaledTimer::StreamIdle, idle);
         }
+        if let Some(flush) = forward.flush_timeout {
+            stream.flush_timeout = flush;
+        }
         if forward.max_stream_duration.is_some() {
             stream.max_duration_deadline = deadline(self.io.now, stream.timeouts.stream);
         }

@@ -203,6 +203,7 @@ impl Shard {
         }
         let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
         stream.idle_whole = hcm.stream_idle_timeout;
+        stream.flush_timeout = hcm.stream_flush_timeout;
         stream.idle_timeout = self.overload.scale(ScaledTimer::StreamIdle, stream.idle_whole);
         stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);

@@ -204,6 +204,8 @@ pub(crate) struct Stream {
     /// As configured, and as overload has made it.
     pub(crate) idle_whole: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
+    /// `stream_flush_timeout`, or the route's.
+    pub(crate) flush_timeout: Option<Duration>,
     /// Absolute deadlines; `Time::MAX` for none.
     pub(crate) response_deadline: Time,
     pub(crate) try_deadline: Time,
@@ -279,6 +281,7 @@ impl Stream {
             timeout_is_204: false,
             idle_whole: None,
             idle_timeout: None,
+            flush_timeout: None,
             response_deadline: Time::MAX,
             try_deadline: Time::MAX,
             tallies: [None; 2],
@@ -345,6 +348,7 @@ impl Stream {
             timeout_is_204,
             idle_whole,
             idle_timeout,
+            flush_timeout,
             response_deadline,
             try_deadline,
             tallies,
@@ -399,7 +403,7 @@ impl Stream {
         *informational = 0;
         *local_reply = false;
         (*timeouts, *timeout_is_204) = (Timeouts::default(), false);
-        (*idle_whole, *idle_timeout) = (None, None);
+        (*idle_whole, *idle_timeout, *flush_timeout) = (None, None, None);
         *response_deadline = Time::MAX;
         (*tallies, *cluster_policies) = ([None; 2], false);
         (*try_deadline, *try_idles, *try_stream, *try_ends) = (Time::MAX, false, None, Time::MAX);

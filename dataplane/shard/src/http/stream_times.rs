@@ -33,6 +33,24 @@ impl Stream {
         if self.try_ends == Time::MAX || self.upstream().is_none() { Time::MAX } else { self.try_ends }
     }
 
+    /// When `stream_idle_timeout` ends the stream or, once the client is all that it waits for, `stream_flush_timeout`.
+    #[inline]
+    pub(crate) fn idle_deadline(&self) -> Time {
+        let idle = || self.idle_timeout.map_or(Time::MAX, |idle| self.active + idle);
+        self.flow.flush_until.unwrap_or_else(idle)
+    }
+
+    /// The whole response waits for its HTTP/2 client. As in Envoy, time counts from now whatever the client takes, and
+    /// `max_stream_duration` is over. False when that was known.
+    pub(crate) fn begin_flush(&mut self, now: Time) -> bool {
+        if self.client.is_none() || self.tunnel || self.flow.flush_until.is_some() {
+            return false;
+        }
+        self.flow.flush_until = Some(self.flush_timeout.map_or(Time::MAX, |limit| now + limit));
+        self.max_duration_deadline = Time::MAX;
+        true
+    }
+
     /// The earliest moment at which something must happen to this stream.
     pub(crate) fn deadline(&self) -> Time {
         let mut next = self.response_deadline.min(self.max_duration_deadline).min(self.request_deadline);
@@ -40,9 +58,7 @@ impl Stream {
         if !self.response_started {
             next = next.min(self.try_deadline);
         }
-        if let Some(idle) = self.idle_timeout {
-            next = next.min(self.active + idle);
-        }
+        next = next.min(self.idle_deadline());
         if let Attempt::BackOff(until) = self.attempt {
             next = next.min(until);
         }

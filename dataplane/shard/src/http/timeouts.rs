@@ -8,8 +8,9 @@ use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
 use millrace_filter::http::router::reply;
 use millrace_filter::http::router::retry::ResetReason;
+use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{
-    cluster as cluster_metric, host as host_metric, http as metric, route as route_metric,
+    cluster as cluster_metric, host as host_metric, http as metric, http2, route as route_metric,
 };
 use millrace_upstream::TryResult;
 
@@ -162,11 +163,26 @@ impl Shard {
         if stall_deadline(stream) <= now {
             return self.client_gives_no_room(id);
         }
-        if stream.idle_timeout.is_some_and(|idle| stream.active + idle <= now) {
+        if stream.idle_deadline() <= now {
+            if stream.flow.flush_until.is_some() {
+                return self.flush_timed_out(id);
+            }
             self.stats.inc(scope, metric::DOWNSTREAM_RQ_IDLE_TIMEOUT);
             let answer = reject::stream_idle_timeout(stream.request_complete);
             self.time_out(id, answer);
         }
+    }
+
+    /// The client has not taken the rest of a whole response in time. As in Envoy, its log line says nothing of it.
+    fn flush_timed_out(&mut self, id: Key) {
+        let Some(stream) = self.streams.get(id) else { return };
+        if let Some(http) = self.downstreams.get_mut(stream.downstream).and_then(http) {
+            self.stats.inc(http.hcm.http2_scope, http2::TX_FLUSH_TIMEOUT);
+        }
+        self.judge_end(id, true);
+        self.drop_attempt(id, EndedBy::Local);
+        self.h2_reset_client(id, ErrorCode::Internal);
+        self.end_stream(id);
     }
 
     /// The route's timeout is over for all tries.

@@ -19,6 +19,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(is_one_bucket_for_all_shards),
     case!(tokens_come_back),
     case!(requests_that_cost_more),
+    case!(requests_that_give_tokens_back),
+    case!(hits_of_a_routes_policies_do_not_count),
     case!(descriptors_of_address_ranges),
     case!(a_bucket_for_each_value),
     case!(policies_say_what_is_told),
@@ -257,6 +259,62 @@ fn requests_that_cost_more(subject: &Subject) {
     assert_eq!(ask("number: 0", &["", ""]), [429, 429]);
     let requests = ["3", "3", "2.9", "x", "-1", "1"];
     assert_eq!(ask("format: \"%REQ(x-hits)%\"", &requests), [200, 429, 200, 200, 200, 429]);
+}
+
+fn requests_that_give_tokens_back(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    let policy = |op: &str, hits: &str| {
+        format!(
+            "{{hits_addend: {{{hits}}}, actions: [{{header_value_match: {{descriptor_value: g, headers: [{{name: x-op, string_match: {{exact: {op}}}}}]}}}}]}}"
+        )
+    };
+    let policies = [
+        policy("take3", "number: 3"),
+        policy("take1", "number: 1"),
+        policy("give0", "number: 0, is_negative_hits: true"),
+        policy("give2", "number: 2, is_negative_hits: true"),
+        policy("give1000", "number: 1000, is_negative_hits: true"),
+        policy("give", "format: \"%REQ(x-hits)%\", is_negative_hits: true"),
+    ];
+    let proxy = of_policies(subject, "{key: header_match, value: g}", &policies.join(", "), &upstream);
+    let mut client = proxy.client();
+    for (op, status) in [
+        ("give0", 200),
+        ("take3", 200),
+        ("take3", 429),
+        ("give2", 200),
+        ("take3", 200),
+        ("take1", 200),
+        ("take1", 429),
+        ("give1000", 200),
+        ("take3", 200),
+        ("take3", 429),
+        ("take1", 200),
+        ("take1", 200),
+        ("take1", 429),
+        // By the format: 1 of 1.5.
+        ("give", 200),
+        ("take1", 200),
+        ("take1", 429),
+    ] {
+        assert_eq!(client.get_with("/", &[("x-op", op), ("x-hits", "1.5")]).status, status, "{op}");
+    }
+}
+
+/// Of a route's policies the filter takes the descriptors alone, as Envoy does.
+fn hits_of_a_routes_policies_do_not_count(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    let descriptors = "descriptors: [{entries: [{key: generic_key, value: g}], token_bucket: {max_tokens: 2, fill_interval: 600s}}]";
+    for hits in ["number: 2", "number: 2, is_negative_hits: true", "format: \"%REQ(x-none)%\""] {
+        let limits = format!(
+            "rate_limits: [{{hits_addend: {{{hits}}}, actions: [{{generic_key: {{descriptor_value: g}}}}]}}]"
+        );
+        let route = format!("route: {{cluster: up, {limits}}}");
+        let plain = format!("{}, {descriptors}", bucket(1000));
+        let proxy = proxy(subject, &of("/", &route, &plain), &upstream);
+        let mut client = proxy.client();
+        assert_eq!([(); 3].map(|()| client.get("/").status), [200, 200, 429], "{hits}");
+    }
 }
 
 fn descriptors_of_address_ranges(subject: &Subject) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use millrace_e2e::{Case, case};
 use millrace_support::any::http2_cluster;
 use millrace_support::bootstrap::{Bootstrap, Http};
-use millrace_support::h2::frame::{self, code, flag, kind};
+use millrace_support::h2::frame::{self, code, flag, kind, setting};
 use millrace_support::h2::{Client, End, Lost, Reply, Upstream, client, hpack};
 use millrace_support::process::Proxy;
 use millrace_support::subject::Subject;
@@ -28,6 +28,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(route_timeout_of_a_body_in_pieces),
     case!(route_timeout_behind_the_head),
     case!(stream_idle_timeout),
+    case!(flush_timeout),
+    case!(flush_timeout_does_not_count),
     case!(request_headers_timeout),
     case!(request_timeout),
     case!(max_stream_duration),
@@ -44,6 +46,7 @@ fn by_path() -> Upstream {
     Upstream::start(|asked| match asked.get(":path") {
         "/hang" => Reply::hang(),
         "/slow" => Reply::ok("slow").after(Duration::from_millis(900)),
+        "/long" => Reply::ok(&"x".repeat(4000)),
         "/part" => Reply::default().head(200, &[], false).data(b"part", false),
         _ => Reply::ok("x"),
     })
@@ -295,6 +298,56 @@ fn stream_idle_timeout(subject: &Subject) {
     assert!(matches!(lost, Err(Lost::Reset(_, Some(200)))), "{lost:?}");
     assert_eq!(proxy.log().case("two").get("flags"), "SI");
     assert_eq!(client.get("/").status, 200);
+}
+
+/// A client that gives no window for the rest of a response that is whole, and then the code that ends it.
+fn unread(subject: &Subject, upstream: &Upstream, hcm: &str, route: &str) -> (Proxy, Client, u32) {
+    let proxy = Proxy::start(subject, &bootstrap(upstream, hcm, route));
+    let mut client = Client::connect_with(proxy.listener("main"), &[(setting::INITIAL_WINDOW_SIZE, 1000)]);
+    let id = client.next_id();
+    client.session().open(id);
+    client.session().hold(id);
+    client.session().headers(id, &client::head("GET", "/long", &[("x-case", "f")]), true);
+    client.session().until(|s| s.peek(id).is_some_and(|r| r.body.len() == 1000));
+    (proxy, client, id)
+}
+
+fn flush_timeout(subject: &Subject) {
+    let upstream = by_path();
+    for (hcm, route) in [
+        ("stream_idle_timeout: 9s, stream_flush_timeout: 0.3s", ""),
+        ("stream_idle_timeout: 0.3s", ""),
+        ("stream_flush_timeout: 9s", ", flush_timeout: 0.3s"),
+        ("stream_flush_timeout: 0.3s", ", idle_timeout: 9s"),
+        ("stream_flush_timeout: 0.3s, common_http_protocol_options: {max_stream_duration: 0.1s}", ""),
+    ] {
+        let (proxy, mut client, id) = unread(subject, &upstream, hcm, route);
+        client.session().until(|s| s.peek(id).is_some_and(|r| r.reset.is_some()));
+        let reset = client.session().peek(id).and_then(|r| r.reset);
+        assert_eq!(reset, Some(code::INTERNAL_ERROR), "{hcm} {route}");
+        assert_eq!(proxy.log().case("f").verdict(), ("200", "-", "via_upstream"), "{hcm} {route}");
+        assert_eq!(proxy.stat("http2.tx_flush_timeout"), Some(1), "{hcm} {route}");
+        assert_eq!(proxy.stat("http.main.downstream_rq_tx_reset").unwrap_or(0), 0);
+        assert_eq!(proxy.stat("http.main.downstream_rq_idle_timeout").unwrap_or(0), 0);
+    }
+}
+
+/// Neither the limits of a stream at work nor one of 0 end a flush: a second stream has met its limit meanwhile.
+fn flush_timeout_does_not_count(subject: &Subject) {
+    let upstream = by_path();
+    for (hcm, route) in [
+        ("stream_idle_timeout: 0.3s, stream_flush_timeout: 0s", ""),
+        ("stream_flush_timeout: 9s", ", idle_timeout: 0.3s"),
+        ("stream_idle_timeout: 0.3s", ", flush_timeout: 0s"),
+    ] {
+        let (proxy, mut client, id) = unread(subject, &upstream, hcm, route);
+        let lost = client.exchange("GET", "/hang", &[], b"").expect("an answer");
+        assert_eq!(lost.status, 504, "{hcm} {route}");
+        client.session().grant(id, 10_000);
+        let whole = client.response(id).expect("the rest");
+        assert_eq!(whole.body.len(), 4000, "{hcm} {route}");
+        assert_eq!(proxy.stat("http2.tx_flush_timeout").unwrap_or(0), 0);
+    }
 }
 
 /// A header block that never ends: the connection cannot go on, since nothing else may come in between.

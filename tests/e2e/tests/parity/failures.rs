@@ -88,6 +88,12 @@ pub(super) const FEATURES: &[Feature] = &[
         ..TIMEOUTS
     },
     Feature { name: "stream idle timeout", manager: "stream_idle_timeout: 0.1s", ..TIMEOUTS },
+    Feature {
+        name: "flush timeouts are not for who waits for an endpoint",
+        manager: "stream_idle_timeout: 0.2s, stream_flush_timeout: 0.1s",
+        route: ", flush_timeout: 0.05s",
+        ..TIMEOUTS
+    },
     Feature { name: "idle timeout of the route", route: ", idle_timeout: 0.1s", ..TIMEOUTS },
     Feature {
         name: "max_stream_duration",

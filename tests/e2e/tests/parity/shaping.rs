@@ -51,6 +51,15 @@ pub(super) const FEATURES: &[Feature] = &[
         ..SHAPING
     },
     Feature {
+        name: "local_ratelimit: tokens given back",
+        filters: &[(
+            "local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix: rl, token_bucket: {max_tokens: 1000, fill_interval: 600s}, filter_enabled: {default_value: {numerator: 100}}, filter_enforced: {default_value: {numerator: 100}}, descriptors: [{entries: [{key: generic_key, value: g}], token_bucket: {max_tokens: 1, fill_interval: 600s}}], rate_limits: [{actions: [{generic_key: {descriptor_value: g}}]}, {hits_addend: {number: 1, is_negative_hits: true}, actions: [{generic_key: {descriptor_value: g}}]}]",
+        )],
+        prefixes: &["rl."],
+        ..SHAPING
+    },
+    Feature {
         name: "local_ratelimit: not enforced",
         filters: &[(
             "local_ratelimit.v3.LocalRateLimit",

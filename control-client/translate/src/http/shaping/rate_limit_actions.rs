@@ -43,6 +43,7 @@ fn policy(config: &pb::RateLimit, path: &Path) -> Result<RateLimitPolicy, Reject
             .as_ref()
             .map(|hits| hits_addend(hits, &path.join("hits_addend")))
             .transpose()?,
+        gives_back: config.hits_addend.as_ref().is_some_and(|hits| hits.is_negative_hits),
         headers: match config.x_ratelimit_option() {
             XRateLimitOption::Unspecified => RateLimitHeaders::Unspecified,
             XRateLimitOption::Off => RateLimitHeaders::Off,

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use millrace_base::{Metadata, MetadataValue};
-use millrace_config::{DescriptorLimit, MatchedLimit, MetadataSource, RateLimitAction, RateLimitPolicy};
+use millrace_config::{
+    DescriptorLimit, Hits, MatchedLimit, MetadataSource, RateLimitAction, RateLimitPolicy,
+};
 use millrace_http::RequestHead;
 use millrace_route::header::matches_request;
 use millrace_route::query;
@@ -35,7 +37,7 @@ pub(crate) fn descriptor<'r>(
 /// limit names none. The bucket of a dynamic one is yet to be found.
 pub(crate) fn matching(
     limits: &[DescriptorLimit],
-    descriptors: &[(Descriptor<'_>, &RateLimitPolicy, u64)],
+    descriptors: &[(Descriptor<'_>, &RateLimitPolicy, Hits)],
 ) -> Vec<MatchedLimit> {
     let same = |limit: &DescriptorLimit, descriptor: &Descriptor<'_>, any: bool| {
         let fits = |is: &str, wanted: &str| is == wanted || (any && wanted.is_empty());
@@ -47,7 +49,7 @@ pub(crate) fn matching(
         let find = |any| limits.iter().position(|limit| same(limit, descriptor, any));
         find(false).or_else(|| find(true))
     };
-    let made = |(descriptor, policy, hits): &(Descriptor<'_>, &RateLimitPolicy, u64)| {
+    let made = |(descriptor, policy, hits): &(Descriptor<'_>, &RateLimitPolicy, Hits)| {
         let at = position(descriptor)?;
         let values = if limits[at].is_dynamic() { values(descriptor) } else { Vec::new() };
         Some(MatchedLimit { at, hits: *hits, headers: policy.headers, values, bucket: None })

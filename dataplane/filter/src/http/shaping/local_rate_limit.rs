@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_base::ResponseFlag;
 use millrace_config::{
-    HitsAddend, LocalRateLimit, LocalRateLimiter, MatchedLimit, RateLimitHeaders, RateLimitPolicy,
+    Hits, HitsAddend, LocalRateLimit, LocalRateLimiter, MatchedLimit, RateLimitHeaders, RateLimitPolicy,
     RateVerdict, RouteAction, VirtualHostRateLimits,
 };
 use millrace_http::{HeaderMap, RequestHead};
@@ -126,7 +126,9 @@ fn matched(
         });
         let descriptors: Vec<_> = applicable
             .filter_map(|policy| {
-                Some((descriptor(policy, start, head, dynamic)?, policy, hits(policy, env.render, head)?))
+                // Of a route's policies Envoy does not look at `hits_addend` here.
+                let hits = if own { hits(policy, env.render, head)? } else { Hits::Take(1) };
+                Some((descriptor(policy, start, head, dynamic)?, policy, hits))
             })
             .collect();
         found.extend(matching(&limit.descriptors, &descriptors));
@@ -155,8 +157,8 @@ fn matched(
 const HITS_MAX: f64 = 1e9;
 
 /// What a request costs its descriptor; `None` when that is no number.
-fn hits(policy: &RateLimitPolicy, render: &dyn Render, head: &RequestHead) -> Option<u64> {
-    match &policy.hits {
+fn hits(policy: &RateLimitPolicy, render: &dyn Render, head: &RequestHead) -> Option<Hits> {
+    let number = match &policy.hits {
         None => Some(1),
         Some(HitsAddend::Number(number)) => Some(*number),
         Some(HitsAddend::Format(format)) => {
@@ -165,7 +167,8 @@ fn hits(policy: &RateLimitPolicy, render: &dyn Render, head: &RequestHead) -> Op
             let number: f64 = std::str::from_utf8(&text).ok()?.trim().parse().ok()?;
             (0.0..=HITS_MAX).contains(&number).then_some(number as u64)
         }
-    }
+    };
+    number.map(if policy.gives_back { Hits::Give } else { Hits::Take })
 }
 
 fn whole_seconds(time: Duration) -> u64 {

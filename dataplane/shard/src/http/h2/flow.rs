@@ -398,6 +398,7 @@ impl Shard {
         stream.flow.held_response -= freed;
         let (server, conn, tunnel) = (stream.server, stream.upstream(), stream.tunnel);
         let ends = empty && stream.flow.response_end && !stream.response_complete;
+        let flushes = !empty && !paced && stream.flow.response_end && stream.begin_flush(self.io.now);
         if let Some(filters) = stream.filters.as_ref().filter(|_| ends && adds_trailers && !tunnel) {
             filters.last_trailers(&mut stream.trailers);
         }
@@ -405,6 +406,9 @@ impl Shard {
             self.await_pace(id);
         } else if !empty {
             self.await_client(id);
+        }
+        if flushes {
+            self.rearm_stream(id);
         }
         if freed > 0
             && let (Some(server), Some(conn)) = (server, conn)

@@ -24,6 +24,7 @@ fn policy(actions: Vec<RateLimitAction>) -> RateLimitPolicy {
         disable_key: false,
         on_stream_done: false,
         hits: None,
+        gives_back: false,
         headers: RateLimitHeaders::Unspecified,
         actions,
     }
@@ -172,11 +173,14 @@ fn the_strictest_of_matching_descriptors_comes_first() {
     let policy = policy(Vec::new());
     let limits = [limit("a", 9, 1), limit("b", 9, 60), limit("c", 9, 30)];
     let made = |keys: &[&'static str]| -> Vec<_> {
-        keys.iter().zip(1..).map(|(key, hits)| (vec![(*key, Cow::Borrowed("v"))], &policy, hits)).collect()
+        keys.iter()
+            .zip(1..)
+            .map(|(key, hits)| (vec![(*key, Cow::Borrowed("v"))], &policy, Hits::Take(hits)))
+            .collect()
     };
     let found: Vec<_> =
         matching(&limits, &made(&["a", "c", "b", "none"])).iter().map(|one| (one.at, one.hits)).collect();
-    assert_eq!(found, [(1, 3), (2, 2), (0, 1)]);
+    assert_eq!(found, [(1, Hits::Take(3)), (2, Hits::Take(2)), (0, Hits::Take(1))]);
 }
 
 #[test]
