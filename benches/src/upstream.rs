@@ -86,6 +86,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
     let localities =
         vec![LocalityEndpoints { endpoints: (0..endpoints).map(endpoint).collect(), ..Default::default() }];
     Cluster {
+        pool_per_downstream: false,
         name: "service".into(),
         id: ClusterId(0),
         scope: ScopeId(0),

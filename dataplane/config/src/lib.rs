@@ -84,7 +84,16 @@ pub use http_filters::{
     AdaptiveConcurrency, AdmissionControl, AdmissionId, BandwidthLimit, BrotliCompressor, BrotliMode,
     BucketRef, BufferFilter, Coding, CompressDirection, CompressResponses, CompressorFilter,
     CompressorLibrary, CompressorPerRoute, ConnectionState, CorsFilter, CorsPolicy, CsrfFilter, CsrfPolicy,
-    CustomRedirectTo, CustomResponse, DecompressDirection, DecompressorFilter, DecompressorLibrary, DescriptorLimit, DynamicBucket, DynamicBuckets, Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate, GradientConfig, GradientGauges, GradientState, GradientWindow, GzipCompressor, GzipStrategy, HeaderMutationFilter, HeaderMutationStep, HeaderToMetadata, HealthCheckCache, HealthCheckFilter, Hits, HitsAddend, JsonRule, JsonRules, JsonToMetadata, JsonWrite, LATENCY_BINS, LocalRateLimit, LocalRateLimiter, LocalResponsePolicy, MatchedLimit, MetadataRule, MetadataSource, MetadataWrite, MinRtt, MutationLists, QueryMutation, RateLimitAction, RateLimitHeaders, RateLimitPolicy, RateVerdict, RedirectPolicy, ResponseDetails, ResponsePolicy, RuleSource, RuleValueType, SessionCookie, SessionState, SetFilterState, SetMetadata, StateValue, StatefulSession, StatefulSessionFilter, TokenBucketConfig, VirtualHostRateLimits, ZstdCompressor,
+    CustomRedirectTo, CustomResponse, DecompressDirection, DecompressorFilter, DecompressorLibrary,
+    DescriptorLimit, DynamicBucket, DynamicBuckets, Fault, FaultAbort, FaultDelay, FaultFilter, FaultRate,
+    GradientConfig, GradientGauges, GradientState, GradientWindow, GzipCompressor, GzipStrategy,
+    HeaderMutationFilter, HeaderMutationStep, HeaderToMetadata, HealthCheckCache, HealthCheckFilter, Hits,
+    HitsAddend, JsonRule, JsonRules, JsonToMetadata, JsonWrite, LATENCY_BINS, LocalRateLimit,
+    LocalRateLimiter, LocalResponsePolicy, MatchedLimit, MetadataRule, MetadataSource, MetadataWrite, MinRtt,
+    MutationLists, QueryMutation, RateLimitAction, RateLimitHeaders, RateLimitPolicy, RateVerdict,
+    RedirectPolicy, ResponseDetails, ResponsePolicy, RuleSource, RuleValueType, SessionCookie, SessionState,
+    SetFilterState, SetMetadata, StateValue, StatefulSession, StatefulSessionFilter, TokenBucketConfig,
+    VirtualHostRateLimits, ZstdCompressor,
 };
 pub use http2::{Codec, Http2Keepalive, Http2Options, UpstreamProtocol};
 pub use ids::{ClusterId, FilterConfigId, Fraction, RouteTableId, ScopeId, ScopeTableId, SecretId, SourceId};

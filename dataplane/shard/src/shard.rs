@@ -144,6 +144,7 @@ pub struct Shard {
     /// Requests whose first try is due.
     pub(crate) planned: Vec<Key>,
     /// Streams whose line is due.
+    #[expect(clippy::vec_box, reason = "the boxes move between here and the slab")]
     pub(crate) finished: Vec<Box<Stream>>,
     pub(crate) connection_ids: u64,
     /// Why the last connect failed; read while its pool fails the waiters.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use millrace_config::{
     ClientCertDetails, Codec, ForwardClientCertDetails, Http2Options, HttpConnectionManager,
-    PathNormalization, PathWithEscapedSlashes, RouteSource, RouteTableId, ServerHeaderTransformation,
-    UnderscoresAction,
+    LocalReplyConfig, PathNormalization, PathWithEscapedSlashes, RouteSource, RouteTableId,
+    ServerHeaderTransformation, UnderscoresAction,
 };
 use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
@@ -64,13 +64,7 @@ pub(crate) fn connection_manager(
             &path.join("http_filters"),
             cx,
         )?,
-        local_replies: match &manager.local_reply_config {
-            Some(config) => {
-                let path = path.join("local_reply_config");
-                Some(Arc::new(local_reply::config(config, &path, cx)?))
-            }
-            None => None,
-        },
+        local_replies: local_replies(manager, path, cx)?,
         access_logs: access_logs(&manager.access_log, &path.join("access_log"), cx)?,
         codec,
         http2: http2(manager, path)?,
@@ -134,6 +128,16 @@ pub(crate) fn connection_manager(
             .map(|n| n.value)
             .filter(|n| *n > 0),
     })
+}
+
+fn local_replies(
+    manager: &pb::HttpConnectionManager,
+    path: &Path,
+    cx: &mut Context,
+) -> Result<Option<Arc<LocalReplyConfig>>, Rejection> {
+    let path = path.join("local_reply_config");
+    let config = manager.local_reply_config.as_ref();
+    config.map(|config| local_reply::config(config, &path, cx).map(Arc::new)).transpose()
 }
 
 fn percent(percent: Option<&Percent>) -> f64 {

@@ -7,6 +7,7 @@ use millrace_base::{ResponseFlags, Rng, StreamState, Time, WallTime};
 use millrace_config::format::Template;
 use millrace_config::{HttpConnectionManager, NetworkFilter};
 use millrace_conformance::corpus;
+use millrace_filter::http::custom_response::{Restart, Restarted};
 use millrace_filter::http::grpc::status::http_to_grpc_status;
 use millrace_filter::http::router::Render;
 use millrace_filter::http::stream_filters::{
@@ -157,6 +158,14 @@ fn begin(start: &Start<'_>, head: &mut RequestHead) -> Box<StreamFilters> {
     slot.expect("something to do")
 }
 
+struct NoRedirects;
+
+impl Restart for NoRedirects {
+    fn may_restart(&mut self, _head: &RequestHead) -> Restarted {
+        Restarted::TooEarly
+    }
+}
+
 /// Sends a response through the filters in pieces of `piece` octets, as their documentation says; what comes out.
 fn send(
     raw: &Raw,
@@ -183,6 +192,9 @@ fn send(
         wall: WallTime::default(),
         shard: &mut ShardFilters::default(),
         state: &StreamState::default(),
+        local_reply: false,
+        redirected: None,
+        restart: &mut NoRedirects,
     };
     let mut head = ResponseHead::new();
     head.status = raw.status;
