@@ -89,8 +89,8 @@ pub(super) const FEATURES: &[Feature] = &[
     },
     Feature { name: "stream idle timeout", manager: "stream_idle_timeout: 0.1s", ..TIMEOUTS },
     Feature {
-        name: "flush timeouts are not for who waits for an endpoint",
-        manager: "stream_idle_timeout: 0.2s, stream_flush_timeout: 0.1s",
+        name: "a flush timeout is not for who waits for an endpoint",
+        manager: "stream_idle_timeout: 0.2s",
         route: ", flush_timeout: 0.05s",
         ..TIMEOUTS
     },
