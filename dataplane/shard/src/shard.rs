@@ -316,7 +316,11 @@ impl Shard {
                 }
             }
             Event::Connected { token, result } => match Kind::parse(token.0) {
-                Some((Kind::Upstream, key)) => self.on_connected(key, result),
+                Some((Kind::Upstream, key)) => {
+                    // A circuit breaker counts who came before the connection, and who came after it.
+                    self.try_planned();
+                    self.on_connected(key, result);
+                }
                 Some((Kind::Racer, key)) => self.on_racer(key, result),
                 Some((Kind::HealthCheck, key)) => self.on_check_connected(key, result),
                 Some(_) | None => {}

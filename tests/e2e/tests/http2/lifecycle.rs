@@ -315,11 +315,11 @@ fn unread(subject: &Subject, upstream: &Upstream, hcm: &str, route: &str) -> (Pr
 fn flush_timeout(subject: &Subject) {
     let upstream = by_path();
     for (hcm, route) in [
-        ("stream_idle_timeout: 9s, stream_flush_timeout: 0.3s", ""),
+        ("stream_idle_timeout: 9s\nstream_flush_timeout: 0.3s", ""),
         ("stream_idle_timeout: 0.3s", ""),
         ("stream_flush_timeout: 9s", ", flush_timeout: 0.3s"),
         ("stream_flush_timeout: 0.3s", ", idle_timeout: 9s"),
-        ("stream_flush_timeout: 0.3s, common_http_protocol_options: {max_stream_duration: 0.1s}", ""),
+        ("stream_flush_timeout: 0.3s\ncommon_http_protocol_options: {max_stream_duration: 0.1s}", ""),
     ] {
         let (proxy, mut client, id) = unread(subject, &upstream, hcm, route);
         client.session().until(|s| s.peek(id).is_some_and(|r| r.reset.is_some()));
@@ -336,7 +336,7 @@ fn flush_timeout(subject: &Subject) {
 fn flush_timeout_does_not_count(subject: &Subject) {
     let upstream = by_path();
     for (hcm, route) in [
-        ("stream_idle_timeout: 0.3s, stream_flush_timeout: 0s", ""),
+        ("stream_idle_timeout: 0.3s\nstream_flush_timeout: 0s", ""),
         ("stream_flush_timeout: 9s", ", idle_timeout: 0.3s"),
         ("stream_idle_timeout: 0.3s", ", flush_timeout: 0s"),
     ] {
