@@ -162,7 +162,14 @@ impl Shard {
 
     /// Writes the lines of the streams that ended, all at once so that the instruction cache keeps what makes them.
     /// Whatever a line speaks of must still be there: configuration and connections change after it only.
+    #[inline]
     pub(crate) fn log_finished(&mut self) {
+        if !self.finished.is_empty() {
+            self.log_all();
+        }
+    }
+
+    fn log_all(&mut self) {
         let mut finished = std::mem::take(&mut self.finished);
         for stream in finished.drain(..) {
             self.log_stream(&stream);

@@ -55,7 +55,14 @@ impl Shard {
 
     /// Prepares the requests that the frames of one connection brought. For the instruction cache's sake these follow each
     /// other, too: see [`Self::try_planned`].
+    #[inline]
     pub(super) fn prepare_admitted(&mut self, key: Key) {
+        if !self.admitted.is_empty() {
+            self.prepare_all(key);
+        }
+    }
+
+    fn prepare_all(&mut self, key: Key) {
         let mut admitted = std::mem::take(&mut self.admitted);
         for id in admitted.drain(..) {
             let prepared = self.prepare(key, id);
@@ -90,7 +97,14 @@ impl Shard {
 
     /// Gives every request that was planned its first try. What leads to a plan and what follows it are each about as
     /// much code as a core's instruction cache holds: taken in turns, each request would fetch both anew.
+    #[inline]
     pub(crate) fn try_planned(&mut self) {
+        if !self.planned.is_empty() {
+            self.try_all();
+        }
+    }
+
+    fn try_all(&mut self) {
         let mut planned = std::mem::take(&mut self.planned);
         for id in planned.drain(..) {
             if self.streams.get(id).is_none_or(|stream| stream.attempt != Attempt::Planned) {
