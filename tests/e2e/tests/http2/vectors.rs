@@ -157,12 +157,6 @@ pub(crate) const VECTORS: &[Vector] = &[
         "body",
     ),
     get("length without a body", Refused, &[(":method", "POST"), ("content-length", "4")]),
-    body(
-        "request behind a length of 0",
-        Refused,
-        &[(":method", "POST"), ("content-length", "0")],
-        "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n",
-    ),
     trailers("length in trailers", Refused, &[("content-length", "9")]),
     trailers("transfer-encoding in trailers", Refused, &[("transfer-encoding", "chunked")]),
     trailers("CRLF in trailers", Refused, &[("x-sum", "1\r\n\r\nGET /smuggled HTTP/1.1")]),
@@ -180,4 +174,11 @@ pub(crate) const VECTORS: &[Vector] = &[
         &[(":method", "CONNECT"), (":protocol", "websocket")],
     ),
     get("protocol without connect", Refused, &[(":protocol", "websocket")]),
+    // The last one: its head is a whole request, which may reach the endpoint when it has been judged.
+    body(
+        "request behind a length of 0",
+        Refused,
+        &[(":method", "POST"), ("content-length", "0")],
+        "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n",
+    ),
 ];
