@@ -334,7 +334,11 @@ impl Shard {
             let Some(message) = self.shared.receive(self.index) else { return };
             match message {
                 Message::Connection(new) => self.serve(new),
-                Message::Update(update) => self.update(&update),
+                Message::Update(update) => {
+                    // Lines speak of the configuration that their streams had.
+                    self.log_finished();
+                    self.update(&update);
+                }
                 Message::Know(listener, config) => self.know(listener, config),
                 Message::Listen(listener, socket) => self.listen(&listener, socket),
                 Message::Host(news) => self.hear_of_host(&news),

@@ -124,7 +124,9 @@ impl Shard {
     /// Bytes of a body that have somewhere to go need no queue.
     #[inline]
     pub(super) fn try_before_body(&mut self, id: Key) {
-        if self.streams.get(id).is_some_and(|stream| stream.attempt == Attempt::Planned) {
+        if !self.planned.is_empty()
+            && self.streams.get(id).is_some_and(|stream| stream.attempt == Attempt::Planned)
+        {
             self.try_planned();
         }
     }

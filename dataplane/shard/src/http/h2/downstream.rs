@@ -131,10 +131,7 @@ impl Shard {
                         moved = true;
                         let id = Key::unpack(user).1;
                         self.try_before_body(id);
-                        match self.streams.get(id).is_some() {
-                            true => self.h2_request_data(key, id, range, end),
-                            false => self.h2_discard_request_data(key, stream, range.len()),
-                        }
+                        self.h2_request_data((key, stream), id, range, end);
                         if let Some(http) =
                             self.downstreams.get_mut(key).and_then(super::super::request::http)
                         {

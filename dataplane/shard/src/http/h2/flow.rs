@@ -130,10 +130,22 @@ pub(crate) fn write_to_upstream(
 }
 
 impl Shard {
-    /// Takes body bytes that a client sent over HTTP/2; they are a range of its input.
-    pub(super) fn h2_request_data(&mut self, key: Key, id: Key, range: Range<usize>, end: bool) {
+    /// Takes body bytes that a client sent over HTTP/2; they are a range of its input. Those of a request that has ended
+    /// since they were read give their credit back.
+    pub(super) fn h2_request_data(
+        &mut self,
+        (key, client): (Key, StreamRef),
+        id: Key,
+        range: Range<usize>,
+        end: bool,
+    ) {
         let (now, scarce) = (self.io.now, self.io.is_scarce());
-        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(stream) = self.streams.get_mut(id) else {
+            if let Some(h2) = self.downstreams.get_mut(key).and_then(|d| h2_of(&mut d.protocol)) {
+                h2.codec.release(client, range.len());
+            }
+            return;
+        };
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let Protocol::Http(http) = &mut downstream.protocol else { return };
         let len = range.len();
@@ -175,13 +187,6 @@ impl Shard {
             self.request_arrived(id);
         }
         self.flush_request(id);
-    }
-
-    /// Gives back the credit of bytes whose request has ended since they were read.
-    pub(super) fn h2_discard_request_data(&mut self, key: Key, client: StreamRef, len: usize) {
-        if let Some(h2) = self.downstreams.get_mut(key).and_then(|d| h2_of(&mut d.protocol)) {
-            h2.codec.release(client, len);
-        }
     }
 
     /// As [`Shard::h2_request_data`], for bytes that a filter replaces.
