@@ -229,6 +229,14 @@ pub(super) const INVALID: &[Case] = &[
         at!(".custom_response_matcher.matcher_list.matchers"),
         "at least 1 item",
     ),
+    (
+        L,
+        with!(
+            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, rate_limits: [{hits_addend: {is_negative_hits: true}, actions: [{remote_address: {}}]}]"
+        ),
+        at!(".rate_limits[0].hits_addend"),
+        "hits_addend must contain either a format or a number",
+    ),
 ];
 
 /// What Envoy has and this build has not.
@@ -240,14 +248,6 @@ pub(super) const NOT_SERVED: &[Case] = &[
         ),
         at!(".decompressor_library"),
         "decompressor library 'l'",
-    ),
-    (
-        L,
-        with!(
-            "local_ratelimit.v3.LocalRateLimit, stat_prefix: a, rate_limits: [{hits_addend: {is_negative_hits: true}, actions: [{remote_address: {}}]}]"
-        ),
-        at!(".rate_limits[0].hits_addend"),
-        "hits_addend must contain either a format or a number",
     ),
     (
         L,
