@@ -177,11 +177,12 @@ impl CliExit {
 }
 
 /// The five-part version that Kuma and Consul parse: revision, compatible Envoy release, tree state, build
-/// type and, where Envoy names its TLS library, our own name and version.
+/// type and, where Envoy names its TLS library, our own name and version; `+pgo` is a build of `perf/pgo.sh`.
 pub fn version() -> String {
+    let guided = if option_env!("MILLRACE_PROFILE_GUIDED").is_some() { "+pgo" } else { "" };
     let revision = option_env!("MILLRACE_REVISION").unwrap_or("0000000000000000000000000000000000000000");
     let build = if cfg!(debug_assertions) { "DEBUG" } else { "RELEASE" };
-    format!("{revision}/{COMPATIBLE_ENVOY}/Clean/{build}/millrace-{}", env!("CARGO_PKG_VERSION"))
+    format!("{revision}/{COMPATIBLE_ENVOY}/Clean/{build}/millrace-{}{guided}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Parses `args` (`args[0]` is the program). Errors have Envoy's text and exit status 1; help and version
