@@ -177,8 +177,8 @@ pub struct UpstreamHttp {
     pub max_connection_duration: Option<Duration>,
     /// `max_stream_duration`: of one try, from when it has its connection; `None` when 0 or absent.
     pub max_stream_duration: Option<Duration>,
-    /// `max_response_headers_kb` in bytes, default 60 KiB.
-    pub head_bytes_max: u32,
+    /// `max_response_headers_kb` in bytes; see [`UpstreamHttp::h1_head_bytes_max`].
+    pub head_bytes_max: Option<u32>,
     /// `max_headers_count`, default 100.
     pub head_fields_max: u16,
     /// `header_key_format.proper_case_words`.
@@ -203,6 +203,18 @@ pub struct UpstreamHttp {
     pub hash_policies: Arc<[crate::HashPolicy]>,
 }
 
+impl UpstreamHttp {
+    /// Bound on a response head over HTTP/1.1, bytes; Envoy's default is 80 KiB.
+    pub fn h1_head_bytes_max(&self) -> usize {
+        self.head_bytes_max.unwrap_or(80 * 1024) as usize
+    }
+
+    /// Bound on a response head over HTTP/2, bytes; the default is 60 KiB.
+    pub fn h2_head_bytes_max(&self) -> u32 {
+        self.head_bytes_max.unwrap_or(60 * 1024)
+    }
+}
+
 impl Default for UpstreamHttp {
     fn default() -> Self {
         Self {
@@ -211,7 +223,7 @@ impl Default for UpstreamHttp {
             idle_timeout: Some(Duration::from_secs(3600)),
             max_requests_per_connection: None,
             max_connection_duration: None,
-            head_bytes_max: 60 * 1024,
+            head_bytes_max: None,
             head_fields_max: 100,
             proper_case: false,
             preserve_case: false,

@@ -200,8 +200,9 @@ fn build(
             .filter(|max| *max > 0),
         max_connection_duration: value::limit(common.and_then(|c| c.max_connection_duration.as_ref())),
         max_stream_duration: value::limit(common.and_then(|c| c.max_stream_duration.as_ref())),
-        head_bytes_max: value::number(common.and_then(|c| c.max_response_headers_kb.as_ref()), 60)
-            .saturating_mul(1024),
+        head_bytes_max: common
+            .and_then(|c| c.max_response_headers_kb.as_ref())
+            .map(|max| max.value.saturating_mul(1024)),
         head_fields_max: u16::try_from(fields).unwrap_or(u16::MAX),
         proper_case,
         preserve_case,

@@ -35,7 +35,7 @@ fn static_endpoints_are_sorted_by_priority() {
     assert_eq!((endpoint.address.to_string().as_str(), endpoint.weight), ("10.0.0.1:1", 5));
     assert_eq!((endpoint.health, &*endpoint.hostname), (HealthStatus::Draining, "h"));
     assert_eq!((cluster.connect_timeout, cluster.overprovisioning_factor), (Duration::from_secs(5), 140));
-    assert_eq!((cluster.circuit_breakers.default.max_retries, cluster.http.head_bytes_max), (3, 60 * 1024));
+    assert_eq!((cluster.circuit_breakers.default.max_retries, cluster.http.head_bytes_max), (3, None));
 }
 
 #[test]

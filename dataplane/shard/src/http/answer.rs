@@ -145,13 +145,22 @@ impl Shard {
             && upstream.link.as_ref().is_some_and(|l| l.queued() == 0 && !l.is_ended());
         let answered = http.body.is_done() && http.input.is_empty() && http.keep_alive;
         let reusable = answered && request_sent;
+        let surplus = http.body.is_done() && !http.input.is_empty();
         self.discarded_trailers = trailers;
+        if surplus {
+            self.stats.inc(upstream.scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
+        }
         self.give_back(conn, reusable);
     }
 
-    /// 1xx: `100` answers `expect`, everything else ends here, as in Envoy.
+    /// 1xx: `100` answers `expect`, everything else ends here. As in Envoy it counts for the cluster, settles which try
+    /// answers, and rules out another one.
     pub(super) fn informational(&mut self, id: Key) -> bool {
         let max = self.limits.informational_responses_max;
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        stream.retry = None;
+        self.abandon_lates(id);
+        self.count_interim(id);
         let Some(stream) = self.streams.get_mut(id) else { return false };
         stream.informational += 1;
         let forward = stream.response.status == 100 && stream.forwards_continue;
@@ -166,5 +175,18 @@ impl Shard {
             self.invite_body(id);
         }
         true
+    }
+
+    /// The answer to a request whose endpoint failed behind an interim response: Envoy calls that the start of the
+    /// response, and counts no status for the cluster.
+    #[cold]
+    pub(super) fn after_interim(&mut self, id: Key, mut answer: LocalReply) -> LocalReply {
+        if let Some(rest) = answer.details.strip_prefix("upstream_reset_before") {
+            answer.details = format!("upstream_reset_after{rest}").into();
+        }
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.facts.cluster_status.get_or_insert(0);
+        }
+        answer
     }
 }

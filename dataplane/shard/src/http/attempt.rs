@@ -300,7 +300,9 @@ impl Shard {
         let watched = stream.watched;
         let (scope, host_scope) = (upstream.scope, upstream.host_scope);
         let (key, more) = (stream.downstream, !stream.flow.request_end_sent);
-        let queued = stream.client.is_some() || !stream.flow.request_queue.is_empty();
+        // What was held until now goes first, with the end behind it if that is here.
+        let queued =
+            stream.client.is_some() || !stream.flow.request_queue.is_empty() || stream.flow.request_end;
         let interim = std::mem::take(&mut stream.expects_continue);
         if stream.tallies != [None; 2] {
             tally(&mut self.stats, stream, route_metric::UPSTREAM_RQ_TOTAL);
@@ -396,6 +398,8 @@ impl Shard {
                 reply::reset(reason, words, stream.facts.attempts > 1)
             }
         };
+        let answer = if stream.informational > 0 { self.after_interim(id, answer) } else { answer };
+        let Some(stream) = self.streams.get(id) else { return };
         if !stream.lates.is_empty() && self.awaits_lates(id) {
             return self.fail_beside(id, answer.status);
         }

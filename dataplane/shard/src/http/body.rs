@@ -100,8 +100,7 @@ impl Shard {
         let Some(downstream) = self.downstreams.get_mut(key) else { return false };
         let Protocol::Http(http) = &mut downstream.protocol else { return false };
         let Some(stream) = self.streams.get_mut(id) else { return false };
-        // Bytes that nobody can take yet stay where they are.
-        let Some(conn) = stream.upstream() else { return self.h1_hold_request(key, id) };
+        let Some(conn) = stream.upstream() else { return self.hold_request_body(key, id) };
         if stream.upgrade && !stream.tunnel && stream.request_complete {
             return false;
         }
@@ -177,38 +176,15 @@ impl Shard {
         done || step.consumed > 0
     }
 
-    /// Gives the next piece of the body to the filters that hold the request until it is whole.
-    fn h1_hold_request(&mut self, key: Key, id: Key) -> bool {
-        let now = self.io.now;
-        let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
-        let Some(stream) = self.streams.get_mut(id) else { return false };
-        if !stream.holds_request() {
-            return false;
-        }
-        if stream.flow.request_queue.len() >= self.io.held.allowance(usize::MAX) {
-            self.starve_client(key);
-            return false;
-        }
-        stream.active = now;
-        let step = match stream.request_body.decode(http.input.front(), &mut stream.request_trailers) {
-            Ok(step) => step,
-            Err(error) => {
-                self.refuse_body(key, id, error);
-                return false;
-            }
-        };
-        let range = match step.event {
-            BodyEvent::Data(range) => range,
-            BodyEvent::NeedMore | BodyEvent::Trailers | BodyEvent::End => 0..0,
-        };
-        let done = stream.request_body.is_done();
-        stream.facts.bytes.downstream_wire_received += step.consumed as u64;
-        stream.facts.bytes.received += range.len() as u64;
-        self.h1_change_request(key, id, range, step.consumed, done) && step.consumed > 0
-    }
-
     /// As [`Shard::forward_request_body`], for bytes that a filter replaces.
-    fn h1_change_request(&mut self, key: Key, id: Key, range: Range<usize>, used: usize, done: bool) -> bool {
+    pub(super) fn h1_change_request(
+        &mut self,
+        key: Key,
+        id: Key,
+        range: Range<usize>,
+        used: usize,
+        done: bool,
+    ) -> bool {
         let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return false };
         let mut input = std::mem::take(&mut http.input);
         // Before the filters, which may add some.
@@ -234,7 +210,7 @@ impl Shard {
     }
 
     /// The body of an HTTP/1.1 request is malformed: 400, if that is still possible, and the connection ends.
-    fn refuse_body(&mut self, key: Key, id: Key, error: BodyError) {
+    pub(super) fn refuse_body(&mut self, key: Key, id: Key, error: BodyError) {
         let Some(http) = self.downstreams.get_mut(key).and_then(super::request::http) else { return };
         http.closing = Closing::AfterResponse;
         http.input.clear();

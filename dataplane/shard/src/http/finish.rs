@@ -6,7 +6,9 @@ use millrace_config::{ClusterId, ScopeId};
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{ErrorCode, GoAway};
 use millrace_observe::access_log::AccessLogType;
-use millrace_observe::stats::{Counter, ShardStats, http as metric, http_listener, http2};
+use millrace_observe::stats::{
+    Counter, ShardStats, cluster as cluster_metric, http as metric, http_listener, http2,
+};
 use millrace_ring::IoError;
 
 use super::Closing;
@@ -45,6 +47,10 @@ impl Shard {
         // An answer that came before all of the request had left says nothing about where the peer stands.
         let sent = upstream.link.as_ref().is_some_and(|l| l.queued() == 0 && !l.is_ended());
         let reusable = complete && sent && http.keep_alive && http.input.is_empty();
+        if !http.input.is_empty() && !stream.tunnel {
+            // Bytes behind the answer that nobody asked for.
+            self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_PROTOCOL_ERROR);
+        }
         self.give_back(conn, reusable);
     }
 

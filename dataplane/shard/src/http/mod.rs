@@ -18,6 +18,7 @@ mod finish;
 mod flow;
 pub(crate) mod h2;
 mod hedge;
+mod hold;
 mod input;
 mod large_streams;
 mod mirror;

@@ -84,7 +84,7 @@ impl Shard {
         // Of the cluster as this shard knows it: it may have left the configuration meanwhile.
         let Some(state) = self.clusters.get(upstream.cluster) else { return false };
         let options = &state.config().http;
-        self.response_parse.head_bytes_max = options.head_bytes_max as usize;
+        self.response_parse.head_bytes_max = options.h1_head_bytes_max();
         self.response_parse.head_fields_max = usize::from(options.head_fields_max);
         self.response_parse.preserve_case = options.preserve_case;
         stream.active = self.io.now;

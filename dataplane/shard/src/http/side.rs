@@ -143,6 +143,22 @@ impl Shard {
         }
     }
 
+    /// Counts the interim status that the stream's response holds.
+    #[cold]
+    pub(super) fn count_interim(&mut self, id: Key) {
+        let Some(stream) = self.streams.get(id).filter(|stream| stream.side.is_none()) else { return };
+        let status = stream.response.status;
+        let Some(scope) = stream.facts.plan.and_then(|p| p.cluster).and_then(|c| self.cluster_scope(c))
+        else {
+            return;
+        };
+        let (internal, tallies) = (stream.facts.internal, stream.tallies);
+        self.count_status(scope, internal, status);
+        for scope in tallies.into_iter().flatten() {
+            self.stats.code(scope, CodeFamily::Plain, status);
+        }
+    }
+
     /// `suppress_grpc_request_failure_code_stats`: the status has no counter of the cluster as a whole.
     #[cold]
     fn count_unnamed_status(&mut self, scope: ScopeId, internal: bool, status: u16) {

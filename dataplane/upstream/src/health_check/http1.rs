@@ -28,7 +28,7 @@ pub struct Http1 {
 impl Http1 {
     pub(super) fn new(cluster: &Cluster) -> Self {
         let parse = ParseOptions {
-            head_bytes_max: cluster.http.head_bytes_max as usize,
+            head_bytes_max: cluster.http.h1_head_bytes_max(),
             head_fields_max: usize::from(cluster.http.head_fields_max),
             ..ParseOptions::default()
         };

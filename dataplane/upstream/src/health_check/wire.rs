@@ -48,7 +48,7 @@ impl Wire {
             initial_stream_window: http2.initial_stream_window,
             initial_connection_window: http2.initial_connection_window,
             hpack_table_size: http2.hpack_table_size,
-            head_bytes_max: cluster.http.head_bytes_max,
+            head_bytes_max: cluster.http.h2_head_bytes_max(),
             head_fields_max: u32::from(cluster.http.head_fields_max),
             ..Options::default()
         };

@@ -28,6 +28,19 @@ pub(super) const FEATURES: &[Feature] = &[
         ..ENDPOINTS
     },
     Feature {
+        name: "an endpoint that ends behind an interim response",
+        endpoints: &[does(Does::Write("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"))],
+        route: ", retry_policy: {retry_on: reset, num_retries: 2}",
+        ..ENDPOINTS
+    },
+    Feature {
+        name: "an endpoint that says more than it announced",
+        endpoints: &[does(Does::Write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nmore"))],
+        ..ENDPOINTS
+    },
+    Feature { name: "a response head of 79 KiB", endpoints: &[does(Does::Head(79 * 1024))], ..ENDPOINTS },
+    Feature { name: "a response head of 81 KiB", endpoints: &[does(Does::Head(81 * 1024))], ..ENDPOINTS },
+    Feature {
         name: "all endpoints are ill, without panic",
         endpoints: &[ILL, ILL],
         cluster: "common_lb_config: {healthy_panic_threshold: {value: 0}}",
@@ -60,6 +73,13 @@ pub(super) const FEATURES: &[Feature] = &[
         ..CHECKS
     },
     Feature { name: "route timeout", route: ", timeout: 0.1s", ..TIMEOUTS },
+    Feature {
+        name: "route timeout of a body that waits for its connection",
+        endpoints: &[does(Does::Swallow)],
+        route: ", timeout: 0.2s",
+        traffic: Traffic { body: "hello", ..requests(1) },
+        ..TIMEOUTS
+    },
     Feature {
         name: "route timeout of a client's header",
         traffic: Traffic { fields: &[("x-envoy-upstream-rq-timeout-ms", "100")], ..requests(1) },

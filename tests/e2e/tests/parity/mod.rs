@@ -98,6 +98,12 @@ pub(crate) enum Does {
     Close,
     /// Announces more than it sends.
     CutShort,
+    /// Writes this and closes the connection.
+    Write(&'static str),
+    /// Answers 200 with so many bytes in one field.
+    Head(usize),
+    /// Lets a connect wait for ever.
+    Swallow,
     /// Does not listen.
     Refuse,
 }

@@ -8,7 +8,7 @@ use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::process::Proxy;
 use millrace_support::raw::Client;
 use millrace_support::subject::Subject;
-use millrace_support::tcp::Refused;
+use millrace_support::tcp::{Blackhole, Refused};
 use millrace_support::upstream::{Reply, Step, Then, Upstream};
 use millrace_support::wait;
 
@@ -23,6 +23,7 @@ const NOT_COMPARED: &[&str] = &["bytes", "_length", "version", "_ms", "assignmen
 enum Running {
     Serving(Upstream),
     Refusing(Refused),
+    Swallowing(Blackhole),
 }
 
 impl Running {
@@ -49,7 +50,16 @@ impl Running {
                 let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
                 Reply::raw(head).step(Step::Sleep(Duration::from_millis(100))).then(Then::Close)
             }),
+            Does::Write(text) => Upstream::start(move |_| {
+                // Apart from the end, so that both are seen.
+                Reply::raw(text).step(Step::Sleep(Duration::from_millis(100))).then(Then::Close)
+            }),
+            Does::Head(bytes) => {
+                let long = "a".repeat(bytes);
+                Upstream::start(move |_| Reply::with(200, &[("x-long", &long)], b""))
+            }
             Does::Refuse => return Self::Refusing(Refused::new()),
+            Does::Swallow => return Self::Swallowing(Blackhole::new()),
         };
         Self::Serving(upstream)
     }
@@ -58,13 +68,14 @@ impl Running {
         match self {
             Self::Serving(upstream) => upstream.address().port(),
             Self::Refusing(refused) => refused.address().port(),
+            Self::Swallowing(hole) => hole.address().port(),
         }
     }
 
     fn requests(&self) -> usize {
         match self {
             Self::Serving(upstream) => upstream.requests().len(),
-            Self::Refusing(_) => 0,
+            Self::Refusing(_) | Self::Swallowing(_) => 0,
         }
     }
 }

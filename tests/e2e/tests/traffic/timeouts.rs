@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use millrace_e2e::{Case, case};
 use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::process::Proxy;
+use millrace_support::raw::Client;
 use millrace_support::subject::Subject;
 use millrace_support::tcp::Blackhole;
 use millrace_support::upstream::Upstream;
@@ -14,6 +15,7 @@ use super::scripted;
 pub(crate) const CASES: &[Case] = &[
     case!(of_routes_and_streams),
     case!(of_the_request),
+    case!(of_a_body_that_waits_in_the_pool),
     case!(asked_for_by_the_request),
     case!(of_connections_of_clients),
     case!(of_old_connections),
@@ -319,4 +321,25 @@ fn of_connections_to_endpoints(subject: &Subject) {
     proxy.wait_stat("cluster.up.upstream_cx_active", 0);
     assert_eq!(proxy.client().get("/").status, 200);
     assert_eq!(upstream.connections(), 2);
+}
+
+/// The body of a request that has no connection yet is read, so that `timeout` runs from its end.
+fn of_a_body_that_waits_in_the_pool(subject: &Subject) {
+    let upstream = scripted::upstream();
+    let routes =
+        super::route("/first", "cluster: up, timeout: 0s") + &super::route("/", "cluster: up, timeout: 0.3s");
+    let one = "circuit_breakers: {thresholds: [{max_connections: 1}]}";
+    let bootstrap = Bootstrap::new().http(Http::routes(&routes)).cluster("up", &[upstream.address()], one);
+    let proxy = Proxy::start(subject, &bootstrap);
+    let mut first = Client::connect(proxy.listener("main"));
+    first.request("GET", "/first", &[("host", "a"), ("x-answers", "hang")], b"");
+    proxy.wait_stat("cluster.up.upstream_rq_active", 1);
+    let mut second = Client::connect(proxy.listener("main"));
+    let body = vec![b'b'; 100_000];
+    second.request("POST", "/", &[("host", "a")], &body);
+    let response = second.response("POST").expect("an answer before the connection is free");
+    assert_eq!((response.status, response.text().as_str()), (504, LATE));
+    assert!(!response.closes(), "all of the request was read");
+    assert_eq!(proxy.log().line(0).verdict(), ("504", "UT", "response_timeout"));
+    assert_eq!(proxy.log().line(0).get("rx"), "100000");
 }

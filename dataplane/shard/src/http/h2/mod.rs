@@ -158,7 +158,7 @@ impl Http2Upstream {
     pub(crate) fn new(cluster: &Cluster, now: Time, rng: &mut Rng) -> Self {
         let http = &cluster.http;
         let options = Options {
-            head_bytes_max: http.head_bytes_max,
+            head_bytes_max: http.h2_head_bytes_max(),
             head_fields_max: u32::from(http.head_fields_max),
             ..options(Role::Client, &http.http2)
         };
