@@ -50,7 +50,13 @@ impl Shard {
     /// The same, once the host that the request names was looked for: `again`.
     pub(super) fn attempt_named(&mut self, id: Key, again: bool) {
         let Some(stream) = self.streams.get(id) else { return };
-        let Some(routed) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+        let Some(routed) = stream.facts.plan.and_then(|p| p.cluster) else {
+            if stream.rotation.is_some() {
+                self.end_retry_slot(id);
+                self.local_reply(id, reply::no_healthy_upstream(503));
+            }
+            return;
+        };
         match self.choose_endpoint(id, routed, again) {
             Ok(choice) => self.attempt_at(id, choice),
             Err(NoChoice::NoCluster) => self.local_reply(id, reply::no_cluster(503)),

@@ -30,6 +30,7 @@ mod reply;
 mod request;
 mod response;
 mod retry;
+mod rotate;
 mod routing;
 mod scopes;
 mod side;

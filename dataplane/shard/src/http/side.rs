@@ -124,7 +124,8 @@ impl Shard {
 
     /// Counts a status for the cluster that answered, or that a reply of our own stands in for.
     pub(super) fn count_answer(&mut self, stream: &Stream, status: u16) {
-        let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+        let cluster = stream.facts.plan.and_then(|p| p.cluster).or_else(|| stream.home_cluster());
+        let Some(cluster) = cluster else { return };
         let Some(cluster_scope) = self.cluster_scope(cluster).filter(|_| status > 0) else { return };
         match stream.hides_status() {
             true => self.count_unnamed_status(cluster_scope, stream.facts.internal, status),

@@ -15,6 +15,7 @@ use millrace_http::h1::{BodyDecoder, BodyFraming};
 use millrace_http::h2::StreamRef;
 use millrace_http::{HeaderMap, RequestHead, ResponseHead, Version};
 use millrace_observe::access_log::{Bytes, Times};
+use millrace_route::Rotation;
 use millrace_upstream::{HostId, WaitId};
 
 use super::HttpOptions;
@@ -156,6 +157,8 @@ pub(crate) struct Stream {
     pub(crate) follows_redirects: bool,
     pub(crate) attempt: Attempt,
     pub(crate) retry: Option<RetryState>,
+    /// `refresh_cluster_on_retry`, once there was a retry.
+    pub(crate) rotation: Option<Box<Rotation>>,
     /// A unit of the retry budget is held.
     pub(crate) retrying: bool,
     /// The last try ended because it took too long.
@@ -253,6 +256,7 @@ impl Stream {
             follows_redirects: false,
             attempt: Attempt::None,
             retry: None,
+            rotation: None,
             retrying: false,
             after_timeout: false,
             watched: false,
@@ -320,6 +324,7 @@ impl Stream {
             follows_redirects,
             attempt,
             retry,
+            rotation,
             retrying,
             after_timeout,
             watched,
@@ -378,7 +383,7 @@ impl Stream {
         (*followed, *follows_redirects) = (None, false);
         lates.clear();
         *attempt = Attempt::None;
-        *retry = None;
+        (*retry, *rotation) = (None, None);
         *retrying = false;
         (*after_timeout, *watched) = (false, false);
         tried_hosts.clear();
