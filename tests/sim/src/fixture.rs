@@ -220,6 +220,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         },
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
+        tracked: None,
         istio_alpn_override: true,
     }
 }

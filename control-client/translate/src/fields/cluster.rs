@@ -32,14 +32,20 @@ pub(super) const TABLES: &[Table] = &[
                 Reported("load that endpoints report of themselves (ORCA) is not read"),
                 "lrs_report_endpoint_metrics",
             ),
-            (Reported("these statistics do not exist"), "track_timeout_budgets track_cluster_stats"),
-            (Served, "preconnect_policy"),
+            (Served, "track_timeout_budgets track_cluster_stats preconnect_policy"),
             (Reported("stats_config.stats_matcher applies alone"), "stats_matcher"),
             (
                 Reported("a connection whose queue stays full is kept"),
                 "per_connection_buffer_high_watermark_timeout",
             ),
             (Reported("waiting requests are served in order"), "queuing_policies"),
+        ],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.TrackClusterStats",
+        fields: &[
+            (Served, "timeout_budgets request_response_sizes"),
+            (Reported("endpoints are counted in /clusters"), "per_endpoint_stats"),
         ],
     },
     Table {

@@ -66,6 +66,8 @@ fn page() -> String {
             (prefix, ScopeKind::ListenerSecrets) => format!("{prefix}.<address>.server_ssl_socket_factory."),
             (prefix, ScopeKind::ClusterSsl) => format!("{prefix}.<name>.ssl."),
             (prefix, ScopeKind::ClusterSecrets) => format!("{prefix}.<name>.client_ssl_socket_factory."),
+            (prefix, ScopeKind::ClusterBudgets | ScopeKind::ClusterSizes) => format!("{prefix}.<name>."),
+            (prefix, ScopeKind::ClusterZone) => format!("{prefix}.<name>.zone.<from>.<to>."),
             (prefix, ScopeKind::ProxyProto) => format!("{prefix}.[<stat_prefix>.]"),
             (prefix, ScopeKind::OverloadMonitor) => format!("{prefix}.<resource monitor>."),
             (prefix, ScopeKind::OverloadAction) => format!("{prefix}.<action>."),

@@ -21,6 +21,7 @@ use super::finish::tally;
 use super::retry::{Again, Outcome};
 use super::routing::retry_policy;
 use super::stream::{Attempt, Stream};
+use super::tracked::Tracked;
 use super::{balance, header_case};
 use crate::choose::{Asker, Choice, Chooser, NoChoice};
 use crate::downstream::Downstream;
@@ -128,6 +129,7 @@ impl Shard {
         stream.watched = state.hears_tries();
         stream.facts.times.upstream_pool_ready = None;
         stream.try_stream = state.config().http.max_stream_duration;
+        stream.tracked = state.config().tracked.as_ref().map(|stats| Tracked::begin(**stats, self.io.now));
         if stream.facts.member.replace(cluster).is_some_and(|before| before != cluster) {
             // They are endpoints of another member of an aggregate cluster.
             stream.tried_hosts.clear();
@@ -334,6 +336,7 @@ impl Shard {
 
     /// Takes the request off its connection. Over HTTP/1.1 that is closed: the exchange is in doubt.
     pub(super) fn drop_attempt(&mut self, id: Key, by: EndedBy) {
+        self.try_is_over(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
         match std::mem::replace(&mut stream.attempt, Attempt::None) {
             Attempt::Sent(conn) if stream.server.is_some() => {
@@ -385,12 +388,16 @@ impl Shard {
     /// A try ended without a response head: try again, or say why not.
     pub(super) fn attempt_failed(&mut self, id: Key, reason: ResetReason, request_started: bool) {
         self.end_retry_slot(id);
+        self.try_is_over(id);
         self.report_reset(id, reason);
         if let Some(host) = self.host_scope(id) {
             self.stats.inc(host, host_metric::RQ_ERROR);
         }
         if self.try_again(id, Outcome::Reset(reason, request_started)) == Again::Yes {
             return;
+        }
+        if reason.is_timeout() {
+            self.budget_is_used(id, false);
         }
         let Some(stream) = self.streams.get(id) else { return };
         let answer = match reason {

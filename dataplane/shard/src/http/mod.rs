@@ -39,6 +39,7 @@ mod starving;
 mod stream;
 mod stream_times;
 mod timeouts;
+mod tracked;
 mod upgrade;
 
 use std::rc::Rc;

@@ -23,6 +23,7 @@ use super::balance::Balance;
 use super::flow::Flow;
 use super::mirror::Mirrors;
 use super::side::Side;
+use super::tracked::Tracked;
 use crate::held::{Held, Share};
 
 /// Where a request stands on its way to an endpoint.
@@ -159,6 +160,8 @@ pub(crate) struct Stream {
     pub(crate) retry: Option<RetryState>,
     /// `refresh_cluster_on_retry`, once there was a retry.
     pub(crate) rotation: Option<Box<Rotation>>,
+    /// `track_cluster_stats` of the last try's cluster.
+    pub(crate) tracked: Option<Box<Tracked>>,
     /// A unit of the retry budget is held.
     pub(crate) retrying: bool,
     /// The last try ended because it took too long.
@@ -257,6 +260,7 @@ impl Stream {
             attempt: Attempt::None,
             retry: None,
             rotation: None,
+            tracked: None,
             retrying: false,
             after_timeout: false,
             watched: false,
@@ -325,6 +329,7 @@ impl Stream {
             attempt,
             retry,
             rotation,
+            tracked,
             retrying,
             after_timeout,
             watched,
@@ -383,7 +388,7 @@ impl Stream {
         (*followed, *follows_redirects) = (None, false);
         lates.clear();
         *attempt = Attempt::None;
-        (*retry, *rotation) = (None, None);
+        (*retry, *rotation, *tracked) = (None, None, None);
         *retrying = false;
         (*after_timeout, *watched) = (false, false);
         tried_hosts.clear();

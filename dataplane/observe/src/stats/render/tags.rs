@@ -174,7 +174,12 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
     let start = scope.kind.prefix().len() + 1;
     match scope.kind {
         ScopeKind::Tcp => token("envoy_tcp_prefix", start),
-        ScopeKind::Cluster | ScopeKind::ClusterSsl | ScopeKind::ClusterSecrets => {
+        ScopeKind::Cluster
+        | ScopeKind::ClusterSsl
+        | ScopeKind::ClusterSecrets
+        | ScopeKind::ClusterBudgets
+        | ScopeKind::ClusterSizes
+        | ScopeKind::ClusterZone => {
             token("envoy_cluster_name", start);
         }
         ScopeKind::ProxyProto => proxy_protocol(scope, name, tags),
