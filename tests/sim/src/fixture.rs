@@ -345,6 +345,7 @@ fn tcp_proxy(registry: &Registry) -> TcpProxy {
         back_off: None,
         max_downstream_connection_duration: None,
         duration_jitter_percent: 0.0,
+        check_drain_close: false,
         access_logs: Vec::new(),
         hash_policies: Vec::new(),
         metadata_match: None,
