@@ -235,6 +235,15 @@ pub struct TrackedStats {
     pub budgets: Option<ScopeId>,
     /// `request_response_sizes`: the scope for them.
     pub sizes: Option<ScopeId>,
+    /// `per_endpoint_stats`: `/stats` lists the endpoints.
+    pub per_endpoint: bool,
+}
+
+impl TrackedStats {
+    /// Something is counted for each try.
+    pub fn counts_tries(&self) -> bool {
+        self.budgets.is_some() || self.sizes.is_some()
+    }
 }
 
 /// One cluster.

@@ -167,6 +167,7 @@ fn tracked(cluster: &pb::Cluster, scope: ScopeId, cx: &Context) -> Option<Box<Tr
     let tracked = TrackedStats {
         budgets: of(budgets, ScopeKind::ClusterBudgets),
         sizes: of(sizes, ScopeKind::ClusterSizes),
+        per_endpoint: asked.is_some_and(|asked| asked.per_endpoint_stats),
     };
     (tracked != TrackedStats::default()).then(|| Box::new(tracked))
 }

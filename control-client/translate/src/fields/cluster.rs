@@ -43,10 +43,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.cluster.v3.TrackClusterStats",
-        fields: &[
-            (Served, "timeout_budgets request_response_sizes"),
-            (Reported("endpoints are counted in /clusters"), "per_endpoint_stats"),
-        ],
+        fields: &[(Served, "timeout_budgets request_response_sizes per_endpoint_stats")],
     },
     Table {
         message: "envoy.config.core.v3.UpstreamHttpProtocolOptions",

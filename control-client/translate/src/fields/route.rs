@@ -216,7 +216,10 @@ pub(super) const TABLES: &[Table] = &[
                  retriable_request_headers rate_limited_retry_back_off",
             ),
             (Served, "retry_priority refresh_cluster_on_retry"),
-            (Refused("Envoy has no extension of this kind"), "retry_options_predicates"),
+            (
+                NoEffect("there is none in Envoy 1.40: any is refused in its words"),
+                "retry_options_predicates",
+            ),
         ],
     },
     Table {

@@ -25,8 +25,8 @@ pub use metric::{Counter, Gauge, Group, Histogram};
 pub use millrace_config::ScopeId;
 pub use registry::{Registry, TlsScopes};
 pub use render::{
-    HistogramBuckets, Selection, StatType, StatsMatcher, TagRule, TagRules, render_json, render_prometheus,
-    render_text,
+    EndpointStats, HistogramBuckets, Selection, StatType, StatsMatcher, TagRule, TagRules, render_json,
+    render_prometheus, render_text,
 };
 pub use scope::ScopeKind;
 pub use shard::ShardStats;

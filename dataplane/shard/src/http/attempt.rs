@@ -129,7 +129,12 @@ impl Shard {
         stream.watched = state.hears_tries();
         stream.facts.times.upstream_pool_ready = None;
         stream.try_stream = state.config().http.max_stream_duration;
-        stream.tracked = state.config().tracked.as_ref().map(|stats| Tracked::begin(**stats, self.io.now));
+        stream.tracked = state
+            .config()
+            .tracked
+            .as_ref()
+            .filter(|stats| stats.counts_tries())
+            .map(|stats| Tracked::begin(**stats, self.io.now));
         if stream.facts.member.replace(cluster).is_some_and(|before| before != cluster) {
             // They are endpoints of another member of an aggregate cluster.
             stream.tried_hosts.clear();

@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(timeout_budgets),
     case!(a_cluster_that_is_not_tracked),
     case!(zones_are_counted_apart),
+    case!(endpoints_are_listed),
 ];
 
 const TRACKED: &str = "track_cluster_stats: {timeout_budgets: true, request_response_sizes: true}";
@@ -163,5 +164,38 @@ fn zones_are_counted_apart(subject: &Subject) {
     let prometheus = proxy.admin_get("/stats/prometheus").text();
     let line = "envoy_cluster_zone_here_th_e_re_upstream_rq_xx\
                 {envoy_response_code_class=\"2\",envoy_cluster_name=\"up\"} 2";
+    assert!(prometheus.lines().any(|l| l == line), "{prometheus}");
+}
+
+fn endpoints_are_listed(subject: &Subject) {
+    let upstream = scripted::upstream();
+    let fields = "track_cluster_stats: {per_endpoint_stats: true}";
+    let clusters = [("up", upstream.address(), fields), ("quiet", upstream.address(), "")];
+    let proxy = start(subject, &route("/", "cluster: up"), &clusters);
+    for (case, answers) in [("a", "200"), ("b", "503")] {
+        proxy.client().get_with("/", &[("x-case", case), ("x-answers", answers)]);
+    }
+    proxy.wait_stat("cluster.up.upstream_rq_active", 0);
+    let text = proxy.admin_get("/stats?filter=%5C.endpoint%5C.&usedonly").text();
+    let of = |name: &str| {
+        format!("cluster.up.endpoint.{}.{name}", upstream.address().to_string().replace(':', "_"))
+    };
+    let expected = [
+        ("cx_connect_fail", 0),
+        ("cx_total", 1),
+        ("rq_error", 1),
+        ("rq_success", 1),
+        ("rq_timeout", 0),
+        ("rq_total", 2),
+        ("cx_active", 1),
+        ("rq_active", 0),
+        ("rq_pending_active", 0),
+        ("healthy", 1),
+    ];
+    let expected: String = expected.iter().map(|(name, value)| format!("{}: {value}\n", of(name))).collect();
+    assert_eq!(text, expected);
+    let prometheus = proxy.admin_get("/stats/prometheus?filter=rq_success").text();
+    let labels = format!("envoy_cluster_name=\"up\",envoy_endpoint_address=\"{}\"", upstream.address());
+    let line = format!("envoy_cluster_endpoint_rq_success{{{labels}}} 1");
     assert!(prometheus.lines().any(|l| l == line), "{prometheus}");
 }
