@@ -205,7 +205,6 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
         }
         ScopeKind::HttpLocalRateLimit => token("envoy_local_http_ratelimit_prefix", 0),
         ScopeKind::LocalRateLimit => token("envoy_local_network_ratelimit_prefix", start),
-        ScopeKind::OverloadMonitor | ScopeKind::OverloadAction | ScopeKind::LoadShedPoint => {}
         ScopeKind::ConnectionLimit => token("envoy_connection_limit_prefix", start),
         ScopeKind::ScopedRds => token("envoy_http_conn_manager_prefix", start),
         ScopeKind::Rds | ScopeKind::Vhds => {
