@@ -110,6 +110,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
+        tracked: None,
         istio_alpn_override: true,
     }
 }

@@ -23,16 +23,18 @@ pub(crate) fn not_served(kind: &str, name: &str, any: Option<&Any>, path: &Path)
         return Rejection::new(path, format!("{kind} '{name}' has no typed_config"));
     };
     let known = pb_any::resolve(&any.type_url, &any.value).is_ok_and(|found| found.is_some());
-    let type_name = type_of(any);
-    match known {
-        true => {
-            let why = format!("{kind} '{name}' of type {type_name} is not served by this build");
-            Rejection::not_served(path, why)
-        }
-        false => {
-            let why =
-                format!("Didn't find a registered implementation for '{name}' with type URL: '{type_name}'");
-            Rejection::new(path, why)
-        }
+    if !known {
+        return not_registered(name, any, path);
     }
+    let why = format!("{kind} '{name}' of type {} is not served by this build", type_of(any));
+    Rejection::not_served(path, why)
+}
+
+/// An extension that Envoy does not have.
+pub(crate) fn not_registered(name: &str, any: &Any, path: &Path) -> Rejection {
+    let kind = type_of(any);
+    Rejection::new(
+        path,
+        format!("Didn't find a registered implementation for '{name}' with type URL: '{kind}'"),
+    )
 }

@@ -54,6 +54,7 @@ pub(crate) fn tcp_proxy(proxy: &pb::TcpProxy, path: &Path, cx: &mut Context) -> 
             .max_downstream_connection_duration_jitter_percentage
             .as_ref()
             .map_or(0.0, |percent| percent.value),
+        check_drain_close: proxy.check_drain_close.as_ref().is_some_and(|check| check.value),
         max_downstream_connection_duration: value::limit(proxy.max_downstream_connection_duration.as_ref()),
         hash_policies: hash_policy::of_connection(&proxy.hash_policy),
         metadata_match: metadata::matching(&[proxy.metadata_match.as_ref()]),

@@ -10,7 +10,7 @@ use crate::Response;
 use crate::endpoint::Call;
 use crate::json::{Object, pretty};
 use crate::listeners::address_json;
-use crate::state::{AdminState, ClusterStatus, HostStats, HostStatus};
+use crate::state::{AdminState, ClusterStatus, HostStatus};
 
 pub(crate) fn serve(call: &Call<'_>, state: &mut dyn AdminState) -> Response {
     let filter = match call.query.get_non_empty("filter").map(Regex::new).transpose() {
@@ -50,7 +50,7 @@ fn cluster_text(out: &mut String, cluster: &ClusterStatus) -> fmt::Result {
 
 fn host_text(out: &mut String, name: &str, host: &HostStatus) -> fmt::Result {
     let address = &host.address;
-    let mut sorted: Vec<(&str, u64)> = counters(&host.stats).into_iter().chain(gauges(&host.stats)).collect();
+    let mut sorted: Vec<(&str, u64)> = host.stats.counters().into_iter().chain(host.stats.gauges()).collect();
     sorted.sort_unstable();
     for (stat, value) in sorted {
         writeln!(out, "{name}::{address}::{stat}::{value}")?;
@@ -107,25 +107,6 @@ fn thresholds(limits: &Thresholds) -> [(&'static str, u32); 4] {
     ]
 }
 
-fn counters(stats: &HostStats) -> [(&'static str, u64); 6] {
-    [
-        ("cx_connect_fail", stats.cx_connect_fail),
-        ("cx_total", stats.cx_total),
-        ("rq_error", stats.rq_error),
-        ("rq_success", stats.rq_success),
-        ("rq_timeout", stats.rq_timeout),
-        ("rq_total", stats.rq_total),
-    ]
-}
-
-fn gauges(stats: &HostStats) -> [(&'static str, u64); 3] {
-    [
-        ("cx_active", stats.cx_active),
-        ("rq_active", stats.rq_active),
-        ("rq_pending_active", stats.rq_pending_active),
-    ]
-}
-
 fn cluster_json(cluster: &ClusterStatus) -> Value {
     let hosts: Vec<Value> = cluster.hosts.iter().map(host_json).collect();
     let limits = |priority: &str, limits: &Thresholds| {
@@ -148,10 +129,10 @@ fn cluster_json(cluster: &ClusterStatus) -> Value {
 fn host_json(host: &HostStatus) -> Value {
     let mut stats: Vec<Value> = Vec::with_capacity(9);
     let value = |value: u64| if value == 0 { String::new() } else { value.to_string() };
-    for (name, count) in counters(&host.stats) {
+    for (name, count) in host.stats.counters() {
         stats.push(Object::default().with_set("value", value(count)).with("name", name).build());
     }
-    for (name, count) in gauges(&host.stats) {
+    for (name, count) in host.stats.gauges() {
         let gauge = Object::default().with("type", "GAUGE");
         stats.push(gauge.with_set("value", value(count)).with("name", name).build());
     }

@@ -58,6 +58,29 @@ pub struct HostStats {
     pub rq_total: u64,
 }
 
+impl HostStats {
+    /// By name.
+    pub fn counters(&self) -> [(&'static str, u64); 6] {
+        [
+            ("cx_connect_fail", self.cx_connect_fail),
+            ("cx_total", self.cx_total),
+            ("rq_error", self.rq_error),
+            ("rq_success", self.rq_success),
+            ("rq_timeout", self.rq_timeout),
+            ("rq_total", self.rq_total),
+        ]
+    }
+
+    /// By name.
+    pub fn gauges(&self) -> [(&'static str, u64); 3] {
+        [
+            ("cx_active", self.cx_active),
+            ("rq_active", self.rq_active),
+            ("rq_pending_active", self.rq_pending_active),
+        ]
+    }
+}
+
 /// What is known of a host besides its configuration. Rates are percent of the last interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct HostChecks {
@@ -100,6 +123,16 @@ pub struct HostStatus {
     pub checks: HostChecks,
     /// Counters and gauges.
     pub stats: HostStats,
+}
+
+impl HostStatus {
+    /// Envoy's gauge `healthy`: requests go to it as long as there are others like it.
+    pub fn is_healthy(&self) -> bool {
+        let ill = self.checks.failed_active_health_check
+            || self.checks.failed_active_degraded_check
+            || self.checks.failed_outlier_check;
+        !ill && matches!(self.health, HealthStatus::Unknown | HealthStatus::Healthy)
+    }
 }
 
 /// One cluster.

@@ -240,6 +240,24 @@ impl Default for UpstreamHttp {
     }
 }
 
+/// `track_cluster_stats`: what is counted besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrackedStats {
+    /// `timeout_budgets`: the scope for them.
+    pub budgets: Option<ScopeId>,
+    /// `request_response_sizes`: the scope for them.
+    pub sizes: Option<ScopeId>,
+    /// `per_endpoint_stats`: `/stats` lists the endpoints.
+    pub per_endpoint: bool,
+}
+
+impl TrackedStats {
+    /// Something is counted for each try.
+    pub fn counts_tries(&self) -> bool {
+        self.budgets.is_some() || self.sizes.is_some()
+    }
+}
+
 /// One cluster.
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -287,6 +305,8 @@ pub struct Cluster {
     pub pool_per_downstream: bool,
     /// HTTP options.
     pub http: UpstreamHttp,
+    /// `track_cluster_stats` and the deprecated `track_timeout_budgets`; `None` when they ask for nothing.
+    pub tracked: Option<Box<TrackedStats>>,
     /// `istio.alpn` applies: false with the metadata `istio: {alpn_override: "false"}`.
     pub istio_alpn_override: bool,
     /// `transport_socket`.

@@ -162,6 +162,8 @@ pub struct RetryPolicy {
     pub avoid_metadata: Vec<MetadataPairs>,
     /// `retry_priority` previous_priorities: its `update_frequency`.
     pub avoid_priorities_every: Option<u32>,
+    /// `refresh_cluster_on_retry`: each retry goes to the next of the route's weighted clusters.
+    pub refresh_cluster: bool,
 }
 
 impl RetryPolicy {

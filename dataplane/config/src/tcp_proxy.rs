@@ -44,6 +44,8 @@ pub struct TcpProxy {
     pub max_downstream_connection_duration: Option<Duration>,
     /// `max_downstream_connection_duration_jitter_percentage`: at most so many percent more, at random.
     pub duration_jitter_percent: f64,
+    /// `check_drain_close`: bytes on a connection that drains end it.
+    pub check_drain_close: bool,
     /// `access_log`.
     pub access_logs: Vec<Arc<AccessLog>>,
     /// `hash_policy`: source addresses and filter state only.

@@ -77,6 +77,11 @@ pub fn cluster<'s>(
     ClusterChoice { cluster: None, weighted: None }
 }
 
+/// The cluster that an entry of weighted clusters means.
+pub fn entry_cluster(entry: &WeightedCluster, head: &RequestHead, snapshot: &Snapshot) -> Option<ClusterId> {
+    plain(&entry.cluster, head, snapshot).map(|cluster| cluster.id)
+}
+
 fn plain<'s>(
     specifier: &ClusterSpecifier,
     head: &RequestHead,

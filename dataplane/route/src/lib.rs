@@ -13,6 +13,7 @@ pub mod path;
 pub mod query;
 pub mod redirect;
 pub mod rewrite;
+mod rotation;
 mod scope;
 mod select;
 
@@ -21,8 +22,9 @@ mod naive;
 #[cfg(test)]
 mod test;
 
-pub use cluster::{ClusterChoice, cluster, weighted_number};
+pub use cluster::{ClusterChoice, cluster, entry_cluster, weighted_number};
 pub use hash::{HashInputs, Hashed, cookie_value, hash};
 pub use match_input::HttpInputs;
+pub use rotation::Rotation;
 pub use scope::scope;
 pub use select::{Selected, Selection, is_grpc, select, strip_port, virtual_cluster};

@@ -3,6 +3,7 @@
 //! Reading from the client starts once the upstream is connected. Either side may close its half; a side
 //! whose peer reads slowly is no longer read (`per_connection_buffer_limit_bytes`).
 
+mod drain;
 mod log;
 mod naming;
 mod relay;
@@ -27,7 +28,6 @@ use crate::address::inet;
 use crate::choose::{Asker, Choice, Chooser, NoChoice};
 use crate::downstream::{Downstream, Protocol};
 use crate::link::low_watermark;
-use crate::listener::QUIET_TIME;
 use crate::named_hosts::Waiter;
 use crate::shard::Shard;
 use crate::upstream::{Carries, EndedBy, Opening};
@@ -63,6 +63,8 @@ pub(crate) struct TcpSession {
     broken: bool,
     /// Its endpoint has waited for its host.
     named: bool,
+    /// It drains: it ends once everything queued has left.
+    leaving: bool,
 }
 
 impl TcpSession {
@@ -88,6 +90,7 @@ impl TcpSession {
             early: None,
             broken: false,
             named: false,
+            leaving: false,
         }
     }
 }
@@ -262,6 +265,9 @@ impl Shard {
         let now = self.io.now;
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let Protocol::Tcp(session) = &mut downstream.protocol else { return };
+        if session.leaving {
+            return;
+        }
         session.active = now;
         session.received += data.len() as u64;
         self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_RX_BYTES_TOTAL, data.len() as u64);
@@ -280,7 +286,7 @@ impl Shard {
         if link.is_secure() && !downstream.link.is_secure() {
             downstream.link.pace_bulk(&data, &mut self.io);
         }
-        let bulk = !link.is_secure() && downstream.link.is_bulk(&data);
+        let bulk = !link.is_secure() && session.may_relay() && downstream.link.is_bulk(&data);
         link.write_buffer(&mut self.io, data);
         if bulk {
             downstream.link.want_relay(&mut self.io);
@@ -295,6 +301,9 @@ impl Shard {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let limit = downstream.origin.listener.buffer_limit_bytes;
         let Protocol::Tcp(session) = &mut downstream.protocol else { return };
+        if session.leaving {
+            return;
+        }
         session.active = now;
         session.sent += data.len() as u64;
         self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, data.len() as u64);
@@ -303,7 +312,7 @@ impl Shard {
         if downstream.link.is_secure() && !link.is_secure() {
             link.pace_bulk(&data, &mut self.io);
         }
-        let bulk = !downstream.link.is_secure() && link.is_bulk(&data);
+        let bulk = !downstream.link.is_secure() && session.may_relay() && link.is_bulk(&data);
         downstream.link.write_buffer(&mut self.io, data);
         if bulk {
             link.want_relay(&mut self.io);
@@ -406,24 +415,18 @@ impl Shard {
             return;
         }
         let link = session.upstream.and_then(|u| self.upstreams.get(u)).and_then(|u| u.link.as_ref());
+        if session.leaving {
+            if downstream.link.queued() == 0 && link.is_none_or(|link| link.queued() == 0) {
+                self.tcp_close(key, false);
+            }
+            return;
+        }
         let Some(link) = link else { return };
         // A FIN that is still to be sent leaves with the close.
         let over = downstream.link.is_ended() && link.is_ended();
         if over && downstream.link.queued() == 0 && link.queued() == 0 {
             self.tcp_close(key, false);
         }
-    }
-
-    /// The drain of the session's filter chain is over. A FIN amid bytes would look like their end.
-    pub(crate) fn tcp_drain_over(&mut self, key: Key) {
-        let now = self.io.now;
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        let Protocol::Tcp(session) = &downstream.protocol else { return };
-        let upstream = session.upstream.and_then(|u| self.upstreams.get(u)).and_then(|u| u.link.as_ref());
-        let queued = downstream.link.queued() > 0 || upstream.is_some_and(|link| link.queued() > 0);
-        let amid = queued || session.active + QUIET_TIME > now;
-        self.stats.inc(session.proxy.scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
-        self.tcp_close(key, amid);
     }
 
     fn tcp_release_upstream(&mut self, key: Key, upstream: Key, by: EndedBy) {

@@ -287,6 +287,7 @@ impl Shard {
             Carries::Tcp(downstream) => {
                 let downstream = *downstream;
                 self.tcp_upstream_data(downstream, key, data);
+                self.tcp_check_drain(downstream);
             }
         }
     }

@@ -103,6 +103,7 @@ fn main() -> ExitCode {
         ("traffic_redirects", traffic::redirects::CASES),
         ("traffic_retries", traffic::retries::CASES),
         ("traffic_timeouts", traffic::timeouts::CASES),
+        ("traffic_tracked", traffic::tracked::CASES),
         ("upgrades", upgrades::CASES),
         ("upstreams", upstreams::CASES),
     ];

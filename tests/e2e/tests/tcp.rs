@@ -27,6 +27,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(connect_timeout),
     case!(weighted_clusters),
     case!(many_connections),
+    case!(bytes_end_connections_that_drain),
+    case!(connections_that_drain_go_on_by_default),
 ];
 
 const TO_UP: &str = "cluster: up";
@@ -257,4 +259,39 @@ fn many_connections(subject: &Subject) {
     drop(clients);
     proxy.wait_stat("cluster.up.upstream_cx_active", 0);
     assert_eq!(proxy.stat("tcp.main.downstream_cx_total"), Some(200));
+}
+
+/// Connections that have echoed, before and after the proxy is told to drain.
+fn draining(subject: &Subject, fields: &str) -> (TcpUpstream, Proxy, [Client; 2]) {
+    let upstream = TcpUpstream::start(Role::Echo);
+    let proxy = start(subject, &upstream, fields);
+    let clients = [(); 2].map(|()| {
+        let mut client = proxy.client();
+        client.send(b"before");
+        assert!(client.wire().exact(6, "echo").is_ok());
+        client
+    });
+    assert_eq!(proxy.admin_post("/healthcheck/fail").text(), "OK\n");
+    (upstream, proxy, clients)
+}
+
+fn bytes_end_connections_that_drain(subject: &Subject) {
+    let (_upstream, proxy, [mut busy, mut idle]) = draining(subject, "cluster: up\ncheck_drain_close: true");
+    busy.send(b"after");
+    assert_eq!(busy.end(), End::Closed(Vec::new()));
+    let line = proxy.log().line(0);
+    assert_eq!((line.get("rx"), line.get("tx"), line.get("flags")), ("11", "6", "-"));
+    // Nobody looks at what says nothing.
+    assert_eq!(proxy.stat("tcp.main.downstream_cx_drain_close"), Some(1));
+    assert_eq!(proxy.stat("tcp.main.downstream_cx_total"), Some(2));
+    assert_eq!(proxy.admin_post("/healthcheck/ok").text(), "OK\n");
+    idle.send(b"later");
+    assert_eq!(idle.wire().exact(5, "echo"), Ok(b"later".to_vec()));
+}
+
+fn connections_that_drain_go_on_by_default(subject: &Subject) {
+    let (_upstream, proxy, [mut first, _second]) = draining(subject, "cluster: up");
+    first.send(b"after");
+    assert_eq!(first.wire().exact(5, "echo"), Ok(b"after".to_vec()));
+    assert_eq!(proxy.stat("tcp.main.downstream_cx_drain_close"), Some(0));
 }

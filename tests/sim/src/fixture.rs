@@ -220,6 +220,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         },
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),
+        tracked: None,
         istio_alpn_override: true,
     }
 }
@@ -344,6 +345,7 @@ fn tcp_proxy(registry: &Registry) -> TcpProxy {
         back_off: None,
         max_downstream_connection_duration: None,
         duration_jitter_percent: 0.0,
+        check_drain_close: false,
         access_logs: Vec::new(),
         hash_policies: Vec::new(),
         metadata_match: None,

@@ -20,7 +20,9 @@ mod scopes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::{Cluster, ClusterDiscovery, HappyEyeballs, TcpKeepalive, UpstreamProtocol};
+use millrace_config::{
+    Cluster, ClusterDiscovery, HappyEyeballs, ScopeId, TcpKeepalive, TrackedStats, UpstreamProtocol,
+};
 use millrace_observe::stats::{Group, ScopeKind};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
@@ -111,9 +113,10 @@ pub(crate) fn checked_only(
     {
         *service_name = Arc::clone(&name);
     }
+    let scope = cx.scope_of(ScopeKind::Cluster, &stat_name);
     let built = Cluster {
         id,
-        scope: cx.scope_of(ScopeKind::Cluster, &stat_name),
+        scope,
         name,
         stat_name,
         discovery,
@@ -134,6 +137,7 @@ pub(crate) fn checked_only(
         close_on_health_failure: cluster.close_connections_on_host_health_failure,
         pool_per_downstream: cluster.connection_pool_per_downstream_connection,
         http,
+        tracked: tracked(cluster, scope, cx),
         istio_alpn_override: istio_alpn_override(cluster),
         transport,
         transport_matches,
@@ -152,6 +156,20 @@ pub(crate) fn checked_only(
         cx.registry.tls_scopes(built.scope);
     }
     Ok(built)
+}
+
+/// `track_cluster_stats`, and the field that it replaced.
+fn tracked(cluster: &pb::Cluster, scope: ScopeId, cx: &Context) -> Option<Box<TrackedStats>> {
+    let asked = cluster.track_cluster_stats.as_ref();
+    let budgets = cluster.track_timeout_budgets || asked.is_some_and(|asked| asked.timeout_budgets);
+    let sizes = asked.is_some_and(|asked| asked.request_response_sizes);
+    let of = |asked: bool, kind| asked.then(|| cx.registry.cluster_scope(scope, kind)).flatten();
+    let tracked = TrackedStats {
+        budgets: of(budgets, ScopeKind::ClusterBudgets),
+        sizes: of(sizes, ScopeKind::ClusterSizes),
+        per_endpoint: asked.is_some_and(|asked| asked.per_endpoint_stats),
+    };
+    (tracked != TrackedStats::default()).then(|| Box::new(tracked))
 }
 
 /// Nobody checks the endpoints of clusters that have none of their own.

@@ -199,12 +199,26 @@ fn what_cannot_be_served_is_refused() {
 #[test]
 fn fields_without_effect_are_reported() {
     let message = schema::Message::by_type_url(resource::CLUSTER).unwrap();
-    let text = "{name: a, track_timeout_budgets: true, ignore_health_on_host_removal: false}";
+    let text = "{name: a, stats_matcher: {reject_all: true}, ignore_health_on_host_removal: false}";
     let bytes = message_from_json(message, &yaml::parse(text).unwrap()).unwrap();
     let mut cx = Context::new(Registry::new(), Overrides::default());
     let unsupported = resource::cluster(&bytes, None, &mut cx).unwrap().unsupported;
     let paths: Vec<_> = unsupported.iter().map(|field| field.path.as_str()).collect();
-    assert_eq!(paths, ["track_timeout_budgets"]);
+    assert_eq!(paths, ["stats_matcher"]);
+}
+
+#[test]
+fn either_of_two_fields_asks_for_timeout_budgets() {
+    let tracked = |fields: &str| {
+        let tracked = cluster_of(fields).unwrap().tracked?;
+        Some((tracked.budgets.is_some(), tracked.sizes.is_some()))
+    };
+    assert_eq!(tracked("type: STATIC"), None);
+    assert_eq!(tracked("track_timeout_budgets: true"), Some((true, false)));
+    let other = "track_timeout_budgets: true, track_cluster_stats: {timeout_budgets: false}";
+    assert_eq!(tracked(other), Some((true, false)));
+    let both = "track_cluster_stats: {timeout_budgets: true, request_response_sizes: true}";
+    assert_eq!(tracked(both), Some((true, true)));
 }
 
 #[test]

@@ -32,8 +32,7 @@ pub(super) const TABLES: &[Table] = &[
                 Reported("load that endpoints report of themselves (ORCA) is not read"),
                 "lrs_report_endpoint_metrics",
             ),
-            (Reported("these statistics do not exist"), "track_timeout_budgets track_cluster_stats"),
-            (Served, "preconnect_policy"),
+            (Served, "track_timeout_budgets track_cluster_stats preconnect_policy"),
             (Reported("stats_config.stats_matcher applies alone"), "stats_matcher"),
             (
                 Reported("a connection whose queue stays full is kept"),
@@ -41,6 +40,10 @@ pub(super) const TABLES: &[Table] = &[
             ),
             (Reported("waiting requests are served in order"), "queuing_policies"),
         ],
+    },
+    Table {
+        message: "envoy.config.cluster.v3.TrackClusterStats",
+        fields: &[(Served, "timeout_budgets request_response_sizes per_endpoint_stats")],
     },
     Table {
         message: "envoy.config.core.v3.UpstreamHttpProtocolOptions",

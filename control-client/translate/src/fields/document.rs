@@ -124,6 +124,10 @@ Where the filters differ from Envoy 1.40, on purpose or because something is not
 - `admission_control`: trailers of HTTP/1.1 endpoints count, whether the cluster passes them on or not.
 - `adaptive_concurrency`: no more requests pass than the limit says (Envoy's may be passed by requests at the same moment).
   Its timers are looked at when requests come and go, its gauges are there once a request came.
+- `custom_response`: a redirected HEAD asks with HEAD (1.40 asks with GET, and sends the body of that answer to a client that
+  expects none), and the request that is made instead has no body (1.40 sends what it has kept for retries, in the GET).
+  Answers that become a 204 or 304 lose their body, or keep their status if the body is on its way already (1.40 sends bodies
+  behind such heads). The connection of the answer that is replaced serves on.
 ";
 
 const FORWARD_PROXY: &str = "

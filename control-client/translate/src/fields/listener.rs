@@ -79,7 +79,7 @@ pub(super) const TABLES: &[Table] = &[
                 Served,
                 "stat_prefix cluster weighted_clusters idle_timeout access_log max_connect_attempts \
                  max_downstream_connection_duration hash_policy metadata_match backoff_options \
-                 max_downstream_connection_duration_jitter_percentage",
+                 max_downstream_connection_duration_jitter_percentage check_drain_close",
             ),
             (Refused("clusters come with CDS, not one by one"), "on_demand"),
             (Refused("tunnelling is not served by this build"), "tunneling_config"),
@@ -92,7 +92,6 @@ pub(super) const TABLES: &[Table] = &[
                 Reported("the upstream is connected when the connection is accepted"),
                 "upstream_connect_mode max_early_data_bytes",
             ),
-            (Reported("open connections are kept while draining"), "check_drain_close"),
             (
                 Reported("the PROXY header to the upstream has what its transport socket adds"),
                 "proxy_protocol_tlvs proxy_protocol_tlv_merge_policy",

@@ -215,9 +215,11 @@ pub(super) const TABLES: &[Table] = &[
                  host_selection_retry_max_attempts retriable_status_codes retry_back_off retriable_headers \
                  retriable_request_headers rate_limited_retry_back_off",
             ),
-            (Served, "retry_priority"),
-            (Reported("retry options are not served by this build"), "retry_options_predicates"),
-            (Reported("a retry keeps its cluster"), "refresh_cluster_on_retry"),
+            (Served, "retry_priority refresh_cluster_on_retry"),
+            (
+                NoEffect("there is none in Envoy 1.40: any is refused in its words"),
+                "retry_options_predicates",
+            ),
         ],
     },
     Table {

@@ -36,6 +36,7 @@ pub(crate) fn policy(
     if on.has(RetryConditions::HTTP3_POST_CONNECT_FAILURE) {
         cx.report(&path.join("retry_on"), "HTTP/3 is not served by this build");
     }
+    no_options(policy, path)?;
     let avoided = avoided(policy, path)?;
     let statuses_path = path.join("retriable_status_codes");
     let statuses = policy.retriable_status_codes.iter().enumerate().map(|(i, status)| {
@@ -60,6 +61,17 @@ pub(crate) fn policy(
         avoid_canaries: avoided.canaries,
         avoid_metadata: avoided.metadata,
         avoid_priorities_every: previous_priorities(policy, path)?,
+        refresh_cluster: policy.refresh_cluster_on_retry,
+    })
+}
+
+/// Envoy knows the kind of extension, and has none of it.
+fn no_options(policy: &pb::RetryPolicy, path: &Path) -> Result<(), Rejection> {
+    let Some(predicate) = policy.retry_options_predicates.first() else { return Ok(()) };
+    let (name, path) = (&predicate.name, path.join("retry_options_predicates").at(0));
+    Err(match &predicate.typed_config {
+        Some(any) => extension::not_registered(name, any, &path),
+        None => Rejection::new(&path.join("typed_config"), "value is required"),
     })
 }
 

@@ -153,6 +153,7 @@ fn retries_choose_their_endpoints() {
                   metadata_match: {filter_metadata: {envoy.lb: {b: 1, a: x}}}}}], retry_priority: {name: p, typed_config: {'@type': \
                   t/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig, update_frequency: 3}}}";
     let retry = forward(&format!("cluster: c, {policy}")).retry_policy.unwrap();
+    assert!(!retry.refresh_cluster);
     assert!(retry.avoid_canaries && !retry.avoid_previous_hosts && retry.chooses_hosts());
     assert_eq!((retry.avoid_metadata[0].len(), retry.avoid_priorities_every), (2, Some(3)));
 }
@@ -230,6 +231,11 @@ fn wrong_routes_are_refused_in_envoys_words() {
         (
             "{match: {prefix: /}, route: {cluster: c, retry_policy: {retry_back_off: {base_interval: 1s, max_interval: 0.5s}}}}",
             "retry_policy.max_interval must greater",
+        ),
+        (
+            "{match: {prefix: /}, route: {cluster: c, retry_policy: {retry_options_predicates: [{name: p, typed_config: {'@type': t/envoy.extensions.filters.http.router.v3.Router}}]}}}",
+            "retry_options_predicates[0]: Didn't find a registered implementation for 'p' with type URL: \
+             'envoy.extensions.filters.http.router.v3.Router'",
         ),
         (
             "{match: {prefix: /}, route: {cluster: c, request_mirror_policies: [{cluster: nope}]}}",

@@ -134,6 +134,7 @@ mod tests {
             back_off: None,
             max_downstream_connection_duration: None,
             duration_jitter_percent: 0.0,
+            check_drain_close: false,
             access_logs: Vec::new(),
             hash_policies: Vec::new(),
             metadata_match: None,

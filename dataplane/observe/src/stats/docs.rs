@@ -11,11 +11,14 @@ fn page() -> String {
         "# Metrics\n\nGenerated from `dataplane/observe/src/stats/tables`; a test fails when this page differs \
          (run it with `MILLRACE_BLESS=1` to write the page). Names are Envoy's. Besides these rows, clusters, \
          routes and virtual clusters count responses as `upstream_rq_<code>`, `upstream_rq_<n>xx` and \
-         `upstream_rq_completed`, clusters also under `canary.`, `external.`, `internal.` and `retry.`.\n",
+         `upstream_rq_completed`, clusters also under `canary.`, `external.`, `internal.`, `retry.` \
+         and `zone.<from>.<to>.`.\n",
     );
     for kind in ScopeKind::ALL {
         let prefix = match (kind.prefix(), kind) {
-            ("", ScopeKind::Host) => "(of one endpoint, in /clusters only) ".to_owned(),
+            ("", ScopeKind::Host) => {
+                "(in /clusters; with per_endpoint_stats cluster.<name>.endpoint.<address>.)".to_owned()
+            }
             ("", ScopeKind::HttpLocalRateLimit) => "<stat_prefix>.http_local_rate_limit.".to_owned(),
             ("", ScopeKind::CustomResponse) => "[http.<stat_prefix>.]".to_owned(),
             ("", ScopeKind::HttpBandwidthLimit) => "<stat_prefix>.http_bandwidth_limit.".to_owned(),
@@ -66,6 +69,8 @@ fn page() -> String {
             (prefix, ScopeKind::ListenerSecrets) => format!("{prefix}.<address>.server_ssl_socket_factory."),
             (prefix, ScopeKind::ClusterSsl) => format!("{prefix}.<name>.ssl."),
             (prefix, ScopeKind::ClusterSecrets) => format!("{prefix}.<name>.client_ssl_socket_factory."),
+            (prefix, ScopeKind::ClusterBudgets | ScopeKind::ClusterSizes) => format!("{prefix}.<name>."),
+            (prefix, ScopeKind::ClusterZone) => format!("{prefix}.<name>.zone.<from>.<to>."),
             (prefix, ScopeKind::ProxyProto) => format!("{prefix}.[<stat_prefix>.]"),
             (prefix, ScopeKind::OverloadMonitor) => format!("{prefix}.<resource monitor>."),
             (prefix, ScopeKind::OverloadAction) => format!("{prefix}.<action>."),
@@ -162,6 +167,9 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::ListenerSecrets
             | ScopeKind::ClusterSsl
             | ScopeKind::ClusterSecrets
+            | ScopeKind::ClusterBudgets
+            | ScopeKind::ClusterSizes
+            | ScopeKind::ClusterZone
             | ScopeKind::TlsInspector
             | ScopeKind::HttpInspector
             | ScopeKind::ProxyProto

@@ -3,6 +3,7 @@
 //! A counter is an index into an array of the shard that counts. The control thread owns the names, adds
 //! the shards up and renders text when somebody scrapes; nothing here is locked while traffic flows.
 
+mod cluster_scopes;
 mod codes;
 mod control;
 #[cfg(test)]
@@ -24,17 +25,17 @@ pub use metric::{Counter, Gauge, Group, Histogram};
 pub use millrace_config::ScopeId;
 pub use registry::{Registry, TlsScopes};
 pub use render::{
-    HistogramBuckets, Selection, StatType, StatsMatcher, TagRule, TagRules, render_json, render_prometheus,
-    render_text,
+    EndpointStats, HistogramBuckets, Selection, StatType, StatsMatcher, TagRule, TagRules, render_json,
+    render_prometheus, render_text,
 };
 pub use scope::ScopeKind;
 pub use shard::ShardStats;
 pub use tables::{
-    admission_control, bandwidth_limit, cds, cluster, cluster_manager, compressor, compressor_direction,
-    connection_limit, control_plane, cors, csrf, custom_response, decompressor, decompressor_library, dns,
-    dns_cache, fault, filesystem, gradient_controller, grpc, hds_delegate, header_to_metadata, host, http,
-    http_inspector, http_listener, http_local_rate_limit, http1, http2, json_to_metadata, lds, listener,
-    listener_manager, load_reporter, load_shed_point, local_rate_limit, overload_action, overload_monitor,
-    process, proxy_proto, rds, route, runtime, scoped_rds, sds, server, ssl, ssl_secrets, stateful_session,
-    tcp, tls_inspector, vhds,
+    admission_control, bandwidth_limit, cds, cluster, cluster_budgets, cluster_manager, cluster_sizes,
+    cluster_zone, compressor, compressor_direction, connection_limit, control_plane, cors, csrf,
+    custom_response, decompressor, decompressor_library, dns, dns_cache, fault, filesystem,
+    gradient_controller, grpc, hds_delegate, header_to_metadata, host, http, http_inspector, http_listener,
+    http_local_rate_limit, http1, http2, json_to_metadata, lds, listener, listener_manager, load_reporter,
+    load_shed_point, local_rate_limit, overload_action, overload_monitor, process, proxy_proto, rds, route,
+    runtime, scoped_rds, sds, server, ssl, ssl_secrets, stateful_session, tcp, tls_inspector, vhds,
 };

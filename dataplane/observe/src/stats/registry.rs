@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millrace_config::ScopeId;
 
+use super::cluster_scopes::ClusterScopes;
 use super::codes::CodeFamily;
 use super::control::ControlStats;
 use super::grpc_scopes::GrpcScopes;
@@ -59,6 +60,7 @@ pub(crate) struct State {
     pub(crate) tags: TagRules,
     free: Vec<ScopeId>,
     pub(crate) grpc: GrpcScopes,
+    pub(crate) beside: ClusterScopes,
 }
 
 /// What [`Registry::tls_scopes`] gives.
@@ -373,6 +375,7 @@ impl State {
         let Some(scope) = self.scopes.get_mut(id.0 as usize).filter(|s| s.live) else { return };
         scope.live = false;
         let of_calls = self.grpc.forget(id);
+        let of_cluster = self.beside.forget(id);
         self.control.remove(&id.0);
         self.by_name.remove(&(scope.kind, Arc::clone(&scope.name)));
         // Who never counted in it has nothing to let go of, and cannot begin to any more.
@@ -386,7 +389,7 @@ impl State {
         if !held {
             self.free.push(id);
         }
-        of_calls.into_iter().for_each(|scope| self.retire(scope));
+        of_calls.into_iter().chain(of_cluster).for_each(|scope| self.retire(scope));
     }
 
     fn sweep(&mut self, shard: usize) -> Vec<ScopeId> {

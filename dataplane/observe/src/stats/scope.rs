@@ -65,6 +65,12 @@ pub enum ScopeKind {
     ClusterSsl,
     /// `cluster.<name>.`: `name` is `<cluster>.client_ssl_socket_factory`.
     ClusterSecrets,
+    /// `cluster.<name>.`: `name` is the cluster's. See [`super::Registry::cluster_scope`], as for the next one.
+    ClusterBudgets,
+    /// `cluster.<name>.`: `name` is the cluster's.
+    ClusterSizes,
+    /// `cluster.<name>.`: `name` is `<cluster>.zone.<from>.<to>`. See [`super::ShardStats::zone_scope`].
+    ClusterZone,
     /// `tls_inspector.`; `name` is empty. There once a listener has the filter, as the next two.
     TlsInspector,
     /// `http_inspector.`; `name` is empty.
@@ -149,6 +155,9 @@ impl ScopeKind {
         Self::ListenerSecrets,
         Self::ClusterSsl,
         Self::ClusterSecrets,
+        Self::ClusterBudgets,
+        Self::ClusterSizes,
+        Self::ClusterZone,
         Self::TlsInspector,
         Self::HttpInspector,
         Self::ProxyProto,
@@ -206,6 +215,9 @@ impl ScopeKind {
             Self::HdsDelegate => &tables::hds_delegate::TABLE,
             Self::ListenerSsl | Self::ClusterSsl => &tables::ssl::TABLE,
             Self::ListenerSecrets | Self::ClusterSecrets => &tables::ssl_secrets::TABLE,
+            Self::ClusterBudgets => &tables::cluster_budgets::TABLE,
+            Self::ClusterSizes => &tables::cluster_sizes::TABLE,
+            Self::ClusterZone => &tables::cluster_zone::TABLE,
             Self::TlsInspector => &tables::tls_inspector::TABLE,
             Self::HttpInspector => &tables::http_inspector::TABLE,
             Self::ProxyProto => &tables::proxy_proto::TABLE,
@@ -278,7 +290,13 @@ impl ScopeKind {
             Self::LoadReporter => "load_reporter",
             Self::HdsDelegate => "hds_delegate",
             Self::Tcp => "tcp",
-            Self::Cluster | Self::Grpc | Self::ClusterSsl | Self::ClusterSecrets => "cluster",
+            Self::Cluster
+            | Self::Grpc
+            | Self::ClusterSsl
+            | Self::ClusterSecrets
+            | Self::ClusterBudgets
+            | Self::ClusterSizes
+            | Self::ClusterZone => "cluster",
             Self::TlsInspector => "tls_inspector",
             Self::HttpInspector => "http_inspector",
             Self::ProxyProto => "proxy_proto",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use millrace_config::ScopeId;
 
+use super::cluster_scopes::KnownZones;
 use super::codes::CodeFamily;
 use super::grpc_scopes::KnownGrpcScopes;
 use super::metric::{Counter, Gauge, Histogram};
@@ -20,11 +21,18 @@ pub struct ShardStats {
     shard: usize,
     slots: Vec<Option<Arc<ScopeSlots>>>,
     pub(crate) grpc: KnownGrpcScopes,
+    pub(crate) zones: KnownZones,
 }
 
 impl ShardStats {
     pub(crate) fn new(registry: Registry, shard: usize) -> Self {
-        Self { registry, shard, slots: Vec::new(), grpc: KnownGrpcScopes::default() }
+        Self {
+            registry,
+            shard,
+            slots: Vec::new(),
+            grpc: KnownGrpcScopes::default(),
+            zones: KnownZones::default(),
+        }
     }
 
     /// Position among the registry's threads.
@@ -144,6 +152,7 @@ impl ShardStats {
                 *slot = None;
             }
             self.grpc.forget(scope);
+            self.zones.forget(scope);
         }
     }
 

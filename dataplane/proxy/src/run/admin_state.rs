@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_admin::{
-    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostStats, ListenerStatus,
-    LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat, StatsQuery,
+    AdminCommand, AdminState, ClusterStatus, ConfigSection, HistogramBuckets, HostStats, HostStatus,
+    ListenerStatus, LoggerStatus, Memory, RuntimeEntry, RuntimeView, ServerState, StatType, StatsFormat,
+    StatsQuery,
 };
 use millrace_config::{Cluster, LocalityEndpoints};
-use millrace_observe::stats::{self, Selection, host as metric};
+use millrace_observe::stats::{self, EndpointStats, Selection, host as metric};
 use millrace_shard::shared::Shared;
 use serde_json::{Value, json};
 
@@ -104,12 +105,14 @@ impl AdminState for Control {
     fn stats(&mut self, query: &StatsQuery) -> Vec<u8> {
         self.refresh_stats();
         let wants = |name: &str| query.wants_name(name);
+        let endpoints = self.endpoint_stats();
         let selection = Selection {
             used_only: query.used_only,
             wants: &wants,
             only: query.only.map(stat_type),
             buckets: buckets(query.histogram_buckets),
             text_readouts: query.text_readouts,
+            endpoints: &endpoints,
             max_bytes: STATS_BYTES_MAX,
         };
         let mut out = String::new();
@@ -169,6 +172,32 @@ impl AdminState for Control {
 
     fn execute(&mut self, command: AdminCommand) {
         self.execute_command(command);
+    }
+}
+
+impl Control {
+    /// Of clusters with `per_endpoint_stats`.
+    fn endpoint_stats(&mut self) -> Vec<EndpointStats> {
+        let clusters = self.xds.assembly.snapshot().clusters.iter().flatten();
+        let asking = clusters.filter(|cluster| cluster.tracked.as_ref().is_some_and(|t| t.per_endpoint));
+        let asking: Vec<Arc<str>> = asking.map(|cluster| Arc::clone(&cluster.name)).collect();
+        if asking.is_empty() {
+            return Vec::new();
+        }
+        let of_host = |cluster: &ClusterStatus, host: &HostStatus| EndpointStats {
+            cluster: cluster.observability_name.clone(),
+            address: host.address.to_string(),
+            counters: host.stats.counters().to_vec(),
+            gauges: host
+                .stats
+                .gauges()
+                .into_iter()
+                .chain([("healthy", u64::from(host.is_healthy()))])
+                .collect(),
+        };
+        let clusters = self.clusters();
+        let asking = clusters.iter().filter(|cluster| asking.iter().any(|name| **name == *cluster.name));
+        asking.flat_map(|cluster| cluster.hosts.iter().map(|host| of_host(cluster, host))).collect()
     }
 }
 

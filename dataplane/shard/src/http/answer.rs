@@ -38,6 +38,9 @@ impl Shard {
             Carries::Http2(_) | Carries::Tcp(_) => stream.flow.response_end,
         };
         let was_retry = stream.retrying;
+        if let Some(tracked) = &mut stream.tracked {
+            tracked.head(&stream.response);
+        }
         if stream.facts.balance.wants_load {
             self.read_load(id, false);
         }
@@ -127,6 +130,7 @@ impl Shard {
     /// The answer of a try that is repeated is thrown away. A connection whose answer is complete with its
     /// head serves on, any other is closed.
     pub(super) fn retire_answer(&mut self, id: Key, conn: Key) {
+        self.try_is_over(id);
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let Carries::Http(http) = &mut upstream.carries else {
             return self.h2_retire_answer(id, conn);

@@ -21,6 +21,7 @@ use super::finish::tally;
 use super::retry::{Again, Outcome};
 use super::routing::retry_policy;
 use super::stream::{Attempt, Stream};
+use super::tracked::Tracked;
 use super::{balance, header_case};
 use crate::choose::{Asker, Choice, Chooser, NoChoice};
 use crate::downstream::Downstream;
@@ -50,7 +51,13 @@ impl Shard {
     /// The same, once the host that the request names was looked for: `again`.
     pub(super) fn attempt_named(&mut self, id: Key, again: bool) {
         let Some(stream) = self.streams.get(id) else { return };
-        let Some(routed) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+        let Some(routed) = stream.facts.plan.and_then(|p| p.cluster) else {
+            if stream.rotation.is_some() {
+                self.end_retry_slot(id);
+                self.local_reply(id, reply::no_healthy_upstream(503));
+            }
+            return;
+        };
         match self.choose_endpoint(id, routed, again) {
             Ok(choice) => self.attempt_at(id, choice),
             Err(NoChoice::NoCluster) => self.local_reply(id, reply::no_cluster(503)),
@@ -122,6 +129,12 @@ impl Shard {
         stream.watched = state.hears_tries();
         stream.facts.times.upstream_pool_ready = None;
         stream.try_stream = state.config().http.max_stream_duration;
+        stream.tracked = state
+            .config()
+            .tracked
+            .as_ref()
+            .filter(|stats| stats.counts_tries())
+            .map(|stats| Tracked::begin(**stats, self.io.now));
         if stream.facts.member.replace(cluster).is_some_and(|before| before != cluster) {
             // They are endpoints of another member of an aggregate cluster.
             stream.tried_hosts.clear();
@@ -330,6 +343,7 @@ impl Shard {
 
     /// Takes the request off its connection. Over HTTP/1.1 that is closed: the exchange is in doubt.
     pub(super) fn drop_attempt(&mut self, id: Key, by: EndedBy) {
+        self.try_is_over(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
         match std::mem::replace(&mut stream.attempt, Attempt::None) {
             Attempt::Sent(conn) if stream.server.is_some() => {
@@ -381,12 +395,16 @@ impl Shard {
     /// A try ended without a response head: try again, or say why not.
     pub(super) fn attempt_failed(&mut self, id: Key, reason: ResetReason, request_started: bool) {
         self.end_retry_slot(id);
+        self.try_is_over(id);
         self.report_reset(id, reason);
         if let Some(host) = self.host_scope(id) {
             self.stats.inc(host, host_metric::RQ_ERROR);
         }
         if self.try_again(id, Outcome::Reset(reason, request_started)) == Again::Yes {
             return;
+        }
+        if reason.is_timeout() {
+            self.budget_is_used(id, false);
         }
         let Some(stream) = self.streams.get(id) else { return };
         let answer = match reason {

@@ -298,6 +298,9 @@ impl Shard {
             }
         };
         stream.facts.bytes.upstream_wire_received += step.consumed as u64;
+        if let (Some(tracked), BodyEvent::Data(range)) = (&mut stream.tracked, &step.event) {
+            tracked.received += range.len() as u64;
+        }
         let framing = stream.response_framing;
         let done = http.body.is_done() && !stream.tunnel;
         if stream.filters.is_some() {

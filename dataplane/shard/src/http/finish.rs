@@ -32,6 +32,8 @@ pub(super) fn tally(stats: &mut ShardStats, stream: &Stream, counter: Counter) {
 impl Shard {
     /// Gives the connection of a complete exchange back to its pool.
     pub(super) fn release_upstream(&mut self, id: Key) {
+        self.budget_is_used(id, false);
+        self.try_is_over(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Attempt::Sent(conn) = stream.attempt else { return };
         if stream.server.is_some() {

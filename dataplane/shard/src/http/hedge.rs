@@ -43,6 +43,7 @@ impl Shard {
         let (own, of) = (&mut late.facts, &mut stream.facts);
         (own.plan, own.member, own.host, own.internal) = (of.plan, of.member, of.host, of.internal);
         late.watched = stream.watched;
+        (late.tracked, late.timeouts.per_try) = (stream.tracked.take(), stream.timeouts.per_try);
         (own.times, own.upstream_version) = (of.times, of.upstream_version);
         own.host_address.clone_from(&of.host_address);
         own.upstream_raced = of.upstream_raced.take();
@@ -139,6 +140,7 @@ impl Shard {
         stream.lates.retain(|other| *other != late);
         (stream.attempt, stream.server) = (from.attempt, from.server.take());
         std::mem::swap(&mut stream.response, &mut from.response);
+        stream.tracked = from.tracked.take();
         (stream.unjudged, stream.active, stream.try_ends) = (from.unjudged, from.active, from.try_ends);
         let (own, of) = (&mut stream.facts, &mut from.facts);
         (own.member, own.host) = (of.member, of.host);

@@ -31,6 +31,7 @@ mod reply;
 mod request;
 mod response;
 mod retry;
+mod rotate;
 mod routing;
 mod scopes;
 mod side;
@@ -39,6 +40,7 @@ mod starving;
 mod stream;
 mod stream_times;
 mod timeouts;
+mod tracked;
 mod upgrade;
 
 use std::rc::Rc;

@@ -45,6 +45,9 @@ impl Shard {
             facts.upstream_wire_received += bytes as u64;
             facts.sent += bytes as u64;
             facts.downstream_wire_sent += bytes as u64;
+            if let Some(tracked) = &mut stream.tracked {
+                tracked.received += bytes as u64;
+            }
             http.body.skip(bytes as u64);
             let done = http.body.is_done();
             self.stats.add(upstream.scope, metric::UPSTREAM_CX_RX_BYTES_TOTAL, bytes as u64);

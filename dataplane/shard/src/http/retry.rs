@@ -48,9 +48,10 @@ impl Shard {
         };
         let policy = retry_policy(stream, &options, &self.snapshot);
         let (Some(retry), Some(cluster)) = (&mut stream.retry, plan.cluster) else { return Again::No };
+        let refreshes = policy.is_some_and(|policy| policy.refresh_cluster);
         let high = stream.facts.high_priority;
-        let clusters = &self.clusters;
-        let slot = || clusters.get(cluster).is_some_and(|state| state.try_retry(priority(high)));
+        let (clusters, home) = (&self.clusters, stream.rotation.as_ref().map_or(cluster, |r| r.home));
+        let slot = || clusters.get(home).is_some_and(|state| state.try_retry(priority(high)));
         let decision = match outcome {
             Outcome::Response => retry.on_response(policy, &stream.response, self.wall, slot, &mut self.rng),
             Outcome::Reset(reason, started) => retry.on_reset(policy, reason, started, slot, &mut self.rng),
@@ -59,13 +60,20 @@ impl Shard {
         let Some(scope) = clusters.get(cluster).map(|state| state.config().scope) else { return Again::No };
         match decision {
             RetryDecision::Retry { after, rate_limited } => {
-                self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY);
-                tally(&mut self.stats, stream, route_metric::UPSTREAM_RQ_RETRY);
-                let back_off = match rate_limited {
-                    true => metric::UPSTREAM_RQ_RETRY_BACKOFF_RATELIMITED,
-                    false => metric::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL,
+                let scope = match refreshes {
+                    true => self.refresh_cluster(id),
+                    false => Some(scope),
                 };
-                self.stats.inc(scope, back_off);
+                let Some(stream) = self.streams.get_mut(id) else { return Again::No };
+                tally(&mut self.stats, stream, route_metric::UPSTREAM_RQ_RETRY);
+                if let Some(scope) = scope {
+                    self.stats.inc(scope, metric::UPSTREAM_RQ_RETRY);
+                    let back_off = match rate_limited {
+                        true => metric::UPSTREAM_RQ_RETRY_BACKOFF_RATELIMITED,
+                        false => metric::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL,
+                    };
+                    self.stats.inc(scope, back_off);
+                }
                 stream.retrying = true;
                 stream.after_timeout = match outcome {
                     Outcome::SoftTimeout => true,
@@ -170,8 +178,7 @@ impl Shard {
             return;
         }
         let priority = priority(stream.facts.high_priority);
-        let cluster = stream.facts.plan.and_then(|p| p.cluster);
-        let Some(cluster) = cluster else { return };
+        let Some(cluster) = stream.home_cluster() else { return };
         // A cluster that left the configuration meanwhile is kept for as long as a retry holds its budget.
         debug_assert!(self.clusters.get(cluster).is_some(), "a cluster outlives its retries");
         if let Some(state) = self.clusters.get(cluster) {

@@ -58,9 +58,8 @@ impl Plan {
         let mut plan = Self::of(config, selected)?;
         if let RouteAction::Forward(forward) = &selected.route.action {
             let number = |weighted: &WeightedClusters| {
-                let peer = client.and_then(|client| inet(&client.addresses.peer));
-                let inputs = HashInputs { head: Some(head), peer, local: None, written: *written };
-                millrace_route::weighted_number(weighted, forward, &inputs, rng.next_u64())
+                let random = rng.next_u64();
+                weighted_number(weighted, forward, head, client, written, random)
             };
             let choice = millrace_route::cluster(forward, head, number, snapshot);
             (plan.cluster, plan.weighted) = (choice.id(), choice.weighted);
@@ -73,6 +72,20 @@ impl Plan {
         let virtual_host = config.virtual_hosts.get(self.virtual_host)?;
         Some(Selected { virtual_host, route: virtual_host.routes.get(self.route)? })
     }
+}
+
+/// The number that chooses among weighted clusters.
+pub(super) fn weighted_number(
+    weighted: &WeightedClusters,
+    forward: &RouteForward,
+    head: &RequestHead,
+    client: Option<&Downstream>,
+    written: &Written<'_>,
+    random: u64,
+) -> u64 {
+    let peer = client.and_then(|client| inet(&client.addresses.peer));
+    let inputs = HashInputs { head: Some(head), peer, local: None, written: *written };
+    millrace_route::weighted_number(weighted, forward, &inputs, random)
 }
 
 /// Bytes of a body that are kept. The listener's limit counts up to a bound of ours, what the route says itself holds.
@@ -120,7 +133,7 @@ pub(super) fn retry_policy<'s>(
     snapshot: &'s Snapshot,
 ) -> Option<&'s RetryPolicy> {
     let plan = stream.facts.plan?;
-    let own = own_policies(stream, plan.cluster, snapshot).and_then(|own| own.retry.as_ref());
+    let own = own_policies(stream, stream.home_cluster(), snapshot).and_then(|own| own.retry.as_ref());
     own.or_else(|| plan.forward(options)?.retry_policy.as_deref())
 }
 

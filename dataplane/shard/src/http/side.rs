@@ -5,7 +5,7 @@ use millrace_base::Key;
 use millrace_config::ScopeId;
 use millrace_filter::http::LocalReply;
 use millrace_http::h1::BodyFraming;
-use millrace_observe::stats::{CodeFamily, UNNAMED_CODE, cluster as metric, route};
+use millrace_observe::stats::{CodeFamily, UNNAMED_CODE, cluster as metric, cluster_zone, route};
 use millrace_upstream::TryResult;
 
 use super::Stream;
@@ -124,7 +124,8 @@ impl Shard {
 
     /// Counts a status for the cluster that answered, or that a reply of our own stands in for.
     pub(super) fn count_answer(&mut self, stream: &Stream, status: u16) {
-        let Some(cluster) = stream.facts.plan.and_then(|p| p.cluster) else { return };
+        let cluster = stream.facts.plan.and_then(|p| p.cluster).or_else(|| stream.home_cluster());
+        let Some(cluster) = cluster else { return };
         let Some(cluster_scope) = self.cluster_scope(cluster).filter(|_| status > 0) else { return };
         match stream.hides_status() {
             true => self.count_unnamed_status(cluster_scope, stream.facts.internal, status),
@@ -133,10 +134,21 @@ impl Shard {
         for scope in stream.tallies.iter().flatten() {
             self.stats.code(*scope, CodeFamily::Plain, status);
         }
+        let zone = self.zone_scope(stream, cluster_scope);
+        if let Some(zone) = zone {
+            self.stats.code(
+                zone,
+                CodeFamily::Plain,
+                if stream.hides_status() { UNNAMED_CODE } else { status },
+            );
+        }
         if stream.facts.times.upstream_rx_begin.is_some() {
             let since = stream.facts.times.upstream_tx_begin.unwrap_or(stream.facts.times.start);
             let upstream = self.io.now.since(since).as_millis() as u64;
             self.stats.record(cluster_scope, metric::UPSTREAM_RQ_TIME, upstream);
+            if let Some(zone) = zone {
+                self.stats.record(zone, cluster_zone::UPSTREAM_RQ_TIME, upstream);
+            }
             for scope in stream.tallies.iter().flatten() {
                 self.stats.record(*scope, route::UPSTREAM_RQ_TIME, upstream);
             }
@@ -157,6 +169,19 @@ impl Shard {
         for scope in tallies.into_iter().flatten() {
             self.stats.code(scope, CodeFamily::Plain, status);
         }
+    }
+
+    /// Who counts what endpoints of a zone answer, if it and our own are known.
+    #[inline]
+    fn zone_scope(&mut self, stream: &Stream, cluster: ScopeId) -> Option<ScopeId> {
+        let from = &self.snapshot.node.zone;
+        if from.is_empty() {
+            return None;
+        }
+        let state = self.clusters.get(stream.facts.member?)?;
+        let host = state.host(stream.facts.host?)?;
+        let (_, zone, _) = &state.config().localities.get(host.locality as usize)?.locality;
+        if zone.is_empty() { None } else { self.stats.zone_scope(cluster, from, zone) }
     }
 
     /// `suppress_grpc_request_failure_code_stats`: the status has no counter of the cluster as a whole.

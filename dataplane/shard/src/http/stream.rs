@@ -15,6 +15,7 @@ use millrace_http::h1::{BodyDecoder, BodyFraming};
 use millrace_http::h2::StreamRef;
 use millrace_http::{HeaderMap, RequestHead, ResponseHead, Version};
 use millrace_observe::access_log::{Bytes, Times};
+use millrace_route::Rotation;
 use millrace_upstream::{HostId, WaitId};
 
 use super::HttpOptions;
@@ -22,6 +23,7 @@ use super::balance::Balance;
 use super::flow::Flow;
 use super::mirror::Mirrors;
 use super::side::Side;
+use super::tracked::Tracked;
 use crate::held::{Held, Share};
 
 /// Where a request stands on its way to an endpoint.
@@ -156,6 +158,10 @@ pub(crate) struct Stream {
     pub(crate) follows_redirects: bool,
     pub(crate) attempt: Attempt,
     pub(crate) retry: Option<RetryState>,
+    /// `refresh_cluster_on_retry`, once there was a retry.
+    pub(crate) rotation: Option<Box<Rotation>>,
+    /// `track_cluster_stats` of the last try's cluster.
+    pub(crate) tracked: Option<Box<Tracked>>,
     /// A unit of the retry budget is held.
     pub(crate) retrying: bool,
     /// The last try ended because it took too long.
@@ -253,6 +259,8 @@ impl Stream {
             follows_redirects: false,
             attempt: Attempt::None,
             retry: None,
+            rotation: None,
+            tracked: None,
             retrying: false,
             after_timeout: false,
             watched: false,
@@ -320,6 +328,8 @@ impl Stream {
             follows_redirects,
             attempt,
             retry,
+            rotation,
+            tracked,
             retrying,
             after_timeout,
             watched,
@@ -378,7 +388,7 @@ impl Stream {
         (*followed, *follows_redirects) = (None, false);
         lates.clear();
         *attempt = Attempt::None;
-        *retry = None;
+        (*retry, *rotation, *tracked) = (None, None, None);
         *retrying = false;
         (*after_timeout, *watched) = (false, false);
         tried_hosts.clear();

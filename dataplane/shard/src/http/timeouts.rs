@@ -203,6 +203,7 @@ impl Shard {
         if awaits_head {
             self.report_try(id, TryResult::TimedOut(self.timeout_status(id)));
         }
+        self.budget_is_used(id, true);
         self.time_out_lates(id);
         self.time_out(id, answer);
     }

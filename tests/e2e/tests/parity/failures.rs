@@ -227,6 +227,21 @@ pub(super) const FEATURES: &[Feature] = &[
         ..RETRIES
     },
     Feature {
+        name: "refresh_cluster_on_retry, of a route to one cluster",
+        endpoints: &[does(Does::Answer(503))],
+        route: ", retry_policy: {retry_on: 5xx, num_retries: 3, refresh_cluster_on_retry: true, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
+        traffic: requests(2),
+        ..RETRIES
+    },
+    Feature {
+        name: "track_cluster_stats",
+        endpoints: &[does(Does::Answer(503))],
+        cluster: "track_cluster_stats: {timeout_budgets: true, request_response_sizes: true}",
+        route: ", retry_policy: {retry_on: 5xx, num_retries: 1, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
+        traffic: requests(2),
+        ..RETRIES
+    },
+    Feature {
         name: "retry_policy of the cluster",
         endpoints: &[does(Does::Answer(503))],
         cluster: OWN_RETRIES,

@@ -8,6 +8,7 @@ pub(crate) mod redirects;
 pub(crate) mod retries;
 mod scripted;
 pub(crate) mod timeouts;
+pub(crate) mod tracked;
 
 use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::process::Proxy;

@@ -29,6 +29,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(endpoints_are_omitted_by_metadata),
     case!(previous_priorities_are_left_out),
     case!(retries_stay_within_their_budget),
+    case!(retries_take_turns_among_weighted_clusters),
+    case!(the_budget_of_the_first_cluster_holds),
+    case!(a_retry_to_a_cluster_that_is_missing),
 ];
 
 const CONDITIONS: [&str; 15] = [
@@ -376,4 +379,66 @@ fn retries_stay_within_their_budget(subject: &Subject) {
     assert!(tries < 2 * clients * rounds, "{tries} tries of {} requests", clients * rounds);
     assert!(proxy.stat("cluster.up.upstream_rq_retry_overflow").is_some_and(|refused| refused > 0));
     proxy.wait_stat("cluster.up.upstream_rq_active", 0);
+}
+
+/// A route to weighted clusters, chosen by `x-n`, whose retries go to another one each.
+fn turns(subject: &Subject, clusters: &[(&str, u32)], upstream: &Upstream, fields: &str) -> Proxy {
+    let entry = |(name, weight): &(&str, u32)| {
+        let marks = |list: &str| format!("{list}: [{{header: {{key: x-{name}, value: \"1\"}}}}]");
+        let marks = format!("{}, {}", marks("request_headers_to_add"), marks("response_headers_to_add"));
+        format!("{{name: {name}, weight: {weight}, {marks}}}")
+    };
+    let entries: Vec<String> = clusters.iter().map(entry).collect();
+    let policy = format!(
+        "retry_policy: {{retry_on: 5xx, num_retries: 4, refresh_cluster_on_retry: true, {BACK_OFF}}}"
+    );
+    let weighted =
+        format!("weighted_clusters: {{header_name: x-n, clusters: [{}]}}, {policy}", entries.join(", "));
+    let http = Http::routes(&route("/", &weighted)).route_config("validate_clusters: false");
+    let present: Vec<_> = clusters.iter().filter(|(name, _)| *name != "gone").collect();
+    let clusters: Vec<_> = present.iter().map(|(name, _)| (*name, upstream.address(), fields)).collect();
+    start_http(subject, http, &clusters)
+}
+
+fn tries_of(proxy: &Proxy, clusters: &[&str]) -> Vec<u64> {
+    let count = |name: &&str| proxy.stat(&format!("cluster.{name}.upstream_rq_total")).unwrap_or(0);
+    clusters.iter().map(count).collect()
+}
+
+fn retries_take_turns_among_weighted_clusters(subject: &Subject) {
+    let upstream = Upstream::start(|_| Reply::status(503));
+    let proxy = turns(subject, &[("a", 10), ("b", 10), ("c", 10)], &upstream, "");
+    let answer = proxy.client().get_with("/", &[("x-n", "25")]);
+    // c, a, b, c, a: what is changed in the request is what its first cluster said, in the response its last.
+    assert_eq!((answer.status, answer.get("x-a"), answer.get("x-c")), (503, Some("1"), None));
+    assert!(
+        upstream.requests().iter().all(|r| r.fields.get("x-c") == Some("1") && r.fields.get("x-a").is_none())
+    );
+    assert_eq!(tries_of(&proxy, &["a", "b", "c"]), [2, 1, 2]);
+    let retries = |name: &str| proxy.stat(&format!("cluster.{name}.upstream_rq_retry")).unwrap_or(0);
+    assert_eq!(["a", "b", "c"].map(retries), [2, 1, 1]);
+    // Entries that weigh nothing have no turn, and end the turns of the others.
+    let proxy = turns(subject, &[("a", 5), ("b", 5), ("c", 0)], &upstream, "");
+    assert_eq!(proxy.client().get_with("/", &[("x-n", "0")]).status, 503);
+    assert_eq!(tries_of(&proxy, &["a", "b", "c"]), [1, 4, 0]);
+}
+
+fn the_budget_of_the_first_cluster_holds(subject: &Subject) {
+    let upstream = Upstream::start(|_| Reply::status(503));
+    let none = "circuit_breakers: {thresholds: [{max_retries: 0}]}";
+    let proxy = turns(subject, &[("a", 10), ("b", 10)], &upstream, none);
+    assert_eq!(proxy.client().get_with("/", &[("x-n", "10")]).status, 503);
+    assert_eq!(tries_of(&proxy, &["a", "b"]), [0, 1]);
+    assert_eq!(proxy.stat("cluster.b.upstream_rq_retry_overflow"), Some(1));
+}
+
+fn a_retry_to_a_cluster_that_is_missing(subject: &Subject) {
+    let upstream = Upstream::start(|_| Reply::status(503));
+    let proxy = turns(subject, &[("a", 1), ("gone", 1)], &upstream, "");
+    let fields = [("x-n", "0"), ("x-case", "gone")];
+    assert_eq!(proxy.client().get_with("/", &fields).text(), "no healthy upstream");
+    let line = proxy.log().case("gone");
+    let facts = ["flags", "details", "attempts"].map(|key| line.get(key).to_owned());
+    assert_eq!(facts, ["UH", "no_healthy_upstream", "2"]);
+    assert_eq!(proxy.stat("cluster.a.external.upstream_rq_503"), Some(1));
 }

@@ -49,6 +49,7 @@ fn cluster(protocol: UpstreamProtocol, istio_alpn_override: bool) -> Cluster {
         close_on_health_failure: false,
         pool_per_downstream: false,
         http: UpstreamHttp { protocol, ..UpstreamHttp::default() },
+        tracked: None,
         istio_alpn_override,
         transport: UpstreamTransport::default(),
         transport_matches: Vec::new(),

@@ -6,6 +6,7 @@ use super::super::histogram::{Merged, QUANTILES, bounds};
 use super::super::registry::Registry;
 use super::BUCKETS;
 use super::collect::{Collector, Pass};
+use super::endpoints;
 use super::select::{HistogramBuckets, Selection, StatType};
 use crate::json::push_string;
 
@@ -26,6 +27,12 @@ pub fn render_json(registry: &Registry, selection: &Selection<'_>, out: &mut Str
         let _ = write!(out, "{}}}", collector.number(found));
         out.len() <= limit
     });
+    complete = complete
+        && endpoints::each(selection, |name, value| {
+            entry(name, out, start);
+            let _ = write!(out, "{value}}}");
+            out.len() <= limit
+        });
     if selection.wants_type(StatType::Histograms) && complete {
         let mut any = false;
         complete = collector.each(Pass::Histograms, |found| {

@@ -4,12 +4,14 @@
 //! memory as text twice.
 
 mod collect;
+mod endpoints;
 mod json;
 mod prometheus;
 mod select;
 mod tags;
 mod text;
 
+pub use endpoints::EndpointStats;
 pub use json::render_json;
 pub use prometheus::render_prometheus;
 pub use select::{HistogramBuckets, Selection, StatType, StatsMatcher};

@@ -7,6 +7,7 @@ use super::super::histogram::QUANTILES;
 use super::super::registry::Registry;
 use super::BUCKETS;
 use super::collect::{Collector, Found, Pass};
+use super::endpoints;
 use super::select::{HistogramBuckets, Selection, StatType};
 
 /// Samples of one type by metric name (dotted, as Envoy sorts them); the inner order is that of the raw names.
@@ -43,11 +44,10 @@ pub fn render_prometheus(registry: &Registry, selection: &Selection<'_>, out: &m
     if selection.text_readouts {
         texts(&collector, out);
     }
-    if !selection.wants_type(StatType::Histograms) {
-        return true;
-    }
     let mut histograms = Metrics::new();
-    collector.each(Pass::Histograms, |found| sort_in(found, &mut histograms));
+    if selection.wants_type(StatType::Histograms) {
+        collector.each(Pass::Histograms, |found| sort_in(found, &mut histograms));
+    }
     for (name, samples) in &histograms {
         let name = &exposed(name);
         let summary = selection.buckets == HistogramBuckets::Summary;
@@ -59,7 +59,8 @@ pub fn render_prometheus(registry: &Registry, selection: &Selection<'_>, out: &m
             return false;
         }
     }
-    true
+    endpoints::prometheus(selection, out);
+    out.len() <= limit
 }
 
 /// The metric's name and its labels as they stand between the braces.
@@ -110,7 +111,7 @@ fn sanitise(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
 }
 
-fn escape(value: &str) -> String {
+pub(super) fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\n', "\\n").replace('"', "\\\"")
 }
 

@@ -2,6 +2,8 @@
 
 use millrace_config::StringMatcher;
 
+use super::endpoints::EndpointStats;
+
 /// `/stats?type=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named as in the query")]
@@ -38,6 +40,8 @@ pub struct Selection<'a> {
     pub buckets: HistogramBuckets,
     /// `text_readouts` (Prometheus only): print them as gauges with the value 0.
     pub text_readouts: bool,
+    /// Endpoints that are printed one by one.
+    pub endpoints: &'a [EndpointStats],
     /// Output stops, and the renderer returns false, when it would exceed this many bytes.
     pub max_bytes: usize,
 }
@@ -50,6 +54,7 @@ impl Selection<'_> {
         only: None,
         buckets: HistogramBuckets::Unset,
         text_readouts: false,
+        endpoints: &[],
         max_bytes: 256 << 20,
     };
 

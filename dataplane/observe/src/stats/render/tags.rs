@@ -174,7 +174,12 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
     let start = scope.kind.prefix().len() + 1;
     match scope.kind {
         ScopeKind::Tcp => token("envoy_tcp_prefix", start),
-        ScopeKind::Cluster | ScopeKind::ClusterSsl | ScopeKind::ClusterSecrets => {
+        ScopeKind::Cluster
+        | ScopeKind::ClusterSsl
+        | ScopeKind::ClusterSecrets
+        | ScopeKind::ClusterBudgets
+        | ScopeKind::ClusterSizes
+        | ScopeKind::ClusterZone => {
             token("envoy_cluster_name", start);
         }
         ScopeKind::ProxyProto => proxy_protocol(scope, name, tags),
@@ -200,7 +205,6 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
         }
         ScopeKind::HttpLocalRateLimit => token("envoy_local_http_ratelimit_prefix", 0),
         ScopeKind::LocalRateLimit => token("envoy_local_network_ratelimit_prefix", start),
-        ScopeKind::OverloadMonitor | ScopeKind::OverloadAction | ScopeKind::LoadShedPoint => {}
         ScopeKind::ConnectionLimit => token("envoy_connection_limit_prefix", start),
         ScopeKind::ScopedRds => token("envoy_http_conn_manager_prefix", start),
         ScopeKind::Rds | ScopeKind::Vhds => {

@@ -6,6 +6,7 @@ use super::super::histogram::{Merged, QUANTILES, bounds};
 use super::super::registry::Registry;
 use super::BUCKETS;
 use super::collect::{Collector, Pass};
+use super::endpoints;
 use super::select::{HistogramBuckets, Selection, StatType};
 
 /// Appends `name: value` lines: text readouts, counters and gauges, histograms. False when cut short.
@@ -20,6 +21,11 @@ pub fn render_text(registry: &Registry, selection: &Selection<'_>, out: &mut Str
         let _ = writeln!(out, "{}: {}", found.name, collector.number(found));
         out.len() <= limit
     });
+    let complete = complete
+        && endpoints::each(selection, |name, value| {
+            let _ = writeln!(out, "{name}: {value}");
+            out.len() <= limit
+        });
     if !selection.wants_type(StatType::Histograms) || !complete {
         return complete;
     }

@@ -1,4 +1,4 @@
-//! One endpoint. Nameless: read by `/clusters`, never part of `/stats`.
+//! One endpoint. Nameless: read by `/clusters`, and by `/stats` for clusters with `per_endpoint_stats`.
 
 use super::metrics;
 

@@ -302,6 +302,9 @@ impl Shard {
         let len = range.len();
         stream.active = now;
         stream.facts.bytes.upstream_wire_received += (len + FRAME_HEADER_BYTES) as u64;
+        if let Some(tracked) = &mut stream.tracked {
+            tracked.received += len as u64;
+        }
         stream.facts.times.upstream_rx_body_begin.get_or_insert(now);
         stream.flow.held_response += len;
         stream.flow.response_end |= end;
