@@ -1,6 +1,7 @@
 //! Weights of `ClientSideWeightedRoundRobin`: endpoints weigh what they say that they can do.
 //!
-//! Each shard weighs by the reports that came with its own responses.
+//! Each shard weighs by the reports that came with its own responses, or else by those of the streams that one shard of all
+//! keeps to each endpoint ([`crate::LoadBook`]).
 
 use millrace_base::Time;
 use millrace_config::{ClientSideWeights, LbPolicy};
@@ -75,11 +76,26 @@ impl ClusterState {
         }
     }
 
+    /// Takes over what endpoints reported on streams of their own.
+    fn read_load_book(&mut self) {
+        if self.config.balancing.load_stream.is_none() {
+            return;
+        }
+        let book = self.budgets.load_book.lock();
+        for (_, host) in self.hosts.iter_mut() {
+            match book.get(&host.address) {
+                Some(reported) => host.set_reported(*reported),
+                None => host.forget_seen(),
+            }
+        }
+    }
+
     /// Gives every host the weight that it reported, or the median of those that did.
     #[cold]
     pub(crate) fn weigh(&mut self, now: Time) {
         let Some(config) = self.reads_load().copied() else { return };
         self.weights_due = now + config.update;
+        self.read_load_book();
         let mut changed = false;
         for level in &self.members {
             let mut known = Vec::new();

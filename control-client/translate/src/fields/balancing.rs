@@ -132,13 +132,14 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "blackout_period weight_expiration_period weight_update_period error_utilization_penalty \
-                 metric_names_for_computing_utilization slow_start_config",
-            ),
-            (
-                Reported("reports come with responses, in headers or trailers"),
-                "enable_oob_load_report oob_reporting_period oob_reporting_config",
+                 metric_names_for_computing_utilization slow_start_config enable_oob_load_report oob_reporting_period \
+                 oob_reporting_config",
             ),
         ],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.common.v3.OrcaOobReportingConfig",
+        fields: &[(Served, "port_value authority transport_socket_match_criteria")],
     },
     Table {
         message: "envoy.extensions.load_balancing_policies.peak_ewma.v3alpha.PeakEwma",
