@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millrace_base::Time;
-use millrace_config::{Address, Cluster, LbPolicy};
+use millrace_config::{Address, ClientSideWeights, Cluster, LbPolicy};
 use millrace_http::h2::Heads;
 use millrace_http::{HeaderId, HeaderMap, RequestHead, ResponseHead};
 
@@ -69,8 +69,9 @@ impl LoadStream {
     pub fn receive(&mut self, cluster: &Cluster, bytes: &[u8], now: Time, out: &mut Vec<u8>) -> Received {
         let Self { wire, message } = self;
         let mut received = Received::default();
+        let weigh = |report: &LoadReport| weight(report, cluster);
         let reply = wire.receive(bytes, now, out, |heard, heads| {
-            received.end = received.end.or_else(|| take(heard, heads, message, cluster, &mut received));
+            received.end = received.end.or_else(|| take(heard, heads, message, &weigh, &mut received));
             // Whatever ends it, the connection is not used again.
             received.end.map(|_| Reply {
                 verdict: Some(Verdict::Failed(Failure::of(FailureKind::Active))),
@@ -90,7 +91,7 @@ fn take(
     heard: Heard,
     heads: &Heads,
     message: &mut Vec<u8>,
-    cluster: &Cluster,
+    weigh: &dyn Fn(&LoadReport) -> Option<u32>,
     received: &mut Received,
 ) -> Option<StreamEnd> {
     match heard {
@@ -98,7 +99,7 @@ fn take(
         Heard::Trailers => Some(status(&heads.trailers)),
         Heard::Data { bytes, end } => {
             message.extend_from_slice(&bytes);
-            let whole = reports(message, cluster, received);
+            let whole = reports(message, weigh, received);
             (end || whole.is_none()).then_some(StreamEnd::Failed)
         }
     }
@@ -126,7 +127,11 @@ fn status(trailers: &HeaderMap) -> StreamEnd {
 }
 
 /// Takes the reports that are whole out of what has come; `None` for what is no report.
-fn reports(come: &mut Vec<u8>, cluster: &Cluster, received: &mut Received) -> Option<()> {
+fn reports(
+    come: &mut Vec<u8>,
+    weigh: &dyn Fn(&LoadReport) -> Option<u32>,
+    received: &mut Received,
+) -> Option<()> {
     let mut rest = &come[..];
     while let Some((prefix, after)) = rest.split_first_chunk::<PREFIX>() {
         let [flags, length @ ..] = *prefix;
@@ -138,7 +143,7 @@ fn reports(come: &mut Vec<u8>, cluster: &Cluster, received: &mut Received) -> Op
         rest = next;
         // An empty message is no report, in Envoy too.
         if !report.is_empty() {
-            let weight = weight(&LoadReport::from_message(report).ok()?, cluster);
+            let weight = weigh(&LoadReport::from_message(report).ok()?);
             received.reports += 1;
             received.errors += u32::from(weight.is_none());
             received.weight = weight.or(received.weight);
@@ -193,7 +198,12 @@ impl LoadBook {
 
     /// An endpoint reported.
     pub fn report(&self, address: &Address, weight: u32, cluster: &Cluster, now: Time) {
-        let LbPolicy::ClientSideWeightedRoundRobin(weights) = &cluster.lb_policy else { return };
+        if let LbPolicy::ClientSideWeightedRoundRobin(weights) = &cluster.lb_policy {
+            self.note(address, weight, weights, now);
+        }
+    }
+
+    fn note(&self, address: &Address, weight: u32, weights: &ClientSideWeights, now: Time) {
         let mut book = self.lock();
         match book.get_mut(address).filter(|known| !known.is_expired(weights, now)) {
             Some(known) => known.again(weight, now),
@@ -206,5 +216,76 @@ impl LoadBook {
     /// The endpoint is asked no more.
     pub fn forget(&self, address: &Address) {
         self.lock().remove(address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weigh(report: &LoadReport) -> Option<u32> {
+        report.weight(&[], 0.0)
+    }
+
+    /// cpu 0.5, and so many requests a second.
+    fn report(rps: f64) -> Vec<u8> {
+        let message = [&[0x09][..], &0.5_f64.to_le_bytes(), &[0x31], &rps.to_le_bytes()].concat();
+        [&[0, 0, 0, 0, message.len() as u8][..], &message].concat()
+    }
+
+    #[test]
+    fn requests_are_messages_of_grpc() {
+        assert_eq!(request_message(Duration::from_secs(10)), [0, 0, 0, 0, 4, 0x0a, 2, 8, 10]);
+        let both = [0, 0, 0, 0, 10, 0x0a, 8, 8, 1, 0x10, 0x80, 0xca, 0xb5, 0xee, 1];
+        assert_eq!(request_message(Duration::from_micros(1_500_999)), both, "whole milliseconds");
+        let long = request_message(Duration::MAX);
+        assert_eq!((long[4] as usize, long[6] as usize), (long.len() - 5, long.len() - 7));
+    }
+
+    #[test]
+    fn reports_are_found_however_they_are_cut() {
+        let stream = [report(100.0), vec![0; 5], report(0.0), report(50.0)].concat();
+        for cut in 0..stream.len() {
+            let (mut come, mut received) = (Vec::new(), Received::default());
+            for part in [&stream[..cut], &stream[cut..]] {
+                come.extend_from_slice(part);
+                reports(&mut come, &weigh, &mut received).expect("reports");
+            }
+            let expected = Received { reports: 3, errors: 1, weight: Some(100), end: None };
+            assert_eq!((received, come.len()), (expected, 0), "{cut}");
+        }
+        let mut rng = millrace_base::Rng::new(1);
+        for _ in 0..5000 {
+            let mut bytes = vec![0, 0, 0, 0, rng.below(20) as u8];
+            bytes.extend((0..rng.below(40)).map(|_| rng.below(256) as u8));
+            let _ = reports(&mut bytes, &weigh, &mut Received::default());
+        }
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused() {
+        let bad: [&[u8]; 4] =
+            [&[1, 0, 0, 0, 0], &[0, 0, 1, 0, 1], &[0, 255, 255, 255, 255], &[0, 0, 0, 0, 1, 9]];
+        for bytes in bad {
+            let whole = reports(&mut bytes.to_vec(), &weigh, &mut Received::default());
+            assert_eq!(whole, None, "{bytes:?}");
+        }
+        assert!(reports(&mut vec![0, 0, 1, 0, 0], &weigh, &mut Received::default()).is_some());
+    }
+
+    #[test]
+    fn the_book_begins_anew_with_a_report_that_comes_too_late() {
+        let (second, book) = (Duration::from_secs(1), LoadBook::default());
+        let weights =
+            ClientSideWeights { blackout: second, expiration: second, update: second, error_penalty: 0.0 };
+        let address = Address::Pipe { path: "/a".into(), mode: 0 };
+        let weight = |at: u64| book.lock().get(&address).and_then(|known| known.weight(&weights, Time(at)));
+        let millisecond = 1_000_000;
+        for (at, expected) in [(0, None), (900, None), (1800, Some(7)), (2900, None), (3900, Some(7))] {
+            book.note(&address, 7, &weights, Time(at * millisecond));
+            assert_eq!(weight(at * millisecond), expected, "{at}");
+        }
+        book.forget(&address);
+        assert!(book.lock().is_empty());
     }
 }
