@@ -49,8 +49,8 @@ pub use access_log::{AccessLog, AccessLogFilter, AccessLogFormat, AccessLogSink,
 pub use address::{Address, Cidr};
 pub use address_set::AddressSet;
 pub use balancing::{
-    Balancing, ClientSideWeights, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy, LoadStream,
-    LeastRequest, LocalityMode, Maglev, MetadataMatch, OverrideHostSource, PeakEwma, RingHash,
+    Balancing, ClientSideWeights, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy,
+    LeastRequest, LoadStream, LocalityMode, Maglev, MetadataMatch, OverrideHostSource, PeakEwma, RingHash,
     SelectorFallback, SlowStart, Subset, SubsetFallback, SubsetSelector, ZoneAware,
 };
 pub use cluster::{

@@ -102,12 +102,8 @@ fn an_update_keeps_what_was_reported() {
 #[test]
 fn streams_weigh_on_all_shards() {
     let mut config = weighed(2);
-    config.balancing.load_stream = Some(Arc::new(LoadStream {
-        period: SECOND,
-        port: 0,
-        authority: "".into(),
-        transport_match: None,
-    }));
+    config.balancing.load_stream =
+        Some(Arc::new(LoadStream { period: SECOND, port: 0, authority: "".into(), transport_match: None }));
     let (config, shared) = (Arc::new(config), Arc::new(ClusterShared::default()));
     let bed = |seed| Bed {
         state: ClusterState::new(&config, Arc::clone(&shared), seed),

@@ -128,14 +128,12 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
-        fields: &[
-            (
-                Served,
-                "blackout_period weight_expiration_period weight_update_period error_utilization_penalty \
+        fields: &[(
+            Served,
+            "blackout_period weight_expiration_period weight_update_period error_utilization_penalty \
                  metric_names_for_computing_utilization slow_start_config enable_oob_load_report oob_reporting_period \
                  oob_reporting_config",
-            ),
-        ],
+        )],
     },
     Table {
         message: "envoy.extensions.load_balancing_policies.common.v3.OrcaOobReportingConfig",

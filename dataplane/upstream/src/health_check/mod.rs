@@ -19,8 +19,8 @@ mod wire;
 pub use conversation::{Conversation, Reply, Verdict};
 pub use flags::CheckFlags;
 pub(crate) use flags::SharedFlags;
-pub(crate) use wire::{Heard, Wire};
 pub use session::{CheckEvent, Outcome, Session, Transition, interval};
+pub(crate) use wire::{Heard, Wire};
 
 use millrace_config::{Cluster, ClusterDiscovery};
 

@@ -2,13 +2,17 @@
 
 use millrace_e2e::{Case, case};
 use millrace_support::any::http2_cluster;
+use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::h2::{Asked, Reply, Upstream};
-use millrace_support::process::Proxy;
+use millrace_support::process::{Directory, Proxy};
 use millrace_support::subject::Subject;
+use millrace_support::tls::server::Options;
+use millrace_support::tls::{Context, Leaf, Server, authority};
 use millrace_support::wait;
 
 use super::loads::{NAME, WEIGHTS, expect_shares};
 use super::{cluster, policy, routed};
+use crate::health_checks::membership::discover;
 
 pub(crate) const CASES: &[Case] = &[
     case!(streams_are_asked_for_and_weigh),
@@ -18,7 +22,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(what_is_no_report_ends_the_stream),
     case!(reports_of_no_weight_are_errors),
     case!(port_and_authority_may_be_others),
+    case!(criteria_choose_a_socket_for_streams_alone),
     case!(responses_report_as_well),
+    case!(endpoints_that_leave_are_asked_no_more),
 ];
 
 const PATH: &str = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics";
@@ -137,12 +143,7 @@ fn an_endpoint_without_reports_is_asked_no_more(subject: &Subject) {
     };
     let at_the_end = |_: &Asked| stream(b"").trailers(&[("grpc-status", "12")]);
     let not_found = |_: &Asked| Reply::with(404, &[], b"no");
-    let all = [
-        steady(0, 1.0),
-        reporter(1, trailers_only),
-        reporter(2, at_the_end),
-        reporter(3, not_found),
-    ];
+    let all = [steady(0, 1.0), reporter(1, trailers_only), reporter(2, at_the_end), reporter(3, not_found)];
     let proxy = proxy(subject, "oob_reporting_period: 1s", &all.each_ref());
     wait_for_more(&proxy, "stream_terminated", 3);
     assert_eq!(proxy.stat(&name("stream_terminated")), Some(3));
@@ -163,8 +164,11 @@ fn what_is_no_report_ends_the_stream(subject: &Subject) {
         assert!(proxy.stat(&name("stream_failures")) >= Some(1));
     }
     // HTTP that is not gRPC, and a reset.
-    for bad in [Reply::with(503, &[], b"no"), Reply::with(200, &[("content-type", "text/plain")], b"x"), Reply::reset(7)]
-    {
+    for bad in [
+        Reply::with(503, &[], b"no"),
+        Reply::with(200, &[("content-type", "text/plain")], b"x"),
+        Reply::reset(7),
+    ] {
         let upstream = reporter(0, move |asked| match asked.connection {
             0 => bad.clone(),
             _ => stream(&report(1.0, 100.0)),
@@ -195,6 +199,56 @@ fn port_and_authority_may_be_others(subject: &Subject) {
     wait_for_more(&proxy, "reports_received", 1);
     assert_eq!(asked(&beside)[0].get(":authority"), "orca.test");
     assert_eq!(plain.connections(), 0);
+}
+
+fn criteria_choose_a_socket_for_streams_alone(subject: &Subject) {
+    let (plain, beside) = (Upstream::fixed("0"), steady(9, 1.0));
+    let identity = authority::shared().issue(&Leaf::dns("orca.test"));
+    let server = Server::start(Options::new(&identity, beside.address()).alpn(&["h2"]));
+    let context = Context::new().trusts(&authority::shared()).field("sni: orca.test");
+    let kind = format!(
+        "{WEIGHTS}, enable_oob_load_report: true, oob_reporting_period: 0.5s, oob_reporting_config: {{port_value: {}, \
+         transport_socket_match_criteria: {{streams: secure}}}}",
+        server.address().port()
+    );
+    let fields = format!(
+        "load_balancing_policy: {}\n{}transport_socket_matches:\n- {{name: secure, match: {{streams: secure}}, transport_socket: {}}}\n",
+        policy(&kind),
+        http2_cluster(""),
+        context.socket("UpstreamTlsContext")
+    );
+    let bootstrap = Bootstrap::new().http(Http::to("up")).cluster("up", &[plain.address()], &fields);
+    let proxy = Proxy::start(subject, &bootstrap);
+    wait_for_more(&proxy, "reports_received", 1);
+    let seen = server.wait_seen(0);
+    assert_eq!((seen.name.as_deref(), seen.offered), (Some("orca.test"), vec!["h2".to_owned()]));
+    assert_eq!(asked(&beside)[0].get(":scheme"), "https");
+    assert_eq!(proxy.client().get("/").text(), "0", "traffic goes in the clear");
+}
+
+fn endpoints_that_leave_are_asked_no_more(subject: &Subject) {
+    let (stays, leaves) = (steady(0, 1.0), steady(1, 0.2));
+    let directory = Directory::new();
+    discover(directory.path(), 1, &[stays.address(), leaves.address()]);
+    let source = format!(
+        "{{resource_api_version: V3, path_config_source: {{path: \"{}\"}}}}",
+        directory.path().join("eds.json").display()
+    );
+    let kind = format!("{WEIGHTS}, enable_oob_load_report: true, oob_reporting_period: 0.5s");
+    let yaml = format!(
+        "type: EDS\neds_cluster_config: {{eds_config: {source}}}\nload_balancing_policy: {}\n{}",
+        policy(&kind),
+        http2_cluster("")
+    );
+    let bootstrap = Bootstrap::new().top("node: {id: tested, cluster: tests}").http(Http::to("up"));
+    let proxy = Proxy::start(subject, &bootstrap.cluster("up", &[], &yaml));
+    wait_for_more(&proxy, "reports_received", 2);
+    discover(directory.path(), 2, &[stays.address()]);
+    proxy.wait_stat(&name("active_sessions"), 1);
+    wait::for_true("its connections end", || leaves.active() == 0);
+    discover(directory.path(), 3, &[stays.address(), leaves.address()]);
+    proxy.wait_stat(&name("active_sessions"), 2);
+    wait::for_true("a new stream", || leaves.active() == 1);
 }
 
 fn responses_report_as_well(subject: &Subject) {

@@ -199,12 +199,8 @@ fn streams_of_load_reports() {
     for off in [config, "enable_oob_load_report: false", "oob_reporting_period: 1s"] {
         assert_eq!(streams(off), None, "{off}");
     }
-    let plain = LoadStream {
-        period: Duration::from_secs(10),
-        port: 0,
-        authority: "".into(),
-        transport_match: None,
-    };
+    let plain =
+        LoadStream { period: Duration::from_secs(10), port: 0, authority: "".into(), transport_match: None };
     for period in ["", ", oob_reporting_period: 0s", ", oob_reporting_period: 0.0005s"] {
         let found = streams(&format!("enable_oob_load_report: true{period}"));
         assert_eq!(found.as_deref(), Some(&plain), "{period}");
@@ -214,7 +210,7 @@ fn streams_of_load_reports() {
         period: Duration::from_millis(1500),
         port: 9001,
         authority: "orca.test".into(),
-        transport_match: Some(vec![("a".into(), "b".into())].into()),
+        transport_match: Some(vec![("a".into(), "\"b\"".into())].into()),
     };
     assert_eq!(all.as_deref(), Some(&expected));
     for (bad, path) in [

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use millrace_config::{
-    Balancing, ClientSideWeights, ConsistentHashing, HashFunction, LbPolicy, LeastRequest, LoadStream, LocalityMode,
-    OverrideHostSource, PeakEwma,
+    Balancing, ClientSideWeights, ConsistentHashing, HashFunction, LbPolicy, LeastRequest, LoadStream,
+    LocalityMode, OverrideHostSource, PeakEwma,
 };
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::extensions::load_balancing_policies as policies;
