@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millrace_base::MetadataStruct;
 
-use crate::{ClusterId, HashPolicy, LocalityName, MetadataPairs};
+use crate::{ClusterId, HashPolicy, LocalityName, MetadataPairs, TransportMetadata};
 
 /// The balancers that this build serves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,6 +113,19 @@ pub struct ClientSideWeights {
     pub error_penalty: f64,
 }
 
+/// `enable_oob_load_report`: every endpoint is asked for a stream of reports, on a connection of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadStream {
+    /// `oob_reporting_period`, default 10 s.
+    pub period: Duration,
+    /// `oob_reporting_config.port_value`: instead of the endpoint's own; 0 for none.
+    pub port: u16,
+    /// `oob_reporting_config.authority`, or empty.
+    pub authority: Arc<str>,
+    /// `oob_reporting_config.transport_socket_match_criteria`: instead of the endpoint's metadata.
+    pub transport_match: Option<TransportMetadata>,
+}
+
 /// `PeakEwma`: the better of two endpoints drawn at random, by the time that they took to answer and the requests that they
 /// have.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -142,6 +155,8 @@ pub struct Balancing {
     pub consistent_hashing: ConsistentHashing,
     /// `metric_names_for_computing_utilization`.
     pub utilization_metrics: Arc<[Arc<str>]>,
+    /// Reports that do not come with responses.
+    pub load_stream: Option<Arc<LoadStream>>,
     /// `lb_subset_config`, `Subset`.
     pub subset: Option<Arc<Subset>>,
     /// `OverrideHost.override_host_sources`, in their order; empty without that policy.

@@ -50,7 +50,7 @@ pub use address::{Address, Cidr};
 pub use address_set::AddressSet;
 pub use balancing::{
     Balancing, ClientSideWeights, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy,
-    LeastRequest, LocalityMode, Maglev, MetadataMatch, OverrideHostSource, PeakEwma, RingHash,
+    LeastRequest, LoadStream, LocalityMode, Maglev, MetadataMatch, OverrideHostSource, PeakEwma, RingHash,
     SelectorFallback, SlowStart, Subset, SubsetFallback, SubsetSelector, ZoneAware,
 };
 pub use cluster::{

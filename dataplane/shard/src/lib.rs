@@ -21,6 +21,7 @@ mod http;
 mod io;
 mod link;
 mod listener;
+mod load_reports;
 mod logs;
 mod named_hosts;
 mod origin;

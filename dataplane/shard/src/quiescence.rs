@@ -23,7 +23,7 @@ impl Shard {
         self.listeners.assert_quiescent();
         assert_eq!(self.shared.doors()[self.index].draining_connections(), 0, "draining connections left");
         // Idle connections to endpoints may have PINGs to send, and an end.
-        let mut timers = 1 + self.health_checks.timers();
+        let mut timers = 1 + self.health_checks.timers() + self.load_reports.timers();
         for (_, upstream) in self.upstreams.iter() {
             if let Carries::Http2(h2) = &upstream.carries {
                 timers += usize::from(h2.deadline().is_some());

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use millrace_base::Key;
-use millrace_config::{ProxyProtocolVersion, UpstreamProxyProtocol, UpstreamTransport};
+use millrace_config::{ProxyProtocolVersion, UpstreamProxyProtocol, UpstreamTls, UpstreamTransport};
 use millrace_inspect::proxy_protocol;
 use millrace_ring::{Filled, IoError};
-use millrace_tls::{ClientOptions, Session};
+use millrace_tls::{ClientContext, ClientOptions, Session};
 
 use crate::address::inet;
 use crate::secure::Failure;
@@ -157,6 +158,24 @@ pub(crate) fn proxy_protocol_header(
         }
     }
     Ok(())
+}
+
+/// Begins a handshake that no request asked for: of a check, or a stream of load reports.
+pub(crate) fn own_session(
+    context: &Rc<ClientContext>,
+    config: &UpstreamTls,
+    hostname: &str,
+    alpn: Option<&[Arc<[u8]>]>,
+    wire: &mut Vec<u8>,
+) -> Result<Session, Rc<str>> {
+    let hostname = Some(hostname).filter(|name| config.auto_host_sni && !name.is_empty());
+    let server_name = hostname.unwrap_or(&config.sni);
+    let options = ClientOptions {
+        server_name,
+        alpn,
+        extra_dns_san: Some(server_name).filter(|name| config.auto_sni_san_validation && !name.is_empty()),
+    };
+    Session::client(context, options, wire).map_err(|error| Rc::from(error.to_string()))
 }
 
 /// The transport socket for an endpoint with this metadata, and its position: 0 is the cluster's own.

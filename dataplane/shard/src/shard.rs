@@ -30,6 +30,7 @@ use crate::health_checks::HealthChecks;
 use crate::http::{Names, Stream};
 use crate::link::{Io, Link};
 use crate::listener::{Inspection, Listeners};
+use crate::load_reports::LoadReports;
 use crate::named_hosts::NamedHosts;
 use crate::overload::Overload;
 use crate::route_users::RouteUsers;
@@ -127,6 +128,7 @@ pub struct Shard {
     pub(crate) named_hosts: NamedHosts,
     /// The endpoints that this shard checks.
     pub(crate) health_checks: HealthChecks,
+    pub(crate) load_reports: LoadReports,
     pub(crate) tls: Contexts,
     pub(crate) scopes: KnownScopes,
     pub(crate) overload: Overload,
@@ -209,6 +211,7 @@ impl Shard {
             clusters: Clusters::default(),
             named_hosts: NamedHosts::default(),
             health_checks: HealthChecks::default(),
+            load_reports: LoadReports::default(),
             tls,
             scopes: KnownScopes::default(),
             overload,
@@ -236,7 +239,10 @@ impl Shard {
             date: DateCache::default(),
             fired: Vec::new(),
         };
-        parts.snapshot.clusters.iter().flatten().for_each(|cluster| shard.sync_checks(cluster, None));
+        for cluster in parts.snapshot.clusters.iter().flatten() {
+            shard.sync_checks(cluster, None);
+            shard.sync_load_reports(cluster, None);
+        }
         shard
     }
 
@@ -270,7 +276,8 @@ impl Shard {
             && self.upstreams.is_empty()
             && self.inspections.is_empty()
             && self.farewells.is_empty()
-            && self.health_checks.is_empty();
+            && self.health_checks.is_empty()
+            && self.load_reports.is_empty();
         if over { Running::Stopped } else { Running::Yes }
     }
 
@@ -289,6 +296,7 @@ impl Shard {
                 Some((Kind::Upstream, key)) => self.on_upstream_data(key, data),
                 Some((Kind::Inspection, key)) => self.on_inspected_data(key, data),
                 Some((Kind::HealthCheck, key)) => self.on_check_data(key, data),
+                Some((Kind::LoadReport, key)) => self.on_load_data(key, data),
                 Some(_) | None => {}
             },
             Event::Sent { token, result, payload } => match Kind::parse(token.0) {
@@ -296,6 +304,7 @@ impl Shard {
                 Some((Kind::Upstream, key)) => self.on_upstream_sent(key, result, payload),
                 Some((Kind::Farewell, key)) => self.farewell_sent(key, result.is_ok(), payload),
                 Some((Kind::HealthCheck, key)) => self.on_check_sent(key, payload),
+                Some((Kind::LoadReport, key)) => self.on_load_sent(key, payload),
                 Some(_) | None => Link::orphaned(payload, &mut self.io),
             },
             Event::Relayed { token, bytes, sink_full, end } => match Kind::parse(token.0) {
@@ -308,6 +317,7 @@ impl Shard {
                 Some((Kind::Upstream, key)) => self.on_upstream_recv_ended(key, reason),
                 Some((Kind::Inspection, key)) => self.on_inspected_end(key, reason),
                 Some((Kind::HealthCheck, key)) => self.on_check_recv_ended(key, reason),
+                Some((Kind::LoadReport, key)) => self.on_load_recv_ended(key, reason),
                 Some(_) | None => {}
             },
             Event::Accepted { token, result, more } => {
@@ -323,6 +333,7 @@ impl Shard {
                 }
                 Some((Kind::Racer, key)) => self.on_racer(key, result),
                 Some((Kind::HealthCheck, key)) => self.on_check_connected(key, result),
+                Some((Kind::LoadReport, key)) => self.on_load_connected(key, result),
                 Some(_) | None => {}
             },
             Event::Wake => {}
@@ -369,8 +380,14 @@ impl Shard {
             }
             self.run_pool_actions(*id);
             match self.snapshot.cluster(*id).cloned() {
-                Some(cluster) => self.sync_checks(&cluster, changes),
-                None => self.end_checks(*id),
+                Some(cluster) => {
+                    self.sync_checks(&cluster, changes);
+                    self.sync_load_reports(&cluster, changes);
+                }
+                None => {
+                    self.end_checks(*id);
+                    self.end_load_reports(*id);
+                }
             }
             self.forget_cluster_if_gone(*id);
         }
@@ -429,6 +446,7 @@ impl Shard {
                     }
                 }
                 Some((Kind::HealthCheck, key)) => self.flush_check(key),
+                Some((Kind::LoadReport, key)) => self.flush_load_stream(key),
                 Some(_) | None => {}
             }
         }
@@ -458,6 +476,7 @@ impl Shard {
         }
         self.stop_inspections();
         self.stop_checks();
+        self.stop_load_reports();
         self.stop_sides();
         let idle: Vec<Key> = self.upstreams.keys().collect();
         for key in idle {

@@ -33,6 +33,10 @@ pub(crate) enum Kind {
     Side = 12,
     /// One of several connects of which the first to succeed is used.
     Racer = 13,
+    /// A connection to an endpoint that reports its load.
+    LoadReport = 14,
+    /// An endpoint that is asked for its load.
+    LoadReportTimer = 15,
 }
 
 impl Kind {
@@ -58,6 +62,8 @@ impl Kind {
             11 => Self::HealthCheckPace,
             12 => Self::Side,
             13 => Self::Racer,
+            14 => Self::LoadReport,
+            15 => Self::LoadReportTimer,
             _ => return None,
         };
         Some((kind, key))

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use millrace_config::{Address, Thresholds};
 
 use crate::lb::SharedTables;
-use crate::{ClusterHealth, LeasedBudget, OnDemandBook};
+use crate::{ClusterHealth, LeasedBudget, LoadBook, OnDemandBook};
 
 /// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -166,6 +166,8 @@ pub struct ClusterShared {
     pub on_demand: OnDemandBook,
     /// Connections to each endpoint, where `per_host_thresholds` limit them.
     pub host_connections: HostBudgets,
+    /// What endpoints report on streams of their own.
+    pub load_book: LoadBook,
     /// The cluster has had a connection for traffic: its checks keep to their intervals.
     pub has_traffic: AtomicBool,
 }

@@ -227,6 +227,11 @@ impl Host {
         }
     }
 
+    /// Takes over what it reported on a stream of its own.
+    pub(crate) fn set_reported(&mut self, reported: Reported) {
+        self.seen = OnceCell::from(Box::new(Seen::Load(reported)));
+    }
+
     /// How long it takes to answer; `None` when another policy looked at it last.
     #[inline]
     pub(crate) fn rtt(&self) -> Option<&Cell<Rtt>> {

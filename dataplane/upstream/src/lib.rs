@@ -21,6 +21,7 @@ mod invariants;
 mod lb;
 mod leased;
 mod list;
+mod load_stream;
 mod members;
 mod on_demand;
 mod orca;
@@ -40,6 +41,7 @@ pub use lb::{
     ChooseContext, Chosen, LbStat, NoHost, OverrideHost, PreviousPriorities, SharedTables, TableShape,
 };
 pub use leased::LeasedBudget;
+pub use load_stream::{LoadBook, LoadStream, Received, StreamEnd};
 pub use on_demand::{Dropped, ON_DEMAND_HOSTS_MAX, OnDemandBook, host_endpoint};
 pub use orca::{BadReport, LoadReport};
 pub use outlier::{ClusterHealth, Ejection, EjectionRates, OutlierAction, OutlierEvent, TryResult};

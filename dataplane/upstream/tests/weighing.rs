@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{cluster, endpoint};
 use millrace_base::{Rng, Time};
-use millrace_config::{ClientSideWeights, Cluster, HealthStatus, LbPolicy};
-use millrace_upstream::{ChooseContext, ClusterState, HostId, LoadReport};
+use millrace_config::{ClientSideWeights, Cluster, HealthStatus, LbPolicy, LoadStream};
+use millrace_upstream::{ChooseContext, ClusterShared, ClusterState, HostId, LoadReport};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -97,4 +97,34 @@ fn an_update_keeps_what_was_reported() {
         counts.iter().zip([100, 300, 200]).all(|(got, want): (&usize, usize)| got.abs_diff(want) <= 2),
         "{counts:?}"
     );
+}
+
+#[test]
+fn streams_weigh_on_all_shards() {
+    let mut config = weighed(2);
+    config.balancing.load_stream =
+        Some(Arc::new(LoadStream { period: SECOND, port: 0, authority: "".into(), transport_match: None }));
+    let (config, shared) = (Arc::new(config), Arc::new(ClusterShared::default()));
+    let bed = |seed| Bed {
+        state: ClusterState::new(&config, Arc::clone(&shared), seed),
+        rng: Rng::new(seed),
+        now: Time(1_000_000_000),
+    };
+    let mut beds = [bed(1), bed(2)];
+    let at = |number: u8| endpoint(number, 1, HealthStatus::Healthy).address;
+    for second in 0..=11 {
+        for (number, weight) in [(0, 300), (1, 100)] {
+            shared.load_book.report(&at(number), weight, &config, Time(1_000_000_000) + second * SECOND);
+        }
+    }
+    for bed in &mut beds {
+        bed.now = bed.now + 12 * SECOND;
+        assert_eq!(bed.counts(40), [30, 10]);
+        // A response that says something later counts.
+        bed.now = bed.now + SECOND;
+        let first = bed.hosts()[0];
+        bed.report(first, 50.0);
+        bed.now = bed.now + 2 * SECOND;
+        assert_eq!(bed.counts(40), [20, 20]);
+    }
 }

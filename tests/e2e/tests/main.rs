@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         ("balancing", balancing::CASES),
         ("balancing_choices", balancing::choices::CASES),
         ("balancing_hashing", balancing::hashing::CASES),
+        ("balancing_load_streams", balancing::load_streams::CASES),
         ("balancing_loads", balancing::loads::CASES),
         ("balancing_localities", balancing::localities::CASES),
         ("balancing_subsets", balancing::subsets::CASES),

@@ -148,6 +148,9 @@ pub(crate) fn checked_only(
     if built.outlier_detection.is_some() {
         cx.registry.enable(built.scope, Group::OutlierDetection);
     }
+    if built.balancing.load_stream.is_some() {
+        cx.registry.enable(built.scope, Group::LoadReports);
+    }
     if built.health_check.is_some() {
         cx.registry.enable(built.scope, Group::HealthCheck);
     }

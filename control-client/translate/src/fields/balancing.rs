@@ -128,17 +128,16 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
-        fields: &[
-            (
-                Served,
-                "blackout_period weight_expiration_period weight_update_period error_utilization_penalty \
-                 metric_names_for_computing_utilization slow_start_config",
-            ),
-            (
-                Reported("reports come with responses, in headers or trailers"),
-                "enable_oob_load_report oob_reporting_period oob_reporting_config",
-            ),
-        ],
+        fields: &[(
+            Served,
+            "blackout_period weight_expiration_period weight_update_period error_utilization_penalty \
+                 metric_names_for_computing_utilization slow_start_config enable_oob_load_report oob_reporting_period \
+                 oob_reporting_config",
+        )],
+    },
+    Table {
+        message: "envoy.extensions.load_balancing_policies.common.v3.OrcaOobReportingConfig",
+        fields: &[(Served, "port_value authority transport_socket_match_criteria")],
     },
     Table {
         message: "envoy.extensions.load_balancing_policies.peak_ewma.v3alpha.PeakEwma",

@@ -112,6 +112,7 @@ fn when(group: Group) -> &'static str {
         Group::Tracing => "not for the admin",
         Group::Extensions => "not for the admin listener",
         Group::Http2 => "of HTTP/2 clusters",
+        Group::LoadReports => "with `enable_oob_load_report`",
     }
 }
 

@@ -31,10 +31,12 @@ pub enum Group {
     Extensions,
     /// Clusters whose endpoints may be spoken to in HTTP/2.
     Http2,
+    /// Clusters whose endpoints are asked for streams of load reports.
+    LoadReports,
 }
 
 impl Group {
-    pub(crate) fn bit(self) -> u8 {
+    pub(crate) fn bit(self) -> u16 {
         1 << self as u8
     }
 }

@@ -21,7 +21,7 @@ use super::slots::ScopeSlots;
 pub(crate) struct Scope {
     pub(crate) kind: ScopeKind,
     pub(crate) name: Arc<str>,
-    pub(crate) groups: u8,
+    pub(crate) groups: u16,
     /// False once retired: hidden, and free again when every thread let go of it.
     pub(crate) live: bool,
     /// Most scopes have none of it, and there may be a hundred thousand.

@@ -7,13 +7,12 @@ use millrace_base::Key;
 use millrace_config::{Cluster, HealthCheck, ProxyProtocolVersion, UpstreamProxyProtocol};
 use millrace_inspect::proxy_protocol;
 use millrace_ring::{Filled, IoError, Op, Payload, RecvEnd, Socket as RingSocket};
-use millrace_tls::{ClientOptions, Session};
 use millrace_upstream::health_check::{Conversation, Failure, FailureKind, Reply, Verdict};
 
 use super::request;
 use crate::address::{inet, to_ring};
 use crate::link::Link;
-use crate::secure_upstream::{proxy_protocol_header, transport};
+use crate::secure_upstream::{own_session, proxy_protocol_header, transport};
 use crate::shard::Shard;
 use crate::token::Kind;
 use crate::upstream::connect_options;
@@ -121,17 +120,7 @@ impl Shard {
         let alpn = checks.check.alpn.as_ref();
         let alpn: Option<Vec<Arc<[u8]>>> =
             alpn.map(|names| names.iter().map(|name| Arc::from(&name[..])).collect());
-        let hostname =
-            Some(&*probe.endpoint.hostname).filter(|name| config.auto_host_sni && !name.is_empty());
-        let server_name = hostname.unwrap_or(&config.sni);
-        let options = ClientOptions {
-            server_name,
-            alpn: alpn.as_deref(),
-            extra_dns_san: Some(server_name)
-                .filter(|name| config.auto_sni_san_validation && !name.is_empty()),
-        };
-        let session =
-            Session::client(&context, options, &mut wire).map_err(|error| Rc::from(error.to_string()))?;
+        let session = own_session(&context, config, &probe.endpoint.hostname, alpn.as_deref(), &mut wire)?;
         socket.handshaking = true;
         link.secure(session, wire, &mut self.io);
         link.resume(&mut self.io);

@@ -20,6 +20,7 @@ pub use conversation::{Conversation, Reply, Verdict};
 pub use flags::CheckFlags;
 pub(crate) use flags::SharedFlags;
 pub use session::{CheckEvent, Outcome, Session, Transition, interval};
+pub(crate) use wire::{Heard, Wire};
 
 use millrace_config::{Cluster, ClusterDiscovery};
 

@@ -1,4 +1,4 @@
-//! One connection of HTTP/2 as checks by HTTP and by gRPC use it.
+//! One connection of HTTP/2 as checks by HTTP and by gRPC use it, and streams of load reports.
 
 use millrace_base::Time;
 use millrace_config::Cluster;
@@ -9,7 +9,7 @@ use super::conversation::Reply;
 
 /// One stream at a time.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(crate) struct Wire {
     codec: Connection,
     heads: Heads,
     /// Received and not looked at.
@@ -22,7 +22,7 @@ pub(super) struct Wire {
 }
 
 /// A part of an answer.
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// A final head is in the heads.
     Head { end: bool },
     /// Bytes of the body.

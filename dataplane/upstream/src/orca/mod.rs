@@ -89,9 +89,12 @@ impl LoadReport {
     }
 
     fn from_base64(text: &[u8]) -> Result<Self, BadReport> {
-        let bytes = base64(text).ok_or(BadReport::Encoding)?;
+        Self::from_message(&base64(text).ok_or(BadReport::Encoding)?)
+    }
+
+    /// A message of protobuf.
+    pub(crate) fn from_message(mut rest: &[u8]) -> Result<Self, BadReport> {
         let mut report = Self::default();
-        let mut rest = &bytes[..];
         while !rest.is_empty() {
             match field(&mut rest).ok_or(BadReport::Encoding)? {
                 (1, Wire::Double(value)) => report.cpu = value,

@@ -13,8 +13,8 @@ use super::{Host, cluster, counts, locality, policy, routed};
 pub(crate) const CASES: &[Case] =
     &[case!(reports_in_every_form), case!(reports_in_trailers), case!(weighed_within_localities)];
 
-const NAME: &str = "endpoint-load-metrics";
-const WEIGHTS: &str = "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin, blackout_period: 0.1s, \
+pub(super) const NAME: &str = "endpoint-load-metrics";
+pub(super) const WEIGHTS: &str = "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin, blackout_period: 0.1s, \
                        weight_update_period: 0.1s, error_utilization_penalty: 1.0, \
                        metric_names_for_computing_utilization: [named_metrics.x, \"utilization.*\"]";
 
@@ -26,7 +26,7 @@ fn reporter(position: usize, name: &str, report: &str) -> Host {
 }
 
 /// Asks until the shares of 60 requests are about these, as weights that were reported take time to count.
-fn expect_shares(proxy: &Proxy, shares: &[usize], what: &str) {
+pub(super) fn expect_shares(proxy: &Proxy, shares: &[usize], what: &str) {
     let mut client = proxy.client();
     let total: usize = shares.iter().sum();
     let mut last = Vec::new();

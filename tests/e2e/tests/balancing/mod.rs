@@ -2,6 +2,7 @@
 
 pub(crate) mod choices;
 pub(crate) mod hashing;
+pub(crate) mod load_streams;
 pub(crate) mod loads;
 pub(crate) mod localities;
 pub(crate) mod subsets;

@@ -68,7 +68,7 @@ fn replace(directory: &Path, name: &str, text: &str) {
 }
 
 /// Says which endpoints there are from now on.
-fn discover(directory: &Path, version: u32, endpoints: &[SocketAddr]) {
+pub(crate) fn discover(directory: &Path, version: u32, endpoints: &[SocketAddr]) {
     let one = |endpoint: &SocketAddr| {
         serde_json::json!({"endpoint": {"address": {"socket_address":
             {"address": endpoint.ip().to_string(), "port_value": endpoint.port()}}}})

@@ -2,7 +2,7 @@
 
 mod endpoint;
 mod filter;
-mod membership;
+pub(crate) mod membership;
 pub(crate) mod protocols;
 mod secure;
 pub(crate) mod thresholds;

@@ -68,6 +68,10 @@ const BY_NAME_RING: &str = "load_balancing_policy: {policies: [{typed_extension_
 const BY_NAME_MAGLEV: &str = "load_balancing_policy: {policies: [{typed_extension_config: {name: p, typed_config: {\"@type\": \
     type.googleapis.com/envoy.extensions.load_balancing_policies.maglev.v3.Maglev, table_size: 1009, \
     consistent_hashing_lb_config: {use_hostname_for_hashing: true}}}}]}";
+/// The first stream comes at a random time within the period.
+const LOAD_STREAMS: &str = "load_balancing_policy: {policies: [{typed_extension_config: {name: p, typed_config: {\"@type\": \
+    type.googleapis.com/envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin, \
+    enable_oob_load_report: true, oob_reporting_period: 1000000s}}}]}";
 const ILL: &str = ", health_status: UNHEALTHY";
 const PLAIN_BALANCING: Feature = Feature { area: AREA, traffic: requests(300), ..PLAIN };
 
@@ -207,6 +211,11 @@ pub(super) const FEATURES: &[Feature] = &[
         route: ", hash_policy: [{cookie: {name: c, ttl: 10s}}]",
         traffic: requests(1),
         chance: 1.0,
+        ..PLAIN_BALANCING
+    },
+    Feature {
+        name: "client_side_weighted_round_robin, streams of load reports that have not begun",
+        cluster: LOAD_STREAMS,
         ..PLAIN_BALANCING
     },
     Feature {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use millrace_config::{
-    Cluster, HashFunction, HealthStatus, LbPolicy, LeastRequest, LocalityMode, Maglev, OverrideHostSource,
-    PeakEwma, RingHash, SelectorFallback, SubsetFallback,
+    Cluster, HashFunction, HealthStatus, LbPolicy, LeastRequest, LoadStream, LocalityMode, Maglev,
+    OverrideHostSource, PeakEwma, RingHash, SelectorFallback, SubsetFallback,
 };
 
 use crate::cluster::tests::cluster_of;
@@ -186,4 +186,40 @@ fn zones_may_be_forced_and_weighed() {
     let both = "force_locality_direct_routing: true, force_local_zone: {min_size: 3}";
     assert_eq!(zone(both), (Some(3), false));
     assert_eq!(zone("force_local_zone: {}, locality_basis: HEALTHY_HOSTS_WEIGHT"), (Some(1), true));
+}
+
+#[test]
+fn streams_of_load_reports() {
+    let streams = |fields: &str| {
+        let kind = "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin";
+        typed(&format!("{kind}, {fields}")).balancing.load_stream
+    };
+    let config = "oob_reporting_config: {port_value: 9001, authority: orca.test, \
+                  transport_socket_match_criteria: {a: b}}";
+    for off in [config, "enable_oob_load_report: false", "oob_reporting_period: 1s"] {
+        assert_eq!(streams(off), None, "{off}");
+    }
+    let plain =
+        LoadStream { period: Duration::from_secs(10), port: 0, authority: "".into(), transport_match: None };
+    for period in ["", ", oob_reporting_period: 0s", ", oob_reporting_period: 0.0005s"] {
+        let found = streams(&format!("enable_oob_load_report: true{period}"));
+        assert_eq!(found.as_deref(), Some(&plain), "{period}");
+    }
+    let all = streams(&format!("enable_oob_load_report: true, oob_reporting_period: 1.5s, {config}"));
+    let expected = LoadStream {
+        period: Duration::from_millis(1500),
+        port: 9001,
+        authority: "orca.test".into(),
+        transport_match: Some(vec![("a".into(), "\"b\"".into())].into()),
+    };
+    assert_eq!(all.as_deref(), Some(&expected));
+    for (bad, path) in [
+        ("port_value: 65536", "oob_reporting_config.port_value"),
+        ("authority: \"a\\nb\"", "oob_reporting_config.authority"),
+    ] {
+        let kind = "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin";
+        let policy = list(&format!("{kind}, oob_reporting_config: {{{bad}}}"));
+        let error = cluster_of(&format!("load_balancing_policy: {policy}")).unwrap_err().to_string();
+        assert!(error.contains(path), "{error}");
+    }
 }

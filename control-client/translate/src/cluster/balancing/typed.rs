@@ -1,10 +1,11 @@
 //! `LoadBalancingPolicy`: balancers as extensions, some around others.
 
+use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use millrace_config::{
-    Balancing, ClientSideWeights, ConsistentHashing, HashFunction, LbPolicy, LeastRequest, LocalityMode,
-    OverrideHostSource, PeakEwma,
+    Balancing, ClientSideWeights, ConsistentHashing, HashFunction, LbPolicy, LeastRequest, LoadStream,
+    LocalityMode, OverrideHostSource, PeakEwma,
 };
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::extensions::load_balancing_policies as policies;
@@ -17,6 +18,7 @@ use policies::common::v3::locality_lb_config::zone_aware_lb_config::LocalityBasi
 use super::subset;
 use crate::context::Context;
 use crate::error::Rejection;
+use crate::metadata::pairs;
 use crate::{extension, hash_policy, value};
 
 /// Most balancers around one another.
@@ -24,6 +26,7 @@ const DEPTH_MAX: usize = 8;
 
 const BLACKOUT: StdDuration = StdDuration::from_secs(10);
 const EXPIRATION: StdDuration = StdDuration::from_secs(180);
+const REPORTING: StdDuration = StdDuration::from_secs(10);
 const UPDATE: StdDuration = StdDuration::from_secs(1);
 const UPDATE_MIN: StdDuration = StdDuration::from_millis(100);
 /// The shortest `decay_time` of peak-EWMA: less would forget every answer before the next.
@@ -160,11 +163,28 @@ fn client_side_weights(
     out.slow_start = slow_start(config.slow_start_config.as_ref(), cx);
     out.utilization_metrics =
         config.metric_names_for_computing_utilization.iter().map(|name| value::text(name)).collect();
+    out.load_stream = load_stream(config).map(Arc::new);
     LbPolicy::ClientSideWeightedRoundRobin(ClientSideWeights {
         blackout: period(config.blackout_period.as_ref(), BLACKOUT),
         expiration: period(config.weight_expiration_period.as_ref(), EXPIRATION),
         update: period(config.weight_update_period.as_ref(), UPDATE).max(UPDATE_MIN),
         error_penalty: config.error_utilization_penalty.map_or(0.0, |penalty| f64::from(penalty.value)),
+    })
+}
+
+/// The stream of reports that each endpoint is asked for.
+fn load_stream(
+    config: &policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin,
+) -> Option<LoadStream> {
+    config.enable_oob_load_report.filter(|enabled| enabled.value)?;
+    let period = config.oob_reporting_period.as_ref().map(value::duration);
+    let own = config.oob_reporting_config.clone().unwrap_or_default();
+    Some(LoadStream {
+        // Milliseconds are what Envoy counts in: less than one is none.
+        period: period.filter(|period| period.as_millis() > 0).unwrap_or(REPORTING),
+        port: u16::try_from(own.port_value).unwrap_or(0),
+        authority: value::text(&own.authority),
+        transport_match: own.transport_socket_match_criteria.as_ref().map(|by| pairs(by).into()),
     })
 }
 

@@ -69,6 +69,11 @@ metrics! {
         INIT_FETCH_TIMEOUT = counter "init_fetch_timeout" in OnUse, "First assignments that did not come in time.";
         LB_HEALTHY_PANIC = counter "lb_healthy_panic", "Choices made in panic mode, health ignored.";
         LB_LOCAL_CLUSTER_NOT_OK = counter "lb_local_cluster_not_ok", "Zone-aware choices refused: the local cluster is unfit.";
+        LB_ORCA_OOB_ACTIVE_SESSIONS = gauge "lb_orca_oob.active_sessions" in LoadReports, "Endpoints asked for a stream of load reports.";
+        LB_ORCA_OOB_REPORT_ERRORS = counter "lb_orca_oob.report_errors" in LoadReports, "Reports on streams that no weight follows from.";
+        LB_ORCA_OOB_REPORTS_RECEIVED = counter "lb_orca_oob.reports_received" in LoadReports, "Load reports that came on streams.";
+        LB_ORCA_OOB_STREAM_FAILURES = counter "lb_orca_oob.stream_failures" in LoadReports, "Streams of load reports that ended and will be opened again.";
+        LB_ORCA_OOB_STREAM_TERMINATED = counter "lb_orca_oob.stream_terminated" in LoadReports, "Endpoints asked no more, as they stream no load reports.";
         LB_RECALCULATE_ZONE_STRUCTURES = counter "lb_recalculate_zone_structures", "Recalculations of zone-aware routing.";
         LB_SUBSETS_ACTIVE = gauge "lb_subsets_active", "Subsets that exist.";
         LB_SUBSETS_CREATED = counter "lb_subsets_created", "Subsets created.";
