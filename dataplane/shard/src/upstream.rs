@@ -374,6 +374,9 @@ impl Shard {
     fn close_pooled(&mut self, key: Key) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let connected = upstream.is_connected();
+        // An answer that ended with its connection.
+        let ended = upstream.link.as_ref().is_some_and(Link::is_ended);
+        let by = if ended { EndedBy::Remote } else { EndedBy::Local };
         let (stream, session) = match &upstream.carries {
             Carries::Http(http) => (http.stream, None),
             Carries::Http2(_) => {
@@ -391,7 +394,7 @@ impl Shard {
             None if stream.is_some() => self.http_upstream_ended(key, Err(IoError::RESET)),
             _ => {}
         }
-        self.drop_upstream(key, EndedBy::Local);
+        self.drop_upstream(key, by);
         if let Some(downstream) = session.filter(|_| !connected) {
             self.connect_error = None;
             self.tcp_connect_failed(downstream);

@@ -42,6 +42,9 @@ impl CodeFamily {
 /// Stands for a code that is counted in `completed` alone.
 pub const UNNAMED_CODE: u16 = 1000;
 
+/// Stands for every code above 599, as in Envoy: `upstream_rq_unknown`, and no class.
+pub(crate) const UNKNOWN_CODE: u16 = 999;
+
 const PER_NODE: usize = 7;
 
 #[derive(Debug, Default)]
@@ -68,6 +71,7 @@ impl CodeCounters {
         if !(100..=UNNAMED_CODE).contains(&code) {
             return;
         }
+        let code = if (600..UNNAMED_CODE).contains(&code) { UNKNOWN_CODE } else { code };
         let wanted = key(family, code);
         let mut node = self.0.get_or_init(Box::default);
         loop {

@@ -131,6 +131,7 @@ impl Shard {
         let Carries::Http(http) = &mut upstream.carries else {
             return self.h2_retire_answer(id, conn);
         };
+        let bodiless = http.body.is_done();
         // A short body that has arrived whole is worth reading to save the connection.
         let mut trailers = std::mem::take(&mut self.discarded_trailers);
         while !http.body.is_done() {
@@ -146,17 +147,35 @@ impl Shard {
         let answered = http.body.is_done() && http.input.is_empty() && http.keep_alive;
         let reusable = answered && request_sent;
         self.discarded_trailers = trailers;
+        if !reusable && !(bodiless && request_sent) {
+            let scope = upstream.scope;
+            self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
+            self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY_LOCAL_WITH_ACTIVE_RQ);
+        }
         self.give_back(conn, reusable);
     }
 
-    /// 1xx: `100` answers `expect`, everything else ends here, as in Envoy.
+    /// The endpoint has begun to answer: this try is the last.
+    fn commit_to_try(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.side.is_none()) else { return };
+        stream.retry = None;
+        self.end_retry_slot(id);
+        self.abandon_lates(id);
+    }
+
+    /// 1xx: `100` answers `expect`, everything else ends here. As in Envoy it counts as an answer and as the beginning
+    /// of the response: no other try follows.
     pub(super) fn informational(&mut self, id: Key) -> bool {
-        let max = self.limits.informational_responses_max;
+        let (max, now) = (self.limits.informational_responses_max, self.io.now);
         let Some(stream) = self.streams.get_mut(id) else { return false };
         stream.informational += 1;
-        let forward = stream.response.status == 100 && stream.forwards_continue;
+        stream.active = now;
+        let status = stream.response.status;
+        let forward = status == 100 && stream.forwards_continue;
         let flooded = stream.informational > max;
         stream.response.clear();
+        self.count_interim(id, status);
+        self.commit_to_try(id);
         if flooded {
             self.drop_attempt(id, EndedBy::Local);
             self.attempt_failed(id, ResetReason::ProtocolError, true);

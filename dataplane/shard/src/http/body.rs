@@ -317,7 +317,7 @@ impl Shard {
             Ok(step) => step,
             Err(_) => {
                 self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_PROTOCOL_ERROR);
-                self.response_broken(id, true);
+                self.response_broken(id, true, EndedBy::Local);
                 return false;
             }
         };

@@ -6,7 +6,7 @@ use millrace_config::{ClusterId, ScopeId};
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{ErrorCode, GoAway};
 use millrace_observe::access_log::AccessLogType;
-use millrace_observe::stats::{Counter, ShardStats, http as metric, http_listener, http2};
+use millrace_observe::stats::{Counter, ShardStats, cluster as cluster_metric, http as metric, http2};
 use millrace_ring::IoError;
 
 use super::Closing;
@@ -44,6 +44,10 @@ impl Shard {
         let Carries::Http(http) = &upstream.carries else { return };
         // An answer that came before all of the request had left says nothing about where the peer stands.
         let sent = upstream.link.as_ref().is_some_and(|l| l.queued() == 0 && !l.is_ended());
+        if complete && sent && !http.input.is_empty() {
+            // More than the answer: nobody asked for it.
+            self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_PROTOCOL_ERROR);
+        }
         let reusable = complete && sent && http.keep_alive && http.input.is_empty();
         self.give_back(conn, reusable);
     }
@@ -137,19 +141,9 @@ impl Shard {
         }
         self.stats.record(scope, metric::DOWNSTREAM_RQ_TIME, took);
         let status = stream.facts.status;
-        let (class, listener_class) = match status / 100 {
-            1 => (metric::DOWNSTREAM_RQ_1XX, http_listener::DOWNSTREAM_RQ_1XX),
-            2 => (metric::DOWNSTREAM_RQ_2XX, http_listener::DOWNSTREAM_RQ_2XX),
-            3 => (metric::DOWNSTREAM_RQ_3XX, http_listener::DOWNSTREAM_RQ_3XX),
-            4 => (metric::DOWNSTREAM_RQ_4XX, http_listener::DOWNSTREAM_RQ_4XX),
-            _ => (metric::DOWNSTREAM_RQ_5XX, http_listener::DOWNSTREAM_RQ_5XX),
-        };
         let is_check = stream.is_health_check();
         if status > 0 && !is_check {
-            self.stats.inc(scope, class);
-            self.stats.inc(scope, metric::DOWNSTREAM_RQ_COMPLETED);
-            self.stats.inc(listener_scope, listener_class);
-            self.stats.inc(listener_scope, http_listener::DOWNSTREAM_RQ_COMPLETED);
+            self.stats.downstream_response(scope, listener_scope, status);
         }
         let bytes = &stream.facts.bytes;
         self.stats.add(scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, bytes.downstream_wire_sent);

@@ -196,7 +196,6 @@ impl Shard {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         std::mem::swap(&mut stream.response, &mut self.heads.response);
-        stream.active = now;
         stream.facts.times.upstream_rx_begin.get_or_insert(now);
         let bytes = &mut stream.facts.bytes;
         bytes.upstream_header_received += u64::from(head_bytes);
