@@ -44,6 +44,11 @@ impl Shard {
         let Carries::Http(http) = &upstream.carries else { return };
         // An answer that came before all of the request had left says nothing about where the peer stands.
         let sent = upstream.link.as_ref().is_some_and(|l| l.queued() == 0 && !l.is_ended());
+        if !stream.request_complete && !stream.tunnel {
+            // The rest of the request is not wanted.
+            self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
+            self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_DESTROY_LOCAL_WITH_ACTIVE_RQ);
+        }
         if complete && sent && !http.input.is_empty() {
             // More than the answer: nobody asked for it.
             self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_PROTOCOL_ERROR);
@@ -189,16 +194,20 @@ impl Shard {
         let notes = stream.facts.state.read();
         let mut info = renderer.info();
         info.written = Written::of(notes.as_deref(), downstream.filter_state());
-        let state = |cluster: Option<ClusterId>| cluster.and_then(|c| self.clusters.get(c));
-        let (routed, member) = (state(stream.facts.plan.and_then(|p| p.cluster)), state(stream.facts.member));
+        let member = stream.facts.member.and_then(|cluster| self.clusters.get(cluster));
         info.log_type = AccessLogType::DownstreamEnd;
         info.health_check = stream.is_health_check();
         info.request = Some(&stream.request);
         info.protocol = Some(stream.request.version);
         info.response = Some(&stream.response).filter(|r| r.status > 0);
         info.response_trailers = Some(&stream.trailers).filter(|t| !t.is_empty());
-        info.upstream_cluster = routed.map(|s| &*s.config().stat_name);
-        info.upstream_cluster_raw = routed.map(|s| &*s.config().name);
+        // As this shard knows it, or as it is configured while the shard has sent nothing there.
+        let routed = stream.facts.plan.and_then(|p| p.cluster).and_then(|id| {
+            let known = self.clusters.get(id).map(|state| state.config());
+            known.or_else(|| self.snapshot.cluster(id))
+        });
+        info.upstream_cluster = routed.map(|config| &*config.stat_name);
+        info.upstream_cluster_raw = routed.map(|config| &*config.name);
         let host = member.zip(stream.facts.host).and_then(|(s, host)| s.host(host));
         info.upstream_host_name = host.map(|h| &*h.hostname).filter(|n| !n.is_empty());
         info.unique = (u128::from(random) << 64) | u128::from(self.rng.next_u64());

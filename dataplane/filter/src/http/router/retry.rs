@@ -265,7 +265,8 @@ fn asked_for(policy: &RetryPolicy, head: &ResponseHead, now: WallTime) -> Option
         };
         values.next().is_none().then_some(Duration::from_secs(seconds))
     });
-    asked.into_iter().find(|asked| *asked <= limits.max)
+    // No time at all is the exponential back-off's, as in Envoy.
+    asked.into_iter().find(|asked| !asked.is_zero() && *asked <= limits.max)
 }
 
 /// The conditions that concern `grpc-status`.
