@@ -379,9 +379,14 @@ impl Shard {
         let by = if ended { EndedBy::Remote } else { EndedBy::Local };
         let (stream, session) = match &upstream.carries {
             Carries::Http(http) => (http.stream, None),
-            Carries::Http2(_) => {
-                let reason = ResetReason::ConnectionTermination;
-                return self.h2_upstream_gone(key, reason, EndedBy::Local);
+            Carries::Http2(h2) => {
+                return match h2.gone {
+                    // The last of its streams was told.
+                    Some(by) => self.drop_upstream(key, by),
+                    None => {
+                        self.h2_upstream_gone(key, ResetReason::ConnectionTermination, EndedBy::Local);
+                    }
+                };
             }
             Carries::Tcp(downstream) => (None, Some(*downstream)),
         };

@@ -120,11 +120,15 @@ mod tests {
             codes.inc(CodeFamily::Plain, code);
         }
         codes.inc(CodeFamily::External, 200);
+        for code in [600, 799, 998] {
+            codes.inc(CodeFamily::Canary, code);
+        }
         let mut seen = Vec::new();
         codes.for_each(|family, code, count| seen.push((family, code, count)));
         seen.sort();
-        assert_eq!(seen.len(), 10);
+        assert_eq!(seen.len(), 11);
         assert_eq!(seen[0], (CodeFamily::Plain, 200, 2));
-        assert_eq!(seen[9], (CodeFamily::External, 200, 1));
+        assert_eq!(seen[9], (CodeFamily::Canary, UNKNOWN_CODE, 3));
+        assert_eq!(seen[10], (CodeFamily::External, 200, 1));
     }
 }
