@@ -254,7 +254,9 @@ impl Shard {
                 (ResetReason::ProtocolError, Some(metric::UPSTREAM_RQ_TX_RESET))
             }
             (Side::Peer, ErrorCode::NoError) => {
-                self.stats.inc(scope, metric::UPSTREAM_RQ_RX_RESET_NO_ERROR);
+                if self.streams.get(id).is_some_and(|stream| stream.flow.response_end) {
+                    self.stats.inc(scope, metric::UPSTREAM_RQ_RX_RESET_NO_ERROR);
+                }
                 (ResetReason::RemoteReset, Some(metric::UPSTREAM_RQ_RX_RESET))
             }
             (Side::Peer, _) => (ResetReason::RemoteReset, Some(metric::UPSTREAM_RQ_RX_RESET)),
