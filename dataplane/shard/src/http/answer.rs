@@ -147,7 +147,8 @@ impl Shard {
         let answered = http.body.is_done() && http.input.is_empty() && http.keep_alive;
         let reusable = answered && request_sent;
         self.discarded_trailers = trailers;
-        if !reusable && !(bodiless && request_sent) {
+        let over = bodiless && request_sent;
+        if !(reusable || over) {
             let scope = upstream.scope;
             self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
             self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY_LOCAL_WITH_ACTIVE_RQ);
