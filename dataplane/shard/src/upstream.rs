@@ -375,11 +375,19 @@ impl Shard {
     fn close_pooled(&mut self, key: Key) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let connected = upstream.is_connected();
+        // An answer that ended with its connection.
+        let ended = upstream.link.as_ref().is_some_and(Link::is_ended);
+        let by = if ended { EndedBy::Remote } else { EndedBy::Local };
         let (stream, session) = match &upstream.carries {
             Carries::Http(http) => (http.stream, None),
-            Carries::Http2(_) => {
-                let reason = ResetReason::ConnectionTermination;
-                return self.h2_upstream_gone(key, reason, EndedBy::Local);
+            Carries::Http2(h2) => {
+                return match h2.gone {
+                    // The last of its streams was told.
+                    Some(by) => self.drop_upstream(key, by),
+                    None => {
+                        self.h2_upstream_gone(key, ResetReason::ConnectionTermination, EndedBy::Local);
+                    }
+                };
             }
             Carries::Tcp(downstream) => (None, Some(*downstream)),
         };
@@ -392,7 +400,7 @@ impl Shard {
             None if stream.is_some() => self.http_upstream_ended(key, Err(IoError::RESET)),
             _ => {}
         }
-        self.drop_upstream(key, EndedBy::Local);
+        self.drop_upstream(key, by);
         if let Some(downstream) = session.filter(|_| !connected) {
             self.connect_error = None;
             self.tcp_connect_failed(downstream);

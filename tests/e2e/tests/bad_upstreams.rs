@@ -19,6 +19,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(refusing_and_then_there),
     case!(a_late_answer_is_nobodys),
     case!(more_than_was_announced),
+    case!(an_interim_answer_is_the_begin_of_the_last_one),
+    case!(what_no_answer_begins_with_is_refused_before_it_ends),
     case!(all_refuse),
     case!(all_unhealthy),
     case!(a_budget_keeps_retries_few),
@@ -144,6 +146,36 @@ fn more_than_was_announced(subject: &Subject) {
         proxy.wait_stat("cluster.up.upstream_cx_active", 0);
     }
     assert_eq!(upstream.connections(), 5);
+}
+
+fn an_interim_answer_is_the_begin_of_the_last_one(subject: &Subject) {
+    let asked = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::raw("HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n").then(Then::Close),
+        1 => Reply::raw("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"),
+        _ => Reply::close(),
+    });
+    let retry = ", retry_policy: {retry_on: 5xx, num_retries: 3}";
+    let proxy = routed(subject, &[upstream.address()], retry, "");
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status, 503);
+    let late = "upstream_reset_after_response_started{connection_termination}";
+    assert_eq!(proxy.log().line(0).verdict(), ("503", "UC", late));
+    assert_eq!(upstream.requests().len(), 1, "no other try follows");
+    assert_eq!(client.get("/").text(), "ok");
+    proxy.wait_stat("cluster.up.upstream_rq_103", 2);
+    proxy.wait_stat("cluster.up.upstream_rq_completed", 3);
+    assert_eq!(proxy.stat("cluster.up.upstream_rq_503").unwrap_or(0), 0);
+    assert_eq!(proxy.stat("cluster.up.upstream_rq_retry").unwrap_or(0), 0);
+}
+
+fn what_no_answer_begins_with_is_refused_before_it_ends(subject: &Subject) {
+    let upstream = Upstream::start(|_| Reply::raw("SSH-2.0-nobody ever ends this line"));
+    let proxy = routed(subject, &[upstream.address()], ", timeout: 0s", "");
+    assert_eq!(proxy.client().get("/").status, 502);
+    let verdict = ("502", "UPE", "upstream_reset_before_response_started{protocol_error}");
+    assert_eq!(proxy.log().line(0).verdict(), verdict);
+    proxy.wait_stat("cluster.up.upstream_cx_protocol_error", 1);
 }
 
 fn all_refuse(subject: &Subject) {

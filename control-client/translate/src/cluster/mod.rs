@@ -142,6 +142,12 @@ pub(crate) fn checked_only(
         transport,
         transport_matches,
     };
+    enable_groups(&built, cx);
+    Ok(built)
+}
+
+/// Statistics that only clusters have that use what they count.
+fn enable_groups(built: &Cluster, cx: &mut Context) {
     if built.http.protocol != UpstreamProtocol::Http1 {
         cx.registry.enable(built.scope, Group::Http2);
     }
@@ -158,7 +164,6 @@ pub(crate) fn checked_only(
     if matched || built.transport.tls.is_some() {
         cx.registry.tls_scopes(built.scope);
     }
-    Ok(built)
 }
 
 /// `track_cluster_stats`, and the field that it replaced.

@@ -94,6 +94,21 @@ Where the filters differ from Envoy 1.40, on purpose:
 ";
 
 const SHAPING: &str = "
+## Endpoints that misbehave, and x-envoy headers
+
+Compared with Envoy 1.40 with the same bytes: answers that are cut, late, malformed or interim, every `retry_on`, hedging,
+timeouts and `x-envoy-` request headers. Where it differs:
+
+- What is stricter about HTTP/1.1 stands in docs/threat-model.md. An answer without a length whose connection is reset is
+  cut short for the client, too; Envoy takes it for whole.
+- After an answer that is cut short, or that comes before the end of its request, the client's connection gets its FIN at
+  once, and `delayed_close_timeout` bounds how long its rest is read. Envoy waits that long for the client's FIN first, so
+  that `downstream_cx_destroy_remote` or `downstream_cx_delayed_close_timeout` counts what is `destroy_local` here.
+- A body of a refused try, or of a followed redirect, that has come whole is read, and its connection serves on.
+- `x-envoy-upstream-alt-stat-name` makes no statistics: clients do not name counters. Of a header that stands twice the
+  first one counts; Envoy joins them, which makes numbers unreadable.
+- `canary.` counts answers with `x-envoy-upstream-canary: true`, not those of endpoints whose metadata say so.
+
 ## Filters that shape
 
 Where the filters differ from Envoy 1.40, on purpose or because something is not served yet:
@@ -112,15 +127,17 @@ Where the filters differ from Envoy 1.40, on purpose or because something is not
 - `header_mutation`: query parameters keep their escapes (Envoy writes them decoded, also into the request line). The
   parts of a head that are no fields cannot be removed. Answers to requests that are refused before the filters run, such
   as malformed ones, are not changed.
-- `buffer`: what is kept for a retry has the bound of docs/limits.md, whatever `max_request_bytes` says.
+- `buffer`: what comes while an earlier filter delays the request counts, too (1.40 lets it pass, however long it is). What
+  is kept for a retry has the bound of docs/limits.md, whatever `max_request_bytes` says.
 - `compressor`: with a `compressor_library` of the route the body has the coding that the head names (1.40 sends that of the
   filter), and `zstd`, too, hands on what it has when the endpoint pauses (1.40 keeps it until the end). `input_block_bits`
   is no more than `window_bits`, and a `compression_level` of `zstd` no more than 19. With `status_header_enabled` a response
   that is too short counts once (twice in 1.40).
 - `decompressor`: a body that is malformed, ends early or grows too much ends its stream (`docs/limits.md`); 1.40 ends it as
   if what it could decompress were all of it. Members of a gzip body that follow the first one are decompressed, too.
-- `bandwidth_limit`: bytes of a response are counted as they leave for the client, behind every other filter, and local
-  replies over HTTP/1.1 are not held back.
+- `bandwidth_limit`: the bucket begins with one `fill_interval` at the first request, Envoy's when it was configured. Bytes
+  of a response are counted as they leave for the client, behind every other filter, and local replies over HTTP/1.1 are
+  not held back.
 - `admission_control`: trailers of HTTP/1.1 endpoints count, whether the cluster passes them on or not.
 - `adaptive_concurrency`: no more requests pass than the limit says (Envoy's may be passed by requests at the same moment).
   Its timers are looked at when requests come and go, its gauges are there once a request came.

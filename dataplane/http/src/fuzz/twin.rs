@@ -246,7 +246,10 @@ pub fn response(input: &[u8], opts: &ParseOptions, request: &RequestInfo) -> Res
 }
 
 fn response_within(input: &[u8], opts: &ParseOptions, request: &RequestInfo) -> Result<bool, ResponseError> {
-    let Some((status_line, mut rest)) = line(input) else { return Ok(false) };
+    let Some((status_line, mut rest)) = line(input) else {
+        let begins = input.iter().zip(b"HTTP/").all(|(a, b)| a == b);
+        return if begins { Ok(false) } else { Err(ResponseError::BadStatusLine) };
+    };
     let (status, http10) = status(status_line.map_err(|()| ResponseError::BadStatusLine)?)?;
     let mut fields = Fields::new();
     loop {

@@ -81,7 +81,15 @@ fn plain_lines(
 /// `version SP 3DIGIT [SP reason] CRLF`. The space after the status is missing from enough servers that
 /// its absence before CRLF is accepted; it changes nothing.
 fn status_line(input: &[u8], out: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
-    let Some(lf) = memchr(b'\n', input) else { return Ok(None) };
+    let Some(lf) = memchr(b'\n', input) else {
+        // Whoever begins otherwise may never end the line.
+        let begin = b"HTTP/".len().min(input.len());
+        return if input[..begin] == b"HTTP/"[..begin] {
+            Ok(None)
+        } else {
+            Err(ResponseError::BadStatusLine)
+        };
+    };
     let line = input[..lf].strip_suffix(b"\r").ok_or(ResponseError::BadStatusLine)?;
     let (version, rest) = line.split_at_checked(VERSION_LEN).ok_or(ResponseError::BadStatusLine)?;
     out.version = match version {
@@ -127,6 +135,13 @@ mod tests {
         }
         assert_eq!(parse("HTTP/1.0 200\r\n\r\n").map(|r| r.0.status), Ok(200));
         assert_eq!(parse("HTTP/1.1 200 \r\n\r\n").map(|r| r.0.status), Ok(200));
+    }
+
+    #[test]
+    fn what_is_no_response_is_told_before_its_line_ends() {
+        for bad in ["g", "HTTQ", "http/1.1", " HTTP/1.1"] {
+            assert_eq!(parse(bad).map(|r| r.1), Err(ResponseError::BadStatusLine), "{bad}");
+        }
     }
 
     #[test]

@@ -42,6 +42,9 @@ impl CodeFamily {
 /// Stands for a code that is counted in `completed` alone.
 pub const UNNAMED_CODE: u16 = 1000;
 
+/// Stands for every code above 599, as in Envoy: `upstream_rq_unknown`, and no class.
+pub(crate) const UNKNOWN_CODE: u16 = 999;
+
 const PER_NODE: usize = 7;
 
 #[derive(Debug, Default)]
@@ -68,6 +71,7 @@ impl CodeCounters {
         if !(100..=UNNAMED_CODE).contains(&code) {
             return;
         }
+        let code = if (600..UNNAMED_CODE).contains(&code) { UNKNOWN_CODE } else { code };
         let wanted = key(family, code);
         let mut node = self.0.get_or_init(Box::default);
         loop {
@@ -116,11 +120,15 @@ mod tests {
             codes.inc(CodeFamily::Plain, code);
         }
         codes.inc(CodeFamily::External, 200);
+        for code in [600, 799, 998] {
+            codes.inc(CodeFamily::Canary, code);
+        }
         let mut seen = Vec::new();
         codes.for_each(|family, code, count| seen.push((family, code, count)));
         seen.sort();
-        assert_eq!(seen.len(), 10);
+        assert_eq!(seen.len(), 11);
         assert_eq!(seen[0], (CodeFamily::Plain, 200, 2));
-        assert_eq!(seen[9], (CodeFamily::External, 200, 1));
+        assert_eq!(seen[9], (CodeFamily::Canary, UNKNOWN_CODE, 3));
+        assert_eq!(seen[10], (CodeFamily::External, 200, 1));
     }
 }

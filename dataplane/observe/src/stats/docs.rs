@@ -15,72 +15,7 @@ fn page() -> String {
          and `zone.<from>.<to>.`.\n",
     );
     for kind in ScopeKind::ALL {
-        let prefix = match (kind.prefix(), kind) {
-            ("", ScopeKind::Host) => {
-                "(in /clusters; with per_endpoint_stats cluster.<name>.endpoint.<address>.)".to_owned()
-            }
-            ("", ScopeKind::HttpLocalRateLimit) => "<stat_prefix>.http_local_rate_limit.".to_owned(),
-            ("", ScopeKind::CustomResponse) => "[http.<stat_prefix>.]".to_owned(),
-            ("", ScopeKind::HttpBandwidthLimit) => "<stat_prefix>.http_bandwidth_limit.".to_owned(),
-            ("", _) => "(no prefix)".to_owned(),
-            (prefix, ScopeKind::HttpFault) => format!("{prefix}.<stat_prefix>.fault."),
-            (prefix, ScopeKind::HttpCors) => format!("{prefix}.<stat_prefix>.cors."),
-            (prefix, ScopeKind::HttpCsrf) => format!("{prefix}.<stat_prefix>.csrf."),
-            (prefix, ScopeKind::HttpStatefulSession) => {
-                format!("{prefix}.<stat_prefix>.stateful_session.<stat_prefix>.")
-            }
-            (prefix, ScopeKind::HttpCompressor) => {
-                format!("{prefix}.<stat_prefix>.compressor.<name>.<library>.")
-            }
-            (prefix, ScopeKind::HttpCompressorDirection) => {
-                format!("{prefix}.<stat_prefix>.compressor.<name>.<library>.[request.|response.]")
-            }
-            (prefix, ScopeKind::HttpDecompressor) => {
-                format!("{prefix}.<stat_prefix>.decompressor.<name>.<library>.{{request,response}}.")
-            }
-            (prefix, ScopeKind::HttpDecompressorLibrary) => {
-                format!("{prefix}.<stat_prefix>.decompressor.<name>.<library>.decompressor_library.")
-            }
-            (prefix, ScopeKind::HttpAdmissionControl) => format!("{prefix}.<stat_prefix>.admission_control."),
-            (prefix, ScopeKind::HttpGradientController) => {
-                format!("{prefix}.<stat_prefix>.adaptive_concurrency.gradient_controller.")
-            }
-            (
-                prefix,
-                ScopeKind::LocalRateLimit | ScopeKind::ConnectionLimit | ScopeKind::HeaderToMetadata,
-            ) => {
-                format!("{prefix}.<stat_prefix>.")
-            }
-            (prefix, ScopeKind::JsonToMetadata) => format!("{prefix}.{{rq,resp}}."),
-            (prefix, ScopeKind::HttpListener) => format!("{prefix}.<address>.http.<stat_prefix>."),
-            (
-                prefix,
-                ScopeKind::Listener
-                | ScopeKind::Http
-                | ScopeKind::Tcp
-                | ScopeKind::Cluster
-                | ScopeKind::Sds
-                | ScopeKind::DnsCache,
-            ) => {
-                format!("{prefix}.<name>.")
-            }
-            (prefix, ScopeKind::Grpc) => format!("{prefix}.<name>.{{grpc,grpc-web}}[.<service>.<method>]."),
-            (prefix, ScopeKind::ListenerSsl) => format!("{prefix}.<address>.ssl."),
-            (prefix, ScopeKind::ListenerSecrets) => format!("{prefix}.<address>.server_ssl_socket_factory."),
-            (prefix, ScopeKind::ClusterSsl) => format!("{prefix}.<name>.ssl."),
-            (prefix, ScopeKind::ClusterSecrets) => format!("{prefix}.<name>.client_ssl_socket_factory."),
-            (prefix, ScopeKind::ClusterBudgets | ScopeKind::ClusterSizes) => format!("{prefix}.<name>."),
-            (prefix, ScopeKind::ClusterZone) => format!("{prefix}.<name>.zone.<from>.<to>."),
-            (prefix, ScopeKind::ProxyProto) => format!("{prefix}.[<stat_prefix>.]"),
-            (prefix, ScopeKind::OverloadMonitor) => format!("{prefix}.<resource monitor>."),
-            (prefix, ScopeKind::OverloadAction) => format!("{prefix}.<action>."),
-            (prefix, ScopeKind::LoadShedPoint) => format!("{prefix}.<load shed point>."),
-            (prefix, ScopeKind::Rds) => format!("{prefix}.<stat_prefix>.rds.<name>."),
-            (prefix, ScopeKind::Vhds) => format!("{prefix}.<stat_prefix>.rds.vhds.<name>."),
-            (prefix, ScopeKind::ScopedRds) => format!("{prefix}.<stat_prefix>.scoped_rds.<name>."),
-            (prefix, ScopeKind::Route) => format!("{prefix}.<name>.{{route,vcluster}}.<name>."),
-            (prefix, _) => format!("{prefix}."),
-        };
+        let prefix = prefix_of(*kind);
         let _ = write!(
             out,
             "\n## {kind:?}: `{}`\n\n| name | type | when | counts |\n|---|---|---|---|\n",
@@ -100,6 +35,73 @@ fn page() -> String {
         }
     }
     out
+}
+
+/// What stands in front of the names of a kind of scope.
+fn prefix_of(kind: ScopeKind) -> String {
+    match (kind.prefix(), kind) {
+        ("", ScopeKind::Host) => {
+            "(in /clusters; with per_endpoint_stats cluster.<name>.endpoint.<address>.)".to_owned()
+        }
+        ("", ScopeKind::HttpLocalRateLimit) => "<stat_prefix>.http_local_rate_limit.".to_owned(),
+        ("", ScopeKind::CustomResponse) => "[http.<stat_prefix>.]".to_owned(),
+        ("", ScopeKind::HttpBandwidthLimit) => "<stat_prefix>.http_bandwidth_limit.".to_owned(),
+        ("", _) => "(no prefix)".to_owned(),
+        (prefix, ScopeKind::HttpFault) => format!("{prefix}.<stat_prefix>.fault."),
+        (prefix, ScopeKind::HttpCors) => format!("{prefix}.<stat_prefix>.cors."),
+        (prefix, ScopeKind::HttpCsrf) => format!("{prefix}.<stat_prefix>.csrf."),
+        (prefix, ScopeKind::HttpStatefulSession) => {
+            format!("{prefix}.<stat_prefix>.stateful_session.<stat_prefix>.")
+        }
+        (prefix, ScopeKind::HttpCompressor) => {
+            format!("{prefix}.<stat_prefix>.compressor.<name>.<library>.")
+        }
+        (prefix, ScopeKind::HttpCompressorDirection) => {
+            format!("{prefix}.<stat_prefix>.compressor.<name>.<library>.[request.|response.]")
+        }
+        (prefix, ScopeKind::HttpDecompressor) => {
+            format!("{prefix}.<stat_prefix>.decompressor.<name>.<library>.{{request,response}}.")
+        }
+        (prefix, ScopeKind::HttpDecompressorLibrary) => {
+            format!("{prefix}.<stat_prefix>.decompressor.<name>.<library>.decompressor_library.")
+        }
+        (prefix, ScopeKind::HttpAdmissionControl) => format!("{prefix}.<stat_prefix>.admission_control."),
+        (prefix, ScopeKind::HttpGradientController) => {
+            format!("{prefix}.<stat_prefix>.adaptive_concurrency.gradient_controller.")
+        }
+        (prefix, ScopeKind::LocalRateLimit | ScopeKind::ConnectionLimit | ScopeKind::HeaderToMetadata) => {
+            format!("{prefix}.<stat_prefix>.")
+        }
+        (prefix, ScopeKind::JsonToMetadata) => format!("{prefix}.{{rq,resp}}."),
+        (prefix, ScopeKind::HttpListener) => format!("{prefix}.<address>.http.<stat_prefix>."),
+        (
+            prefix,
+            ScopeKind::Listener
+            | ScopeKind::Http
+            | ScopeKind::Tcp
+            | ScopeKind::Cluster
+            | ScopeKind::Sds
+            | ScopeKind::DnsCache,
+        ) => {
+            format!("{prefix}.<name>.")
+        }
+        (prefix, ScopeKind::Grpc) => format!("{prefix}.<name>.{{grpc,grpc-web}}[.<service>.<method>]."),
+        (prefix, ScopeKind::ListenerSsl) => format!("{prefix}.<address>.ssl."),
+        (prefix, ScopeKind::ListenerSecrets) => format!("{prefix}.<address>.server_ssl_socket_factory."),
+        (prefix, ScopeKind::ClusterSsl) => format!("{prefix}.<name>.ssl."),
+        (prefix, ScopeKind::ClusterSecrets) => format!("{prefix}.<name>.client_ssl_socket_factory."),
+        (prefix, ScopeKind::ClusterBudgets | ScopeKind::ClusterSizes) => format!("{prefix}.<name>."),
+        (prefix, ScopeKind::ClusterZone) => format!("{prefix}.<name>.zone.<from>.<to>."),
+        (prefix, ScopeKind::ProxyProto) => format!("{prefix}.[<stat_prefix>.]"),
+        (prefix, ScopeKind::OverloadMonitor) => format!("{prefix}.<resource monitor>."),
+        (prefix, ScopeKind::OverloadAction) => format!("{prefix}.<action>."),
+        (prefix, ScopeKind::LoadShedPoint) => format!("{prefix}.<load shed point>."),
+        (prefix, ScopeKind::Rds) => format!("{prefix}.<stat_prefix>.rds.<name>."),
+        (prefix, ScopeKind::Vhds) => format!("{prefix}.<stat_prefix>.rds.vhds.<name>."),
+        (prefix, ScopeKind::ScopedRds) => format!("{prefix}.<stat_prefix>.scoped_rds.<name>."),
+        (prefix, ScopeKind::Route) => format!("{prefix}.<name>.{{route,vcluster}}.<name>."),
+        (prefix, _) => format!("{prefix}."),
+    }
 }
 
 fn when(group: Group) -> &'static str {

@@ -135,6 +135,7 @@ impl Shard {
         let Carries::Http(http) = &mut upstream.carries else {
             return self.h2_retire_answer(id, conn);
         };
+        let bodiless = http.body.is_done();
         // A short body that has arrived whole is worth reading to save the connection.
         let mut trailers = std::mem::take(&mut self.discarded_trailers);
         while !http.body.is_done() {
@@ -149,27 +150,37 @@ impl Shard {
             && upstream.link.as_ref().is_some_and(|l| l.queued() == 0 && !l.is_ended());
         let answered = http.body.is_done() && http.input.is_empty() && http.keep_alive;
         let reusable = answered && request_sent;
-        let surplus = http.body.is_done() && !http.input.is_empty();
         self.discarded_trailers = trailers;
-        if surplus {
-            self.stats.inc(upstream.scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
+        let over = bodiless && request_sent;
+        if !(reusable || over) {
+            let scope = upstream.scope;
+            self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
+            self.stats.inc(scope, metric::UPSTREAM_CX_DESTROY_LOCAL_WITH_ACTIVE_RQ);
         }
         self.give_back(conn, reusable);
     }
 
-    /// 1xx: `100` answers `expect`, everything else ends here. As in Envoy it counts for the cluster, settles which try
-    /// answers, and rules out another one.
-    pub(super) fn informational(&mut self, id: Key) -> bool {
-        let max = self.limits.informational_responses_max;
-        let Some(stream) = self.streams.get_mut(id) else { return false };
+    /// The endpoint has begun to answer: this try is the last.
+    fn commit_to_try(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.side.is_none()) else { return };
         stream.retry = None;
+        self.end_retry_slot(id);
         self.abandon_lates(id);
-        self.count_interim(id);
+    }
+
+    /// 1xx: `100` answers `expect`, everything else ends here. As in Envoy it counts as an answer and as the beginning
+    /// of the response: no other try follows.
+    pub(super) fn informational(&mut self, id: Key) -> bool {
+        let (max, now) = (self.limits.informational_responses_max, self.io.now);
         let Some(stream) = self.streams.get_mut(id) else { return false };
         stream.informational += 1;
-        let forward = stream.response.status == 100 && stream.forwards_continue;
+        stream.active = now;
+        let status = stream.response.status;
+        let forward = status == 100 && stream.forwards_continue;
         let flooded = stream.informational > max;
         stream.response.clear();
+        self.count_interim(id, status);
+        self.commit_to_try(id);
         if flooded {
             self.drop_attempt(id, EndedBy::Local);
             self.attempt_failed(id, ResetReason::ProtocolError, true);
@@ -179,18 +190,5 @@ impl Shard {
             self.invite_body(id);
         }
         true
-    }
-
-    /// The answer to a request whose endpoint failed behind an interim response: Envoy calls that the start of the
-    /// response, and counts no status for the cluster.
-    #[cold]
-    pub(super) fn after_interim(&mut self, id: Key, mut answer: LocalReply) -> LocalReply {
-        if let Some(rest) = answer.details.strip_prefix("upstream_reset_before") {
-            answer.details = format!("upstream_reset_after{rest}").into();
-        }
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.facts.cluster_status.get_or_insert(0);
-        }
-        answer
     }
 }

@@ -413,11 +413,10 @@ impl Shard {
             _ => {
                 let words = stream.facts.transport_failure.clone();
                 let words = words.as_deref().unwrap_or_default();
-                reply::reset(reason, words, stream.facts.attempts > 1)
+                let answer = reply::reset(reason, words, stream.facts.attempts > 1);
+                if stream.informational > 0 { reply::after_interim(answer) } else { answer }
             }
         };
-        let answer = if stream.informational > 0 { self.after_interim(id, answer) } else { answer };
-        let Some(stream) = self.streams.get(id) else { return };
         if !stream.lates.is_empty() && self.awaits_lates(id) {
             return self.fail_beside(id, answer.status);
         }

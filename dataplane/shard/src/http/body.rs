@@ -88,8 +88,10 @@ impl Shard {
                 written
             }
         };
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.facts.bytes.downstream_wire_sent += written as u64;
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.facts.bytes.downstream_wire_sent += written as u64;
+        if let Some(options) = &stream.options {
+            self.stats.downstream_response(options.hcm.scope, options.hcm.listener_scope, 100);
         }
     }
 
@@ -293,7 +295,7 @@ impl Shard {
             Ok(step) => step,
             Err(_) => {
                 self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_PROTOCOL_ERROR);
-                self.response_broken(id, true);
+                self.response_broken(id, true, EndedBy::Local);
                 return false;
             }
         };

@@ -6,9 +6,7 @@ use millrace_config::{ClusterId, ScopeId};
 use millrace_http::h1::BodyFraming;
 use millrace_http::h2::{ErrorCode, GoAway};
 use millrace_observe::access_log::AccessLogType;
-use millrace_observe::stats::{
-    Counter, ShardStats, cluster as cluster_metric, http as metric, http_listener, http2,
-};
+use millrace_observe::stats::{Counter, ShardStats, cluster as cluster_metric, http as metric, http2};
 use millrace_ring::IoError;
 
 use super::Closing;
@@ -48,11 +46,16 @@ impl Shard {
         let Carries::Http(http) = &upstream.carries else { return };
         // An answer that came before all of the request had left says nothing about where the peer stands.
         let sent = upstream.link.as_ref().is_some_and(|l| l.queued() == 0 && !l.is_ended());
-        let reusable = complete && sent && http.keep_alive && http.input.is_empty();
-        if !http.input.is_empty() && !stream.tunnel {
-            // Bytes behind the answer that nobody asked for.
+        if !stream.request_complete && !stream.tunnel {
+            // The rest of the request is not wanted.
+            self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
+            self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_DESTROY_LOCAL_WITH_ACTIVE_RQ);
+        }
+        if complete && sent && !http.input.is_empty() {
+            // More than the answer: nobody asked for it.
             self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_CX_PROTOCOL_ERROR);
         }
+        let reusable = complete && sent && http.keep_alive && http.input.is_empty();
         self.give_back(conn, reusable);
     }
 
@@ -145,19 +148,9 @@ impl Shard {
         }
         self.stats.record(scope, metric::DOWNSTREAM_RQ_TIME, took);
         let status = stream.facts.status;
-        let (class, listener_class) = match status / 100 {
-            1 => (metric::DOWNSTREAM_RQ_1XX, http_listener::DOWNSTREAM_RQ_1XX),
-            2 => (metric::DOWNSTREAM_RQ_2XX, http_listener::DOWNSTREAM_RQ_2XX),
-            3 => (metric::DOWNSTREAM_RQ_3XX, http_listener::DOWNSTREAM_RQ_3XX),
-            4 => (metric::DOWNSTREAM_RQ_4XX, http_listener::DOWNSTREAM_RQ_4XX),
-            _ => (metric::DOWNSTREAM_RQ_5XX, http_listener::DOWNSTREAM_RQ_5XX),
-        };
         let is_check = stream.is_health_check();
         if status > 0 && !is_check {
-            self.stats.inc(scope, class);
-            self.stats.inc(scope, metric::DOWNSTREAM_RQ_COMPLETED);
-            self.stats.inc(listener_scope, listener_class);
-            self.stats.inc(listener_scope, http_listener::DOWNSTREAM_RQ_COMPLETED);
+            self.stats.downstream_response(scope, listener_scope, status);
         }
         let bytes = &stream.facts.bytes;
         self.stats.add(scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, bytes.downstream_wire_sent);
@@ -203,16 +196,20 @@ impl Shard {
         let notes = stream.facts.state.read();
         let mut info = renderer.info();
         info.written = Written::of(notes.as_deref(), downstream.filter_state());
-        let state = |cluster: Option<ClusterId>| cluster.and_then(|c| self.clusters.get(c));
-        let (routed, member) = (state(stream.facts.plan.and_then(|p| p.cluster)), state(stream.facts.member));
+        let member = stream.facts.member.and_then(|cluster| self.clusters.get(cluster));
         info.log_type = AccessLogType::DownstreamEnd;
         info.health_check = stream.is_health_check();
         info.request = Some(&stream.request);
         info.protocol = Some(stream.request.version);
         info.response = Some(&stream.response).filter(|r| r.status > 0);
         info.response_trailers = Some(&stream.trailers).filter(|t| !t.is_empty());
-        info.upstream_cluster = routed.map(|s| &*s.config().stat_name);
-        info.upstream_cluster_raw = routed.map(|s| &*s.config().name);
+        // As this shard knows it, or as it is configured while the shard has sent nothing there.
+        let routed = stream.facts.plan.and_then(|p| p.cluster).and_then(|id| {
+            let known = self.clusters.get(id).map(|state| state.config());
+            known.or_else(|| self.snapshot.cluster(id))
+        });
+        info.upstream_cluster = routed.map(|config| &*config.stat_name);
+        info.upstream_cluster_raw = routed.map(|config| &*config.name);
         let host = member.zip(stream.facts.host).and_then(|(s, host)| s.host(host));
         info.upstream_host_name = host.map(|h| &*h.hostname).filter(|n| !n.is_empty());
         info.unique = (u128::from(random) << 64) | u128::from(self.rng.next_u64());

@@ -35,7 +35,9 @@ impl Shard {
         stream.local_reply = true;
         stream.facts.details = reply.details.clone();
         // Only the router's replies stand for an answer of the cluster, under their own status for gRPC.
-        stream.facts.cluster_status.get_or_insert(if reply.by_router { reply.status } else { 0 });
+        // Behind an interim answer they count no more, as in Envoy.
+        let counts = reply.by_router && stream.informational == 0;
+        stream.facts.cluster_status.get_or_insert(if counts { reply.status } else { 0 });
         let key = stream.downstream;
         let over_h2 = stream.client.is_some();
         // As in Envoy, a bad request ends its connection, whoever calls it so.

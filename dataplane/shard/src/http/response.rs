@@ -87,7 +87,6 @@ impl Shard {
         self.response_parse.head_bytes_max = options.h1_head_bytes_max();
         self.response_parse.head_fields_max = usize::from(options.head_fields_max);
         self.response_parse.preserve_case = options.preserve_case;
-        stream.active = self.io.now;
         stream.facts.times.upstream_rx_begin.get_or_insert(self.io.now);
         loop {
             if http.scanner.ready(http.input.front(), self.response_parse.head_bytes_max) {
@@ -125,6 +124,7 @@ impl Shard {
         let (Some(options), Some(plan)) = (stream.options.clone(), stream.facts.plan) else { return false };
         let Some(downstream) = self.downstreams.get(stream.downstream) else { return false };
         stream.facts.details = "via_upstream".into();
+        stream.active = now;
         hop::strip_response(&mut stream.response);
         if let Some(config) = &options.routes
             && let Some(virtual_host) = config.virtual_hosts.get(plan.virtual_host)
@@ -286,7 +286,7 @@ impl Shard {
             if !tunnel {
                 self.stats.inc(scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
             }
-            return self.response_broken(id, !tunnel);
+            return self.response_broken(id, !tunnel, EndedBy::Remote);
         }
         let reason = match http.input.is_empty() {
             true => ResetReason::ConnectionTermination,
@@ -316,7 +316,7 @@ impl Shard {
     }
 
     /// The answer ended in the middle: the client must see that it is not whole.
-    pub(super) fn response_broken(&mut self, id: Key, malformed: bool) {
+    pub(super) fn response_broken(&mut self, id: Key, malformed: bool, by: EndedBy) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let (flag, details) = match malformed {
             true => {
@@ -330,7 +330,7 @@ impl Shard {
         stream.flag(flag);
         stream.facts.details = details.into();
         self.report_try(id, TryResult::Failed);
-        self.abort_stream(id, EndedBy::Remote);
+        self.abort_stream(id, by);
     }
 
     pub(crate) fn http_upstream_sent(&mut self, conn: Key, result: Result<usize, IoError>) {
@@ -349,7 +349,10 @@ impl Shard {
         let drained = link.queued() <= low_watermark(upstream.buffer_limit);
         let Some(id) = http.stream.filter(|_| drained) else { return };
         let Some(stream) = self.streams.get_mut(id) else { return };
-        stream.active = self.io.now;
+        // Another try with the same bytes is no activity of the stream.
+        if !stream.request_complete || stream.tunnel {
+            stream.active = self.io.now;
+        }
         if stream.client.is_some() || !stream.flow.request_queue.is_empty() {
             self.flush_request(id);
         } else if stream.attempt == Attempt::Sent(conn) && (!stream.request_complete || stream.tunnel) {

@@ -4,6 +4,7 @@
 use millrace_base::Key;
 use millrace_config::ScopeId;
 use millrace_filter::http::LocalReply;
+use millrace_http::HeaderId;
 use millrace_http::h1::BodyFraming;
 use millrace_observe::stats::{CodeFamily, UNNAMED_CODE, cluster as metric, cluster_zone, route};
 use millrace_upstream::TryResult;
@@ -64,7 +65,7 @@ impl Shard {
                 step.consumed > 0
             }
             Err(_) => {
-                self.response_broken(id, true);
+                self.response_broken(id, true, EndedBy::Local);
                 false
             }
         }
@@ -127,20 +128,11 @@ impl Shard {
         let cluster = stream.facts.plan.and_then(|p| p.cluster).or_else(|| stream.home_cluster());
         let Some(cluster) = cluster else { return };
         let Some(cluster_scope) = self.cluster_scope(cluster).filter(|_| status > 0) else { return };
-        match stream.hides_status() {
-            true => self.count_unnamed_status(cluster_scope, stream.facts.internal, status),
-            false => self.count_status(cluster_scope, stream.facts.internal, status),
-        }
-        for scope in stream.tallies.iter().flatten() {
-            self.stats.code(*scope, CodeFamily::Plain, status);
-        }
+        self.count_code(stream, cluster_scope, status);
         let zone = self.zone_scope(stream, cluster_scope);
         if let Some(zone) = zone {
-            self.stats.code(
-                zone,
-                CodeFamily::Plain,
-                if stream.hides_status() { UNNAMED_CODE } else { status },
-            );
+            let status = if stream.hides_status() { UNNAMED_CODE } else { status };
+            self.stats.code(zone, CodeFamily::Plain, status);
         }
         if stream.facts.times.upstream_rx_begin.is_some() {
             let since = stream.facts.times.upstream_tx_begin.unwrap_or(stream.facts.times.start);
@@ -152,22 +144,6 @@ impl Shard {
             for scope in stream.tallies.iter().flatten() {
                 self.stats.record(*scope, route::UPSTREAM_RQ_TIME, upstream);
             }
-        }
-    }
-
-    /// Counts the interim status that the stream's response holds.
-    #[cold]
-    pub(super) fn count_interim(&mut self, id: Key) {
-        let Some(stream) = self.streams.get(id).filter(|stream| stream.side.is_none()) else { return };
-        let status = stream.response.status;
-        let Some(scope) = stream.facts.plan.and_then(|p| p.cluster).and_then(|c| self.cluster_scope(c))
-        else {
-            return;
-        };
-        let (internal, tallies) = (stream.facts.internal, stream.tallies);
-        self.count_status(scope, internal, status);
-        for scope in tallies.into_iter().flatten() {
-            self.stats.code(scope, CodeFamily::Plain, status);
         }
     }
 
@@ -190,6 +166,32 @@ impl Shard {
         self.stats.code(scope, CodeFamily::Plain, UNNAMED_CODE);
         let family = if internal { CodeFamily::Internal } else { CodeFamily::External };
         self.stats.code(scope, family, status);
+    }
+
+    /// A status of 1xx counts beside the one that follows it.
+    pub(super) fn count_interim(&mut self, id: Key, status: u16) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let cluster = stream.facts.plan.and_then(|p| p.cluster);
+        let Some(scope) = cluster.and_then(|cluster| self.cluster_scope(cluster)) else { return };
+        let (internal, tallies) = (stream.facts.internal, stream.tallies);
+        self.count_status(scope, internal, status);
+        for scope in tallies.iter().flatten() {
+            self.stats.code(*scope, CodeFamily::Plain, status);
+        }
+    }
+
+    fn count_code(&mut self, stream: &Stream, scope: ScopeId, status: u16) {
+        match stream.hides_status() {
+            true => self.count_unnamed_status(scope, stream.facts.internal, status),
+            false => self.count_status(scope, stream.facts.internal, status),
+        }
+        if stream.response.headers.get(HeaderId::XEnvoyUpstreamCanary) == Some(b"true") && !stream.local_reply
+        {
+            self.stats.code(scope, CodeFamily::Canary, status);
+        }
+        for scope in stream.tallies.iter().flatten() {
+            self.stats.code(*scope, CodeFamily::Plain, status);
+        }
     }
 
     /// Counts a status in the cluster's scope.

@@ -41,6 +41,16 @@ pub(super) const FEATURES: &[Feature] = &[
     Feature { name: "a response head of 79 KiB", endpoints: &[does(Does::Head(79 * 1024))], ..ENDPOINTS },
     Feature { name: "a response head of 81 KiB", endpoints: &[does(Does::Head(81 * 1024))], ..ENDPOINTS },
     Feature {
+        name: "an endpoint that says it is a canary",
+        endpoints: &[does(Does::Say(200, &[("x-envoy-upstream-canary", "true")], "ok"))],
+        ..ENDPOINTS
+    },
+    Feature {
+        name: "an endpoint that closes, over HTTP/1.1 with the end of its answer",
+        endpoints: &[does(Does::UntilClose)],
+        ..ENDPOINTS
+    },
+    Feature {
         name: "all endpoints are ill, without panic",
         endpoints: &[ILL, ILL],
         cluster: "common_lb_config: {healthy_panic_threshold: {value: 0}}",
@@ -112,6 +122,11 @@ pub(super) const FEATURES: &[Feature] = &[
         name: "a flush timeout is not for who waits for an endpoint",
         manager: "stream_idle_timeout: 0.2s",
         route: ", flush_timeout: 0.05s",
+        ..TIMEOUTS
+    },
+    Feature {
+        name: "idle timeout of the route, over several tries",
+        route: ", idle_timeout: 0.5s, retry_policy: {retry_on: 5xx, num_retries: 5, per_try_timeout: 0.3s, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}",
         ..TIMEOUTS
     },
     Feature { name: "idle timeout of the route", route: ", idle_timeout: 0.1s", ..TIMEOUTS },

@@ -96,6 +96,8 @@ pub(crate) enum Does {
     Reset,
     /// Closes the connection.
     Close,
+    /// Answers without a length and closes.
+    UntilClose,
     /// Announces more than it sends.
     CutShort,
     /// Writes this and closes the connection.

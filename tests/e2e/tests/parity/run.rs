@@ -46,6 +46,9 @@ impl Running {
             Does::Hang => Upstream::start(|_| Reply::hang()),
             Does::Reset => Upstream::start(|_| Reply::reset()),
             Does::Close => Upstream::start(|_| Reply::close()),
+            Does::UntilClose => {
+                Upstream::start(|_| Reply::raw("HTTP/1.1 200 OK\r\n\r\nall").then(Then::Close))
+            }
             Does::CutShort => Upstream::start(|_| {
                 let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
                 Reply::raw(head).step(Step::Sleep(Duration::from_millis(100))).then(Then::Close)

@@ -204,6 +204,19 @@ pub(super) const FEATURES: &[Feature] = &[
         ..SHAPING
     },
     Feature {
+        name: "compressor: behind a filter that answers",
+        filters: &[
+            ("fault.v3.HTTPFault", "abort: {http_status: 418, percentage: {numerator: 100}}"),
+            (
+                "compressor.v3.Compressor",
+                "response_direction_config: {common_config: {min_content_length: 1}}, compressor_library: {name: lib, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip}}",
+            ),
+        ],
+        traffic: Traffic { fields: &[("accept-encoding", "gzip")], ..requests(2) },
+        prefixes: &["http.main.compressor."],
+        ..SHAPING
+    },
+    Feature {
         name: "decompressor: nothing to do",
         filters: &[(
             "decompressor.v3.Decompressor",

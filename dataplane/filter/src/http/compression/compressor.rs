@@ -55,6 +55,11 @@ impl CompressorActive {
         Self { at, accept, request: request.map(Box::new), response: None }
     }
 
+    /// Of a request that another filter has answered before it came here.
+    pub(crate) fn of_answer(at: usize) -> Self {
+        Self { at: u16::try_from(at).unwrap_or(u16::MAX), accept: None, request: None, response: None }
+    }
+
     pub(crate) fn changes_request(&self) -> bool {
         self.request.is_some()
     }

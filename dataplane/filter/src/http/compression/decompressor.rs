@@ -46,6 +46,11 @@ impl DecompressorActive {
         Self { at: u16::try_from(at).unwrap_or(u16::MAX), request, response: None }
     }
 
+    /// Of a request that another filter has answered before it came here.
+    pub(crate) fn of_answer(at: usize) -> Self {
+        Self { at: u16::try_from(at).unwrap_or(u16::MAX), request: None, response: None }
+    }
+
     pub(crate) fn changes_request(&self) -> bool {
         self.request.is_some()
     }

@@ -56,7 +56,10 @@ pub fn target(
     secure: bool,
 ) -> Result<Target, Refusal> {
     let location = response.headers.get(HeaderId::Location).ok_or(Refusal::Impossible)?;
-    let url = AbsoluteUrl::parse(location).ok_or(Refusal::BadLocation)?;
+    let url = AbsoluteUrl::parse(location).ok_or_else(|| match AbsoluteUrl::has_other_scheme(location) {
+        true => Refusal::UnsafeScheme,
+        false => Refusal::BadLocation,
+    })?;
     let to_https = url.https;
     let from_https = secure && sent.scheme() != b"http";
     if !policy.allow_cross_scheme && from_https != to_https {
@@ -172,9 +175,10 @@ mod tests {
         assert_eq!(ask(&policy(), "http://o:81/t?q#f"), went("o:81", "/t?q"));
         assert_eq!(ask(&policy(), "HTTP://o"), went("o", "/"));
         assert_eq!(ask(&policy(), "http://o?x"), went("o", "/?x"));
-        for bad in ["", "/t", "nonsense", "ftp://o/t", "http://", "http://u@o/", "http://o o/", "http:///t"] {
+        for bad in ["", "/t", "nonsense", "http://", "http://u@o/", "http://o o/", "http:///t"] {
             assert_eq!(ask(&policy(), bad), Err(Refusal::BadLocation), "{bad:?}");
         }
+        assert_eq!(ask(&policy(), "ftp://o/t"), Err(Refusal::UnsafeScheme));
         assert_eq!(ask(&policy(), "https://o/"), Err(Refusal::UnsafeScheme));
         let cross = InternalRedirects { allow_cross_scheme: true, ..policy() };
         assert_eq!(ask(&cross, "https://o/"), went("o", "/"));

@@ -97,6 +97,12 @@ pub fn reset(reason: ResetReason, failure: &str, retried: bool) -> LocalReply {
     .flagged(flag)
 }
 
+/// The same when an interim answer (1xx) came before: for the details the response had started.
+pub fn after_interim(reply: LocalReply) -> LocalReply {
+    let details = reply.details.replacen("before_response", "after_response", 1);
+    LocalReply { details: Cow::Owned(details), ..reply }
+}
+
 /// A direct response; a body with operators was rendered into `rendered` by the caller. As in Envoy, 201 and
 /// 3xx tell the request's own URL in `location`.
 pub fn direct_response(direct: &DirectResponse, rendered: Option<Vec<u8>>, head: &RequestHead) -> LocalReply {
@@ -186,6 +192,8 @@ mod tests {
             assert_eq!(reply.overloaded, reason == ResetReason::Overflow);
             assert!(reply.by_router);
         }
+        let late = after_interim(reset(ResetReason::ConnectionTermination, "", false));
+        assert_eq!(late.details, "upstream_reset_after_response_started{connection_termination}");
     }
 
     #[test]

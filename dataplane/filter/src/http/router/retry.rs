@@ -265,7 +265,8 @@ fn asked_for(policy: &RetryPolicy, head: &ResponseHead, now: WallTime) -> Option
         };
         values.next().is_none().then_some(Duration::from_secs(seconds))
     });
-    asked.into_iter().find(|asked| *asked <= limits.max)
+    // No time at all is the exponential back-off's, as in Envoy.
+    asked.into_iter().find(|asked| !asked.is_zero() && *asked <= limits.max)
 }
 
 /// The conditions that concern `grpc-status`.
@@ -444,6 +445,7 @@ mod tests {
         assert!((40..60).contains(&ask(&[("retry-after", "101"), ("x-reset", "1040")]).unwrap()));
         assert!((40..60).contains(&ask(&[("retry-after", "Fri, 31 Dec"), ("x-reset", "1040")]).unwrap()));
         assert_eq!(ask(&[("retry-after", "-1"), ("x-reset", "999")]), None);
+        assert_eq!(ask(&[("retry-after", "0")]), None, "no time at all is the exponential back-off's");
         assert_eq!(ask(&[("retry-after", "1"), ("retry-after", "2")]), None);
         assert_eq!(ask(&[]), None);
     }

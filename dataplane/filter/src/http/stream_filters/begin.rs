@@ -124,6 +124,8 @@ impl StreamFilters {
                 {
                     Active::HeaderToMetadata(at)
                 }
+                HttpFilterKind::Compressor(_) => Active::Compressor(CompressorActive::of_answer(at)),
+                HttpFilterKind::Decompressor(_) => Active::Decompressor(DecompressorActive::of_answer(at)),
                 HttpFilterKind::CustomResponse(_) => Active::Custom(CustomActive::new(at, false)),
                 HttpFilterKind::JsonToMetadata(config) => {
                     match json_to_metadata::of_answer(config, &filter.name, start) {

@@ -1,6 +1,6 @@
 //! What there is to print, in the order of names.
 
-use super::super::codes::{CodeFamily, UNNAMED_CODE};
+use super::super::codes::{CodeFamily, UNKNOWN_CODE, UNNAMED_CODE};
 use super::super::histogram::Merged;
 use super::super::metric::{Group, Spread, ValueType};
 use super::super::registry::State;
@@ -171,6 +171,7 @@ impl<'s> Collector<'s> {
                 let (head, tail) = full.rsplit_once('.').unwrap_or(("", &full));
                 format!("{head}.{label}.{tail}")
             }
+            Item::Code(family, UNKNOWN_CODE) => format!("{prefix}{}upstream_rq_unknown", family.prefix()),
             Item::Code(family, code) => format!("{prefix}{}upstream_rq_{code}", family.prefix()),
             Item::Class(family, class) => format!("{prefix}{}upstream_rq_{class}xx", family.prefix()),
             Item::Completed(family) => format!("{prefix}{}upstream_rq_completed", family.prefix()),

@@ -21,6 +21,7 @@ use millrace_http::h2::{Connection, Options, Role};
 
 use super::Input;
 use crate::link::{Io, Link};
+use crate::upstream::EndedBy;
 
 pub(crate) use flow::{client_room, upstream_room, write_to_client, write_to_upstream};
 pub(crate) use waiting::stall_deadline;
@@ -152,6 +153,8 @@ pub(crate) struct Http2Upstream {
     max_outbound_frames: u32,
     /// `max_connection_duration`: streams after this open a new connection.
     lifetime_end: Time,
+    /// The connection is over, and who ended it; its streams are being told.
+    pub(crate) gone: Option<EndedBy>,
 }
 
 impl Http2Upstream {
@@ -170,6 +173,7 @@ impl Http2Upstream {
             outbound_frames: 0,
             max_outbound_frames: http.http2.max_outbound_frames,
             lifetime_end: Time::MAX,
+            gone: None,
         }
     }
 

@@ -38,13 +38,13 @@ fn of_listener(counts: &Counts) -> [(Counter, u32); 14] {
     ]
 }
 
-fn of_cluster(counts: &Counts) -> [(Counter, u32); 12] {
+/// Trailers of endpoints do not count, as in Envoy.
+fn of_cluster(counts: &Counts) -> [(Counter, u32); 11] {
     [
         (cluster::HTTP2_RX_RESET, counts.rx_reset),
         (cluster::HTTP2_TX_RESET, counts.tx_reset),
         (cluster::HTTP2_RX_MESSAGING_ERROR, counts.rx_messaging_error),
         (cluster::HTTP2_HEADERS_CB_NO_STREAM, counts.headers_cb_no_stream),
-        (cluster::HTTP2_TRAILERS, counts.trailers),
         (cluster::HTTP2_HEADER_OVERFLOW, counts.header_overflow),
         (cluster::HTTP2_INBOUND_EMPTY_FRAMES_FLOOD, counts.inbound_empty_frames_flood),
         (cluster::HTTP2_INBOUND_PRIORITY_FRAMES_FLOOD, counts.inbound_priority_frames_flood),

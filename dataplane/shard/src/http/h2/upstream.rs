@@ -196,7 +196,6 @@ impl Shard {
         let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return };
         std::mem::swap(&mut stream.response, &mut self.heads.response);
-        stream.active = now;
         stream.facts.times.upstream_rx_begin.get_or_insert(now);
         let bytes = &mut stream.facts.bytes;
         bytes.upstream_header_received += u64::from(head_bytes);
@@ -247,19 +246,24 @@ impl Shard {
         let (reason, counter) = match (by, code) {
             (Side::Us, _) => {
                 self.stats.inc(scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
-                (ResetReason::ProtocolError, metric::UPSTREAM_RQ_TX_RESET)
+                (ResetReason::ProtocolError, Some(metric::UPSTREAM_RQ_TX_RESET))
             }
-            (Side::Peer, ErrorCode::RefusedStream) => {
-                (ResetReason::RefusedStream, metric::UPSTREAM_RQ_RX_RESET)
+            // As in Envoy: nothing is wrong with who refuses, and a protocol error counts as ours whoever tells it.
+            (Side::Peer, ErrorCode::RefusedStream) => (ResetReason::RefusedStream, None),
+            (Side::Peer, ErrorCode::Protocol) => {
+                (ResetReason::ProtocolError, Some(metric::UPSTREAM_RQ_TX_RESET))
             }
-            (Side::Peer, ErrorCode::Protocol) => (ResetReason::ProtocolError, metric::UPSTREAM_RQ_RX_RESET),
             (Side::Peer, ErrorCode::NoError) => {
-                self.stats.inc(scope, metric::UPSTREAM_RQ_RX_RESET_NO_ERROR);
-                (ResetReason::RemoteReset, metric::UPSTREAM_RQ_RX_RESET)
+                if self.streams.get(id).is_some_and(|stream| stream.flow.response_end) {
+                    self.stats.inc(scope, metric::UPSTREAM_RQ_RX_RESET_NO_ERROR);
+                }
+                (ResetReason::RemoteReset, Some(metric::UPSTREAM_RQ_RX_RESET))
             }
-            (Side::Peer, _) => (ResetReason::RemoteReset, metric::UPSTREAM_RQ_RX_RESET),
+            (Side::Peer, _) => (ResetReason::RemoteReset, Some(metric::UPSTREAM_RQ_RX_RESET)),
         };
-        self.stats.inc(scope, counter);
+        if let Some(counter) = counter {
+            self.stats.inc(scope, counter);
+        }
         self.h2_leave_upstream(id);
         self.upstream_stream_failed(id, reason);
     }
@@ -351,6 +355,7 @@ impl Shard {
         let Some(upstream) = self.upstreams.get_mut(conn) else { return };
         let (cluster, pool) = (upstream.cluster, upstream.pool);
         let Carries::Http2(h2) = &mut upstream.carries else { return };
+        h2.gone = Some(by);
         let users: Vec<Key> = h2.codec.users().map(|(_, user)| Key::unpack(user).1).collect();
         if let Some(link) = &mut upstream.link {
             // GOAWAY, if that is why.
@@ -363,6 +368,10 @@ impl Shard {
             };
             self.stats.inc(upstream.scope, metric::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
             self.stats.inc(upstream.scope, active);
+            if by == EndedBy::Remote {
+                let ejected = metric::UPSTREAM_RQ_PENDING_FAILURE_EJECT;
+                self.stats.add(upstream.scope, ejected, users.len() as u64);
+            }
         }
         // No retry may choose it.
         if let Some(state) = self.clusters.get_mut(cluster) {
