@@ -78,6 +78,11 @@ impl Reply {
         }
     }
 
+    /// Interim responses to such a try: no other one follows them.
+    pub fn interim(&self, turn: Turn) -> u8 {
+        if turn == Turn::Fails { 0 } else { self.interim }
+    }
+
     /// Status and length of the body of the answer to such a try.
     pub fn of(&self, turn: Turn) -> (u16, usize) {
         match turn {

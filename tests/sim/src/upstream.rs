@@ -262,7 +262,7 @@ fn schedule(c: &mut Connection, request: &Request, setup: &Setup, rng: &mut Rng,
     let turn = if exchange.copy { Turn::Promised } else { reply.turn(request.heads) };
     let fault = reply.fault.filter(|_| turn == Turn::Promised);
     let mut bytes = Vec::new();
-    for _ in 0..reply.interim {
+    for _ in 0..reply.interim(turn) {
         let interim = ["100 Continue", "102 Processing", "103 Early Hints"][rng.below(3) as usize];
         bytes.extend_from_slice(format!("HTTP/1.1 {interim}\r\n\r\n").as_bytes());
     }

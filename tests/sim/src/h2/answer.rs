@@ -108,7 +108,7 @@ fn begin(
         None => {}
     }
     let mut head = ResponseHead::new();
-    for _ in 0..reply.interim {
+    for _ in 0..reply.interim(exchange.turn) {
         head.status = [100, 102, 103][rng.below(3) as usize];
         link.codec.send_response(exchange.stream, &head, false, &mut link.out);
     }
