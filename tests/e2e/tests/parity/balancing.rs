@@ -179,7 +179,7 @@ pub(super) const FEATURES: &[Feature] = &[
         name: "weights 1000 and 1",
         endpoints: &[weighted(", load_balancing_weight: 1000"), weighted(", load_balancing_weight: 1")],
         chance: 0.02,
-        by_chance: &["cluster.up.upstream_cx*"],
+        by_chance: &["cluster.up.upstream_cx*", "cluster.up.upstream_rq_pending_total"],
         ..PLAIN_BALANCING
     },
     Feature {

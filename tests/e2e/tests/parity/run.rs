@@ -163,7 +163,7 @@ fn ask(proxy: &Proxy, feature: &Feature, port: &str) -> Vec<String> {
         send(&mut client, n);
         let (status, closes) = status(&mut client);
         seen.push(status);
-        if closes {
+        if closes && n + 1 < traffic.requests {
             client = Client::connect(target);
         }
     }
