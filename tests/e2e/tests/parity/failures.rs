@@ -276,6 +276,9 @@ pub(super) const FEATURES: &[Feature] = &[
         name: "max_requests 2, 6 at once",
         cluster: "circuit_breakers: {thresholds: [{max_requests: 2}]}",
         traffic: burst(6),
+        // A request that comes when two are under way needs no connection.
+        chance: 0.7,
+        by_chance: &["cluster.up.upstream_cx*", "cluster.up.upstream_rq_pending_total"],
         ..BREAKERS
     },
     Feature {
