@@ -294,10 +294,7 @@ impl Shard {
     /// Bytes for the terminal filter.
     pub(crate) fn downstream_plaintext(&mut self, key: Key, data: Filled) {
         match self.downstreams.get(key).map(|d| &d.protocol) {
-            Some(Protocol::Tcp(_)) => {
-                self.tcp_downstream_data(key, data);
-                self.tcp_check_drain(key);
-            }
+            Some(Protocol::Tcp(_)) => self.tcp_downstream_data(key, data),
             Some(Protocol::Http(_)) => self.http_downstream_data(key, data),
             Some(Protocol::Securing(_) | Protocol::Refused(_)) | None => {}
         }

@@ -270,6 +270,7 @@ impl Shard {
         }
         session.active = now;
         session.received += data.len() as u64;
+        let may_relay = session.may_relay();
         self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_RX_BYTES_TOTAL, data.len() as u64);
         let upstream = session.upstream.and_then(|u| self.upstreams.get_mut(u)).filter(|u| u.is_connected());
         let Some(upstream) = upstream else {
@@ -279,20 +280,24 @@ impl Shard {
                 true => early.push_bytes(&data),
                 false => early.push_buffer(data),
             }
-            return downstream.link.pause(&mut self.io);
+            downstream.link.pause(&mut self.io);
+            return self.tcp_check_drain(key);
         };
         let limit = upstream.buffer_limit;
         let Some(link) = &mut upstream.link else { return };
         if link.is_secure() && !downstream.link.is_secure() {
             downstream.link.pace_bulk(&data, &mut self.io);
         }
-        let bulk = !link.is_secure() && session.may_relay() && downstream.link.is_bulk(&data);
+        let bulk = !link.is_secure() && may_relay && downstream.link.is_bulk(&data);
         link.write_buffer(&mut self.io, data);
         if bulk {
             downstream.link.want_relay(&mut self.io);
         } else if link.queued() >= self.io.high_watermark(limit) && downstream.link.can_pause() {
             downstream.link.pause(&mut self.io);
             self.stats.inc(session.proxy.scope, metric::DOWNSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
+        }
+        if !may_relay {
+            self.tcp_check_drain(key);
         }
     }
 
@@ -306,19 +311,23 @@ impl Shard {
         }
         session.active = now;
         session.sent += data.len() as u64;
+        let may_relay = session.may_relay();
         self.stats.add(session.proxy.scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, data.len() as u64);
         let Some(upstream) = self.upstreams.get_mut(upstream) else { return };
         let Some(link) = &mut upstream.link else { return };
         if downstream.link.is_secure() && !link.is_secure() {
             link.pace_bulk(&data, &mut self.io);
         }
-        let bulk = !downstream.link.is_secure() && session.may_relay() && link.is_bulk(&data);
+        let bulk = !downstream.link.is_secure() && may_relay && link.is_bulk(&data);
         downstream.link.write_buffer(&mut self.io, data);
         if bulk {
             link.want_relay(&mut self.io);
         } else if downstream.link.queued() >= self.io.high_watermark(limit) && link.can_pause() {
             link.pause(&mut self.io);
             self.stats.inc(upstream.scope, cluster_metric::UPSTREAM_FLOW_CONTROL_PAUSED_READING_TOTAL);
+        }
+        if !may_relay {
+            self.tcp_check_drain(key);
         }
     }
 

@@ -287,7 +287,6 @@ impl Shard {
             Carries::Tcp(downstream) => {
                 let downstream = *downstream;
                 self.tcp_upstream_data(downstream, key, data);
-                self.tcp_check_drain(downstream);
             }
         }
     }

@@ -18,8 +18,7 @@ impl TcpSession {
 
 impl Shard {
     /// Bytes have come from either side: a session whose proxy asks for it ends if it drains.
-    #[inline]
-    pub(crate) fn tcp_check_drain(&mut self, key: Key) {
+    pub(super) fn tcp_check_drain(&mut self, key: Key) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let Protocol::Tcp(session) = &mut downstream.protocol else { return };
         if !session.proxy.check_drain_close || session.leaving || !downstream.origin.is_draining(&self.shared)
