@@ -376,7 +376,8 @@ fn retries_stay_within_their_budget(subject: &Subject) {
     let tries = upstream.requests().len();
     // A fifth of the 20 requests that may be under way.
     assert!(MOST.load(Ordering::SeqCst) <= 4, "{} retries at once", MOST.load(Ordering::SeqCst));
-    assert!(tries < 2 * clients * rounds, "{tries} tries of {} requests", clients * rounds);
+    // Without a budget it is 11 of each; how many fit into it depends on how long the requests take.
+    assert!(tries < 4 * clients * rounds, "{tries} tries of {} requests", clients * rounds);
     assert!(proxy.stat("cluster.up.upstream_rq_retry_overflow").is_some_and(|refused| refused > 0));
     proxy.wait_stat("cluster.up.upstream_rq_active", 0);
 }
