@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds what a release ships: target/pgo/millrace, laid out by how the lab's traffic ran through an instrumented build
-# (docs/decisions/0023-releases-are-profile-guided.md). Needs what `perf run` needs; about 25 minutes on two cores.
+# (docs/decisions/0023-releases-are-profile-guided.md). Needs what `perf run` needs; half an hour on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
