@@ -1,6 +1,6 @@
 //! Scopes beside a cluster's own: those it asks for, and one for each zone of its endpoints. They go when it goes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use millrace_config::ScopeId;
 
@@ -75,15 +75,27 @@ impl Registry {
     }
 }
 
-/// One shard's part: the zones that it knows, by the cluster's scope.
+/// One shard's part: the zones that it knows, in the order of their clusters' scopes. Every request asks, and a search
+/// costs less than a hash.
 #[derive(Debug, Default)]
-pub(crate) struct KnownZones(HashMap<u32, Vec<(Box<str>, Option<ScopeId>)>>);
+pub(crate) struct KnownZones(Vec<(u32, Zones)>);
+
+/// The zones of one cluster's endpoints, and who counts for each; nobody where there was no room.
+type Zones = Vec<(Box<str>, Option<ScopeId>)>;
 
 impl KnownZones {
     pub(crate) fn forget(&mut self, cluster: ScopeId) {
-        if !self.0.is_empty() {
-            self.0.remove(&cluster.0);
+        if let Ok(at) = self.0.binary_search_by_key(&cluster.0, |(id, _)| *id) {
+            self.0.remove(at);
         }
+    }
+
+    fn of(&mut self, cluster: ScopeId) -> &mut Zones {
+        let at = self.0.binary_search_by_key(&cluster.0, |(id, _)| *id).unwrap_or_else(|at| {
+            self.0.insert(at, (cluster.0, Vec::new()));
+            at
+        });
+        &mut self.0[at].1
     }
 }
 
@@ -91,13 +103,13 @@ impl ShardStats {
     /// The scope (kind [`ScopeKind::ClusterZone`]) in which what endpoints of the zone `to` answered counts, too.
     /// `from` is the zone that this process is in. `None` without room. Locks once for each zone.
     pub fn zone_scope(&mut self, cluster: ScopeId, from: &str, to: &str) -> Option<ScopeId> {
-        let known = self.zones.0.entry(cluster.0).or_default();
+        let known = self.zones.of(cluster);
         if let Some((_, scope)) = known.iter().find(|(zone, _)| **zone == *to) {
             return *scope;
         }
         let scope = self.registry().lock().zone_scope(cluster, from, to);
         // What found no room is remembered, but not for ever.
-        let known = self.zones.0.entry(cluster.0).or_default();
+        let known = self.zones.of(cluster);
         known.truncate(2 * CLUSTER_ZONES_MAX - 1);
         known.push((to.into(), scope));
         scope
