@@ -57,7 +57,7 @@ impl Chaos {
         let (stopped, count, draw) =
             (Arc::clone(&stop), Arc::clone(&connections), Arc::new(draw) as Arc<Draw>);
         std::thread::spawn(move || {
-            while let Ok((client, _)) = listener.accept() {
+            while let Some(client) = crate::accept::next(&listener) {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }

@@ -6,6 +6,7 @@
 //! right, not fast. It shares no code with the proxy, so that a misreading of a standard has to be made twice
 //! before a test agrees with it.
 
+pub mod accept;
 pub mod access_log;
 pub mod any;
 pub mod bootstrap;

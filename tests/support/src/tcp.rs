@@ -49,7 +49,7 @@ impl TcpUpstream {
         let shared = Arc::new(Shared::default());
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
+            while let Some(stream) = crate::accept::next(&listener) {
                 if accepting.stop.load(Ordering::SeqCst) {
                     return;
                 }

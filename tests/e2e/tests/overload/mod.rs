@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use millrace_support::bootstrap::Bootstrap;
 use millrace_support::process::{Directory, Proxy};
 use millrace_support::raw::Client;
+use millrace_support::wait;
 
 pub(crate) const MONITOR: &str = "envoy.resource_monitors.injected_resource";
 /// Where connections of the one listener are counted.
@@ -81,8 +82,20 @@ pub(crate) fn forward(upstream: &millrace_support::upstream::Upstream, manager: 
 #[track_caller]
 pub(crate) fn serves_again(proxy: &Proxy) {
     let listener = proxy.listener("main");
-    millrace_support::wait::for_true("a client is served", || {
-        let Ok(mut client) = Client::try_connect(listener) else { return false };
-        client.try_send(GET).is_ok() && client.response("GET").is_ok_and(|response| response.status == 200)
+    let mut last = String::new();
+    let served = wait::until(wait::PATIENCE, || {
+        match Client::try_connect(listener) {
+            Ok(mut client) => {
+                client.send(GET);
+                match client.response("GET") {
+                    Ok(response) if response.status == 200 => return Some(()),
+                    Ok(response) => last = format!("status {}", response.status),
+                    Err(fault) => last = fault.to_string(),
+                }
+            }
+            Err(error) => last = error.to_string(),
+        }
+        None
     });
+    assert!(served.is_some(), "nobody is served again: {last}\n{}", proxy.admin_get("/stats").text());
 }

@@ -191,7 +191,7 @@ impl Drop for Upstream {
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept() {
+    while let Some(stream) = crate::accept::next(listener) {
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }

@@ -164,7 +164,7 @@ impl Server {
         });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
-            while let Ok((socket, _)) = listener.accept() {
+            while let Some(socket) = crate::accept::next(&listener) {
                 if accepting.stop.load(Ordering::SeqCst) {
                     return;
                 }
