@@ -83,6 +83,7 @@ fn health_flags(host: &HostStatus) -> String {
         (checks.excluded_via_immediate_hc_fail, "/excluded_via_immediate_hc_fail"),
         (checks.active_hc_timeout, "/active_hc_timeout"),
         (eds == HealthStatus::Draining, "/eds_status_draining"),
+        (checks.degraded_outlier_detection, "/degraded_outlier_detection"),
     ];
     let flags: String = all.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
     if flags.is_empty() { "healthy".to_owned() } else { flags }

@@ -98,6 +98,8 @@ pub struct HostChecks {
     pub active_hc_timeout: bool,
     /// Ejected by outlier detection.
     pub failed_outlier_check: bool,
+    /// An answer said that it is degraded (`detect_degraded_hosts`).
+    pub degraded_outlier_detection: bool,
     /// Of answers; `None` without enough of them.
     pub success_rate: Option<f64>,
     /// Of attempts to get an answer; `None` without enough of them.
@@ -130,7 +132,8 @@ impl HostStatus {
     pub fn is_healthy(&self) -> bool {
         let ill = self.checks.failed_active_health_check
             || self.checks.failed_active_degraded_check
-            || self.checks.failed_outlier_check;
+            || self.checks.failed_outlier_check
+            || self.checks.degraded_outlier_detection;
         !ill && matches!(self.health, HealthStatus::Unknown | HealthStatus::Healthy)
     }
 }

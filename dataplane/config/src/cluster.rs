@@ -201,6 +201,9 @@ pub struct UpstreamHttp {
     pub auto_sni_header: Arc<str>,
     /// `hash_policy`: replaces that of routes unless empty.
     pub hash_policies: Arc<[crate::HashPolicy]>,
+    /// `outlier_detection.error_matcher`: the responses that outlier detection takes for errors, and no others;
+    /// `None` means those from 500 on.
+    pub errors: Option<Arc<crate::ResponsePredicate>>,
 }
 
 impl UpstreamHttp {
@@ -236,6 +239,7 @@ impl Default for UpstreamHttp {
             auto_san_validation: false,
             auto_sni_header: "".into(),
             hash_policies: Arc::default(),
+            errors: None,
         }
     }
 }

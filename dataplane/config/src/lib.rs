@@ -104,7 +104,9 @@ pub use listener_filter::{
 pub use local_reply::{LocalReplyConfig, ReplyBodyFormat, ReplyMapper};
 pub use match_tree::{MatchInput, MatchInputs, MatchKind, MatchPredicate, MatchTree, OnMatch};
 pub use matcher::{HeaderMatcher, HeaderMatcherKind, QueryMatcher, QueryMatcherKind, StringMatcher};
-pub use outlier_detection::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
+pub use outlier_detection::{
+    Consecutive, FailurePercentage, OutlierDetection, ResponsePredicate, SuccessRate,
+};
 pub use overload::{
     ActionKind, Level, LoadShedPoint, MonitorKind, OverloadAction, OverloadLevels, OverloadManager,
     Pressures, ResourceMonitor, ScaledTimer, ShedPoint, TimerMinimum, Trigger, TriggerKind,

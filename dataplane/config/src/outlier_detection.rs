@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::HeaderMatcher;
+
 /// When an endpoint counts as an outlier and for how long it gets no requests then. Shares are percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutlierDetection {
@@ -21,6 +23,8 @@ pub struct OutlierDetection {
     pub split_local_origin: bool,
     /// `successful_active_health_check_uneject_host`, default true.
     pub uneject_on_success: bool,
+    /// `detect_degraded_hosts`, default false: an answer with `x-envoy-degraded` makes its endpoint degraded for a while.
+    pub detect_degraded: bool,
     /// `consecutive_5xx`, default 5, and `enforcing_consecutive_5xx`, default 100.
     pub consecutive_5xx: Consecutive,
     /// `consecutive_gateway_failure`, default 5, and its `enforcing`, default 0: 502, 503 and 504.
@@ -31,6 +35,21 @@ pub struct OutlierDetection {
     pub success_rate: SuccessRate,
     /// `failure_percentage_*`.
     pub failure_percentage: FailurePercentage,
+}
+
+/// Which responses are errors (`HttpProtocolOptions.outlier_detection.error_matcher`, a `MatchPredicate` of their heads).
+#[derive(Clone, Debug)]
+pub enum ResponsePredicate {
+    /// `any_match`: all of them, or with false none.
+    Any(bool),
+    /// `http_response_headers_match`: those that every matcher takes.
+    Headers(Vec<HeaderMatcher>),
+    /// `not_match`.
+    Not(Box<ResponsePredicate>),
+    /// `and_match`.
+    All(Vec<ResponsePredicate>),
+    /// `or_match`.
+    AnyOf(Vec<ResponsePredicate>),
 }
 
 /// So many failures in a row.
@@ -84,6 +103,7 @@ impl Default for OutlierDetection {
             always_eject_one_host: false,
             split_local_origin: false,
             uneject_on_success: true,
+            detect_degraded: false,
             consecutive_5xx: consecutive(100),
             consecutive_gateway_failure: consecutive(0),
             consecutive_local_origin_failure: consecutive(100),

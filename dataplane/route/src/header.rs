@@ -1,6 +1,6 @@
 //! Header matchers of routes, retry policies and access-log filters.
 
-use millrace_config::{HeaderMatcher, HeaderMatcherKind};
+use millrace_config::{HeaderMatcher, HeaderMatcherKind, ResponsePredicate};
 use millrace_http::{HeaderMap, RequestHead, ResponseHead};
 
 /// Whether a matcher takes a request; `:method`, `:path`, `:authority`, `:scheme` and `host` work.
@@ -24,6 +24,19 @@ pub fn matches_response(matcher: &HeaderMatcher, head: &ResponseHead) -> bool {
         return holds(matcher, Some(&digits));
     }
     matches_fields(matcher, &head.headers, &matcher.name)
+}
+
+/// Whether a predicate takes a response. As deep as translation lets predicates be nested.
+pub fn predicate_takes(predicate: &ResponsePredicate, head: &ResponseHead) -> bool {
+    match predicate {
+        ResponsePredicate::Any(all) => *all,
+        ResponsePredicate::Headers(matchers) => {
+            matchers.iter().all(|matcher| matches_response(matcher, head))
+        }
+        ResponsePredicate::Not(not) => !predicate_takes(not, head),
+        ResponsePredicate::All(all) => all.iter().all(|one| predicate_takes(one, head)),
+        ResponsePredicate::AnyOf(any) => any.iter().any(|one| predicate_takes(one, head)),
+    }
 }
 
 /// Several fields of one name are tried one by one: one that matches is enough.

@@ -192,13 +192,14 @@ impl Host {
     /// Works out [`Host::health`] and [`Host::excluded`]. True when one of them changed.
     pub(crate) fn settle_health(&mut self) -> bool {
         let out = self.watch.as_ref().is_some_and(|watch| watch.monitor.is_ejected());
+        let degraded = self.watch.as_ref().is_some_and(|watch| watch.monitor.is_degraded());
         let checks = match &self.watch {
             Some(watch) if self.is_checked => watch.monitor.checks.load(),
             _ => CheckFlags::default(),
         };
         let health = match HostHealth::from(self.configured_status) {
             _ if out || checks.has(CheckFlags::FAILED) => HostHealth::Unhealthy,
-            HostHealth::Healthy if checks.has(CheckFlags::DEGRADED) => HostHealth::Degraded,
+            HostHealth::Healthy if degraded || checks.has(CheckFlags::DEGRADED) => HostHealth::Degraded,
             configured => configured,
         };
         let excluded = checks.is_excluded();

@@ -68,7 +68,7 @@ fn five_failures_in_a_row_eject_on_all_shards_until_the_time_is_over() {
         assert_eq!(state.ejected_hosts(), 1);
     }
     let of = |number| endpoint(number, 1, HealthStatus::Unknown).address;
-    assert!(shared.health.is_ejected(&of(3)) && !shared.health.is_ejected(&of(4)));
+    assert!(shared.health.seen_by_traffic(&of(3)).0 && !shared.health.seen_by_traffic(&of(4)).0);
     assert!(!other.look_at_outliers(at(31)), "29 s are not 30");
     assert!(one.look_at_outliers(at(42)), "whoever looks first ends the interval");
     assert_eq!(actions(&mut one), [OutlierAction::Uneject]);
@@ -189,7 +189,7 @@ fn an_endpoint_that_leaves_while_it_is_out_is_told_and_forgotten() {
     assert_eq!(actions(&mut one).len(), 2, "the other shard still has it");
     other.update(&smaller, &mut out);
     assert_eq!(actions(&mut other), [OutlierAction::Left]);
-    assert!(!shared.health.is_ejected(&endpoint(10, 1, HealthStatus::Unknown).address));
+    assert!(!shared.health.seen_by_traffic(&endpoint(10, 1, HealthStatus::Unknown).address).0);
     one.update(&cluster, &mut out);
     assert_eq!(shares(&mut one), [10; 10], "a newcomer is judged anew");
 }
@@ -222,4 +222,35 @@ fn a_shard_that_forgets_a_cluster_and_takes_it_up_again_counts_once() {
     one.update(&smaller, &mut out);
     other.update(&smaller, &mut out);
     assert_eq!(actions(&mut other), [OutlierAction::Left]);
+}
+
+#[test]
+fn an_endpoint_that_says_it_is_degraded_is_spared_for_a_while() {
+    let (cluster, shared) = (Arc::new(ten(|config| config.detect_degraded = true)), Arc::default());
+    let (mut one, mut other) = (shard(&cluster, &shared), shard(&cluster, &shared));
+    let id = host(&one, 3);
+    assert!(!one.report(id, TryResult::Degraded(500), at(2)), "a failure is one");
+    assert!(one.report(id, TryResult::Degraded(200), at(2)));
+    assert!(!one.report(id, TryResult::Degraded(200), at(3)), "it is known");
+    let why = Ejection::Degraded;
+    let eject = OutlierAction::Eject { why, enforced: true, rates: None };
+    assert_eq!(actions(&mut one), [OutlierAction::Detected(why), eject]);
+    assert_eq!((shares(&mut one)[2], shares(&mut other)[2], other.ejected_hosts()), (0, 0, 0));
+    let address = endpoint(3, 1, HealthStatus::Unknown).address;
+    assert_eq!(shared.health.seen_by_traffic(&address), (false, true));
+    assert!(!one.look_at_outliers(at(31)) && other.look_at_outliers(at(42)));
+    assert_eq!(actions(&mut other), [OutlierAction::Recover]);
+    assert_eq!((shares(&mut one)[2], shares(&mut other)[2]), (10, 10));
+    // The second time it takes twice as long.
+    assert!(one.report(id, TryResult::Degraded(200), at(43)) && actions(&mut one).len() == 2);
+    assert!(!one.look_at_outliers(at(90)) && one.look_at_outliers(at(104)));
+}
+
+#[test]
+fn who_is_degraded_is_not_asked_for() {
+    let (cluster, shared) = (Arc::new(ten(|_| {})), Arc::default());
+    let mut state = shard(&cluster, &shared);
+    let id = host(&state, 3);
+    assert!(!state.report(id, TryResult::Degraded(200), at(2)));
+    assert_eq!(shares(&mut state)[2], 10);
 }

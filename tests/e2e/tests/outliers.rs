@@ -31,6 +31,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(failure_percentages_are_enforced_when_asked),
     case!(tcp_connections_that_fail_eject),
     case!(ejection_into_panic),
+    case!(an_endpoint_that_says_it_is_degraded_is_spared),
+    case!(errors_of_an_error_matcher),
     case!(max_ejection_time_shorter_than_the_base_is_refused),
 ];
 
@@ -381,6 +383,60 @@ fn ejection_into_panic(subject: &Subject) {
     });
     let now = [endpoints[0].requests(), endpoints[1].requests()];
     assert!(now[0] > before[0] && now[1] > before[1], "everybody is used in panic: {before:?}, {now:?}");
+}
+
+fn an_endpoint_that_says_it_is_degraded_is_spared(subject: &Subject) {
+    let answer = |status: u16| Reply::with(status, &[("x-envoy-degraded", "")], b"");
+    let degraded = Arc::new(AtomicU16::new(500));
+    let says = Arc::clone(&degraded);
+    let some = Upstream::start(move |_| match says.load(Ordering::Relaxed) {
+        0 => Reply::status(200),
+        status => answer(status),
+    });
+    let other = Upstream::fixed("other");
+    let detection = "interval: 1s, base_ejection_time: 1s, detect_degraded_hosts: true";
+    let proxy = proxy(subject, &[some.address(), other.address()], detection, "");
+    eventually(|| statuses(&proxy, 4).contains(&500));
+    assert_eq!(proxy.stat(&format!("{PREFIX}_detected_degradation")), Some(0), "a failure is one");
+    degraded.store(200, Ordering::Relaxed);
+    eventually(|| {
+        statuses(&proxy, 2);
+        proxy.stat("cluster.up.membership_degraded") == Some(1)
+    });
+    let flags = proxy.admin_get("/clusters").text();
+    assert_eq!(flags.matches("health_flags::/degraded_outlier_detection\n").count(), 1, "{flags}");
+    degraded.store(0, Ordering::Relaxed);
+    let names = ["detected_degradation", "enforced_total", "total", "active"];
+    assert_eq!(stats(&proxy, &names), [1, 0, 0, 0]);
+    proxy.wait_stat("cluster.up.membership_degraded", 0);
+    let before = some.requests().len();
+    eventually(|| {
+        statuses(&proxy, 2);
+        some.requests().len() > before
+    });
+}
+
+fn errors_of_an_error_matcher(subject: &Subject) {
+    let some = Upstream::start(|_| Reply::with(200, &[("x-failed", "1")], b""));
+    let other = Upstream::start(|_| Reply::status(503));
+    let cluster = "outlier_detection: {consecutive_5xx: 2, max_ejection_percent: 100, \
+                   enforcing_consecutive_gateway_failure: 100, consecutive_gateway_failure: 1}\n\
+                   typed_extension_protocol_options:\n  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n    \
+                   '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n    \
+                   explicit_http_config: {http_protocol_options: {}}\n    outlier_detection: {error_matcher: {and_match: {rules: [\
+                   {http_response_headers_match: {headers: [{name: x-failed, present_match: true}]}}, \
+                   {not_match: {http_response_headers_match: {headers: [{name: x-fine, present_match: true}]}}}]}}}";
+    let addresses = [some.address(), other.address()];
+    let bootstrap = Bootstrap::new().http(Http::to("up")).cluster("up", &addresses, cluster);
+    let proxy = Proxy::start(subject, &bootstrap);
+    eventually(|| {
+        statuses(&proxy, 2);
+        proxy.stat(&format!("{PREFIX}_active")) == Some(1)
+    });
+    // One endpoint is out, and 503 is no error.
+    assert_eq!(statuses(&proxy, 8), [503; 8]);
+    let names = ["enforced_consecutive_5xx", "detected_consecutive_gateway_failure"];
+    assert_eq!(stats(&proxy, &names), [1, 0]);
 }
 
 fn max_ejection_time_shorter_than_the_base_is_refused(subject: &Subject) {

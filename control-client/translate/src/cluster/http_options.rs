@@ -93,6 +93,7 @@ fn typed(
     names(options.upstream_http_protocol_options.as_ref(), &mut http);
     http.hash_policies = hash_policy::policies(&options.hash_policy, &path.join("hash_policy"))?.into();
     http.policies = policies(options, path, cx)?;
+    http.errors = super::errors::errors(options, path)?;
     Ok(http)
 }
 
@@ -210,6 +211,7 @@ fn build(
         preconnect_ratio: 1.0,
         predictive_preconnect_ratio: 1.0,
         policies: None,
+        errors: None,
         auto_sni: false,
         auto_san_validation: false,
         auto_sni_header: "".into(),

@@ -9,6 +9,7 @@ mod circuit_breakers;
 mod dns;
 mod dns_resolver;
 mod endpoint;
+mod errors;
 mod forward_proxy;
 mod health_check;
 mod http_options;

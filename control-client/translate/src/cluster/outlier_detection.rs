@@ -32,6 +32,7 @@ pub(super) fn outlier_detection(
         max_ejection_percent: number(&by.max_ejection_percent, default.max_ejection_percent),
         always_eject_one_host: flag(&by.always_eject_one_host, false),
         uneject_on_success: flag(&by.successful_active_health_check_uneject_host, true),
+        detect_degraded: flag(&by.detect_degraded_hosts, false),
         split_local_origin: by.split_external_local_origin_errors,
         consecutive_5xx: consecutive(
             &by.consecutive_5xx,

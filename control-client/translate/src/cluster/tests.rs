@@ -2,7 +2,7 @@
 
 use millrace_config::{
     Consecutive, DnsLookupFamily, HealthStatus, Http2Keepalive, Http2Options, LbPolicy, OutlierDetection,
-    UpstreamProtocol,
+    ResponsePredicate, UpstreamProtocol,
 };
 use millrace_observe::stats::Registry;
 use millrace_proto::{message_from_json, schema, yaml};
@@ -238,6 +238,26 @@ fn outlier_detection_has_envoys_defaults_and_its_bounds_fit() {
     assert_eq!(set.success_rate.stdev_factor, 1000);
     let refused = of("base_ejection_time: 10s, max_ejection_time: 5s").unwrap_err();
     assert_eq!(refused.path, "outlier_detection.max_ejection_time");
+    assert!(of("detect_degraded_hosts: true").unwrap().outlier_detection.unwrap().detect_degraded);
+    let monitor = "monitors: [{name: mine, typed_config: {'@type': t/google.protobuf.Empty}}]";
+    assert_eq!(of(monitor).unwrap_err().path, "outlier_detection.monitors");
+}
+
+#[test]
+fn an_error_matcher_looks_at_the_heads_of_responses_only() {
+    let of = |rule: &str| {
+        let http = "explicit_http_config: {http_protocol_options: {}}";
+        cluster_with(&format!("{http}, outlier_detection: {{error_matcher: {{{rule}}}}}"))
+    };
+    let header = "http_response_headers_match: {headers: [{name: x-failed, present_match: true}]}";
+    let both = of(&format!("and_match: {{rules: [{{{header}}}, {{not_match: {{any_match: true}}}}]}}"));
+    let errors = both.unwrap().http.errors;
+    assert!(matches!(errors.as_deref(), Some(ResponsePredicate::All(rules)) if rules.len() == 2));
+    let refused =
+        of("or_match: {rules: [{any_match: true}, {http_request_headers_match: {}}]}").err().unwrap();
+    assert!(refused.to_string().contains("or_match.rules[1].http_request_headers_match"), "{refused}");
+    let deep = (0..40).fold("any_match: true".to_owned(), |rule, _| format!("not_match: {{{rule}}}"));
+    assert!(of(&deep).err().unwrap().to_string().contains("nested too deeply"));
 }
 
 #[test]

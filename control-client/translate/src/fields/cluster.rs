@@ -160,10 +160,9 @@ pub(super) const TABLES: &[Table] = &[
                  failure_percentage_threshold enforcing_failure_percentage \
                  enforcing_failure_percentage_local_origin failure_percentage_minimum_hosts \
                  failure_percentage_request_volume max_ejection_time max_ejection_time_jitter \
-                 always_eject_one_host successful_active_health_check_uneject_host",
+                 always_eject_one_host successful_active_health_check_uneject_host detect_degraded_hosts",
             ),
-            (Reported("the built-in rules apply alone"), "monitors"),
-            (Reported("an endpoint is out or it is not"), "detect_degraded_hosts"),
+            (Refused("Envoy 1.40 has no monitor of this kind, and neither has this build"), "monitors"),
         ],
     },
     Table {
@@ -190,11 +189,27 @@ pub(super) const TABLES: &[Table] = &[
                  use_downstream_protocol_config auto_config hash_policy",
             ),
             (Refused("filters on the upstream side are not served by this build"), "http_filters"),
-            (Served, "retry_policy request_mirror_policies"),
+            (Served, "retry_policy request_mirror_policies outlier_detection"),
             (Reported("headers are checked by the built-in rules"), "header_validation_config"),
-            (Reported("answers are judged by their status alone"), "outlier_detection"),
         ],
     },
+    Table {
+        message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.OutlierDetection",
+        fields: &[(Served, "error_matcher")],
+    },
+    Table {
+        message: "envoy.config.common.matcher.v3.MatchPredicate",
+        fields: &[
+            (Served, "or_match and_match not_match any_match http_response_headers_match"),
+            (
+                Refused("an answer is judged by its head"),
+                "http_request_headers_match http_request_trailers_match http_response_trailers_match \
+                 http_request_generic_body_match http_response_generic_body_match",
+            ),
+        ],
+    },
+    Table { message: "envoy.config.common.matcher.v3.MatchPredicate.MatchSet", fields: &[(Served, "rules")] },
+    Table { message: "envoy.config.common.matcher.v3.HttpHeadersMatch", fields: &[(Served, "headers")] },
     Table {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
         fields: &[

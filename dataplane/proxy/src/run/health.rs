@@ -51,9 +51,10 @@ pub(super) fn host_checks(cluster: &Cluster, endpoint: &Endpoint, shared: &Share
     let is_checked = cluster.health_check.is_some() && endpoint.is_checked();
     let known = shared.health(cluster.id, |health| {
         let (success_rate, local_origin_success_rate) = health.success_rates(&endpoint.address);
-        let failed_outlier_check = health.is_ejected(&endpoint.address);
+        let (failed_outlier_check, degraded_outlier_detection) = health.seen_by_traffic(&endpoint.address);
         let traffic = HostChecks {
             failed_outlier_check,
+            degraded_outlier_detection,
             success_rate,
             local_origin_success_rate,
             ..HostChecks::default()

@@ -27,16 +27,18 @@ impl Shared {
             return Members { total, healthy: total, ..Members::default() };
         }
         let mut members = Members::default();
-        let mut count = |status: HealthStatus, checks: CheckFlags, ejected: bool| {
+        let mut count = |status: HealthStatus, checks: CheckFlags, (ejected, degraded): (bool, bool)| {
             members.total += 1;
             members.excluded += u64::from(checks.is_excluded());
             match status {
                 _ if ejected || checks.has(CheckFlags::FAILED) => {}
                 HealthStatus::Degraded => members.degraded += 1,
-                HealthStatus::Unknown | HealthStatus::Healthy => match checks.has(CheckFlags::DEGRADED) {
-                    true => members.degraded += 1,
-                    false => members.healthy += 1,
-                },
+                HealthStatus::Unknown | HealthStatus::Healthy => {
+                    match degraded || checks.has(CheckFlags::DEGRADED) {
+                        true => members.degraded += 1,
+                        false => members.healthy += 1,
+                    }
+                }
                 HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout => {}
             }
         };
@@ -52,11 +54,12 @@ impl Shared {
                     flags if flags == CheckFlags::FAILED => health.checks(&endpoint.address).unwrap_or(flags),
                     flags => flags,
                 };
-                count(endpoint.health, checks, health.is_ejected(&endpoint.address));
+                count(endpoint.health, checks, health.seen_by_traffic(&endpoint.address));
             }
         });
         if known.is_none() {
-            endpoints().for_each(|endpoint| count(endpoint.health, first(endpoint.is_checked()), false));
+            let nothing = (false, false);
+            endpoints().for_each(|endpoint| count(endpoint.health, first(endpoint.is_checked()), nothing));
         }
         members
     }

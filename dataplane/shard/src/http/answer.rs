@@ -9,7 +9,6 @@ use millrace_http::h1::{BodyFraming, response_keep_alive};
 use millrace_observe::stats::{
     CodeFamily, UNNAMED_CODE, cluster as metric, host as host_metric, route as route_metric,
 };
-use millrace_upstream::TryResult;
 
 use super::finish::tally;
 use super::retry::{Again, Outcome};
@@ -55,7 +54,7 @@ impl Shard {
         let owner = stream.side.as_ref().and_then(|side| side.owner);
         let excludes = stream.response.headers.contains(HeaderId::XEnvoyImmediateHealthCheckFail);
         if stream.watched {
-            self.report_try(id, TryResult::Status(judged));
+            self.report_answer(id, judged);
         }
         if excludes {
             self.exclude_host_of(id);

@@ -17,7 +17,9 @@ pub(super) fn write(
 ) {
     let (kind, eject, enforced, rates) = match event.action {
         OutlierAction::Eject { why, enforced, rates } => (name(why), true, enforced, rates),
-        OutlierAction::Uneject => (name(Ejection::Consecutive5xx), false, false, None),
+        OutlierAction::Uneject | OutlierAction::Recover => {
+            (name(Ejection::Consecutive5xx), false, false, None)
+        }
         OutlierAction::Detected(_) | OutlierAction::Overflow | OutlierAction::Left => return,
     };
     let line = OutlierLine {
@@ -43,5 +45,6 @@ fn name(why: Ejection) -> &'static str {
         Ejection::SuccessRateLocalOrigin => "SUCCESS_RATE_LOCAL_ORIGIN",
         Ejection::FailurePercentage => "FAILURE_PERCENTAGE",
         Ejection::FailurePercentageLocalOrigin => "FAILURE_PERCENTAGE_LOCAL_ORIGIN",
+        Ejection::Degraded => "DEGRADED",
     }
 }

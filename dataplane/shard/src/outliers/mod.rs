@@ -7,10 +7,13 @@ use std::sync::Arc;
 use millrace_base::Key;
 use millrace_config::{ClusterId, ScopeId};
 use millrace_filter::http::router::retry::ResetReason;
+use millrace_http::HeaderId;
 use millrace_observe::stats::{Counter, ShardStats, cluster as metric};
+use millrace_route::header;
 use millrace_upstream::{Ejection, HostId, OutlierAction, OutlierEvent, TryResult};
 
 use crate::housekeeping::HOUSEKEEPING_EVERY;
+use crate::http::Stream;
 use crate::shard::Shard;
 use crate::token::Kind;
 
@@ -25,6 +28,30 @@ impl Shard {
                 state.time_try(host, result, self.io.now.since(sent), self.io.now);
             }
             self.report_result(cluster, host, result);
+        }
+    }
+
+    /// Tells it of an answer, whose status, or gRPC status, counts as `judged`; an `error_matcher` overrules it.
+    #[inline]
+    pub(crate) fn report_answer(&mut self, id: Key, judged: u16) {
+        let result = match self.streams.get(id) {
+            Some(stream) => self.judge_answer(stream, judged),
+            None => return,
+        };
+        self.report_try(id, result);
+    }
+
+    fn judge_answer(&self, stream: &Stream, judged: u16) -> TryResult {
+        let cluster = stream.facts.member.and_then(|cluster| self.clusters.get(cluster));
+        let Some(config) = cluster.map(|state| state.config()) else { return TryResult::Status(judged) };
+        let judged = match &config.http.errors {
+            Some(errors) if header::predicate_takes(errors, &stream.response) => 500,
+            Some(_) => 200,
+            None => judged,
+        };
+        match stream.response.headers.contains(HeaderId::XEnvoyDegraded) {
+            true => TryResult::Degraded(judged),
+            false => TryResult::Status(judged),
         }
     }
 
@@ -116,6 +143,8 @@ fn count(stats: &mut ShardStats, scope: ScopeId, action: OutlierAction) {
             }
         }
         OutlierAction::Overflow => stats.inc(scope, metric::OUTLIER_DETECTION_EJECTIONS_OVERFLOW),
+        // It is in use, and no part of what the others count.
+        OutlierAction::Eject { why: Ejection::Degraded, .. } | OutlierAction::Recover => {}
         OutlierAction::Eject { why, enforced, .. } => {
             if matches!(why, Ejection::Consecutive5xx | Ejection::SuccessRate) {
                 stats.inc(scope, metric::OUTLIER_DETECTION_EJECTIONS_TOTAL);
@@ -149,6 +178,7 @@ fn detected(why: Ejection) -> Counter {
         Ejection::FailurePercentageLocalOrigin => {
             metric::OUTLIER_DETECTION_EJECTIONS_DETECTED_LOCAL_ORIGIN_FAILURE_PERCENTAGE
         }
+        Ejection::Degraded => metric::OUTLIER_DETECTION_EJECTIONS_DETECTED_DEGRADATION,
     }
 }
 
@@ -169,5 +199,7 @@ fn enforced(why: Ejection) -> Counter {
         Ejection::FailurePercentageLocalOrigin => {
             metric::OUTLIER_DETECTION_EJECTIONS_ENFORCED_LOCAL_ORIGIN_FAILURE_PERCENTAGE
         }
+        // Never counted as enforced; see above.
+        Ejection::Degraded => metric::OUTLIER_DETECTION_EJECTIONS_DETECTED_DEGRADATION,
     }
 }

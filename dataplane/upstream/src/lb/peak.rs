@@ -113,7 +113,7 @@ impl ClusterState {
         let Some(known) = self.hosts.get(host.0).and_then(Host::rtt) else { return };
         let (rtt, peak) = (known.get(), Peak::from(config));
         match result {
-            TryResult::Status(_) => known.set(rtt.with(took, &peak, now)),
+            TryResult::Status(_) | TryResult::Degraded(_) => known.set(rtt.with(took, &peak, now)),
             TryResult::TimedOut(_) | TryResult::Failed => known.set(rtt.at_least(took, &peak, now)),
             TryResult::Connected | TryResult::ConnectedForGood => {}
         }

@@ -26,14 +26,27 @@ struct Member {
     jitter: Duration,
     ejected_at: Option<Time>,
     unejected_at: Option<Time>,
+    degraded_at: Option<Time>,
+    recovered_at: Option<Time>,
     /// Of the last interval, percent.
     rates: [Option<f64>; 2],
 }
 
 impl Member {
-    fn is_due(&self, config: &OutlierDetection, now: Time) -> bool {
+    /// Whether what began at `since` is over.
+    fn is_due(&self, since: Option<Time>, config: &OutlierDetection, now: Time) -> bool {
         let out = config.base_ejection_time.saturating_mul(self.backoff).min(config.max_ejection_time);
-        self.ejected_at.is_some_and(|at| at + out + self.jitter <= now)
+        since.is_some_and(|at| at + out + self.jitter <= now)
+    }
+
+    /// The next time will be longer.
+    fn back_off(&mut self, case: &mut Case<'_>) {
+        let config = case.config;
+        self.jitter = jitter(config.max_ejection_time_jitter, case.rng);
+        let longest = config.max_ejection_time.saturating_add(config.base_ejection_time);
+        if config.base_ejection_time.saturating_mul(self.backoff) < longest {
+            self.backoff += 1;
+        }
     }
 
     fn event(
@@ -112,8 +125,10 @@ impl Detector {
         self.members.remove(address);
     }
 
-    pub fn is_ejected(&self, address: &Address) -> bool {
-        self.members.get(address).is_some_and(|member| member.monitor.is_ejected())
+    /// Out, and degraded.
+    pub fn seen_by_traffic(&self, address: &Address) -> (bool, bool) {
+        let monitor = self.members.get(address).map(|member| &member.monitor);
+        monitor.map_or((false, false), |monitor| (monitor.is_ejected(), monitor.is_degraded()))
     }
 
     pub fn averages(&self) -> [Option<(f64, f64)>; 2] {
@@ -123,6 +138,21 @@ impl Detector {
     pub fn success_rates(&self, address: &Address) -> (Option<f64>, Option<f64>) {
         let rates = self.members.get(address).map(|member| member.rates).unwrap_or_default();
         (rates[EXTERNAL], rates[LOCAL])
+    }
+
+    /// An answer said that its endpoint is degraded. `max_ejection_percent` does not count it: it still serves.
+    fn degrade(&mut self, address: &Address, case: &mut Case<'_>) -> bool {
+        let Some(member) = self.members.get_mut(address) else { return false };
+        if member.monitor.degraded.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        member.degraded_at = Some(case.now);
+        member.back_off(case);
+        let action = OutlierAction::Eject { why: Ejection::Degraded, enforced: true, rates: None };
+        let detected = OutlierAction::Detected(Ejection::Degraded);
+        case.events.push(member.event(address, detected, None, case.now));
+        case.events.push(member.event(address, action, member.unejected_at, case.now));
+        true
     }
 
     /// A threshold of failures in a row was reached.
@@ -165,11 +195,7 @@ impl Detector {
             member.monitor.ejected.store(true, Ordering::Relaxed);
             member.ejections += 1;
             member.ejected_at = Some(now);
-            member.jitter = jitter(config.max_ejection_time_jitter, case.rng);
-            let longest = config.max_ejection_time.saturating_add(config.base_ejection_time);
-            if config.base_ejection_time.saturating_mul(member.backoff) < longest {
-                member.backoff += 1;
-            }
+            member.back_off(case);
         }
         let action = OutlierAction::Eject { why, enforced, rates };
         case.events.push(member.event(address, action, since, now));
@@ -182,7 +208,13 @@ impl Detector {
         let (config, now) = (case.config, case.now);
         let mut sums = Vec::with_capacity(self.members.len());
         for (address, member) in &mut self.members {
-            if member.monitor.is_ejected() && member.is_due(config, now) {
+            if member.monitor.is_degraded() && member.is_due(member.degraded_at, config, now) {
+                member.monitor.degraded.store(false, Ordering::Relaxed);
+                member.recovered_at = Some(now);
+                case.events.push(member.event(address, OutlierAction::Recover, member.ejected_at, now));
+                changed = true;
+            }
+            if member.monitor.is_ejected() && member.is_due(member.ejected_at, config, now) {
                 self.active = self.active.saturating_sub(1);
                 uneject(address, member, now, case.events);
                 changed = true;
@@ -193,8 +225,12 @@ impl Detector {
         for origin in [EXTERNAL, LOCAL] {
             changed |= self.judge_rates(origin, &sums, case);
         }
-        for member in self.members.values_mut().filter(|member| !member.monitor.is_ejected()) {
-            if member.unejected_at.is_some_and(|at| now.since(at) >= config.interval) {
+        for member in self.members.values_mut() {
+            if member.monitor.is_ejected() || member.monitor.is_degraded() {
+                continue;
+            }
+            if member.unejected_at.max(member.recovered_at).is_some_and(|at| now.since(at) >= config.interval)
+            {
                 member.backoff = member.backoff.saturating_sub(1);
             }
         }
@@ -258,11 +294,12 @@ fn enforcing(config: &OutlierDetection, why: Ejection) -> u32 {
         Ejection::SuccessRateLocalOrigin => config.success_rate.enforcing_local_origin,
         Ejection::FailurePercentage => config.failure_percentage.enforcing,
         Ejection::FailurePercentageLocalOrigin => config.failure_percentage.enforcing_local_origin,
+        Ejection::Degraded => 100,
     }
 }
 
 impl ClusterHealth {
-    /// See [`Detector::consecutive`].
+    /// See [`Detector::consecutive`] and [`Detector::degrade`].
     pub(crate) fn consecutive(
         &self,
         address: &Address,
@@ -272,7 +309,12 @@ impl ClusterHealth {
         events: &mut Vec<OutlierEvent>,
     ) {
         let mut case = Case { config: at.0, now: at.1, rng, events };
-        if self.lock().consecutive(address, why, &mut case) {
+        let mut detector = self.lock();
+        let changed = match why {
+            Ejection::Degraded => detector.degrade(address, &mut case),
+            _ => detector.consecutive(address, why, &mut case),
+        };
+        if changed {
             self.changed();
         }
     }

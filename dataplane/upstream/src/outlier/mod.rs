@@ -30,6 +30,8 @@ use crate::health_check::{CheckFlags, SharedFlags};
 pub enum TryResult {
     /// It answered with this HTTP status, or with a gRPC status that this one stands for.
     Status(u16),
+    /// The same, and it says of itself that it is degraded.
+    Degraded(u16),
     /// A connection is there; whether the endpoint answers remains to be seen.
     Connected,
     /// A connection is there, and nothing else will be known (TCP).
@@ -51,6 +53,8 @@ pub enum Ejection {
     SuccessRateLocalOrigin,
     FailurePercentage,
     FailurePercentageLocalOrigin,
+    /// Not out: an answer said that it is degraded.
+    Degraded,
 }
 
 /// What happened to an endpoint; for statistics and the event log.
@@ -84,6 +88,8 @@ pub enum OutlierAction {
     },
     /// It is back.
     Uneject,
+    /// It is degraded no longer.
+    Recover,
     /// It was out when it left the cluster.
     Left,
 }
@@ -104,6 +110,8 @@ pub(crate) struct Monitor {
     counters: Counters,
     buckets: [Bucket; 2],
     ejected: AtomicBool,
+    /// It gets requests only where the healthy ones do not suffice.
+    degraded: AtomicBool,
     /// What active checks say.
     pub checks: SharedFlags,
     /// The HTTP status that the last check was answered with, or 0.
@@ -116,6 +124,11 @@ impl Monitor {
     #[inline]
     pub fn is_ejected(&self) -> bool {
         self.ejected.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn is_degraded(&self) -> bool {
+        self.degraded.load(Ordering::Relaxed)
     }
 }
 
@@ -185,9 +198,10 @@ impl ClusterHealth {
         news
     }
 
-    /// True while an endpoint is out. Slow: for the admin interface.
-    pub fn is_ejected(&self, address: &Address) -> bool {
-        self.lock().is_ejected(address)
+    /// Whether an endpoint is out, and whether it counts as degraded because an answer said so. Slow: for the admin
+    /// interface.
+    pub fn seen_by_traffic(&self, address: &Address) -> (bool, bool) {
+        self.lock().seen_by_traffic(address)
     }
 
     /// Mean success rate of the last interval and the threshold that followed from it, percent: of answers, and of

@@ -31,7 +31,8 @@ impl Counters {
             Ejection::SuccessRate
             | Ejection::SuccessRateLocalOrigin
             | Ejection::FailurePercentage
-            | Ejection::FailurePercentageLocalOrigin => None,
+            | Ejection::FailurePercentageLocalOrigin
+            | Ejection::Degraded => None,
         }
     }
 
@@ -101,12 +102,14 @@ impl Watch {
         if config.split_local_origin {
             return match result {
                 TryResult::Status(status) => self.status(status, config),
+                TryResult::Degraded(status) => self.degraded(status, config),
                 TryResult::Connected | TryResult::ConnectedForGood => self.local_success(),
                 TryResult::TimedOut(_) | TryResult::Failed => self.local_failure(config),
             };
         }
         match result {
             TryResult::Status(status) | TryResult::TimedOut(status) => self.status(status, config),
+            TryResult::Degraded(status) => self.degraded(status, config),
             TryResult::Connected => [None; 2],
             TryResult::ConnectedForGood => self.status(200, config),
             TryResult::Failed => self.status(503, config),
@@ -132,6 +135,13 @@ impl Watch {
         let threshold = config.consecutive_5xx.threshold;
         reached[1] = reaches(&counters.consecutive_5xx, threshold).then_some(Ejection::Consecutive5xx);
         reached
+    }
+
+    /// Nothing is wrong with the answer, only few should follow it.
+    fn degraded(&mut self, status: u16, config: &OutlierDetection) -> Reached {
+        let reached = self.status(status, config);
+        let news = config.detect_degraded && status < 500 && !self.monitor.is_degraded();
+        if news { [Some(Ejection::Degraded), None] } else { reached }
     }
 
     fn local_success(&mut self) -> Reached {
