@@ -305,6 +305,9 @@ pub struct Cluster {
     pub happy_eyeballs: HappyEyeballs,
     /// `close_connections_on_host_health_failure`.
     pub close_on_health_failure: bool,
+    /// `common_lb_config.close_connections_on_host_set_change`: whenever endpoints come, go or change, their health
+    /// included, idle connections of the whole cluster are closed and the others end with their last request.
+    pub close_on_host_set_change: bool,
     /// `connection_pool_per_downstream_connection`: requests of different clients share no connection.
     pub pool_per_downstream: bool,
     /// HTTP options.

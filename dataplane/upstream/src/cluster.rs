@@ -216,6 +216,9 @@ impl ClusterState {
                 self.close_all(id, CloseReason::HostUnhealthy, out);
             }
         }
+        if self.config.close_on_host_set_change {
+            self.drain(out);
+        }
     }
 
     /// Hosts that may be gone, by address; those that share one in such an order that `pop` gives them back in

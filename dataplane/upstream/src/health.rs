@@ -21,6 +21,8 @@ pub(crate) struct Watched {
     events: Vec<OutlierEvent>,
     /// Endpoints that have failed since the last call of [`ClusterState::leave_failed`].
     failed: Vec<HostId>,
+    /// The health of some has changed since then.
+    changed: bool,
 }
 
 /// True when endpoints of this cluster are watched.
@@ -113,6 +115,7 @@ impl ClusterState {
         }
         if changed {
             self.balancer.invalidate();
+            self.watched.changed = true;
         }
     }
 
@@ -126,6 +129,9 @@ impl ClusterState {
             } else {
                 self.drain_host(id, out);
             }
+        }
+        if std::mem::take(&mut self.watched.changed) && self.config.close_on_host_set_change {
+            self.drain(out);
         }
     }
 

@@ -112,6 +112,21 @@ fn a_removed_host_still_serves_who_waits_for_it() {
 }
 
 #[test]
+fn any_change_of_the_endpoints_closes_idle_connections_when_configured() {
+    let mut config = two_hosts();
+    config.close_on_host_set_change = true;
+    let mut s = setup(config);
+    let (idle, busy) = (s.busy(0, 1), s.busy(1, 2));
+    s.state.released(idle, true, Time(1), &mut s.out);
+    assert_eq!(s.actions(), []);
+    s.update(|config| config.localities[0].endpoints[0].weight += 1);
+    assert!(matches!(s.actions()[..], [PoolAction::Close { reason: CloseReason::Drain, .. }]));
+    s.state.released(busy, true, Time(2), &mut s.out);
+    assert!(matches!(s.actions()[..], [PoolAction::Close { reason: CloseReason::Drain, .. }]));
+    assert_eq!(s.budgets.default.connections.used(), 0);
+}
+
+#[test]
 fn a_health_failure_closes_connections_only_when_configured() {
     for close in [false, true] {
         let mut config = two_hosts();

@@ -33,6 +33,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(ejection_into_panic),
     case!(an_endpoint_that_says_it_is_degraded_is_spared),
     case!(errors_of_an_error_matcher),
+    case!(all_connections_are_left_when_one_is_ejected),
     case!(max_ejection_time_shorter_than_the_base_is_refused),
 ];
 
@@ -437,6 +438,24 @@ fn errors_of_an_error_matcher(subject: &Subject) {
     assert_eq!(statuses(&proxy, 8), [503; 8]);
     let names = ["enforced_consecutive_5xx", "detected_consecutive_gateway_failure"];
     assert_eq!(stats(&proxy, &names), [1, 0]);
+}
+
+fn all_connections_are_left_when_one_is_ejected(subject: &Subject) {
+    let endpoints = many(3);
+    let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.upstream.address()).collect();
+    let cluster = "outlier_detection: {consecutive_5xx: 1, max_ejection_percent: 100}\n\
+                   common_lb_config: {close_connections_on_host_set_change: true}";
+    let bootstrap = Bootstrap::new().http(Http::to("up")).cluster("up", &addresses, cluster);
+    let proxy = Proxy::start(subject, &bootstrap);
+    until(&proxy, &endpoints[0], 1);
+    until(&proxy, &endpoints[1], 1);
+    let open = proxy.stat("cluster.up.upstream_cx_active");
+    assert!(open >= Some(2), "{open:?}");
+    endpoints[2].answer(500);
+    until(&proxy, &endpoints[2], endpoints[2].requests() + 1);
+    proxy.wait_stat(&format!("{PREFIX}_active"), 1);
+    proxy.wait_stat("cluster.up.upstream_cx_active", 0);
+    assert_eq!(statuses(&proxy, 4), [200; 4]);
 }
 
 fn max_ejection_time_shorter_than_the_base_is_refused(subject: &Subject) {

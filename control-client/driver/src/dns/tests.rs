@@ -80,6 +80,7 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
         happy_eyeballs: HappyEyeballs::default(),
         health_check: None,
         close_on_health_failure: false,
+        close_on_host_set_change: false,
         pool_per_downstream: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

@@ -115,6 +115,7 @@ pub(crate) fn checked_only(
         *service_name = Arc::clone(&name);
     }
     let scope = cx.scope_of(ScopeKind::Cluster, &stat_name);
+    let common = cluster.common_lb_config.as_ref();
     let built = Cluster {
         id,
         scope,
@@ -136,6 +137,7 @@ pub(crate) fn checked_only(
         bind,
         happy_eyeballs: options.map_or_else(HappyEyeballs::default, happy_eyeballs),
         close_on_health_failure: cluster.close_connections_on_host_health_failure,
+        close_on_host_set_change: common.is_some_and(|common| common.close_connections_on_host_set_change),
         pool_per_downstream: cluster.connection_pool_per_downstream_connection,
         http,
         tracked: tracked(cluster, scope, cx),

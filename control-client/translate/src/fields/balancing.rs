@@ -4,7 +4,6 @@ use super::Status::{NoEffect, Refused, Reported, Served};
 use super::Table;
 
 const EXCHANGE: &str = "each shard takes what it measures at once, and nothing is exchanged";
-const HOST_SET: &str = "connections to endpoints that stay are kept";
 const SUBSET: &str = "fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight \
                       panic_mode_any list_as_any metadata_fallback_policy";
 const SELECTOR: &str = "keys single_host_per_subset fallback_policy fallback_keys_subset";
@@ -32,15 +31,12 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.cluster.v3.Cluster.CommonLbConfig",
-        fields: &[
-            (
-                Served,
-                "healthy_panic_threshold zone_aware_lb_config locality_weighted_lb_config \
+        fields: &[(
+            Served,
+            "healthy_panic_threshold zone_aware_lb_config locality_weighted_lb_config \
                  consistent_hashing_lb_config override_host_status update_merge_window \
-                 ignore_new_hosts_until_first_hc",
-            ),
-            (Reported(HOST_SET), "close_connections_on_host_set_change"),
-        ],
+                 ignore_new_hosts_until_first_hc close_connections_on_host_set_change",
+        )],
     },
     Table {
         message: "envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig",

@@ -57,6 +57,7 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         happy_eyeballs: HappyEyeballs::default(),
         health_check: None,
         close_on_health_failure: false,
+        close_on_host_set_change: false,
         pool_per_downstream: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),

@@ -47,6 +47,7 @@ fn cluster(protocol: UpstreamProtocol, istio_alpn_override: bool) -> Cluster {
         happy_eyeballs: HappyEyeballs::default(),
         health_check: None,
         close_on_health_failure: false,
+        close_on_host_set_change: false,
         pool_per_downstream: false,
         http: UpstreamHttp { protocol, ..UpstreamHttp::default() },
         tracked: None,

@@ -88,6 +88,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         happy_eyeballs: millrace_config::HappyEyeballs::default(),
         health_check: None,
         close_on_health_failure: false,
+        close_on_host_set_change: false,
         pool_per_downstream: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
