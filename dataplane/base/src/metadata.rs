@@ -83,6 +83,21 @@ impl MetadataStruct {
         }
     }
 
+    /// Writes a value to where a path leads, through structs that take the place of anything else.
+    fn set(&mut self, path: &[impl AsRef<str>], value: MetadataValue) {
+        let Some((first, rest)) = path.split_first() else { return };
+        let key = first.as_ref();
+        if rest.is_empty() {
+            return self.insert(key, value);
+        }
+        let mut inner = match self.place(key).map(|at| &mut self.0[at].1) {
+            Ok(MetadataValue::Struct(inner)) => std::mem::take(inner),
+            _ => Self::default(),
+        };
+        inner.set(rest, value);
+        self.insert(key, MetadataValue::Struct(inner));
+    }
+
     /// Takes over all of `other`: structs field by field, lists behind those that are there, everything else instead of
     /// what is there.
     pub fn merge(&mut self, other: &Self) {
@@ -141,6 +156,11 @@ impl Metadata {
         &mut self.0[at].1
     }
 
+    /// Writes a value to where a path leads from a namespace, through structs that take the place of anything else.
+    pub fn set(&mut self, namespace: &str, path: &[impl AsRef<str>], value: MetadataValue) {
+        self.namespace_mut(namespace).set(path, value);
+    }
+
     /// The value that a path leads to from a namespace; an empty path leads nowhere.
     pub fn find(&self, namespace: &str, path: &[impl AsRef<str>]) -> Option<&MetadataValue> {
         let (last, parents) = path.split_last()?;
@@ -172,6 +192,17 @@ mod tests {
         assert_eq!(find(&["a2"]), Some(&"2".into()));
         assert_eq!((find(&[]), find(&["a", "c"]), find(&["a2", "b"])), (None, None, None));
         assert!(metadata.find("other", &["a"]).is_none() && !metadata.is_empty());
+    }
+
+    #[test]
+    fn writing_makes_the_structs_on_the_way() {
+        let mut metadata = Metadata::default();
+        metadata.set("ns", &["a", "b"], "1".into());
+        metadata.set("ns", &["a", "c"], "2".into());
+        metadata.set("ns", &["a", "c", "d"], "3".into());
+        metadata.set("ns", &[] as &[&str], "4".into());
+        let find = |path: &[&str]| metadata.find("ns", path);
+        assert_eq!((find(&["a", "b"]), find(&["a", "c", "d"])), (Some(&"1".into()), Some(&"3".into())));
     }
 
     #[test]

@@ -161,6 +161,8 @@ pub struct Balancing {
     pub subset: Option<Arc<Subset>>,
     /// `OverrideHost.override_host_sources`, in their order; empty without that policy.
     pub override_host: Arc<[OverrideHostSource]>,
+    /// `OverrideHost.selected_host_key`: the dynamic metadata that the address of each try's endpoint is written to.
+    pub selected_host: Option<Arc<MetadataPlace>>,
     /// `common_lb_config.override_host_status`.
     pub override_host_status: HostStatusSet,
     /// The locality of this proxy's node, for zone-aware routing.
@@ -349,6 +351,17 @@ pub struct Subset {
 pub enum OverrideHostSource {
     /// `header`, lower case: addresses, separated by commas.
     Header(Arc<[u8]>),
+    /// `metadata`: the same in a text of the dynamic metadata.
+    Metadata(MetadataPlace),
+}
+
+/// `type.metadata.v3.MetadataKey`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataPlace {
+    /// `key`.
+    pub namespace: Box<str>,
+    /// `path`, at least one key.
+    pub path: Vec<Box<str>>,
 }
 
 /// A set of `core.v3.HealthStatus`.

@@ -50,8 +50,8 @@ pub use address::{Address, Cidr};
 pub use address_set::AddressSet;
 pub use balancing::{
     Balancing, ClientSideWeights, ConsistentHashing, HashFunction, HostStatusSet, LbMetadata, LbPolicy,
-    LeastRequest, LoadStream, LocalityMode, Maglev, MetadataMatch, OverrideHostSource, PeakEwma, RingHash,
-    SelectorFallback, SlowStart, Subset, SubsetFallback, SubsetSelector, ZoneAware,
+    LeastRequest, LoadStream, LocalityMode, Maglev, MetadataMatch, MetadataPlace, OverrideHostSource,
+    PeakEwma, RingHash, SelectorFallback, SlowStart, Subset, SubsetFallback, SubsetSelector, ZoneAware,
 };
 pub use cluster::{
     CircuitBreakers, Cluster, Endpoint, HealthStatus, LocalityEndpoints, LocalityName, MetadataPairs,

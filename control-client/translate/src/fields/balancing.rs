@@ -1,6 +1,6 @@
 //! Balancers, in the older fields and as extensions.
 
-use super::Status::{NoEffect, Refused, Reported, Served};
+use super::Status::{NoEffect, Served};
 use super::Table;
 
 const EXCHANGE: &str = "each shard takes what it measures at once, and nothing is exchanged";
@@ -144,16 +144,10 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost",
-        fields: &[
-            (Served, "override_host_sources fallback_policy"),
-            (Reported("the chosen endpoint is not written to metadata"), "selected_host_key"),
-        ],
+        fields: &[(Served, "override_host_sources fallback_policy selected_host_key")],
     },
     Table {
         message: "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost.OverrideHostSource",
-        fields: &[
-            (Served, "header"),
-            (Refused("hosts out of dynamic metadata are not served by this build"), "metadata"),
-        ],
+        fields: &[(Served, "header metadata")],
     },
 ];

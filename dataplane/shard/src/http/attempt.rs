@@ -152,6 +152,7 @@ impl Shard {
                 router::rewrite_host_for_endpoint(forward, options.router, name, head, &mut self.scratch);
             }
         }
+        balance::note_selected(&stream.facts, &state.config().balancing);
         if stream.avoids_hosts {
             stream.tried_hosts.push(chosen.host);
         }

@@ -1,8 +1,9 @@
 //! What of a request decides its endpoint: hash, metadata, a preferred endpoint; and what balancers count.
 
-use millrace_base::{Key, Written};
-use millrace_config::{ClusterId, MetadataMatch, OverrideHostSource, RouteForward};
+use millrace_base::{Key, MetadataValue, StreamNotes, Written};
+use millrace_config::{Balancing, ClusterId, MetadataMatch, OverrideHostSource, RouteForward};
 use millrace_filter::http::stream_filters::WantedHost;
+use millrace_http::RequestHead;
 use millrace_observe::stats::{ShardStats, cluster as metric};
 use millrace_route::HashInputs;
 use millrace_upstream::{ClusterState, LbStat, LoadReport, OverrideHost};
@@ -20,7 +21,7 @@ pub(crate) struct Balance {
     pub(crate) hash: Option<u64>,
     /// `set-cookie` values for the response, one for each new cookie.
     pub(crate) cookies: Vec<Vec<u8>>,
-    /// Addresses of endpoints that header fields name, for a cluster of `OverrideHost`; else empty.
+    /// Addresses of endpoints that header fields or metadata name, for a cluster of `OverrideHost`; else empty.
     pub(crate) preferred: Vec<u8>,
     /// The endpoint of the request's session: the first try goes there.
     pub(crate) session: Option<Box<Session>>,
@@ -73,14 +74,14 @@ impl Shard {
             written: Written::of(notes.as_deref(), client.and_then(Downstream::filter_state)),
         };
         let hashed = millrace_route::hash(policies, &inputs);
-        drop(notes);
         let mut preferred = Vec::new();
-        for OverrideHostSource::Header(name) in balancing.override_host.iter() {
-            if let Some(list) = stream.request.headers.get_name(name) {
+        for source in balancing.override_host.iter() {
+            if let Some(list) = addresses_in(source, &stream.request, notes.as_deref()) {
                 preferred.extend_from_slice(if preferred.is_empty() { b"" } else { b"," });
                 preferred.extend_from_slice(list);
             }
         }
+        drop(notes);
         stream.facts.balance = Balance {
             hash: hashed.hash,
             cookies: hashed.cookies,
@@ -89,6 +90,29 @@ impl Shard {
             metadata: asked,
             wants_load: false,
         };
+    }
+}
+
+/// The addresses that a source of `OverrideHost` names.
+fn addresses_in<'a>(
+    source: &OverrideHostSource,
+    request: &'a RequestHead,
+    notes: Option<&'a StreamNotes>,
+) -> Option<&'a [u8]> {
+    match source {
+        OverrideHostSource::Header(name) => request.headers.get_name(name),
+        OverrideHostSource::Metadata(place) => match notes?.metadata.find(&place.namespace, &place.path)? {
+            MetadataValue::Text(list) => Some(list.as_bytes()),
+            _ => None,
+        },
+    }
+}
+
+/// Filters and logs may ask which endpoint it is (`OverrideHost.selected_host_key`).
+pub(super) fn note_selected(facts: &Facts, balancing: &Balancing) {
+    if let (Some(place), Some(address)) = (&balancing.selected_host, &facts.host_address) {
+        let address = MetadataValue::Text(address.to_string().into());
+        facts.state.write(|notes| notes.metadata.set(&place.namespace, &place.path, address));
     }
 }
 

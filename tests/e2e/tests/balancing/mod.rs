@@ -15,7 +15,8 @@ use millrace_support::raw::Client;
 use millrace_support::subject::Subject;
 use millrace_support::upstream::Upstream;
 
-pub(crate) const CASES: &[Case] = &[case!(override_hosts), case!(least_request_by_full_scan)];
+pub(crate) const CASES: &[Case] =
+    &[case!(override_hosts), case!(override_hosts_of_metadata), case!(least_request_by_full_scan)];
 
 /// An endpoint of a test's cluster.
 pub(super) struct Host {
@@ -109,6 +110,35 @@ fn override_hosts(subject: &Subject) {
     }
     assert_eq!(counts(&mut client, 8, 3, &[("x-host", "10.9.9.9:1")]), [4, 0, 4]);
     assert_eq!(counts(&mut client, 8, 3, &[]), [4, 0, 4]);
+}
+
+fn override_hosts_of_metadata(subject: &Subject) {
+    let all = hosts(3, |_| String::new());
+    let kind = format!(
+        "override_host.v3.OverrideHost, override_host_sources: [{{metadata: {{key: envoy.lb, path: [{{key: to}}]}}}}, \
+         {{header: x-host}}], selected_host_key: {{key: out, path: [{{key: a}}, {{key: b}}]}}, fallback_policy: {}",
+        policy("round_robin.v3.RoundRobin")
+    );
+    let fields = format!("load_balancing_policy: {}", policy(&kind));
+    let rules = "request_rules: [{header: x-to, on_header_present: {metadata_namespace: envoy.lb, key: to}}, \
+                 {header: x-number, on_header_present: {metadata_namespace: envoy.lb, key: to, type: NUMBER}}]";
+    let hcm = crate::filters::chain(&[("metadata", "header_to_metadata.v3.Config", rules)]);
+    let route = "- match: {prefix: \"/\"}\n  route: {cluster: up}\n  \
+                 response_headers_to_add: [{header: {key: x-out, value: \"%DYNAMIC_METADATA(out:a:b)%\"}}]\n";
+    let http = Http::routes(route).hcm(&hcm);
+    let cluster = cluster(&fields, &[locality("", &all)]);
+    let proxy = Proxy::start(subject, &Bootstrap::new().http(http).cluster("up", &[], &cluster));
+    let mut client = proxy.client();
+    let address = |n: usize| all[n].upstream.address().to_string();
+    for _ in 0..4 {
+        assert_eq!(ask(&mut client, "/", &[("x-to", &address(2))]), 2);
+        let list = format!("10.9.9.9:1,{}", address(1));
+        assert_eq!(ask(&mut client, "/", &[("x-to", &list), ("x-host", &address(2))]), 1);
+        assert_eq!(ask(&mut client, "/", &[("x-number", "5"), ("x-host", &address(0))]), 0, "no text");
+    }
+    assert_eq!(counts(&mut client, 9, 3, &[]), [3; 3]);
+    let answer = client.get_with("/", &[("x-to", &address(1))]);
+    assert_eq!(answer.get("x-out"), Some(&*address(1)));
 }
 
 fn least_request_by_full_scan(subject: &Subject) {

@@ -28,7 +28,7 @@ const DIRECT: &str = "direct_response: {status: 200, body: {inline_string: hello
 const FORWARD: &str = "route: {cluster: up}";
 
 /// `http_filters`: these `(name, type, fields)` and the router. A type is `fault.v3.HTTPFault`.
-fn chain(filters: &[(&str, &str, &str)]) -> String {
+pub(crate) fn chain(filters: &[(&str, &str, &str)]) -> String {
     let mut out = String::from("http_filters:\n");
     for (name, kind, fields) in filters.iter().chain(&[("router", "router.v3.Router", "")]) {
         out.push_str(&format!("- name: {name}\n  typed_config: {}\n", any(kind, fields)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millrace_config::{
     Cluster, HashFunction, HealthStatus, LbPolicy, LeastRequest, LoadStream, LocalityMode, Maglev,
-    OverrideHostSource, PeakEwma, RingHash, SelectorFallback, SubsetFallback,
+    MetadataPlace, OverrideHostSource, PeakEwma, RingHash, SelectorFallback, SubsetFallback,
 };
 
 use crate::cluster::tests::cluster_of;
@@ -133,11 +133,19 @@ fn subsets() {
 #[test]
 fn preferred_endpoints() {
     let cluster = typed(&format!(
-        "override_host.v3.OverrideHost, override_host_sources: [{{header: X-Host}}], fallback_policy: {}",
+        "override_host.v3.OverrideHost, override_host_sources: [{{header: X-Host}}, {{metadata: {{key: k, path: [{{key: a}}]}}}}], \
+         selected_host_key: {{key: s, path: [{{key: b}}, {{key: c}}]}}, fallback_policy: {}",
         list("round_robin.v3.RoundRobin")
     ));
+    let place = |namespace: &str, path: &[&str]| MetadataPlace {
+        namespace: namespace.into(),
+        path: path.iter().map(|key| (*key).into()).collect(),
+    };
     assert_eq!(cluster.lb_policy, LbPolicy::RoundRobin);
-    assert_eq!(*cluster.balancing.override_host, [OverrideHostSource::Header((*b"x-host").into())]);
+    let sources =
+        [OverrideHostSource::Header((*b"x-host").into()), OverrideHostSource::Metadata(place("k", &["a"]))];
+    assert_eq!(*cluster.balancing.override_host, sources);
+    assert_eq!(cluster.balancing.selected_host.as_deref(), Some(&place("s", &["b", "c"])));
     let statuses =
         of("common_lb_config: {override_host_status: {statuses: [DRAINING]}}").balancing.override_host_status;
     assert!(statuses.contains(HealthStatus::Draining) && !statuses.contains(HealthStatus::Healthy));

@@ -5,10 +5,11 @@ use std::time::Duration as StdDuration;
 
 use millrace_config::{
     Balancing, ClientSideWeights, ConsistentHashing, HashFunction, LbPolicy, LeastRequest, LoadStream,
-    LocalityMode, OverrideHostSource, PeakEwma,
+    LocalityMode, MetadataPlace, OverrideHostSource, PeakEwma,
 };
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::extensions::load_balancing_policies as policies;
+use millrace_proto::pb::envoy::r#type::metadata::v3::MetadataKey;
 use millrace_proto::pb::google::protobuf::{Any, Duration};
 use millrace_proto::{Path, contrib};
 use policies::common::v3 as common;
@@ -18,7 +19,7 @@ use policies::common::v3::locality_lb_config::zone_aware_lb_config::LocalityBasi
 use super::subset;
 use crate::context::Context;
 use crate::error::Rejection;
-use crate::metadata::pairs;
+use crate::metadata::{pairs, path_of};
 use crate::{extension, hash_policy, value};
 
 /// Most balancers around one another.
@@ -299,19 +300,25 @@ fn override_host(
     path: &Path,
     out: &mut Balancing,
 ) -> Result<(), Rejection> {
-    let path = path.join("override_host_sources");
+    let (selected, path) = (path.join("selected_host_key"), path.join("override_host_sources"));
     let mut sources = Vec::new();
     for (i, source) in config.override_host_sources.iter().enumerate() {
         match (source.header.as_str(), &source.metadata) {
             ("", None) => return Err(Rejection::new(&path.at(i), "Empty override source")),
-            ("", Some(_)) => {
-                let why = "hosts out of dynamic metadata are not served by this build";
-                return Err(Rejection::not_served(&path.at(i).join("metadata"), why));
+            ("", Some(key)) => {
+                sources.push(OverrideHostSource::Metadata(place(key, &path.at(i).join("metadata"))?));
             }
             (_, Some(_)) => return Err(Rejection::new(&path.at(i), "Only one override source must be set")),
             (header, None) => sources.push(OverrideHostSource::Header(value::lower_bytes(header))),
         }
     }
     out.override_host = sources.into();
+    if let Some(key) = &config.selected_host_key {
+        out.selected_host = Some(Arc::new(place(key, &selected)?));
+    }
     Ok(())
+}
+
+fn place(key: &MetadataKey, path: &Path) -> Result<MetadataPlace, Rejection> {
+    Ok(MetadataPlace { namespace: key.key.as_str().into(), path: path_of(key, path)? })
 }
