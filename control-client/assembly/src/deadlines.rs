@@ -35,6 +35,8 @@ pub(crate) enum Due {
     Merged(ClusterId),
     /// The bytes of a load assignment that replaced another may be compressed.
     Packed(SourceId, Arc<str>),
+    /// A load assignment has been in force for as long as it holds.
+    Stale(SourceId, Arc<str>),
     /// Replaced versions may have no users any more.
     Past,
     /// Scopes of removed endpoints and clusters may be free.

@@ -14,6 +14,7 @@ use millrace_translate::resource::{
 use crate::action::Action;
 use crate::deadlines::Due;
 use crate::replaced::Replaced;
+use crate::stale::Life;
 use crate::stored::{Failure, Stored};
 use crate::{Assembly, Turn, checks, gauges};
 
@@ -28,6 +29,9 @@ pub(crate) struct Assignment {
     remembered: Option<Box<Remembered>>,
     /// A deadline to compress its bytes is set.
     packs: bool,
+    pub(crate) life: Life,
+    /// A deadline to look whether its time is over is set.
+    pub(crate) is_watched: bool,
 }
 
 /// What the last one was made of, and what became of it: the next one is compared with it.
@@ -56,6 +60,7 @@ struct Built {
     before: Option<Arc<Cluster>>,
     made: Made,
     splices: Option<Vec<Splice>>,
+    stale_after: Option<Duration>,
 }
 
 /// What replaces the endpoints of a cluster.
@@ -100,11 +105,11 @@ impl Assignments {
         last
     }
 
-    fn get(&self, source: SourceId, service: &Arc<str>) -> Option<&Assignment> {
+    pub(crate) fn get(&self, source: SourceId, service: &Arc<str>) -> Option<&Assignment> {
         self.by_name.get(&(source, service.clone()))
     }
 
-    fn get_mut(&mut self, source: SourceId, service: &Arc<str>) -> Option<&mut Assignment> {
+    pub(crate) fn get_mut(&mut self, source: SourceId, service: &Arc<str>) -> Option<&mut Assignment> {
         self.by_name.get_mut(&(source, service.clone()))
     }
 
@@ -152,6 +157,7 @@ impl Assembly {
         for name in &update.unchanged {
             if let Some(assignment) = self.assignments.get_mut(source, name) {
                 assignment.failure = None;
+                self.told_again(turn, source, name);
             }
         }
         // An assignment that does not exist, or is refused, is an answer, too: whoever waits for it serves without
@@ -178,7 +184,7 @@ impl Assembly {
     }
 
     /// One assignment for every cluster that uses it: all of them take it, or none.
-    fn put_assignment(
+    pub(crate) fn put_assignment(
         &mut self,
         turn: &mut Turn<'_>,
         source: SourceId,
@@ -187,27 +193,56 @@ impl Assembly {
         let is_long = resource.body.len() >= REMEMBERED_FROM;
         let sent = is_long.then(|| SentAssignment::of(&resource.body)).flatten();
         let remembered = self.assignments.get_mut(source, &resource.name).and_then(|a| a.remembered.take());
-        let mut built = Vec::new();
-        for name in self.users(source, &resource.name) {
-            match self.build(turn, name, resource, sent.as_ref(), remembered.as_deref()) {
-                Ok(one) => built.extend(one),
-                Err(reason) => {
-                    if let Some(assignment) = self.assignments.get_mut(source, &resource.name) {
-                        assignment.failure = Some(Failure::new(resource, turn.wall, &reason));
-                        assignment.remembered = remembered;
-                    }
-                    return Err(reason);
+        let built = match self.build_all(turn, source, resource, sent.as_ref(), remembered.as_deref()) {
+            Ok(built) => built,
+            Err(reason) => {
+                if let Some(assignment) = self.assignments.get_mut(source, &resource.name) {
+                    assignment.failure = Some(Failure::new(resource, turn.wall, &reason));
+                    assignment.remembered = remembered;
                 }
+                return Err(reason);
             }
-        }
+        };
         let made = built.iter().map(|one| one.made.clone()).collect();
         let remembered = sent.map(|sent| Box::new(Remembered { records: sent.into_records(), made }));
         self.store_assignment(turn, source, resource, remembered);
+        let stale_after = built.iter().find_map(|one| one.stale_after);
+        self.begin_life(turn, source, &resource.name, stale_after);
         for one in built {
             gauges::assignment(turn, &one.made.cluster, &resource.version);
             self.take_endpoints(turn, one);
         }
         Ok(())
+    }
+
+    /// Every cluster that uses an assignment, with its endpoints.
+    fn build_all(
+        &mut self,
+        turn: &mut Turn<'_>,
+        source: SourceId,
+        resource: &Resource,
+        sent: Option<&SentAssignment<'_>>,
+        remembered: Option<&Remembered>,
+    ) -> Result<Vec<Built>, String> {
+        let mut built = Vec::new();
+        for name in self.users(source, &resource.name) {
+            built.extend(self.build(turn, name, resource, sent, remembered)?);
+        }
+        Ok(built)
+    }
+
+    /// Clusters serve without endpoints although an assignment is stored.
+    pub(crate) fn take_nothing(&mut self, turn: &mut Turn<'_>, source: SourceId, service: &Arc<str>) {
+        let body = resource::empty_load_assignment(service).into();
+        let nothing = Resource { name: service.clone(), version: "".into(), body };
+        // What follows is compared with nothing.
+        if let Some(assignment) = self.assignments.get_mut(source, service) {
+            assignment.remembered = None;
+        }
+        for one in self.build_all(turn, source, &nothing, None, None).unwrap_or_default() {
+            turn.stats.inc(one.made.cluster.scope, metric::ASSIGNMENT_STALE);
+            self.take_endpoints(turn, one);
+        }
     }
 
     /// Notes what is in force from now on.
@@ -259,9 +294,10 @@ impl Assembly {
             Some(made) => made.bare.clone(),
             None => Arc::new(Cluster { localities: Vec::new(), ..Cluster::clone(&latest) }),
         };
+        let stale_after = endpoints.load.stale_after;
         let cluster = Arc::new(with_endpoints(&bare, before.as_deref(), endpoints.load));
         let made = Made { cluster, bare };
-        Ok(Some(Built { name, before, made, splices: endpoints.splices }))
+        Ok(Some(Built { name, before, made, splices: endpoints.splices, stale_after }))
     }
 
     /// The endpoints of an assignment, made of those before; `None` when everything has to be read.
@@ -307,7 +343,7 @@ impl Assembly {
     }
 
     fn take_endpoints(&mut self, turn: &mut Turn<'_>, built: Built) {
-        let Built { name, before, made: Made { cluster, .. }, splices } = built;
+        let Built { name, before, made: Made { cluster, .. }, splices, .. } = built;
         if let Some(mut version) = self.clusters.stop_warming(&name) {
             version.cluster = cluster;
             return self.activate_cluster(turn, &name, version);
@@ -328,7 +364,7 @@ impl Assembly {
         cluster: &Arc<Cluster>,
     ) -> Option<Arc<Cluster>> {
         let assignment = self.assignments.get(source, service)?;
-        let stored = assignment.stored.clone()?;
+        let stored = assignment.stored.clone().filter(|_| !assignment.life.is_over())?;
         let active = self.clusters.entries.get(&cluster.name).and_then(|entry| entry.active.as_ref());
         let before = active.map(|version| version.cluster.clone());
         let made_of = |before: &Arc<Cluster>| {
@@ -342,6 +378,7 @@ impl Assembly {
                 localities,
                 overprovisioning_factor: before.overprovisioning_factor,
                 weighted_priority_health: before.balancing.weighted_priority_health,
+                stale_after: None,
                 retired: Vec::new(),
             },
             None => {
@@ -380,7 +417,7 @@ impl Assembly {
         }
     }
 
-    fn users(&self, source: SourceId, service: &Arc<str>) -> Vec<Arc<str>> {
+    pub(crate) fn users(&self, source: SourceId, service: &Arc<str>) -> Vec<Arc<str>> {
         self.assignments.get(source, service).map(|assignment| assignment.users.clone()).unwrap_or_default()
     }
 }

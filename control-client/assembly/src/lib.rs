@@ -24,6 +24,7 @@ mod routes;
 mod runtime;
 mod scopes;
 mod secrets;
+mod stale;
 mod start;
 mod stored;
 mod virtual_hosts;

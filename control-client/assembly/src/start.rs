@@ -250,6 +250,7 @@ impl Assembly {
                 }
                 Due::Merged(id) => self.deliver_merged(turn, id),
                 Due::Packed(source, service) => self.assignments.pack(source, &service),
+                Due::Stale(source, service) => self.assignment_is_due(turn, source, &service),
                 Due::Past => {
                     self.past.is_expected = false;
                     self.past.sweep();

@@ -219,6 +219,12 @@ pub fn load_assignment_after(
     })
 }
 
+/// The bytes of an assignment without endpoints.
+pub fn empty_load_assignment(service: &str) -> Vec<u8> {
+    endpoints::ClusterLoadAssignment { cluster_name: service.to_owned(), ..Default::default() }
+        .encode_to_vec()
+}
+
 /// The same as [`load_assignment`], when it can be made of what an earlier assignment became. Only records that differ
 /// are looked at. `None` when there is anything to say about them, or when little is the same: all have to be read then.
 pub fn changed_assignment(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_ads::ResourceType::{Cluster, Endpoint};
 use millrace_config::Update;
-use millrace_observe::stats::{ScopeKind, cluster_manager};
+use millrace_observe::stats::{ScopeKind, cluster as cluster_metric, cluster_manager};
 
 use super::lab::*;
 
@@ -146,4 +146,40 @@ fn without_a_window_nothing_waits() {
         let actions = lab.say(Endpoint, &[many(&[(1, weight, "HEALTHY")])], &[]);
         assert_eq!(published(&actions).len(), 1);
     }
+}
+
+/// Endpoints that shards have of the cluster.
+fn ports(lab: &Lab) -> usize {
+    let cluster = lab.assembly.snapshot().cluster_by_name("a").unwrap();
+    cluster.localities.iter().map(|locality| locality.endpoints.len()).sum()
+}
+
+#[test]
+fn endpoints_hold_for_as_long_as_their_assignment_says() {
+    let mut lab = with(&healthy(1..3));
+    let holds = |count: u16| {
+        let all = many(&healthy(1..=count));
+        all.replace("cluster_name: a,", "cluster_name: a, policy: { endpoint_stale_after: 10s },")
+    };
+    lab.after(SECOND * 100);
+    assert_eq!(ports(&lab), 2, "without it they stay");
+    lab.say(Endpoint, &[holds(3)], &[]);
+    lab.after(SECOND * 9);
+    lab.say(Endpoint, &[holds(4)], &[]);
+    lab.after(SECOND * 9);
+    assert_eq!(ports(&lab), 4);
+    lab.after(SECOND);
+    assert_eq!(ports(&lab), 0, "ten seconds since the last one");
+    let stat = |lab: &Lab, name| lab.registry.counter(lab.registry.scope(ScopeKind::Cluster, "a"), name);
+    assert_eq!(stat(&lab, cluster_metric::ASSIGNMENT_TIMEOUT_RECEIVED), 2);
+    assert_eq!(stat(&lab, cluster_metric::ASSIGNMENT_STALE), 1);
+    lab.again("a");
+    assert_eq!(ports(&lab), 4, "told again without a change");
+    lab.after(SECOND * 9);
+    lab.again("a");
+    lab.after(SECOND * 9);
+    assert_eq!(ports(&lab), 4);
+    lab.say(Endpoint, &[many(&healthy(1..6))], &[]);
+    lab.after(SECOND * 100);
+    assert_eq!(ports(&lab), 5, "the next one says nothing of it");
 }

@@ -148,6 +148,21 @@ impl Lab {
         self.work(|assembly, turn| assembly.update(turn, source, source == Sources::ADS, update))
     }
 
+    /// A load assignment over ADS with the bytes of the one before.
+    pub(super) fn again(&mut self, name: &str) -> Vec<Action> {
+        self.ids += 1;
+        let update = Update {
+            id: UpdateId(self.ids),
+            resource_type: ResourceType::Endpoint,
+            version: self.ids.to_string().into(),
+            changed: Vec::new(),
+            removed: Vec::new(),
+            unchanged: vec![name.into()],
+            broken: Vec::new(),
+        };
+        self.work(|assembly, turn| assembly.update(turn, Sources::ADS, true, update))
+    }
+
     /// Started, with CDS and LDS answered by nothing.
     pub(super) fn serving() -> Self {
         let mut lab = Self::new();

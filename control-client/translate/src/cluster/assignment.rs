@@ -1,6 +1,7 @@
 //! A load assignment that came on its own, for a cluster that is there already.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use millrace_config::{Cluster, ClusterDiscovery, LocalityEndpoints, ScopeId};
 use millrace_proto::Path;
@@ -20,6 +21,8 @@ pub struct LoadAssignment {
     pub overprovisioning_factor: u32,
     /// `policy.weighted_priority_health`.
     pub weighted_priority_health: bool,
+    /// `policy.endpoint_stale_after`: without another assignment for so long there are no endpoints any more.
+    pub stale_after: Option<Duration>,
     /// Scopes of endpoints that are gone; to be retired when no shard knows them any more.
     pub retired: Vec<ScopeId>,
 }
@@ -52,6 +55,7 @@ pub(crate) fn load_assignment(
         localities: load.localities,
         overprovisioning_factor: load.overprovisioning_factor,
         weighted_priority_health: load.weighted_priority_health,
+        stale_after: load.stale_after,
     })
 }
 

@@ -1,6 +1,7 @@
 //! `config.endpoint.v3.ClusterLoadAssignment`, inside a cluster or on its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_config::{Address, DnsTarget, Endpoint, EndpointHealthCheck, LbMetadata, LocalityEndpoints};
 use millrace_proto::Path;
@@ -28,6 +29,8 @@ pub(super) struct Load {
     pub overprovisioning_factor: u32,
     /// `policy.weighted_priority_health`.
     pub weighted_priority_health: bool,
+    /// `policy.endpoint_stale_after`.
+    pub stale_after: Option<Duration>,
     /// What endpoints said last of transport sockets; those of a cluster mostly say the same.
     metadata: Option<Pairs>,
     /// The same of balancers.
@@ -91,6 +94,7 @@ pub(super) fn translate(
             OVERPROVISIONING_FACTOR,
         ),
         weighted_priority_health: policy.is_some_and(|policy| policy.weighted_priority_health),
+        stale_after: policy.and_then(|policy| policy.endpoint_stale_after.as_ref()).map(value::duration),
         localities: Vec::with_capacity(assignment.endpoints.len()),
         ..Load::default()
     };

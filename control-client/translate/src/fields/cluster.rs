@@ -244,9 +244,8 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
         fields: &[
-            (Served, "overprovisioning_factor weighted_priority_health"),
+            (Served, "overprovisioning_factor weighted_priority_health endpoint_stale_after"),
             (Refused("requests are not dropped on purpose"), "drop_overloads"),
-            (Reported("endpoints stay until the control plane removes them"), "endpoint_stale_after"),
         ],
     },
     Table {
