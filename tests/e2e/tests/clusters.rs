@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::health_checks::membership::{assign, discover};
 use millrace_e2e::{Case, case};
 use millrace_support::bootstrap::{Bootstrap, Http};
-use millrace_support::process::Proxy;
+use millrace_support::process::{Directory, Proxy};
 use millrace_support::raw::Client;
 use millrace_support::subject::Subject;
 use millrace_support::upstream::{Reply, Upstream};
@@ -24,6 +25,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(max_retries),
     case!(max_requests_per_upstream_connection),
     case!(upstream_idle_timeout),
+    case!(endpoints_that_nobody_tells_again),
 ];
 
 fn tcp_chain(source: &str, cluster: &str) -> String {
@@ -238,4 +240,24 @@ fn upstream_idle_timeout(subject: &Subject) {
     proxy.wait_stat("cluster.up.upstream_cx_idle_timeout", 1);
     assert_eq!(proxy.client().get("/").status, 200);
     assert_eq!(upstream.connections(), 2);
+}
+
+fn endpoints_that_nobody_tells_again(subject: &Subject) {
+    let (endpoint, directory) = (Upstream::fixed("x"), Directory::new());
+    let policy = serde_json::json!({"endpoint_stale_after": "1s"});
+    assign(directory.path(), 1, &[endpoint.address()], &policy);
+    let file = directory.path().join("eds.json");
+    let cluster = format!(
+        "type: EDS\neds_cluster_config: {{eds_config: {{resource_api_version: V3, path_config_source: {{path: \"{}\"}}}}}}",
+        file.display()
+    );
+    let bootstrap = Bootstrap::new().top("node: {id: tested, cluster: tests}").http(Http::to("up"));
+    let proxy = Proxy::start(subject, &bootstrap.cluster("up", &[], &cluster));
+    proxy.wait_stat("cluster.up.assignment_stale", 1);
+    assert_eq!(proxy.stat("cluster.up.assignment_timeout_received"), Some(1));
+    proxy.wait_stat("cluster.up.membership_total", 0);
+    assert_eq!(proxy.client().get("/").status, 503);
+    discover(directory.path(), 2, &[endpoint.address()]);
+    proxy.wait_stat("cluster.up.membership_total", 1);
+    assert_eq!(proxy.client().get("/").status, 200);
 }

@@ -69,6 +69,11 @@ fn replace(directory: &Path, name: &str, text: &str) {
 
 /// Says which endpoints there are from now on.
 pub(crate) fn discover(directory: &Path, version: u32, endpoints: &[SocketAddr]) {
+    assign(directory, version, endpoints, &serde_json::json!({}));
+}
+
+/// The same with a `ClusterLoadAssignment.Policy`.
+pub(crate) fn assign(directory: &Path, version: u32, endpoints: &[SocketAddr], policy: &serde_json::Value) {
     let one = |endpoint: &SocketAddr| {
         serde_json::json!({"endpoint": {"address": {"socket_address":
             {"address": endpoint.ip().to_string(), "port_value": endpoint.port()}}}})
@@ -77,7 +82,8 @@ pub(crate) fn discover(directory: &Path, version: u32, endpoints: &[SocketAddr])
     let assignment = serde_json::json!({
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": "up",
-        "endpoints": [{"lb_endpoints": list}]
+        "endpoints": [{"lb_endpoints": list}],
+        "policy": policy
     });
     let response = serde_json::json!({"version_info": version.to_string(), "resources": [assignment]});
     replace(directory, "eds.json", &response.to_string());
