@@ -107,6 +107,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         happy_eyeballs: HappyEyeballs::default(),
         health_check: None,
         close_on_health_failure: false,
+        close_on_host_set_change: false,
         http: UpstreamHttp::default(),
         transport: millrace_config::UpstreamTransport::default(),
         transport_matches: Vec::new(),

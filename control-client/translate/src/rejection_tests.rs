@@ -45,18 +45,6 @@ const NOT_SERVED: &[Case] = &[
     ),
     (
         C,
-        "{name: c, load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.load_aware_locality.v3.LoadAwareLocality, endpoint_picking_policy: {policies: []}}}}]}}",
-        "load_balancing_policy.policies[0].typed_extension_config",
-        "balancer 'b' of type",
-    ),
-    (
-        C,
-        "{name: c, load_balancing_policy: {policies: [{typed_extension_config: {name: b, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost, override_host_sources: [{metadata: {key: a, path: [{key: b}]}}], fallback_policy: {policies: [{typed_extension_config: {name: r, typed_config: {'@type': t/envoy.extensions.load_balancing_policies.random.v3.Random}}}]}}}}]}}",
-        "load_balancing_policy.policies[0].typed_extension_config.typed_config.override_host_sources[0].metadata",
-        "dynamic metadata",
-    ),
-    (
-        C,
         "{name: c, typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': t/HTTP, explicit_http_config: {http3_protocol_options: {}}}}}",
         "typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"].explicit_http_config.http3_protocol_options",
         "HTTP/3",

@@ -117,14 +117,25 @@ pub struct Thresholds {
     pub max_requests: u32,
     /// `max_retries`, default 3; ignored with a retry budget.
     pub max_retries: u32,
-    /// `retry_budget`: `(percent of active and pending requests, minimum concurrency)`.
-    pub retry_budget: Option<(f64, u32)>,
+    /// `retry_budget`.
+    pub retry_budget: Option<RetryBudget>,
     /// `max_connection_pools`; `None` without a limit.
     pub max_connection_pools: Option<u32>,
     /// `track_remaining`.
     pub track_remaining: bool,
     /// `max_connections` of `per_host_thresholds` for the priority: connections to one endpoint.
     pub max_connections_per_host: Option<u32>,
+}
+
+/// `CircuitBreakers.Thresholds.RetryBudget`: how many retries may be under way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// `budget_percent` of the requests, default 20.
+    pub percent: f64,
+    /// `min_retry_concurrency`, default 3.
+    pub min_concurrency: u32,
+    /// `budget_interval`: the requests are those that began in so long a time; when zero, those that are active or pending.
+    pub interval: Duration,
 }
 
 impl Default for Thresholds {

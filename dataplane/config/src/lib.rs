@@ -55,7 +55,7 @@ pub use balancing::{
 };
 pub use cluster::{
     CircuitBreakers, Cluster, Endpoint, HealthStatus, LocalityEndpoints, LocalityName, MetadataPairs,
-    TcpKeepalive, Thresholds, TrackedStats, TransportMetadata, UpstreamHttp,
+    RetryBudget, TcpKeepalive, Thresholds, TrackedStats, TransportMetadata, UpstreamHttp,
 };
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use discovery::{ClusterDiscovery, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, OriginalDst};

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use millrace_base::Time;
 use millrace_config::{Address, Thresholds};
 
 use crate::lb::SharedTables;
+use crate::retry::Recent;
 use crate::{ClusterHealth, LeasedBudget, LoadBook, OnDemandBook};
 
 /// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
@@ -91,6 +93,8 @@ pub struct PriorityBudgets {
     pub requests: LeasedBudget,
     /// Retries between their back-off and the end of their attempt.
     pub retries: Budget,
+    /// Requests that began in `budget_interval`; counted for a retry budget that has one.
+    pub recent: Recent,
     /// Connection pools of HTTP: one for each shard, endpoint, version and kind of handshake in use. Not counted while
     /// neither `max_connection_pools` nor `track_remaining` asks for it.
     pub pools: Budget,
@@ -98,9 +102,9 @@ pub struct PriorityBudgets {
 
 impl PriorityBudgets {
     /// How each breaker stands, as its gauges say it: connections, pending requests, requests, retries, pools.
-    pub fn state(&self, thresholds: &Thresholds) -> [BreakerState; 5] {
+    pub fn state(&self, thresholds: &Thresholds, now: Time) -> [BreakerState; 5] {
         let number = |limit: u32| u64::from(limit);
-        let retries = number(crate::retry::limit(thresholds, self));
+        let retries = number(crate::retry::limit(thresholds, self, now));
         let pools = thresholds.max_connection_pools.map_or(u64::MAX, u64::from);
         let mut state = [
             (self.connections.used(), number(thresholds.max_connections)),

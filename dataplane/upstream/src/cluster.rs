@@ -353,10 +353,23 @@ impl ClusterState {
     /// Takes a retry before its back-off starts; false when the breaker is open (count
     /// `upstream_rq_retry_overflow`, flag `UO`). Undo with [`Self::end_retry`].
     #[must_use]
-    pub fn try_retry(&self, priority: ResourcePriority) -> bool {
-        let granted = retry::try_retry(self.thresholds(priority), self.budget(priority));
+    pub fn try_retry(&self, priority: ResourcePriority, now: Time) -> bool {
+        let granted = retry::try_retry(self.thresholds(priority), self.budget(priority), now);
         self.retries.set(self.retries.get() + u32::from(granted));
         granted
+    }
+
+    /// True when [`Self::begins`] wants to hear of tries: `budget_interval` is set.
+    #[inline]
+    pub fn counts_beginnings(&self, priority: ResourcePriority) -> bool {
+        self.thresholds(priority).retry_budget.is_some_and(|budget| !budget.interval.is_zero())
+    }
+
+    /// A try begins on its connection.
+    pub fn begins(&self, priority: ResourcePriority, now: Time) {
+        if let Some(budget) = self.thresholds(priority).retry_budget {
+            self.budget(priority).recent.add(now, budget.interval);
+        }
     }
 
     /// The retry's attempt ended, or the request was given up during its back-off.

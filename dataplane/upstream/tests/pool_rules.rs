@@ -198,7 +198,7 @@ fn an_update_without_other_endpoints_touches_no_host() {
 #[test]
 fn a_retry_under_way_keeps_the_state() {
     let s = setup(two_hosts());
-    assert!(s.state.is_quiescent() && s.state.try_retry(Default));
+    assert!(s.state.is_quiescent() && s.state.try_retry(Default, Time(9)));
     assert!(!s.state.is_quiescent());
     s.state.end_retry(Default);
     assert!(s.state.is_quiescent());

@@ -49,6 +49,8 @@ pub struct Knobs {
     pub breakers: Thresholds,
     /// `close_connections_on_host_health_failure`.
     pub close_on_health_failure: bool,
+    /// `close_connections_on_host_set_change`.
+    pub close_on_host_set_change: bool,
     /// `idle_timeout` of upstream connections.
     pub upstream_idle: Duration,
     /// `max_connection_duration` of upstream connections.
@@ -97,6 +99,7 @@ impl Default for Knobs {
             max_requests: None,
             breakers: Thresholds::default(),
             close_on_health_failure: false,
+            close_on_host_set_change: false,
             upstream_idle: Duration::from_secs(3600),
             upstream_age: None,
             proxy_continue: false,
@@ -203,6 +206,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         happy_eyeballs: HappyEyeballs::default(),
         health_check: knobs.checks.then(|| Arc::new(health_check())),
         close_on_health_failure: knobs.close_on_health_failure,
+        close_on_host_set_change: knobs.close_on_host_set_change,
         pool_per_downstream: false,
         http: UpstreamHttp {
             protocol: knobs.protocol,

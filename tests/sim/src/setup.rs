@@ -217,6 +217,7 @@ impl Setup {
         knobs.upstream_age = one_in(rng, 4).then(|| Duration::from_millis(100));
         knobs.proxy_continue = one_in(rng, 4);
         knobs.close_on_health_failure = one_in(rng, 2);
+        knobs.close_on_host_set_change = one_in(rng, 4);
         if one_in(rng, 4) {
             knobs.upstream_idle = Duration::from_millis(20);
         }

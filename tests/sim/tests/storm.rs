@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_config::{CircuitBreakers, Cluster, Snapshot, Thresholds};
+use millrace_config::{CircuitBreakers, Cluster, RetryBudget, Snapshot, Thresholds};
 use millrace_sim::bed::{Bed, SOON};
 use millrace_sim::fixture::Mode;
 
@@ -46,7 +46,17 @@ fn a_thousand_requests_that_fail_stay_within_the_budget() {
     assert_eq!(free, requests * 4, "without a bound every retry is made");
     for shards in [1, 2] {
         // At any time a fifth of what is under way, and never fewer than three.
-        let budget = tries(shards, Thresholds { retry_budget: Some((20.0, 3)), ..Thresholds::default() });
+        let budget = tries(
+            shards,
+            Thresholds {
+                retry_budget: Some(RetryBudget {
+                    percent: 20.0,
+                    min_concurrency: 3,
+                    interval: Duration::ZERO,
+                }),
+                ..Thresholds::default()
+            },
+        );
         assert!((requests..=requests * 8 / 5).contains(&budget), "{budget} tries, {shards} shards");
         let few = tries(shards, Thresholds { max_retries: 3, ..Thresholds::default() });
         assert!((requests..=requests * 12 / 10).contains(&few), "{few} tries, {shards} shards");

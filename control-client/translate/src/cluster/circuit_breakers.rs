@@ -1,6 +1,8 @@
 //! `config.cluster.v3.CircuitBreakers`.
 
-use millrace_config::{CircuitBreakers, Thresholds};
+use std::time::Duration;
+
+use millrace_config::{CircuitBreakers, RetryBudget, Thresholds};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3 as pb;
 use millrace_proto::pb::envoy::config::core::v3::RoutingPriority;
@@ -59,10 +61,10 @@ fn from_runtime(mut thresholds: Thresholds, prefix: &str, cx: &Context) -> Thres
     take("max_requests", &mut thresholds.max_requests);
     take("max_retries", &mut thresholds.max_retries);
     thresholds.max_connection_pools = number("max_connection_pools").or(thresholds.max_connection_pools);
-    if let Some((percent, concurrency)) = &mut thresholds.retry_budget {
-        take("retry_budget.min_retry_concurrency", concurrency);
+    if let Some(budget) = &mut thresholds.retry_budget {
+        take("retry_budget.min_retry_concurrency", &mut budget.min_concurrency);
         let key = format!("{prefix}.retry_budget.budget_percent");
-        *percent = cx.runtime.double_of(&key, *percent);
+        budget.percent = cx.runtime.double_of(&key, budget.percent);
     }
     thresholds
 }
@@ -71,7 +73,9 @@ fn thresholds(by: &pb::circuit_breakers::Thresholds) -> Thresholds {
     let default = Thresholds::default();
     let retry_budget = by.retry_budget.as_ref().map(|budget| {
         let percent = budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value);
-        (percent, value::number(budget.min_retry_concurrency.as_ref(), 3))
+        let min_concurrency = value::number(budget.min_retry_concurrency.as_ref(), 3);
+        let interval = budget.budget_interval.as_ref().map_or(Duration::ZERO, value::duration);
+        RetryBudget { percent, min_concurrency, interval }
     });
     Thresholds {
         max_connections: value::number(by.max_connections.as_ref(), default.max_connections),

@@ -2,7 +2,7 @@
 
 use millrace_config::{
     Consecutive, DnsLookupFamily, HealthStatus, Http2Keepalive, Http2Options, LbPolicy, OutlierDetection,
-    ResponsePredicate, UpstreamProtocol,
+    ResponsePredicate, RetryBudget, UpstreamProtocol,
 };
 use millrace_observe::stats::Registry;
 use millrace_proto::{message_from_json, schema, yaml};
@@ -83,7 +83,8 @@ fn policies_limits_and_http_options() {
          explicit_http_config: {http_protocol_options: {header_key_format: {proper_case_words: {}}}}}}",
     ).unwrap();
     assert_eq!(cluster.lb_policy, LbPolicy::Random);
-    assert_eq!(cluster.circuit_breakers.default.retry_budget, Some((20.0, 3)));
+    let budget = RetryBudget { percent: 20.0, min_concurrency: 3, interval: Duration::ZERO };
+    assert_eq!(cluster.circuit_breakers.default.retry_budget, Some(budget));
     assert_eq!(
         (cluster.circuit_breakers.default.max_requests, cluster.circuit_breakers.high.max_retries),
         (9, 1)

@@ -142,10 +142,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
-        fields: &[
-            (Served, "budget_percent min_retry_concurrency"),
-            (Reported("the budget counts requests that are active now"), "budget_interval"),
-        ],
+        fields: &[(Served, "budget_percent min_retry_concurrency budget_interval")],
     },
     Table {
         message: "envoy.config.cluster.v3.OutlierDetection",

@@ -1,5 +1,6 @@
 //! Gauges of circuit breakers: which are open, and with `track_remaining` what is left. Worked out when somebody asks.
 
+use millrace_base::Time;
 use millrace_config::{Cluster, Thresholds};
 use millrace_observe::stats::{ControlStats, Gauge, cluster as metric};
 use millrace_shard::shared::Shared;
@@ -25,12 +26,12 @@ const HIGH: Gauges = [
 ];
 
 /// Sets the gauges of one cluster. Nothing is taken of what no shard has used.
-pub(super) fn refresh(stats: &mut ControlStats, cluster: &Cluster, shared: &Shared) {
+pub(super) fn refresh(stats: &mut ControlStats, cluster: &Cluster, shared: &Shared, now: Time) {
     let breakers = &cluster.circuit_breakers;
     let states = shared.breakers(cluster.id, |of: &ClusterShared| {
-        [of.default.state(&breakers.default), of.high.state(&breakers.high)]
+        [of.default.state(&breakers.default, now), of.high.state(&breakers.high, now)]
     });
-    let untouched = |thresholds: &Thresholds| PriorityBudgets::default().state(thresholds);
+    let untouched = |thresholds: &Thresholds| PriorityBudgets::default().state(thresholds, now);
     let tracked = [&breakers.default, &breakers.high];
     let states = match states {
         Some(states) => states,

@@ -245,7 +245,8 @@ impl Control {
         self.stats.certificates(self.xds.assembly.snapshot());
         self.xds.membership(&self.workers.shared, &self.hosts);
         super::named_hosts::refresh(&mut self.xds.stats, self.xds.assembly.context());
-        self.xds.breakers(&self.workers.shared);
+        let now = self.workers.now();
+        self.xds.breakers(&self.workers.shared, now);
     }
 
     /// Feeds the life cycle and carries out what it says.

@@ -94,6 +94,8 @@ pub struct Workers {
     pub shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     outbox: Outbox,
+    /// What the shards' time begins with.
+    start: Instant,
 }
 
 impl Workers {
@@ -104,10 +106,11 @@ impl Workers {
     /// A back end or a thread could not be had; the shards that had started are stopped.
     pub fn start(plan: &Plan, parts: &Arc<Parts>) -> Result<(Self, String), String> {
         let shared = Arc::new(Shared::with_rules(plan.shards, parts.certificate_rules));
-        let mut workers = Self { shared: shared.clone(), threads: Vec::new(), outbox: Outbox::default() };
+        let start = Instant::now();
+        let mut workers =
+            Self { shared: shared.clone(), threads: Vec::new(), outbox: Outbox::default(), start };
         let (ready, opened) = mpsc::channel();
         // One for all, since shards have token buckets in common.
-        let start = Instant::now();
         for index in 0..plan.shards {
             let (shared, parts, ready) = (shared.clone(), parts.clone(), ready.clone());
             let cpu = plan.cpu(index);
@@ -167,6 +170,11 @@ impl Workers {
     /// Messages that found a full mailbox since the start.
     pub fn overflows(&self) -> u64 {
         self.outbox.overflows()
+    }
+
+    /// The time as shards count it.
+    pub fn now(&self) -> Time {
+        Time(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// Downstream connections of all shards.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use millrace_ads::source::ConfigSource;
 use millrace_assembly::{Action, Assembly, Host, Level as Loudness, Turn};
-use millrace_base::WallTime;
+use millrace_base::{Time, WallTime};
 use millrace_config::{Address, Cluster, ClusterId, Listener, ScopeId, SourceId};
 use millrace_driver::xds::{Build, Event as FromSource, SERVED, SourceEvent, Sources, node};
 use millrace_observe::stats::{
@@ -87,9 +87,9 @@ impl Xds {
     }
 
     /// How the circuit breakers stand.
-    pub(super) fn breakers(&mut self, shared: &Shared) {
+    pub(super) fn breakers(&mut self, shared: &Shared, now: Time) {
         for cluster in self.assembly.snapshot().clusters.iter().flatten() {
-            breakers::refresh(&mut self.stats, cluster, shared);
+            breakers::refresh(&mut self.stats, cluster, shared, now);
         }
     }
 

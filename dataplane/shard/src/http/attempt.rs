@@ -127,6 +127,7 @@ impl Shard {
         let priority = priority(stream.facts.high_priority);
         let scope = state.config().scope;
         stream.watched = state.hears_tries();
+        stream.begins_counted = state.counts_beginnings(priority);
         stream.facts.times.upstream_pool_ready = None;
         stream.try_stream = state.config().http.max_stream_duration;
         stream.tracked = state
@@ -311,7 +312,7 @@ impl Shard {
         facts.times.upstream_pool_ready = Some(now);
         facts.times.upstream_tx_begin.get_or_insert(now);
         stream.begin_try(now);
-        let watched = stream.watched;
+        let (watched, begins) = (stream.watched, stream.begins_counted);
         let (scope, host_scope) = (upstream.scope, upstream.host_scope);
         let (key, more) = (stream.downstream, !stream.flow.request_end_sent);
         // What was held until now goes first, with the end behind it if that is here.
@@ -327,6 +328,9 @@ impl Shard {
         self.stats.gauge_inc(host_scope, host_metric::RQ_ACTIVE);
         if watched {
             self.report_try(id, TryResult::Connected);
+        }
+        if begins {
+            self.count_beginning(id);
         }
         if interim {
             self.invite_body(id);

@@ -37,8 +37,18 @@ pub(super) enum Again {
 }
 
 impl Shard {
+    /// A try is on its connection: the retry budget of its cluster counts it for a while (`budget_interval`).
+    #[cold]
+    pub(super) fn count_beginning(&mut self, id: Key) {
+        let Some(facts) = self.streams.get(id).map(|stream| &stream.facts) else { return };
+        if let Some(state) = facts.member.and_then(|cluster| self.clusters.get(cluster)) {
+            state.begins(priority(facts.high_priority), self.io.now);
+        }
+    }
+
     /// Asks the retry policy about a try that ended.
     pub(super) fn try_again(&mut self, id: Key, outcome: Outcome) -> Again {
+        let now = self.io.now;
         let Some(stream) = self.streams.get_mut(id) else { return Again::No };
         if stream.retry.is_none() || stream.response_started || stream.tunnel {
             return Again::No;
@@ -51,7 +61,7 @@ impl Shard {
         let refreshes = policy.is_some_and(|policy| policy.refresh_cluster);
         let high = stream.facts.high_priority;
         let (clusters, home) = (&self.clusters, stream.rotation.as_ref().map_or(cluster, |r| r.home));
-        let slot = || clusters.get(home).is_some_and(|state| state.try_retry(priority(high)));
+        let slot = || clusters.get(home).is_some_and(|state| state.try_retry(priority(high), now));
         let decision = match outcome {
             Outcome::Response => retry.on_response(policy, &stream.response, self.wall, slot, &mut self.rng),
             Outcome::Reset(reason, started) => retry.on_reset(policy, reason, started, slot, &mut self.rng),

@@ -168,6 +168,8 @@ pub(crate) struct Stream {
     pub(crate) after_timeout: bool,
     /// The cluster is told of the tries.
     pub(crate) watched: bool,
+    /// A retry budget of the cluster counts when tries begin.
+    pub(crate) begins_counted: bool,
     /// Endpoints of earlier tries, if the policy says anything about the endpoints of retries.
     pub(crate) tried_hosts: Vec<HostId>,
     pub(crate) avoids_hosts: bool,
@@ -264,6 +266,7 @@ impl Stream {
             retrying: false,
             after_timeout: false,
             watched: false,
+            begins_counted: false,
             tried_hosts: Vec::new(),
             avoids_hosts: false,
             host_attempts: 1,
@@ -333,6 +336,7 @@ impl Stream {
             retrying,
             after_timeout,
             watched,
+            begins_counted,
             tried_hosts,
             avoids_hosts,
             host_attempts,
@@ -390,7 +394,7 @@ impl Stream {
         *attempt = Attempt::None;
         (*retry, *rotation, *tracked) = (None, None, None);
         *retrying = false;
-        (*after_timeout, *watched) = (false, false);
+        (*after_timeout, *watched, *begins_counted) = (false, false, false);
         tried_hosts.clear();
         *avoids_hosts = false;
         *host_attempts = 1;

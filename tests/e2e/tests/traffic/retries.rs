@@ -29,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(endpoints_are_omitted_by_metadata),
     case!(previous_priorities_are_left_out),
     case!(retries_stay_within_their_budget),
+    case!(a_budget_remembers_the_requests_of_its_interval),
     case!(retries_take_turns_among_weighted_clusters),
     case!(the_budget_of_the_first_cluster_holds),
     case!(a_retry_to_a_cluster_that_is_missing),
@@ -342,6 +343,27 @@ fn previous_priorities_are_left_out(subject: &Subject) {
 }
 
 /// Everybody fails and everybody retries: no more retries at a time than the budget has.
+fn a_budget_remembers_the_requests_of_its_interval(subject: &Subject) {
+    for (interval, retried) in [("", 0), (", budget_interval: 600s", 1)] {
+        let upstream = Upstream::start(|request| match request.fields.get("x-fail") {
+            Some(_) => Reply::status(503),
+            None => Reply::status(200),
+        });
+        let budget = format!("budget_percent: {{value: 20}}, min_retry_concurrency: 0{interval}");
+        let breakers = format!("circuit_breakers: {{thresholds: [{{retry_budget: {{{budget}}}}}]}}\n");
+        let cluster = breakers + &endpoints(&[(upstream.address(), "other: 1", 0)]);
+        let proxy = retrying(subject, "num_retries: 1", &cluster);
+        let mut client = proxy.client();
+        for _ in 0..9 {
+            assert_eq!(client.get("/").status, 200);
+        }
+        // Nobody else is active now; ten have begun.
+        assert_eq!(client.get_with("/", &[("x-fail", "1")]).status, 503);
+        assert_eq!(of_try(&upstream, "2"), retried);
+        proxy.wait_stat("cluster.up.upstream_rq_retry_overflow", 1 - retried as u64);
+    }
+}
+
 fn retries_stay_within_their_budget(subject: &Subject) {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static RETRIES: AtomicUsize = AtomicUsize::new(0);
