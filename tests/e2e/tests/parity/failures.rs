@@ -324,6 +324,14 @@ pub(super) const FEATURES: &[Feature] = &[
         ..BREAKERS
     },
     Feature {
+        name: "retry_budget with budget_interval",
+        endpoints: &[does(Does::Answer(503))],
+        cluster: "circuit_breakers: {thresholds: [{retry_budget: {budget_percent: {value: 20}, min_retry_concurrency: 0, budget_interval: 600s}}]}",
+        route: ", retry_policy: {retry_on: 5xx, num_retries: 1, retry_back_off: {base_interval: 0.001s}}",
+        traffic: requests(20),
+        ..BREAKERS
+    },
+    Feature {
         name: "max_requests_per_connection 2",
         endpoints: &[OK],
         cluster: HTTP_PROTOCOL,
@@ -347,6 +355,14 @@ pub(super) const FEATURES: &[Feature] = &[
         ..OUTLIERS
     },
     Feature {
+        name: "404 is an error of the error_matcher",
+        endpoints: &[does(Does::Answer(404)), OK, OK, OK, OK, OK, OK, OK, OK, OK],
+        cluster: NOT_FOUND_IS_AN_ERROR,
+        traffic: requests(60),
+        chance: 0.05,
+        ..OUTLIERS
+    },
+    Feature {
         name: "ten of ten fail",
         endpoints: &[does(Does::Answer(500)); 10],
         cluster: "outlier_detection: {consecutive_5xx: 2}",
@@ -357,3 +373,4 @@ pub(super) const FEATURES: &[Feature] = &[
 ];
 
 const HTTP_PROTOCOL: &str = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, common_http_protocol_options: {max_requests_per_connection: 2}, explicit_http_config: {http_protocol_options: {}}}}";
+const NOT_FOUND_IS_AN_ERROR: &str = "outlier_detection: {consecutive_5xx: 3}\ntyped_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http_protocol_options: {}}, outlier_detection: {error_matcher: {http_response_headers_match: {headers: [{name: \":status\", string_match: {exact: \"404\"}}]}}}}}";

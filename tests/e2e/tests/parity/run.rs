@@ -87,7 +87,7 @@ pub(super) fn sheet(subject: &Subject, feature: &Feature) -> Sheet {
     let endpoints: Vec<Running> = feature.endpoints.iter().map(|e| Running::start(e.does)).collect();
     let proxy = Proxy::start(subject, &bootstrap(feature, &endpoints));
     let port = endpoints.first().map_or(0, Running::port).to_string();
-    let statuses = ask(&proxy, feature, &port);
+    let (statuses, clients) = ask(&proxy, feature, &port);
     let wanted = feature.traffic.requests as usize;
     wait::for_true("a line for each request", || proxy.log().lines().len() >= wanted);
     wait::for_true("the requests to end", || {
@@ -95,6 +95,7 @@ pub(super) fn sheet(subject: &Subject, feature: &Feature) -> Sheet {
             .iter()
             .all(|name| proxy.stat(name).unwrap_or(0) == 0)
     });
+    proxy.wait_stat("http.main.downstream_cx_active", clients.len() as u64);
     let mut sheet = Sheet::new();
     sheet.insert("statuses".into(), tally(statuses));
     let log = proxy.log().lines();
@@ -132,7 +133,8 @@ fn statistics(proxy: &Proxy, feature: &Feature) -> Sheet {
     text.lines().filter_map(figure).collect()
 }
 
-fn ask(proxy: &Proxy, feature: &Feature, port: &str) -> Vec<String> {
+/// Statuses, and the connections that stay open: whether the proxy has seen the end of one would depend on the moment.
+fn ask(proxy: &Proxy, feature: &Feature, port: &str) -> (Vec<String>, Vec<Client>) {
     let traffic = feature.traffic;
     let target = proxy.listener("main");
     let method = if traffic.body.is_empty() { "GET" } else { "POST" };
@@ -155,19 +157,19 @@ fn ask(proxy: &Proxy, feature: &Feature, port: &str) -> Vec<String> {
         for (n, client) in (0..).zip(&mut clients) {
             send(client, n);
         }
-        return clients.iter_mut().map(|client| status(client).0).collect();
+        let (seen, closed): (Vec<_>, Vec<_>) = clients.iter_mut().map(status).unzip();
+        let open = clients.into_iter().zip(closed).filter(|(_, closed)| !closed);
+        return (seen, open.map(|(client, _)| client).collect());
     }
-    let mut client = Client::connect(target);
-    let mut seen = Vec::new();
+    let (mut open, mut seen) = (None, Vec::new());
     for n in 0..traffic.requests {
+        let mut client = open.take().unwrap_or_else(|| Client::connect(target));
         send(&mut client, n);
         let (status, closes) = status(&mut client);
         seen.push(status);
-        if closes && n + 1 < traffic.requests {
-            client = Client::connect(target);
-        }
+        open = (!closes).then_some(client);
     }
-    seen
+    (seen, open.into_iter().collect())
 }
 
 fn bootstrap(feature: &Feature, endpoints: &[Running]) -> Bootstrap {
