@@ -62,7 +62,7 @@ fn host_text(out: &mut String, name: &str, host: &HostStatus) -> fmt::Result {
     writeln!(out, "{name}::{address}::region::{region}")?;
     writeln!(out, "{name}::{address}::zone::{zone}")?;
     writeln!(out, "{name}::{address}::sub_zone::{sub_zone}")?;
-    writeln!(out, "{name}::{address}::canary::false")?;
+    writeln!(out, "{name}::{address}::canary::{}", host.canary)?;
     writeln!(out, "{name}::{address}::priority::{}", host.priority)?;
     let rate = |rate: Option<f64>| rate.unwrap_or(-1.0);
     writeln!(out, "{name}::{address}::success_rate::{}", rate(host.checks.success_rate))?;

@@ -107,7 +107,6 @@ timeouts and `x-envoy-` request headers. Where it differs:
 - A body of a refused try, or of a followed redirect, that has come whole is read, and its connection serves on.
 - `x-envoy-upstream-alt-stat-name` makes no statistics: clients do not name counters. Of a header that stands twice the
   first one counts; Envoy joins them, which makes numbers unreadable.
-- `canary.` counts answers with `x-envoy-upstream-canary: true`, not those of endpoints whose metadata say so.
 
 ## Filters that shape
 

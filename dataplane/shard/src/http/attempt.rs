@@ -143,6 +143,7 @@ impl Shard {
         stream.facts.balance.wants_load = state.reads_load().is_some();
         if let Some(host) = state.host(chosen.host) {
             stream.facts.host_address = Some(host.address.clone());
+            stream.facts.canary = host.is_canary();
             let options = stream.options.clone();
             let plan = stream.facts.plan;
             if let Some(options) = &options
@@ -418,7 +419,7 @@ impl Shard {
             }
         };
         if !stream.lates.is_empty() && self.awaits_lates(id) {
-            return self.fail_beside(id, answer.status);
+            return self.count_beside(id, answer.status);
         }
         self.local_reply(id, answer);
     }

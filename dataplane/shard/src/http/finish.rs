@@ -154,9 +154,6 @@ impl Shard {
         }
         let bytes = &stream.facts.bytes;
         self.stats.add(scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, bytes.downstream_wire_sent);
-        if is_check {
-            return;
-        }
         // What the upstream answered counts for its cluster, and so do local replies that stand in for it.
         self.count_answer(stream, stream.facts.cluster_status.unwrap_or(status));
     }

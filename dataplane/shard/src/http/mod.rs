@@ -12,6 +12,7 @@ mod asked_transport;
 mod attempt;
 pub(crate) mod balance;
 mod body;
+mod charge;
 mod custom;
 mod filters;
 mod finish;
