@@ -178,6 +178,10 @@ impl Shard {
                 if self.overload.sheds_new(&self.actions, &mut self.rng, &mut self.stats) =>
             {
                 state.shed(wait, &connects(&mut self.actions));
+                // As in Envoy, it waited for an endpoint that it has not got.
+                (stream.facts.host, stream.facts.host_address) = (None, None);
+                self.stats.inc(scope, metric::UPSTREAM_RQ_PENDING_TOTAL);
+                self.stats.inc(scope, metric::UPSTREAM_RQ_CANCELLED);
                 self.run_pool_actions(cluster);
                 self.pool_failed(id, PoolFailure::ConnectionOverflow);
             }

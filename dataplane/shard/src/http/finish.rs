@@ -81,6 +81,9 @@ impl Shard {
             let unread = !stream.flow.request_end;
             self.drop_attempt(id, EndedBy::Local);
             if unread {
+                if let Some(scope) = self.http_scope(key) {
+                    self.stats.inc(scope, metric::DOWNSTREAM_RQ_RX_RESET);
+                }
                 // The answer is whole; the rest of the request is not wanted (RFC 9113 section 8.1).
                 self.h2_reset_client(id, ErrorCode::NoError);
             }

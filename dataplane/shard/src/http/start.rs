@@ -223,11 +223,10 @@ impl Shard {
         stream.idle_timeout = self.overload.scale(ScaledTimer::StreamIdle, stream.idle_whole);
         stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);
-        if !self.overload.is_calm() {
-            let answer = self.overload_answer(key, id).or_else(|| self.filters_shed(key, hcm));
-            if let Some(reply) = answer {
-                return Err(reply);
-            }
+        if !self.overload.is_calm()
+            && let Some(reply) = self.overload_answer(key, id)
+        {
+            return Err(reply);
         }
         self.accept_request(key, id, &base)
     }

@@ -197,6 +197,7 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
         | ScopeKind::HttpFault
         | ScopeKind::HttpCors
         | ScopeKind::HttpCsrf
+        | ScopeKind::HttpHealthCheck
         | ScopeKind::HttpStatefulSession => {
             token("envoy_http_conn_manager_prefix", start);
         }
