@@ -208,7 +208,7 @@ impl Shard {
             http.closing = Closing::AfterResponse;
         }
         let served = hcm.max_requests_per_connection.is_some_and(|max| http.requests >= max);
-        if served && !over_h2 {
+        if (served || http.expires != Time::MAX) && !over_h2 {
             http.closing = Closing::AfterResponse;
         }
         if hcm.max_requests_per_connection == Some(http.requests) {
