@@ -91,8 +91,13 @@ pub(crate) fn working(registry: &Registry) -> Vec<HttpFilterKind> {
         invert: false,
         missing_as_empty: false,
     };
-    let health =
-        HealthCheckFilter { pass_through: false, cache: None, min_healthy: Vec::new(), headers: vec![probe] };
+    let health = HealthCheckFilter {
+        pass_through: false,
+        cache: None,
+        min_healthy: Vec::new(),
+        headers: vec![probe],
+        scope: scope(ScopeKind::HttpHealthCheck, "health_check"),
+    };
     vec![
         HttpFilterKind::HealthCheck(Arc::new(health)),
         HttpFilterKind::Cors(CorsFilter { scope: scope(ScopeKind::HttpCors, "cors") }),

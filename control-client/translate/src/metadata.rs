@@ -19,6 +19,8 @@ use crate::error::Rejection;
 const LB: &str = MetadataMatch::NAMESPACE;
 /// The key whose value replaces the address where endpoints are hashed.
 const HASH_KEY: &str = "hash_key";
+/// The key that says whether the endpoint is a canary.
+const CANARY: &str = "canary";
 /// The key of alternatives for `FALLBACK_LIST`.
 const FALLBACK_LIST: &str = "fallback_list";
 
@@ -47,7 +49,8 @@ pub(crate) fn endpoint(from: Option<&Metadata>) -> Option<LbMetadata> {
         Some(Kind::StringValue(key)) => Some(Arc::from(key.as_str())),
         _ => None,
     };
-    Some(LbMetadata { lists: lists.collect(), hash_key, pairs: pairs.into() })
+    let canary = own.fields.get(CANARY).is_some_and(|value| value.kind == Some(Kind::BoolValue(true)));
+    Some(LbMetadata { lists: lists.collect(), hash_key, canary, pairs: pairs.into() })
 }
 
 /// `metadata_match` of one or more levels; later ones override.

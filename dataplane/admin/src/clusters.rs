@@ -36,6 +36,7 @@ fn cluster_text(out: &mut String, cluster: &ClusterStatus) -> fmt::Result {
     writeln!(out, "{name}::observability_name::{}", cluster.observability_name)?;
     for (origin, rates) in ["", "local_origin_"].iter().zip(cluster.success_rates.iter().flatten()) {
         let (mean, threshold) = rates.unwrap_or((-1.0, -1.0));
+        let (mean, threshold) = (six_digits(mean), six_digits(threshold));
         writeln!(out, "{name}::outlier::{origin}success_rate_average::{mean}")?;
         writeln!(out, "{name}::outlier::{origin}success_rate_ejection_threshold::{threshold}")?;
     }
@@ -62,12 +63,19 @@ fn host_text(out: &mut String, name: &str, host: &HostStatus) -> fmt::Result {
     writeln!(out, "{name}::{address}::region::{region}")?;
     writeln!(out, "{name}::{address}::zone::{zone}")?;
     writeln!(out, "{name}::{address}::sub_zone::{sub_zone}")?;
-    writeln!(out, "{name}::{address}::canary::false")?;
+    writeln!(out, "{name}::{address}::canary::{}", host.canary)?;
     writeln!(out, "{name}::{address}::priority::{}", host.priority)?;
-    let rate = |rate: Option<f64>| rate.unwrap_or(-1.0);
+    let rate = |rate: Option<f64>| six_digits(rate.unwrap_or(-1.0));
     writeln!(out, "{name}::{address}::success_rate::{}", rate(host.checks.success_rate))?;
     let local = rate(host.checks.local_origin_success_rate);
     writeln!(out, "{name}::{address}::local_origin_success_rate::{local}")
+}
+
+/// Of a percentage: six significant digits, as Envoy prints them.
+fn six_digits(percent: f64) -> f64 {
+    let whole = if percent == 0.0 { 0 } else { percent.abs().log10().floor() as i32 };
+    let scale = 10f64.powi(5 - whole.clamp(-30, 30));
+    (percent * scale).round() / scale
 }
 
 fn health_flags(host: &HostStatus) -> String {
@@ -167,4 +175,24 @@ fn host_json(host: &HostStatus) -> Value {
         object = object.with("local_origin_success_rate", rate);
     }
     object.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_have_six_digits() {
+        for (percent, text) in [
+            (31.698_729_810_778_07, "31.6987"),
+            (-7.272_413_359_521_664, "-7.27241"),
+            (200.0 / 3.0, "66.6667"),
+            (0.0, "0"),
+            (100.0, "100"),
+            (-1.0, "-1"),
+            (0.001_234_567_8, "0.00123457"),
+        ] {
+            assert_eq!(six_digits(percent).to_string(), text);
+        }
+    }
 }

@@ -117,6 +117,8 @@ pub struct HostStatus {
     pub weight: u32,
     /// Region, zone, sub-zone.
     pub locality: (String, String, String),
+    /// Its metadata call it a canary.
+    pub canary: bool,
     /// Priority, 0 is the highest.
     pub priority: u32,
     /// The health status of the configuration.
@@ -175,6 +177,7 @@ impl ClusterStatus {
                     hostname: endpoint.hostname.to_string(),
                     weight: endpoint.weight,
                     locality: (region.to_string(), zone.to_string(), sub_zone.to_string()),
+                    canary: endpoint.lb_metadata.as_ref().is_some_and(|metadata| metadata.canary),
                     priority: group.priority,
                     health: endpoint.health,
                     checks,

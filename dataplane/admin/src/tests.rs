@@ -43,6 +43,7 @@ impl AdminState for Process {
             hostname: "h".to_owned(),
             weight: 3,
             locality: ("r".to_owned(), "z".to_owned(), String::new()),
+            canary: true,
             priority: 0,
             health: HealthStatus::Degraded,
             checks: HostChecks::default(),
@@ -285,7 +286,7 @@ fn clusters_in_text_and_json() {
          up::127.0.0.2:29903::rq_total::0\nup::127.0.0.2:29903::hostname::h\n\
          up::127.0.0.2:29903::health_flags::/degraded_eds_health\nup::127.0.0.2:29903::weight::3\n\
          up::127.0.0.2:29903::region::r\nup::127.0.0.2:29903::zone::z\nup::127.0.0.2:29903::sub_zone::\n\
-         up::127.0.0.2:29903::canary::false\nup::127.0.0.2:29903::priority::0\n\
+         up::127.0.0.2:29903::canary::true\nup::127.0.0.2:29903::priority::0\n\
          up::127.0.0.2:29903::success_rate::-1\nup::127.0.0.2:29903::local_origin_success_rate::-1\n"
     );
     let (_, body) = get("/clusters?format=json&filter=up");

@@ -250,6 +250,8 @@ pub struct LbMetadata {
     pub lists: Vec<(usize, Vec<Arc<str>>)>,
     /// `hash_key`, when it is a string: hashed instead of the address.
     pub hash_key: Option<Arc<str>>,
+    /// `canary` is true: its answers count as those of canaries, too.
+    pub canary: bool,
 }
 
 impl LbMetadata {

@@ -179,6 +179,11 @@ impl Host {
         self.present = true;
     }
 
+    /// Its metadata call it a canary.
+    pub fn is_canary(&self) -> bool {
+        self.lb_metadata.as_ref().is_some_and(|metadata| metadata.canary)
+    }
+
     /// `health_status` as far as what the load balancer makes of it agrees.
     pub fn status(&self) -> HealthStatus {
         match (self.health, HostHealth::from(self.configured_status)) {

@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(stream_idle_timeout_before_the_response),
     case!(stream_idle_timeout_within_the_response),
     case!(connection_idle_timeout),
+    case!(an_idle_connection_takes_one_more_request),
     case!(max_connection_duration),
     case!(max_requests_per_connection),
     case!(route_timeout),
@@ -141,6 +142,17 @@ fn stream_idle_timeout_within_the_response(subject: &Subject) {
     assert!(client.response("GET").is_err());
     assert_eq!(proxy.log().line(0).verdict(), ("200", "SI", "stream_idle_timeout"));
     assert!(upstream.violations().is_empty());
+}
+
+fn an_idle_connection_takes_one_more_request(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    let proxy = start(subject, &upstream, "common_http_protocol_options: {idle_timeout: 0.2s}");
+    let mut client = proxy.client();
+    assert!(!client.get("/").closes());
+    proxy.wait_stat("http.main.downstream_cx_idle_timeout", 1);
+    let last = client.get("/");
+    assert_eq!((last.status, last.closes()), (200, true));
+    assert_eq!(proxy.stat("http.main.downstream_cx_drain_close"), Some(0));
 }
 
 fn connection_idle_timeout(subject: &Subject) {

@@ -105,9 +105,10 @@ timeouts and `x-envoy-` request headers. Where it differs:
   once, and `delayed_close_timeout` bounds how long its rest is read. Envoy waits that long for the client's FIN first, so
   that `downstream_cx_destroy_remote` or `downstream_cx_delayed_close_timeout` counts what is `destroy_local` here.
 - A body of a refused try, or of a followed redirect, that has come whole is read, and its connection serves on.
+- An endpoint that two rules of outlier detection name in one interval is out once, and counts so (twice in Envoy, whose
+  `ejections_active` never goes down again by that).
 - `x-envoy-upstream-alt-stat-name` makes no statistics: clients do not name counters. Of a header that stands twice the
   first one counts; Envoy joins them, which makes numbers unreadable.
-- `canary.` counts answers with `x-envoy-upstream-canary: true`, not those of endpoints whose metadata say so.
 
 ## Filters that shape
 
@@ -172,7 +173,8 @@ Names, figures, answers and counters are Envoy 1.40's, measured with a pressure 
   given back by `shrink_heap`, at once and then every `timer_interval`.
 - Streams are reset over HTTP/2 only, as in Envoy; what is kept for a retry counts with what they hold.
 - `HTTP_DOWNSTREAM_STREAM_FLUSH` is reported: how long a client may leave a response unread has a bound of its own.
-  Idle connections close at once instead of after `drain_timeout`.
+- A connection that was told `connection: close` (`disable_http_keepalive`, `http2_server_go_away_on_dispatch` over
+  HTTP/1.1, or because it had been idle for too long) ends with that response; Envoy goes on answering on it.
 - `close_idle_http_connections` and the points of HTTP/3 have nothing to do. Points of other names are taken and reported;
   Envoy takes them too.
 - With `connection_pool_new_connection` a request without an idle connection fails, and whoever waits already goes on waiting.

@@ -43,7 +43,9 @@ pub(super) fn filters(
             istio_alpn::TYPE => istio_alpn::alpn(&extension::open(any, &inside)?),
             grpc::STATS => grpc::stats(&extension::open(any, &inside)?),
             grpc::WEB => extension::open::<GrpcWeb>(any, &inside).map(|_| HttpFilterKind::GrpcWeb)?,
-            health_check::TYPE => health_check::filter(&extension::open(any, &inside)?, &inside, cx)?,
+            health_check::TYPE => {
+                health_check::filter(&extension::open(any, &inside)?, stat_prefix, &inside, cx)?
+            }
             grpc::HTTP1_BRIDGE => grpc::http1_bridge(&extension::open(any, &inside)?),
             _ if let Some(kind) = shaping::filter(any, stat_prefix, &inside, cx)? => kind,
             _ if let Some(kind) = written::filter(any, &inside, cx)? => kind,

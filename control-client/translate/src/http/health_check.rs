@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millrace_config::{HealthCheckCache, HealthCheckFilter, HttpFilterKind};
+use millrace_observe::stats::ScopeKind;
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::extensions::filters::http::health_check::v3 as pb;
 
@@ -14,6 +15,7 @@ pub(super) const TYPE: &str = "envoy.extensions.filters.http.health_check.v3.Hea
 
 pub(super) fn filter(
     config: &pb::HealthCheck,
+    stat_prefix: &str,
     path: &Path,
     cx: &mut Context,
 ) -> Result<HttpFilterKind, Rejection> {
@@ -32,5 +34,7 @@ pub(super) fn filter(
     let min_healthy =
         least.map(|(name, percent)| (cx.cluster_ids.intern(name), percent.value as u64)).collect();
     let cache = cache_time.map(HealthCheckCache::new);
-    Ok(HttpFilterKind::HealthCheck(Arc::new(HealthCheckFilter { pass_through, cache, min_healthy, headers })))
+    let scope = cx.scope(ScopeKind::HttpHealthCheck, &format!("{stat_prefix}.health_check"));
+    let filter = HealthCheckFilter { pass_through, cache, min_healthy, headers, scope };
+    Ok(HttpFilterKind::HealthCheck(Arc::new(filter)))
 }

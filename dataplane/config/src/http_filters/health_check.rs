@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_base::Time;
 
-use crate::{ClusterId, HeaderMatcher};
+use crate::{ClusterId, HeaderMatcher, ScopeId};
 
 /// The filter of a chain: it answers, or watches, the checks that others make of this proxy.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct HealthCheckFilter {
     pub min_healthy: Vec<(ClusterId, u64)>,
     /// `headers`: a request that matches all of them is a check.
     pub headers: Vec<HeaderMatcher>,
+    /// Statistics scope `http.<prefix>.health_check.`.
+    pub scope: ScopeId,
 }
 
 /// The last answer, the same for all shards. It is forgotten whenever another period begins, as in Envoy, however long

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use millrace_base::{ResponseFlag, Time};
 use millrace_config::{ClusterId, HealthCheckFilter};
 use millrace_http::{HeaderId, RequestHead, ResponseHead};
+use millrace_observe::stats::{Counter, ShardStats, health_check as metric};
 use millrace_route::header::matches_request;
 
 use super::LocalReply;
@@ -29,6 +30,17 @@ pub(crate) struct HealthCheckActive {
     check: Option<Box<[u8]>>,
     failing: bool,
     begun: Time,
+    /// The answer, until all of the request is here.
+    held: Option<Box<LocalReply>>,
+}
+
+/// Who asks, and of whom.
+pub(crate) struct Asked<'a> {
+    pub head: &'a RequestHead,
+    /// No body follows the head.
+    pub whole: bool,
+    pub health: Option<&'a dyn Health>,
+    pub node_cluster: &'a str,
 }
 
 impl HealthCheckActive {
@@ -37,25 +49,38 @@ impl HealthCheckActive {
     pub fn begin(
         at: usize,
         filter: &HealthCheckFilter,
-        health: Option<&dyn Health>,
-        node_cluster: &str,
+        asked: &Asked<'_>,
         now: Time,
-        head: &RequestHead,
+        stats: &mut ShardStats,
     ) -> Option<(Self, Verdict)> {
-        let failing = health.is_some_and(Health::is_failing);
-        if !filter.headers.iter().all(|matcher| matches_request(matcher, head)) {
-            let active = Self { at, check: None, failing, begun: now };
+        let failing = asked.health.is_some_and(Health::is_failing);
+        let mut active = Self { at, check: None, failing, begun: now, held: None };
+        if !filter.headers.iter().all(|matcher| matches_request(matcher, asked.head)) {
             return failing.then_some((active, Verdict::Continue));
         }
-        let active = Self { at, check: Some(node_cluster.as_bytes().into()), failing, begun: now };
+        active.check = Some(asked.node_cluster.as_bytes().into());
         let cached = filter.cache.as_ref().and_then(|cache| cache.get(now));
-        let verdict = match (failing, cached) {
-            (true, _) => Verdict::Reply(unhealthy("health_check_failed")),
-            (false, Some((status, degraded))) => Verdict::Reply(known(status, degraded)),
-            (false, None) if filter.pass_through => Verdict::Continue,
-            (false, None) => Verdict::Reply(own(filter, health)),
+        let (reply, why) = match (failing, cached) {
+            (true, _) => (unhealthy("health_check_failed"), None),
+            (false, Some((status, degraded))) => (known(status, degraded), Some(metric::CACHED_RESPONSE)),
+            (false, None) if filter.pass_through => return Some((active, Verdict::Continue)),
+            (false, None) => own(filter, asked.health),
         };
-        Some((active, verdict))
+        let good = if reply.flag.is_none() { metric::OK } else { metric::FAILED };
+        let degraded = (!reply.headers.is_empty()).then_some(metric::DEGRADED);
+        for counter in [Some(metric::REQUEST_TOTAL), Some(good), why, degraded].into_iter().flatten() {
+            stats.inc(filter.scope, counter);
+        }
+        if asked.whole {
+            return Some((active, Verdict::Reply(reply)));
+        }
+        active.held = Some(reply);
+        Some((active, Verdict::Hold))
+    }
+
+    /// All of the request is here.
+    pub fn resume(&mut self) -> Verdict {
+        self.held.take().map_or(Verdict::Continue, Verdict::Reply)
     }
 
     /// True when the request is a check.
@@ -83,22 +108,23 @@ impl HealthCheckActive {
 }
 
 /// What the proxy says of itself, or of the clusters behind it.
-fn own(filter: &HealthCheckFilter, health: Option<&dyn Health>) -> Box<LocalReply> {
+fn own(filter: &HealthCheckFilter, health: Option<&dyn Health>) -> (Box<LocalReply>, Option<Counter>) {
     if filter.min_healthy.is_empty() {
-        return LocalReply::new(200, "", "health_check_ok").into();
+        return (LocalReply::new(200, "", "health_check_ok").into(), None);
     }
     for (cluster, percent) in &filter.min_healthy {
-        match health.and_then(|health| health.members(*cluster)) {
-            None => return unhealthy("health_check_failed_no_cluster_found"),
-            Some((_, 0)) if *percent == 0 => {}
-            Some((_, 0)) => return unhealthy("health_check_failed_cluster_empty"),
+        let (details, why) = match health.and_then(|health| health.members(*cluster)) {
+            None => ("health_check_failed_no_cluster_found", metric::FAILED_CLUSTER_NOT_FOUND),
+            Some((_, 0)) if *percent == 0 => continue,
+            Some((_, 0)) => ("health_check_failed_cluster_empty", metric::FAILED_CLUSTER_EMPTY),
             Some((usable, total)) if usable.saturating_mul(100) < total.saturating_mul(*percent) => {
-                return unhealthy("health_check_failed_cluster_unhealthy");
+                ("health_check_failed_cluster_unhealthy", metric::FAILED_CLUSTER_UNHEALTHY)
             }
-            Some(_) => {}
-        }
+            Some(_) => continue,
+        };
+        return (unhealthy(details), Some(why));
     }
-    LocalReply::new(200, "", "health_check_ok_cluster_healthy").into()
+    (LocalReply::new(200, "", "health_check_ok_cluster_healthy").into(), None)
 }
 
 fn known(status: u16, degraded: bool) -> Box<LocalReply> {
@@ -121,6 +147,7 @@ mod tests {
     use std::time::Duration;
 
     use millrace_config::{HeaderMatcher, HeaderMatcherKind, HealthCheckCache, StringMatcher};
+    use millrace_observe::stats::{Registry, ScopeKind};
 
     use super::*;
 
@@ -148,7 +175,22 @@ mod tests {
             invert: false,
             missing_as_empty: false,
         };
-        HealthCheckFilter { pass_through, cache: None, min_healthy: Vec::new(), headers: vec![matcher] }
+        let (registry, _) = stats();
+        let scope = registry.scope(ScopeKind::HttpHealthCheck, "main.health_check");
+        HealthCheckFilter {
+            pass_through,
+            cache: None,
+            min_healthy: Vec::new(),
+            headers: vec![matcher],
+            scope,
+        }
+    }
+
+    fn stats() -> (Registry, ShardStats) {
+        let registry = Registry::new();
+        registry.scope(ScopeKind::HttpHealthCheck, "main.health_check");
+        let shard = registry.attach_shard("worker_0");
+        (registry, shard)
     }
 
     fn ask(
@@ -159,7 +201,8 @@ mod tests {
     ) -> Option<(HealthCheckActive, Verdict)> {
         let mut head = RequestHead::new();
         head.set_path(path.as_bytes());
-        HealthCheckActive::begin(3, filter, Some(facts), "own", Time(now), &head)
+        let asked = Asked { head: &head, whole: true, health: Some(facts), node_cluster: "own" };
+        HealthCheckActive::begin(3, filter, &asked, Time(now), &mut stats().1)
     }
 
     fn answer(filter: &HealthCheckFilter, facts: &Facts) -> (u16, String) {
@@ -179,6 +222,22 @@ mod tests {
         let mut head = ResponseHead::new();
         active.response_head(None, &mut head);
         assert_eq!(head.headers.get(HeaderId::XEnvoyUpstreamHealthcheckedCluster), Some(&b"own"[..]));
+    }
+
+    #[test]
+    fn a_body_is_awaited_and_every_answer_counts() {
+        let (registry, mut shard) = stats();
+        let (filter, facts) = (filter(false), Facts::default());
+        let mut head = RequestHead::new();
+        head.set_path(b"/hc");
+        let asked = Asked { head: &head, whole: false, health: Some(&facts), node_cluster: "own" };
+        let begun = HealthCheckActive::begin(0, &filter, &asked, Time(0), &mut shard);
+        let (mut active, verdict) = begun.expect("a check");
+        assert_eq!(verdict, Verdict::Hold);
+        let Verdict::Reply(reply) = active.resume() else { panic!("no answer") };
+        assert_eq!((reply.status, active.resume()), (200, Verdict::Continue));
+        let count = |metric| registry.counter(filter.scope, metric);
+        assert_eq!((count(metric::REQUEST_TOTAL), count(metric::OK), count(metric::FAILED)), (1, 1, 0));
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn prefix_of(kind: ScopeKind) -> String {
         (prefix, ScopeKind::HttpFault) => format!("{prefix}.<stat_prefix>.fault."),
         (prefix, ScopeKind::HttpCors) => format!("{prefix}.<stat_prefix>.cors."),
         (prefix, ScopeKind::HttpCsrf) => format!("{prefix}.<stat_prefix>.csrf."),
+        (prefix, ScopeKind::HttpHealthCheck) => format!("{prefix}.<stat_prefix>.health_check."),
         (prefix, ScopeKind::HttpStatefulSession) => {
             format!("{prefix}.<stat_prefix>.stateful_session.<stat_prefix>.")
         }
@@ -179,6 +180,7 @@ fn every_name_of_an_idle_envoy_exists() {
             | ScopeKind::HttpFault
             | ScopeKind::HttpCors
             | ScopeKind::HttpCsrf
+            | ScopeKind::HttpHealthCheck
             | ScopeKind::CustomResponse
             | ScopeKind::HttpStatefulSession
             | ScopeKind::HttpLocalRateLimit

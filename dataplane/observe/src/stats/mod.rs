@@ -34,8 +34,9 @@ pub use tables::{
     admission_control, bandwidth_limit, cds, cluster, cluster_budgets, cluster_manager, cluster_sizes,
     cluster_zone, compressor, compressor_direction, connection_limit, control_plane, cors, csrf,
     custom_response, decompressor, decompressor_library, dns, dns_cache, fault, filesystem,
-    gradient_controller, grpc, hds_delegate, header_to_metadata, host, http, http_inspector, http_listener,
-    http_local_rate_limit, http1, http2, json_to_metadata, lds, listener, listener_manager, load_reporter,
-    load_shed_point, local_rate_limit, overload_action, overload_monitor, process, proxy_proto, rds, route,
-    runtime, scoped_rds, sds, server, ssl, ssl_secrets, stateful_session, tcp, tls_inspector, vhds,
+    gradient_controller, grpc, hds_delegate, header_to_metadata, health_check, host, http, http_inspector,
+    http_listener, http_local_rate_limit, http1, http2, json_to_metadata, lds, listener, listener_manager,
+    load_reporter, load_shed_point, local_rate_limit, overload_action, overload_monitor, process,
+    proxy_proto, rds, route, runtime, scoped_rds, sds, server, ssl, ssl_secrets, stateful_session, tcp,
+    tls_inspector, vhds,
 };

@@ -83,6 +83,8 @@ pub enum ScopeKind {
     HttpCors,
     /// `http.<name>.`: `name` is `<stat_prefix>.csrf`.
     HttpCsrf,
+    /// `http.<name>.`: `name` is `<stat_prefix>.health_check`.
+    HttpHealthCheck,
     /// `name` is `http.<stat_prefix>` of filters, empty for routes.
     CustomResponse,
     /// `http.<name>.`: `name` is `<stat_prefix>.stateful_session.<the filter's stat_prefix>`.
@@ -164,6 +166,7 @@ impl ScopeKind {
         Self::HttpFault,
         Self::HttpCors,
         Self::HttpCsrf,
+        Self::HttpHealthCheck,
         Self::CustomResponse,
         Self::HttpStatefulSession,
         Self::HttpLocalRateLimit,
@@ -224,6 +227,7 @@ impl ScopeKind {
             Self::HttpFault => &tables::fault::TABLE,
             Self::HttpCors => &tables::cors::TABLE,
             Self::HttpCsrf => &tables::csrf::TABLE,
+            Self::HttpHealthCheck => &tables::health_check::TABLE,
             Self::CustomResponse => &tables::custom_response::TABLE,
             Self::HttpStatefulSession => &tables::stateful_session::TABLE,
             Self::HttpLocalRateLimit => &tables::http_local_rate_limit::TABLE,
@@ -276,6 +280,7 @@ impl ScopeKind {
             | Self::HttpFault
             | Self::HttpCors
             | Self::HttpCsrf
+            | Self::HttpHealthCheck
             | Self::HttpStatefulSession
             | Self::HttpCompressor
             | Self::HttpCompressorDirection

@@ -36,7 +36,8 @@ impl Shard {
             Carries::Http(http) => http.body.is_done(),
             Carries::Http2(_) | Carries::Tcp(_) => stream.flow.response_end,
         };
-        let was_retry = stream.retrying;
+        // Whatever became of it since, the tries beside it included.
+        let was_retry = stream.facts.attempts > 1 && stream.retry.is_some();
         if let Some(tracked) = &mut stream.tracked {
             tracked.head(&stream.response);
         }
@@ -171,14 +172,17 @@ impl Shard {
     /// of the response: no other try follows.
     pub(super) fn informational(&mut self, id: Key) -> bool {
         let (max, now) = (self.limits.informational_responses_max, self.io.now);
+        let id = self.adopt_interim(id);
         let Some(stream) = self.streams.get_mut(id) else { return false };
         stream.informational += 1;
         stream.active = now;
         let status = stream.response.status;
         let forward = status == 100 && stream.forwards_continue;
         let flooded = stream.informational > max;
-        stream.response.clear();
-        self.count_interim(id, status);
+        self.count_beside(id, status);
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.response.clear();
+        }
         self.commit_to_try(id);
         if flooded {
             self.drop_attempt(id, EndedBy::Local);

@@ -144,6 +144,7 @@ impl Shard {
         stream.facts.balance.wants_load = state.reads_load().is_some();
         if let Some(host) = state.host(chosen.host) {
             stream.facts.host_address = Some(host.address.clone());
+            stream.facts.canary = host.is_canary();
             let options = stream.options.clone();
             let plan = stream.facts.plan;
             if let Some(options) = &options
@@ -179,6 +180,10 @@ impl Shard {
                 if self.overload.sheds_new(&self.actions, &mut self.rng, &mut self.stats) =>
             {
                 state.shed(wait, &connects(&mut self.actions));
+                // As in Envoy, it waited for an endpoint that it has not got.
+                (stream.facts.host, stream.facts.host_address) = (None, None);
+                self.stats.inc(scope, metric::UPSTREAM_RQ_PENDING_TOTAL);
+                self.stats.inc(scope, metric::UPSTREAM_RQ_CANCELLED);
                 self.run_pool_actions(cluster);
                 self.pool_failed(id, PoolFailure::ConnectionOverflow);
             }
@@ -423,7 +428,7 @@ impl Shard {
             }
         };
         if !stream.lates.is_empty() && self.awaits_lates(id) {
-            return self.fail_beside(id, answer.status);
+            return self.count_beside(id, answer.status);
         }
         self.local_reply(id, answer);
     }

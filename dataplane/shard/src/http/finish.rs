@@ -81,6 +81,9 @@ impl Shard {
             let unread = !stream.flow.request_end;
             self.drop_attempt(id, EndedBy::Local);
             if unread {
+                if let Some(scope) = self.http_scope(key) {
+                    self.stats.inc(scope, metric::DOWNSTREAM_RQ_RX_RESET);
+                }
                 // The answer is whole; the rest of the request is not wanted (RFC 9113 section 8.1).
                 self.h2_reset_client(id, ErrorCode::NoError);
             }
@@ -154,9 +157,6 @@ impl Shard {
         }
         let bytes = &stream.facts.bytes;
         self.stats.add(scope, metric::DOWNSTREAM_CX_TX_BYTES_TOTAL, bytes.downstream_wire_sent);
-        if is_check {
-            return;
-        }
         // What the upstream answered counts for its cluster, and so do local replies that stand in for it.
         self.count_answer(stream, stream.facts.cluster_status.unwrap_or(status));
     }

@@ -42,6 +42,8 @@ impl Shard {
             (stream.is_head, stream.is_grpc, stream.timeout_is_204);
         let (own, of) = (&mut late.facts, &mut stream.facts);
         (own.plan, own.member, own.host, own.internal) = (of.plan, of.member, of.host, of.internal);
+        // Another try is decided on, which is what the words of a failure say.
+        (own.canary, own.attempts) = (of.canary, of.attempts + 1);
         late.watched = stream.watched;
         (late.tracked, late.timeouts.per_try) = (stream.tracked.take(), stream.timeouts.per_try);
         (own.times, own.upstream_version) = (of.times, of.upstream_version);
@@ -131,6 +133,15 @@ impl Shard {
         owner.retry.as_ref().is_some_and(|retry| retry.would_retry(policy, &late.response))
     }
 
+    /// A late try that begins to answer is the one that answers. Gives the stream that it belongs to then.
+    pub(super) fn adopt_interim(&mut self, id: Key) -> Key {
+        let Some(stream) = self.streams.get(id) else { return id };
+        let owner = stream.side.as_ref().and_then(|side| side.owner);
+        let (Some(owner), Some(conn)) = (owner, stream.upstream()) else { return id };
+        self.adopt(owner, id, conn);
+        owner
+    }
+
     /// Puts a late try in the place of whatever its stream is doing.
     fn adopt(&mut self, owner: Key, late: Key, conn: Key) {
         self.drop_attempt(owner, crate::upstream::EndedBy::Local);
@@ -143,7 +154,7 @@ impl Shard {
         stream.tracked = from.tracked.take();
         (stream.unjudged, stream.active, stream.try_ends) = (from.unjudged, from.active, from.try_ends);
         let (own, of) = (&mut stream.facts, &mut from.facts);
-        (own.member, own.host) = (of.member, of.host);
+        (own.member, own.host, own.canary) = (of.member, of.host, of.canary);
         (own.times, own.upstream_version) = (of.times, of.upstream_version);
         own.host_address = of.host_address.take();
         own.upstream_raced = of.upstream_raced.take();
@@ -185,15 +196,6 @@ impl Shard {
         }
         self.abandon_side(late);
         self.local_reply(owner, reply);
-    }
-
-    /// The stream's own try failed, but late ones may still answer.
-    pub(super) fn fail_beside(&mut self, id: Key, status: u16) {
-        let Some(facts) = self.streams.get(id).map(|stream| &stream.facts) else { return };
-        let (cluster, internal) = (facts.plan.and_then(|plan| plan.cluster), facts.internal);
-        if let Some(scope) = cluster.and_then(|cluster| self.cluster_scope(cluster)) {
-            self.count_status(scope, internal, status);
-        }
     }
 
     /// Nobody waits for the late tries any more.

@@ -12,6 +12,7 @@ mod asked_transport;
 mod attempt;
 pub(crate) mod balance;
 mod body;
+mod charge;
 mod custom;
 mod filters;
 mod finish;
@@ -114,6 +115,8 @@ pub(crate) struct HttpDownstream {
     pub(crate) head_since: Option<Time>,
     /// Last end of a request, or the accept.
     pub(crate) idle_since: Time,
+    /// It was idle for too long, or is too old, over HTTP/1.1: until then it takes one more request, which may be on its way already.
+    pub(crate) expires: Time,
 }
 
 impl HttpDownstream {
@@ -135,6 +138,7 @@ impl HttpDownstream {
             outlives: Duration::ZERO,
             head_since: None,
             idle_since: now,
+            expires: Time::MAX,
         }
     }
 

@@ -5,6 +5,7 @@ use millrace_config::{HttpConnectionManager, ShedPoint};
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
 use millrace_http::HeaderId;
+use millrace_http::h2::GoAway;
 use millrace_observe::stats::http as metric;
 
 use super::request::http;
@@ -21,6 +22,11 @@ impl Shard {
         let (options, over_h2) = (stream.options.clone()?, stream.client.is_some());
         let hcm = &options.hcm;
         if !over_h2 && self.sheds(ShedPoint::Http1AbortDispatch) {
+            if let Some(stream) = self.streams.get_mut(id) {
+                // As in Envoy, where nothing of it was read.
+                stream.request.clear();
+                (stream.is_grpc, stream.is_head, stream.request_complete) = (false, false, false);
+            }
             self.stats.inc(hcm.scope, metric::DOWNSTREAM_RQ_OVERLOAD_CLOSE);
             let reply = LocalReply::new(500, "Internal Server Error", "overload");
             return Some(reply.flagged(ResponseFlag::DownstreamProtocolError).closing().into());
@@ -33,13 +39,20 @@ impl Shard {
         None
     }
 
-    /// The answer that takes the place of the request's filters, if they are not to see it.
-    pub(super) fn filters_shed(&mut self, key: Key, hcm: &HttpConnectionManager) -> Option<Box<LocalReply>> {
-        if !self.sheds_of(key, ShedPoint::FilterCheck) {
+    /// The answer to a request that has passed its filters and has a cluster to go to, if it is not to go there.
+    pub(super) fn router_sheds(
+        &mut self,
+        key: Key,
+        id: Key,
+        hcm: &HttpConnectionManager,
+    ) -> Option<Box<LocalReply>> {
+        let cluster = self.streams.get(id)?.facts.plan?.cluster?;
+        if self.snapshot.cluster(cluster).is_none() || !self.sheds_of(key, ShedPoint::FilterCheck) {
             return None;
         }
+        self.streams.get_mut(id)?.facts.attempts = 1;
         self.stats.inc(hcm.scope, metric::RQ_OVERLOAD_LOCAL_REPLY);
-        Some(overloaded(hcm).into())
+        Some(reject::overloaded().into())
     }
 
     /// Whether the connection ends with the response at hand: `disable_http_keepalive`.
@@ -65,6 +78,7 @@ impl Shard {
         if self.sheds_of(key, ShedPoint::Http2GoAwayAndClose) {
             // The version decides how the client is told.
             self.decide_version(key);
+            self.announce_end(key);
             self.http_stop(key);
             return true;
         }
@@ -79,6 +93,14 @@ impl Shard {
         let http = self.downstreams.get_mut(key).and_then(http);
         if http.is_some_and(|http| http.undecided && !http.input.is_empty()) {
             self.sniff_version(key);
+        }
+    }
+
+    /// The first of two GOAWAY frames.
+    fn announce_end(&mut self, key: Key) {
+        let http = self.downstreams.get_mut(key).and_then(http);
+        if let Some(h2) = http.and_then(|http| http.h2.as_deref_mut()) {
+            h2.codec.goaway(GoAway::Drain);
         }
     }
 

@@ -266,7 +266,6 @@ impl Shard {
         plan: Plan,
         (selected, forward): (Selected<'_>, &RouteForward),
     ) -> Result<(), Box<LocalReply>> {
-        let Some(downstream) = self.downstreams.get(key) else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         let (hcm, Some(config)) = (&options.hcm, &options.routes) else { return Ok(()) };
         if plan.cluster.is_none() {
@@ -280,6 +279,12 @@ impl Shard {
         }
         self.stats.inc(hcm.scope, metric::RQ_TOTAL);
         self.check_strictly(id, options, plan.cluster)?;
+        if !self.overload.is_calm()
+            && let Some(reply) = self.router_sheds(key, id, hcm)
+        {
+            return Err(reply);
+        }
+        let Some(downstream) = self.downstreams.get(key) else { return Ok(()) };
         let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
         stream.upgrade = stream.wants_upgrade();
         if stream.upgrade {

@@ -2,14 +2,11 @@
 //! answered: copies of requests ([`super::mirror`]), and tries beside that of their stream ([`super::hedge`]).
 
 use millrace_base::Key;
-use millrace_config::ScopeId;
 use millrace_filter::http::LocalReply;
-use millrace_http::HeaderId;
 use millrace_http::h1::BodyFraming;
-use millrace_observe::stats::{CodeFamily, UNNAMED_CODE, cluster as metric, cluster_zone, route};
+use millrace_observe::stats::cluster as metric;
 use millrace_upstream::TryResult;
 
-use super::Stream;
 use crate::shard::Shard;
 use crate::timers::ConnectionTimer;
 use crate::upstream::{Carries, EndedBy};
@@ -24,13 +21,6 @@ pub(crate) struct Side {
     pub(crate) timer: ConnectionTimer,
     /// The stream that the try was made for, which may still take its answer.
     pub(super) owner: Option<Key>,
-}
-
-impl Stream {
-    /// `suppress_grpc_request_failure_code_stats` concerns it.
-    pub(super) fn hides_status(&self) -> bool {
-        self.is_grpc && self.options.as_ref().is_some_and(|options| options.router.suppress_grpc_statuses)
-    }
 }
 
 impl Shard {
@@ -121,84 +111,6 @@ impl Shard {
             self.report_try(id, TryResult::TimedOut(504));
         }
         self.side_failed(id, 504);
-    }
-
-    /// Counts a status for the cluster that answered, or that a reply of our own stands in for.
-    pub(super) fn count_answer(&mut self, stream: &Stream, status: u16) {
-        let cluster = stream.facts.plan.and_then(|p| p.cluster).or_else(|| stream.home_cluster());
-        let Some(cluster) = cluster else { return };
-        let Some(cluster_scope) = self.cluster_scope(cluster).filter(|_| status > 0) else { return };
-        self.count_code(stream, cluster_scope, status);
-        let zone = self.zone_scope(stream, cluster_scope);
-        if let Some(zone) = zone {
-            let status = if stream.hides_status() { UNNAMED_CODE } else { status };
-            self.stats.code(zone, CodeFamily::Plain, status);
-        }
-        if stream.facts.times.upstream_rx_begin.is_some() {
-            let since = stream.facts.times.upstream_tx_begin.unwrap_or(stream.facts.times.start);
-            let upstream = self.io.now.since(since).as_millis() as u64;
-            self.stats.record(cluster_scope, metric::UPSTREAM_RQ_TIME, upstream);
-            if let Some(zone) = zone {
-                self.stats.record(zone, cluster_zone::UPSTREAM_RQ_TIME, upstream);
-            }
-            for scope in stream.tallies.iter().flatten() {
-                self.stats.record(*scope, route::UPSTREAM_RQ_TIME, upstream);
-            }
-        }
-    }
-
-    /// Who counts what endpoints of a zone answer, if it and our own are known.
-    #[inline]
-    fn zone_scope(&mut self, stream: &Stream, cluster: ScopeId) -> Option<ScopeId> {
-        let from = &self.snapshot.node.zone;
-        if from.is_empty() {
-            return None;
-        }
-        let state = self.clusters.get(stream.facts.member?)?;
-        let host = state.host(stream.facts.host?)?;
-        let (_, zone, _) = &state.config().localities.get(host.locality as usize)?.locality;
-        if zone.is_empty() { None } else { self.stats.zone_scope(cluster, from, zone) }
-    }
-
-    /// `suppress_grpc_request_failure_code_stats`: the status has no counter of the cluster as a whole.
-    #[cold]
-    fn count_unnamed_status(&mut self, scope: ScopeId, internal: bool, status: u16) {
-        self.stats.code(scope, CodeFamily::Plain, UNNAMED_CODE);
-        let family = if internal { CodeFamily::Internal } else { CodeFamily::External };
-        self.stats.code(scope, family, status);
-    }
-
-    /// A status of 1xx counts beside the one that follows it.
-    pub(super) fn count_interim(&mut self, id: Key, status: u16) {
-        let Some(stream) = self.streams.get(id) else { return };
-        let cluster = stream.facts.plan.and_then(|p| p.cluster);
-        let Some(scope) = cluster.and_then(|cluster| self.cluster_scope(cluster)) else { return };
-        let (internal, tallies) = (stream.facts.internal, stream.tallies);
-        self.count_status(scope, internal, status);
-        for scope in tallies.iter().flatten() {
-            self.stats.code(*scope, CodeFamily::Plain, status);
-        }
-    }
-
-    fn count_code(&mut self, stream: &Stream, scope: ScopeId, status: u16) {
-        match stream.hides_status() {
-            true => self.count_unnamed_status(scope, stream.facts.internal, status),
-            false => self.count_status(scope, stream.facts.internal, status),
-        }
-        if stream.response.headers.get(HeaderId::XEnvoyUpstreamCanary) == Some(b"true") && !stream.local_reply
-        {
-            self.stats.code(scope, CodeFamily::Canary, status);
-        }
-        for scope in stream.tallies.iter().flatten() {
-            self.stats.code(*scope, CodeFamily::Plain, status);
-        }
-    }
-
-    /// Counts a status in the cluster's scope.
-    pub(super) fn count_status(&mut self, scope: ScopeId, internal: bool, status: u16) {
-        self.stats.code(scope, CodeFamily::Plain, status);
-        let family = if internal { CodeFamily::Internal } else { CodeFamily::External };
-        self.stats.code(scope, family, status);
     }
 
     /// Shutdown: streams without a client end before their connections.

@@ -208,7 +208,7 @@ impl Shard {
             http.closing = Closing::AfterResponse;
         }
         let served = hcm.max_requests_per_connection.is_some_and(|max| http.requests >= max);
-        if served && !over_h2 {
+        if (served || http.expires != Time::MAX) && !over_h2 {
             http.closing = Closing::AfterResponse;
         }
         if hcm.max_requests_per_connection == Some(http.requests) {
@@ -223,11 +223,10 @@ impl Shard {
         stream.idle_timeout = self.overload.scale(ScaledTimer::StreamIdle, stream.idle_whole);
         stream.request_deadline = deadline(self.io.now, hcm.request_timeout);
         stream.max_duration_deadline = deadline(self.io.now, hcm.max_stream_duration);
-        if !self.overload.is_calm() {
-            let answer = self.overload_answer(key, id).or_else(|| self.filters_shed(key, hcm));
-            if let Some(reply) = answer {
-                return Err(reply);
-            }
+        if !self.overload.is_calm()
+            && let Some(reply) = self.overload_answer(key, id)
+        {
+            return Err(reply);
         }
         self.accept_request(key, id, &base)
     }

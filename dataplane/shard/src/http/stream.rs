@@ -96,6 +96,8 @@ pub(crate) struct Facts {
     /// The cluster of the last try's endpoint: that of the plan, or a member when that is an aggregate cluster.
     pub(crate) member: Option<ClusterId>,
     pub(crate) host: Option<HostId>,
+    /// The endpoint's metadata call it a canary.
+    pub(crate) canary: bool,
     pub(crate) host_address: Option<Address>,
     /// Where the last try's connection leads, if it came out of a race; else it is the endpoint's address.
     pub(crate) upstream_raced: Option<Address>,

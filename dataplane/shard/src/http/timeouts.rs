@@ -8,6 +8,7 @@ use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
 use millrace_filter::http::router::reply;
 use millrace_filter::http::router::retry::ResetReason;
+use millrace_filter::jitter;
 use millrace_http::h2::ErrorCode;
 use millrace_observe::stats::{
     cluster as cluster_metric, host as host_metric, http as metric, http2, route as route_metric,
@@ -84,16 +85,31 @@ impl Shard {
             self.stats.inc(scope, metric::DOWNSTREAM_RQ_HEADER_TIMEOUT);
             return self.refuse_slow_head(key);
         }
-        if !http.drains && due(opened, max, now) {
-            self.stats.inc(scope, metric::DOWNSTREAM_CX_MAX_DURATION_REACHED);
-            if http.hcm.http1_safe_max_connection_duration {
-                http.drains = true;
-                return self.rearm_downstream(key);
-            }
-        } else {
-            self.stats.inc(scope, metric::DOWNSTREAM_CX_IDLE_TIMEOUT);
+        if http.expires != Time::MAX {
+            return self.http_close_after_flush(key);
         }
-        self.http_close_after_flush(key);
+        if http.drains || !due(opened, max, now) {
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_IDLE_TIMEOUT);
+            return self.http_expires(key);
+        }
+        self.stats.inc(scope, metric::DOWNSTREAM_CX_MAX_DURATION_REACHED);
+        if http.hcm.http1_safe_max_connection_duration {
+            http.drains = true;
+            return self.rearm_downstream(key);
+        }
+        self.http_expires(key);
+    }
+
+    /// The end of a connection without a request: as in Envoy, one that is on its way already is still taken.
+    fn http_expires(&mut self, key: Key) {
+        let now = self.io.now;
+        let Some(http) = self.downstreams.get_mut(key).and_then(http) else { return };
+        let (whole, percent) = (http.hcm.drain_timeout, http.hcm.drain_jitter_percent);
+        if http.undecided || whole.is_zero() {
+            return self.http_close_after_flush(key);
+        }
+        http.expires = now + whole + jitter(whole, percent, self.rng.next_u64());
+        self.rearm_downstream(key);
     }
 
     /// A head that takes too long gets its 408 (RFC 9110 section 15.5.9).
@@ -274,6 +290,7 @@ fn connection_deadline(http: &HttpDownstream, opened: Time, [idle, max]: [Option
     }
     match http.head_since {
         Some(since) => after(since, hcm.request_headers_timeout).min(age),
+        None if http.expires != Time::MAX => http.expires,
         None => after(http.idle_since, idle).min(age),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use millrace_base::{Rng, Time};
 use millrace_config::{Address, OutlierDetection};
 
-use super::rates::{HostRate, judge};
+use super::rates::{HostRate, enough_members, judge};
 use super::watch::{EXTERNAL, LOCAL};
 use crate::health_check::{CheckFlags, SharedFlags};
 
@@ -240,6 +240,7 @@ impl Detector {
     fn judge_rates(&mut self, origin: usize, sums: &[[(u32, u32); 2]], case: &mut Case<'_>) -> bool {
         let volume =
             case.config.success_rate.request_volume.min(case.config.failure_percentage.request_volume);
+        let enough = enough_members(self.members.len(), case.config);
         let mut rates = Vec::new();
         for (index, (member, sums)) in self.members.values_mut().zip(sums).enumerate() {
             let (success, total) = sums[origin];
@@ -247,7 +248,7 @@ impl Detector {
                 continue;
             }
             let rate = f64::from(success) * 100.0 / f64::from(total);
-            member.rates[origin] = (total >= volume).then_some(rate);
+            member.rates[origin] = (enough && total >= volume).then_some(rate);
             rates.push(HostRate { index, success: rate, volume: total });
         }
         let verdict = judge(&rates, self.members.len(), case.config);

@@ -24,11 +24,17 @@ pub(super) struct Verdict {
     pub by_failures: Vec<HostRate>,
 }
 
+/// False when the cluster is too small for anybody to be judged, or to have a rate.
+pub(super) fn enough_members(members: usize, config: &OutlierDetection) -> bool {
+    members >= config.success_rate.minimum_hosts as usize
+        || members >= config.failure_percentage.minimum_hosts as usize
+}
+
 /// Judges the endpoints that are not out already. `members` counts all of them.
 pub(super) fn judge(rates: &[HostRate], members: usize, config: &OutlierDetection) -> Verdict {
     let (by_rate, by_share) = (&config.success_rate, &config.failure_percentage);
     let mut verdict = Verdict::default();
-    if members < by_rate.minimum_hosts as usize && members < by_share.minimum_hosts as usize {
+    if !enough_members(members, config) {
         return verdict;
     }
     let with = |volume: u32| rates.iter().filter(move |rate| rate.volume >= volume).copied();

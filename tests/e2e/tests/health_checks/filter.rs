@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use crate::config::with_file;
 use millrace_e2e::{Case, case};
 use millrace_support::bootstrap::{Bootstrap, Http};
+use millrace_support::h2;
 use millrace_support::message::Response;
 use millrace_support::process::Proxy;
 use millrace_support::subject::Subject;
@@ -15,6 +16,7 @@ use millrace_support::wait;
 pub(crate) const CASES: &[Case] = &[
     case!(the_proxy_answers_for_itself),
     case!(the_proxy_answers_for_its_clusters),
+    case!(checks_with_a_body_are_answered_behind_it),
     case!(endpoints_answer_in_pass_through_mode),
     case!(answers_are_kept_for_a_while),
     case!(failing_shows_in_every_answer),
@@ -62,6 +64,23 @@ fn the_proxy_answers_for_itself(subject: &Subject) {
     assert_eq!(proxy.stat("http.main.downstream_rq_completed"), Some(1));
 }
 
+fn checks_with_a_body_are_answered_behind_it(subject: &Subject) {
+    let upstream = Upstream::fixed("x");
+    let proxy = proxy(subject, &upstream, "pass_through_mode: false");
+    let mut client = proxy.client();
+    for body in [&b"hello"[..], b""] {
+        let response = client.exchange("POST", "/hc", &[], body);
+        assert_eq!((response.status, response.closes()), (200, false));
+    }
+    let mut client = h2::Client::connect(proxy.listener("main"));
+    let response = client.exchange("POST", "/hc", &[], b"hello");
+    assert_eq!(response.map(|response| response.status), Ok(200));
+    proxy.wait_stat("http.main.health_check.request_total", 3);
+    assert_eq!(proxy.stat("http.main.health_check.ok"), Some(3));
+    assert_eq!(proxy.stat("http.main.downstream_rq_response_before_rq_complete"), Some(0));
+    assert_eq!(upstream.requests().len(), 0);
+}
+
 fn the_proxy_answers_for_its_clusters(subject: &Subject) {
     let upstream = Upstream::fixed("x");
     let healthy = upstream.address();
@@ -89,6 +108,13 @@ fn the_proxy_answers_for_its_clusters(subject: &Subject) {
         );
         let proxy = Proxy::start(subject, &bootstrap);
         assert_eq!(proxy.client().get("/hc").status, status, "{least}");
+        let failed = u64::from(status != 200);
+        for (name, expected) in [("failed", failed), ("ok", 1 - failed), ("request_total", 1)] {
+            proxy.wait_stat(&format!("http.main.health_check.{name}"), expected);
+        }
+        if let Some(why) = details.strip_prefix("health_check_failed_cluster_") {
+            proxy.wait_stat(&format!("http.main.health_check.failed_cluster_{why}"), 1);
+        }
         assert_eq!(proxy.log().line(0).get("details"), details);
     }
 }

@@ -184,6 +184,8 @@ fn idle_timeout(subject: &Subject) {
     assert!(begin.elapsed() >= Duration::from_millis(200), "{:?}", begin.elapsed());
     assert_eq!(client.session().goaways.last(), Some(&(1, code::NO_ERROR)));
     proxy.wait_stat("http.main.downstream_cx_idle_timeout", 1);
+    proxy.wait_stat("http2.goaway_sent", 1);
+    assert_eq!(proxy.stat("http.main.downstream_cx_drain_close"), Some(0));
 }
 
 fn idle_timeout_spares_a_busy_connection(subject: &Subject) {

@@ -29,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(keepalive_closes_a_dead_connection),
     case!(one_connection_serves_all),
     case!(malformed_responses),
+    case!(bodies_of_another_length),
     case!(upstream_that_speaks_http1),
     case!(response_trailers_only),
     case!(informational_flood_is_bounded, not_envoy: "Envoy swallows interim responses without end"),
@@ -348,6 +349,27 @@ fn malformed_responses(subject: &Subject) {
 }
 
 /// The answer to the preface is not HTTP/2: an error at once instead of waiting.
+fn bodies_of_another_length(subject: &Subject) {
+    let upstream = Upstream::start(|asked| {
+        Reply(Vec::new()).head(200, &[("content-length", &asked.get(":path")[1..])], false).data(b"abc", true)
+    });
+    let proxy = plain(subject, &upstream);
+    let mut client = Client::connect(proxy.listener("main"));
+    for length in ["2", "4"] {
+        let fields = [("x-case", length)];
+        let id = client.request("GET", &format!("/{length}"), &fields, b"");
+        assert!(client.response(id).is_err(), "{length}");
+        let (code, flags) = ("200", "UPE");
+        let details = "upstream_reset_after_response_started{protocol_error}";
+        assert_eq!(proxy.log().case(length).verdict(), (code, flags, details));
+    }
+    assert_eq!(client.get("/3").status, 200);
+    proxy.wait_stat("cluster.up.http2.tx_reset", 2);
+    for name in ["upstream_cx_protocol_error", "http2.rx_messaging_error"] {
+        assert_eq!(proxy.stat(&format!("cluster.up.{name}")).unwrap_or(0), 0, "{name}");
+    }
+}
+
 fn upstream_that_speaks_http1(subject: &Subject) {
     let upstream = millrace_support::upstream::Upstream::fixed("x");
     let bootstrap = Bootstrap::forward(upstream.address()).yaml();

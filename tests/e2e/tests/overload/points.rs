@@ -1,7 +1,7 @@
 //! Load shed points.
 
 use millrace_e2e::{Case, case};
-use millrace_support::bootstrap::Bootstrap;
+use millrace_support::bootstrap::{Bootstrap, Http};
 use millrace_support::h2;
 use millrace_support::process::Proxy;
 use millrace_support::raw::{Client, End};
@@ -14,7 +14,7 @@ use super::{GET, LISTENER, Pressure, forward, sheds, with_point};
 pub(crate) const CASES: &[Case] = &[
     case!(at_the_accept),
     case!(at_the_head),
-    case!(before_the_filters),
+    case!(behind_the_filters),
     case!(at_the_head_of_http1),
     case!(at_the_first_bytes),
     case!(by_goaway),
@@ -65,8 +65,23 @@ fn at_the_head(subject: &Subject) {
     refused_with_503(subject, "http_connection_manager_decode_headers", counter);
 }
 
-fn before_the_filters(subject: &Subject) {
-    refused_with_503(subject, "http_downstream_filter_check", "http.main.rq_overload_local_reply");
+fn behind_the_filters(subject: &Subject) {
+    let point = "http_downstream_filter_check";
+    refused_with_503(subject, point, "http.main.rq_overload_local_reply");
+    // Only where there is a cluster to go to; nor does anything say that it was this proxy.
+    let (pressure, upstream) = (Pressure::none(), Upstream::fixed("x"));
+    let routes = "- match: {prefix: /own}\n  direct_response: {status: 204}\n\
+                  - match: {prefix: /}\n  route: {cluster: up}\n";
+    let http = Http::routes(routes).hcm("append_local_overload: true");
+    let bootstrap = Bootstrap::new().http(http).cluster("up", &[upstream.address()], "");
+    let proxy = Proxy::start(subject, &bootstrap.top(&with_point(&pressure, point)));
+    pressure.set(&proxy, 0.95);
+    assert_eq!(proxy.client().get("/own").status, 204);
+    let refused = proxy.client().get("/");
+    assert_eq!((refused.status, refused.get("x-envoy-local-overloaded")), (503, None));
+    let line = proxy.log().line(1);
+    assert_eq!((line.get("cluster"), line.get("attempts")), ("up", "1"));
+    assert_eq!(proxy.stat("http.main.rq_total"), Some(2));
 }
 
 fn at_the_head_of_http1(subject: &Subject) {
@@ -80,9 +95,14 @@ fn at_the_head_of_http1(subject: &Subject) {
         (500, "Internal Server Error", true)
     );
     assert_eq!(proxy.log().line(0).verdict(), ("500", "DPE", "overload"));
-    assert_eq!(proxy.stat("http.main.downstream_rq_overload_close"), Some(1));
+    // Nothing of it was read, not even that it is gRPC.
+    let refused = proxy.client().get_with("/", &[("content-type", "application/grpc")]);
+    assert_eq!((refused.status, refused.closes()), (500, true));
+    assert_eq!(proxy.stat("http.main.downstream_rq_response_before_rq_complete"), Some(2));
+    assert_eq!(proxy.stat("http.main.downstream_rq_rx_reset"), Some(2));
+    assert_eq!(proxy.stat("http.main.downstream_rq_overload_close"), Some(2));
     assert_eq!(h2::Client::connect(proxy.listener("main")).get("/").status, 200);
-    assert_eq!(sheds(&proxy, point), Some(1));
+    assert_eq!(sheds(&proxy, point), Some(2));
 }
 
 fn at_the_first_bytes(subject: &Subject) {
@@ -126,6 +146,9 @@ fn by_goaway_and_close(subject: &Subject) {
     pressure.set(&proxy, 0.95);
     let asked = client.head("GET", "/", &[], true);
     assert!(client.response(asked).is_err());
+    // The first one warns, the second is the end.
+    assert_eq!(client.session().goaways.len(), 2);
+    proxy.wait_stat("http2.goaway_sent", 1);
     let mut client = proxy.client();
     client.send(GET);
     assert!(matches!(client.end(), End::Closed(ref bytes) if bytes.is_empty()));
@@ -143,6 +166,10 @@ fn at_a_new_connection_to_an_endpoint(subject: &Subject) {
     let details = "upstream_reset_before_response_started{overflow}";
     assert_eq!(proxy.log().line(0).verdict(), ("503", "UO", details));
     assert_eq!((sheds(&proxy, point), proxy.stat("cluster.up.upstream_cx_total")), (Some(1), Some(0)));
+    assert_eq!(proxy.log().line(0).get("host"), "-");
+    for name in ["pending_total", "cancelled"] {
+        assert_eq!(proxy.stat(&format!("cluster.up.upstream_rq_{name}")), Some(1), "{name}");
+    }
     pressure.set(&proxy, 0.1);
     super::serves_again(&proxy);
     pressure.set(&proxy, 0.95);

@@ -46,6 +46,11 @@ pub(super) const FEATURES: &[Feature] = &[
         ..ENDPOINTS
     },
     Feature {
+        name: "an endpoint whose metadata say it is a canary",
+        endpoints: &[Endpoint { fields: ", metadata: {filter_metadata: {envoy.lb: {canary: true}}}", ..OK }],
+        ..ENDPOINTS
+    },
+    Feature {
         name: "an endpoint that closes, over HTTP/1.1 with the end of its answer",
         endpoints: &[does(Does::UntilClose)],
         ..ENDPOINTS

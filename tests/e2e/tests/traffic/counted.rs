@@ -1,9 +1,11 @@
 //! What the router makes of x-envoy fields that make no sense, and which statistics routes and virtual clusters have.
 
 use millrace_e2e::{Case, case};
-use millrace_support::bootstrap::Http;
+use millrace_support::bootstrap::{Bootstrap, Http};
+use millrace_support::message::Request;
 use millrace_support::process::Proxy;
 use millrace_support::subject::Subject;
+use millrace_support::upstream::{Reply, Upstream};
 
 use super::scripted::{self, BACK_OFF};
 use super::{route, start_http};
@@ -13,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(virtual_clusters),
     case!(routes_with_a_prefix),
     case!(statuses_of_grpc_requests),
+    case!(canaries_and_interim_answers),
 ];
 
 /// `http_filters` with a router of these fields.
@@ -159,4 +162,35 @@ fn statuses_of_grpc_requests(subject: &Subject) {
     ] {
         assert_eq!(count(&proxy, &format!("cluster.up.{name}")), expected, "{name}");
     }
+}
+
+fn canaries_and_interim_answers(subject: &Subject) {
+    let hints = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let upstream = Upstream::start(move |_: &Request| Reply::raw(hints));
+    let endpoint = format!(
+        "metadata: {{filter_metadata: {{envoy.lb: {{canary: true}}}}}}, \
+         endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}",
+        upstream.address().port()
+    );
+    let cluster = format!(
+        "load_assignment: {{cluster_name: up, endpoints: [{{locality: {{zone: there}}, lb_endpoints: [{{{endpoint}}}]}}]}}"
+    );
+    let http = Http::routes(&route("/", "cluster: up"))
+        .hcm(&router("suppress_grpc_request_failure_code_stats: true"));
+    let bootstrap = Bootstrap::new()
+        .http(http)
+        .top("node: {id: me, cluster: mine, locality: {zone: here}}")
+        .cluster("up", &[], &cluster);
+    let proxy = Proxy::start(subject, &bootstrap);
+    let response = proxy.client().get_with("/", &[("content-type", "application/grpc")]);
+    assert_eq!(response.status, 200);
+    proxy.wait_stat("cluster.up.upstream_rq_completed", 2);
+    let families = ["external", "canary", "zone.here.there"];
+    for name in ["upstream_rq_103", "upstream_rq_200"] {
+        assert_eq!(count(&proxy, &format!("cluster.up.{name}")), 0, "suppressed");
+        for family in families {
+            assert_eq!(count(&proxy, &format!("cluster.up.{family}.{name}")), 1, "{family}");
+        }
+    }
+    assert!(proxy.admin_get("/clusters").text().contains("::canary::true"));
 }

@@ -1,10 +1,15 @@
 //! Tries beside each other (`hedge_on_per_try_timeout`).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use millrace_e2e::{Case, case};
 use millrace_support::any::http2_cluster;
 use millrace_support::h2;
+use millrace_support::message::Request;
 use millrace_support::process::Proxy;
 use millrace_support::subject::Subject;
+use millrace_support::upstream::{Reply, Step, Upstream};
 
 use super::scripted::{self, BACK_OFF};
 use super::{route, start};
@@ -16,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(without_retries_nothing_is_hedged),
     case!(bodies_are_sent_with_every_try),
     case!(hedging_over_http2),
+    case!(a_late_try_that_begins_to_answer_answers),
     case!(a_client_that_leaves_ends_all_tries),
 ];
 
@@ -72,6 +78,9 @@ fn bad_answers_wait_for_better_ones(subject: &Subject) {
     let proxy = proxy(subject, upstream.address(), "");
     assert_eq!(ask(&proxy, "/two", "hang,503,200"), expected(200, "try 3", "-", "3"));
     assert_eq!(ask(&proxy, "/two", "503@450,200@300"), expected(200, "try 2", "-", "3"));
+    // A retry, although its time was over and there was no other.
+    assert_eq!(ask(&proxy, "/two", "hang,hang,200@300"), expected(200, "try 3", "URX", "3"));
+    assert_eq!(proxy.stat("cluster.up.upstream_rq_retry_success"), Some(2));
     // The second says 503 first and is not retried; the late one says no better.
     assert_eq!(ask(&proxy, "/one", "503@400,503"), expected(503, "try 1", "URX", "2"));
     assert_eq!(ask(&proxy, "/one", "500@300,reset"), expected(500, "try 1", "URX", "2"));
@@ -118,10 +127,9 @@ fn bodies_are_sent_with_every_try(subject: &Subject) {
 }
 
 fn hedging_over_http2(subject: &Subject) {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     let count = AtomicUsize::new(0);
     let upstream = h2::upstream::Upstream::start(move |asked| {
-        let delay = |millis| h2::reply::Act::Wait(std::time::Duration::from_millis(millis));
+        let delay = |millis| h2::reply::Act::Wait(Duration::from_millis(millis));
         match (count.fetch_add(1, Ordering::SeqCst), asked.get("x-answers")) {
             (0, _) => h2::reply::Reply::hang(),
             (2, _) => h2::reply::Reply(vec![delay(300)]).head(200, &[], false).data(b"late", true),
@@ -139,6 +147,24 @@ fn hedging_over_http2(subject: &Subject) {
     assert!(upstream.requests().iter().all(|r| r.body == b"0123456789"));
     proxy.wait_stat("cluster.up.upstream_rq_active", 0);
     upstream.assert_strict();
+}
+
+fn a_late_try_that_begins_to_answer_answers(subject: &Subject) {
+    let late = Step::Sleep(Duration::from_millis(300));
+    let head = "HTTP/1.1 103 Early Hints\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate";
+    let first = Reply::new().step(late.clone()).send(head).step(late).send(answer);
+    let count = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_: &Request| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => first.clone(),
+        _ => Reply::hang(),
+    });
+    let proxy = proxy(subject, upstream.address(), "");
+    assert_eq!(ask(&proxy, "/two", ""), expected(200, "late", "-", "2"));
+    proxy.wait_stat("cluster.up.upstream_rq_active", 0);
+    for (name, expected) in [("103", 1), ("200", 1), ("completed", 2), ("retry", 1)] {
+        assert_eq!(proxy.stat(&format!("cluster.up.upstream_rq_{name}")), Some(expected), "{name}");
+    }
 }
 
 fn a_client_that_leaves_ends_all_tries(subject: &Subject) {

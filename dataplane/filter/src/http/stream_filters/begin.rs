@@ -13,7 +13,7 @@ use crate::http::forward_proxy;
 use crate::http::grpc_http1_bridge::Bridge;
 use crate::http::grpc_stats::GrpcStats;
 use crate::http::grpc_web::GrpcWeb;
-use crate::http::health_check::HealthCheckActive;
+use crate::http::health_check::{Asked, HealthCheckActive};
 use crate::http::metadata::json_to_metadata::{self, JsonActive};
 use crate::http::metadata::{self, header_to_metadata};
 use crate::http::shaping::admission::AdmissionActive;
@@ -92,6 +92,7 @@ impl StreamFilters {
                 buffer.resume(head);
                 Verdict::Continue
             }
+            Some(Active::HealthCheck(check)) => check.resume(),
             Some(Active::Json(json)) => match json.resume(env) {
                 true => Verdict::Reroute,
                 false => Verdict::Continue,
@@ -193,8 +194,9 @@ fn step(
             return (None, csrf::begin(csrf, policy, env, head));
         }
         HttpFilterKind::HealthCheck(check) => {
-            let (health, name) = (start.health, start.node_cluster);
-            return match HealthCheckActive::begin(at, check, health, name, env.now, head) {
+            let (health, node_cluster) = (start.health, start.node_cluster);
+            let asked = Asked { head, whole: start.whole, health, node_cluster };
+            return match HealthCheckActive::begin(at, check, &asked, env.now, env.stats) {
                 Some((active, verdict)) => (Some(Active::HealthCheck(active.into())), verdict),
                 None => (None, Verdict::Continue),
             };

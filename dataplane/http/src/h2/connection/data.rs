@@ -72,7 +72,11 @@ impl Connection {
         let stream = self.streams.at(slot);
         let code = if stream.is(state::REMOTE_ENDED) {
             ErrorCode::StreamClosed
-        } else if !stream.is(state::HEAD_IN) || !stream.count_content(part.data, part.end) {
+        } else if !stream.is(state::HEAD_IN) {
+            self.counts.rx_messaging_error += 1;
+            ErrorCode::Protocol
+        } else if !stream.count_content(part.data, part.end) {
+            // No error of messaging, as in Envoy.
             ErrorCode::Protocol
         } else if !stream.receive.charge(frame.len) {
             ErrorCode::FlowControl
@@ -81,7 +85,6 @@ impl Connection {
             self.budgets.useful = self.budgets.useful.wrapping_add(u32::from(part.data > 0));
             return Ok(None);
         };
-        self.counts.rx_messaging_error += u32::from(code == ErrorCode::Protocol);
         self.stream_error(StreamRef { id: frame.stream, slot }, code).map(Some)
     }
 

@@ -46,7 +46,8 @@ impl Connection {
         payload[..4].copy_from_slice(&last.to_be_bytes());
         payload[4..].copy_from_slice(&code.to_wire().to_be_bytes());
         self.queue(kind::GOAWAY, 0, 0, &payload);
-        self.counts.goaway_sent += 1;
+        // As in Envoy, the announcement of it does not count.
+        self.counts.goaway_sent += u32::from(step != GoAway::Drain);
     }
 
     /// Either side sent GOAWAY.

@@ -197,16 +197,15 @@ fn prefixes(scope: &Scope, name: &str, tags: &mut Tags) {
         | ScopeKind::HttpFault
         | ScopeKind::HttpCors
         | ScopeKind::HttpCsrf
-        | ScopeKind::HttpStatefulSession => {
-            token("envoy_http_conn_manager_prefix", start);
-        }
+        | ScopeKind::HttpHealthCheck
+        | ScopeKind::HttpStatefulSession
+        | ScopeKind::ScopedRds => token("envoy_http_conn_manager_prefix", start),
         ScopeKind::CustomResponse if !scope.name.is_empty() => {
             token("envoy_http_conn_manager_prefix", "http.".len());
         }
         ScopeKind::HttpLocalRateLimit => token("envoy_local_http_ratelimit_prefix", 0),
         ScopeKind::LocalRateLimit => token("envoy_local_network_ratelimit_prefix", start),
         ScopeKind::ConnectionLimit => token("envoy_connection_limit_prefix", start),
-        ScopeKind::ScopedRds => token("envoy_http_conn_manager_prefix", start),
         ScopeKind::Rds | ScopeKind::Vhds => {
             token("envoy_http_conn_manager_prefix", start);
             if let Some(at) = scope.name.find(".rds.") {

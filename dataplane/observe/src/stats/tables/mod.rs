@@ -28,6 +28,7 @@ pub mod gradient_controller;
 pub mod grpc;
 pub mod hds_delegate;
 pub mod header_to_metadata;
+pub mod health_check;
 pub mod host;
 pub mod http;
 pub mod http1;

@@ -1,6 +1,7 @@
 //! The end of HTTP/2 connections of clients: drains in two steps, errors, time, and what their streams see of it.
 
 use millrace_base::{Key, ResponseFlag, Time};
+use millrace_config::ScopeId;
 use millrace_filter::jitter;
 use millrace_http::h2::{ConnectionError, ErrorCode, GoAway};
 use millrace_observe::stats::{http as metric, http2};
@@ -73,21 +74,29 @@ impl Shard {
         self.rearm_downstream(key);
     }
 
-    /// Begins the end of a connection: the client shall open no more streams here (GOAWAY, RFC 9113 section 6.8).
+    /// Begins the end of a connection that does well.
     pub(crate) fn h2_drain(&mut self, key: Key) {
-        let now = self.io.now;
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let Protocol::Http(http) = &mut downstream.protocol else { return };
-        let Some(h2) = http.h2.as_deref_mut() else { return };
-        if h2.drain != Drain::No || http.closing != Closing::No {
-            return;
+        if let Some(scope) = self.h2_announce_end(key) {
+            self.stats.inc(scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
         }
+    }
+
+    /// The client shall open no more streams here (GOAWAY, RFC 9113 section 6.8). `None` when that was said before.
+    fn h2_announce_end(&mut self, key: Key) -> Option<ScopeId> {
+        let now = self.io.now;
+        let downstream = self.downstreams.get_mut(key)?;
+        let Protocol::Http(http) = &mut downstream.protocol else { return None };
+        let h2 = http.h2.as_deref_mut()?;
+        if h2.drain != Drain::No || http.closing != Closing::No {
+            return None;
+        }
+        let scope = http.hcm.scope;
         let (whole, percent) = (http.hcm.drain_timeout, http.hcm.drain_jitter_percent);
         h2.drain = Drain::Announced(now + whole + jitter(whole, percent, self.rng.next_u64()));
         h2.codec.goaway(GoAway::Drain);
         write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
-        self.stats.inc(http.hcm.scope, metric::DOWNSTREAM_CX_DRAIN_CLOSE);
         self.rearm_downstream(key);
+        Some(scope)
     }
 
     /// The second step: nothing new is taken; the connection ends with its last stream.
@@ -98,7 +107,9 @@ impl Shard {
         h2.drain = Drain::Final;
         h2.codec.goaway(GoAway::Final(ErrorCode::NoError));
         write_control(&mut h2.codec, &mut downstream.link, &mut self.io);
-        if h2.codec.open_streams() == 0 {
+        let empty = h2.codec.open_streams() == 0;
+        self.h2_count_client(key);
+        if empty {
             self.http_close_after_flush(key);
         }
     }
@@ -234,11 +245,11 @@ impl Shard {
             Drain::Announced(at) if at <= now => self.h2_drain_finally(key),
             Drain::No if due(opened, max) => {
                 self.stats.inc(scope, metric::DOWNSTREAM_CX_MAX_DURATION_REACHED);
-                self.h2_drain(key);
+                self.h2_announce_end(key);
             }
             Drain::No if idle && due(http.idle_since, idle_timeout) => {
                 self.stats.inc(scope, metric::DOWNSTREAM_CX_IDLE_TIMEOUT);
-                self.h2_drain(key);
+                self.h2_announce_end(key);
             }
             Drain::No | Drain::Announced(_) | Drain::Final => {}
         }

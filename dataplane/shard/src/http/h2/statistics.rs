@@ -39,8 +39,10 @@ fn of_listener(counts: &Counts) -> [(Counter, u32); 14] {
 }
 
 /// Trailers of endpoints do not count, as in Envoy.
-fn of_cluster(counts: &Counts) -> [(Counter, u32); 11] {
+fn of_cluster(counts: &Counts) -> [(Counter, u32); 12] {
     [
+        // A head that is no head; not a body of another length than it said.
+        (cluster::UPSTREAM_CX_PROTOCOL_ERROR, counts.rx_messaging_error + counts.header_overflow),
         (cluster::HTTP2_RX_RESET, counts.rx_reset),
         (cluster::HTTP2_TX_RESET, counts.tx_reset),
         (cluster::HTTP2_RX_MESSAGING_ERROR, counts.rx_messaging_error),

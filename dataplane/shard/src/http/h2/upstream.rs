@@ -244,10 +244,7 @@ impl Shard {
     fn h2_upstream_reset(&mut self, conn: Key, id: Key, code: ErrorCode, by: Side) {
         let Some(scope) = self.upstreams.get(conn).map(|u| u.scope) else { return };
         let (reason, counter) = match (by, code) {
-            (Side::Us, _) => {
-                self.stats.inc(scope, metric::UPSTREAM_CX_PROTOCOL_ERROR);
-                (ResetReason::ProtocolError, Some(metric::UPSTREAM_RQ_TX_RESET))
-            }
+            (Side::Us, _) => (ResetReason::ProtocolError, Some(metric::UPSTREAM_RQ_TX_RESET)),
             // As in Envoy: nothing is wrong with who refuses, and a protocol error counts as ours whoever tells it.
             (Side::Peer, ErrorCode::RefusedStream) => (ResetReason::RefusedStream, None),
             (Side::Peer, ErrorCode::Protocol) => {
