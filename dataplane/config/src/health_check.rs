@@ -29,7 +29,7 @@ pub struct HealthCheck {
     /// `event_log_path` and the file sinks of `event_logger`.
     pub event_logs: Vec<AccessLogSink>,
     /// `tls_options.alpn_protocols`; `None` without `tls_options`.
-    pub alpn: Option<Vec<Vec<u8>>>,
+    pub alpn: Option<Vec<Arc<[u8]>>>,
     /// `transport_socket_match_criteria`: stands in for the metadata of the endpoint.
     pub transport_match: Option<TransportMetadata>,
     /// What is said and what is expected.

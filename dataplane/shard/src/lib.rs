@@ -27,6 +27,8 @@ mod named_hosts;
 mod origin;
 mod outliers;
 mod overload;
+mod own_connection;
+mod own_endpoints;
 mod quiescence;
 mod route_users;
 mod secure;

@@ -22,6 +22,8 @@ impl Shard {
         assert!(self.runnable.is_empty() && self.actions.is_empty() && self.io.dirty.is_empty());
         self.listeners.assert_quiescent();
         assert_eq!(self.shared.doors()[self.index].draining_connections(), 0, "draining connections left");
+        let owned = self.health_checks.connections() + self.load_reports.connections();
+        assert_eq!(self.own_connections.len(), owned, "connections of checks or load reports are left");
         // Idle connections to endpoints may have PINGs to send, and an end.
         let mut timers = 1 + self.health_checks.timers() + self.load_reports.timers();
         for (_, upstream) in self.upstreams.iter() {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::logs::Logs;
+use crate::own_connection::OwnConnection;
 use millrace_base::{Key, Limits, Rng, Slab, Time, WallTime};
 use millrace_config::{Snapshot, Update};
 use millrace_filter::http::connection_manager::date::DateCache;
@@ -129,6 +130,8 @@ pub struct Shard {
     /// The endpoints that this shard checks.
     pub(crate) health_checks: HealthChecks,
     pub(crate) load_reports: LoadReports,
+    /// What checks and streams of load reports are said on.
+    pub(crate) own_connections: Slab<Box<OwnConnection>>,
     pub(crate) tls: Contexts,
     pub(crate) scopes: KnownScopes,
     pub(crate) overload: Overload,
@@ -212,6 +215,7 @@ impl Shard {
             named_hosts: NamedHosts::default(),
             health_checks: HealthChecks::default(),
             load_reports: LoadReports::default(),
+            own_connections: Slab::new(),
             tls,
             scopes: KnownScopes::default(),
             overload,
@@ -277,7 +281,8 @@ impl Shard {
             && self.inspections.is_empty()
             && self.farewells.is_empty()
             && self.health_checks.is_empty()
-            && self.load_reports.is_empty();
+            && self.load_reports.is_empty()
+            && self.own_connections.is_empty();
         if over { Running::Stopped } else { Running::Yes }
     }
 
@@ -295,16 +300,14 @@ impl Shard {
                 Some((Kind::Downstream, key)) => self.on_downstream_data(key, data),
                 Some((Kind::Upstream, key)) => self.on_upstream_data(key, data),
                 Some((Kind::Inspection, key)) => self.on_inspected_data(key, data),
-                Some((Kind::HealthCheck, key)) => self.on_check_data(key, data),
-                Some((Kind::LoadReport, key)) => self.on_load_data(key, data),
+                Some((Kind::Own, key)) => self.on_own_data(key, data),
                 Some(_) | None => {}
             },
             Event::Sent { token, result, payload } => match Kind::parse(token.0) {
                 Some((Kind::Downstream, key)) => self.on_downstream_sent(key, result, payload),
                 Some((Kind::Upstream, key)) => self.on_upstream_sent(key, result, payload),
                 Some((Kind::Farewell, key)) => self.farewell_sent(key, result.is_ok(), payload),
-                Some((Kind::HealthCheck, key)) => self.on_check_sent(key, payload),
-                Some((Kind::LoadReport, key)) => self.on_load_sent(key, payload),
+                Some((Kind::Own, key)) => self.on_own_sent(key, payload),
                 Some(_) | None => Link::orphaned(payload, &mut self.io),
             },
             Event::Relayed { token, bytes, sink_full, end } => match Kind::parse(token.0) {
@@ -316,8 +319,7 @@ impl Shard {
                 Some((Kind::Downstream, key)) => self.on_downstream_recv_ended(key, reason),
                 Some((Kind::Upstream, key)) => self.on_upstream_recv_ended(key, reason),
                 Some((Kind::Inspection, key)) => self.on_inspected_end(key, reason),
-                Some((Kind::HealthCheck, key)) => self.on_check_recv_ended(key, reason),
-                Some((Kind::LoadReport, key)) => self.on_load_recv_ended(key, reason),
+                Some((Kind::Own, key)) => self.on_own_recv_ended(key, reason),
                 Some(_) | None => {}
             },
             Event::Accepted { token, result, more } => {
@@ -332,8 +334,7 @@ impl Shard {
                     self.on_connected(key, result);
                 }
                 Some((Kind::Racer, key)) => self.on_racer(key, result),
-                Some((Kind::HealthCheck, key)) => self.on_check_connected(key, result),
-                Some((Kind::LoadReport, key)) => self.on_load_connected(key, result),
+                Some((Kind::Own, key)) => self.on_own_connected(key, result),
                 Some(_) | None => {}
             },
             Event::Wake => {}
@@ -445,8 +446,7 @@ impl Shard {
                         link.flush(&mut self.io);
                     }
                 }
-                Some((Kind::HealthCheck, key)) => self.flush_check(key),
-                Some((Kind::LoadReport, key)) => self.flush_load_stream(key),
+                Some((Kind::Own, key)) => self.flush_own(key),
                 Some(_) | None => {}
             }
         }

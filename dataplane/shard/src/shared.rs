@@ -8,7 +8,7 @@ use crossbeam_queue::ArrayQueue;
 use millrace_config::{Address, ClusterId, HostNews, HostQuestion, Listener, OverloadLevels, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
-use millrace_upstream::{ClusterHealth, ClusterShared, OnDemandBook, TableShape};
+use millrace_upstream::{ClusterHealth, ClusterShared, LoadBook, OnDemandBook, TableShape};
 
 pub use crate::admission::{Admission, ConnectionCount};
 
@@ -387,6 +387,12 @@ impl Shared {
     /// Slow path: for the admin interface.
     pub fn health<R>(&self, cluster: ClusterId, look: impl FnOnce(&ClusterHealth) -> R) -> Option<R> {
         self.known(cluster, |shared| look(&shared.health))
+    }
+
+    /// What endpoints of a cluster report on streams of their own; `None` while no shard has used it. For tests.
+    #[doc(hidden)]
+    pub fn load_book<R>(&self, cluster: ClusterId, look: impl FnOnce(&LoadBook) -> R) -> Option<R> {
+        self.known(cluster, |shared| look(&shared.load_book))
     }
 
     /// The endpoints that requests to a cluster named; `None` while no shard has used it. Slow path as well.

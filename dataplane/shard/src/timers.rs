@@ -105,10 +105,9 @@ impl Shard {
             Some((Kind::Farewell, key)) => self.farewell_over(key),
             Some((Kind::HealthCheckTimer, key)) => self.health_check_timer(key),
             Some((Kind::HealthCheckPace, _)) => self.next_pace(),
-            // Its deadlines are those of the check.
-            Some((Kind::HealthCheck, _)) => {}
+            // Its deadlines are those of its owner.
+            Some((Kind::Own, _)) => {}
             Some((Kind::LoadReportTimer, key)) => self.load_report_timer(key),
-            Some((Kind::LoadReport, _)) => {}
             Some((Kind::Side, key)) => {
                 if let Some(side) = self.streams.get_mut(key).and_then(|stream| stream.side.as_mut()) {
                     side.timer.armed = None;

@@ -23,8 +23,8 @@ pub(crate) enum Kind {
     Farewell = 7,
     /// The end of an interval of outlier detection.
     Outliers = 8,
-    /// A connection to an endpoint under health check.
-    HealthCheck = 9,
+    /// A connection that the shard opened for itself.
+    Own = 9,
     /// An endpoint under health check.
     HealthCheckTimer = 10,
     /// Health checks that are due wait for their turn.
@@ -33,10 +33,8 @@ pub(crate) enum Kind {
     Side = 12,
     /// One of several connects of which the first to succeed is used.
     Racer = 13,
-    /// A connection to an endpoint that reports its load.
-    LoadReport = 14,
     /// An endpoint that is asked for its load.
-    LoadReportTimer = 15,
+    LoadReportTimer = 14,
 }
 
 impl Kind {
@@ -57,13 +55,12 @@ impl Kind {
             6 => Self::Inspection,
             7 => Self::Farewell,
             8 => Self::Outliers,
-            9 => Self::HealthCheck,
+            9 => Self::Own,
             10 => Self::HealthCheckTimer,
             11 => Self::HealthCheckPace,
             12 => Self::Side,
             13 => Self::Racer,
-            14 => Self::LoadReport,
-            15 => Self::LoadReportTimer,
+            14 => Self::LoadReportTimer,
             _ => return None,
         };
         Some((kind, key))

@@ -213,6 +213,12 @@ impl LoadBook {
         }
     }
 
+    /// The weight of what an endpoint reported last, for tests.
+    #[doc(hidden)]
+    pub fn last(&self, address: &Address) -> Option<u32> {
+        self.lock().get(address).map(|reported| reported.last_weight())
+    }
+
     /// The endpoint is asked no more.
     pub fn forget(&self, address: &Address) {
         self.lock().remove(address);

@@ -32,6 +32,11 @@ impl Reported {
         now.since(self.last) > config.expiration
     }
 
+    /// The weight, however long reports have come.
+    pub fn last_weight(&self) -> u32 {
+        self.weight
+    }
+
     /// The weight, once reports have come for long enough.
     pub fn weight(&self, config: &ClientSideWeights, now: Time) -> Option<u32> {
         (now.since(self.since) >= config.blackout).then_some(self.weight)

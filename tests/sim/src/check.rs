@@ -20,6 +20,7 @@ pub fn after_traffic(world: &mut World) {
     if !world.ledger.violations.is_empty() {
         return;
     }
+    world.load_streams_recover();
     world.end_checks();
     let drains = if world.churn.is_some() { crate::churn::LONG_DRAIN } else { Duration::ZERO };
     world.settle(QUIET_TIME + drains);
@@ -83,6 +84,7 @@ fn gauges(world: &mut World, held: i64) {
         ("upstream_cx_active", cluster_scope, cluster::UPSTREAM_CX_ACTIVE, held),
         ("upstream_rq_active", cluster_scope, cluster::UPSTREAM_RQ_ACTIVE, 0),
         ("upstream_rq_pending_active", cluster_scope, cluster::UPSTREAM_RQ_PENDING_ACTIVE, 0),
+        ("lb_orca_oob.active_sessions", cluster_scope, cluster::LB_ORCA_OOB_ACTIVE_SESSIONS, 0),
     ];
     let clusters = world.snapshot.clusters.iter().flatten();
     let endpoints = clusters.flat_map(|c| &c.localities).flat_map(|l| &l.endpoints);
@@ -119,6 +121,7 @@ pub fn after_stop(world: &mut World) {
     for server in &mut world.servers {
         server.close(&world.net);
     }
+    world.reporters.iter_mut().for_each(|reporter| reporter.close(&world.net));
     let open = world.net.open_count();
     if open != 0 {
         world.ledger.violation(format!("{open} sockets left open"));

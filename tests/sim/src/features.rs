@@ -1,5 +1,5 @@
 //! Modes of what the proxy does beside passing requests on: tries beside each other, copies, redirects, other answers, races
-//! of connects, health checks, and little memory.
+//! of connects, health checks, streams of load reports, and little memory.
 
 use std::time::Duration;
 
@@ -69,6 +69,13 @@ impl Setup {
         Self { check_faults: 150, lossless: false, ..self }
     }
 
+    /// Endpoints are asked for streams of load reports, and answer as it comes.
+    #[must_use]
+    pub fn reporting(mut self) -> Self {
+        self.knobs.load_streams = true;
+        self
+    }
+
     /// Anything with anything of these.
     pub fn anything(rng: &mut Rng) -> Self {
         let one_in = |rng: &mut Rng, n: u64| rng.chance(1, n);
@@ -98,6 +105,9 @@ impl Setup {
         let churned = matches!(setup.disturbance, Disturbance::Churn | Disturbance::ChurnHard);
         if one_in(rng, 3) && !setup.http2.upstreams && !setup.tunnel && !churned {
             setup = setup.checked();
+        }
+        if one_in(rng, 4) && !setup.tls.upstream && !churned {
+            setup = setup.reporting();
         }
         if one_in(rng, 2) {
             setup.disturbance = Disturbance::None;

@@ -7,15 +7,16 @@ use std::time::Duration;
 use millrace_config::{
     Address, Balancing, CircuitBreakers, ClientCertDetails, Cluster, ClusterDiscovery, ClusterId,
     ClusterSpecifier, DrainType, Endpoint, FilterChain, FilterChainCriteria, FilterChainMatch,
-    FilterConfigId, ForwardClientCertDetails, HappyEyeballs, HeaderMutations, HealthCheck,
-    HealthCheckIntervals, HealthCheckKind, HealthStatus, Http1Options, Http2Keepalive, Http2Options,
-    HttpConnectionManager, HttpFilter, HttpFilterKind, HttpHealthCheck, InternalRedirects, LbPolicy,
+    FilterConfigId, ForwardClientCertDetails, HappyEyeballs, HeaderMutations, HealthStatus, Http1Options,
+    Http2Keepalive, Http2Options, HttpConnectionManager, HttpFilter, HttpFilterKind, InternalRedirects,
     Listener, LocalityEndpoints, MirrorPolicy, MirrorTarget, NetworkFilter, Node, PathNormalization,
     RequireTls, RetryConditions, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteForward,
     RouteMatch, ScopeId, ServerHeaderTransformation, Snapshot, TcpClusterSpecifier, TcpProxy, Thresholds,
     TrafficDirection, UnderscoresAction, UpstreamHttp, UpstreamProtocol, VirtualHost,
 };
 use millrace_observe::stats::{Registry, ScopeKind};
+
+use crate::asked::{health_check, lb_policy, load_stream};
 
 /// What a fixture's listener does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,8 @@ pub struct Knobs {
     pub preconnect: f64,
     /// Endpoints are checked by `GET /hc`.
     pub checks: bool,
+    /// Endpoints are asked for streams of load reports, and weighed by them.
+    pub load_streams: bool,
 }
 
 impl Default for Knobs {
@@ -117,6 +120,7 @@ impl Default for Knobs {
             races: false,
             preconnect: 1.0,
             checks: false,
+            load_streams: false,
         }
     }
 }
@@ -193,10 +197,13 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
             ..LocalityEndpoints::default()
         }],
         endpoints_version: 1,
-        lb_policy: LbPolicy::RoundRobin,
+        lb_policy: lb_policy(knobs),
         panic_threshold: 50.0,
         overprovisioning_factor: 140,
-        balancing: Balancing::default(),
+        balancing: Balancing {
+            load_stream: knobs.load_streams.then(|| Arc::new(load_stream())),
+            ..Balancing::default()
+        },
         connect_timeout: Duration::from_secs(5),
         circuit_breakers: CircuitBreakers { default: knobs.breakers, ..CircuitBreakers::default() },
         outlier_detection: None,
@@ -258,48 +265,6 @@ fn redirects() -> InternalRedirects {
         predicates: Vec::new(),
         allow_cross_scheme: false,
         copied_headers: Vec::new(),
-    }
-}
-
-fn health_check() -> HealthCheck {
-    let interval = Duration::from_millis(100);
-    HealthCheck {
-        fingerprint: 1,
-        timeout: Duration::from_millis(60),
-        intervals: HealthCheckIntervals {
-            interval,
-            no_traffic: interval,
-            no_traffic_healthy: interval,
-            unhealthy: interval,
-            unhealthy_edge: interval,
-            healthy_edge: interval,
-            initial_jitter: Duration::ZERO,
-            jitter: Duration::from_millis(10),
-            jitter_percent: 0,
-        },
-        unhealthy_threshold: 2,
-        healthy_threshold: 2,
-        reuse_connection: true,
-        always_log_failures: false,
-        always_log_success: false,
-        event_logs: Vec::new(),
-        alpn: None,
-        transport_match: None,
-        kind: HealthCheckKind::Http(Box::new(HttpHealthCheck {
-            host: "".into(),
-            path: "/hc".into(),
-            method: "GET",
-            send: Vec::new(),
-            receive: Vec::new(),
-            response_bytes: None,
-            headers: HeaderMutations::default(),
-            expected: vec![(200, 201)],
-            retriable: Vec::new(),
-            http2: false,
-            service_name: None,
-        })),
-        ignore_health_on_removal: false,
-        ignore_new_hosts: false,
     }
 }
 

@@ -5,6 +5,7 @@
 //! with [`wire`] as their own HTTP reader, [`h2`] those that speak HTTP/2, [`net`] and [`tls`] what lies between them and the network, [`churn`] changes the configuration meanwhile, [`ledger`] knows what
 //! every request is owed, [`check`] looks at what is left afterwards.
 
+mod asked;
 pub mod bed;
 pub mod check;
 pub mod churn;
@@ -14,6 +15,7 @@ mod features;
 pub mod fixture;
 pub mod h2;
 pub mod ledger;
+mod loads;
 pub mod net;
 pub mod pipe;
 pub mod run;

@@ -47,8 +47,9 @@ impl World {
         }
         let version = self.snapshot.version + 1_000;
         let clusters = self.snapshot.clusters.iter().flatten().map(|cluster| {
-            let cluster =
+            let mut cluster =
                 Cluster { health_check: None, endpoints_version: version, ..Cluster::clone(cluster) };
+            cluster.balancing.load_stream = None;
             (cluster.id, Some(Arc::new(cluster)))
         });
         let update = Arc::new(Update { version, clusters: clusters.collect(), ..Update::default() });

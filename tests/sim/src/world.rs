@@ -19,6 +19,7 @@ use crate::churn::{self, Churn};
 use crate::client::Client;
 use crate::fixture;
 use crate::h2;
+use crate::h2::reporter::Reporter;
 use crate::ledger::{Ledger, Pipe};
 use crate::net::Net;
 use crate::pipe::{PipeClient, PipeServer};
@@ -98,6 +99,8 @@ pub struct World {
     pub(crate) handle: Arc<ListenerHandle>,
     pub(crate) endpoints: Vec<SocketAddr>,
     pub(crate) servers: Vec<Server>,
+    /// Endpoints as they report their load.
+    pub(crate) reporters: Vec<Reporter>,
     pub(crate) ledger: Ledger,
     clients: Vec<Asker>,
     pipes: Vec<PipeClient>,
@@ -138,7 +141,10 @@ impl World {
         let registry = Registry::new();
         let listen = SocketAddr::from(([10, 0, 0, 1], 8080));
         let count = 1 + rng.below(4) as u16;
-        let endpoints: Vec<SocketAddr> = (0..count).map(|i| ([10, 0, 1, 1], 9000 + i).into()).collect();
+        // Those that report their load are asked on the same port.
+        let host = |i: u16| if setup.knobs.load_streams { 1 + i as u8 } else { 1 };
+        let endpoint = |i: u16| SocketAddr::from(([10, 0, 1, host(i)], 9000 + i));
+        let endpoints: Vec<SocketAddr> = (0..count).map(endpoint).collect();
         let mut snapshot = fixture::build(&registry, setup.mode, listen, &endpoints, &setup.knobs);
         tls::identity::configure(&mut snapshot, &setup.tls, Speaks::of(&setup).endpoints);
         let changes = matches!(setup.disturbance, Disturbance::Churn | Disturbance::ChurnHard);
@@ -152,6 +158,7 @@ impl World {
         let mut world = Self {
             shards: Vec::new(),
             servers: Vec::new(),
+            reporters: Vec::new(),
             ledger: Ledger { in_force, ..Ledger::default() },
             churn,
             clients: Vec::new(),
@@ -229,6 +236,10 @@ impl World {
                 Server::Http(Upstream::listen(&self.net, endpoint, &self.setup, rng).expect("a free address"))
             };
             self.servers.push(server);
+            if self.setup.knobs.load_streams {
+                let rng = Rng::new(self.rng.next_u64());
+                self.reporters.push(Reporter::listen(&self.net, endpoint, rng).expect("a free address"));
+            }
         }
         let (clients, now) = (1 + self.rng.below(5), self.net.now());
         for client in 0..clients {
@@ -447,6 +458,9 @@ impl World {
                 Server::Pipe(pipe) => pipe.poll(net, setup, ledger),
                 Server::Http2Pipe(pipe) => pipe.poll(net, setup, ledger),
             });
+        }
+        for reporter in &mut self.reporters {
+            wake = wake.min(reporter.poll(net, setup, ledger));
         }
         wake.min(net.wake())
     }

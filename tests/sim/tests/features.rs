@@ -213,6 +213,28 @@ fn checked_rough() {
 }
 
 #[test]
+fn reporting() {
+    seeds(30, |rng| Setup::choppy("reporting", Mode::Http).reporting().on_some_shards(rng));
+}
+
+#[test]
+fn reporting_swap() {
+    seeds(40, |rng| {
+        let setup = Setup::choppy("reporting_swap", Mode::Http).http2(rng).reporting().on_some_shards(rng);
+        Setup { disturbance: Disturbance::Swap, ..setup }
+    });
+}
+
+#[test]
+fn reporting_rough() {
+    seeds(40, |rng| {
+        let mut setup = Setup::rough("reporting_rough", Mode::HttpRetries).http2(rng).reporting();
+        setup.knobs.checks = !setup.http2.upstreams;
+        Setup { disturbance: Disturbance::SwapHard, ..setup.on_some_shards(rng) }
+    });
+}
+
+#[test]
 fn breakers_of_several_shards() {
     seeds(100, |rng| {
         let mut setup = Setup::choppy("breakers_of_several_shards", Mode::HttpRetries).http2(rng);

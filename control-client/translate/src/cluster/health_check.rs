@@ -67,7 +67,7 @@ pub(super) fn health_check(
     let common = cluster.common_lb_config.as_ref();
     let ignore_new_hosts = common.is_some_and(|common| common.ignore_new_hosts_until_first_hc);
     let alpn = |options: &pb::TlsOptions| {
-        options.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect()
+        options.alpn_protocols.iter().map(|name| Arc::from(name.as_bytes())).collect()
     };
     let mut hasher = DefaultHasher::new();
     (from.encode_to_vec(), ignore_new_hosts).hash(&mut hasher);

@@ -1,9 +1,12 @@
-//! Scopes beside a cluster's own: those it asks for, and one for each zone of its endpoints. They go when it goes.
+//! Scopes beside a cluster's own: those it asks for, one for each zone of its endpoints, and those of gRPC calls
+//! ([`super::grpc_scopes`]). They come into being while traffic flows, are bounded, and go when the cluster goes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millrace_config::ScopeId;
 
+use super::grpc_scopes::GrpcProtocol;
 use super::registry::{Registry, State};
 use super::scope::ScopeKind;
 use super::shard::ShardStats;
@@ -14,48 +17,94 @@ const CLUSTER_ZONES_MAX: usize = 64;
 /// The same of all clusters.
 const ZONES_MAX: usize = 16_384;
 
+/// Methods of one cluster that have scopes of their own.
+pub(crate) const CLUSTER_METHODS_MAX: usize = 256;
+
+/// The same of all clusters.
+pub(crate) const METHODS_MAX: usize = 4096;
+
+/// What a scope beside a cluster's own counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Beside {
+    /// What the cluster asks for, without a name.
+    Asked(ScopeKind),
+    /// Answers of a zone, by its name.
+    Zone,
+    /// Calls of a method, by its name; of all others without one.
+    Call(GrpcProtocol),
+}
+
+impl Beside {
+    /// Where names of this kind are counted, and how many there may be of a cluster and of all.
+    fn bound(self, name: &str) -> Option<(usize, [usize; 2])> {
+        match self {
+            Self::Zone => Some((0, [CLUSTER_ZONES_MAX, ZONES_MAX])),
+            Self::Call(_) if !name.is_empty() => Some((1, [CLUSTER_METHODS_MAX, METHODS_MAX])),
+            Self::Asked(_) | Self::Call(_) => None,
+        }
+    }
+}
+
 /// The registry's part, by the cluster's scope.
 #[derive(Debug, Default)]
 pub(crate) struct ClusterScopes {
     of: BTreeMap<u32, OfCluster>,
-    zones: usize,
+    counts: [usize; 2],
 }
 
 #[derive(Debug, Default)]
 struct OfCluster {
-    asked: Vec<ScopeId>,
-    zones: Vec<(Box<str>, ScopeId)>,
+    scopes: BTreeMap<(Beside, Box<str>), ScopeId>,
+    counts: [usize; 2],
 }
 
 impl ClusterScopes {
     /// The scopes of a cluster that is retired.
     pub(crate) fn forget(&mut self, cluster: ScopeId) -> Vec<ScopeId> {
         let Some(gone) = self.of.remove(&cluster.0) else { return Vec::new() };
-        self.zones -= gone.zones.len();
-        gone.asked.into_iter().chain(gone.zones.into_iter().map(|(_, scope)| scope)).collect()
+        self.counts.iter_mut().zip(gone.counts).for_each(|(all, own)| *all -= own);
+        gone.scopes.into_values().collect()
+    }
+
+    /// Those of one kind, by their names.
+    pub(crate) fn all(&self, cluster: ScopeId, what: Beside) -> Vec<(Box<str>, ScopeId)> {
+        let scopes = self.of.get(&cluster.0).map(|of| &of.scopes).into_iter().flatten();
+        scopes.filter(|((kind, _), _)| *kind == what).map(|((_, name), id)| (name.clone(), *id)).collect()
     }
 }
 
 impl State {
-    fn cluster_name(&self, cluster: ScopeId) -> Option<&str> {
-        let scope = self.scopes.get(cluster.0 as usize)?;
-        (scope.live && scope.kind == ScopeKind::Cluster).then_some(&*scope.name)
-    }
-
-    fn zone_scope(&mut self, cluster: ScopeId, from: &str, to: &str) -> Option<ScopeId> {
-        let name = self.cluster_name(cluster)?;
-        // As in Envoy, colons of zones are printed.
-        let name = format!("{name}.zone.{from}.{to}").replace(['\0', '\n', '\r'], "_");
-        let known = self.beside.of.get(&cluster.0).map(|of| &of.zones[..]).unwrap_or_default();
-        if let Some((_, scope)) = known.iter().find(|(zone, _)| **zone == *to) {
-            return Some(*scope);
-        }
-        if known.len() >= CLUSTER_ZONES_MAX || self.beside.zones >= ZONES_MAX {
+    /// The scope of something beside a cluster's own, made by the first call: `print` makes its kind and full name from the
+    /// cluster's. `None` when the cluster is gone, or there is no room.
+    pub(crate) fn scope_beside(
+        &mut self,
+        cluster: ScopeId,
+        (what, name): (Beside, &str),
+        print: impl FnOnce(&str) -> (ScopeKind, Arc<str>),
+    ) -> Option<ScopeId> {
+        let parent = self.scopes.get(cluster.0 as usize)?;
+        if !parent.live || parent.kind != ScopeKind::Cluster {
             return None;
         }
-        let scope = self.named((ScopeKind::ClusterZone, name.into()));
-        self.beside.of.entry(cluster.0).or_default().zones.push((to.into(), scope));
-        self.beside.zones += 1;
+        let key = (what, Box::from(name));
+        let of = self.beside.of.get(&cluster.0);
+        if let Some(known) = of.and_then(|of| of.scopes.get(&key)) {
+            return Some(*known);
+        }
+        let bound = what.bound(name);
+        if let Some((at, [most, most_of_all])) = bound
+            && (of.is_some_and(|of| of.counts[at] >= most) || self.beside.counts[at] >= most_of_all)
+        {
+            return None;
+        }
+        let printed = print(&parent.name);
+        let scope = self.named(printed);
+        let of = self.beside.of.entry(cluster.0).or_default();
+        of.scopes.insert(key, scope);
+        if let Some((at, _)) = bound {
+            of.counts[at] += 1;
+            self.beside.counts[at] += 1;
+        }
         Some(scope)
     }
 }
@@ -64,14 +113,7 @@ impl Registry {
     /// The scope of kind [`ScopeKind::ClusterSizes`] or [`ScopeKind::ClusterBudgets`] of a cluster; it exists from the
     /// first call on.
     pub fn cluster_scope(&self, cluster: ScopeId, kind: ScopeKind) -> Option<ScopeId> {
-        let mut state = self.lock();
-        let name = state.cluster_name(cluster)?.into();
-        let scope = state.named((kind, name));
-        let of = state.beside.of.entry(cluster.0).or_default();
-        if !of.asked.contains(&scope) {
-            of.asked.push(scope);
-        }
-        Some(scope)
+        self.lock().scope_beside(cluster, (Beside::Asked(kind), ""), |parent| (kind, parent.into()))
     }
 }
 
@@ -107,7 +149,10 @@ impl ShardStats {
         if let Some((_, scope)) = known.iter().find(|(zone, _)| **zone == *to) {
             return *scope;
         }
-        let scope = self.registry().lock().zone_scope(cluster, from, to);
+        // As in Envoy, colons of zones are printed.
+        let printed = |parent: &str| format!("{parent}.zone.{from}.{to}").replace(['\0', '\n', '\r'], "_");
+        let named = |parent: &str| (ScopeKind::ClusterZone, printed(parent).into());
+        let scope = self.registry().lock().scope_beside(cluster, (Beside::Zone, to), named);
         // What found no room is remembered, but not for ever.
         let known = self.zones.of(cluster);
         known.truncate(2 * CLUSTER_ZONES_MAX - 1);

@@ -1,9 +1,10 @@
-//! Scopes of gRPC calls: clients name them, so they come into being while traffic flows, and are bounded.
+//! Scopes of gRPC calls: clients name them, so they are bounded, as [`super::cluster_scopes`] says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use millrace_config::ScopeId;
 
+use super::cluster_scopes::Beside;
 use super::registry::{State, printable};
 use super::scope::ScopeKind;
 use super::shard::ShardStats;
@@ -29,67 +30,14 @@ impl GrpcProtocol {
     }
 }
 
-/// Methods of one cluster that have scopes of their own.
-const CLUSTER_METHODS_MAX: usize = 256;
-
-/// The same of all clusters.
-const METHODS_MAX: usize = 4096;
-
-/// The registry's part: which scopes there are for the calls of each cluster.
-#[derive(Debug, Default)]
-pub(crate) struct GrpcScopes {
-    clusters: HashMap<u32, OfCluster>,
-    methods: usize,
-}
-
-/// Names are what follows `<cluster>.<protocol>.`; empty for all calls without a name.
-#[derive(Debug, Default)]
-struct OfCluster {
-    scopes: BTreeMap<(GrpcProtocol, Box<str>), ScopeId>,
-    methods: usize,
-}
-
-impl GrpcScopes {
-    /// The scopes of a cluster that is retired.
-    pub(crate) fn forget(&mut self, cluster: ScopeId) -> Vec<ScopeId> {
-        let Some(gone) = self.clusters.remove(&cluster.0) else { return Vec::new() };
-        self.methods -= gone.methods;
-        gone.scopes.into_values().collect()
-    }
-
-    fn has_room(&self, cluster: ScopeId) -> bool {
-        let methods = self.clusters.get(&cluster.0).map_or(0, |of_cluster| of_cluster.methods);
-        methods < CLUSTER_METHODS_MAX && self.methods < METHODS_MAX
-    }
-}
-
 impl State {
     /// The scope of one method, or of all calls without a name (empty). `None` when the cluster is gone, or there is no
     /// room.
     fn grpc_scope(&mut self, cluster: ScopeId, protocol: GrpcProtocol, method: &str) -> Option<ScopeId> {
-        let parent =
-            self.scopes.get(cluster.0 as usize).filter(|s| s.live && s.kind == ScopeKind::Cluster)?;
-        let key = (protocol, Box::from(method));
-        if let Some(known) = self.grpc.clusters.get(&cluster.0).and_then(|c| c.scopes.get(&key)) {
-            return Some(*known);
-        }
         let dot = if method.is_empty() { "" } else { "." };
-        let name = format!("{}.{}{dot}{method}", parent.name, protocol.name());
-        if !method.is_empty() && !self.grpc.has_room(cluster) {
-            return None;
-        }
-        let scope = self.named((ScopeKind::Grpc, printable(&name)));
-        let of_cluster = self.grpc.clusters.entry(cluster.0).or_default();
-        of_cluster.scopes.insert(key, scope);
-        let counted = usize::from(!method.is_empty());
-        of_cluster.methods += counted;
-        self.grpc.methods += counted;
-        Some(scope)
-    }
-
-    fn grpc_methods(&self, cluster: ScopeId, protocol: GrpcProtocol) -> Vec<(Box<str>, ScopeId)> {
-        let of_cluster = self.grpc.clusters.get(&cluster.0).map(|c| &c.scopes).into_iter().flatten();
-        of_cluster.filter(|((p, _), _)| *p == protocol).map(|((_, name), id)| (name.clone(), *id)).collect()
+        let name = |parent: &str| printable(&format!("{parent}.{}{dot}{method}", protocol.name()));
+        let what = (Beside::Call(protocol), method);
+        self.scope_beside(cluster, what, |parent| (ScopeKind::Grpc, name(parent)))
     }
 }
 
@@ -148,7 +96,7 @@ impl ShardStats {
         let scope = state.grpc_scope(cluster, protocol, method);
         let found = match scope {
             Some(scope) => vec![(Box::from(method), scope)],
-            None => state.grpc_methods(cluster, protocol),
+            None => state.beside.all(cluster, Beside::Call(protocol)),
         };
         for (_, scope) in &found {
             self.keep(*scope, state.inflate(self.shard(), *scope)?);
@@ -163,6 +111,7 @@ impl ShardStats {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cluster_scopes::{CLUSTER_METHODS_MAX, METHODS_MAX};
     use super::super::{Registry, grpc as metric};
     use super::*;
 

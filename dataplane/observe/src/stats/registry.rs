@@ -8,7 +8,6 @@ use millrace_config::ScopeId;
 use super::cluster_scopes::ClusterScopes;
 use super::codes::CodeFamily;
 use super::control::ControlStats;
-use super::grpc_scopes::GrpcScopes;
 use super::histogram::Merged;
 use super::metric::{Counter, Gauge, Group, ValueType};
 use super::render::{StatsMatcher, TagRules};
@@ -59,7 +58,6 @@ pub(crate) struct State {
     pub(crate) matcher: StatsMatcher,
     pub(crate) tags: TagRules,
     free: Vec<ScopeId>,
-    pub(crate) grpc: GrpcScopes,
     pub(crate) beside: ClusterScopes,
 }
 
@@ -374,7 +372,6 @@ impl State {
         beside.into_iter().for_each(|scope| self.retire(scope));
         let Some(scope) = self.scopes.get_mut(id.0 as usize).filter(|s| s.live) else { return };
         scope.live = false;
-        let of_calls = self.grpc.forget(id);
         let of_cluster = self.beside.forget(id);
         self.control.remove(&id.0);
         self.by_name.remove(&(scope.kind, Arc::clone(&scope.name)));
@@ -389,7 +386,7 @@ impl State {
         if !held {
             self.free.push(id);
         }
-        of_calls.into_iter().chain(of_cluster).for_each(|scope| self.retire(scope));
+        of_cluster.into_iter().for_each(|scope| self.retire(scope));
     }
 
     fn sweep(&mut self, shard: usize) -> Vec<ScopeId> {

@@ -1,7 +1,7 @@
 //! Active health checks on a shard: which endpoints it checks, when, and what follows from the results.
 //!
 //! Every endpoint of a cluster with `health_checks` is checked by one shard, which its address decides about; all shards
-//! see the result in the cluster's shared health. [`connection`] is the socket of a check, [`outcome`] what a result does.
+//! see the result in the cluster's shared health. [`connection`] is what is said to an endpoint, [`outcome`] what a result does.
 //! The rules and the conversations are those of `millrace_upstream::health_check`.
 
 mod connection;
@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_base::hash::xxh64;
 use millrace_base::{Key, Slab, Time};
 use millrace_config::{Address, Cluster, ClusterId, Endpoint, EndpointChanges, HealthCheck, LocalityName};
 use millrace_observe::stats::cluster as metric;
@@ -22,9 +21,10 @@ use millrace_ring::timer::TimerId;
 use millrace_upstream::ClusterShared;
 use millrace_upstream::health_check::{CheckFlags, Failure, FailureKind, Session};
 
-use self::connection::Socket;
+use self::connection::Talk;
 pub use self::members::Members;
 pub(crate) use self::members::View;
+use crate::own_endpoints::{gone, owner};
 use crate::shard::Shard;
 use crate::token::Kind;
 
@@ -39,7 +39,6 @@ const PACE: Duration = Duration::from_millis(2);
 pub(crate) struct HealthChecks {
     clusters: BTreeMap<ClusterId, Checks>,
     probes: Slab<Box<Probe>>,
-    sockets: Slab<Box<Socket>>,
     /// Checks that are due and have not begun.
     due: VecDeque<Key>,
     /// A timer will look at them.
@@ -75,7 +74,8 @@ struct Probe {
     in_flight: bool,
     /// It is among those that are due.
     queued: bool,
-    socket: Option<Key>,
+    /// The connection, if there is one or about to be.
+    talk: Option<Talk>,
     /// When endpoints were last compared with the configuration, and it was there.
     seen: u64,
 }
@@ -83,25 +83,18 @@ struct Probe {
 impl HealthChecks {
     /// True when nothing is checked.
     pub(crate) fn is_empty(&self) -> bool {
-        self.probes.is_empty() && self.sockets.is_empty()
+        self.probes.is_empty()
     }
 
     /// Timers that may be armed, for tests.
     pub(crate) fn timers(&self) -> usize {
         self.probes.iter().filter(|(_, probe)| probe.timer.is_some()).count() + usize::from(self.paced)
     }
-}
 
-/// The shard that checks an endpoint.
-pub(crate) fn owner(address: &Address, shards: usize) -> usize {
-    let hash = match address {
-        Address::Inet(inet) => match inet.ip() {
-            std::net::IpAddr::V4(ip) => xxh64(&ip.octets(), u64::from(inet.port())),
-            std::net::IpAddr::V6(ip) => xxh64(&ip.octets(), u64::from(inet.port())),
-        },
-        Address::Pipe { path, .. } => xxh64(path.as_bytes(), 0),
-    };
-    (hash % shards.max(1) as u64) as usize
+    /// Connections, for tests.
+    pub(crate) fn connections(&self) -> usize {
+        self.probes.iter().filter(|(_, probe)| probe.talk.is_some()).count()
+    }
 }
 
 impl Shard {
@@ -145,15 +138,8 @@ impl Shard {
     fn end_probes_of_before(&mut self, id: ClusterId, round: u64, known: Option<&EndpointChanges>) {
         let probes = &self.health_checks.probes;
         let Some(checks) = self.health_checks.clusters.get(&id) else { return };
-        let is_gone = |key: &&Key| probes.get(**key).is_none_or(|probe| probe.seen != round);
-        let gone: Vec<Key> = match known.map(EndpointChanges::removed) {
-            Some(left) => {
-                let left = left.iter().flat_map(|locality| &locality.endpoints);
-                let known = left.filter_map(|endpoint| checks.probes.get(&endpoint.address));
-                known.filter(is_gone).copied().collect()
-            }
-            None => checks.probes.values().filter(is_gone).copied().collect(),
-        };
+        let is_seen = |key: Key| probes.get(key).is_some_and(|probe| probe.seen == round);
+        let gone = gone(&checks.probes, known, is_seen);
         gone.into_iter().for_each(|key| self.end_probe(key));
     }
 
@@ -183,7 +169,7 @@ impl Shard {
             timer: None,
             in_flight: false,
             queued: false,
-            socket: None,
+            talk: None,
             seen: round,
         }));
         checks.probes.insert(endpoint.address.clone(), key);
@@ -280,21 +266,15 @@ impl Shard {
         let Some(checks) = self.health_checks.clusters.get(&probe.cluster) else { return };
         let (scope, late) = (checks.cluster.scope, self.io.now + checks.check.timeout);
         probe.in_flight = true;
-        let socket = probe.socket;
+        let connected = probe.talk.is_some();
         self.stats.inc(scope, metric::HEALTH_CHECK_ATTEMPT);
         self.arm_probe(key, late);
-        match socket {
-            Some(socket) => self.converse(socket),
-            None => self.open_check(key),
-        }
+        if connected { self.converse(key) } else { self.open_check(key) }
     }
 
     /// No answer came in time.
     fn health_check_late(&mut self, key: Key) {
-        let Some(probe) = self.health_checks.probes.get(key) else { return };
-        if let Some(socket) = probe.socket {
-            self.give_up_check(socket);
-        }
+        self.give_up_check(key);
         self.check_failed(key, Failure::of(FailureKind::NetworkTimeout));
     }
 
@@ -305,9 +285,7 @@ impl Shard {
         if let Some(timer) = probe.timer.take() {
             self.wheel.cancel(timer);
         }
-        if let Some(socket) = probe.socket {
-            self.close_check(socket);
-        }
+        self.close_check(key);
     }
 
     /// The endpoint is checked no more, or by somebody else.
@@ -362,18 +340,5 @@ mod tests {
     #[test]
     fn records_are_as_small_as_docs_limits_says() {
         assert!(size_of::<Probe>() <= 320, "{}", size_of::<Probe>());
-        assert!(size_of::<Socket>() <= 400, "{}", size_of::<Socket>());
-    }
-
-    #[test]
-    fn every_endpoint_has_one_owner_and_all_shards_have_some() {
-        let mut owned = [0; 4];
-        for number in 0..1000_u32 {
-            let [.., high, low] = number.to_be_bytes();
-            let address = Address::Inet(std::net::SocketAddr::from(([10, 0, high, low], 80)));
-            owned[owner(&address, 4)] += 1;
-        }
-        assert!(owned.iter().all(|count| (200..300).contains(count)), "{owned:?}");
-        assert_eq!(owner(&Address::Pipe { path: "/a".into(), mode: 0 }, 1), 0);
     }
 }

@@ -11,7 +11,8 @@ use millrace_upstream::health_check::{
     CheckFlags, Failure, FailureKind, Outcome, Transition, Verdict, interval,
 };
 
-use super::{log, owner};
+use super::log;
+use crate::own_endpoints::owner;
 use crate::shard::Shard;
 use crate::shared::Message;
 

@@ -3,9 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use millrace_config::format::Template;
-use millrace_config::{
-    Address, Cluster, Endpoint, HeaderMutations, HealthCheck, HealthCheckKind, ProxyProtocolVersion,
-};
+use millrace_config::{Address, HeaderMutations, HealthCheck, HealthCheckKind, ProxyProtocolVersion};
 use millrace_filter::http::grpc::timeout;
 use millrace_filter::http::router::{Render, mutation};
 use millrace_http::{HeaderId, RequestHead, ResponseHead, Version};
@@ -13,7 +11,7 @@ use millrace_observe::access_log::StreamInfo;
 use millrace_observe::format::{self, Missing};
 
 use crate::http::Names;
-use crate::secure_upstream::transport;
+use crate::own_connection::Target;
 
 /// What templates may read of a check: there is no client.
 struct Renderer<'a>(StreamInfo<'a>);
@@ -39,21 +37,15 @@ pub(super) fn proxy_protocol(check: &HealthCheck) -> Option<ProxyProtocolVersion
 }
 
 /// What is asked; `None` for TCP.
-pub(super) fn head(
-    check: &HealthCheck,
-    cluster: &Cluster,
-    endpoint: &Endpoint,
-    names: &Names,
-) -> Option<RequestHead> {
+pub(super) fn head(check: &HealthCheck, target: &Target<'_>, names: &Names) -> Option<RequestHead> {
+    let (cluster, endpoint) = (target.cluster, target.endpoint);
     let mut head = RequestHead::new();
     let own = endpoint.health_check.as_ref().map(|own| &*own.hostname).filter(|name| !name.is_empty());
     let authority = |configured: &str| -> String {
         let configured = if configured.is_empty() { &*cluster.name } else { configured };
         own.unwrap_or(configured).to_owned()
     };
-    let own_metadata = check.transport_match.as_deref().or(endpoint.transport_metadata.as_deref());
-    let secure = transport(cluster, own_metadata.unwrap_or_default()).1.tls.is_some();
-    head.set_scheme(if secure { b"https" } else { b"http" });
+    head.set_scheme(target.scheme());
     let mutations: &HeaderMutations = match &check.kind {
         HealthCheckKind::Http(http) => {
             head.set_method(http.method.as_bytes());

@@ -156,26 +156,35 @@ impl Shard {
         http.input.consume(step.consumed);
         let mirrored = stream.mirrors.is_some();
         if done {
-            stream.flow.request_end = true;
+            let keeps_trailers = http.hcm.http1.enable_trailers;
             if stream.request_use() == BodyUse::Change {
+                stream.flow.request_end = true;
                 return self.h1_change_request(key, id, 0..0, 0, true);
             }
-            if !http.hcm.http1.enable_trailers {
-                stream.request_trailers.clear();
-            }
-            let filtered = stream.filters.is_some();
-            if filtered {
-                self.filter_request_trailers(id);
-            }
-            if self.streams.get(id).is_some_and(|stream| !stream.flow.request_end_sent) {
-                self.end_request(id);
-            }
-            self.request_arrived(id);
+            self.request_body_arrived(id, keeps_trailers);
         }
         if mirrored {
             self.feed_mirrors(id);
         }
         done || step.consumed > 0
+    }
+
+    /// The last byte of the body of an HTTP/1.1 request is here, none of which a filter replaces. Its end follows at once
+    /// where everything before was passed on.
+    pub(super) fn request_body_arrived(&mut self, id: Key, keeps_trailers: bool) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.flow.request_end = true;
+        if !keeps_trailers {
+            stream.request_trailers.clear();
+        }
+        let (filtered, is_open) = (stream.filters.is_some(), !stream.flow.request_end_sent);
+        if filtered {
+            self.filter_request_trailers(id);
+        }
+        if is_open {
+            self.end_request(id);
+        }
+        self.request_arrived(id);
     }
 
     /// As [`Shard::forward_request_body`], for bytes that a filter replaces.

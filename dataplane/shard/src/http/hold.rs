@@ -52,12 +52,8 @@ impl Shard {
         http.input.consume(step.consumed);
         stream.weigh(&self.io.held);
         if done {
-            stream.flow.request_end = true;
-            if !http.hcm.http1.enable_trailers {
-                stream.request_trailers.clear();
-            }
-            self.filter_request_trailers(id);
-            self.request_arrived(id);
+            let keeps_trailers = http.hcm.http1.enable_trailers;
+            self.request_body_arrived(id, keeps_trailers);
         }
         done || step.consumed > 0
     }

@@ -1,7 +1,7 @@
 //! Streams of load reports on a shard (`enable_oob_load_report`): which endpoints it asks, and when it asks them again.
 //!
 //! Every endpoint of a cluster that wants it is asked by one shard, which its address decides about; the balancers of all
-//! shards read what it says in the cluster's book. [`connection`] is the socket of a stream; what is said on it is
+//! shards read what it says in the cluster's book. [`connection`] is what is said to one; the words are those of
 //! `millrace_upstream::LoadStream`.
 
 mod connection;
@@ -16,8 +16,8 @@ use millrace_observe::stats::cluster as metric;
 use millrace_ring::timer::TimerId;
 use millrace_upstream::{ClusterShared, Received, StreamEnd};
 
-use self::connection::Socket;
-use crate::health_checks::owner;
+use self::connection::Talk;
+use crate::own_endpoints::{gone, owner};
 use crate::shard::Shard;
 use crate::token::Kind;
 
@@ -32,7 +32,6 @@ const SILENT_PERIODS: u32 = 3;
 pub(crate) struct LoadReports {
     clusters: BTreeMap<ClusterId, Asked>,
     sessions: Slab<Box<Session>>,
-    sockets: Slab<Box<Socket>>,
     /// How often endpoints were compared with the configuration.
     rounds: u64,
 }
@@ -54,7 +53,7 @@ struct Session {
     endpoint: Endpoint,
     /// The next attempt or, with a connection, the end of its time to say something.
     timer: Option<TimerId>,
-    socket: Option<Key>,
+    talk: Option<Box<Talk>>,
     back_off: Duration,
     /// It has no load reports: it is asked no more.
     terminated: bool,
@@ -65,12 +64,17 @@ struct Session {
 impl LoadReports {
     /// True when nobody is asked.
     pub(crate) fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.sockets.is_empty()
+        self.sessions.is_empty()
     }
 
     /// Timers that may be armed, for tests.
     pub(crate) fn timers(&self) -> usize {
         self.sessions.iter().filter(|(_, session)| session.timer.is_some()).count()
+    }
+
+    /// Connections, for tests.
+    pub(crate) fn connections(&self) -> usize {
+        self.sessions.iter().filter(|(_, session)| session.talk.is_some()).count()
     }
 }
 
@@ -110,15 +114,8 @@ impl Shard {
     fn end_load_sessions_of_before(&mut self, id: ClusterId, round: u64, known: Option<&EndpointChanges>) {
         let sessions = &self.load_reports.sessions;
         let Some(asked) = self.load_reports.clusters.get(&id) else { return };
-        let is_gone = |key: &&Key| sessions.get(**key).is_none_or(|session| session.seen != round);
-        let gone: Vec<Key> = match known.map(EndpointChanges::removed) {
-            Some(left) => {
-                let left = left.iter().flat_map(|locality| &locality.endpoints);
-                let known = left.filter_map(|endpoint| asked.sessions.get(&endpoint.address));
-                known.filter(is_gone).copied().collect()
-            }
-            None => asked.sessions.values().filter(is_gone).copied().collect(),
-        };
+        let is_seen = |key: Key| sessions.get(key).is_some_and(|session| session.seen == round);
+        let gone = gone(&asked.sessions, known, is_seen);
         gone.into_iter().for_each(|key| self.end_load_session(key));
     }
 
@@ -137,7 +134,7 @@ impl Shard {
             cluster: id,
             endpoint: endpoint.clone(),
             timer: None,
-            socket: None,
+            talk: None,
             back_off: BACK_OFF,
             terminated: false,
             seen: round,
@@ -168,7 +165,7 @@ impl Shard {
     pub(crate) fn load_report_timer(&mut self, key: Key) {
         let Some(session) = self.load_reports.sessions.get_mut(key) else { return };
         session.timer = None;
-        match session.socket {
+        match session.talk {
             Some(_) => self.load_stream_failed(key),
             None => self.open_load_stream(key),
         }
@@ -212,9 +209,7 @@ impl Shard {
         if let Some(asked) = self.load_reports.clusters.get(&session.cluster) {
             self.stats.inc(asked.cluster.scope, metric::LB_ORCA_OOB_STREAM_FAILURES);
         }
-        if let Some(socket) = session.socket {
-            self.close_load_stream(socket);
-        }
+        self.close_load_stream(key);
         self.arm_load_session_within(key, back_off);
     }
 
@@ -235,9 +230,7 @@ impl Shard {
         if let Some(timer) = session.timer.take() {
             self.wheel.cancel(timer);
         }
-        if let Some(socket) = session.socket {
-            self.close_load_stream(socket);
-        }
+        self.close_load_stream(key);
     }
 
     /// The endpoint is gone.
@@ -275,6 +268,6 @@ mod tests {
     #[test]
     fn records_are_as_small_as_docs_limits_says() {
         assert!(size_of::<Session>() <= 256, "{}", size_of::<Session>());
-        assert!(size_of::<Socket>() <= 1408, "{}", size_of::<Socket>());
+        assert!(size_of::<Talk>() <= 1280, "{}", size_of::<Talk>());
     }
 }

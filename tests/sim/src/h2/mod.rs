@@ -2,12 +2,13 @@
 //! comes back late, and streams that end before their time.
 //!
 //! [`link`] is what both have in common, [`client`] asks and checks answers, [`upstream`] checks requests and answers
-//! them, [`pipe`] are both ends of tunnels; [`upstream`] writes the frames of [`answer`], [`windows`] keeps back what the codec would announce at once.
+//! them, [`pipe`] are both ends of tunnels, [`reporter`] streams load reports; [`upstream`] writes the frames of [`answer`], [`windows`] keeps back what the codec would announce at once.
 
 mod answer;
 pub mod client;
 mod link;
 pub mod pipe;
+pub mod reporter;
 pub mod upstream;
 mod windows;
 
