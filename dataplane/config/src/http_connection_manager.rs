@@ -192,6 +192,8 @@ pub enum HttpFilterKind {
         strict_check_headers: StrictHeaders,
         /// `suppress_grpc_request_failure_code_stats`: statuses of gRPC requests have no counters of their own.
         suppress_grpc_statuses: bool,
+        /// `dynamic_stats` is off: statuses and times of answers are not counted.
+        no_dynamic_stats: bool,
     },
 }
 

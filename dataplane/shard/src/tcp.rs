@@ -61,6 +61,8 @@ pub(crate) struct TcpSession {
     idle_timeout: Option<Duration>,
     /// The upstream failed: the client is reset once everything queued has left.
     broken: bool,
+    /// The endpoint closed its half behind the client: it is the one that closed, as Envoy counts.
+    endpoint_last: bool,
     /// Its endpoint has waited for its host.
     named: bool,
     /// It drains: it ends once everything queued has left.
@@ -89,6 +91,7 @@ impl TcpSession {
             upstream_tls: None,
             early: None,
             broken: false,
+            endpoint_last: false,
             named: false,
             leaving: false,
         }
@@ -399,6 +402,9 @@ impl Shard {
                 session.flags.set(ResponseFlag::UpstreamRemoteReset);
             }
             if !failed {
+                if let Protocol::Tcp(session) = &mut downstream.protocol {
+                    session.endpoint_last = downstream.link.is_ended();
+                }
                 downstream.link.shutdown(&mut self.io);
             }
         }
@@ -453,12 +459,15 @@ impl Shard {
 
     /// Ends the session: both sockets, the log line, the counters.
     pub(crate) fn tcp_close(&mut self, key: Key, reset: bool) {
-        let Some(upstream) = self.tcp_session(key).map(|s| s.upstream) else { return };
+        let Some((upstream, last)) = self.tcp_session(key).map(|s| (s.upstream, s.endpoint_last)) else {
+            return;
+        };
         if let Some(upstream_key) = upstream {
             if reset && let Some(link) = self.upstreams.get_mut(upstream_key).and_then(|u| u.link.as_mut()) {
                 link.close(&mut self.io, true);
             }
-            self.tcp_release_upstream(key, upstream_key, EndedBy::Local);
+            let by = if last { EndedBy::Remote } else { EndedBy::Local };
+            self.tcp_release_upstream(key, upstream_key, by);
         }
         if !self.named_hosts.is_quiet() {
             self.named_hosts.withdraw(Waiter::Connection(key));

@@ -99,6 +99,9 @@ fn client_half_close(subject: &Subject) {
     client.send(b"all there is");
     client.finish_sending();
     assert_eq!(client.end(), End::Closed(BodyHash::of(b"all there is").hex().into_bytes()));
+    // Who closes its half last is who closed.
+    proxy.wait_stat("cluster.up.upstream_cx_destroy_remote_with_active_rq", 1);
+    proxy.wait_stat("cluster.up.upstream_cx_destroy_remote", 1);
 }
 
 fn upstream_half_close(subject: &Subject) {
@@ -112,6 +115,8 @@ fn upstream_half_close(subject: &Subject) {
     client.send(b"and more");
     client.finish_sending();
     millrace_support::wait::for_true("the late bytes", || upstream.received() == 8);
+    proxy.wait_stat("cluster.up.upstream_cx_destroy_local_with_active_rq", 1);
+    proxy.wait_stat("cluster.up.upstream_cx_destroy_local", 1);
 }
 
 fn upstream_reset_reaches_the_client(subject: &Subject) {

@@ -332,6 +332,7 @@ fn manager(registry: &Registry, address: SocketAddr, mode: Mode, knobs: &Knobs) 
             respect_expected_rq_timeout: false,
             strict_check_headers: [None; 5],
             suppress_grpc_statuses: false,
+            no_dynamic_stats: false,
         },
     };
     HttpConnectionManager {

@@ -126,11 +126,10 @@ pub(super) const TABLES: &[Table] = &[
             (
                 Served,
                 "suppress_envoy_headers respect_expected_rq_timeout strict_check_headers \
-                 suppress_grpc_request_failure_code_stats",
+                 suppress_grpc_request_failure_code_stats dynamic_stats",
             ),
             (Refused("filters on the upstream side are not served by this build"), "upstream_http_filters"),
             (Reported("one line is written per request, at its end"), "upstream_log upstream_log_options"),
-            (NoEffect("statistics cost the same with and without"), "dynamic_stats"),
             (NoEffect("nothing is traced"), "start_child_span"),
             (NoEffect("data after CONNECT waits for the answer"), "reject_connect_request_early_data"),
         ],

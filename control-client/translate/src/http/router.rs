@@ -3,6 +3,8 @@
 use millrace_config::{HttpFilterKind, StrictHeader, StrictHeaders};
 use millrace_proto::pb::envoy::extensions::filters::http::router::v3::Router;
 
+use crate::value;
+
 /// Type of the configuration.
 pub(super) const TYPE: &str = "envoy.extensions.filters.http.router.v3.Router";
 
@@ -12,6 +14,7 @@ pub(super) fn router(router: &Router) -> HttpFilterKind {
         respect_expected_rq_timeout: router.respect_expected_rq_timeout,
         strict_check_headers: strict_headers(&router.strict_check_headers),
         suppress_grpc_statuses: router.suppress_grpc_request_failure_code_stats,
+        no_dynamic_stats: !value::flag(router.dynamic_stats.as_ref(), true),
     }
 }
 

@@ -68,11 +68,13 @@ pub fn router(hcm: &HttpConnectionManager) -> RouterOptions {
             respect_expected_rq_timeout,
             strict_check_headers,
             suppress_grpc_statuses,
+            no_dynamic_stats,
         } => Some(RouterOptions {
             suppress_envoy_headers,
             respect_expected_rq_timeout,
             strict_check_headers,
             suppress_grpc_statuses,
+            no_dynamic_stats,
             max_stream_duration: hcm.max_stream_duration,
         }),
         _ => None,
@@ -139,10 +141,11 @@ mod tests {
             respect_expected_rq_timeout: true,
             strict_check_headers: [None; 5],
             suppress_grpc_statuses: true,
+            no_dynamic_stats: true,
         };
         let options = router(&hcm);
         assert!(options.suppress_envoy_headers && options.respect_expected_rq_timeout);
-        assert!(options.suppress_grpc_statuses);
+        assert!(options.suppress_grpc_statuses && options.no_dynamic_stats);
         hcm.http_filters.clear();
         assert!(!router(&hcm).suppress_envoy_headers);
     }

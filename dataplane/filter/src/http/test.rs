@@ -73,6 +73,7 @@ pub(crate) fn hcm() -> HttpConnectionManager {
                 respect_expected_rq_timeout: false,
                 strict_check_headers: [None; 5],
                 suppress_grpc_statuses: false,
+                no_dynamic_stats: false,
             },
         }],
         access_logs: Vec::new(),

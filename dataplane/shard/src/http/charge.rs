@@ -35,12 +35,13 @@ impl Stream {
         self.facts.canary || (!self.local_reply && told())
     }
 
-    /// `None` for health checks of this proxy and for what went to no cluster.
+    /// `None` for health checks of this proxy, without `dynamic_stats`, and for what went to no cluster.
     #[inline]
     fn charge(&self) -> Option<Charge> {
         let facts = &self.facts;
         let cluster = facts.plan.and_then(|plan| plan.cluster).or_else(|| self.home_cluster())?;
-        (!self.is_health_check()).then(|| Charge {
+        let silent = self.options.as_ref().is_some_and(|options| options.router.no_dynamic_stats);
+        (!silent && !self.is_health_check()).then(|| Charge {
             cluster,
             endpoint: facts.member.zip(facts.host),
             tallies: self.tallies,

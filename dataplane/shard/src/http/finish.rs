@@ -152,7 +152,10 @@ impl Shard {
         self.stats.record(scope, metric::DOWNSTREAM_RQ_TIME, took);
         let status = stream.facts.status;
         let is_check = stream.is_health_check();
-        if status > 0 && !is_check {
+        if is_check {
+            // As in Envoy, whether anything is traced or not.
+            self.stats.inc(scope, metric::TRACING_HEALTH_CHECK);
+        } else if status > 0 {
             self.stats.downstream_response(scope, listener_scope, status);
         }
         let bytes = &stream.facts.bytes;

@@ -60,6 +60,7 @@ fn the_proxy_answers_for_itself(subject: &Subject) {
     assert_eq!(proxy.log().line(0).get("details"), "health_check_ok");
     // Checks are no requests of clients.
     proxy.wait_stat("http.main.downstream_rq_total", 2);
+    proxy.wait_stat("http.main.tracing.health_check", 1);
     proxy.wait_stat("http.main.downstream_rq_2xx", 1);
     assert_eq!(proxy.stat("http.main.downstream_rq_completed"), Some(1));
 }

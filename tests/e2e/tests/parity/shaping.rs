@@ -33,6 +33,15 @@ pub(super) const FEATURES: &[Feature] = &[
         ..SHAPING
     },
     Feature {
+        name: "health_check: answers of its own",
+        filters: &[(
+            "health_check.v3.HealthCheck",
+            "pass_through_mode: false, headers: [{name: \":method\", string_match: {exact: POST}}], cluster_min_healthy_percentages: {up: {value: 50}}",
+        )],
+        traffic: Traffic { body: "hello", ..requests(3) },
+        ..SHAPING
+    },
+    Feature {
         name: "local_ratelimit: 4 tokens",
         filters: &[(
             "local_ratelimit.v3.LocalRateLimit",

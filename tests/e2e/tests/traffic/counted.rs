@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(routes_with_a_prefix),
     case!(statuses_of_grpc_requests),
     case!(canaries_and_interim_answers),
+    case!(without_dynamic_stats),
 ];
 
 /// `http_filters` with a router of these fields.
@@ -193,4 +194,23 @@ fn canaries_and_interim_answers(subject: &Subject) {
         }
     }
     assert!(proxy.admin_get("/clusters").text().contains("::canary::true"));
+}
+
+fn without_dynamic_stats(subject: &Subject) {
+    let upstream = scripted::upstream();
+    let policy = format!("cluster: up, retry_policy: {{retry_on: 5xx, {BACK_OFF}}}");
+    let routes = format!("{}  stat_prefix: r\n", route("/", &policy));
+    let http = Http::routes(&routes).hcm(&router("dynamic_stats: false"));
+    let proxy = start_http(subject, http, &[("up", upstream.address(), "")]);
+    let fields = [("x-case", "a"), ("x-answers", "503,200")];
+    assert_eq!(proxy.client().get_with("/", &fields).status, 200);
+    proxy.wait_stat("cluster.up.upstream_rq_retry_success", 1);
+    proxy.wait_stat("http.main.downstream_rq_2xx", 1);
+    for name in ["cluster.up.upstream_rq", "cluster.up.external.upstream_rq", "vhost.all.route.r.upstream_rq"]
+    {
+        assert_eq!(count(&proxy, &format!("{name}_completed")), 0, "{name}");
+    }
+    for (name, expected) in [("upstream_rq_total", 2), ("retry.upstream_rq_503", 1)] {
+        assert_eq!(count(&proxy, &format!("cluster.up.{name}")), expected, "{name}");
+    }
 }

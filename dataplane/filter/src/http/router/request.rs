@@ -22,6 +22,8 @@ pub struct RouterOptions {
     pub strict_check_headers: StrictHeaders,
     /// `suppress_grpc_request_failure_code_stats`.
     pub suppress_grpc_statuses: bool,
+    /// `dynamic_stats` is off.
+    pub no_dynamic_stats: bool,
     /// The connection manager's `max_stream_duration`.
     pub max_stream_duration: Option<Duration>,
 }
@@ -216,6 +218,7 @@ mod tests {
         respect_expected_rq_timeout: false,
         strict_check_headers: [None; 5],
         suppress_grpc_statuses: false,
+        no_dynamic_stats: false,
         max_stream_duration: None,
     };
 
