@@ -229,10 +229,13 @@ pub(super) const TABLES: &[Table] = &[
     Table {
         message: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
         fields: &[
-            (Served, "overprovisioning_factor weighted_priority_health"),
-            (Refused("requests are not dropped on purpose"), "drop_overloads"),
+            (Served, "overprovisioning_factor weighted_priority_health drop_overloads"),
             (Reported("endpoints stay until the control plane removes them"), "endpoint_stale_after"),
         ],
+    },
+    Table {
+        message: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy.DropOverload",
+        fields: &[(Served, "category drop_percentage")],
     },
     Table {
         message: "envoy.config.endpoint.v3.LocalityLbEndpoints",

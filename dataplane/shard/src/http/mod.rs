@@ -13,6 +13,7 @@ mod attempt;
 pub(crate) mod balance;
 mod body;
 mod custom;
+mod drop_overload;
 mod filters;
 mod finish;
 mod flow;

@@ -1,0 +1,87 @@
+//! `ClusterLoadAssignment.policy.drop_overloads`: the control plane has a share of the requests refused.
+
+use millrace_config::DropOverload;
+use millrace_proto::Path;
+use millrace_proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+
+use crate::context::Context;
+use crate::error::Rejection;
+use crate::{runtime, value};
+
+/// The most that may be refused, percent.
+const LIMIT_RUNTIME: &str = "load_balancing_policy.drop_overload_limit";
+const MILLION: u64 = 1_000_000;
+
+/// What is refused of the requests to a cluster with this assignment at `path`; `None` for nothing.
+pub(super) fn drop_overload(
+    assignment: Option<&ClusterLoadAssignment>,
+    path: &Path,
+    cx: &Context,
+) -> Result<Option<Box<DropOverload>>, Rejection> {
+    let policy = assignment.and_then(|assignment| assignment.policy.as_ref());
+    let path = path.join("policy").join("drop_overloads");
+    let one = match policy.map_or(&[][..], |policy| &policy.drop_overloads) {
+        [] => return Ok(None),
+        [one] => one,
+        more => {
+            let why = format!("{} categories, but Envoy serves only one", more.len());
+            return Err(Rejection::new(&path, why));
+        }
+    };
+    let share = one.drop_percentage.as_ref().map(runtime::fraction);
+    let share = share.map_or(0, |share| u64::from(share.numerator) * MILLION / u64::from(share.denominator));
+    if share > MILLION {
+        return Err(Rejection::new(&path.at(0).join("drop_percentage"), "more than all requests"));
+    }
+    let limit = cx.runtime.integer(LIMIT_RUNTIME).unwrap_or(100);
+    if limit > 100 {
+        let why = format!("the runtime key {LIMIT_RUNTIME} is {limit}, more than 100");
+        return Err(Rejection::new(&path, why));
+    }
+    // No more than a million.
+    let per_million = share.min(limit * (MILLION / 100)) as u32;
+    let category = value::text(&one.category);
+    Ok((per_million > 0).then(|| Box::new(DropOverload { category, per_million })))
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_observe::stats::Registry;
+    use millrace_proto::pb::envoy::config::endpoint::v3::cluster_load_assignment::Policy;
+    use millrace_proto::pb::envoy::config::endpoint::v3::cluster_load_assignment::policy;
+    use millrace_proto::pb::envoy::r#type::v3::FractionalPercent;
+
+    use super::*;
+    use crate::Overrides;
+    use crate::runtime::{RuntimeLayer, RuntimeValue};
+
+    fn dropped(numerator: u32, denominator: i32, limit: Option<f64>) -> Result<Option<u32>, String> {
+        let mut cx = Context::new(Registry::new(), Overrides::default());
+        let values = limit.map(|limit| (LIMIT_RUNTIME.to_owned(), RuntimeValue::Number(limit)));
+        let layer =
+            RuntimeLayer { name: "l".into(), values: values.into_iter().collect(), admin: false, rtds: None };
+        cx.runtime.layers.push(layer);
+        let one = policy::DropOverload {
+            category: "throttle".into(),
+            drop_percentage: Some(FractionalPercent { numerator, denominator }),
+        };
+        let policy = Policy { drop_overloads: vec![one], ..Policy::default() };
+        let assignment = ClusterLoadAssignment { policy: Some(policy), ..ClusterLoadAssignment::default() };
+        let found = drop_overload(Some(&assignment), &Path::default(), &cx).map_err(|why| why.to_string())?;
+        assert!(found.as_ref().is_none_or(|drops| &*drops.category == "throttle"));
+        Ok(found.map(|drops| drops.per_million))
+    }
+
+    #[test]
+    fn a_share_of_a_million_within_the_limit() {
+        assert_eq!(dropped(0, 0, None), Ok(None));
+        assert_eq!(dropped(100, 0, None), Ok(Some(1_000_000)));
+        assert_eq!(dropped(25, 1, None), Ok(Some(2_500)));
+        assert_eq!(dropped(7, 2, None), Ok(Some(7)));
+        assert_eq!(dropped(60, 0, Some(40.0)), Ok(Some(400_000)));
+        assert_eq!(dropped(30, 0, Some(40.0)), Ok(Some(300_000)));
+        assert_eq!(dropped(30, 0, Some(0.0)), Ok(None));
+        assert!(dropped(30, 0, Some(101.0)).is_err_and(|why| why.contains("drop_overload_limit")));
+        assert!(dropped(u32::MAX, 0, None).is_err());
+    }
+}
