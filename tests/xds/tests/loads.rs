@@ -245,12 +245,14 @@ fn requests_that_a_circuit_breaker_turns_away(subject: &Subject) {
     });
 }
 
-/// An assignment of this endpoint with this policy.
-fn dropping(endpoint: SocketAddr, policy: &str) -> Resource {
+/// An assignment of this endpoint, and of one in reserve if `more`, with this policy.
+fn dropping(endpoint: SocketAddr, policy: &str, more: bool) -> Resource {
     let (ip, port) = (endpoint.ip(), endpoint.port());
+    let reserve = "{priority: 1, lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 9}}}}]}";
+    let reserve = if more { reserve } else { "" };
     let text = format!(
         "{{cluster_name: up, policy: {{{policy}}}, endpoints: [{{lb_endpoints: [{{endpoint: {{address: \
-         {{socket_address: {{address: \"{ip}\", port_value: {port}}}}}}}}}]}}]}}"
+         {{socket_address: {{address: \"{ip}\", port_value: {port}}}}}}}}}]}}, {reserve}]}}"
     );
     from_yaml(Type::Endpoint, &text)
 }
@@ -263,7 +265,7 @@ fn requests_that_the_control_plane_has_dropped(subject: &Subject) {
         assert_eq!(get(&proxy), (200, "one".into()));
         let mark = world.plane.mark();
         let all = "drop_overloads: [{category: throttle, drop_percentage: {numerator: 100}}]";
-        world.plane.set(dropping(world.upstream.address(), all));
+        world.plane.set(dropping(world.upstream.address(), all, true));
         wait::for_true("requests to be dropped", || {
             get(&proxy) == (503, "unconditional drop overload".into())
         });
@@ -277,13 +279,13 @@ fn requests_that_the_control_plane_has_dropped(subject: &Subject) {
         let by_category: Vec<_> = reports().into_iter().flat_map(|stats| stats.dropped_requests).collect();
         assert!(by_category.iter().all(|dropped| dropped.category == "throttle"), "{by_category:?}");
         assert_eq!(by_category.iter().map(|dropped| dropped.dropped_count).sum::<u64>(), 4);
-        // Another policy alone is no other endpoint.
-        world.plane.set(dropping(world.upstream.address(), ""));
+        // Envoy does not apply another policy alone.
+        world.plane.set(dropping(world.upstream.address(), "", !subject.is_envoy()));
         wait::for_true("requests to be served again", || get(&proxy) == (200, "one".into()));
         // What Envoy cannot serve is refused, and the last one goes on.
         let refused = world.plane.mark();
         let two = "drop_overloads: [{category: a}, {category: b}]";
-        world.plane.set(dropping(world.upstream.address(), two));
+        world.plane.set(dropping(world.upstream.address(), two, true));
         let _ = world.plane.wait_nack(refused, Type::Endpoint);
         assert_eq!(get(&proxy), (200, "one".into()));
     }

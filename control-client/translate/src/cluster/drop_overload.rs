@@ -55,17 +55,17 @@ mod tests {
     use crate::Overrides;
     use crate::runtime::{RuntimeLayer, RuntimeValue};
 
-    fn dropped(numerator: u32, denominator: i32, limit: Option<f64>) -> Result<Option<u32>, String> {
+    fn read(numerators: &[u32], denominator: i32, limit: Option<f64>) -> Result<Option<u32>, String> {
         let mut cx = Context::new(Registry::new(), Overrides::default());
         let values = limit.map(|limit| (LIMIT_RUNTIME.to_owned(), RuntimeValue::Number(limit)));
-        let layer =
-            RuntimeLayer { name: "l".into(), values: values.into_iter().collect(), admin: false, rtds: None };
-        cx.runtime.layers.push(layer);
-        let one = policy::DropOverload {
+        let values = values.into_iter().collect();
+        cx.runtime.layers.push(RuntimeLayer { name: "l".into(), values, admin: false, rtds: None });
+        let one = |numerator: &u32| policy::DropOverload {
             category: "throttle".into(),
-            drop_percentage: Some(FractionalPercent { numerator, denominator }),
+            drop_percentage: Some(FractionalPercent { numerator: *numerator, denominator }),
         };
-        let policy = Policy { drop_overloads: vec![one], ..Policy::default() };
+        let drop_overloads = numerators.iter().map(one).collect();
+        let policy = Policy { drop_overloads, ..Policy::default() };
         let assignment = ClusterLoadAssignment { policy: Some(policy), ..ClusterLoadAssignment::default() };
         let found = drop_overload(Some(&assignment), &Path::default(), &cx).map_err(|why| why.to_string())?;
         assert!(found.as_ref().is_none_or(|drops| &*drops.category == "throttle"));
@@ -74,14 +74,33 @@ mod tests {
 
     #[test]
     fn a_share_of_a_million_within_the_limit() {
-        assert_eq!(dropped(0, 0, None), Ok(None));
-        assert_eq!(dropped(100, 0, None), Ok(Some(1_000_000)));
-        assert_eq!(dropped(25, 1, None), Ok(Some(2_500)));
-        assert_eq!(dropped(7, 2, None), Ok(Some(7)));
-        assert_eq!(dropped(60, 0, Some(40.0)), Ok(Some(400_000)));
-        assert_eq!(dropped(30, 0, Some(40.0)), Ok(Some(300_000)));
-        assert_eq!(dropped(30, 0, Some(0.0)), Ok(None));
-        assert!(dropped(30, 0, Some(101.0)).is_err_and(|why| why.contains("drop_overload_limit")));
-        assert!(dropped(u32::MAX, 0, None).is_err());
+        for (numerator, denominator, limit, expected) in [
+            (0, 0, None, None),
+            (100, 0, None, Some(1_000_000)),
+            (25, 1, None, Some(2_500)),
+            (7, 2, None, Some(7)),
+            (60, 0, Some(40.0), Some(400_000)),
+            (30, 0, Some(40.0), Some(300_000)),
+            (30, 0, Some(0.0), None),
+        ] {
+            assert_eq!(read(&[numerator], denominator, limit), Ok(expected), "{numerator} {limit:?}");
+        }
+        assert_eq!(read(&[], 0, None), Ok(None));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (numerators, limit, why) in [
+            (&[101][..], None, "policy.drop_overloads[0].drop_percentage: more than all requests"),
+            (&[u32::MAX], None, "policy.drop_overloads[0].drop_percentage: more than all requests"),
+            (&[1, 1], None, "policy.drop_overloads: 2 categories, but Envoy serves only one"),
+            (
+                &[1],
+                Some(101.0),
+                "policy.drop_overloads: the runtime key load_balancing_policy.drop_overload_limit is 101, more than 100",
+            ),
+        ] {
+            assert_eq!(read(numerators, 0, limit), Err(why.to_owned()));
+        }
     }
 }

@@ -108,6 +108,8 @@ timeouts and `x-envoy-` request headers. Where it differs:
 - `x-envoy-upstream-alt-stat-name` makes no statistics: clients do not name counters. Of a header that stands twice the
   first one counts; Envoy joins them, which makes numbers unreadable.
 - `canary.` counts answers with `x-envoy-upstream-canary: true`, not those of endpoints whose metadata say so.
+- An assignment in which nothing but `drop_overloads` is new takes effect at once; in Envoy, with the next change of the
+  endpoints. `upstream_rq_drop_overload`, which is for load reports in Envoy, is printed once requests were refused.
 
 ## Filters that shape
 

@@ -372,24 +372,6 @@ pub(super) const INVALID: &[Case] = &[
     ),
     (
         Load,
-        "{cluster_name: c, policy: {drop_overloads: [{category: a}, {category: b}]}}",
-        "policy.drop_overloads",
-        "2 categories",
-    ),
-    (
-        Load,
-        "{cluster_name: c, policy: {drop_overloads: [{category: a, drop_percentage: {numerator: 101}}]}}",
-        "policy.drop_overloads[0].drop_percentage",
-        "more than all requests",
-    ),
-    (
-        Load,
-        "{cluster_name: c, policy: {drop_overloads: [{}]}}",
-        "policy.drop_overloads[0].category",
-        "at least 1",
-    ),
-    (
-        Load,
         "{cluster_name: c, policy: {endpoint_stale_after: 0s}}",
         "policy.endpoint_stale_after",
         "greater than 0s",
