@@ -113,6 +113,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         transport_matches: Vec::new(),
         tracked: None,
         istio_alpn_override: true,
+        drop_overload: None,
     }
 }
 

@@ -379,6 +379,7 @@ impl Assembly {
                 overprovisioning_factor: before.overprovisioning_factor,
                 weighted_priority_health: before.balancing.weighted_priority_health,
                 stale_after: None,
+                drop_overload: before.drop_overload.clone(),
                 retired: Vec::new(),
             },
             None => {
@@ -428,6 +429,7 @@ fn with_endpoints(bare: &Cluster, before: Option<&Cluster>, load: LoadAssignment
     cluster.localities = load.localities;
     cluster.overprovisioning_factor = load.overprovisioning_factor;
     cluster.balancing.weighted_priority_health = load.weighted_priority_health;
+    cluster.drop_overload = load.drop_overload;
     cluster.endpoints_version = before.map_or(0, |before| before.endpoints_version) + 1;
     cluster
 }

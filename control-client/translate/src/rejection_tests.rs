@@ -133,12 +133,6 @@ const NOT_SERVED: &[Case] = &[
         "virtual_hosts[0].routes[0].non_forwarding_action",
         "forwarding",
     ),
-    (
-        Load,
-        "{cluster_name: c, policy: {drop_overloads: [{category: x}]}}",
-        "policy.drop_overloads",
-        "not dropped on purpose",
-    ),
     (Load, "{cluster_name: c, named_endpoints: {a: {}}}", "named_endpoints", "named endpoints"),
     (
         Load,

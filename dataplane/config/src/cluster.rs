@@ -273,6 +273,15 @@ impl TrackedStats {
     }
 }
 
+/// `ClusterLoadAssignment.Policy.DropOverload`: a share of the requests that is refused, whatever the endpoints could do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropOverload {
+    /// `category`, for load reports.
+    pub category: Arc<str>,
+    /// `drop_percentage` of a million, at most the runtime's `load_balancing_policy.drop_overload_limit`.
+    pub per_million: u32,
+}
+
 /// One cluster.
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -298,6 +307,8 @@ pub struct Cluster {
     pub panic_threshold: f64,
     /// `load_assignment.policy.overprovisioning_factor`, default 140.
     pub overprovisioning_factor: u32,
+    /// `load_assignment.policy.drop_overloads`; `None` where no request is refused on purpose.
+    pub drop_overload: Option<Box<DropOverload>>,
     /// `connect_timeout`, default 5 s.
     pub connect_timeout: Duration,
     /// `circuit_breakers`.

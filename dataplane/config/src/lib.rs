@@ -54,8 +54,8 @@ pub use balancing::{
     PeakEwma, RingHash, SelectorFallback, SlowStart, Subset, SubsetFallback, SubsetSelector, ZoneAware,
 };
 pub use cluster::{
-    CircuitBreakers, Cluster, Endpoint, HealthStatus, LocalityEndpoints, LocalityName, MetadataPairs,
-    RetryBudget, TcpKeepalive, Thresholds, TrackedStats, TransportMetadata, UpstreamHttp,
+    CircuitBreakers, Cluster, DropOverload, Endpoint, HealthStatus, LocalityEndpoints, LocalityName,
+    MetadataPairs, RetryBudget, TcpKeepalive, Thresholds, TrackedStats, TransportMetadata, UpstreamHttp,
 };
 pub use connection_gate::{ConnectionGate, ConnectionLimit, ConnectionRateLimit};
 pub use discovery::{ClusterDiscovery, DnsLookupFamily, DnsResolver, DnsSchedule, DnsTarget, OriginalDst};

@@ -99,6 +99,7 @@ fn main() -> ExitCode {
         ("tcp", tcp::CASES),
         ("traffic_breakers", traffic::breakers::CASES),
         ("traffic_counted", traffic::counted::CASES),
+        ("traffic_drops", traffic::drops::CASES),
         ("traffic_hedging", traffic::hedging::CASES),
         ("traffic_mirror", traffic::mirror::CASES),
         ("traffic_redirects", traffic::redirects::CASES),

@@ -106,7 +106,7 @@ impl Setup {
         if one_in(rng, 3) && !setup.http2.upstreams && !setup.tunnel && !churned {
             setup = setup.checked();
         }
-        if one_in(rng, 4) && !setup.tls.upstream && !churned {
+        if one_in(rng, 4) && !setup.tls.upstream && !setup.knobs.races && !churned {
             setup = setup.reporting();
         }
         if one_in(rng, 2) {

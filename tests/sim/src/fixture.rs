@@ -233,6 +233,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         transport_matches: Vec::new(),
         tracked: None,
         istio_alpn_override: true,
+        drop_overload: None,
     }
 }
 

@@ -17,13 +17,14 @@ use millrace_support::subject::Subject;
 use millrace_support::upstream::{Reply, Upstream};
 use millrace_support::wait;
 use millrace_support::xds::yaml::{self, Flavor};
-use millrace_support::xds::{Code, ControlPlane, Type, from_yaml};
+use millrace_support::xds::{Code, ControlPlane, Resource, Type, from_yaml};
 use millrace_xds_tests::{World, get, wait_get};
 
 pub(crate) const CASES: &[Case] = &[
     case!(requests_by_locality_and_endpoint),
     case!(requests_in_progress),
     case!(requests_that_a_circuit_breaker_turns_away),
+    case!(requests_that_the_control_plane_has_dropped),
     case!(all_clusters_and_named_ones),
     case!(a_stream_that_ends_is_opened_again),
     case!(endpoints_that_left_are_not_forgotten),
@@ -242,6 +243,52 @@ fn requests_that_a_circuit_breaker_turns_away(subject: &Subject) {
     wait::for_true("what was turned away to be reported", || {
         world.plane.loads_of(mark, "up").iter().map(|stats| stats.total_dropped_requests).sum::<u64>() == 3
     });
+}
+
+/// An assignment of this endpoint, and of one in reserve if `more`, with this policy.
+fn dropping(endpoint: SocketAddr, policy: &str, more: bool) -> Resource {
+    let (ip, port) = (endpoint.ip(), endpoint.port());
+    let reserve = "{priority: 1, lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 9}}}}]}";
+    let reserve = if more { reserve } else { "" };
+    let text = format!(
+        "{{cluster_name: up, policy: {{{policy}}}, endpoints: [{{lb_endpoints: [{{endpoint: {{address: \
+         {{socket_address: {{address: \"{ip}\", port_value: {port}}}}}}}}}]}}, {reserve}]}}"
+    );
+    from_yaml(Type::Endpoint, &text)
+}
+
+fn requests_that_the_control_plane_has_dropped(subject: &Subject) {
+    for flavor in [Flavor::AdsSotw, Flavor::Delta] {
+        let world = World::start(flavor);
+        let proxy = proxy(&world, subject);
+        counting(&world.plane, &ask("up"), "up");
+        assert_eq!(get(&proxy), (200, "one".into()));
+        let mark = world.plane.mark();
+        let all = "drop_overloads: [{category: throttle, drop_percentage: {numerator: 100}}]";
+        world.plane.set(dropping(world.upstream.address(), all, true));
+        wait::for_true("requests to be dropped", || {
+            get(&proxy) == (503, "unconditional drop overload".into())
+        });
+        for _ in 0..3 {
+            assert_eq!(get(&proxy).0, 503);
+        }
+        let reports = || -> Vec<ClusterStats> { world.plane.loads_of(mark, "up") };
+        wait::for_true("what was dropped to be reported", || {
+            reports().iter().map(|stats| stats.total_dropped_requests).sum::<u64>() == 4
+        });
+        let by_category: Vec<_> = reports().into_iter().flat_map(|stats| stats.dropped_requests).collect();
+        assert!(by_category.iter().all(|dropped| dropped.category == "throttle"), "{by_category:?}");
+        assert_eq!(by_category.iter().map(|dropped| dropped.dropped_count).sum::<u64>(), 4);
+        // Envoy does not apply another policy alone.
+        world.plane.set(dropping(world.upstream.address(), "", !subject.is_envoy()));
+        wait::for_true("requests to be served again", || get(&proxy) == (200, "one".into()));
+        // What Envoy cannot serve is refused, and the last one goes on.
+        let refused = world.plane.mark();
+        let two = "drop_overloads: [{category: a}, {category: b}]";
+        world.plane.set(dropping(world.upstream.address(), two, true));
+        let _ = world.plane.wait_nack(refused, Type::Endpoint);
+        assert_eq!(get(&proxy), (200, "one".into()));
+    }
 }
 
 fn all_clusters_and_named_ones(subject: &Subject) {

@@ -87,6 +87,7 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
         transport_matches: Vec::new(),
         tracked: None,
         istio_alpn_override: true,
+        drop_overload: None,
     }
 }
 

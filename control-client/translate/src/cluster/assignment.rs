@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use millrace_config::{Cluster, ClusterDiscovery, LocalityEndpoints, ScopeId};
+use millrace_config::{Cluster, ClusterDiscovery, DropOverload, LocalityEndpoints, ScopeId};
 use millrace_proto::Path;
 use millrace_proto::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
 use millrace_proto::pb::envoy::config::endpoint::v3 as pb;
 
+use super::drop_overload::drop_overload;
 use super::{endpoint, scopes};
 use crate::context::Context;
 use crate::error::Rejection;
@@ -23,6 +24,8 @@ pub struct LoadAssignment {
     pub weighted_priority_health: bool,
     /// `policy.endpoint_stale_after`: without another assignment for so long there are no endpoints any more.
     pub stale_after: Option<Duration>,
+    /// `policy.drop_overloads`.
+    pub drop_overload: Option<Box<DropOverload>>,
     /// Scopes of endpoints that are gone; to be retired when no shard knows them any more.
     pub retired: Vec<ScopeId>,
 }
@@ -45,6 +48,7 @@ pub(crate) fn load_assignment(
     }
     weights(assignment, &path.join("endpoints"))?;
     let mut load = endpoint::translate(assignment, DiscoveryType::Eds, &path)?;
+    let drop_overload = drop_overload(Some(assignment), &path, cx)?;
     let mut seen = HashSet::new();
     for locality in &mut load.localities {
         locality.endpoints.retain(|endpoint| seen.insert(endpoint.address.clone()));
@@ -56,6 +60,7 @@ pub(crate) fn load_assignment(
         overprovisioning_factor: load.overprovisioning_factor,
         weighted_priority_health: load.weighted_priority_health,
         stale_after: load.stale_after,
+        drop_overload,
     })
 }
 

@@ -8,6 +8,7 @@ mod changes;
 mod circuit_breakers;
 mod dns;
 mod dns_resolver;
+mod drop_overload;
 mod endpoint;
 mod errors;
 mod forward_proxy;
@@ -78,6 +79,8 @@ pub(crate) fn checked_only(
         Some(members) => (ClusterDiscovery::Aggregate(Arc::default()), members),
         None => (discovery(cluster, kind, targets, path, cx)?, Vec::new()),
     };
+    let load_path = path.join("load_assignment");
+    let drop_overload = drop_overload::drop_overload(cluster.load_assignment.as_ref(), &load_path, cx)?;
     let forward_proxy = forward_proxy::config(cluster, path)?;
     let provides = matches!(discovery, ClusterDiscovery::OriginalDst(_) | ClusterDiscovery::Aggregate(_))
         || forward_proxy.is_some();
@@ -128,6 +131,7 @@ pub(crate) fn checked_only(
         balancing,
         panic_threshold: balancing::panic_threshold(cluster, cx),
         overprovisioning_factor: load.overprovisioning_factor,
+        drop_overload,
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
         circuit_breakers,
         outlier_detection,

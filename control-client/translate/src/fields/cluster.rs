@@ -240,10 +240,14 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         message: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
-        fields: &[
-            (Served, "overprovisioning_factor weighted_priority_health endpoint_stale_after"),
-            (Refused("requests are not dropped on purpose"), "drop_overloads"),
-        ],
+        fields: &[(
+            Served,
+            "overprovisioning_factor weighted_priority_health endpoint_stale_after drop_overloads",
+        )],
+    },
+    Table {
+        message: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy.DropOverload",
+        fields: &[(Served, "category drop_percentage")],
     },
     Table {
         message: "envoy.config.endpoint.v3.LocalityLbEndpoints",

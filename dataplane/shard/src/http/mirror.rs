@@ -6,6 +6,7 @@
 
 use millrace_base::{Key, Time};
 use millrace_config::{ClusterId, MirrorPolicy, Snapshot};
+use millrace_filter::http::LocalReply;
 use millrace_filter::http::router::mirror;
 use millrace_http::RequestHead;
 use millrace_http::h1::BodyFraming;
@@ -15,7 +16,7 @@ use super::render::Renderer;
 use super::routing::own_policies;
 use super::side::{NO_CLIENT, Side};
 use super::stream::Plan;
-use super::{HttpOptions, Stream};
+use super::{HttpOptions, Stream, drop_overload};
 use crate::shard::Shard;
 
 /// Bytes of a request's body that wait for one endpoint of a copy at the most.
@@ -94,7 +95,10 @@ impl Shard {
         for (cluster, policy) in targets.unwrap_or_default() {
             if let Some(copy) = self.mirror_of(id, head, cluster, policy) {
                 started.push(copy);
-                self.attempt(copy);
+                match self.refuse_copy(cluster) {
+                    Some(reply) => self.local_reply(copy, reply),
+                    None => self.attempt(copy),
+                }
             }
         }
         if let Some(mirrors) = self.streams.get_mut(id).and_then(|stream| stream.mirrors.as_mut()) {
@@ -102,6 +106,12 @@ impl Shard {
             mirrors.started = true;
         }
         self.feed_mirrors(id);
+    }
+
+    /// Clusters refuse copies on purpose, too.
+    fn refuse_copy(&mut self, id: ClusterId) -> Option<LocalReply> {
+        let cluster = self.snapshot.cluster(id).filter(|cluster| cluster.drop_overload.is_some())?;
+        drop_overload::is_due(cluster, &mut self.rng).then(|| self.refuse_on_purpose(id, false))
     }
 
     /// Makes the stream that sends a copy.

@@ -14,6 +14,7 @@ pub(crate) mod balance;
 mod body;
 mod charge;
 mod custom;
+mod drop_overload;
 mod filters;
 mod finish;
 mod flow;

@@ -2,8 +2,8 @@
 
 use millrace_base::{Key, Rng, Written};
 use millrace_config::{
-    BodyBufferLimit, ClusterId, ClusterPolicies, RetryPolicy, RouteAction, RouteConfiguration, RouteForward,
-    ScaledTimer, Snapshot, WeightedClusters,
+    BodyBufferLimit, Cluster, ClusterId, ClusterPolicies, RetryPolicy, RouteAction, RouteConfiguration,
+    RouteForward, ScaledTimer, Snapshot, WeightedClusters,
 };
 use millrace_filter::http::LocalReply;
 use millrace_filter::http::connection_manager::reject;
@@ -18,10 +18,10 @@ use millrace_http::{Method, RequestHead};
 use millrace_observe::stats::http as metric;
 use millrace_route::{HashInputs, Selected, Selection};
 
-use super::HttpOptions;
 use super::render::Renderer;
 use super::start::deadline;
 use super::stream::{Plan, REPLAY_BYTES_MAX, Stream};
+use super::{HttpOptions, drop_overload};
 use crate::address::inet;
 use crate::downstream::Downstream;
 use crate::shard::Shard;
@@ -98,20 +98,22 @@ fn replay_max(forward: &RouteForward, listener: usize) -> usize {
     }
 }
 
-/// Notes who else counts a request, and whether its cluster has policies of its own.
+/// Notes who else counts a request, and whether its cluster has policies of its own. Tells the cluster if some of
+/// its requests are refused on purpose.
 #[inline]
-fn note_scopes(
+fn note_scopes<'s>(
     stream: &mut Stream,
     cluster: Option<ClusterId>,
     Selected { virtual_host, route }: Selected<'_>,
-    snapshot: &Snapshot,
-) {
+    snapshot: &'s Snapshot,
+) -> Option<&'s Cluster> {
     let config = cluster.and_then(|cluster| snapshot.cluster(cluster));
     stream.cluster_policies = config.is_some_and(|config| config.http.policies.is_some());
     if route.stat_scope.is_some() || !virtual_host.virtual_clusters.is_empty() {
         let virtual_cluster = millrace_route::virtual_cluster(virtual_host, &stream.request);
         stream.tallies = [route.stat_scope, virtual_cluster];
     }
+    config.filter(|config| config.drop_overload.is_some()).map(|config| &**config)
 }
 
 /// The policies of the request's cluster that take the place of its route's.
@@ -293,7 +295,11 @@ impl Shard {
         }
         stream.terminated = forward.terminates_connect && stream.request.method_kind() == Method::Connect;
         stream.facts.high_priority = forward.high_priority;
-        note_scopes(stream, plan.cluster, selected, &self.snapshot);
+        let drops = note_scopes(stream, plan.cluster, selected, &self.snapshot);
+        if let Some(cluster) = drops.filter(|cluster| drop_overload::is_due(cluster, &mut self.rng)) {
+            let id = cluster.id;
+            return Err(self.refuse_on_purpose(id, !options.router.suppress_envoy_headers).into());
+        }
         let levels = Levels { config, selected, weighted: plan.weighted_entry(options) };
         let renderer = Renderer {
             downstream,

@@ -64,5 +64,6 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         transport_matches: Vec::new(),
         tracked: None,
         istio_alpn_override: true,
+        drop_overload: None,
     }
 }

@@ -6,6 +6,13 @@ const ILL: Endpoint = Endpoint { fields: ", health_status: UNHEALTHY", ..OK };
 
 const BREAKERS: Feature = Feature { area: "circuit breakers", endpoints: &[does(Does::Late(500))], ..PLAIN };
 const ENDPOINTS: Feature = Feature { area: "bad endpoints", traffic: requests(3), ..PLAIN };
+const DROPS: Feature =
+    Feature { area: "dropped requests", traffic: requests(3), differs: OWN_COUNTER, ..PLAIN };
+const OWN_COUNTER: &[(&str, &str)] =
+    &[("cluster.up.upstream_rq_drop_overload", "Envoy shows it in load reports alone")];
+/// Whatever counts requests by how they end.
+const DROPPED: &[&str] =
+    &["cluster.up.*", "http.main.*", "statuses", "response flags", "details", "listener.*"];
 const OUTLIERS: Feature = Feature { area: "outlier detection", ..PLAIN };
 const CHECKS: Feature = Feature { area: "health checks", traffic: requests(6), ..PLAIN };
 const RETRIES: Feature = Feature { area: "retries", ..PLAIN };
@@ -15,6 +22,20 @@ const OF_STREAMS: &str = "typed_extension_protocol_options: {envoy.extensions.up
 const OWN_RETRIES: &str = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, retry_policy: {retry_on: 5xx, num_retries: 2, retry_back_off: {base_interval: 0.001s, max_interval: 0.002s}}, explicit_http_config: {http_protocol_options: {}}}}";
 
 pub(super) const FEATURES: &[Feature] = &[
+    Feature {
+        name: "all requests are dropped",
+        assignment: ", policy: {drop_overloads: [{category: a, drop_percentage: {numerator: 100}}]}",
+        route: ", retry_policy: {retry_on: 5xx, num_retries: 2}",
+        ..DROPS
+    },
+    Feature {
+        name: "half of the requests are dropped",
+        assignment: ", policy: {drop_overloads: [{category: a, drop_percentage: {numerator: 5000, denominator: TEN_THOUSAND}}]}",
+        traffic: requests(300),
+        chance: 0.15,
+        by_chance: DROPPED,
+        ..DROPS
+    },
     Feature { name: "an endpoint that refuses", endpoints: &[does(Does::Refuse)], ..ENDPOINTS },
     Feature { name: "an endpoint that resets", endpoints: &[does(Does::Reset)], ..ENDPOINTS },
     Feature { name: "an endpoint that closes", endpoints: &[does(Does::Close)], ..ENDPOINTS },

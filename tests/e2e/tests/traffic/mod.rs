@@ -2,6 +2,7 @@
 
 pub(crate) mod breakers;
 pub(crate) mod counted;
+pub(crate) mod drops;
 pub(crate) mod hedging;
 pub(crate) mod mirror;
 pub(crate) mod redirects;

@@ -52,6 +52,7 @@ fn cluster(protocol: UpstreamProtocol, istio_alpn_override: bool) -> Cluster {
         http: UpstreamHttp { protocol, ..UpstreamHttp::default() },
         tracked: None,
         istio_alpn_override,
+        drop_overload: None,
         transport: UpstreamTransport::default(),
         transport_matches: Vec::new(),
     }

@@ -25,6 +25,24 @@ pub fn no_healthy_upstream(status: u16) -> LocalReply {
     by_router(status, "no healthy upstream", "no_healthy_upstream").flagged(ResponseFlag::NoHealthyUpstream)
 }
 
+/// The control plane has requests to the cluster dropped (`drop_overloads`), all of them if `unconditional`; `announce`
+/// is false with `suppress_envoy_headers`.
+pub fn drop_overload(unconditional: bool, announce: bool) -> LocalReply {
+    let (body, details, flag, name) = match unconditional {
+        true => (
+            "unconditional drop overload",
+            "unconditional_drop_overload",
+            ResponseFlag::UnconditionalDropOverload,
+            &b"x-envoy-unconditional-drop-overload"[..],
+        ),
+        false => {
+            ("drop overload", "drop_overload", ResponseFlag::DropOverload, &b"x-envoy-drop-overload"[..])
+        }
+    };
+    let field = announce.then(|| (Cow::Borrowed(name), b"true".to_vec()));
+    LocalReply { headers: field.into_iter().collect(), ..by_router(503, body, details) }.flagged(flag)
+}
+
 /// The route's timeout; `as_204` after `x-envoy-upstream-rq-timeout-alt-response`.
 pub fn request_timeout(as_204: bool) -> LocalReply {
     let status = if as_204 { 204 } else { 504 };
@@ -202,6 +220,14 @@ mod tests {
             (no_route(), 404, "", "route_not_found", "NR"),
             (no_cluster(503), 503, "", "cluster_not_found", "NC"),
             (no_healthy_upstream(503), 503, "no healthy upstream", "no_healthy_upstream", "UH"),
+            (drop_overload(false, true), 503, "drop overload", "drop_overload", "DO"),
+            (
+                drop_overload(true, false),
+                503,
+                "unconditional drop overload",
+                "unconditional_drop_overload",
+                "UDO",
+            ),
             (request_timeout(false), 504, "upstream request timeout", "response_timeout", "UT"),
             (request_timeout(true), 204, "", "response_timeout", "UT"),
             (per_try_timeout(false), 504, "upstream request timeout", "upstream_per_try_timeout", "UT"),

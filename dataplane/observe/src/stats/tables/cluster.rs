@@ -167,6 +167,7 @@ metrics! {
         UPSTREAM_RQ_ACTIVE = gauge "upstream_rq_active", "Requests in flight.";
         UPSTREAM_RQ_ACTIVE_OVERFLOW = counter "upstream_rq_active_overflow", "Requests refused by the circuit breaker.";
         UPSTREAM_RQ_CANCELLED = counter "upstream_rq_cancelled", "Requests cancelled before a connection was there.";
+        UPSTREAM_RQ_DROP_OVERLOAD = counter "upstream_rq_drop_overload" in OnUse, "Requests refused by `drop_overloads` (Envoy has it in load reports alone).";
         UPSTREAM_RQ_MAINTENANCE_MODE = counter "upstream_rq_maintenance_mode", "Requests refused in maintenance mode.";
         UPSTREAM_RQ_MAX_DURATION_REACHED = counter "upstream_rq_max_duration_reached", "Requests ended at their largest age.";
         UPSTREAM_RQ_PENDING_ACTIVE = gauge "upstream_rq_pending_active", "Requests that wait for a connection.";

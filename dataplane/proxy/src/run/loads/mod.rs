@@ -17,7 +17,7 @@ use super::control::Control;
 use super::xds;
 use crate::logging::{Component, Level};
 pub(in crate::run) use report::address;
-use tally::{Counters, Counts, Tally};
+use tally::{Counters, Counts, Dropped, Tally};
 
 /// `cluster_manager.load_stats_config` and what came of it.
 pub struct Loads {
@@ -63,9 +63,11 @@ impl Counters for Registry {
         (Counts { issued, success, error }, self.gauge(scope, metric::RQ_ACTIVE))
     }
 
-    fn dropped(&self, scope: ScopeId) -> u64 {
-        let [overflow] = self.counters_since_start(scope, [cluster_metric::UPSTREAM_RQ_PENDING_OVERFLOW]);
-        overflow
+    fn dropped(&self, scope: ScopeId) -> Dropped {
+        let metrics =
+            [cluster_metric::UPSTREAM_RQ_PENDING_OVERFLOW, cluster_metric::UPSTREAM_RQ_DROP_OVERLOAD];
+        let [overflow, on_purpose] = self.counters_since_start(scope, metrics);
+        Dropped { overflow, on_purpose }
     }
 }
 

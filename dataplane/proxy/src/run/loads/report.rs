@@ -7,6 +7,7 @@ use millrace_config::Address;
 use millrace_proto::pb::envoy::config::core::v3 as core;
 use millrace_proto::pb::envoy::config::core::v3::address::Address as Kind;
 use millrace_proto::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use millrace_proto::pb::envoy::config::endpoint::v3::cluster_stats::DroppedRequests;
 use millrace_proto::pb::envoy::config::endpoint::v3::{
     ClusterStats, UpstreamEndpointStats, UpstreamLocalityStats,
 };
@@ -36,16 +37,20 @@ pub(super) fn cluster_stats(load: &Load, endpoint_granularity: bool, now: Time) 
         add(localities.entry(place).or_default(), *counts);
     }
     let elapsed = now.since(load.since);
+    let on_purpose = (load.dropped.on_purpose > 0).then(|| DroppedRequests {
+        category: load.category.to_string(),
+        dropped_count: load.dropped.on_purpose,
+    });
     ClusterStats {
         cluster_name: load.name.to_string(),
         cluster_service_name: load.service_name.as_deref().unwrap_or_default().to_owned(),
         upstream_locality_stats: localities.into_iter().map(|(place, stats)| named(place, stats)).collect(),
-        total_dropped_requests: load.dropped,
+        total_dropped_requests: load.dropped.overflow + load.dropped.on_purpose,
+        dropped_requests: on_purpose.into_iter().collect(),
         load_report_interval: Some(Duration {
             seconds: i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX),
             nanos: elapsed.subsec_nanos().cast_signed(),
         }),
-        ..ClusterStats::default()
     }
 }
 

@@ -24,8 +24,17 @@ const REMOVED_MAX: usize = 1024;
 pub(super) trait Counters {
     /// Of an endpoint: what was counted since the start, and how many requests are in flight now.
     fn host(&self, scope: ScopeId) -> (Counts, u64);
-    /// Of a cluster: requests that its circuit breakers turned away since the start.
-    fn dropped(&self, scope: ScopeId) -> u64;
+    /// Of a cluster: requests that it turned away since the start.
+    fn dropped(&self, scope: ScopeId) -> Dropped;
+}
+
+/// Requests that a cluster turned away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dropped {
+    /// Its circuit breakers.
+    pub overflow: u64,
+    /// `drop_overloads`.
+    pub on_purpose: u64,
 }
 
 /// Requests of one endpoint or of several.
@@ -89,10 +98,12 @@ pub(super) struct Load {
     pub hosts: BTreeMap<ScopeId, Host>,
     /// Of endpoints that are not kept any more.
     pub sums: BTreeMap<Place, Counts>,
-    pub dropped: u64,
+    pub dropped: Dropped,
+    /// The last category of `drop_overloads`.
+    pub category: Arc<str>,
     pub since: Time,
     scope: ScopeId,
-    dropped_read: u64,
+    dropped_read: Dropped,
     removed: bool,
 }
 
@@ -103,7 +114,8 @@ impl Load {
             service_name: None,
             hosts: BTreeMap::new(),
             sums: BTreeMap::new(),
-            dropped: 0,
+            dropped: Dropped::default(),
+            category: Arc::default(),
             since: now,
             scope: cluster.scope,
             dropped_read: counters.dropped(cluster.scope),
@@ -122,6 +134,9 @@ impl Load {
             self.scope = cluster.scope;
             self.dropped_read = counters.dropped(cluster.scope);
             self.removed = false;
+        }
+        if let Some(drops) = &cluster.drop_overload {
+            self.category.clone_from(&drops.category);
         }
         self.service_name = match &cluster.discovery {
             ClusterDiscovery::Eds { service_name, .. } if *service_name != cluster.name => {
@@ -169,9 +184,10 @@ impl Load {
     }
 
     fn read_dropped(&mut self, counters: &dyn Counters) {
-        let dropped = counters.dropped(self.scope);
-        self.dropped += dropped.wrapping_sub(self.dropped_read);
-        self.dropped_read = dropped;
+        let (now, before) = (counters.dropped(self.scope), self.dropped_read);
+        self.dropped.overflow += now.overflow.wrapping_sub(before.overflow);
+        self.dropped.on_purpose += now.on_purpose.wrapping_sub(before.on_purpose);
+        self.dropped_read = now;
     }
 
     /// The cluster is gone; what was counted is reported once more.
@@ -208,7 +224,7 @@ impl Load {
         }
         self.hosts.retain(|_, host| host.left.is_none() || !host.is_idle());
         self.sums.clear();
-        self.dropped = 0;
+        self.dropped = Dropped::default();
         self.since = now;
     }
 }

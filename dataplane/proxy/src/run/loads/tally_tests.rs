@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use millrace_config::{CircuitBreakers, Endpoint, HealthStatus, LbPolicy, SourceId, UpstreamHttp};
+use millrace_config::{
+    CircuitBreakers, DropOverload, Endpoint, HealthStatus, LbPolicy, SourceId, UpstreamHttp,
+};
 
 use super::super::report::cluster_stats;
 use super::*;
@@ -12,7 +14,7 @@ use super::*;
 #[derive(Default)]
 struct Fake {
     hosts: RefCell<HashMap<ScopeId, (Counts, u64)>>,
-    dropped: RefCell<HashMap<ScopeId, u64>>,
+    dropped: RefCell<HashMap<ScopeId, Dropped>>,
 }
 
 impl Fake {
@@ -39,7 +41,7 @@ impl Counters for Fake {
         self.hosts.borrow().get(&scope).copied().unwrap_or_default()
     }
 
-    fn dropped(&self, scope: ScopeId) -> u64 {
+    fn dropped(&self, scope: ScopeId) -> Dropped {
         self.dropped.borrow().get(&scope).copied().unwrap_or_default()
     }
 }
@@ -95,6 +97,7 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         transport_matches: Vec::new(),
         tracked: None,
         istio_alpn_override: true,
+        drop_overload: None,
     })
 }
 
@@ -162,17 +165,23 @@ fn only_what_came_since_the_last_report_that_was_taken() {
 #[test]
 fn the_interval_the_service_and_the_dropped_requests_of_a_cluster() {
     let (c, counters) = (cluster(0, "c", &[("a", 0, 1)]), Fake::default());
-    counters.dropped.borrow_mut().insert(c.scope, 5);
+    let drops = Some(Box::new(DropOverload { category: "throttle".into(), per_million: 1 }));
+    let c = Arc::new(Cluster { drop_overload: drops, ..Cluster::clone(&c) });
+    let dropped = |overflow, on_purpose| Dropped { overflow, on_purpose };
+    counters.dropped.borrow_mut().insert(c.scope, dropped(5, 3));
     let mut tally = counting(&c, &counters);
-    counters.dropped.borrow_mut().insert(c.scope, 8);
+    counters.dropped.borrow_mut().insert(c.scope, dropped(6, 5));
     counters.begin(1, 1);
     let stats = cluster_stats(tally.read(&counters).next().unwrap(), false, at(3));
     assert_eq!((&*stats.cluster_service_name, stats.total_dropped_requests), ("service", 3));
+    let categories = stats.dropped_requests.iter().map(|d| (&*d.category, d.dropped_count));
+    assert_eq!(categories.collect::<Vec<_>>(), [("throttle", 2)]);
     assert_eq!(stats.load_report_interval.as_ref().map(|d| (d.seconds, d.nanos)), Some((3, 0)));
     assert!(stats.upstream_locality_stats[0].upstream_endpoint_stats.is_empty());
     tally.restart(at(3));
     let stats = cluster_stats(tally.read(&counters).next().unwrap(), true, at(4));
-    assert_eq!((stats.total_dropped_requests, stats.load_report_interval.unwrap().seconds), (0, 1));
+    assert_eq!((stats.total_dropped_requests, stats.dropped_requests.len()), (0, 0));
+    assert_eq!(stats.load_report_interval.unwrap().seconds, 1);
     let endpoint = &stats.upstream_locality_stats[0].upstream_endpoint_stats[0];
     assert_eq!(endpoint.total_requests_in_progress, 1);
     assert_eq!(endpoint.address, Some(super::super::report::address(&c.localities[0].endpoints[0].address)));
