@@ -260,8 +260,14 @@ fn endpoints(cluster: &Cluster) -> Value {
     };
     out.insert("cluster_name".to_owned(), json!(**name));
     put_list(&mut out, "endpoints", localities);
-    let policy = json!({ "overprovisioning_factor": cluster.overprovisioning_factor });
-    out.insert("policy".to_owned(), policy);
+    let mut policy = Map::new();
+    let drops = cluster.drop_overload.iter().map(|drops| {
+        let share = json!({ "numerator": drops.per_million, "denominator": "MILLION" });
+        json!({ "category": *drops.category, "drop_percentage": share })
+    });
+    put_list(&mut policy, "drop_overloads", drops.collect());
+    policy.insert("overprovisioning_factor".to_owned(), json!(cluster.overprovisioning_factor));
+    out.insert("policy".to_owned(), Value::Object(policy));
     Value::Object(out)
 }
 

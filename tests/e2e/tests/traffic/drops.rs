@@ -54,6 +54,12 @@ fn all_requests_are_dropped(subject: &Subject) {
     ] {
         assert_eq!(proxy.stat(name).unwrap_or(0), value, "{name}");
     }
+    let dump: String = proxy.admin_get("/config_dump?resource=static_endpoint_configs&include_eds").text();
+    let dump: String = dump.split_whitespace().collect();
+    let share = r#""drop_percentage":{"numerator":1000000,"denominator":"MILLION"}"#;
+    let policy =
+        format!(r#""drop_overloads":[{{"category":"throttle",{share}}}],"overprovisioning_factor":140"#);
+    assert!(dump.contains(&policy), "{dump}");
 }
 
 fn a_share_of_the_requests_is_dropped(subject: &Subject) {
