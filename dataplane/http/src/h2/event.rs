@@ -126,6 +126,8 @@ pub enum Event {
         code: ErrorCode,
         /// Who ended it.
         by: Side,
+        /// For its fields: the head of the response, or trailers.
+        malformed: bool,
     },
     /// WINDOW_UPDATE gave this stream room that had none.
     StreamWritable {

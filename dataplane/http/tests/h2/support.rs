@@ -243,7 +243,7 @@ impl End2 {
             Event::Trailers { stream, user } => {
                 Seen::Trailers { id: named(stream, user), fields: fields_text(&self.heads.trailers) }
             }
-            Event::Reset { stream, user, code, by } => Seen::Reset { id: named(stream, user), code, by },
+            Event::Reset { stream, user, code, by, .. } => Seen::Reset { id: named(stream, user), code, by },
             Event::StreamWritable { stream, user } => Seen::StreamWritable(named(stream, user)),
             Event::ConnectionWritable => Seen::ConnectionWritable,
             Event::Settings => Seen::Settings,

@@ -368,6 +368,15 @@ fn bodies_of_another_length(subject: &Subject) {
     for name in ["upstream_cx_protocol_error", "http2.rx_messaging_error"] {
         assert_eq!(proxy.stat(&format!("cluster.up.{name}")).unwrap_or(0), 0, "{name}");
     }
+    // Those of requests are no error of the connection either, and count as the client's resets.
+    let before = proxy.stat("http.main.downstream_rq_rx_reset").unwrap_or(0);
+    let id = client.head("POST", "/3", &[("content-length", "4"), ("x-case", "request")], false);
+    client.body(id, b"abc", true);
+    assert!(client.response(id).is_err());
+    assert_eq!(proxy.log().case("request").verdict(), ("0", "DPE", "http2.remote_reset"));
+    proxy.wait_stat("http.main.downstream_rq_rx_reset", before + 1);
+    assert_eq!(proxy.stat("http2.rx_messaging_error").unwrap_or(0), 0);
+    assert_eq!(client.get("/3").status, 200);
 }
 
 fn upstream_that_speaks_http1(subject: &Subject) {

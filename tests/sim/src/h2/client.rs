@@ -330,7 +330,7 @@ impl Client {
                 }
             }
             Event::Trailers { user, .. } => self.answered(c, user, setup, ledger, now),
-            Event::Reset { stream, user, code, by } => {
+            Event::Reset { stream, user, code, by, .. } => {
                 c.link.closed(stream);
                 return self.reset(c, user, code, by, setup, ledger);
             }

@@ -140,7 +140,7 @@ impl Connection {
                     self.data(user as u32, &bytes, end, ledger, now)
                 }
                 Event::Trailers { user, .. } => self.arrived(user as u32, ledger, now),
-                Event::Reset { stream, user, code, by } => {
+                Event::Reset { stream, user, code, by, .. } => {
                     self.link.closed(stream);
                     self.reset(user as u32, code, by, setup, ledger)
                 }

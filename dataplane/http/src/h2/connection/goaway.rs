@@ -91,7 +91,7 @@ impl Connection {
         self.leaving.sweep_from = stream.slot as usize + 1;
         self.streams.remove(stream.id);
         self.closed.push(stream.id, End::ByPeer);
-        Some(Event::Reset { stream, user, code: ErrorCode::RefusedStream, by: Side::Peer })
+        Some(Event::Reset { stream, user, code: ErrorCode::RefusedStream, by: Side::Peer, malformed: false })
     }
 
     /// Ends the connection for an error; the first one stays.

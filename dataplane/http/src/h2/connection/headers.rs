@@ -331,7 +331,11 @@ impl Connection {
                 ErrorCode::Protocol
             }
         };
-        self.stream_error(stream, code)
+        let mut event = self.stream_error(stream, code)?;
+        if let Event::Reset { malformed, .. } = &mut event {
+            *malformed = true;
+        }
+        Ok(event)
     }
 }
 

@@ -53,7 +53,7 @@ impl Connection {
         // While the stream is in the table: when this ends the connection, the caller ends what is in there.
         self.refuse(stream.id, code)?;
         self.streams.remove(stream.id);
-        Ok(Event::Reset { stream, user, code, by: Side::Us })
+        Ok(Event::Reset { stream, user, code, by: Side::Us, malformed: false })
     }
 
     /// The peer broke a rule on a stream that is not in the table.
@@ -87,7 +87,7 @@ impl Connection {
         }
         self.streams.remove(stream.id);
         self.closed.push(stream.id, End::ByPeer);
-        Ok(Event::Reset { stream, user, code, by: Side::Peer })
+        Ok(Event::Reset { stream, user, code, by: Side::Peer, malformed: false })
     }
 
     /// True for a stream that nobody has opened yet, or that only a server could open.

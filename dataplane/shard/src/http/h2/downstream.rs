@@ -213,7 +213,9 @@ impl Shard {
                 self.h2_request(key, stream, end, head_bytes, true)
             }
             Event::Trailers { user, .. } => self.h2_request_trailers(Key::unpack(user).1),
-            Event::Reset { user, by, .. } => self.h2_client_reset(key, Key::unpack(user).1, by),
+            Event::Reset { user, by, malformed, .. } => {
+                self.h2_client_reset(key, Key::unpack(user).1, by, malformed);
+            }
             Event::StreamWritable { user, .. } => self.client_has_room(key, Key::unpack(user).1),
             Event::ConnectionWritable => self.resume_clients(key),
             Event::Pong => {
@@ -270,23 +272,20 @@ impl Shard {
     }
 
     /// The client gave a stream up, or it broke the rules on it; the codec has forgotten it.
-    fn h2_client_reset(&mut self, key: Key, id: Key, by: Side) {
+    fn h2_client_reset(&mut self, key: Key, id: Key, by: Side, malformed: bool) {
         self.h2_release_request(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.client = None;
-        let (flag, details) = match by {
-            Side::Peer => (ResponseFlag::DownstreamRemoteReset, "http2.remote_reset"),
-            Side::Us => (ResponseFlag::DownstreamProtocolError, "http2.violation.of.messaging.rule"),
-        };
-        stream.flag(flag);
+        stream.flag(match by {
+            Side::Peer => ResponseFlag::DownstreamRemoteReset,
+            Side::Us => ResponseFlag::DownstreamProtocolError,
+        });
+        // As in Envoy, which takes its library's own resets for the client's.
+        let details = if malformed { "http2.invalid.header.field" } else { "http2.remote_reset" };
         stream.facts.details = details.into();
         self.drop_attempt(id, EndedBy::Local);
         if let Some(scope) = self.http_scope(key) {
-            let counter = match by {
-                Side::Peer => metric::DOWNSTREAM_RQ_RX_RESET,
-                Side::Us => metric::DOWNSTREAM_RQ_TX_RESET,
-            };
-            self.stats.inc(scope, counter);
+            self.stats.inc(scope, metric::DOWNSTREAM_RQ_RX_RESET);
         }
         self.end_stream(id);
     }
