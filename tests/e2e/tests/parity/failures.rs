@@ -394,6 +394,8 @@ pub(super) const FEATURES: &[Feature] = &[
         cluster: "outlier_detection: {consecutive_5xx: 2}",
         traffic: requests(20),
         chance: 0.05,
+        // After each ejection the order begins anew.
+        by_chance: &["cluster.up.outlier_detection.ejections_*"],
         ..OUTLIERS
     },
 ];
