@@ -109,6 +109,7 @@ timeouts and `x-envoy-` request headers. Where it differs:
   `ejections_active` never goes down again by that).
 - `x-envoy-upstream-alt-stat-name` makes no statistics: clients do not name counters. Of a header that stands twice the
   first one counts; Envoy joins them, which makes numbers unreadable.
+- With `budget_interval` a retry budget counts in parts of a 32nd of it: a request counts for that much less at most.
 - An assignment in which nothing but `drop_overloads` is new takes effect at once; in Envoy, with the next change of the
   endpoints. `upstream_rq_drop_overload`, which is for load reports in Envoy, is printed once requests were refused.
 
