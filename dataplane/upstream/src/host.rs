@@ -196,8 +196,9 @@ impl Host {
 
     /// Works out [`Host::health`] and [`Host::excluded`]. True when one of them changed.
     pub(crate) fn settle_health(&mut self) -> bool {
-        let out = self.watch.as_ref().is_some_and(|watch| watch.monitor.is_ejected());
-        let degraded = self.watch.as_ref().is_some_and(|watch| watch.monitor.is_degraded());
+        let monitor = self.watch.as_ref().map(|watch| &watch.monitor);
+        let (out, degraded) =
+            monitor.map_or((false, false), |monitor| (monitor.is_ejected(), monitor.is_degraded()));
         let checks = match &self.watch {
             Some(watch) if self.is_checked => watch.monitor.checks.load(),
             _ => CheckFlags::default(),
