@@ -3,9 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use millrace_base::Time;
+use millrace_base::{Key, Time};
 use millrace_config::{AccessLog, AccessLogSink};
 use millrace_observe::access_log::{LogBuffers, LogQueue, StreamInfo};
+
+use crate::housekeeping::HOUSEKEEPING_EVERY;
+use crate::shard::Shard;
+use crate::token::Kind;
 
 /// The shard's buffers and whom to tell when one of them is full.
 pub struct Logs {
@@ -13,12 +17,14 @@ pub struct Logs {
     queue: Arc<LogQueue>,
     wake_writer: Arc<dyn Fn() + Send + Sync>,
     written: bool,
+    /// A timer looks whether lines are due.
+    is_watched: bool,
 }
 
 impl Logs {
     /// `wake_writer` is called at most once a turn, when batches wait in `queue`.
     pub fn new(buffers: LogBuffers, queue: Arc<LogQueue>, wake_writer: Arc<dyn Fn() + Send + Sync>) -> Self {
-        Self { buffers, queue, wake_writer, written: false }
+        Self { buffers, queue, wake_writer, written: false, is_watched: false }
     }
 
     /// One line for every log whose filter wants it.
@@ -34,11 +40,23 @@ impl Logs {
         self.written = true;
     }
 
-    /// Wakes the writer if a buffer filled up during the turn.
-    pub(crate) fn end_turn(&mut self) {
-        if std::mem::take(&mut self.written) && self.queue.has_work() {
+    /// Wakes the writer if a buffer filled up during the turn. True when lines were written that are due before the
+    /// housekeeping looks, and no timer waits for that.
+    pub(crate) fn end_turn(&mut self) -> bool {
+        if !std::mem::take(&mut self.written) {
+            return false;
+        }
+        if self.queue.has_work() {
             (self.wake_writer)();
         }
+        !self.is_watched && self.buffers.interval() < HOUSEKEEPING_EVERY
+    }
+
+    /// When the next line is due; whoever asks sets a timer for it.
+    fn watch(&mut self) -> Option<Time> {
+        let due = self.buffers.deadline();
+        self.is_watched = due.is_some();
+        due
     }
 
     /// Hands over what has waited long enough.
@@ -53,6 +71,20 @@ impl Logs {
         if self.buffers.flush_all() {
             (self.wake_writer)();
         }
+    }
+}
+
+impl Shard {
+    /// Lines leave when they are due, where `--file-flush-interval-msec` is less than a second.
+    pub(crate) fn watch_lines(&mut self) {
+        if let Some(due) = self.logs.watch() {
+            self.wheel.insert(due, Kind::Logs.token(Key { slot: 0, generation: 0 }).0);
+        }
+    }
+
+    pub(crate) fn hand_over_lines(&mut self) {
+        self.logs.flush_due(self.io.now);
+        self.watch_lines();
     }
 }
 

@@ -273,7 +273,9 @@ impl Shard {
         self.flush();
         self.part();
         self.log_finished();
-        self.logs.end_turn();
+        if self.logs.end_turn() {
+            self.watch_lines();
+        }
         ops.append(&mut self.io.ops);
         let over = self.stopping
             && self.downstreams.is_empty()

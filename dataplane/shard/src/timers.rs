@@ -115,6 +115,7 @@ impl Shard {
                 }
             }
             Some((Kind::Outliers, key)) => self.look_at_outliers(ClusterId(key.slot)),
+            Some((Kind::Logs, _)) => self.hand_over_lines(),
             Some((Kind::Racer, _)) | None => {}
         }
     }

@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Racer = 13,
     /// An endpoint that is asked for its load.
     LoadReportTimer = 14,
+    /// Log lines that may not wait for [`Kind::Housekeeping`].
+    Logs = 15,
 }
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
             12 => Self::Side,
             13 => Self::Racer,
             14 => Self::LoadReportTimer,
+            15 => Self::Logs,
             _ => return None,
         };
         Some((kind, key))

@@ -110,6 +110,11 @@ impl LogBuffers {
         }
     }
 
+    /// How long a line may wait.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// When [`LogBuffers::flush_due`] has something to do; `None` while everything is empty.
     pub fn deadline(&self) -> Option<Time> {
         self.buffers.iter().filter(|b| b.lines > 0).map(|b| b.since + self.interval).min()
