@@ -311,6 +311,16 @@ pub(super) const FEATURES: &[Feature] = &[
         name: "max_connections 1, max_pending_requests 2, 6 at once",
         cluster: "circuit_breakers: {thresholds: [{max_connections: 1, max_pending_requests: 2}]}",
         traffic: burst(6),
+        // Whether the connection is there before the last one comes: then one is on it and two wait.
+        chance: 0.4,
+        by_chance: &[
+            "cluster.up.external.*",
+            "cluster.up.upstream_*",
+            "http.main.downstream_rq_*",
+            "details",
+            "response flags",
+            "statuses",
+        ],
         ..BREAKERS
     },
     Feature {

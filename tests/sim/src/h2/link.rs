@@ -297,6 +297,16 @@ impl Link {
 
     /// When it wants to be looked at again.
     pub(super) fn wake(&self, net: &Net) -> Time {
+        let debt = self.debts.iter().map(|(due, ..)| *due).min().unwrap_or(Time::MAX);
+        let limit = self.limit.as_ref().map_or(Time::MAX, StreamLimit::next);
+        self.wake_for_bytes(net)
+            .min(debt)
+            .min(limit)
+            .min(self.windows.as_ref().map_or(Time::MAX, Windows::next))
+    }
+
+    /// The same for bytes to read and to write alone.
+    pub(super) fn wake_for_bytes(&self, net: &Net) -> Time {
         let now = net.now();
         let mut wake = Time::MAX;
         if self.end.is_none()
@@ -307,8 +317,6 @@ impl Link {
         if !self.out.is_empty() && self.next_write > now {
             wake = wake.min(self.next_write);
         }
-        let debt = self.debts.iter().map(|(due, ..)| *due).min().unwrap_or(Time::MAX);
-        let limit = self.limit.as_ref().map_or(Time::MAX, StreamLimit::next);
-        wake.min(debt).min(limit).min(self.windows.as_ref().map_or(Time::MAX, Windows::next))
+        wake
     }
 }

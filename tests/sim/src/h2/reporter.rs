@@ -236,8 +236,9 @@ fn manner(rng: &mut Rng) -> Manner {
 
 impl Connection {
     fn wake(&self, net: &Net, now: Time) -> Time {
-        if self.manner == Manner::Silence {
-            return net.next_arrival(self.link.peer).unwrap_or(Time::MAX);
+        // Who is silent, or has said all it had to, says nothing of windows and streams either.
+        if self.manner == Manner::Silence || self.ended {
+            return self.link.wake_for_bytes(net);
         }
         self.link.wake(net).min(if self.next > now { self.next } else { Time::MAX })
     }
