@@ -58,14 +58,22 @@ impl Shard {
         done || step.consumed > 0
     }
 
-    /// How much of the body may wait in the stream: as much as a filter wants, or as much as waits for any endpoint of the
-    /// cluster (`per_connection_buffer_limit_bytes`). Without it a request whose endpoint does not answer the connect
-    /// would never be whole, and its `timeout` would never begin.
+    /// How much of the body may wait in the stream: as much as a filter wants; while one makes the request wait for a time,
+    /// or for a host to be resolved, as much as the listener buffers; or as much as waits for any endpoint of the cluster
+    /// (`per_connection_buffer_limit_bytes` of each). Without it a request whose endpoint does not answer the connect would
+    /// never be whole, and its `timeout` would never begin; nor would a connection outlive an abort behind a delay.
     fn may_hold(&self, stream: &Stream) -> Option<usize> {
         if stream.holds_request() {
             return Some(usize::MAX);
         }
-        if stream.upgrade || !matches!(stream.attempt, Attempt::Queued(_) | Attempt::BackOff(_)) {
+        if stream.upgrade {
+            return None;
+        }
+        if stream.filters.as_ref().is_some_and(|filters| filters.waits()) {
+            let downstream = self.downstreams.get(stream.downstream)?;
+            return Some(downstream.origin.listener.buffer_limit_bytes as usize);
+        }
+        if !matches!(stream.attempt, Attempt::Queued(_) | Attempt::BackOff(_)) {
             return None;
         }
         let cluster = self.clusters.get(stream.facts.plan?.cluster?)?;

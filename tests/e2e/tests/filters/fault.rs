@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(aborts),
     case!(aborts_asked_for),
     case!(delays),
+    case!(a_body_that_came_while_it_was_delayed),
     case!(a_client_that_leaves_while_it_is_delayed),
     case!(only_some_requests),
     case!(percentages),
@@ -121,6 +122,23 @@ fn delays(subject: &Subject) {
         let got = caller.ask(&question).expect("a response");
         assert_eq!((got.status, got.body.len()), (200, 150_000), "{version:?}");
     }
+}
+
+/// A request that is whole when it is aborted leaves its connection as it was; one that is not ends it.
+fn a_body_that_came_while_it_was_delayed(subject: &Subject) {
+    let fields = format!("delay: {{fixed_delay: 0.2s, {ALL}}}, abort: {{http_status: 503, {ALL}}}");
+    let upstream = Upstream::fixed("x");
+    let proxy = proxy(subject, &of("/", &fields), &upstream);
+    let mut client = proxy.client();
+    client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n");
+    let whole = client.response("POST").expect("an answer");
+    assert_eq!((whole.status, whole.closes()), (503, false));
+    assert_eq!(proxy.log().line(0).get("rx"), "4");
+    let large = client.exchange("POST", "/", &[], &[b'x'; 100_000]);
+    assert_eq!((large.status, large.closes()), (503, false));
+    client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nbody");
+    let part = client.response("POST").expect("an answer");
+    assert_eq!((part.status, part.closes()), (503, true));
 }
 
 fn a_client_that_leaves_while_it_is_delayed(subject: &Subject) {
