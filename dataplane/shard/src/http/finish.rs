@@ -84,8 +84,7 @@ impl Shard {
                 if let Some(scope) = self.http_scope(key) {
                     self.stats.inc(scope, metric::DOWNSTREAM_RQ_RX_RESET);
                 }
-                // The answer is whole; the rest of the request is not wanted (RFC 9113 section 8.1).
-                self.h2_reset_client(id, ErrorCode::NoError);
+                self.h2_dismiss_client(id);
             }
             return self.end_stream(id);
         }

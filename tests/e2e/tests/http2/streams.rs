@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(legal_oddities),
     case!(expect_continue),
     case!(early_response),
+    case!(early_response_to_a_whole_request),
     case!(bidirectional_stream),
     case!(client_reset_closes_an_http1_upstream),
     case!(client_reset_cancels_an_http2_stream),
@@ -144,6 +145,33 @@ fn early_response(subject: &Subject) {
         assert_eq!(client.response(neighbour).map(|r| r.status), Ok(200));
         assert!(origin.violations().is_empty(), "{:?}", origin.violations());
     }
+}
+
+/// The answer needs nothing of the body, all of which came with the head: there is nothing to be reset.
+fn early_response_to_a_whole_request(subject: &Subject) {
+    let routes = "- match: {prefix: /}\n  direct_response: {status: 403, body: {inline_string: \"no\"}}\n";
+    let proxy = Proxy::start(subject, &Bootstrap::new().http(Http::routes(routes)));
+    let mut client = Client::connect(proxy.listener("main"));
+    assert!(client.is_alive());
+    let mut ids = Vec::new();
+    let mut bytes = Vec::new();
+    for whole in [true, true, false] {
+        let id = client.next_id();
+        let fields = client::head("POST", "/", &[("content-length", "4")]);
+        bytes.extend(frame::headers(id, &hpack::block(&fields), false));
+        bytes.extend(frame::data(id, if whole { b"body" } else { b"bo" }, whole));
+        ids.push(id);
+    }
+    client.session().send(&bytes);
+    for id in &ids {
+        assert_eq!(client.response(*id).map(|r| (r.status, r.text())), Ok((403, "no".into())));
+    }
+    assert!(client.is_alive());
+    let resets = ids.iter().map(|id| client.session().received(*id).reset);
+    assert_eq!(resets.collect::<Vec<_>>(), [None, None, Some(0)]);
+    proxy.wait_stat("http.main.downstream_rq_active", 0);
+    proxy.wait_stat("http.main.downstream_rq_rx_reset", 3);
+    client.assert_strict();
 }
 
 fn bidirectional_stream(subject: &Subject) {

@@ -46,7 +46,7 @@ fn is_head(front: &[u8]) -> bool {
 }
 
 impl HttpDownstream {
-    fn h2(&mut self) -> Option<&mut Http2Downstream> {
+    pub(super) fn h2(&mut self) -> Option<&mut Http2Downstream> {
         self.h2.as_deref_mut()
     }
 }
@@ -107,6 +107,7 @@ impl Shard {
         let mut moved = false;
         if let Some(h2) = self.downstreams.get_mut(key).and_then(http).and_then(HttpDownstream::h2) {
             h2.keepalive.heard(self.io.now);
+            h2.receiving = true;
         }
         loop {
             let now = self.io.now;
@@ -155,6 +156,7 @@ impl Shard {
             }
         }
         self.prepare_admitted(key);
+        self.h2_dismiss_answered(key);
         self.h2_settle(key, moved);
     }
 

@@ -43,6 +43,34 @@ impl Shard {
         self.h2_count_client(key);
     }
 
+    /// The answer is whole and the request is not: its rest is not wanted (RFC 9113 section 8.1), unless it came in the
+    /// same read.
+    pub(crate) fn h2_dismiss_client(&mut self, id: Key) {
+        self.h2_release_request(id);
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let h2 = self.downstreams.get_mut(stream.downstream).and_then(http).and_then(HttpDownstream::h2);
+        match h2.filter(|h2| h2.receiving) {
+            Some(h2) => h2.answered.extend(stream.client.take()),
+            None => self.h2_reset_client(id, ErrorCode::NoError),
+        }
+    }
+
+    /// The frames of this read are dealt with.
+    pub(super) fn h2_dismiss_answered(&mut self, key: Key) {
+        let h2 = self.downstreams.get_mut(key).and_then(http).and_then(HttpDownstream::h2);
+        let Some(h2) = h2 else { return };
+        h2.receiving = false;
+        if h2.answered.is_empty() {
+            return;
+        }
+        for stream in h2.answered.drain(..) {
+            if h2.codec.is_receiving(stream) {
+                h2.codec.reset(stream, ErrorCode::NoError);
+            }
+        }
+        self.h2_stream_is_over(key);
+    }
+
     /// Gives back the credit of request bytes that nobody will take any more.
     pub(crate) fn h2_release_request(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use millrace_base::{Key, Rng, Time};
 use millrace_config::{Cluster, Http2Keepalive, Http2Options, HttpConnectionManager};
-use millrace_http::h2::{Connection, Options, Role};
+use millrace_http::h2::{Connection, Options, Role, StreamRef};
 
 use super::Input;
 use crate::link::{Io, Link};
@@ -110,6 +110,10 @@ pub(crate) struct Http2Downstream {
     pub(crate) waiting: VecDeque<Key>,
     pub(crate) drain: Drain,
     keepalive: Keepalive,
+    /// The frames of one read are being looked at.
+    receiving: bool,
+    /// Answered streams whose end was not among the frames looked at so far.
+    answered: Vec<StreamRef>,
     /// Frames of heads and bodies written since the queue was empty (`max_outbound_frames`).
     outbound_frames: u32,
     max_outbound_frames: u32,
@@ -129,6 +133,8 @@ impl Http2Downstream {
             waiting: VecDeque::new(),
             drain: Drain::No,
             keepalive: Keepalive::new(hcm.http2.keepalive, now, rng),
+            receiving: false,
+            answered: Vec::new(),
             outbound_frames: 0,
             max_outbound_frames: hcm.http2.max_outbound_frames,
         }
