@@ -55,13 +55,13 @@ impl ClusterState {
         let Some(config) = &self.config.outlier_detection else { return false };
         let Some(host) = self.hosts.get_mut(host.0) else { return false };
         let Some(watch) = &mut host.watch else { return false };
-        let reached = watch.take(result, config);
-        if reached == [None; 2] {
+        let findings = watch.take(result, config);
+        if findings == [None; 2] {
             return false;
         }
-        for why in reached.into_iter().flatten() {
+        for finding in findings.into_iter().flatten() {
             let (rng, events) = (&mut self.rng, &mut self.watched.events);
-            self.budgets.health.consecutive(&host.address, why, (config, now), rng, events);
+            self.budgets.health.found_by_traffic(&host.address, finding, (config, now), rng, events);
         }
         !self.watched.events.is_empty()
     }

@@ -17,6 +17,7 @@ pub(super) fn write(
 ) {
     let (kind, eject, enforced, rates) = match event.action {
         OutlierAction::Eject { why, enforced, rates } => (name(why), true, enforced, rates),
+        OutlierAction::Degrade => ("DEGRADED", true, true, None),
         OutlierAction::Uneject | OutlierAction::Recover => {
             (name(Ejection::Consecutive5xx), false, false, None)
         }
@@ -45,6 +46,5 @@ fn name(why: Ejection) -> &'static str {
         Ejection::SuccessRateLocalOrigin => "SUCCESS_RATE_LOCAL_ORIGIN",
         Ejection::FailurePercentage => "FAILURE_PERCENTAGE",
         Ejection::FailurePercentageLocalOrigin => "FAILURE_PERCENTAGE_LOCAL_ORIGIN",
-        Ejection::Degraded => "DEGRADED",
     }
 }

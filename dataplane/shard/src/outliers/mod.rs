@@ -5,15 +5,14 @@ mod log;
 use std::sync::Arc;
 
 use millrace_base::Key;
-use millrace_config::{ClusterId, ScopeId};
+use millrace_config::{Cluster, ClusterId, ScopeId};
 use millrace_filter::http::router::retry::ResetReason;
-use millrace_http::HeaderId;
+use millrace_http::{HeaderId, ResponseHead};
 use millrace_observe::stats::{Counter, ShardStats, cluster as metric};
 use millrace_route::header;
 use millrace_upstream::{Ejection, HostId, OutlierAction, OutlierEvent, TryResult};
 
 use crate::housekeeping::HOUSEKEEPING_EVERY;
-use crate::http::Stream;
 use crate::shard::Shard;
 use crate::token::Kind;
 
@@ -21,37 +20,37 @@ impl Shard {
     /// Tells the cluster what a try of this stream showed of its endpoint.
     #[inline]
     pub(crate) fn report_try(&mut self, id: Key, result: TryResult) {
-        let Some(facts) = self.streams.get(id).map(|stream| &stream.facts) else { return };
-        if let (Some(cluster), Some(host)) = (facts.member, facts.host) {
-            let sent = facts.times.upstream_pool_ready;
-            if let (Some(sent), Some(state)) = (sent, self.clusters.get(cluster)) {
-                state.time_try(host, result, self.io.now.since(sent), self.io.now);
-            }
-            self.report_result(cluster, host, result);
-        }
+        self.report_as(id, |_, _| result);
     }
 
     /// Tells it of an answer, whose status, or gRPC status, counts as `judged`; an `error_matcher` overrules it.
     #[inline]
     pub(crate) fn report_answer(&mut self, id: Key, judged: u16) {
-        let result = match self.streams.get(id) {
-            Some(stream) => self.judge_answer(stream, judged),
-            None => return,
-        };
-        self.report_try(id, result);
+        self.report_as(id, |config, answer| {
+            let judged = match &config.http.errors {
+                Some(errors) if header::predicate_takes(errors, answer) => 500,
+                Some(_) => 200,
+                None => judged,
+            };
+            match answer.headers.contains(HeaderId::XEnvoyDegraded) {
+                true => TryResult::Degraded(judged),
+                false => TryResult::Status(judged),
+            }
+        });
     }
 
-    fn judge_answer(&self, stream: &Stream, judged: u16) -> TryResult {
-        let cluster = stream.facts.member.and_then(|cluster| self.clusters.get(cluster));
-        let Some(config) = cluster.map(|state| state.config()) else { return TryResult::Status(judged) };
-        let judged = match &config.http.errors {
-            Some(errors) if header::predicate_takes(errors, &stream.response) => 500,
-            Some(_) => 200,
-            None => judged,
-        };
-        match stream.response.headers.contains(HeaderId::XEnvoyDegraded) {
-            true => TryResult::Degraded(judged),
-            false => TryResult::Status(judged),
+    /// Reports what `judge` makes of the answer under the configuration of its cluster.
+    #[inline]
+    fn report_as(&mut self, id: Key, judge: impl FnOnce(&Cluster, &ResponseHead) -> TryResult) {
+        let Some(stream) = self.streams.get(id) else { return };
+        let (Some(cluster), Some(host)) = (stream.facts.member, stream.facts.host) else { return };
+        let Some(state) = self.clusters.get_mut(cluster) else { return };
+        let (result, now) = (judge(state.config(), &stream.response), self.io.now);
+        if let Some(sent) = stream.facts.times.upstream_pool_ready {
+            state.time_try(host, result, now.since(sent), now);
+        }
+        if state.report(host, result, now) {
+            self.count_outliers(cluster);
         }
     }
 
@@ -102,11 +101,11 @@ impl Shard {
         let Some(state) = self.clusters.get_mut(cluster) else { return };
         let (scope, name) = (state.config().scope, Arc::clone(&state.config().name));
         let events = state.take_outlier_events();
-        let ejected =
-            |event: &OutlierEvent| matches!(event.action, OutlierAction::Eject { enforced: true, .. });
-        let ejected = events.iter().any(ejected);
+        let fewer = events.iter().any(|event| {
+            matches!(event.action, OutlierAction::Eject { enforced: true, .. } | OutlierAction::Degrade)
+        });
         self.count_outlier_events(scope, &name, events);
-        if ejected {
+        if fewer {
             self.tell_shards(cluster);
         }
     }
@@ -143,8 +142,10 @@ fn count(stats: &mut ShardStats, scope: ScopeId, action: OutlierAction) {
             }
         }
         OutlierAction::Overflow => stats.inc(scope, metric::OUTLIER_DETECTION_EJECTIONS_OVERFLOW),
-        // It is in use, and no part of what the others count.
-        OutlierAction::Eject { why: Ejection::Degraded, .. } | OutlierAction::Recover => {}
+        OutlierAction::Degrade => {
+            stats.inc(scope, metric::OUTLIER_DETECTION_EJECTIONS_DETECTED_DEGRADATION);
+        }
+        OutlierAction::Recover => {}
         OutlierAction::Eject { why, enforced, .. } => {
             if matches!(why, Ejection::Consecutive5xx | Ejection::SuccessRate) {
                 stats.inc(scope, metric::OUTLIER_DETECTION_EJECTIONS_TOTAL);
@@ -178,7 +179,6 @@ fn detected(why: Ejection) -> Counter {
         Ejection::FailurePercentageLocalOrigin => {
             metric::OUTLIER_DETECTION_EJECTIONS_DETECTED_LOCAL_ORIGIN_FAILURE_PERCENTAGE
         }
-        Ejection::Degraded => metric::OUTLIER_DETECTION_EJECTIONS_DETECTED_DEGRADATION,
     }
 }
 
@@ -199,7 +199,5 @@ fn enforced(why: Ejection) -> Counter {
         Ejection::FailurePercentageLocalOrigin => {
             metric::OUTLIER_DETECTION_EJECTIONS_ENFORCED_LOCAL_ORIGIN_FAILURE_PERCENTAGE
         }
-        // Never counted as enforced; see above.
-        Ejection::Degraded => metric::OUTLIER_DETECTION_EJECTIONS_DETECTED_DEGRADATION,
     }
 }

@@ -9,7 +9,7 @@ use millrace_base::{Rng, Time};
 use millrace_config::{Address, OutlierDetection};
 
 use super::rates::{HostRate, enough_members, judge};
-use super::watch::{EXTERNAL, LOCAL};
+use super::watch::{EXTERNAL, Finding, LOCAL};
 use crate::health_check::{CheckFlags, SharedFlags};
 
 use super::{ClusterHealth, Ejection, EjectionRates, Monitor, OutlierAction, OutlierEvent};
@@ -148,10 +148,7 @@ impl Detector {
         }
         member.degraded_at = Some(case.now);
         member.back_off(case);
-        let action = OutlierAction::Eject { why: Ejection::Degraded, enforced: true, rates: None };
-        let detected = OutlierAction::Detected(Ejection::Degraded);
-        case.events.push(member.event(address, detected, None, case.now));
-        case.events.push(member.event(address, action, member.unejected_at, case.now));
+        case.events.push(member.event(address, OutlierAction::Degrade, member.unejected_at, case.now));
         true
     }
 
@@ -295,25 +292,24 @@ fn enforcing(config: &OutlierDetection, why: Ejection) -> u32 {
         Ejection::SuccessRateLocalOrigin => config.success_rate.enforcing_local_origin,
         Ejection::FailurePercentage => config.failure_percentage.enforcing,
         Ejection::FailurePercentageLocalOrigin => config.failure_percentage.enforcing_local_origin,
-        Ejection::Degraded => 100,
     }
 }
 
 impl ClusterHealth {
     /// See [`Detector::consecutive`] and [`Detector::degrade`].
-    pub(crate) fn consecutive(
+    pub(crate) fn found_by_traffic(
         &self,
         address: &Address,
-        why: Ejection,
+        finding: Finding,
         at: (&OutlierDetection, Time),
         rng: &mut Rng,
         events: &mut Vec<OutlierEvent>,
     ) {
         let mut case = Case { config: at.0, now: at.1, rng, events };
         let mut detector = self.lock();
-        let changed = match why {
-            Ejection::Degraded => detector.degrade(address, &mut case),
-            _ => detector.consecutive(address, why, &mut case),
+        let changed = match finding {
+            Finding::Degraded => detector.degrade(address, &mut case),
+            Finding::Outlier(why) => detector.consecutive(address, why, &mut case),
         };
         if changed {
             self.changed();

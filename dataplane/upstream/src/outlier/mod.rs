@@ -53,8 +53,6 @@ pub enum Ejection {
     SuccessRateLocalOrigin,
     FailurePercentage,
     FailurePercentageLocalOrigin,
-    /// Not out: an answer said that it is degraded.
-    Degraded,
 }
 
 /// What happened to an endpoint; for statistics and the event log.
@@ -88,6 +86,8 @@ pub enum OutlierAction {
     },
     /// It is back.
     Uneject,
+    /// An answer said that it is degraded: it stays in use, behind those that are not.
+    Degrade,
     /// It is degraded no longer.
     Recover,
     /// It was out when it left the cluster.

@@ -31,8 +31,7 @@ impl Counters {
             Ejection::SuccessRate
             | Ejection::SuccessRateLocalOrigin
             | Ejection::FailurePercentage
-            | Ejection::FailurePercentageLocalOrigin
-            | Ejection::Degraded => None,
+            | Ejection::FailurePercentageLocalOrigin => None,
         }
     }
 
@@ -88,8 +87,17 @@ pub(crate) struct Watch {
     tallies: [Tally; 2],
 }
 
-/// Thresholds that one result has reached.
-pub(crate) type Reached = [Option<Ejection>; 2];
+/// What one result says of its endpoint besides how it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// A threshold of failures in a row is reached.
+    Outlier(Ejection),
+    /// It is degraded, which was not known.
+    Degraded,
+}
+
+/// One result may reach two thresholds.
+pub(crate) type Findings = [Option<Finding>; 2];
 
 impl Watch {
     pub fn new(monitor: Arc<Monitor>) -> Self {
@@ -98,7 +106,7 @@ impl Watch {
 
     /// Counts a result.
     #[inline]
-    pub fn take(&mut self, result: TryResult, config: &OutlierDetection) -> Reached {
+    pub fn take(&mut self, result: TryResult, config: &OutlierDetection) -> Findings {
         if config.split_local_origin {
             return match result {
                 TryResult::Status(status) => self.status(status, config),
@@ -116,7 +124,7 @@ impl Watch {
         }
     }
 
-    fn status(&mut self, status: u16, config: &OutlierDetection) -> Reached {
+    fn status(&mut self, status: u16, config: &OutlierDetection) -> Findings {
         let failed = status >= 500;
         self.count(EXTERNAL, !failed);
         let counters = &self.monitor.counters;
@@ -128,33 +136,35 @@ impl Watch {
         let mut reached = [None; 2];
         if matches!(status, 502..=504) {
             let threshold = config.consecutive_gateway_failure.threshold;
-            reached[0] = reaches(&counters.gateway, threshold).then_some(Ejection::ConsecutiveGatewayFailure);
+            let why = Ejection::ConsecutiveGatewayFailure;
+            reached[0] = reaches(&counters.gateway, threshold).then_some(Finding::Outlier(why));
         } else {
             reset(&counters.gateway);
         }
         let threshold = config.consecutive_5xx.threshold;
-        reached[1] = reaches(&counters.consecutive_5xx, threshold).then_some(Ejection::Consecutive5xx);
+        let why = Ejection::Consecutive5xx;
+        reached[1] = reaches(&counters.consecutive_5xx, threshold).then_some(Finding::Outlier(why));
         reached
     }
 
     /// Nothing is wrong with the answer, only few should follow it.
-    fn degraded(&mut self, status: u16, config: &OutlierDetection) -> Reached {
+    fn degraded(&mut self, status: u16, config: &OutlierDetection) -> Findings {
         let reached = self.status(status, config);
         let news = config.detect_degraded && status < 500 && !self.monitor.is_degraded();
-        if news { [Some(Ejection::Degraded), None] } else { reached }
+        if news { [Some(Finding::Degraded), None] } else { reached }
     }
 
-    fn local_success(&mut self) -> Reached {
+    fn local_success(&mut self) -> Findings {
         self.count(LOCAL, true);
         reset(&self.monitor.counters.local);
         [None; 2]
     }
 
-    fn local_failure(&mut self, config: &OutlierDetection) -> Reached {
+    fn local_failure(&mut self, config: &OutlierDetection) -> Findings {
         self.count(LOCAL, false);
         let threshold = config.consecutive_local_origin_failure.threshold;
         let reached = reaches(&self.monitor.counters.local, threshold);
-        [reached.then_some(Ejection::ConsecutiveLocalOriginFailure), None]
+        [reached.then_some(Finding::Outlier(Ejection::ConsecutiveLocalOriginFailure)), None]
     }
 
     #[inline]
