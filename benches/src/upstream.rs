@@ -114,6 +114,7 @@ fn cluster(policy: LbPolicy, endpoints: u32) -> Cluster {
         tracked: None,
         istio_alpn_override: true,
         drop_overload: None,
+        load_metrics: Box::default(),
     }
 }
 

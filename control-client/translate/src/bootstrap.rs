@@ -91,8 +91,9 @@ pub fn bootstrap(bytes: &[u8], cx: &mut Context) -> Result<Compiled, Rejection> 
     let node = node(&mut typed, cx);
     know_locality(&typed, cx);
     cx.dns_resolver = bootstrap_resolver(&typed)?;
-    let bind = typed.cluster_manager.as_ref().and_then(|manager| manager.upstream_bind_config.as_ref());
-    cx.bind = manager_bind(bind, cx)?;
+    let manager = typed.cluster_manager.as_ref();
+    cx.reports_load = manager.is_some_and(|manager| manager.load_stats_config.is_some());
+    cx.bind = manager_bind(manager.and_then(|manager| manager.upstream_bind_config.as_ref()), cx)?;
     cx.statics = Arc::new(StaticResources::of(&typed)?);
     cx.runtime = layered(typed.layered_runtime.as_ref(), &Path::from("layered_runtime"), cx)?;
     let overload = overload(&typed, cx)?;

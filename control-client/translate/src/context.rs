@@ -88,6 +88,8 @@ pub struct Context {
     pub(crate) dns_resolver: Option<Arc<DnsResolver>>,
     /// `cluster_manager.upstream_bind_config`, for clusters without their own.
     pub(crate) bind: Option<Box<BindConfig>>,
+    /// There is a `cluster_manager.load_stats_config`.
+    pub(crate) reports_load: bool,
     /// `cluster_manager.local_cluster_name`.
     pub(crate) local_cluster: Option<ClusterId>,
     reported: BTreeSet<(String, String)>,
@@ -118,6 +120,7 @@ impl Context {
             node_locality: None,
             dns_resolver: None,
             bind: None,
+            reports_load: false,
             local_cluster: None,
             reported: BTreeSet::new(),
         }

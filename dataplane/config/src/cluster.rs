@@ -309,6 +309,9 @@ pub struct Cluster {
     pub overprovisioning_factor: u32,
     /// `load_assignment.policy.drop_overloads`; `None` where no request is refused on purpose.
     pub drop_overload: Option<Box<DropOverload>>,
+    /// `lrs_report_endpoint_metrics`: what endpoints report of themselves that load reports pass on; empty where no load is
+    /// reported.
+    pub load_metrics: Box<[Arc<str>]>,
     /// `connect_timeout`, default 5 s.
     pub connect_timeout: Duration,
     /// `circuit_breakers`.

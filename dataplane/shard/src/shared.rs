@@ -8,7 +8,7 @@ use crossbeam_queue::ArrayQueue;
 use millrace_config::{Address, ClusterId, HostNews, HostQuestion, Listener, OverloadLevels, Update};
 use millrace_ring::{Socket, Waker};
 use millrace_tls::CertificateRules;
-use millrace_upstream::{ClusterHealth, ClusterShared, LoadBook, OnDemandBook, TableShape};
+use millrace_upstream::{ClusterHealth, ClusterShared, LoadBook, MetricBooks, OnDemandBook, TableShape};
 
 pub use crate::admission::{Admission, ConnectionCount};
 
@@ -393,6 +393,11 @@ impl Shared {
     #[doc(hidden)]
     pub fn load_book<R>(&self, cluster: ClusterId, look: impl FnOnce(&LoadBook) -> R) -> Option<R> {
         self.known(cluster, |shared| look(&shared.load_book))
+    }
+
+    /// What endpoints of a cluster reported with their responses for load reports; `None` while no shard has used it.
+    pub fn load_metrics<R>(&self, cluster: ClusterId, look: impl FnOnce(&MetricBooks) -> R) -> Option<R> {
+        self.known(cluster, |shared| look(&shared.load_metrics))
     }
 
     /// The endpoints that requests to a cluster named; `None` while no shard has used it. Slow path as well.

@@ -10,7 +10,7 @@ use millrace_config::{Address, Thresholds};
 
 use crate::lb::SharedTables;
 use crate::retry::Recent;
-use crate::{ClusterHealth, LeasedBudget, LoadBook, OnDemandBook};
+use crate::{ClusterHealth, LeasedBudget, LoadBook, MetricBooks, OnDemandBook};
 
 /// `core.v3.RoutingPriority`: which thresholds and which pool a request uses. Not an endpoint's priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,6 +172,8 @@ pub struct ClusterShared {
     pub host_connections: HostBudgets,
     /// What endpoints report on streams of their own.
     pub load_book: LoadBook,
+    /// What they report with responses, for load reports.
+    pub load_metrics: MetricBooks,
     /// The cluster has had a connection for traffic: its checks keep to their intervals.
     pub has_traffic: AtomicBool,
 }

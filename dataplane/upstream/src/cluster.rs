@@ -12,6 +12,7 @@ use crate::health::{Watched, is_watched};
 use crate::lb::{Balancer, Ground, LbStat};
 use crate::leased::Lease;
 use crate::list::List;
+use crate::load_metrics::MetricBook;
 use crate::members::Member;
 use crate::on_demand::OnDemand;
 use crate::pool::{self, CloseReason, Conn, ConnId, PoolAction, Waiter};
@@ -58,6 +59,8 @@ pub struct ClusterState {
     pub(crate) chosen_at: Time,
     pub(crate) watched: Watched,
     pub(crate) on_demand: OnDemand,
+    /// What this shard sums for load reports, once an endpoint reported something of it.
+    pub(crate) metric_book: Option<Arc<MetricBook>>,
     /// Of an aggregate cluster, after its first choice.
     pub(crate) aggregate: Option<Box<Aggregate>>,
 }
@@ -87,6 +90,7 @@ impl ClusterState {
             chosen_at: Time::ZERO,
             watched: Watched::default(),
             on_demand: OnDemand::default(),
+            metric_book: None,
             aggregate: None,
         };
         state.place_hosts(&mut Vec::new());

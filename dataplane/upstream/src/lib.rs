@@ -21,6 +21,7 @@ mod invariants;
 mod lb;
 mod leased;
 mod list;
+mod load_metrics;
 mod load_stream;
 mod members;
 mod on_demand;
@@ -41,6 +42,7 @@ pub use lb::{
     ChooseContext, Chosen, LbStat, NoHost, OverrideHost, PreviousPriorities, SharedTables, TableShape,
 };
 pub use leased::LeasedBudget;
+pub use load_metrics::{LOAD_METRIC_HOSTS_MAX, LOAD_METRICS_MAX, LoadMetrics, MetricBooks, MetricSum};
 pub use load_stream::{LoadBook, LoadStream, Received, StreamEnd};
 pub use on_demand::{Dropped, ON_DEMAND_HOSTS_MAX, OnDemandBook, host_endpoint};
 pub use orca::{BadReport, LoadReport};

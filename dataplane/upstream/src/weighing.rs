@@ -72,8 +72,17 @@ impl ClusterState {
         if self.reads_load().is_some() { Time::ZERO } else { Time::MAX }
     }
 
+    /// True when [`Self::report_load`] wants to hear of what endpoints report with their responses.
+    #[inline]
+    pub fn hears_load(&self) -> bool {
+        self.reads_load().is_some() || !self.config.load_metrics.is_empty()
+    }
+
     /// Takes what an endpoint reported of its load.
     pub fn report_load(&mut self, host: HostId, report: &LoadReport, now: Time) {
+        if let Some(scope) = self.hosts.get(host.0).map(|host| host.scope) {
+            self.sum_metrics(scope, report);
+        }
         let Some(config) = self.reads_load().copied() else { return };
         let weight = report.weight(&self.config.balancing.utilization_metrics, config.error_penalty);
         if let (Some(weight), Some(host)) = (weight, self.hosts.get_mut(host.0)) {

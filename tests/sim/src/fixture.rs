@@ -234,6 +234,7 @@ fn cluster(registry: &Registry, endpoints: &[SocketAddr], knobs: &Knobs) -> Clus
         tracked: None,
         istio_alpn_override: true,
         drop_overload: None,
+        load_metrics: Box::default(),
     }
 }
 

@@ -23,6 +23,7 @@ use millrace_xds_tests::{World, get, wait_get};
 pub(crate) const CASES: &[Case] = &[
     case!(requests_by_locality_and_endpoint),
     case!(requests_in_progress),
+    case!(metrics_that_endpoints_report_of_themselves),
     case!(requests_that_a_circuit_breaker_turns_away),
     case!(requests_that_the_control_plane_has_dropped),
     case!(all_clusters_and_named_ones),
@@ -207,6 +208,64 @@ fn held() -> (Upstream, Arc<AtomicBool>) {
         Reply::ok("late")
     });
     (upstream, go)
+}
+
+/// By zone ("" for all of them) and metric, over all reports after the mark: responses that had it and their sum.
+fn metrics(plane: &ControlPlane, mark: usize) -> BTreeMap<(String, String), (u64, f64)> {
+    let mut sums = BTreeMap::new();
+    for l in plane.loads_of(mark, "up").into_iter().flat_map(|stats| stats.upstream_locality_stats) {
+        let zone = l.locality.map(|locality| locality.zone).unwrap_or_default();
+        let ends = l.upstream_endpoint_stats.into_iter().flat_map(|e| e.load_metric_stats);
+        let all = l.load_metric_stats.into_iter().map(|stat| (zone.clone(), stat));
+        for (zone, stat) in all.chain(ends.map(|stat| (String::new(), stat))) {
+            let sum: &mut (u64, f64) = sums.entry((zone, stat.metric_name)).or_default();
+            *sum = (sum.0 + stat.num_requests_finished_with_metric, sum.1 + stat.total_metric_value);
+        }
+    }
+    sums
+}
+
+fn metrics_that_endpoints_report_of_themselves(subject: &Subject) {
+    let says = |value: &'static str| {
+        let field = ("endpoint-load-metrics", value);
+        Upstream::start(move |_| Reply::with(200, &[field], b"x"))
+    };
+    let a = says("TEXT cpu_utilization=0.5,named_metrics.q=2,named_metrics.r=1,eps=3");
+    let b = says("TEXT cpu_utilization=0.25,mem_utilization=0.75");
+    let flavor = Flavor::AdsSotw;
+    let world = World::start(flavor);
+    world.plane.update(|change| {
+        let source = flavor.config_source();
+        let text = format!(
+            "name: up\ntype: EDS\neds_cluster_config: {{eds_config: {source}, service_name: service}}\n\
+             lrs_report_endpoint_metrics: [cpu_utilization, named_metrics.*, request_cost.x]\n"
+        );
+        change.set(from_yaml(Type::Cluster, &text));
+        let load = three_localities("service", [a.address(), b.address(), world.upstream.address()]);
+        change.set(from_yaml(Type::Endpoint, &load));
+    });
+    let proxy = proxy(&world, subject);
+    counting(&world.plane, &ask("up"), "up");
+    let mark = world.plane.mark();
+    for _ in 0..8 {
+        assert_eq!(get(&proxy), (200, "x".into()));
+    }
+    let found = wait::until(wait::PATIENCE, || {
+        let sums = metrics(&world.plane, mark);
+        let cpu = (String::new(), "cpu_utilization".to_owned());
+        (sums.get(&cpu).is_some_and(|sum| sum.0 == 8)).then_some(sums)
+    });
+    let key = |zone: &str, name: &str| (zone.to_owned(), name.to_owned());
+    let expected = BTreeMap::from([
+        (key("", "cpu_utilization"), (8, 3.0)),
+        (key("", "named_metrics.q"), (4, 8.0)),
+        (key("", "named_metrics.r"), (4, 4.0)),
+        (key("a", "cpu_utilization"), (4, 2.0)),
+        (key("a", "named_metrics.q"), (4, 8.0)),
+        (key("a", "named_metrics.r"), (4, 4.0)),
+        (key("b", "cpu_utilization"), (4, 1.0)),
+    ]);
+    assert_eq!(found, Some(expected), "{:?}", metrics(&world.plane, mark));
 }
 
 fn requests_in_progress(subject: &Subject) {

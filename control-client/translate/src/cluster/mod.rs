@@ -132,6 +132,7 @@ pub(crate) fn checked_only(
         panic_threshold: balancing::panic_threshold(cluster, cx),
         overprovisioning_factor: load.overprovisioning_factor,
         drop_overload,
+        load_metrics: load_metrics(cluster, cx),
         connect_timeout: cluster.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, value::duration),
         circuit_breakers,
         outlier_detection,
@@ -185,6 +186,14 @@ fn tracked(cluster: &pb::Cluster, scope: ScopeId, cx: &Context) -> Option<Box<Tr
         per_endpoint: asked.is_some_and(|asked| asked.per_endpoint_stats),
     };
     (tracked != TrackedStats::default()).then(|| Box::new(tracked))
+}
+
+/// `lrs_report_endpoint_metrics`. Nothing is summed that nobody would take.
+fn load_metrics(cluster: &pb::Cluster, cx: &Context) -> Box<[Arc<str>]> {
+    match cx.reports_load {
+        true => cluster.lrs_report_endpoint_metrics.iter().map(|name| value::text(name)).collect(),
+        false => Box::default(),
+    }
 }
 
 /// Nobody checks the endpoints of clusters that have none of their own.

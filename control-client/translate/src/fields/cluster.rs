@@ -29,10 +29,9 @@ pub(super) const TABLES: &[Table] = &[
             (NoEffect("only istio.alpn reads it: alpn_override of istio"), "metadata"),
             (NoEffect("load is reported to cluster_manager.load_stats_config, by Envoy too"), "lrs_server"),
             (
-                Reported("load that endpoints report of themselves (ORCA) is not read"),
-                "lrs_report_endpoint_metrics",
+                Served,
+                "lrs_report_endpoint_metrics track_timeout_budgets track_cluster_stats preconnect_policy",
             ),
-            (Served, "track_timeout_budgets track_cluster_stats preconnect_policy"),
             (Reported("stats_config.stats_matcher applies alone"), "stats_matcher"),
             (
                 Reported("a connection whose queue stays full is kept"),

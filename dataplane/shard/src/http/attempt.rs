@@ -141,7 +141,7 @@ impl Shard {
             stream.tried_hosts.clear();
         }
         stream.facts.host = Some(chosen.host);
-        stream.facts.balance.wants_load = state.reads_load().is_some();
+        stream.facts.balance.wants_load = state.hears_load();
         if let Some(host) = state.host(chosen.host) {
             stream.facts.host_address = Some(host.address.clone());
             stream.facts.canary = host.is_canary();

@@ -142,24 +142,30 @@ impl LoadReport {
         Ok(report)
     }
 
-    /// The value of a metric of `metric_names_for_computing_utilization`.
-    fn metric(&self, name: &str) -> f64 {
-        match name {
+    /// The values of a metric, with their whole names: `cpu_utilization`, `named_metrics.x`, or `named_metrics.*` for all
+    /// of them. What has no name of its own is 0 where the endpoint does not say it.
+    pub(crate) fn each(&self, wanted: &str, mut take: impl FnMut(&str, f64)) {
+        let value = match wanted {
             "cpu_utilization" => self.cpu,
             "mem_utilization" => self.memory,
             "application_utilization" => self.application,
             "eps" => self.eps,
             "rps_fractional" => self.rps,
-            _ => match name.strip_suffix(".*") {
-                Some(kind) => {
-                    let of_kind =
-                        |known: &str| known.strip_prefix(kind).is_some_and(|rest| rest.starts_with('.'));
-                    let values = self.named.iter().filter(|(known, _)| of_kind(known));
-                    values.map(|(_, value)| *value).fold(0.0, f64::max)
-                }
-                None => self.named.iter().find(|(known, _)| known == name).map_or(0.0, |(_, value)| *value),
-            },
-        }
+            _ => {
+                let kind = wanted.strip_suffix('*').filter(|kind| kind.ends_with('.'));
+                let is_wanted = |name: &str| kind.map_or(name == wanted, |kind| name.starts_with(kind));
+                let named = self.named.iter().filter(|(name, _)| is_wanted(name));
+                return named.for_each(|(name, value)| take(name, *value));
+            }
+        };
+        take(wanted, value);
+    }
+
+    /// The value of a metric of `metric_names_for_computing_utilization`.
+    fn metric(&self, name: &str) -> f64 {
+        let mut most = 0.0;
+        self.each(name, |_, value| most = f64::max(most, value));
+        most
     }
 
     /// Requests per second over utilization; `None` when either says nothing.

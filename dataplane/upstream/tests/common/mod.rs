@@ -65,5 +65,6 @@ pub fn cluster(policy: LbPolicy, levels: Vec<Vec<Endpoint>>) -> Cluster {
         tracked: None,
         istio_alpn_override: true,
         drop_overload: None,
+        load_metrics: Box::default(),
     }
 }

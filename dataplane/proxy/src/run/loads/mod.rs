@@ -12,6 +12,7 @@ use millrace_observe::stats::{
 };
 use millrace_proto::pb::envoy::config::core::v3::Node;
 use millrace_translate::Compiled;
+use millrace_upstream::MetricBooks;
 
 use super::control::Control;
 use super::xds;
@@ -119,7 +120,9 @@ impl Control {
                 tally.collect(clusters, all, &self.registry, now);
             }
             LoadEvent::Due => {
-                let loads = tally.read(&self.registry);
+                let shared = &self.workers.shared;
+                let metrics = |cluster| shared.load_metrics(cluster, MetricBooks::take).unwrap_or_default();
+                let loads = tally.read(&self.registry, &metrics);
                 let report = loads.map(|load| report::cluster_stats(load, *endpoint_granularity, now));
                 if reporter.report(report.collect()) {
                     stats.inc(*scope, load_reporter::RESPONSES);

@@ -9,19 +9,24 @@ use millrace_proto::pb::envoy::config::core::v3::address::Address as Kind;
 use millrace_proto::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use millrace_proto::pb::envoy::config::endpoint::v3::cluster_stats::DroppedRequests;
 use millrace_proto::pb::envoy::config::endpoint::v3::{
-    ClusterStats, UpstreamEndpointStats, UpstreamLocalityStats,
+    ClusterStats, EndpointLoadMetricStats, UpstreamEndpointStats, UpstreamLocalityStats,
 };
 use millrace_proto::pb::google::protobuf::Duration;
+use millrace_upstream::{LoadMetrics, MetricSum};
 
 use super::tally::{Counts, Load, Place};
 
 /// One cluster. As in Envoy, endpoints and localities without any request are left out, the cluster is not.
 pub(super) fn cluster_stats(load: &Load, endpoint_granularity: bool, now: Time) -> ClusterStats {
     let mut localities: BTreeMap<&Place, UpstreamLocalityStats> = BTreeMap::new();
+    let mut metrics: BTreeMap<&Place, LoadMetrics> = BTreeMap::new();
     for host in load.hosts.values().filter(|host| !host.is_idle()) {
         let locality = localities.entry(&host.place).or_default();
         add(locality, host.counts);
         locality.total_requests_in_progress += host.active;
+        if !host.metrics.is_empty() {
+            metrics.entry(&host.place).or_default().merge(&host.metrics);
+        }
         if endpoint_granularity {
             locality.upstream_endpoint_stats.push(UpstreamEndpointStats {
                 address: Some(address(&host.address)),
@@ -29,12 +34,16 @@ pub(super) fn cluster_stats(load: &Load, endpoint_granularity: bool, now: Time) 
                 total_requests_in_progress: host.active,
                 total_error_requests: host.counts.error,
                 total_issued_requests: host.counts.issued,
+                load_metric_stats: metric_stats(&host.metrics),
                 ..UpstreamEndpointStats::default()
             });
         }
     }
     for (place, counts) in load.sums.iter().filter(|(_, counts)| **counts != Counts::default()) {
         add(localities.entry(place).or_default(), *counts);
+    }
+    for (place, metrics) in metrics {
+        localities.entry(place).or_default().load_metric_stats = metric_stats(&metrics);
     }
     let elapsed = now.since(load.since);
     let on_purpose = (load.dropped.on_purpose > 0).then(|| DroppedRequests {
@@ -58,6 +67,15 @@ fn add(locality: &mut UpstreamLocalityStats, counts: Counts) {
     locality.total_successful_requests += counts.success;
     locality.total_error_requests += counts.error;
     locality.total_issued_requests += counts.issued;
+}
+
+fn metric_stats(metrics: &LoadMetrics) -> Vec<EndpointLoadMetricStats> {
+    let stats = |(name, sum): (&str, MetricSum)| EndpointLoadMetricStats {
+        metric_name: name.to_owned(),
+        num_requests_finished_with_metric: sum.responses,
+        total_metric_value: sum.total,
+    };
+    metrics.iter().map(stats).collect()
 }
 
 fn named(

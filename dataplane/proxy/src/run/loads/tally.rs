@@ -10,6 +10,7 @@ use std::time::Duration;
 use millrace_base::Time;
 use millrace_config::{Address, Cluster, ClusterDiscovery, ClusterId, LocalityEndpoints, ScopeId, Update};
 use millrace_driver::xds::Clusters;
+use millrace_upstream::LoadMetrics;
 
 /// Endpoints that left are read this long; half of the time after which their scopes are given to others.
 const FOLLOWED: Duration = Duration::from_secs(300);
@@ -27,6 +28,9 @@ pub(super) trait Counters {
     /// Of a cluster: requests that it turned away since the start.
     fn dropped(&self, scope: ScopeId) -> Dropped;
 }
+
+/// What endpoints of a cluster reported of themselves since the last look; it is nobody else's then.
+pub(super) type TakeMetrics<'a> = &'a dyn Fn(ClusterId) -> BTreeMap<ScopeId, LoadMetrics>;
 
 /// Requests that a cluster turned away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +77,8 @@ pub(super) struct Host {
     pub counts: Counts,
     /// In flight when it was read last.
     pub active: u64,
+    /// What it reported of itself since the last report.
+    pub metrics: LoadMetrics,
     read: Counts,
     left: Option<Time>,
 }
@@ -85,7 +91,7 @@ impl Host {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.active == 0 && self.counts == Counts::default()
+        self.active == 0 && self.counts == Counts::default() && self.metrics.is_empty()
     }
 }
 
@@ -155,7 +161,8 @@ impl Load {
                 let host = self.hosts.entry(endpoint.scope).or_insert_with(|| {
                     let (read, active) = counters.host(endpoint.scope);
                     let (place, address) = (place.clone(), endpoint.address.clone());
-                    Host { place, address, counts: Counts::default(), active, read, left: None }
+                    let (counts, metrics) = (Counts::default(), LoadMetrics::default());
+                    Host { place, address, counts, active, metrics, read, left: None }
                 });
                 host.left = None;
                 host.place.clone_from(&place);
@@ -208,19 +215,23 @@ impl Load {
         }
     }
 
-    fn read(&mut self, counters: &dyn Counters) {
+    /// Metrics of endpoints that are not kept any more are let go.
+    fn read(&mut self, counters: &dyn Counters, metrics: &BTreeMap<ScopeId, LoadMetrics>) {
         if !self.removed {
             self.read_dropped(counters);
         }
         for (scope, host) in &mut self.hosts {
             host.read(*scope, counters);
+            if let Some(more) = metrics.get(scope) {
+                host.metrics.merge(more);
+            }
         }
     }
 
     /// Begins the next interval.
     fn restart(&mut self, now: Time) {
         for host in self.hosts.values_mut() {
-            host.counts = Counts::default();
+            (host.counts, host.metrics) = (Counts::default(), LoadMetrics::default());
         }
         self.hosts.retain(|_, host| host.left.is_none() || !host.is_idle());
         self.sums.clear();
@@ -312,8 +323,8 @@ impl Tally {
     }
 
     /// What was counted since the last report.
-    pub fn read(&mut self, counters: &dyn Counters) -> impl Iterator<Item = &Load> {
-        self.loads.values_mut().for_each(|load| load.read(counters));
+    pub fn read(&mut self, counters: &dyn Counters, metrics: TakeMetrics<'_>) -> impl Iterator<Item = &Load> {
+        self.loads.iter_mut().for_each(|(id, load)| load.read(counters, &metrics(*id)));
         self.loads.values()
     }
 

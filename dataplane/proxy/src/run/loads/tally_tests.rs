@@ -7,6 +7,9 @@ use millrace_config::{
     CircuitBreakers, DropOverload, Endpoint, HealthStatus, LbPolicy, SourceId, UpstreamHttp,
 };
 
+use millrace_proto::pb::envoy::config::endpoint::v3::EndpointLoadMetricStats;
+use millrace_upstream::MetricSum;
+
 use super::super::report::cluster_stats;
 use super::*;
 
@@ -98,7 +101,13 @@ fn cluster(id: u32, name: &str, endpoints: &[(&str, u32, u32)]) -> Arc<Cluster> 
         tracked: None,
         istio_alpn_override: true,
         drop_overload: None,
+        load_metrics: Box::default(),
     })
+}
+
+/// Endpoints that report nothing of themselves.
+fn silent(_: ClusterId) -> BTreeMap<ScopeId, LoadMetrics> {
+    BTreeMap::new()
 }
 
 fn at(seconds: u64) -> Time {
@@ -112,7 +121,7 @@ fn update(id: u32, cluster: Option<&Arc<Cluster>>) -> Update {
 /// What a report says: cluster, zone, priority, issued, success, error and in progress.
 fn report(tally: &mut Tally, counters: &Fake, now: Time) -> Vec<(String, String, u32, u64, u64, u64, u64)> {
     let mut out = Vec::new();
-    for stats in tally.read(counters).map(|load| cluster_stats(load, true, now)) {
+    for stats in tally.read(counters, &silent).map(|load| cluster_stats(load, true, now)) {
         for l in stats.upstream_locality_stats {
             let endpoints = &l.upstream_endpoint_stats;
             assert!(
@@ -172,14 +181,14 @@ fn the_interval_the_service_and_the_dropped_requests_of_a_cluster() {
     let mut tally = counting(&c, &counters);
     counters.dropped.borrow_mut().insert(c.scope, dropped(6, 5));
     counters.begin(1, 1);
-    let stats = cluster_stats(tally.read(&counters).next().unwrap(), false, at(3));
+    let stats = cluster_stats(tally.read(&counters, &silent).next().unwrap(), false, at(3));
     assert_eq!((&*stats.cluster_service_name, stats.total_dropped_requests), ("service", 3));
     let categories = stats.dropped_requests.iter().map(|d| (&*d.category, d.dropped_count));
     assert_eq!(categories.collect::<Vec<_>>(), [("throttle", 2)]);
     assert_eq!(stats.load_report_interval.as_ref().map(|d| (d.seconds, d.nanos)), Some((3, 0)));
     assert!(stats.upstream_locality_stats[0].upstream_endpoint_stats.is_empty());
     tally.restart(at(3));
-    let stats = cluster_stats(tally.read(&counters).next().unwrap(), true, at(4));
+    let stats = cluster_stats(tally.read(&counters, &silent).next().unwrap(), true, at(4));
     assert_eq!((stats.total_dropped_requests, stats.dropped_requests.len()), (0, 0));
     assert_eq!(stats.load_report_interval.unwrap().seconds, 1);
     let endpoint = &stats.upstream_locality_stats[0].upstream_endpoint_stats[0];
@@ -292,4 +301,38 @@ fn churn_without_reports_keeps_a_bounded_number_of_things_and_every_request() {
     }
     assert_eq!(tally.loads.len(), REMOVED_MAX + 1);
     assert!(tally.loads.contains_key(&ClusterId(1999)) && !tally.loads.contains_key(&ClusterId(1)));
+}
+
+#[test]
+fn metrics_that_endpoints_report_of_themselves() {
+    let (c, counters) = (cluster(0, "c", &[("a", 0, 1), ("a", 0, 2), ("b", 0, 3)]), Fake::default());
+    let sum = |responses, total| MetricSum { responses, total };
+    let of = |list: &[(&str, MetricSum)]| list.iter().map(|(name, sum)| ((*name).to_owned(), *sum)).collect();
+    let said = |_| {
+        BTreeMap::from([
+            (ScopeId(1), of(&[("cpu_utilization", sum(2, 1.5))])),
+            (ScopeId(2), of(&[("cpu_utilization", sum(1, 0.5)), ("named_metrics.q", sum(1, 7.0))])),
+            // It is of no endpoint that is counted for.
+            (ScopeId(9), of(&[("cpu_utilization", sum(1, 1.0))])),
+        ])
+    };
+    let mut tally = counting(&c, &counters);
+    let stats = |load: &Load| cluster_stats(load, true, at(1)).upstream_locality_stats;
+    let flat = |stats: &[EndpointLoadMetricStats]| -> Vec<(String, u64, f64)> {
+        let one = |stat: &EndpointLoadMetricStats| {
+            (stat.metric_name.clone(), stat.num_requests_finished_with_metric, stat.total_metric_value)
+        };
+        stats.iter().map(one).collect()
+    };
+    let first = stats(tally.read(&counters, &said).next().unwrap());
+    let (cpu, q) = ("cpu_utilization".to_owned(), "named_metrics.q".to_owned());
+    assert_eq!(first.len(), 1, "nothing is known of b");
+    assert_eq!(flat(&first[0].load_metric_stats), [(cpu.clone(), 3, 2.0), (q.clone(), 1, 7.0)]);
+    let ends = &first[0].upstream_endpoint_stats;
+    assert_eq!(ends.iter().map(|e| e.load_metric_stats.len()).collect::<Vec<_>>(), [1, 2]);
+    // The report was not taken: what comes is added. Then it was.
+    let second = stats(tally.read(&counters, &said).next().unwrap());
+    assert_eq!(flat(&second[0].load_metric_stats), [(cpu, 6, 4.0), (q, 2, 14.0)]);
+    tally.restart(at(2));
+    assert!(stats(tally.read(&counters, &silent).next().unwrap()).is_empty());
 }
