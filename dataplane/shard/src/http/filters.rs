@@ -167,6 +167,13 @@ impl Shard {
         verdict
     }
 
+    /// The request meets no filter; its answer passes them nevertheless, as in Envoy.
+    pub(super) fn join_filters(&mut self, id: Key) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Some(options) = stream.options.clone() else { return };
+        StreamFilters::join_refused(&mut stream.filters, &of_plan(&options, None), &mut self.filter_states);
+    }
+
     /// The time that a filter made the request, its body, or the rest of its response, wait until is here.
     pub(super) fn filters_let_go(&mut self, id: Key) {
         let Some(stream) = self.streams.get_mut(id) else { return };

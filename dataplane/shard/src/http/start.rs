@@ -142,6 +142,7 @@ impl Shard {
             reply = reply.flagged(ResponseFlag::DownstreamProtocolError);
         }
         if let Some(id) = self.admit(key, stream) {
+            self.join_filters(id);
             self.local_reply(id, reply);
         }
     }
@@ -153,6 +154,7 @@ impl Shard {
             http.requests += 1;
         }
         if let Some(id) = self.admit(key, stream) {
+            self.join_filters(id);
             self.local_reply(id, reply);
         }
     }
@@ -226,15 +228,26 @@ impl Shard {
         if !self.overload.is_calm()
             && let Some(reply) = self.overload_answer(key, id)
         {
+            self.join_filters(id);
             return Err(reply);
         }
-        self.accept_request(key, id, &base)
+        let port = self.accept_request(key, id, &base).inspect_err(|_| self.join_filters(id))?;
+        let routed = self.route(key, id);
+        if let (Some(port), Some(stream)) = (port, self.streams.get_mut(id)) {
+            host::restore_port(port, &mut stream.request, &mut self.scratch);
+        }
+        routed
     }
 
-    /// Everything from the connection manager's rules on.
-    fn accept_request(&mut self, key: Key, id: Key, base: &Rc<HttpOptions>) -> Result<Next, Box<LocalReply>> {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(Next::Wait) };
-        let Some(stream) = self.streams.get_mut(id) else { return Ok(Next::Wait) };
+    /// The connection manager's rules. Returns the port that the authority gets back once the route is chosen.
+    fn accept_request(
+        &mut self,
+        key: Key,
+        id: Key,
+        base: &Rc<HttpOptions>,
+    ) -> Result<Option<u16>, Box<LocalReply>> {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return Ok(None) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(None) };
         let hcm = &base.hcm;
         manager::validate(&stream.request)?;
         normalize(stream, base, &mut self.scratch)?;
@@ -267,11 +280,7 @@ impl Shard {
             // Once more: what was changed may be part of the key, as in Envoy.
             stream.options = Some(scopes.choose(base, &stream.request, &self.snapshot));
         }
-        let routed = self.route(key, id);
-        if let (Some(port), Some(stream)) = (port, self.streams.get_mut(id)) {
-            host::restore_port(port, &mut stream.request, &mut self.scratch);
-        }
-        routed
+        Ok(port)
     }
 
     /// The last byte of the request is here: from now on the route's timeout counts.

@@ -13,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(formats_of_bodies),
     case!(filters_of_mappers),
     case!(replies_to_grpc),
+    case!(requests_that_meet_no_filter),
 ];
 
 const ROUTES: &str = "- match: {prefix: \"/direct\"}\n  response_headers_to_add: [{header: {key: x-route, value: r}}]\n  direct_response: {status: 403, body: {inline_string: forbidden}}\n\
@@ -130,4 +131,37 @@ fn replies_to_grpc(subject: &Subject) {
         proxy.client().get_with("/direct", &[("content-type", "application/grpc"), ("te", "trailers")]);
     assert_eq!((answer.status, answer.get("grpc-status"), answer.get("x-map")), (200, Some("16"), Some("m")));
     assert_eq!(answer.get("grpc-message"), Some("no entry"));
+}
+
+/// What is no request, or none that is taken, gets its answer through the filters of responses, too.
+fn requests_that_meet_no_filter(subject: &Subject) {
+    let upstream = upstream();
+    let mutation =
+        "mutations: {response_mutations: [{append: {header: {key: x-filter, value: \"%RESPONSE_CODE%\"}}}]}";
+    let chain = chain(&[("header_mutation", "header_mutation.v3.HeaderMutation", mutation)]);
+    let http = Http::routes(ROUTES).hcm(&chain).hcm("request_headers_timeout: 0.3s");
+    let bootstrap = Bootstrap::new().http(http).cluster("up", &[upstream.address()], "");
+    let proxy = Proxy::start(subject, &bootstrap);
+    let large = format!("GET /up HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(70_000));
+    for (bytes, status) in [
+        ("GET /up HTTP/1.0\r\nhost: a\r\n\r\n", 426),
+        ("GET /up HTTP/1.1\r\n\r\n", 400),
+        ("GET /up HTTP/1.1\r\nhost: a\r\nx y: 1\r\n\r\n", 400),
+        ("GET /up#x HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("POST /up HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n", 501),
+        ("nonsense\r\n\r\n", 400),
+        (&large, 431),
+        ("GET /up HTTP/1.1\r\nhos", 408),
+    ] {
+        let mut client = proxy.client();
+        client.send(bytes.as_bytes());
+        let answer = client.response("GET").expect("an answer");
+        let shown = status.to_string();
+        assert_eq!((answer.status, answer.get("x-filter")), (status, Some(&*shown)), "{bytes:.60}");
+        assert!(answer.closes(), "{bytes:.60}");
+    }
+    let mut client = millrace_support::h2::Client::connect(proxy.listener("main"));
+    let answer = client.exchange("GET", "/up#x", &[], b"").expect("an answer");
+    assert_eq!((answer.status, answer.get("x-filter")), (400, Some("400")));
+    assert!(client.is_alive() && upstream.requests().is_empty());
 }

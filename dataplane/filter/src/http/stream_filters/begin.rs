@@ -4,7 +4,7 @@ use millrace_config::{BufferFilter, HttpFilter, HttpFilterKind, PerFilterConfig}
 use millrace_http::RequestHead;
 
 use super::active::Active;
-use super::{Env, Start, StreamFilters, Verdict};
+use super::{Env, ShardFilters, Start, StreamFilters, Verdict};
 use crate::http::chain;
 use crate::http::compression::compressor::CompressorActive;
 use crate::http::compression::decompressor::DecompressorActive;
@@ -76,6 +76,19 @@ impl StreamFilters {
             filters.next = chain.len();
         }
         Verdict::Continue
+    }
+
+    /// Has the answer to a request pass the filters none of which saw its head: it was no head, or one that is refused.
+    pub fn join_refused(slot: &mut Option<Box<Self>>, start: &Start<'_>, shard: &mut ShardFilters) {
+        if slot.is_some() || start.hcm.http_filters.len() < 2 {
+            return;
+        }
+        let mut filters = shard.spare.pop().unwrap_or_default();
+        filters.join_for_reply(start);
+        match filters.filters.is_empty() {
+            true => shard.recycle(filters),
+            false => *slot = Some(filters),
+        }
     }
 
     /// Asks the filter that stopped the request what follows.
