@@ -88,6 +88,7 @@ fn cluster(logical: bool, hosts: &[&str], family: DnsLookupFamily) -> Cluster {
         tracked: None,
         istio_alpn_override: true,
         drop_overload: None,
+        load_metrics: Box::default(),
     }
 }
 

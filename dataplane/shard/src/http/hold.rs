@@ -71,7 +71,7 @@ impl Shard {
         }
         if stream.filters.as_ref().is_some_and(|filters| filters.waits()) {
             let downstream = self.downstreams.get(stream.downstream)?;
-            return Some(downstream.origin.listener.buffer_limit_bytes as usize);
+            return Some(downstream.origin.listener.buffer_limit_bytes);
         }
         if !matches!(stream.attempt, Attempt::Queued(_) | Attempt::BackOff(_)) {
             return None;

@@ -53,6 +53,7 @@ fn cluster(protocol: UpstreamProtocol, istio_alpn_override: bool) -> Cluster {
         tracked: None,
         istio_alpn_override,
         drop_overload: None,
+        load_metrics: Box::default(),
         transport: UpstreamTransport::default(),
         transport_matches: Vec::new(),
     }
