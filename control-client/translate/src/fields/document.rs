@@ -105,6 +105,8 @@ timeouts and `x-envoy-` request headers. Where it differs:
   once, and `delayed_close_timeout` bounds how long its rest is read. Envoy waits that long for the client's FIN first, so
   that `downstream_cx_destroy_remote` or `downstream_cx_delayed_close_timeout` counts what is `destroy_local` here.
 - A body of a refused try, or of a followed redirect, that has come whole is read, and its connection serves on.
+- `100 Continue` is sent once the body is wanted, in Envoy with the head: a request that is refused, or answered while a
+  filter delays it, gets its final answer alone.
 - An endpoint that two rules of outlier detection name in one interval is out once, and counts so (twice in Envoy, whose
   `ejections_active` never goes down again by that).
 - `x-envoy-upstream-alt-stat-name` makes no statistics: clients do not name counters. Of a header that stands twice the
@@ -126,11 +128,9 @@ Where the filters differ from Envoy 1.40, on purpose or because something is not
 - `set_filter_state`: objects that nobody here reads are refused by the name of their type. Where Envoy throws, because a
   read-only object is written again or a stream writes a key of its connection, the first object stays.
 - `header_to_metadata`, `json_to_metadata`: numbers in hexadecimal are none.
-- `local_reply_config`: answers to requests that are refused before there is a stream, such as malformed ones, are as they
-  are, and so are answers of the filters `cors` and `health_check`.
+- `local_reply_config`: answers of the filters `cors` and `health_check` are as they are.
 - `header_mutation`: query parameters keep their escapes (Envoy writes them decoded, also into the request line). The
-  parts of a head that are no fields cannot be removed. Answers to requests that are refused before the filters run, such
-  as malformed ones, are not changed.
+  parts of a head that are no fields cannot be removed.
 - `buffer`: what comes while an earlier filter delays the request counts, too (1.40 lets it pass, however long it is). What
   is kept for a retry has the bound of docs/limits.md, whatever `max_request_bytes` says.
 - `compressor`: with a `compressor_library` of the route the body has the coding that the head names (1.40 sends that of the
