@@ -25,7 +25,8 @@
 //!    Whatever leaves for the client asks [`StreamFilters::pace_response`] first.
 //! 5. **Response trailers**: [`StreamFilters::response_trailers`], always, even with `Bypass`. What it appends to `out` belongs to
 //!    the body; trailers that are empty afterwards are not sent.
-//! 6. **Local replies** take [`StreamFilters::local_reply`] instead of 3 to 5, after `LocalReply::write`.
+//! 6. **Local replies** take [`StreamFilters::local_reply`] instead of 3 to 5, after `LocalReply::write`; where the request
+//!    did not come to 1, [`StreamFilters::join_refused`] is called before.
 //! 7. **Counts**: [`StreamFilters::report`] after each of 2 to 6; it costs nothing when nothing was counted. When the stream
 //!    ends, whatever the reason, [`StreamFilters::end`]: then they can be dropped.
 //! 8. **Other answers**: after each of 3 to 6 [`StreamFilters::take_instead`] may say that this answer is not for the client.
