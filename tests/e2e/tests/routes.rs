@@ -370,9 +370,14 @@ fn strip_port_and_normalise(subject: &Subject) {
     assert_eq!(client.response("GET").map(|r| r.text()), Ok("h.test /b/c/d?x=/../y".to_owned()));
     let refusing = start("path_with_escaped_slashes_action: REJECT_REQUEST\nnormalize_path: true");
     assert_eq!(refusing.client().get("/a%2fb").status, 400);
+    refusing.wait_stat("http.main.downstream_rq_failed_path_normalization", 1);
     let redirecting = start("path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT\nnormalize_path: true");
     let response = redirecting.client().get("/a%2fb");
     assert_eq!((response.status, response.get("location")), (307, Some("/a/b")));
+    let grpc = redirecting.client().get_with("/a%2fb", &[("content-type", "application/grpc")]);
+    assert_eq!((grpc.status, grpc.get("grpc-status")), (200, Some("13")));
+    redirecting.wait_stat("http.main.downstream_rq_redirected_with_normalized_path", 1);
+    redirecting.wait_stat("http.main.downstream_rq_failed_path_normalization", 1);
 }
 
 fn method_and_case_matching(subject: &Subject) {

@@ -431,8 +431,10 @@ impl Shard {
             Ok(()) => true,
             Err(reply) => {
                 let scope = self.streams.get(id).and_then(|s| s.options.as_ref()).map(|o| o.hcm.scope);
-                if let (Some(scope), 413) = (scope, reply.status) {
-                    self.stats.inc(scope, http_metric::DOWNSTREAM_RQ_TOO_LARGE);
+                match (scope, reply.status) {
+                    (Some(scope), 413) => self.stats.inc(scope, http_metric::DOWNSTREAM_RQ_TOO_LARGE),
+                    (Some(scope), 500) => self.stats.inc(scope, http_metric::RS_TOO_LARGE),
+                    _ => {}
                 }
                 self.drop_attempt(id, EndedBy::Local);
                 if let Some(stream) = self.streams.get_mut(id) {

@@ -12,7 +12,7 @@ use millrace_http::h1::{
 };
 use millrace_http::path::{self, PathAction};
 use millrace_http::{HeaderId, Method, hop};
-use millrace_observe::stats::{http as metric, http2};
+use millrace_observe::stats::{ShardStats, http as metric, http2};
 
 use super::request::http;
 use super::routing::Next;
@@ -250,7 +250,7 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(id) else { return Ok(None) };
         let hcm = &base.hcm;
         manager::validate(&stream.request)?;
-        normalize(stream, base, &mut self.scratch)?;
+        normalize(stream, base, &mut self.scratch, &mut self.stats)?;
         let local_port = inet(&downstream.addresses.local).map(|a| a.port());
         let port = host::normalize(&hcm.paths, local_port, &mut stream.request, &mut self.scratch);
         hop::strip_request(&mut stream.request, true).map_err(|error| {
@@ -310,11 +310,20 @@ fn normalize(
     stream: &mut Stream,
     options: &HttpOptions,
     scratch: &mut Vec<u8>,
+    stats: &mut ShardStats,
 ) -> Result<(), Box<LocalReply>> {
+    let scope = options.hcm.scope;
     match path::apply(&mut stream.request, &options.paths, scratch) {
         PathAction::Continue => Ok(()),
-        PathAction::Redirect => Err(reject::path_normalized_redirect(stream.request.path()).into()),
-        PathAction::Reject => Err(reject::path_normalization_failed().into()),
+        // A client of gRPC follows no redirect.
+        PathAction::Redirect if !stream.is_grpc => {
+            stats.inc(scope, metric::DOWNSTREAM_RQ_REDIRECTED_WITH_NORMALIZED_PATH);
+            Err(reject::path_normalized_redirect(stream.request.path()).into())
+        }
+        PathAction::Redirect | PathAction::Reject => {
+            stats.inc(scope, metric::DOWNSTREAM_RQ_FAILED_PATH_NORMALIZATION);
+            Err(reject::path_normalization_failed().into())
+        }
     }
 }
 

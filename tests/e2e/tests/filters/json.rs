@@ -251,6 +251,13 @@ fn bodies_are_limited(subject: &Subject) {
     assert_eq!(proxy.client().exchange("POST", "/", &[("content-type", "x/y")], &[b' '; 3000]).status, 200);
     assert_eq!(proxy.client().exchange("POST", "/", &[JSON], &[b' '; 900]).status, 200);
     counted(&proxy, "rq", [0, 1, 0, 1]);
+    proxy.wait_stat("http.main.downstream_rq_too_large", 1);
+    let rules = RULES.replace("request_rules", "response_rules");
+    let upstream = Upstream::start(|_| Reply::with(200, &[JSON], &[b' '; 3000]));
+    let proxy = start(subject, &[("j2m", KIND, &rules)], &rest(FORWARD), limit, &upstream);
+    assert_eq!(proxy.client().get("/").status, 500);
+    assert_eq!(proxy.log().line(0).verdict(), ("500", "-", "response_payload_too_large"));
+    proxy.wait_stat("http.main.rs_too_large", 1);
 }
 
 /// Who comes before may have held the request, or have delayed it while some of it came.
