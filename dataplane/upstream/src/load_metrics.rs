@@ -106,11 +106,14 @@ impl MetricBooks {
     pub fn take(&self) -> BTreeMap<ScopeId, LoadMetrics> {
         let mut all = BTreeMap::<_, LoadMetrics>::new();
         let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (scope, metrics) in books.iter().flat_map(|book| book.take()) {
-            all.entry(scope).or_default().merge(&metrics);
-        }
-        // Those of shards that use the cluster no more have told their last.
-        books.retain(|book| Arc::strong_count(book) > 1);
+        books.retain(|book| {
+            // Looked at before: a shard that leaves meanwhile may have said something more.
+            let in_use = Arc::strong_count(book) > 1;
+            for (scope, metrics) in book.take() {
+                all.entry(scope).or_default().merge(&metrics);
+            }
+            in_use
+        });
         all
     }
 }
